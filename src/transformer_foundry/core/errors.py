@@ -1,0 +1,91 @@
+"""The errors that a user can cause and mend; everything else is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DeploymentError",
+    "ExportError",
+    "FoundryError",
+    "ParameterError",
+    "TrainingError",
+    "TuningError",
+    "find_foundry_error",
+    "suggestion",
+]
+
+
+class FoundryError(Exception):
+    """An expected error: what is wrong, what was expected, what to do; one line each.
+
+    Args:
+        problem: What is wrong, with the value that was found.
+        expected: What was expected instead.
+        remedy: What to do now: the exact parameter, command or cell.
+    """
+
+    def __init__(self, problem: str, expected: str = "", remedy: str = "") -> None:
+        super().__init__(problem, expected, remedy)
+        self.problem, self.expected, self.remedy = (_one_line(text) for text in (problem, expected, remedy))
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.problem, self.expected, self.remedy) if line)
+
+
+class ParameterError(FoundryError):
+    """A parameter is unknown, has the wrong type or lies outside its range."""
+
+
+class ExportError(FoundryError):
+    """The exported model cannot be read, built or called."""
+
+
+class DataError(FoundryError):
+    """The data cannot be read or does not fit the model."""
+
+
+class TrainingError(FoundryError):
+    """Training cannot start or go on."""
+
+
+class CheckpointError(FoundryError):
+    """A checkpoint is damaged, foreign or missing."""
+
+
+class TuningError(FoundryError):
+    """The search cannot start or go on."""
+
+
+class DeploymentError(FoundryError):
+    """A package cannot be made, verified or published."""
+
+
+def suggestion(name: str, choices: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the choice nearest to ``name``, or an empty string.
+
+    Example:
+        >>> suggestion("learning_rat", ["learning_rate", "seed"])
+        " Did you mean 'learning_rate'?"
+    """
+    nearest = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.6)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def find_foundry_error(error: BaseException) -> FoundryError | None:
+    """Return the ``FoundryError`` in the chain of causes of ``error``: Kedro wraps what datasets raise."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, FoundryError):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,172 @@
+"""Options: frozen dataclasses whose fields carry their description and range, checked wherever they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from transformer_foundry.core.errors import ParameterError, suggestion
+
+__all__ = ["check_options", "option", "parse_options"]
+
+OptionsT = TypeVar("OptionsT")
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[Any] | None = None,
+    unit: str | None = None,
+) -> Any:
+    """Declare a field of an options dataclass.
+
+    Args:
+        default: The default value; a list or dict is copied for each instance.
+        description: One sentence for the documentation and for error messages.
+        minimum: Smallest allowed value.
+        maximum: Largest allowed value.
+        above: The value must be greater than this.
+        below: The value must be less than this.
+        choices: The allowed values.
+        unit: Unit of the value, for the documentation.
+    """
+    metadata = {
+        "description": description,
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "below": below,
+        "choices": None if choices is None else tuple(choices),
+        "unit": unit,
+    }
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse_options(options_class: type[OptionsT], values: Mapping[str, Any] | None, section: str) -> OptionsT:
+    """Build ``options_class`` from the YAML section ``section``.
+
+    Raises:
+        ParameterError: If the section is not a mapping, a key is unknown (with the nearest known one), or a value
+            has the wrong type or lies outside its range.
+    """
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise ParameterError(
+            f"{section} is {values!r}.",
+            f"A section with keys was expected, for example {section}.{_names(options_class)[0]}.",
+            f"Write it as '{section}:' followed by indented keys.",
+        )
+    known = _names(options_class)
+    for key in values:
+        if key not in known:
+            raise ParameterError(
+                f"Unknown parameter {section}.{key} (value {values[key]!r}).{suggestion(str(key), known)}",
+                f"Known parameters of {section}: {', '.join(known)}.",
+                "Correct or remove it in conf/ or in --params.",
+            )
+    return options_class(**values)
+
+
+def check_options(options: Any, section: str) -> None:
+    """Check type and range of every field; call it in ``__post_init__`` of an options dataclass.
+
+    An integer is accepted where a float is declared, and a list where a tuple is.
+
+    Raises:
+        ParameterError: Naming the YAML key, the value and what was expected.
+    """
+    hints = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if not _matches(value, hints[field.name]):
+            raise _bad_value(section, field, value, _describe_type(hints[field.name]))
+        if value is not None:
+            _check_range(section, field, value)
+
+
+def _check_range(section: str, field: dataclasses.Field[Any], value: Any) -> None:
+    meta = field.metadata
+    if meta.get("choices") is not None and value not in meta["choices"]:
+        choices = ", ".join(str(choice) for choice in meta["choices"])
+        raise _bad_value(section, field, value, f"one of: {choices}", suggestion(str(value), map(str, meta["choices"])))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    failed = (
+        not math.isfinite(value)
+        or (meta.get("minimum") is not None and value < meta["minimum"])
+        or (meta.get("maximum") is not None and value > meta["maximum"])
+        or (meta.get("above") is not None and value <= meta["above"])
+        or (meta.get("below") is not None and value >= meta["below"])
+    )
+    if failed:
+        raise _bad_value(section, field, value, _describe_range(meta))
+
+
+def _bad_value(
+    section: str, field: dataclasses.Field[Any], value: Any, expected: str, hint: str = ""
+) -> ParameterError:
+    return ParameterError(
+        f"{section}.{field.name} is {value!r}.{hint}",
+        f"Expected {expected}. {field.metadata.get('description', '')}",
+        f"Set {section}.{field.name} in conf/ or with --params {section}.{field.name}=VALUE.",
+    )
+
+
+def _describe_range(meta: Mapping[str, Any]) -> str:
+    parts = [
+        f"{word} {meta[key]:g}"
+        for key, word in (("minimum", "at least"), ("above", "above"), ("maximum", "at most"), ("below", "below"))
+        if meta.get(key) is not None
+    ]
+    return "a finite number" + (" " + " and ".join(parts) if parts else "")
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_matches(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if hint is type(None) or hint is None:
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_matches(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping)
+    return isinstance(value, origin or hint)
+
+
+def _describe_type(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe_type(argument) for argument in arguments)
+    if origin is typing.Literal:
+        return "one of: " + ", ".join(str(argument) for argument in arguments)
+    if origin in (list, tuple):
+        return f"a list of {_describe_type(arguments[0])}"
+    if origin is dict:
+        return "a mapping"
+    return words.get(hint, str(hint))
+
+
+def _names(options_class: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(options_class)]
