@@ -1,0 +1,76 @@
+"""The project's commands: Kedro's own, with expected errors told in a few lines instead of a traceback."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines
+
+from transformer_foundry.core.errors import FoundryError, ParameterError, find_foundry_error, suggestion
+from transformer_foundry.quiet import silence_third_parties
+
+__all__ = ["cli", "readable_errors"]
+
+EXIT_CODE_EXPECTED_ERROR = 2
+EXIT_CODE_INTERRUPTED = 130
+
+silence_third_parties()
+
+
+def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``command`` so that an expected error ends it with at most three lines and exit code 2.
+
+    ``FOUNDRY_DEBUG=1`` in the environment keeps the traceback.
+    """
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("Stopped. Run the same command again to go on from the last checkpoint.", err=True)
+            sys.exit(EXIT_CODE_INTERRUPTED)
+        except Exception as error:  # The edge of the program: what is not expected goes on as it came.
+            expected = find_foundry_error(error)
+            if expected is None or os.environ.get("FOUNDRY_DEBUG"):
+                raise
+            click.echo(str(expected), err=True)
+            sys.exit(EXIT_CODE_EXPECTED_ERROR)
+
+    return wrapper
+
+
+def _run(**options: Any) -> Any:
+    requested = [options["pipeline"]] if options.get("pipeline") else list(options.get("pipelines") or [])
+    for name in requested:
+        if name not in pipelines:
+            known = sorted(key for key in pipelines if key != "__default__")
+            raise _unknown_pipeline(name, known)
+    assert kedro_run.callback is not None
+    return kedro_run.callback(**options)
+
+
+def _unknown_pipeline(name: str, known: list[str]) -> FoundryError:
+    return ParameterError(
+        f"There is no pipeline named {name!r}.{suggestion(name, known)}",
+        f"Pipelines: {', '.join(known)}.",
+        "Run 'kedro run' for the whole road, or 'kedro run --pipelines NAME[,NAME]'.",
+    )
+
+
+@click.group(name="transformer-foundry")
+def cli() -> None:
+    """Transformer Foundry's commands."""
+
+
+run = copy.copy(kedro_run)
+run.callback = readable_errors(_run)
+run.help = "Run the pipelines: validation, data_engineering, training and deployment, or those named."
+cli.add_command(run, "run")

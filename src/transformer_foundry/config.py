@@ -1,0 +1,43 @@
+"""Configuration: Kedro's loader, with parameters checked before anything runs and readable from the catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
+
+from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.parameters import check_parameters, complete_parameters
+
+__all__ = ["FoundryConfigLoader"]
+
+_RESOLVER = "parameters"
+
+
+class FoundryConfigLoader(OmegaConfigLoader):
+    """Loads ``conf/``; ``${parameters:run.name}`` in the catalog reads a parameter, wherever that was set.
+
+    Kedro's own ``runtime_params`` resolver sees only ``--params``, so a path could disagree with a value that was
+    set in ``conf/local/parameters.yml``.
+    """
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        # Resolvers are global to the process and a notebook opens many sessions: the reader registers itself.
+        OmegaConf.register_new_resolver(_RESOLVER, self._parameter, replace=True)
+        config = super().__getitem__(key)
+        if key != "parameters":
+            return config
+        completed = complete_parameters(config)
+        check_parameters(completed)
+        return completed
+
+    def _parameter(self, path: str) -> Any:
+        value = OmegaConf.select(OmegaConf.create(self["parameters"]), path)
+        if value is None:
+            raise ParameterError(
+                f"conf/base/catalog.yml reads the parameter {path}, which has no value.",
+                "Every parameter that a path is made of must be set.",
+                f"Set {path} in conf/ or with --params {path}=VALUE.",
+            )
+        return value

@@ -1,0 +1,50 @@
+"""The exported model as a catalog entry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+from transformer_foundry.core.exports import Export, read_export
+
+__all__ = ["ModelExportDataset"]
+
+
+class ModelExportDataset(AbstractDataset[None, Export]):
+    """Reads ``model.py`` and ``config.json`` from a folder, a zip file or a gist; never writes.
+
+    Args:
+        source: Path of a folder or zip file, a gist id or a gist URL.
+        cache_dir: Folder in which what was downloaded or unpacked is kept.
+        revision: Revision of the gist; the newest if None.
+        metadata: Ignored; for users and plugins.
+    """
+
+    def __init__(
+        self, *, source: str, cache_dir: str, revision: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._source = source
+        self._revision = revision
+        self._cache_dir = Path(cache_dir)
+        self.metadata = metadata
+
+    def load(self) -> Export:
+        """Return the export, read anew.
+
+        Raises:
+            ExportError: If it cannot be read.
+        """
+        return read_export(self._source, revision=self._revision, cache_dir=self._cache_dir)
+
+    def save(self, data: None) -> NoReturn:
+        """Refuse: an export is made in Transformer Builder."""
+        raise DatasetError(f"The model export {self._source} is read-only.")
+
+    def _exists(self) -> bool:
+        # Whether a gist exists is known only after a request; reading it says so with a reason.
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"source": self._source, "revision": self._revision}

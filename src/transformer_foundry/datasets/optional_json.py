@@ -1,0 +1,20 @@
+"""A JSON file that need not be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro_datasets.json import JSONDataset
+
+__all__ = ["OptionalJSONDataset"]
+
+
+class OptionalJSONDataset(JSONDataset):
+    """``json.JSONDataset`` whose ``load`` returns None when the file is missing: the result of an optional pipeline."""
+
+    def load(self) -> Any:
+        """Return the content of the file, or None if there is no file."""
+        return super().load() if super()._exists() else None
+
+    def _exists(self) -> bool:
+        return True

@@ -1,0 +1,103 @@
+"""The sections of the project's parameters: which there are, what type each has, and the defaults that depend on others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from transformer_foundry.core.checks.options import ValidationOptions
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.core.export.options import DeploymentOptions
+from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.options import check_options, option, parse_options
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.tuning.options import TuningOptions
+from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
+
+__all__ = ["SECTIONS", "RunOptions", "check_parameters", "complete_parameters", "default_run_name"]
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the run is called."""
+
+    name: str | None = option(None, "Folder name of the run under 06_models; by default the name of the model's folder.")
+
+    def __post_init__(self) -> None:
+        check_options(self, "run")
+        if self.name is not None and not _SAFE_NAME.fullmatch(self.name):
+            raise ParameterError(
+                f"run.name is {self.name!r}.",
+                "Expected letters, digits, '.', '_' and '-', beginning with a letter or digit: it names a folder.",
+                "Choose another name, for example --params run.name=my-gpt.",
+            )
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "model": ModelOptions,
+    "run": RunOptions,
+    "validation": ValidationOptions,
+    "data": DataOptions,
+    "training": TrainingOptions,
+    "tuning": TuningOptions,
+    "deployment": DeploymentOptions,
+    "tracking": TrackingOptions,
+    "drive": DriveOptions,
+}
+"""YAML section -> the dataclass that defines its keys, types and ranges."""
+
+_PLAIN = ("data_dir",)
+
+
+def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``parameters`` with every section present and ``run.name`` filled in.
+
+    Raises:
+        ParameterError: If a section that is needed for the name has the wrong form.
+    """
+    completed: dict[str, Any] = {"data_dir": "data"} | {name: {} for name in SECTIONS} | dict(parameters)
+    run = parse_options(RunOptions, completed["run"], "run")
+    if run.name is None:
+        model = parse_options(ModelOptions, completed["model"], "model")
+        completed["run"] = {"name": default_run_name(model.source)}
+    return completed
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse unknown sections, unknown keys and bad values in any section.
+
+    Raises:
+        ParameterError: Naming the parameter, its value and the nearest valid name.
+    """
+    known = [*SECTIONS, *_PLAIN]
+    for name, value in parameters.items():
+        if name not in known:
+            raise ParameterError(
+                f"Unknown parameter {name} (value {value!r}).{suggestion(name, known)}",
+                f"Known sections: {', '.join(known)}.",
+                "Correct or remove it in conf/ or in --params.",
+            )
+    if not isinstance(parameters.get("data_dir", "data"), str):
+        raise ParameterError(
+            f"data_dir is {parameters['data_dir']!r}.", "Expected the path of a folder.", "Set --params data_dir=PATH."
+        )
+    for name, options_class in SECTIONS.items():
+        parse_options(options_class, parameters.get(name), name)
+
+
+def default_run_name(source: str) -> str:
+    """Return the name of a run of the model at ``source``: its folder, file or gist id.
+
+    Example:
+        >>> default_run_name("data/01_raw/exports/gpt")
+        'gpt'
+    """
+    name = PurePath(source.rstrip("/")).name.removesuffix(".zip")
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    return slug[:100] or "run"

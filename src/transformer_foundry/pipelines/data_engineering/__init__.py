@@ -1,0 +1,9 @@
+"""Data engineering: from a data source to memory-mapped tokens that fit the model.
+
+Inputs: ``model_export``. Outputs: ``tokenizer``, ``token_splits``, ``data_profile``.
+Command: ``kedro run --pipelines data_engineering``.
+"""
+
+from transformer_foundry.pipelines.data_engineering.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

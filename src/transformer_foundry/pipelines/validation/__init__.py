@@ -1,0 +1,8 @@
+"""Validation: is the exported model right, and if not, what is wrong, where, and how to mend it.
+
+Inputs: ``model_export``. Outputs: ``validation_report``. Command: ``kedro run --pipelines validation``.
+"""
+
+from transformer_foundry.pipelines.validation.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,18 @@
+"""Nodes of the validation pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformer_foundry.core import checks
+from transformer_foundry.core.checks.options import ValidationOptions
+from transformer_foundry.core.exports import Export
+from transformer_foundry.core.exports.options import ModelOptions
+
+__all__ = ["validate_model"]
+
+
+def validate_model(model_export: Export, model: ModelOptions, validation: ValidationOptions) -> dict[str, Any]:
+    """Return the report of the checks, and which model they were made of."""
+    report = checks.run_checks(model_export, kind=model.kind, tier=validation.tier)
+    return report.to_dict() | {"model": {"name": model_export.name, "identity": model_export.identity}}

@@ -1,0 +1,17 @@
+"""Kedro's project settings: configuration loader and hooks."""
+
+from transformer_foundry.config import FoundryConfigLoader
+from transformer_foundry.hooks import DriveHooks, PreflightHooks, ProgressHooks, SummaryHooks, TrackingHooks
+from transformer_foundry.quiet import silence_third_parties
+
+silence_third_parties()
+
+CONFIG_LOADER_CLASS = FoundryConfigLoader
+# A preset changes single keys of a section; Kedro's default would replace the whole section.
+CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}
+
+# Pluggy calls the last registered hook first: checks come before Drive restores and tracking starts.
+HOOKS = (SummaryHooks(), ProgressHooks(), TrackingHooks(), DriveHooks(), PreflightHooks())
+
+# kedro-viz records an event for every item that a generator node yields, which no one reads.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)

@@ -1,0 +1,13 @@
+"""What all tests share: one thread each (two run side by side), no network, nothing kept outside the test's folder."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+for name in ("HF_TOKEN", "WANDB_API_KEY", "FOUNDRY_DEBUG"):
+    os.environ.pop(name, None)
