@@ -35,6 +35,10 @@ class FoundryError(Exception):
     def __str__(self) -> str:
         return "\n".join(line for line in (self.problem, self.expected, self.remedy) if line)
 
+    def _render_traceback_(self) -> list[str]:
+        # IPython's hook: in a notebook too an expected error is told in three lines.
+        return str(self).splitlines()
+
 
 class ParameterError(FoundryError):
     """A parameter is unknown, has the wrong type or lies outside its range."""
