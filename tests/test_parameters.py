@@ -1,0 +1,92 @@
+"""Parameters: sections, the default name of a run, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformer_foundry.config import FoundryConfigLoader
+from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.parameters import check_parameters, complete_parameters, default_run_name
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def load(env: str = "local", **runtime: Any) -> FoundryConfigLoader:
+    return FoundryConfigLoader(
+        conf_source=str(CONF),
+        env=env,
+        runtime_params=runtime,
+        base_env="base",
+        default_run_env="local",
+        merge_strategy={"parameters": "soft"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("data/01_raw/exports/gpt", "gpt"),
+        ("exports/my model/", "my-model"),
+        ("models/bert.zip", "bert"),
+        ("https://gist.github.com/me/0123456789abcdef0123", "0123456789abcdef0123"),
+        ("///", "run"),
+    ],
+)
+def test_a_run_is_named_after_its_model(source: str, name: str) -> None:
+    assert default_run_name(source) == name
+
+
+def test_a_name_that_was_given_is_kept() -> None:
+    completed = complete_parameters({"run": {"name": "mine"}, "model": {"source": "x/gpt"}})
+    assert completed["run"] == {"name": "mine"}
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "x" * 101])
+def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(ParameterError, match=r"run\.name"):
+        complete_parameters({"run": {"name": name}})
+
+
+def test_an_unknown_section_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ParameterError, match="Did you mean 'training'"):
+        check_parameters({"trainning": {"max_steps": 3}})
+
+
+@pytest.mark.parametrize("env", ["local", "standard", "thorough"])
+def test_every_preset_is_valid(env: str) -> None:
+    parameters = load(env)["parameters"]
+    assert parameters["run"]["name"] == "gpt"
+    assert parameters["training"]["max_steps"] >= 100
+
+
+def test_a_preset_changes_single_keys_of_a_section() -> None:
+    assert load("standard")["parameters"]["training"].keys() >= load()["parameters"]["training"].keys()
+
+
+def test_paths_of_the_catalog_follow_the_parameters() -> None:
+    loader = load(data_dir="elsewhere", run={"name": "mine"})
+    assert loader["catalog"]["training_run"]["filepath"] == "elsewhere/06_models/mine"
+
+
+def test_the_newest_session_decides_which_parameters_the_catalog_reads() -> None:
+    first, second = load(run={"name": "one"}), load(run={"name": "two"})
+    assert second["catalog"]["training_run"]["filepath"].endswith("two")
+    assert first["catalog"]["training_run"]["filepath"].endswith("one")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ({"training": {"learning_rat": 1}}, "Did you mean 'learning_rate'"),
+        ({"training": {"learning_rate": -1}}, "above 0"),
+        ({"training": {"max_steps": 0}}, "at least 1"),
+        ({"data_dir": 7}, "data_dir is 7"),
+        ({"training": 5}, "training is 5"),
+    ],
+)
+def test_bad_runtime_parameters_are_refused_when_they_are_read(runtime: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        load(**runtime)["parameters"]
