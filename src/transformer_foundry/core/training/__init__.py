@@ -1,0 +1,38 @@
+"""Training: ``fit`` yields what happens (started, progress, checkpoint) and knows nothing of files or trackers.
+
+``checkpoints`` keeps the states that ``fit`` yields and finds the newest one that is intact; ``evaluate`` and
+``sample_texts`` say how good a model is.
+"""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Checkpoint": "records",
+        "LossParts": "objectives",
+        "Objective": "objectives",
+        "Precision": "precision",
+        "Progress": "records",
+        "Record": "records",
+        "Started": "records",
+        "TrainingOptions": "options",
+        "TrainingState": "state",
+        "WALL_CLOCK_METRICS": "records",
+        "best_checkpoint": "checkpoints",
+        "choose_precision": "precision",
+        "evaluate": "evaluation",
+        "fit": "loop",
+        "learning_rate_at": "schedules",
+        "list_checkpoints": "checkpoints",
+        "newest_checkpoint": "checkpoints",
+        "objective_for": "objectives",
+        "prune_checkpoints": "checkpoints",
+        "read_checkpoint": "checkpoints",
+        "restore_model": "state",
+        "run_identity": "resume",
+        "sample_texts": "generation",
+        "verify_checkpoint": "checkpoints",
+        "write_checkpoint": "checkpoints",
+    },
+)

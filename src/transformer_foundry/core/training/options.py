@@ -1,0 +1,82 @@
+"""The parameters of section ``training``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformer_foundry.core.options import check_options, option
+
+__all__ = ["TrainingOptions"]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained, evaluated and saved; names follow Hugging Face where it has one.
+
+    Raises:
+        ParameterError: If a value has the wrong type or lies outside its range.
+    """
+
+    max_steps: int = option(400, "Number of optimizer updates.", minimum=1, unit="steps")
+    num_train_epochs: float | None = option(
+        None, "Passes over the training data; when given, it takes the place of max_steps.", above=0, unit="epochs"
+    )
+    per_device_train_batch_size: int = option(16, "Rows of one forward pass.", minimum=1, unit="rows")
+    per_device_eval_batch_size: int | None = option(
+        None, "Rows of one forward pass of an evaluation; null is the training batch size.", minimum=1, unit="rows"
+    )
+    gradient_accumulation_steps: int = option(1, "Forward passes of one optimizer update.", minimum=1)
+
+    learning_rate: float = option(1e-3, "Highest learning rate, reached after the warm-up.", above=0)
+    lr_scheduler_type: str = option(
+        "cosine", "Course of the learning rate after the warm-up.", choices=("cosine", "linear", "constant")
+    )
+    warmup_ratio: float = option(
+        0.05, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1
+    )
+    min_lr_ratio: float = option(
+        0.1, "Last learning rate as a share of the highest one (cosine and linear).", minimum=0, maximum=1
+    )
+    optimizer: str = option("adamw", "Optimizer.", choices=("adamw",))
+    weight_decay: float = option(0.1, "Decoupled weight decay of matrices and embeddings.", minimum=0)
+    beta1: float = option(0.9, "AdamW's decay of the mean gradient.", minimum=0, below=1)
+    beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.", minimum=0, below=1)
+    max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm; 0 turns clipping off.", minimum=0)
+    label_smoothing: float = option(0.0, "Share of the target probability spread over all classes.", minimum=0, below=1)
+
+    eval_steps: int | None = option(
+        100, "Steps between evaluations; null evaluates at the end only.", minimum=1, unit="steps"
+    )
+    eval_batches: int | None = option(
+        None, "Batches of an evaluation while training; null takes the whole validation split.", minimum=1
+    )
+    early_stopping_patience: int | None = option(
+        None, "Stop after this many evaluations without a lower validation loss; null never stops early.", minimum=1
+    )
+    logging_steps: int = option(10, "Steps between lines of metrics.", minimum=1, unit="steps")
+    num_samples: int = option(2, "Samples of the model's output at each evaluation; 0 makes none.", minimum=0)
+    sample_tokens: int = option(48, "Length of a generated sample.", minimum=1, unit="tokens")
+    sample_temperature: float = option(0.8, "Temperature of generated samples; 0 is greedy.", minimum=0)
+    sample_top_k: int | None = option(40, "Samples choose among this many likeliest tokens; null is all.", minimum=1)
+    sample_top_p: float | None = option(
+        None, "Samples choose among the likeliest tokens that make up this probability.", above=0, maximum=1
+    )
+
+    save_steps: int | None = option(100, "Steps between checkpoints; null saves by time only.", minimum=1, unit="steps")
+    save_minutes: float | None = option(
+        10.0, "Minutes between checkpoints; null saves by steps only.", above=0, unit="minutes"
+    )
+    save_epochs: bool = option(True, "Save a checkpoint at the end of each epoch.")
+    save_total_limit: int = option(2, "Newest checkpoints that are kept, besides the best one.", minimum=1)
+
+    precision: str = option(
+        "auto",
+        "Number format of the computation; auto is bf16 or fp16 on a GPU, by what it can, and fp32 on a CPU.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    device: str = option("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
+    seed: int = option(0, "Seed of the order of the data and of dropout.", minimum=0, maximum=2**32 - 1)
+    use_best: bool = option(False, "Take learning rate, warm-up and weight decay from the tuning pipeline's result.")
+
+    def __post_init__(self) -> None:
+        check_options(self, "training")
