@@ -1,0 +1,24 @@
+"""From text to training batches: sources, built-in corpora, tokenizers, memory-mapped splits, batches, profile."""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Batches": "batches",
+        "Corpus": "documents",
+        "DataOptions": "options",
+        "Document": "documents",
+        "Ragged": "storage",
+        "TokenSplit": "splits",
+        "TokenSplits": "splits",
+        "Tokenizer": "tokenizers",
+        "copy_splits": "splits",
+        "fit_tokenizer": "fitting",
+        "load_splits": "splits",
+        "load_tokenizer": "tokenizers",
+        "prepare_splits": "preparation",
+        "profile_splits": "quality",
+        "read_corpus": "sources",
+    },
+)

@@ -1,0 +1,212 @@
+"""The built-in corpora: English and Python that every CPython carries, so that nothing needs a network.
+
+Language modelling reads the language reference (``pydoc_data.topics``) and the docstrings of the standard library;
+classification tells from a docstring which package it documents; sequence to sequence goes from a signature to the
+first line of its docstring. Sources are parsed, never imported: importing has side effects and some modules fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import sys
+import sysconfig
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformer_foundry.core.data.documents import Document
+from transformer_foundry.core.data.sections import cut_sections, split_paragraphs
+from transformer_foundry.core.errors import DataError
+
+__all__ = ["BuiltInSource"]
+
+# Tests say little in English; distutils, lib2to3 and the pip inside ensurepip come and go between versions.
+_SKIPPED_FOLDERS = frozenset(
+    {"test", "tests", "idle_test", "site-packages", "dist-packages", "distutils", "lib2to3", "ensurepip", "pydoc_data"}
+)
+_SHORTEST_DOCSTRING = 30  # characters; shorter ones are names, not sentences
+_SHORTEST_REPEAT = 40  # characters; "Note:" or "See also:" may repeat, a paragraph may not
+_LONGEST_SIGNATURE = 200  # characters
+_CLASSES = 12
+_DOCSTRINGS_PER_CLASS = 250  # keeps the majority class near 1 in 10
+_FORMAT = 1  # raise it whenever the same Python gives other documents
+
+
+@dataclass(frozen=True, slots=True)
+class _Docstring:
+    """A docstring, the top-level package it is from, and the signature of its function (None for other objects)."""
+
+    package: str
+    signature: str | None
+    text: str
+
+
+class BuiltInSource:
+    """The built-in corpus of a task, as the one split "train".
+
+    Args:
+        task: What the documents are for.
+        num_labels: Number of classes the model can tell apart; only the largest classes are kept when it is smaller.
+    """
+
+    name = "built-in text of Python"
+    splits = ("train",)
+
+    def __init__(self, task: str, num_labels: int | None = None) -> None:
+        readers: dict[str, Callable[[], Iterator[Document]]] = {
+            "causal_lm": _prose,
+            "masked_lm": _prose,
+            "seq2seq_lm": _summaries,
+            "sequence_classification": self._labelled,
+        }
+        if task not in readers:
+            raise DataError(
+                f"There is no built-in text for the task {task}.",
+                f"Built-in text serves: {', '.join(readers)}.",
+                "Set data.source to a data set of your own, or model.task to one of these.",
+            )
+        self._read = readers[task]
+        self._classes = _largest_classes(num_labels) if task == "sequence_classification" else None
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The packages that a classifier tells apart."""
+        return self._classes
+
+    def documents(self, split: str) -> Iterator[Document]:  # noqa: ARG002 - there is only one
+        """Yield every document."""
+        return self._read()
+
+    def stamp(self) -> str:
+        """Digest of the sources that the documents are read from."""
+        digest = hashlib.sha256(repr((_FORMAT, sys.version_info[:2], self._classes)).encode())
+        for path in (*_module_files(), _folder() / "pydoc_data" / "topics.py"):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def _labelled(self) -> Iterator[Document]:
+        taken: Counter[str] = Counter()
+        for text, package in _texts_of_one_package().items():
+            if self._classes and package in self._classes and taken[package] < _DOCSTRINGS_PER_CLASS:
+                taken[package] += 1
+                yield Document(text, label=package)
+
+
+def _prose() -> Iterator[Document]:
+    """Sections of the language reference, then docstrings; no paragraph occurs twice."""
+    from pydoc_data.topics import topics
+
+    seen: set[str] = set()
+    for name in sorted(topics):
+        paragraphs = (text for text in split_paragraphs(topics[name]) if _is_new(text, seen))
+        yield from map(Document, cut_sections(paragraphs))
+    for docstring in _docstrings():
+        if len(docstring.text) >= _SHORTEST_DOCSTRING and docstring.text not in seen:
+            seen.add(docstring.text)
+            yield Document(docstring.text)
+
+
+def _summaries() -> Iterator[Document]:
+    """Signature -> first line of the docstring; each signature once."""
+    seen: set[str] = set()
+    for docstring in _docstrings():
+        signature, summary = docstring.signature, docstring.text.split("\n", 1)[0].strip()
+        if signature and len(signature) <= _LONGEST_SIGNATURE and " " in summary and signature not in seen:
+            seen.add(signature)
+            yield Document(signature, target=summary)
+
+
+def _is_new(text: str, seen: set[str]) -> bool:
+    key = " ".join(text.split())
+    if len(key) < _SHORTEST_REPEAT:
+        return True
+    if key in seen:
+        return False
+    seen.add(key)
+    return True
+
+
+@functools.cache
+def _texts_of_one_package() -> dict[str, str]:
+    """Docstring -> its package, without those that several packages share."""
+    packages: defaultdict[str, set[str]] = defaultdict(set)
+    for docstring in _docstrings():
+        if len(docstring.text) >= _SHORTEST_DOCSTRING:
+            packages[docstring.text].add(docstring.package)
+    return {text: next(iter(names)) for text, names in packages.items() if len(names) == 1}
+
+
+def _largest_classes(num_labels: int | None) -> tuple[str, ...]:
+    sizes = Counter(_texts_of_one_package().values())
+    ranked = sorted(sizes, key=lambda package: (-sizes[package], package))
+    return tuple(sorted(ranked[: min(num_labels or _CLASSES, _CLASSES)]))
+
+
+@functools.cache
+def _docstrings() -> tuple[_Docstring, ...]:
+    """Every docstring of the standard library, in a fixed order; parsed once per process (about 3 s)."""
+    found: list[_Docstring] = []
+    for path in _module_files():
+        package = path.relative_to(_folder()).parts[0].removesuffix(".py")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # old escapes in old modules are not the user's concern
+                tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # a distribution may ship templates that are not Python
+        found.extend(_walk(tree, package))
+    return tuple(found)
+
+
+def _walk(tree: ast.AST, package: str) -> Iterator[_Docstring]:
+    """Yield the docstrings of a module and of all that is defined in it, in the order of the file."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            raw = ast.get_docstring(node, clean=False)
+            text = inspect.cleandoc(raw).strip() if raw else ""
+            if text:
+                yield _Docstring(package, _signature(node), text)
+        # Expressions hold no definitions: looking at statements only is five times faster than ast.walk.
+        waiting.extend(
+            child
+            for child in reversed(list(ast.iter_child_nodes(node)))
+            if isinstance(child, ast.stmt | ast.excepthandler)
+        )
+
+
+def _signature(node: ast.AST) -> str | None:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    prefix = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    return f"{prefix} {node.name}({ast.unparse(node.args)})"
+
+
+@functools.cache
+def _module_files() -> tuple[Path, ...]:
+    folder = _folder()
+    files = [
+        path
+        for entry in sorted(folder.iterdir())
+        if entry.name not in _SKIPPED_FOLDERS
+        for path in ([entry] if entry.suffix == ".py" else sorted(entry.rglob("*.py")) if entry.is_dir() else [])
+        if not _SKIPPED_FOLDERS.intersection(path.relative_to(folder).parts)
+    ]
+    if not files:
+        raise DataError(
+            f"This Python keeps no sources of its standard library in {folder}.",
+            "The built-in text is read from them.",
+            "Set data.source to a data set of your own, or use a regular installation of Python.",
+        )
+    return tuple(files)
+
+
+@functools.cache
+def _folder() -> Path:
+    return Path(sysconfig.get_path("stdlib"))

@@ -1,0 +1,257 @@
+"""Fit a tokenizer to a model: its vocabulary size decides between BPE, bytes and characters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.data.documents import Corpus
+from transformer_foundry.core.data.lengths import choose_max_length
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.tokenizers import ROLES, SpecialIds, Tokenizer, load_tokenizer
+from transformer_foundry.core.errors import DataError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from transformer_foundry.core.exports.contract import Contract
+
+__all__ = ["find_vocab_size", "fit_tokenizer"]
+
+# What each task needs beyond what the contract names. A classifier gets a first token because many pool there.
+_NEEDED = {
+    "causal_lm": ("pad", "eos"),
+    "masked_lm": ("pad", "eos", "mask"),
+    "seq2seq_lm": ("pad", "eos"),
+    "sequence_classification": ("pad", "bos"),
+    "token_classification": ("pad", "bos"),
+}
+# UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still loses nothing.
+_IMPOSSIBLE_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
+_FIT_BYTES = 32 * 2**20  # more text changes the merges little and costs minutes
+_ENOUGH_COVERAGE = 0.9  # share of the characters of the text that a character vocabulary must hold
+
+
+def fit_tokenizer(
+    corpus: Corpus, contract: Contract, options: DataOptions, *, previous: Tokenizer | None = None
+) -> Tokenizer:
+    """Return a tokenizer whose ids all fit the model, special tokens where the contract wants them.
+
+    With 243 ids (the bytes that UTF-8 uses) plus the special tokens it is a byte-level BPE that fills the vocabulary
+    exactly, unless the text is too short for so many merges; below that it takes the most frequent characters.
+
+    Args:
+        corpus: Its train split is what the tokenizer is fitted to.
+        contract: Sizes and special tokens of the model.
+        options: ``tokenizer`` and ``max_length`` count.
+        previous: Returned as it is when it was fitted to the very same request.
+
+    Raises:
+        DataError: If the vocabulary is too small, or a given tokenizer is too large for it.
+    """
+    max_length = choose_max_length(contract, options)
+    vocab_size = find_vocab_size(contract)
+    if options.tokenizer not in ("auto", "bytes", "characters"):
+        return _fit_given(options.tokenizer, contract, vocab_size, max_length)
+    special = _place_special_tokens(contract, vocab_size, with_unk=False)
+    request = _digest_request(corpus, options.tokenizer, vocab_size, special, contract.task)
+    if previous is not None and previous.request == request:
+        return previous
+    ordinary = vocab_size - len(special.ids())
+    alphabet = _byte_alphabet()
+    if options.tokenizer == "characters" or (options.tokenizer == "auto" and ordinary < len(alphabet)):
+        special = _place_special_tokens(contract, vocab_size, with_unk=True)
+        backend, algorithm = _fit_characters(corpus, special, vocab_size), "characters"
+    elif ordinary < len(alphabet):
+        raise _too_small(vocab_size, len(alphabet) + len(special.ids()), "'bytes'")
+    else:
+        merges = 0 if options.tokenizer == "bytes" else ordinary - len(alphabet)
+        backend, algorithm = _fit_bytes(corpus, special, alphabet, merges), "bpe" if merges else "bytes"
+    _add_special_tokens(backend, special, contract.task)
+    return Tokenizer(backend, special, max_length=max_length, algorithm=algorithm, request=request)
+
+
+def find_vocab_size(contract: Contract) -> int:
+    """Return the number of ids that every part of the model has: both embeddings and, if it predicts ids, the head."""
+    sizes = [contract.vocab_size, contract.decoder_vocab_size]
+    if contract.task in ("causal_lm", "masked_lm", "seq2seq_lm"):
+        sizes.append(contract.output_size)
+    return min(size for size in sizes if size is not None)
+
+
+def _place_special_tokens(contract: Contract, vocab_size: int, *, with_unk: bool) -> SpecialIds:
+    """Give each role the id that the contract names, else the smallest free one."""
+    placed = {role: getattr(contract, f"{role}_token_id") for role in ROLES}
+    start = contract.decoder_start_token_id
+    for role, number in (*placed.items(), ("decoder_start", start)):
+        if number is not None and not 0 <= number < vocab_size:
+            raise DataError(
+                f"{role}_token_id is {number} but the model has {vocab_size} token ids.",
+                f"Expected 0 to {vocab_size - 1}.",
+                f"Correct {role}_token_id or vocab_size in config.json.",
+            )
+    taken = {number for number in (*placed.values(), start) if number is not None}
+    for role in (*_NEEDED[contract.task], *(("unk",) if with_unk else ())):
+        if placed[role] is None:
+            placed[role] = next(number for number in range(len(taken) + 1) if number not in taken)
+            taken.add(placed[role])
+    if contract.task == "seq2seq_lm" and start is None:
+        start = placed["pad"] if contract.bos_token_id is None else contract.bos_token_id
+    if len(taken) >= vocab_size:
+        raise _too_small(vocab_size, len(taken) + 2, "any")
+    return SpecialIds(**placed, decoder_start=start)
+
+
+def _fit_bytes(corpus: Corpus, special: SpecialIds, alphabet: list[str], merges: int) -> tokenizers.Tokenizer:
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    trained = tokenizers.Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if merges:
+        trainer = trainers.BpeTrainer(
+            vocab_size=len(alphabet) + merges, initial_alphabet=alphabet, show_progress=False, min_frequency=2
+        )
+        trained.train_from_iterator(_texts(corpus), trainer)
+    model = json.loads(trained.to_str())["model"]
+    pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
+    merged = dict.fromkeys("".join(pair) for pair in pairs)
+    backend = tokenizers.Tokenizer(models.BPE(vocab=_number([*alphabet, *merged], special), merges=pairs))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _fit_characters(corpus: Corpus, special: SpecialIds, vocab_size: int) -> tokenizers.Tokenizer:
+    import tokenizers
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+
+    counts: Counter[str] = Counter()
+    for text in _texts(corpus):
+        counts.update(text)
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    kept = ranked[: vocab_size - len(special.ids())]
+    if sum(counts[character] for character in kept) < _ENOUGH_COVERAGE * counts.total():
+        enough, covered = 0, 0
+        while covered < _ENOUGH_COVERAGE * counts.total():
+            covered += counts[ranked[enough]]
+            enough += 1
+        raise _too_small(vocab_size, enough + len(special.ids()), "'characters'")
+    unk = _special_name(special, special.unk)
+    backend = tokenizers.Tokenizer(models.WordLevel(vocab=_number(kept, special), unk_token=unk))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
+def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
+    """Give the special tokens their ids and the others the free ids in order; unused names fill the holes."""
+    reserved = set(special.ids())
+    size = max(len(tokens) + len(reserved), max(reserved, default=-1) + 1)
+    waiting = iter(tokens)
+    free = (number for number in range(size) if number not in reserved)
+    vocab = {next(waiting, f"<|unused{number}|>"): number for number in free}
+    return vocab | {_special_name(special, number): number for number in reserved}
+
+
+def _add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str) -> None:
+    from tokenizers import AddedToken, processors
+
+    names = [_special_name(special, number) for number in special.ids()]
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    templates = {
+        "seq2seq_lm": ("$A {token}", special.eos),
+        "sequence_classification": ("{token} $A", special.bos),
+        "token_classification": ("{token} $A", special.bos),
+    }
+    if task in templates:
+        template, number = templates[task]
+        name = _special_name(special, number)
+        backend.post_processor = processors.TemplateProcessing(
+            single=template.format(token=name), special_tokens=[(name, number)]
+        )
+
+
+def _special_name(special: SpecialIds, number: int | None) -> str:
+    """Name an id after the first role it has; words that no text is likely to hold, unlike ``<s>``."""
+    roles = (*ROLES, "decoder_start")
+    return f"<|{next(role for role in roles if getattr(special, role) == number)}|>"
+
+
+def _fit_given(name: str, contract: Contract, vocab_size: int, max_length: int) -> Tokenizer:
+    """Read a tokenizer folder or a Hub tokenizer and check that it fits the model."""
+    given = load_tokenizer(name) if Path(name).expanduser().is_dir() else _download(name)
+    if given.vocab_size > vocab_size:
+        raise DataError(
+            f"The tokenizer {name} has {given.vocab_size} tokens but the model only {vocab_size}.",
+            f"Expected at most {vocab_size} tokens.",
+            f"Set data.tokenizer to 'auto', or export the model with vocab_size {given.vocab_size}.",
+        )
+    found = dict(given.special.__dict__)
+    fallback = next((found[role] for role in ("pad", "eos", "bos", "unk") if found[role] is not None), None)
+    for role in _NEEDED[contract.task]:
+        wanted = getattr(contract, f"{role}_token_id")
+        found[role] = wanted if wanted is not None else found[role]
+        if found[role] is None and role == "mask":
+            raise DataError(
+                f"The tokenizer {name} has no mask token.",
+                "Masked language modelling hides tokens behind one.",
+                "Set data.tokenizer to 'auto', or to a tokenizer with a mask token.",
+            )
+        found[role] = fallback if found[role] is None else found[role]
+    found["decoder_start"] = (
+        contract.decoder_start_token_id if contract.decoder_start_token_id is not None else found["pad"]
+    )
+    return Tokenizer(given.backend, SpecialIds(**found), max_length=max_length, algorithm="given")
+
+
+def _download(name: str) -> Tokenizer:
+    import tempfile
+
+    from transformers import AutoTokenizer
+
+    try:
+        pretrained: Any = AutoTokenizer.from_pretrained(name, use_fast=True)
+        with tempfile.TemporaryDirectory() as folder:
+            pretrained.save_pretrained(folder)
+            return load_tokenizer(folder)
+    except (OSError, ValueError) as err:
+        raise DataError(
+            f"The tokenizer {name} cannot be read: {str(err).splitlines()[0]}",
+            "Expected 'auto', 'bytes', 'characters', a tokenizer folder or the name of a Hub tokenizer.",
+            "Set data.tokenizer to 'auto', or check the name and the connection.",
+        ) from err
+
+
+def _texts(corpus: Corpus) -> Iterator[str]:
+    """Yield the texts and targets of the train split, thinned evenly where there is more than enough."""
+    stride = max(1, corpus.plan.text_bytes["train"] // _FIT_BYTES)
+    for number, document in enumerate(corpus.documents("train")):
+        if number % stride == 0:
+            yield document.text
+            if document.target is not None:
+                yield document.target
+
+
+def _byte_alphabet() -> list[str]:
+    """Return the 243 characters that stand for the bytes of UTF-8 in a byte-level tokenizer, by byte value."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    shifted = [byte for byte in range(256) if byte not in printable]
+    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(shifted)}
+    return [characters[byte] for byte in range(256) if byte not in _IMPOSSIBLE_BYTES]
+
+
+def _digest_request(corpus: Corpus, tokenizer: str, vocab_size: int, special: SpecialIds, task: str) -> str:
+    return hashlib.sha256(repr((corpus.stamp(), tokenizer, vocab_size, special, task, _FIT_BYTES)).encode()).hexdigest()
+
+
+def _too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:
+    return DataError(
+        f"The model has {vocab_size} token ids, but the tokenizer ({tokenizer}) needs {needed} for this text.",
+        f"Expected a vocabulary of at least {needed}.",
+        f"Export the model with vocab_size {max(needed, 256)} or more, or choose other text with data.source.",
+    )

@@ -1,0 +1,51 @@
+"""The parameters of section ``data``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.options import check_options, option
+
+__all__ = ["BUILT_IN", "DataOptions"]
+
+BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What to train on and how to cut it into tokens and splits.
+
+    Raises:
+        ParameterError: If a value has the wrong type or lies outside its range.
+    """
+
+    source: str = option(
+        BUILT_IN,
+        "'built-in', a local file or folder (csv, tsv, json, jsonl, text, parquet), or a Hugging Face data set.",
+    )
+    config_name: str | None = option(None, "Configuration of a Hugging Face data set.")
+    split: str | None = option(None, "The only split to read, for example 'train[:10%]'; null reads all there are.")
+    revision: str | None = option(None, "Branch, tag or commit of a Hugging Face data set.")
+    text_column: str | None = option(None, "Column of the text (the source text of a pair); null guesses it.")
+    target_column: str | None = option(None, "Column of the target text of a pair; null guesses it.")
+    label_column: str | None = option(None, "Column of the class; null guesses it.")
+    max_length: int | None = option(
+        None, "Longest row; null is the model's maximum, at most 128.", minimum=2, unit="tokens"
+    )
+    validation_share: float = option(0.05, "Share of the texts held out for validation.", above=0, below=0.5)
+    test_share: float = option(0.05, "Share of the texts held out for the test.", minimum=0, below=0.5)
+    tokenizer: str = option(
+        "auto", "'auto' (fitted to the data and the model), 'bytes', 'characters', a tokenizer folder or a Hub name."
+    )
+    max_documents: int | None = option(None, "At most this many texts, a sample that is always the same.", minimum=3)
+    seed: int = option(0, "Seed of the splits and of the sample.", minimum=0)
+
+    def __post_init__(self) -> None:
+        check_options(self, "data")
+        if not self.source.strip():
+            raise ParameterError(
+                "data.source is empty.",
+                "Expected 'built-in', a local file or folder, or the name of a Hugging Face data set.",
+                "Set data.source in conf/ or with --params data.source=VALUE.",
+            )

@@ -1,0 +1,34 @@
+"""Long texts cut into sections: documents of a useful size whose borders are paragraphs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+__all__ = ["cut_sections", "split_paragraphs"]
+
+SECTION_CHARACTERS = 2000
+_BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)*")
+
+
+def split_paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of ``text``, indentation kept, blank lines dropped."""
+    return [part for part in _BLANK_LINES.split(text.strip("\n")) if part.strip()]
+
+
+def cut_sections(paragraphs: Iterable[str], size: int = SECTION_CHARACTERS) -> Iterator[str]:
+    """Join consecutive paragraphs until a section has at least ``size`` characters.
+
+    Nothing but the blank lines between sections is lost. A section is what a split is made of: a book cut at random
+    paragraphs would lose its context, one kept whole could not be split.
+    """
+    section: list[str] = []
+    length = 0
+    for paragraph in paragraphs:
+        section.append(paragraph)
+        length += len(paragraph)
+        if length >= size:
+            yield "\n\n".join(section)
+            section, length = [], 0
+    if section:
+        yield "\n\n".join(section)

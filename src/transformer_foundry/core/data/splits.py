@@ -1,0 +1,197 @@
+"""Prepared data: tokens of every split on disk, with an index that is written last."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer_foundry.core.data.storage import Ragged, map_column
+from transformer_foundry.core.data.tokenizers import SpecialIds
+from transformer_foundry.core.errors import DataError
+
+__all__ = ["TokenSplit", "TokenSplits", "copy_splits", "find_fingerprint", "load_splits", "map_splits", "write_index"]
+
+FORMAT_VERSION = 1
+_INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """The rows of one split.
+
+    Attributes:
+        name: "train", "validation" or "test".
+        input_ids: Rows of token ids. Causal LM: packed blocks that overlap by one token, so that each token but the
+            very first is a target exactly once. Masked LM: packed blocks without overlap. Others: one text a row.
+        target_ids: Rows of target ids with their end token (sequence to sequence), else None.
+        labels: (rows,) int64 class ids (classification), else None.
+        text_bytes: UTF-8 bytes of the text behind the targets: bits per byte are the loss in bits, summed over one
+            pass, divided by this.
+        documents: Number of documents.
+        counts: What happened while the split was made: tokens, truncated rows and tokens, unknown tokens.
+    """
+
+    name: str
+    input_ids: Ragged
+    target_ids: Ragged | None = None
+    labels: np.ndarray | None = None
+    text_bytes: int = 0
+    documents: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def target_count(self) -> int:
+        """Targets in one pass: tokens to predict, or texts to classify (masked LM: tokens that may be hidden)."""
+        if self.target_ids is not None:
+            return int(self.target_ids.offsets[-1])
+        if self.labels is not None:
+            return len(self.labels)
+        return int(self.input_ids.offsets[-1])
+
+
+@dataclass(frozen=True)
+class TokenSplits:
+    """All splits of a data set, and what is needed to make batches of them.
+
+    Attributes:
+        task: What the rows are for.
+        vocab_size: Ids of the tokenizer; never more than the model has.
+        max_length: Longest row, in tokens.
+        fingerprint: sha256 of data, tokenizer and settings.
+        special: Ids of the special tokens.
+        baselines: What a model without a network reaches on the validation split: ``unigram_loss`` and
+            ``bigram_loss`` in nats per target token, ``prior_loss`` in nats, ``majority_accuracy`` and
+            ``naive_bayes_accuracy`` as shares of 1.
+        label_names: Names of the classes in the order of their ids, else None.
+        source: Where the data come from, in words.
+        notes: What the user should know about how they were made.
+        folder: Where they lie; None in memory.
+    """
+
+    train: TokenSplit
+    validation: TokenSplit
+    test: TokenSplit
+    task: str
+    vocab_size: int
+    max_length: int
+    fingerprint: str
+    special: SpecialIds
+    baselines: dict[str, float] = field(default_factory=dict)
+    label_names: tuple[str, ...] | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    @property
+    def splits(self) -> dict[str, TokenSplit]:
+        """The three splits by name; test may have no rows."""
+        return {split.name: split for split in (self.train, self.validation, self.test)}
+
+
+def find_fingerprint(folder: str | Path) -> str | None:
+    """Return the fingerprint of the finished preparation in ``folder``; None if there is none."""
+    index = _read_index(Path(folder))
+    return None if index is None else str(index["fingerprint"])
+
+
+def load_splits(folder: str | Path) -> TokenSplits:
+    """Memory-map the preparation in ``folder``.
+
+    Raises:
+        DataError: If it was never finished, or a file of it is missing or cut.
+    """
+    folder = Path(folder)
+    index = _read_index(folder)
+    if index is None:
+        raise DataError(
+            f"There is no finished data preparation in {folder}.",
+            f"Expected {_INDEX_FILE}, which is written last.",
+            "Run the data_engineering pipeline first.",
+        )
+    return map_splits(index, folder)
+
+
+def map_splits(index: dict[str, Any], folder: Path) -> TokenSplits:
+    """Memory-map the files in ``folder`` that ``index`` describes."""
+    data_folder = folder / index["data_folder"]
+    splits = {name: _map_split(data_folder, name, values) for name, values in index["splits"].items()}
+    return TokenSplits(
+        **splits,
+        task=index["task"],
+        vocab_size=index["vocab_size"],
+        max_length=index["max_length"],
+        fingerprint=index["fingerprint"],
+        special=SpecialIds(**index["special"]),
+        baselines=index["baselines"],
+        label_names=None if index["label_names"] is None else tuple(index["label_names"]),
+        source=index["source"],
+        notes=tuple(index["notes"]),
+        folder=folder,
+    )
+
+
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    """Finish a preparation: make ``index`` the index of ``folder`` in one step, then drop what it does not name."""
+    temporary = folder / f".{_INDEX_FILE}.tmp"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump({"format_version": FORMAT_VERSION, **index}, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / _INDEX_FILE)
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != index["data_folder"]:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
+    """Put a prepared data set into ``folder`` and return it from there; nothing happens when it already is there.
+
+    Raises:
+        DataError: If ``splits`` does not lie on disk.
+    """
+    folder = Path(folder)
+    index = None if splits.folder is None else _read_index(splits.folder)
+    if splits.folder is None or index is None:
+        raise DataError(
+            "These splits do not lie on disk.", "Expected splits made by prepare_splits.", "Call prepare_splits."
+        )
+    if find_fingerprint(folder) != splits.fingerprint:
+        target = folder / index["data_folder"]
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(splits.folder / index["data_folder"], target)
+        for path in target.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        write_index(folder, index)
+    return load_splits(folder)
+
+
+def _read_index(folder: Path) -> dict[str, Any] | None:
+    try:
+        index = json.loads((folder / _INDEX_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return index if isinstance(index, dict) and index.get("format_version") == FORMAT_VERSION else None
+
+
+def _map_split(folder: Path, name: str, values: dict[str, Any]) -> TokenSplit:
+    columns = {column: map_column(folder, description) for column, description in values["columns"].items()}
+    targets = Ragged(columns["target_ids"], columns["target_offsets"]) if "target_ids" in columns else None
+    return TokenSplit(
+        name=name,
+        input_ids=Ragged(columns["input_ids"], columns["input_offsets"], overlap=values["overlap"]),
+        target_ids=targets,
+        labels=columns.get("labels"),
+        text_bytes=values["text_bytes"],
+        documents=values["documents"],
+        counts=values["counts"],
+    )

@@ -1,0 +1,42 @@
+"""Kedro dataset of a tokenizer folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenizers import Tokenizer
+
+__all__ = ["TokenizerDataset"]
+
+
+class TokenizerDataset(AbstractDataset["Tokenizer", "Tokenizer"]):
+    """A folder that transformers' AutoTokenizer loads, too.
+
+    Args:
+        filepath: The folder.
+        metadata: For plugins of Kedro; not used here.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Tokenizer:
+        """Read the tokenizer."""
+        from transformer_foundry.core.data.tokenizers import load_tokenizer
+
+        return load_tokenizer(self._folder)
+
+    def save(self, data: Tokenizer) -> None:
+        """Write the tokenizer; its main file comes last."""
+        data.save(self._folder)
+
+    def _exists(self) -> bool:
+        return (self._folder / "tokenizer.json").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
