@@ -1,0 +1,20 @@
+"""From a trained model to files that others can use: formats, parity, package, card and Hub.
+
+``export_model`` writes any module in several formats and ships only those that a fresh process finds equal to it;
+``build_package`` makes the folder that is published; ``publish`` uploads it in one commit.
+"""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "FORMAT_FILES": "options",
+        "DeploymentOptions": "options",
+        "Package": "package",
+        "build_package": "package",
+        "export_model": "exporting",
+        "publish": "hub",
+        "read_package": "package",
+    },
+)

@@ -1,0 +1,95 @@
+"""Start a process that verifies one file, and read its verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.export.reasons import explain
+
+__all__ = ["Verdict", "judge", "start_verification", "wait_for_rows"]
+
+# A hang is a failure too; the slowest sound file seen took 20 s.
+TIMEOUT_S = 900
+
+_SOURCE_ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verification found.
+
+    Attributes:
+        rows: For each (batch, length) pair ``batch``, ``length``, ``max_abs_error`` (None when outputs could not be
+            compared).
+        reason: Why the file is not right, empty if it is.
+    """
+
+    rows: list[dict[str, Any]]
+    reason: str = ""
+
+    @property
+    def max_abs_error(self) -> float | None:
+        """Largest error over all pairs, None if one could not be compared."""
+        errors = [row["max_abs_error"] for row in self.rows]
+        return None if not errors or None in errors else max(errors)
+
+
+def start_verification(format_name: str, path: Path, cases: Path) -> subprocess.Popen[str]:
+    """Start ``python -m transformer_foundry.core.export.verify`` on ``path``."""
+    command = [sys.executable, "-m", f"{__package__}.verify", format_name, str(path.resolve()), str(cases)]
+    # The child finds this package however the parent did: installed, or from a clone on sys.path.
+    paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for_rows(process: subprocess.Popen[str]) -> tuple[list[dict[str, Any]], str]:
+    """Wait for the process and return its rows and why it failed, an empty string if it did not."""
+    try:
+        output, errors = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+        errors += f"\nstill running after {TIMEOUT_S} s"
+    entries = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    rows = [entry for entry in entries if "trying" not in entry]
+    if process.returncode == 0:
+        return rows, ""
+    place = entries[-1].get("trying") if entries else None
+    where = f"at (batch, length) = ({place['batch']}, {place['length']})" if place else "when it is loaded"
+    return rows, f"fails {where} in a fresh process: {explain(_last_error(errors, process.returncode))}"
+
+
+def judge(rows: list[dict[str, Any]], failure: str, bound: float) -> Verdict:
+    """Turn rows of ``{batch, length, max_abs_error, problem}`` into a verdict."""
+    shown = [{key: row[key] for key in ("batch", "length", "max_abs_error")} for row in rows]
+    if failure:
+        return Verdict(shown, failure)
+    for row in rows:
+        where = f"at (batch, length) = ({row['batch']}, {row['length']})"
+        if row["problem"]:
+            return Verdict(shown, f"{row['problem']} {where}")
+        if row["max_abs_error"] > bound:
+            worst = max(rows, key=lambda item: item["max_abs_error"] or 0.0)
+            return Verdict(
+                shown,
+                f"differs from the model by {worst['max_abs_error']:.3g} at (batch, length) = "
+                f"({worst['batch']}, {worst['length']}); at most {bound:.3g} is allowed",
+            )
+    return Verdict(shown)
+
+
+def _last_error(errors: str, code: int) -> str:
+    if code < 0:
+        return f"killed by signal {-code}"
+    lines = [line for line in errors.splitlines() if line.strip()]
+    # The last line of a traceback that is not indented names the exception.
+    named = [index for index, line in enumerate(lines) if not line.startswith((" ", "\t")) and ":" in line]
+    start = named[-1] if named else -1
+    return "\n".join(lines[start:]) if lines else f"exit code {code}"
