@@ -1,0 +1,47 @@
+"""The data engineering pipeline."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from transformer_foundry.pipelines.data_engineering import nodes
+
+__all__ = ["create_pipeline"]
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline that makes tokens of the data."""
+    return pipeline(
+        [
+            node(
+                nodes.read_contract,
+                inputs=["model_export", "params:model"],
+                outputs="contract",
+                name="read_contract",
+            ),
+            node(
+                nodes.read_data,
+                inputs=["contract", "params:data"],
+                outputs="corpus",
+                name="read_data",
+            ),
+            node(
+                nodes.fit_tokenizer,
+                inputs=["corpus", "contract", "params:data", "previous_tokenizer"],
+                outputs="tokenizer",
+                name="fit_tokenizer",
+            ),
+            node(
+                nodes.prepare_tokens,
+                inputs=["corpus", "tokenizer", "contract", "params:data", "previous_splits"],
+                outputs="token_splits",
+                name="prepare_tokens",
+            ),
+            node(
+                nodes.profile_data,
+                inputs=["token_splits", "tokenizer"],
+                outputs="data_profile",
+                name="profile_data",
+            ),
+        ]
+    )

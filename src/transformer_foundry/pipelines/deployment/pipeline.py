@@ -1,0 +1,38 @@
+"""The deployment pipeline."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from transformer_foundry.pipelines.deployment import nodes
+
+__all__ = ["create_pipeline"]
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline that packages and publishes."""
+    return pipeline(
+        [
+            node(
+                nodes.make_package,
+                inputs=[
+                    "training_run",
+                    "model_export",
+                    "tokenizer",
+                    "validation_report",
+                    "data_profile",
+                    "evaluation",
+                    "params:model",
+                    "params:deployment",
+                ],
+                outputs="model_package",
+                name="make_package",
+            ),
+            node(
+                nodes.publish_package,
+                inputs=["model_package", "params:deployment"],
+                outputs="hub_publication",
+                name="publish_package",
+            ),
+        ]
+    )

@@ -1,0 +1,72 @@
+"""Nodes of the training pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from transformer_foundry.core import exports, figures
+from transformer_foundry.core import training as core_training
+from transformer_foundry.core.assessment import assess
+from transformer_foundry.core.checks.options import ValidationOptions
+from transformer_foundry.core.checks.verdict import require_sound
+from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.data.tokenizers import Tokenizer
+from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.records import Record
+from transformer_foundry.core.tuning.best_parameters import use_best_parameters
+
+__all__ = ["draw_curves", "evaluate_model", "train_model"]
+
+
+def train_model(
+    previous_run: Any,
+    model_export: Export,
+    validation_report: dict[str, Any],
+    token_splits: TokenSplits,
+    tokenizer: Tokenizer,
+    best_parameters: dict[str, Any] | None,
+    model: ModelOptions,
+    training: TrainingOptions,
+    validation: ValidationOptions,
+) -> Iterator[Record]:
+    """Yield what happens while the model is trained, from the newest checkpoint on if there is one."""
+    require_sound(validation_report, model_export.identity, validation.on_errors)
+    options = use_best_parameters(training, best_parameters)
+    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
+    yield from core_training.fit(
+        adapter,
+        token_splits,
+        options,
+        tokenizer=tokenizer,
+        resume_from=previous_run.latest(),
+        identity=core_training.run_identity(model_export, token_splits, tokenizer),
+    )
+
+
+def evaluate_model(
+    training_run: Any,
+    model_export: Export,
+    token_splits: TokenSplits,
+    tokenizer: Tokenizer,
+    model: ModelOptions,
+    training: TrainingOptions,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return evaluation and samples of the checkpoint with the lowest validation loss."""
+    state = training_run.best()
+    adapter = exports.load_model(model_export, kind=model.kind, task=model.task)
+    core_training.restore_model(adapter.model, state)
+    return assess(adapter, token_splits, tokenizer, training, step=state.step)
+
+
+def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any, Any]:
+    """Return the figures of loss, learning rate and gradient norm."""
+    losses = {name: value for name, value in token_splits.baselines.items() if name.endswith("_loss")}
+    history = training_run.history
+    return (
+        figures.loss_figure(history, losses),
+        figures.learning_rate_figure(history),
+        figures.gradient_norm_figure(history),
+    )

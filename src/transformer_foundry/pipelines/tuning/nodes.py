@@ -1,0 +1,45 @@
+"""Nodes of the tuning pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from transformer_foundry.core import tuning as core_tuning
+from transformer_foundry.core.checks.options import ValidationOptions
+from transformer_foundry.core.checks.verdict import require_sound
+from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.tuning.options import TuningOptions
+from transformer_foundry.core.tuning.records import TrialRecord
+
+__all__ = ["search_parameters", "summarise_search"]
+
+
+def search_parameters(
+    previous_study: Any,
+    model_export: Export,
+    validation_report: dict[str, Any],
+    token_splits: TokenSplits,
+    model: ModelOptions,
+    training: TrainingOptions,
+    tuning: TuningOptions,
+    validation: ValidationOptions,
+) -> Iterator[TrialRecord]:
+    """Yield each trial that has ended, until the study has as many as were asked for."""
+    require_sound(validation_report, model_export.identity, validation.on_errors)
+    space = core_tuning.training_space(tuning.space)
+    train_trial = core_tuning.make_train_trial(
+        model_export, token_splits, training, tuning, kind=model.kind, task=model.task
+    )
+    identity = core_tuning.trial_identity(model_export, token_splits, training, space)
+    yield from core_tuning.search(space, train_trial, tuning, previous_study.storage(), identity=identity)
+
+
+def summarise_search(study: Any) -> tuple[Any, dict[str, Any], Any]:
+    """Return the table of trials, the best parameters and the figure of the search."""
+    finished = study.study()
+    trials, best = core_tuning.summarise(finished)
+    return trials, {"parameters": best, "loss": finished.best_value}, core_tuning.history_figure(finished)

@@ -1,0 +1,38 @@
+"""The tuning pipeline."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from transformer_foundry.pipelines.tuning import nodes
+
+__all__ = ["create_pipeline"]
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline that searches hyper-parameters."""
+    return pipeline(
+        [
+            node(
+                nodes.search_parameters,
+                inputs=[
+                    "previous_study",
+                    "model_export",
+                    "validation_report",
+                    "token_splits",
+                    "params:model",
+                    "params:training",
+                    "params:tuning",
+                    "params:validation",
+                ],
+                outputs="study",
+                name="search_parameters",
+            ),
+            node(
+                nodes.summarise_search,
+                inputs="study",
+                outputs=["trials", "best_parameters", "search_history_figure"],
+                name="summarise_search",
+            ),
+        ]
+    )

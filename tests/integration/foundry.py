@@ -1,0 +1,66 @@
+"""Runs the project's real command, as a user would, with everything that it writes in a folder of the test's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+SAMPLES = PROJECT / "data" / "01_raw" / "exports"
+
+QUICK = {
+    "data.max_documents": 400,
+    "training.max_steps": 12,
+    "training.per_device_train_batch_size": 4,
+    "training.eval_steps": 6,
+    "training.save_steps": 4,
+    "training.logging_steps": 1,
+    "tracking.mode": "disabled",
+}
+"""Settings under which the whole road takes seconds."""
+
+
+def arguments(data_dir: Path, pipelines: str = "", settings: Mapping[str, object] | None = None) -> list[str]:
+    """Return the command line of ``kedro run`` with ``settings`` beside the quick ones."""
+    merged = {"data_dir": data_dir} | QUICK | dict(settings or {})
+    parameters = ",".join(f"{name}={value}" for name, value in merged.items())
+    chosen = ["--pipelines", pipelines] if pipelines else []
+    return [sys.executable, "-m", "kedro", "run", *chosen, "--params", parameters]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a user on a machine without keys and network."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def kedro_run(
+    data_dir: Path, pipelines: str = "", settings: Mapping[str, object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command and return what it printed."""
+    return subprocess.run(
+        arguments(data_dir, pipelines, settings), cwd=PROJECT, env=environment(), capture_output=True, text=True
+    )
+
+
+def kill_when(
+    condition: Callable[[], bool], data_dir: Path, pipelines: str, settings: Mapping[str, object] | None = None
+) -> int:
+    """Start the command, send SIGKILL as soon as ``condition`` holds, and return the exit code."""
+    log = data_dir / "killed.log"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            arguments(data_dir, pipelines, settings), cwd=PROJECT, env=environment(), stdout=output, stderr=output
+        )
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if condition():
+            process.kill()
+            break
+        time.sleep(0.02)
+    process.kill()
+    return process.wait()

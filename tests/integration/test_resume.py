@@ -1,0 +1,93 @@
+"""A run killed in mid-training and started again ends with the weights and metrics of one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.foundry import kedro_run, kill_when
+from transformer_foundry.core.training import VOLATILE_METRICS
+
+SETTINGS = {"training.max_steps": 40, "training.save_steps": 5, "training.gradient_accumulation_steps": 2}
+PREPARATION = "validation,data_engineering"
+
+pytestmark = pytest.mark.slow
+
+
+def run_folder(data_dir: Path) -> Path:
+    return data_dir / "06_models" / "gpt"
+
+
+def rows(data_dir: Path) -> list[dict[str, Any]]:
+    lines = (run_folder(data_dir) / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE_METRICS} for line in lines]
+
+
+def final_files(data_dir: Path) -> dict[str, bytes]:
+    checkpoint = run_folder(data_dir) / "checkpoints" / "step-00000040"
+    return {name: (checkpoint / name).read_bytes() for name in ("weights.safetensors", "optimizer.safetensors")}
+
+
+def has_reached(data_dir: Path, step: int) -> bool:
+    metrics = run_folder(data_dir) / "metrics.jsonl"
+    return metrics.exists() and any(f'"step": {step},' in line for line in metrics.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    result = kedro_run(folder, PREPARATION, SETTINGS)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "data"
+    shutil.copytree(prepared, folder)
+    assert kedro_run(folder, "training", SETTINGS).returncode == 0
+    return folder
+
+
+def test_a_killed_run_goes_on_to_the_same_weights_and_metrics(
+    prepared: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(prepared, data_dir)
+    for step in (13, 27):
+        code = kill_when(lambda step=step: has_reached(data_dir, step), data_dir, "training", SETTINGS)  # type: ignore[misc]
+        assert code == -9
+    result = kedro_run(data_dir, "training", SETTINGS)
+    assert result.returncode == 0, result.stderr
+    assert final_files(data_dir) == final_files(uninterrupted)
+    assert rows(data_dir) == rows(uninterrupted)
+
+
+def test_a_run_whose_folder_is_gone_goes_on_from_drive(prepared: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    data_dir, drive = tmp_path / "data", tmp_path / "drive"
+    settings = SETTINGS | {"drive.folder": drive}
+    shutil.copytree(prepared, data_dir)
+    code = kill_when(lambda: has_reached(data_dir, 23), data_dir, "training", settings)
+    assert code == -9
+    shutil.rmtree(run_folder(data_dir))
+    result = kedro_run(data_dir, "training", settings)
+    assert result.returncode == 0, result.stderr
+    first = rows(data_dir)
+    assert "from step 0" not in result.stdout
+    assert final_files(data_dir) == final_files(uninterrupted)
+    assert first == rows(uninterrupted)
+
+
+def test_another_model_is_refused_in_the_folder_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(uninterrupted, data_dir)
+    other = SETTINGS | {"model.source": "data/01_raw/exports/bert", "run.name": "gpt"}
+    assert kedro_run(data_dir, PREPARATION, other).returncode == 0
+    result = kedro_run(data_dir, "training", other)
+    assert result.returncode == 2
+    assert "run.name" in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 3
