@@ -1,0 +1,23 @@
+"""From an exported model (``model.py`` and ``config.json``) to a module that is called in one way.
+
+``read_export`` reads a folder, a zip or a gist; ``build_model`` builds what it describes; ``find_contract`` says what
+each argument and each output means; ``Adapter`` gives every model the same call; ``load_model`` does it all.
+"""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Adapter": "adapter",
+        "Contract": "contract",
+        "Export": "fetch",
+        "ModelOptions": "options",
+        "Recipe": "build",
+        "build_model": "build",
+        "find_contract": "contract",
+        "find_recipe": "build",
+        "load_model": "adapter",
+        "read_export": "fetch",
+    },
+)

@@ -1,0 +1,128 @@
+"""Build the model of an export, whatever its constructor wants."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.exports.classes import find_model_class
+from transformer_foundry.core.exports.failures import running_model_code
+from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.exports.imports import import_model_code
+from transformer_foundry.core.exports.isolation import isolated_random
+from transformer_foundry.core.exports.recipes import Recipe, recipes_for
+
+__all__ = ["Recipe", "build_model", "find_recipe"]
+
+FACTORIES = ("build_model", "create_model", "make_model", "get_model")
+
+
+def build_model(export: Export, overrides: Mapping[str, Any] | None = None, *, seed: int | None = None) -> nn.Module:
+    """Build the model of ``export``.
+
+    Args:
+        export: The export.
+        overrides: Values that replace those of ``config.json``, for example ``{"d_model": 96}``.
+        seed: Seed of the initial weights, with the global random state left alone; None uses that state.
+
+    Raises:
+        ExportError: If the code cannot be imported or the model cannot be built, with the line.
+    """
+    module = import_model_code(export)
+    recipe = _working_recipe(export, overrides or {}, module)
+    if seed is None:
+        return _build(recipe, export, module)
+    with isolated_random(seed):
+        return _build(recipe, export, module)
+
+
+def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the expression that builds the model of ``export``; it has been tried.
+
+    Raises:
+        ExportError: If no way of building the model works, with the line at which the likeliest fails.
+    """
+    return _working_recipe(export, overrides or {}, import_model_code(export))
+
+
+def _working_recipe(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> Recipe:
+    """The first recipe that builds without memory on the meta device; if none does, the first that builds at all."""
+    recipes, failure = _candidates(export, overrides, module)
+    for device in ("meta", "cpu"):
+        for recipe in recipes:
+            try:
+                with isolated_random(), torch.device(device):
+                    model = _build(recipe, export, module)
+            except ExportError as err:
+                failure = failure or err
+                continue
+            _refuse_beyond_memory(model, export)
+            return recipe
+    raise failure or AssertionError("no recipe was tried")
+
+
+def _candidates(
+    export: Export, overrides: Mapping[str, Any], module: ModuleType
+) -> tuple[list[Recipe], ExportError | None]:
+    tree = ast.parse(export.model_code)
+    config = {**export.config, **overrides}
+    recipes: list[Recipe] = []
+    failure: ExportError | None = None
+    for target in _targets(module, tree, config, bool(overrides)):
+        try:
+            recipes += recipes_for(target, config, overrides, module, tree)
+        except ExportError as err:
+            failure = failure or err
+    if not recipes and failure is not None:
+        raise failure
+    return recipes, None
+
+
+def _targets(
+    module: ModuleType, tree: ast.Module, config: Mapping[str, Any], has_overrides: bool
+) -> list[Callable[..., Any]]:
+    """The factory of the module, then its class; a factory that takes nothing cannot take overrides."""
+    named = [getattr(module, name, None) for name in FACTORIES]
+    factories = [item for item in named if callable(item) and getattr(item, "__module__", None) == module.__name__]
+    if has_overrides:
+        factories = [item for item in factories if item.__code__.co_argcount]
+    try:
+        return [*factories, find_model_class(module, tree, config)]
+    except ExportError:
+        if factories:
+            return factories
+        raise
+
+
+def _build(recipe: Recipe, export: Export, module: ModuleType) -> nn.Module:
+    with running_model_code(f"building the model with {recipe.expression[:100]}", export.model_file):
+        # A new dictionary for each call: constructors change what they are given.
+        model = eval(recipe.expression, module.__dict__, {"config": dict(export.config)})
+    if not isinstance(model, nn.Module):
+        raise ExportError(
+            f"{recipe.expression[:100]} returns {type(model).__name__}.",
+            "Expected a torch.nn.Module.",
+            "Return the model there, or export it again from Transformer Builder.",
+        )
+    return model
+
+
+def _refuse_beyond_memory(model: nn.Module, export: Export) -> None:
+    tensors = [*model.parameters(), *model.buffers()]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    if present is not None and needed > present:
+        largest, tensor = max(model.named_parameters(), key=lambda item: item[1].numel())
+        raise ExportError(
+            f"The weights of '{export.name}' need {needed / 2**30:,.0f} GiB; "
+            f"the largest, {largest}, has shape {tuple(tensor.shape)}.",
+            f"Expected less than the {present / 2**30:,.0f} GiB of memory of this machine.",
+            "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
+        )

@@ -1,0 +1,95 @@
+"""How a model is called and where its logits are, once its contract is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.exports.contract import Contract
+
+__all__ = ["call_arguments", "express_mask", "pick_logits"]
+
+MASK_DTYPES: Mapping[str, torch.dtype] = {"int64": torch.int64, "bool": torch.bool, "float32": torch.float32}
+
+
+def call_arguments(
+    contract: Contract,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    decoder_input_ids: Tensor | None = None,
+    decoder_attention_mask: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> dict[str, Any]:
+    """Return the keyword arguments of one call of the model.
+
+    Args:
+        contract: The contract of the model.
+        input_ids: (B, T) int64 token ids.
+        attention_mask: (B, T) int64, 1 where a token is real; None means that all are.
+        decoder_input_ids: (B, S) int64 ids of an encoder-decoder's decoder.
+        decoder_attention_mask: (B, S) int64, 1 where a decoder token is real.
+        labels: Labels, passed on only when given and taken by the model.
+    """
+    arguments: dict[str, Any] = {contract.ids_argument: input_ids}
+    if contract.decoder_ids_argument and decoder_input_ids is not None:
+        arguments[contract.decoder_ids_argument] = decoder_input_ids
+    for name, mask, ids in (
+        (contract.mask_argument, attention_mask, input_ids),
+        (contract.decoder_mask_argument, decoder_attention_mask, decoder_input_ids),
+    ):
+        if name is not None and mask is None and name in contract.required_masks and ids is not None:
+            mask = torch.ones_like(ids)
+        if name is not None and mask is not None:
+            arguments[name] = express_mask(mask, contract.mask_meaning, contract.mask_dtype, contract.mask_dims)
+    for name, value in contract.fixed_arguments:
+        found = _fixed_value(value, contract, arguments, decoder_input_ids)
+        if found is not _ABSENT:
+            arguments[name] = found
+    if labels is not None and contract.labels_argument:
+        arguments[contract.labels_argument] = labels
+    return arguments
+
+
+def express_mask(mask: Tensor, meaning: str | None, dtype: str = "int64", dims: int = 2) -> Tensor:
+    """Return a (B, T) mask that is 1 where a token is real in the form that a model wants.
+
+    Args:
+        mask: (B, T), 1 where a token is real.
+        meaning: ``real`` keeps it, ``padding`` turns it round.
+        dtype: ``int64``, ``bool`` or ``float32``.
+        dims: 2 for (B, T), 3 for (B, 1, T), 4 for (B, 1, 1, T).
+    """
+    expressed = (mask == 0 if meaning == "padding" else mask != 0).to(MASK_DTYPES[dtype])
+    for _ in range(dims - 2):
+        expressed = expressed.unsqueeze(1)
+    return expressed
+
+
+def pick_logits(contract: Contract, output: Any) -> Tensor:
+    """Return the logits out of what the model returned."""
+    if contract.output == "attribute":
+        return getattr(output, str(contract.logits_key))
+    return output if contract.output == "tensor" else output[contract.logits_key]
+
+
+_ABSENT = object()
+
+
+def _fixed_value(value: str, contract: Contract, arguments: Mapping[str, Any], decoder_ids: Tensor | None) -> Any:
+    ids = arguments[contract.ids_argument]
+    if value == "zeros":
+        return torch.zeros_like(ids)
+    if value == "positions":
+        return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    if value == "ids":
+        return ids
+    if value == "mask":
+        return arguments.get(str(contract.mask_argument), _ABSENT)
+    if value in ("causal", "decoder_causal"):
+        length = (ids if value == "causal" or decoder_ids is None else decoder_ids).shape[1]
+        return torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
+    return {"none": None, "false": False}[value]

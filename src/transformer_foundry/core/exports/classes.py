@@ -1,0 +1,82 @@
+"""Which class of ``model.py`` is the model."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from transformer_foundry.core.errors import ExportError
+
+__all__ = ["find_model_class"]
+
+CLASS_KEYS = ("model_name", "class_name", "model_class", "name")
+USUAL_NAMES = ("CustomTransformer", "Model", "Transformer")
+
+
+def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, Any]) -> type[nn.Module]:
+    """Return the class that is the model: the one the configuration names, else the one that no other class uses.
+
+    Of several that nothing uses, the one that reaches most of the others is taken, then the one defined last.
+
+    Raises:
+        ExportError: If the module defines no ``torch.nn.Module``.
+    """
+    classes = _module_classes(module)
+    if not classes:
+        raise ExportError(
+            "model.py defines no class that derives from torch.nn.Module.",
+            "Expected the class of the model, for example class CustomTransformer(nn.Module).",
+            "Export the model again from Transformer Builder.",
+        )
+    for name in _stated_names(config):
+        for candidate in classes:
+            if _plain(candidate) == _plain(name):
+                return classes[candidate]
+    usual = next((classes[name] for name in USUAL_NAMES[:1] if name in classes), None)
+    return usual or classes[_outermost(tree, list(classes))]
+
+
+def _module_classes(module: ModuleType) -> dict[str, type[nn.Module]]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+    }
+
+
+def _stated_names(config: Mapping[str, Any]) -> list[str]:
+    architectures = config.get("architectures")
+    listed = list(architectures) if isinstance(architectures, list | tuple) else []
+    return [name for name in [*(config.get(key) for key in CLASS_KEYS), *listed] if isinstance(name, str)]
+
+
+def _plain(name: str) -> str:
+    """``My GPT-2`` and ``MyGPT2`` alike."""
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _outermost(tree: ast.Module, names: list[str]) -> str:
+    """The class that no other uses; of several, the one that reaches most, then the last."""
+    order = {node.name: node.lineno for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    uses = {
+        node.name: {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} & set(names) - {node.name}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    used = set().union(*uses.values()) if uses else set()
+    free = [name for name in names if name not in used] or names
+    return max(free, key=lambda name: (len(_reach(name, uses)), order.get(name, 0)))
+
+
+def _reach(name: str, uses: Mapping[str, set[str]]) -> set[str]:
+    reached: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for used in uses.get(waiting.pop(), set()) - reached:
+            reached.add(used)
+            waiting.append(used)
+    return reached

@@ -1,0 +1,33 @@
+"""Import ``model.py`` of an export as a module of its own."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from types import ModuleType
+
+from transformer_foundry.core.exports.failures import running_model_code
+from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.exports.screen import parse_model_code
+
+__all__ = ["import_model_code"]
+
+
+def import_model_code(export: Export) -> ModuleType:
+    """Run ``model.py`` and return it as a module.
+
+    The text that was read and hashed is what runs, whatever the file says by now, and no ``__pycache__`` is left in
+    the folder of the export. The module is registered in ``sys.modules``: dataclasses and pickling look there.
+
+    Raises:
+        ExportError: If it does not parse or raises while it is imported, with the line.
+    """
+    parse_model_code(export.model_code)
+    file_name = str(export.model_file)
+    module = ModuleType(f"transformer_foundry_export_{export.identity[:16]}")
+    module.__file__ = file_name
+    sys.modules[module.__name__] = module
+    linecache.checkcache(file_name)
+    with running_model_code(f"importing {export.model_file.name} of '{export.source}'", file_name):
+        exec(compile(export.model_code, file_name, "exec"), module.__dict__)
+    return module

@@ -1,0 +1,36 @@
+"""The parameters that say which model is meant: the section ``model`` of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformer_foundry.core.options import check_options, option
+
+__all__ = ["KINDS", "TASKS", "ModelOptions", "normalise_kind"]
+
+KINDS = ("decoder-only", "encoder-only", "encoder-decoder")
+TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "token_classification")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which exported model is used, and what is known about it beforehand."""
+
+    source: str = option("data/01_raw/exports/gpt", "The export: a folder, a zip file, a gist id or a gist URL.")
+    revision: str | None = option(None, "Revision of a gist (40 hexadecimal characters); null means the newest.")
+    kind: str | None = option(None, "Family of the model; null means that it is found.", choices=KINDS)
+    task: str | None = option(None, "What the model is trained for; null means that it is found.", choices=TASKS)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", normalise_kind(self.kind))
+        check_options(self, "model")
+
+
+def normalise_kind(kind: str | None) -> str | None:
+    """Return ``kind`` with hyphens: ``decoder_only`` and ``Decoder-Only`` mean ``decoder-only``.
+
+    Example:
+        >>> normalise_kind("encoder_decoder")
+        'encoder-decoder'
+    """
+    return kind.strip().lower().replace("_", "-") if isinstance(kind, str) else kind

@@ -1,0 +1,156 @@
+"""The role of each argument of ``forward``, told by its name, its place and whether it may be left out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.exports.failures import argument_line
+from transformer_foundry.core.exports.hints import graph_nodes
+
+__all__ = ["Roles", "read_roles"]
+
+DECODER_IDS = re.compile(
+    r"(decoder|dec|tgt|trg|target)_(input_?)?(ids?|inputs?|tokens?|seq(uence)?|sequences)|tgt|trg|decoder_inputs?|"
+    r"(decoder|dec)_(idx|x)|output_(ids|tokens)|tgt_in(put)?"
+)
+# These mean decoder ids when they must be given, labels when they may be left out.
+TARGETS = re.compile(r"targets?|y")
+LABELS = re.compile(r"(lm_|mlm_)?labels?|targets?|y|target_ids")
+PADDING_MASK = re.compile(
+    r"((src|source|enc|encoder|input|key|token|seq|sequence|pad|padding|attention|attn|x)_?)*mask"
+)
+DECODER_MASK = re.compile(r"(decoder|dec|tgt|trg|target)_((key|pad|padding|attention|attn|input)_?)*mask")
+MEMORY_MASK = re.compile(r"(memory|cross|encoder_decoder)_((key|pad|padding|attention|attn)_?)*mask")
+CAUSAL_MASK = re.compile(r"(causal|look_?ahead|subsequent|future|square_subsequent)_(attn_|attention_)?mask")
+TOKEN_TYPES = re.compile(r"(token_type|segment|type|tokentype)(_ids?|s)?|segments?")
+POSITIONS = re.compile(r"(position|pos)(_ids?|itions?)?|positions")
+INPUT_NODE = re.compile(r"input(_?\d+)?(_(tokens?|ids?))?")
+INTERMEDIATE = re.compile(r"(?!input)[a-z][a-z0-9_]*(_\d+(_[a-z]+)*|_(output|out|result))")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Argument names by role; None or empty where ``forward`` has no such argument.
+
+    Attributes:
+        required: The arguments without a default value.
+    """
+
+    ids: str
+    decoder_ids: str | None = None
+    labels: str | None = None
+    mask: str | None = None
+    decoder_mask: str | None = None
+    memory_mask: str | None = None
+    causal_mask: str | None = None
+    token_types: str | None = None
+    positions: str | None = None
+    use_cache: str | None = None
+    required: frozenset[str] = field(default_factory=frozenset)
+
+
+def read_roles(model: nn.Module, config: Mapping[str, Any]) -> Roles:
+    """Read the roles from the signature of ``model.forward``.
+
+    Raises:
+        ExportError: If ``forward`` takes no ids, asks its caller for intermediate results of its own, or demands an
+            argument whose role is unknown.
+    """
+    parameters = _parameters(model)
+    required = frozenset(name for name, parameter in parameters.items() if parameter.default is parameter.empty)
+    names = list(parameters)
+    ids = _ids_argument(model, names)
+    rest = [name for name in names if name != ids]
+    decoder_ids = _decoder_ids(rest, required)
+    rest = [name for name in rest if name != decoder_ids]
+    roles = Roles(
+        ids=ids,
+        decoder_ids=decoder_ids,
+        labels=_first(LABELS, [name for name in rest if name not in required]),
+        mask=_padding_mask(rest),
+        decoder_mask=_first(DECODER_MASK, rest, prefer="pad"),
+        memory_mask=_first(MEMORY_MASK, rest, prefer="pad"),
+        causal_mask=_first(CAUSAL_MASK, rest),
+        token_types=_first(TOKEN_TYPES, rest),
+        positions=_first(POSITIONS, rest),
+        use_cache="use_cache" if "use_cache" in rest else None,
+        required=required,
+    )
+    known = {value for key, value in vars(roles).items() if key != "required"}
+    unknown = [name for name in names if name in required - known and not name.endswith("mask")]
+    _refuse_intermediates(model, config, unknown, ids)
+    _refuse_unknown(model, unknown)
+    return roles
+
+
+def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(model.forward).parameters
+    keywords = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind in keywords}
+
+
+def _ids_argument(model: nn.Module, names: list[str]) -> str:
+    if not names:
+        raise ExportError(
+            f"{argument_line(model.forward, 'self')}: forward of {type(model).__name__} takes no named argument.",
+            "Expected an argument for the token ids, for example forward(self, input_ids).",
+            "Connect an input block in Transformer Builder, and export again.",
+        )
+    return "input_ids" if "input_ids" in names else names[0]
+
+
+def _decoder_ids(names: list[str], required: frozenset[str]) -> str | None:
+    named = _first(DECODER_IDS, names)
+    needed = [name for name in names if name in required]
+    return named or _first(TARGETS, needed) or _first(INPUT_NODE, needed)
+
+
+def _padding_mask(names: list[str]) -> str | None:
+    """The (B, T) mask: one that says padding or attention before a bare ``mask``, which may be a (T, T) one."""
+    masks = [name for name in names if PADDING_MASK.fullmatch(name) and not CAUSAL_MASK.fullmatch(name)]
+    return next(iter(sorted(masks, key=lambda name: ("pad" not in name, "attention" not in name))), None)
+
+
+def _first(pattern: re.Pattern[str], names: Iterable[str], prefer: str = "") -> str | None:
+    found = [name for name in names if pattern.fullmatch(name)]
+    return next((name for name in found if prefer in name), found[0] if found else None)
+
+
+def _refuse_intermediates(model: nn.Module, config: Mapping[str, Any], unknown: list[str], ids: str) -> None:
+    inner = [name for name in unknown if _is_intermediate(model, config, name)]
+    if inner:
+        shown = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
+        raise ExportError(
+            f"{argument_line(model.forward, inner[0])}: forward asks its caller for {shown}, "
+            "results that the model itself has to compute.",
+            f"Expected a forward that needs only its inputs: forward(self, {ids}).",
+            "This is a fault of the exported code: check that every block is connected in Transformer Builder, "
+            "and export again.",
+        )
+
+
+def _is_intermediate(model: nn.Module, config: Mapping[str, Any], name: str) -> bool:
+    """Whether ``name`` stands for the result of a drawn block, like ``mhsa_0_output`` for the block ``mhsa_0``."""
+    inputs = {node.get("id") for node in graph_nodes(config) if node.get("type") == "input"}
+    blocks = {node.get("id") for node in graph_nodes(config)} - inputs
+    blocks |= {child for child, _ in model.named_children() if re.search(r"_\d+$", child)}
+    if any(name == block or name.startswith(f"{block}_") for block in blocks if isinstance(block, str)):
+        return True
+    return INTERMEDIATE.fullmatch(name) is not None
+
+
+def _refuse_unknown(model: nn.Module, unknown: list[str]) -> None:
+    if unknown:
+        raise ExportError(
+            f"{argument_line(model.forward, unknown[0])}: forward demands '{unknown[0]}', "
+            "and Foundry does not know what that is.",
+            "Known are token ids, masks, decoder ids, labels, token types and positions, by their usual names.",
+            f"Give '{unknown[0]}' a default value, or rename it, for example to attention_mask or decoder_input_ids.",
+        )

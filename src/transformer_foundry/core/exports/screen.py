@@ -1,0 +1,105 @@
+"""Look at ``model.py`` without running it: does it parse, does it hold a model, which names are never given a value."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import symtable
+from dataclasses import dataclass
+
+from transformer_foundry.core.errors import ExportError
+
+__all__ = ["UndefinedName", "parse_model_code", "undefined_names"]
+
+# Given to every module by the interpreter.
+MODULE_NAMES = frozenset(("__file__", "__name__", "__doc__", "__builtins__", "__spec__", "__package__", "__path__"))
+
+
+@dataclass(frozen=True)
+class UndefinedName:
+    """A name that is read and never given a value.
+
+    Attributes:
+        name: The name.
+        line: First line that reads it.
+        function: The function that reads it.
+    """
+
+    name: str
+    line: int
+    function: str
+
+
+def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
+    """Parse ``code``; nothing in it is run.
+
+    Raises:
+        ExportError: If it is no valid Python, with the line, or defines no class and no ``build_model``.
+    """
+    try:
+        tree = ast.parse(code, filename=file_name)
+    except SyntaxError as err:
+        shown = f" ({err.text.strip()[:100]})" if err.text and err.text.strip() else ""
+        raise ExportError(
+            f"{file_name} line {err.lineno}{shown} is not valid Python: {err.msg}.",
+            f"Expected Python code that defines a torch.nn.Module; {len(code.splitlines())} lines were read.",
+            "Correct that line, or export the model again from Transformer Builder.",
+        ) from err
+    except (ValueError, RecursionError, MemoryError) as err:
+        raise ExportError(
+            f"{file_name} cannot be read as Python: {err}.",
+            "Expected the text of a Python module.",
+            "Export the model again from Transformer Builder.",
+        ) from err
+    if not any(isinstance(node, ast.ClassDef | ast.FunctionDef | ast.ImportFrom) for node in ast.walk(tree)):
+        raise ExportError(
+            f"{file_name} defines no class ({len(code.splitlines())} lines).",
+            "Expected a class that derives from torch.nn.Module.",
+            "Export the model again from Transformer Builder.",
+        )
+    return tree
+
+
+def undefined_names(code: str, file_name: str = "model.py") -> list[UndefinedName]:
+    """Return the names in functions of ``code`` that nothing in it defines, in the order of their lines.
+
+    A name that is only read on a path that is never taken does no harm, so this explains failures; it is no verdict.
+
+    Example:
+        >>> undefined_names("def f(x):\\n    return y\\n")
+        [UndefinedName(name='y', line=2, function='f')]
+    """
+    tree = ast.parse(code, filename=file_name)
+    if any(alias.name == "*" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names):
+        return []
+    table = symtable.symtable(code, file_name, "exec")
+    known = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    known |= {child.get_name() for child in table.get_children()} | set(dir(builtins)) | MODULE_NAMES
+    known |= {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    missing = {(name, function, first) for name, function, first in _global_reads(table) if name not in known}
+    lines = {(name, function, first): _line_of(tree, name, first) for name, function, first in missing}
+    found = [UndefinedName(name, line, function) for (name, function, _), line in lines.items()]
+    return sorted(found, key=lambda item: (item.line, item.name))
+
+
+def _global_reads(table: symtable.SymbolTable) -> list[tuple[str, str, int]]:
+    """(name, function, line of the function) for the names that functions read from the module."""
+    reads: list[tuple[str, str, int]] = []
+    for child in table.get_children():
+        if child.get_type() == "function":
+            reads += [
+                (symbol.get_name(), child.get_name(), child.get_lineno())
+                for symbol in child.get_symbols()
+                if symbol.is_global() and symbol.is_referenced()
+            ]
+        reads += _global_reads(child)
+    return reads
+
+
+def _line_of(tree: ast.Module, name: str, first: int) -> int:
+    lines = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) and node.lineno >= first
+    ]
+    return min(lines, default=first)
