@@ -1,0 +1,44 @@
+import time
+
+import optuna
+import pytest
+
+from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.tuning.storage import load_study, open_storage, quiet_optuna, sign_of_life
+
+
+def test_a_file_that_is_no_data_base_is_refused_by_name(tmp_path):
+    path = tmp_path / "study.db"
+    path.write_text("not a data base, but long enough to have a header" * 20)
+    with pytest.raises(TuningError, match=r"study\.db cannot be opened: file is not a database"):
+        open_storage(path)
+
+
+def test_a_storage_without_a_search_says_what_to_run(tmp_path):
+    with pytest.raises(TuningError, match="kedro run --pipelines tuning"):
+        load_study(open_storage(tmp_path / "study.db"))
+
+
+def test_missing_folders_are_made(tmp_path):
+    open_storage(tmp_path / "a" / "b" / "study.db")
+    assert (tmp_path / "a" / "b" / "study.db").is_file()
+
+
+def test_opening_says_nothing(tmp_path, recwarn):
+    open_storage(tmp_path / "study.db")
+    assert not list(recwarn)
+
+
+@pytest.mark.slow
+def test_a_trial_that_shows_signs_of_life_is_not_taken_for_dead(tmp_path):
+    storage = open_storage(tmp_path / "study.db", heartbeat_s=1, grace_s=2)
+    with quiet_optuna():
+        study = optuna.create_study(storage=storage, study_name="search")
+        alive, dead = study.ask(), study.ask()
+        storage.record_heartbeat(dead._trial_id)
+        with sign_of_life(storage, alive._trial_id):
+            deadline = time.monotonic() + 20
+            while study.get_trials()[dead.number].state.name == "RUNNING" and time.monotonic() < deadline:
+                optuna.storages.fail_stale_trials(study)
+        states = [trial.state.name for trial in study.get_trials()]
+    assert states == ["RUNNING", "FAIL", "WAITING"]

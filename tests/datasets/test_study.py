@@ -1,0 +1,44 @@
+import pytest
+from kedro.io import DatasetError
+
+from tests.core.tuning.curves import CurveTrainer
+from transformer_foundry.core.errors import TuningError, find_foundry_error
+from transformer_foundry.core.tuning import TrialRecord, TuningOptions, parse_space, search
+from transformer_foundry.datasets.study import StudyDataset
+
+ENTRY = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
+SPACE = parse_space({"learning_rate": ENTRY}, {"learning_rate": 1e-3})
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return StudyDataset(filepath=str(tmp_path / "run" / "study.db"))
+
+
+def test_a_search_through_the_dataset_can_be_read_back(dataset):
+    for record in search(SPACE, CurveTrainer(), TuningOptions(n_trials=3), dataset.load().storage()):
+        dataset.save(record)
+    assert [trial.state.name for trial in dataset.load().study().get_trials()] == ["COMPLETE"] * 3
+
+
+def test_loading_opens_nothing(dataset):
+    dataset.load()
+    assert not dataset.path.parent.exists()
+    assert not dataset.exists()
+
+
+def test_a_record_of_a_trial_that_is_not_kept_is_refused(dataset):
+    list(search(SPACE, CurveTrainer(), TuningOptions(n_trials=1), dataset.load().storage()))
+    stray = TrialRecord(7, "complete", {}, 1.0, 100, 1.0, is_best=True, best_loss=1.0)
+    with pytest.raises(DatasetError, match="Trial 7 is not kept"):
+        dataset.save(stray)
+
+
+def test_a_file_without_a_study_says_what_to_run(dataset):
+    with pytest.raises(TuningError, match="kedro run --pipelines tuning") as caught:
+        dataset.load().study()
+    assert find_foundry_error(caught.value)
+
+
+def test_describing_names_the_file(dataset):
+    assert str(dataset.path) in str(dataset)
