@@ -1,0 +1,90 @@
+"""The training loop: ``fit`` yields what happens; files, trackers and progress bars are other people's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from transformer_foundry.core.training.generation import TextDecoder
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.randomness import capture_random, preserve_random, restore_random
+from transformer_foundry.core.training.records import Record
+from transformer_foundry.core.training.session import Session
+from transformer_foundry.core.training.state import TrainingState
+
+__all__ = ["fit"]
+
+
+def fit(
+    adapter: nn.Module,
+    splits: Any,
+    options: TrainingOptions,
+    *,
+    tokenizer: TextDecoder | None = None,
+    resume_from: TrainingState | None = None,
+    identity: Mapping[str, str] | None = None,
+    manifest: Mapping[str, Any] | None = None,
+) -> Iterator[Record]:
+    """Train ``adapter`` in place and yield what happens.
+
+    The first record is ``Started``; then, for each step that has something to tell, ``Progress`` before ``Checkpoint``.
+    A run that is interrupted and goes on from any of its checkpoints yields the same records and the same weights as
+    one that is not, to the bit on one CPU with the same number of threads (``WALL_CLOCK_METRICS`` excepted).
+
+    The global random generators of Python, numpy and torch are seeded with ``options.seed`` for training and put back
+    whenever the caller is in control: nothing the caller draws changes a weight, and nothing drawn here reaches the
+    caller. A first SIGINT during a step waits for the end of the step; KeyboardInterrupt yields a checkpoint with
+    reason ``interrupt`` and is raised again.
+
+    Args:
+        adapter: ``core.exports.Adapter``, or any module that takes ``input_ids`` ... and returns logits. It is moved to
+            the device of training and left in eval mode.
+        splits: ``core.data.TokenSplits``.
+        options: How to train.
+        tokenizer: Turns ids into text for the samples; without one there are none.
+        resume_from: State to go on from; it is not changed.
+        identity: Digests by name of what the run belongs to (see ``run_identity``); the data's is added.
+        manifest: More entries for the run's manifest, such as the parameters of other sections.
+
+    Yields:
+        ``Started``, ``Progress`` and ``Checkpoint`` records.
+
+    Raises:
+        TrainingError: If training cannot start, or the loss is no longer finite.
+        CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
+    """
+    session = Session(
+        adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
+    )
+    records = _train(session)
+    random_state = session.random_at_start
+    while True:
+        with preserve_random(session.device):
+            restore_random(random_state, session.device)
+            record = next(records, None)
+            random_state = capture_random(session.device)
+        if record is None:
+            return
+        yield record
+
+
+def _train(session: Session) -> Iterator[Record]:
+    yield session.started()
+    session.adapter.train()
+    try:
+        while not session.is_finished:
+            if session.counters.is_recorded:
+                session.step()
+            if not session.counters.is_recorded:
+                yield session.record()
+            reason = session.checkpoint_reason()
+            if reason is not None:
+                yield session.checkpoint(reason)
+    except KeyboardInterrupt:
+        if session.is_consistent:
+            yield session.checkpoint("interrupt")
+        raise
+    finally:
+        session.adapter.eval()

@@ -1,0 +1,107 @@
+"""What is minimised: one rule for labels and losses, for every task.
+
+Labels are aligned with the ids they label and -100 is ignored; only causal language modelling shifts, and only here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer_foundry.core.errors import TrainingError, suggestion
+
+__all__ = ["IGNORED", "TASKS", "Batch", "LossParts", "Objective", "objective_for"]
+
+Batch = Mapping[str, Tensor]
+
+IGNORED = -100
+"""Label without a target, as in Hugging Face and ``torch.nn.functional.cross_entropy``."""
+
+TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "token_classification")
+
+_MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The loss of a batch in parts that add up over batches.
+
+    Attributes:
+        loss_sum: Summed cross-entropy, scalar float32, in nats.
+        target_count: Number of targets in the sum.
+        metric_sums: Further sums over the targets, such as ``correct``; scalars.
+    """
+
+    loss_sum: Tensor
+    target_count: int
+    metric_sums: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a task.
+
+    Attributes:
+        task: One of ``TASKS``.
+        shifts_labels: Whether position t predicts the label of position t + 1.
+    """
+
+    task: str
+    shifts_labels: bool
+
+    def loss(
+        self, adapter: nn.Module, batch: Batch, *, label_smoothing: float = 0.0, with_metrics: bool = False
+    ) -> LossParts:
+        """Return the summed loss of ``batch``; differentiable where gradients are on.
+
+        Args:
+            adapter: Called with the batch's inputs as keywords, gives logits (B, T, V), (B, S, V), (B, T, C) or (B, C).
+            batch: On the adapter's device; see the package's vocabulary.
+            label_smoothing: Share of the target probability spread over all classes.
+            with_metrics: Whether ``metric_sums`` is wanted (an argmax over all logits).
+        """
+        logits = adapter(**{name: batch[name] for name in _MODEL_INPUTS if name in batch})
+        labels = batch["labels"]
+        if self.shifts_labels:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        logits, labels = logits.reshape(-1, logits.size(-1)), labels.reshape(-1)
+        # Half precision logits lose digits in the sum of exponentials.
+        loss_sum = F.cross_entropy(
+            logits.float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+        )
+        sums = {"correct": (logits.argmax(-1) == labels).sum()} if with_metrics else {}
+        return LossParts(loss_sum, self.count_targets(batch), sums)
+
+    def count_targets(self, batch: Batch) -> int:
+        """Return the number of targets; costs no wait for the device while the batch is on the CPU."""
+        labels = batch["labels"][:, 1:] if self.shifts_labels else batch["labels"]
+        return int((labels != IGNORED).sum())
+
+    def metrics(self, loss_sum: float, target_count: int, metric_sums: Mapping[str, float]) -> dict[str, float]:
+        """Return ``loss`` (nats per target), ``perplexity`` where targets are tokens, and the mean of each metric."""
+        loss = loss_sum / max(1, target_count)
+        found = {"loss": loss}
+        if self.task.endswith("_lm"):
+            found["perplexity"] = math.exp(loss) if loss < 700 else math.inf
+        if "correct" in metric_sums:
+            found["accuracy"] = metric_sums["correct"] / max(1, target_count)
+        return found
+
+
+def objective_for(task: str) -> Objective:
+    """Return the objective of ``task``.
+
+    Raises:
+        TrainingError: If there is no such task.
+    """
+    if task not in TASKS:
+        raise TrainingError(
+            f"The task is {task!r}.{suggestion(task, TASKS)}",
+            f"Expected one of: {', '.join(TASKS)}.",
+            "Set model.task to one of them.",
+        )
+    return Objective(task, shifts_labels=task == "causal_lm")

@@ -1,0 +1,76 @@
+"""Device and number format: chosen here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+from transformer_foundry.core.errors import TrainingError
+
+__all__ = ["Precision", "choose_precision"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Where and in which number format the forward pass computes; weights and optimizer stay in their own format.
+
+    Attributes:
+        device: Device of the model.
+        dtype: Format of autocast; float32 means no autocast.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def name(self) -> str:
+        """``fp32``, ``bf16`` or ``fp16``."""
+        return next(name for name, dtype in _DTYPES.items() if dtype is self.dtype)
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the model is called."""
+        if self.dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return the scaler of the loss: half precision underflows without one, other formats need none."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+def choose_precision(device: str = "auto", precision: str = "auto") -> Precision:
+    """Choose device and number format.
+
+    On its own it takes a GPU if there is one; there bf16 where the hardware computes in it (Ampere and newer), else
+    fp16 with a scaler (T4); on a CPU fp32.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        TrainingError: If the device is not there or does not compute in the wanted format.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "training.device is 'cuda', but torch finds no GPU.",
+            "A GPU that torch can use was expected.",
+            "Choose a GPU runtime, or set training.device=auto to train on the CPU.",
+        )
+    # The default of is_bf16_supported answers True on a T4, which only emulates bf16.
+    has_bf16 = device == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "auto":
+        precision = "fp32" if device == "cpu" else "bf16" if has_bf16 else "fp16"
+    if precision == "bf16" and not has_bf16:
+        raise TrainingError(
+            f"training.precision is 'bf16', but {torch.cuda.get_device_name()} has no bf16.",
+            "bf16 needs an Ampere GPU (A100, RTX 30) or newer.",
+            "Set training.precision=auto (fp16 with a scaler on this GPU).",
+        )
+    return Precision(torch.device(device), _DTYPES[precision])

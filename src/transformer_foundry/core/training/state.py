@@ -1,0 +1,154 @@
+"""The state of training: everything that going on from a step needs, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.training.optimizers import OptimizerState
+from transformer_foundry.core.training.randomness import RandomState
+
+__all__ = ["Counters", "TrainingState", "bare_model", "capture_model", "restore_model"]
+
+
+@dataclass
+class Counters:
+    """How far training is and what it remembers between steps; plain values only.
+
+    Attributes:
+        step: Optimizer updates done.
+        position: Micro-batches consumed: where the data goes on.
+        tokens_seen: Real (not padding) tokens that went into the model.
+        is_recorded: Whether the metrics of ``step`` have been yielded; false only after an interrupt.
+        window_losses: Summed loss of each update since the last record.
+        window_targets: Target tokens of each update since the last record.
+        grad_norm: Norm of the newest gradient before clipping.
+        best_loss: Lowest validation loss so far.
+        best_step: Its step.
+        evaluations_since_best: Evaluations after ``best_step``.
+        metrics: The newest value of each metric.
+    """
+
+    step: int = 0
+    position: int = 0
+    tokens_seen: int = 0
+    is_recorded: bool = True
+    window_losses: list[float] = field(default_factory=list)
+    window_targets: list[int] = field(default_factory=list)
+    grad_norm: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
+    evaluations_since_best: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def copy(self) -> Counters:
+        """Return a copy that shares nothing with this one."""
+        return Counters(**{**dataclasses.asdict(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """All that training needs to go on as if it had not stopped; tensors lie on the CPU and belong to the state.
+
+    Attributes:
+        model: Name -> tensor of ``state_dict``; names of tied tensors share one tensor.
+        optimizer: State by parameter name.
+        scaler: State of the loss scaler; empty without half precision.
+        random: State of the random number generators.
+        counters: Step, position and what is remembered between steps.
+        total_steps: Optimizer updates that were planned.
+        steps_per_epoch: Optimizer updates of one pass over the data.
+        options: The training options by name.
+        identity: What the state belongs to: digests by name (model code, config, data, tokenizer).
+        precision: Number format it was computed in: ``fp32``, ``bf16`` or ``fp16``.
+        device: Kind of device it was computed on.
+        notes: What was noticed when the state was read; not saved.
+    """
+
+    model: Mapping[str, Tensor] = field(repr=False)
+    optimizer: OptimizerState = field(repr=False)
+    scaler: Mapping[str, Any] = field(repr=False)
+    random: RandomState = field(repr=False)
+    counters: Counters
+    total_steps: int
+    steps_per_epoch: float
+    options: Mapping[str, Any] = field(repr=False)
+    identity: Mapping[str, str] = field(repr=False)
+    precision: str = "fp32"
+    device: str = "cpu"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates done."""
+        return self.counters.step
+
+    @property
+    def epoch(self) -> int:
+        """Complete passes over the training data."""
+        return int(self.step / self.steps_per_epoch)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The newest value of each metric."""
+        return self.counters.metrics
+
+
+def bare_model(adapter: nn.Module) -> nn.Module:
+    """Return the user's model inside an ``Adapter``; any other module is returned as it is."""
+    return adapter.model if hasattr(adapter, "contract") and isinstance(adapter.model, nn.Module) else adapter
+
+
+def capture_model(model: nn.Module) -> dict[str, Tensor]:
+    """Copy the weights and buffers of ``model`` to the CPU; names of one tensor (tied weights) get one copy.
+
+    Raises:
+        CheckpointError: If a module keeps something else than tensors in its ``state_dict``.
+    """
+    copies: dict[tuple[Any, ...], Tensor] = {}
+    captured: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(
+                f"{name} in the model's state_dict is a {type(tensor).__name__}.",
+                "A checkpoint holds tensors only.",
+                "Return a tensor from get_extra_state in model.py, or remove it.",
+            )
+        where = (tensor.data_ptr(), tensor.dtype, tensor.device, tuple(tensor.shape), tensor.stride())
+        key = where if tensor.numel() else (name,)
+        if key not in copies:
+            copies[key] = tensor.detach().to("cpu", copy=True)
+        captured[name] = copies[key]
+    return captured
+
+
+def restore_model(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Put ``saved`` into ``model``, in place: ties and views of the model stay what they are.
+
+    Raises:
+        CheckpointError: If names or shapes differ.
+    """
+    current = model.state_dict()
+    differing = sorted(current.keys() ^ saved.keys())
+    differing += [name for name in current if name in saved and current[name].shape != saved[name].shape]
+    if differing:
+        raise CheckpointError(
+            f"The weights of the checkpoint do not fit the model: {', '.join(differing[:5])}"
+            f"{f' and {len(differing) - 5} more' if len(differing) > 5 else ''}.",
+            "The same names and shapes were expected.",
+            "Use the model that the checkpoint was made with, or start another run with run.name=NEW.",
+        )
+    # Equal tensors are left alone: a constant buffer made by expand() cannot be written to.
+    changed = {name: value for name, value in saved.items() if not _is_equal(current[name], value)}
+    with torch.no_grad():
+        model.load_state_dict(changed, strict=False)
+
+
+def _is_equal(tensor: Tensor, saved: Tensor) -> bool:
+    return tensor.dtype == saved.dtype and torch.equal(tensor.detach().cpu(), saved)
