@@ -18,7 +18,7 @@ __getattr__, __all__ = lazy_exports(
         "Started": "records",
         "TrainingOptions": "options",
         "TrainingState": "state",
-        "WALL_CLOCK_METRICS": "records",
+        "VOLATILE_METRICS": "records",
         "best_checkpoint": "checkpoints",
         "choose_precision": "precision",
         "evaluate": "evaluation",

@@ -31,7 +31,7 @@ def fit(
 
     The first record is ``Started``; then, for each step that has something to tell, ``Progress`` before ``Checkpoint``.
     A run that is interrupted and goes on from any of its checkpoints yields the same records and the same weights as
-    one that is not, to the bit on one CPU with the same number of threads (``WALL_CLOCK_METRICS`` excepted).
+    one that is not, to the bit on one CPU with the same number of threads (``VOLATILE_METRICS`` excepted).
 
     The global random generators of Python, numpy and torch are seeded with ``options.seed`` for training and put back
     whenever the caller is in control: nothing the caller draws changes a weight, and nothing drawn here reaches the

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from transformer_foundry.core.training.state import TrainingState
 
-__all__ = ["WALL_CLOCK_METRICS", "Checkpoint", "CheckpointReason", "Progress", "Record", "Started"]
+__all__ = ["VOLATILE_METRICS", "Checkpoint", "CheckpointReason", "Progress", "Record", "Started"]
 
 CheckpointReason = Literal["steps", "minutes", "epoch", "end", "interrupt", "best"]
 
-WALL_CLOCK_METRICS = ("train/tokens_per_second", "train/step_seconds", "eval/seconds")
+VOLATILE_METRICS = ("train/tokens_per_second", "train/step_seconds", "eval/seconds")
 """Metrics that depend on the machine's speed: all others of a resumed run equal those of an uninterrupted one."""
 
 

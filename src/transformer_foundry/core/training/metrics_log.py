@@ -1,0 +1,49 @@
+"""Files of JSON lines that grow while training runs: ``metrics.jsonl`` and ``samples.jsonl`` of a run.
+
+A kill may leave a line without its end; what follows a resume takes the place of what came after the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["append_row", "read_rows", "rows_up_to"]
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line, in the hands of the operating system when this returns; numbers that are not finite are left out.
+
+    JSON has no infinity: a perplexity beyond the range of floats is better missing than a file nobody else can read.
+    """
+    row = {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file, none if there is no file; a torn last line is left out."""
+    return [json.loads(line) for line in _lines(path)]
+
+
+def rows_up_to(path: Path, step: int) -> str:
+    """Return the text of the rows whose ``step`` is at most ``step``, as they stand in the file."""
+    return "".join(line for line in _lines(path) if json.loads(line)["step"] <= step)
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    # splitlines would also split at the rarer line ends of Unicode, which may stand inside a sample.
+    *whole, _torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [line + "\n" for line in whole if _is_row(line)]
+
+
+def _is_row(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
