@@ -150,10 +150,11 @@ def _first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> P
     for draft in _drafts(roles):
         for vocab_size in vocabularies:
             decoder_vocab_size = min(hints.vocabulary_hint(config, decoder=True) or vocab_size, vocab_size)
-            contract = replace(draft, vocab_size=vocab_size, decoder_vocab_size=decoder_vocab_size)
-            contract = replace(contract, **hints.special_tokens(config, vocab_size))
+            tokens = hints.special_tokens(config, vocab_size)
             for batch, length in (*SHAPES, *whole):
-                probe = Probe(model, contract, batch, length)
+                probe = Probe(model, draft, batch, length).knowing(
+                    vocab_size=vocab_size, decoder_vocab_size=decoder_vocab_size, **tokens
+                )
                 try:
                     probe.run(probe.ids())
                     return probe

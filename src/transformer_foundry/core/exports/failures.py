@@ -63,18 +63,15 @@ def argument_line(function: Callable[..., Any], name: str) -> str:
 
 
 def _place(error: BaseException, model_file: str | Path | None) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if model_file is not None and _same_file(frame.filename, model_file)]
-    frame = (own or list(frames) or [None])[-1]
-    if frame is None or frame.lineno is None:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno is not None]
+    own = [frame for frame in frames if frame.filename == str(model_file)]
+    if not frames:
         return ""
+    frame = (own or frames)[-1]
+    assert frame.lineno is not None
     line = linecache.getline(frame.filename, frame.lineno).strip()
     shown = f" ({line[:100]})" if line else ""
     return f"{Path(frame.filename).name} line {frame.lineno}{shown}: "
-
-
-def _same_file(name: str, model_file: str | Path) -> bool:
-    return name == str(model_file)
 
 
 def _remedy(error: BaseException) -> str:

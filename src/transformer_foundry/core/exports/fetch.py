@@ -1,21 +1,21 @@
-"""Read an export: a folder, a zip or a gist that holds ``model.py`` and ``config.json``."""
+"""Read an export: a folder, a zip file or a gist that holds ``model.py`` and ``config.json``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.exports.archives import unpack_archive
+from transformer_foundry.core.exports.files import CONFIG_FILE, MAX_FILE_BYTES, MODEL_FILE, default_cache
+from transformer_foundry.core.exports.gists import DEFAULT_API_URL, fetch_gist, parse_gist
 
 __all__ = ["Export", "read_export"]
-
-MODEL_FILE = "model.py"
-CONFIG_FILE = "config.json"
-MAX_FILE_BYTES = 10 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Export:
     folder: Path
     source: str
     revision: str | None
-    config: Mapping[str, Any]
+    config: dict[str, Any]
     model_code: str
     sha256: Mapping[str, str]
 
@@ -42,7 +42,7 @@ class Export:
     def name(self) -> str:
         """The model's name: ``model_name`` of the configuration, else the folder's name."""
         name = self.config.get("model_name")
-        return name if isinstance(name, str) and name else self.folder.name
+        return name if isinstance(name, str) and name.strip() else self.folder.name
 
     @property
     def identity(self) -> str:
@@ -61,53 +61,109 @@ def read_export(
     *,
     revision: str | None = None,
     cache_dir: Path | None = None,
-    api_url: str = "https://api.github.com",
+    api_url: str = DEFAULT_API_URL,
     token: str | None = None,
 ) -> Export:
-    """Read the export that ``source`` names.
+    """Read the export that ``source`` names; none of its code is run.
+
+    A name that exists on this machine is a folder or a zip file, whatever else it looks like.
 
     Args:
         source: Folder, zip file, gist id (20 to 40 hexadecimal characters) or gist URL.
         revision: Revision of a gist (40 hexadecimal characters); None means the newest.
-        cache_dir: Where the files of a gist or zip are put; a folder of the user's cache when None.
+        cache_dir: Where the files of a gist or a zip are put; a folder of the user's cache when None.
         api_url: Base address of the gist API.
-        token: GitHub token; only raises the number of requests allowed an hour.
+        token: GitHub token; it only raises the number of requests allowed an hour.
 
     Raises:
-        ExportError: If the source cannot be read or lacks one of the two files.
+        ExportError: If the source cannot be read, lacks one of the two files, or one of them is damaged.
     """
-    folder = Path(source).expanduser()
-    return read_folder(folder, source=str(source), revision=None)
-
-
-def read_folder(folder: Path, *, source: str, revision: str | None) -> Export:
-    """Read the two files of an export from a local folder."""
-    if not folder.is_dir():
+    name = str(source).strip()
+    path = os.path.expanduser(name)
+    cache = default_cache() if cache_dir is None else Path(cache_dir)
+    if name and os.path.isdir(path):
+        return _read_folder(Path(path), name)
+    if os.path.isfile(path):
+        folder = Path(path).parent if os.path.basename(path) == MODEL_FILE else unpack_archive(Path(path), cache)
+        return _read_folder(folder, name)
+    gist = parse_gist(name, revision)
+    if gist is None:
         raise ExportError(
-            f"There is no export at '{source}'.",
-            "Expected a folder with model.py and config.json, a zip file, a gist id or a gist URL.",
+            f"There is no export at '{name}'.",
+            "Expected a folder with model.py and config.json, a zip file of one, a gist id or a gist URL.",
             "Set model.source to where the export is.",
         )
+    folder, resolved = fetch_gist(gist, cache, api_url=api_url, token=token)
+    return _read_folder(folder, name, resolved)
+
+
+def _read_folder(folder: Path, source: str, revision: str | None = None) -> Export:
     content = {name: _read_file(folder / name, source) for name in (MODEL_FILE, CONFIG_FILE)}
+    text = {name: _decode(name, data) for name, data in content.items()}
     return Export(
         folder=folder,
         source=source,
         revision=revision,
-        config=_parse_config(content[CONFIG_FILE]),
-        model_code=content[MODEL_FILE].decode("utf-8-sig"),
+        config=_parse_config(text[CONFIG_FILE]),
+        model_code=text[MODEL_FILE],
         sha256={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
     )
 
 
 def _read_file(path: Path, source: str) -> bytes:
     if not path.is_file():
+        present = sorted(item.name for item in path.parent.iterdir())[:8]
         raise ExportError(
             f"'{source}' holds no {path.name}.",
-            "An export is a folder with model.py and config.json.",
-            "Export the model again from Transformer Builder.",
+            f"Expected model.py and config.json; it holds {', '.join(present) or 'nothing'}.",
+            "Export the model again from Transformer Builder, or set model.source to the right folder.",
         )
-    return path.read_bytes()
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ExportError(
+                f"{path} has {size / 2**20:.0f} MiB.",
+                f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export is code and sizes, without weights.",
+                "Export the model again from Transformer Builder.",
+            )
+        return path.read_bytes()
+    except OSError as err:
+        raise ExportError(
+            f"{path} cannot be read: {err.strerror or err}.", "Expected a readable file.", "Check its permissions."
+        ) from err
 
 
-def _parse_config(data: bytes) -> dict[str, Any]:
-    return dict(json.loads(data))
+def _decode(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = data[: err.start].count(b"\n") + 1
+        raise ExportError(
+            f"{name} line {line} is not UTF-8 text: byte 0x{data[err.start]:02x}.",
+            "Expected a text file in UTF-8.",
+            f"Save {name} as UTF-8, or export the model again.",
+        ) from err
+
+
+def _parse_config(text: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as err:
+        raise _bad_config(f"line {err.lineno}, column {err.colno}: {err.msg}") from err
+    except (ValueError, RecursionError) as err:
+        raise _bad_config(str(err)) from err
+    if not isinstance(config, dict):
+        raise _bad_config(f"it holds a {type(config).__name__}, {json.dumps(config)[:60]}")
+    return config
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _bad_config(what: str) -> ExportError:
+    return ExportError(
+        f"config.json cannot be read: {what}.",
+        'Expected a JSON object such as {"vocab_size": 512, "d_model": 128}.',
+        "Correct config.json, or export the model again from Transformer Builder.",
+    )

@@ -170,7 +170,7 @@ def kind_hint(config: Mapping[str, Any], class_name: str) -> str | None:
         if kind in KINDS:
             return kind
     task = task_hint(config, class_name)
-    if task in TASK_KINDS:
+    if task is not None and task in TASK_KINDS:
         return TASK_KINDS[task]
     if config.get("is_encoder_decoder") is True:
         return "encoder-decoder"

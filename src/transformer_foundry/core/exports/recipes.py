@@ -274,10 +274,10 @@ def _config_usage(tree: ast.Module, name: str) -> tuple[bool, bool, bool]:
             attributes |= not hasattr(dict, node.attr)
         elif isinstance(node, ast.keyword) and node.arg is None and _is_named(node.value, names):
             items = True
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-            if _is_named(node.args[0], names):
-                asks |= node.func.id == "isinstance"
-                attributes |= node.func.id in ("getattr", "hasattr", "vars")
+        elif isinstance(node, ast.Call) and node.args and _is_named(node.args[0], names):
+            called = node.func.id if isinstance(node.func, ast.Name) else ""
+            asks |= called == "isinstance"
+            attributes |= called in ("getattr", "hasattr", "vars")
     return attributes, items, asks
 
 

@@ -1,0 +1,61 @@
+"""The files of an export and the cache they are put in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformer_foundry.core.errors import ExportError
+
+__all__ = ["CONFIG_FILE", "MAX_FILE_BYTES", "MODEL_FILE", "cached_folder", "default_cache", "write_cache"]
+
+MODEL_FILE = "model.py"
+CONFIG_FILE = "config.json"
+# GitHub refuses larger files in a gist; a model's code has a few hundred kilobytes.
+MAX_FILE_BYTES = 10 * 2**20
+CHECKSUMS_FILE = "sha256.json"
+
+
+def default_cache() -> Path:
+    """Return the folder of the user's cache in which fetched exports are kept."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(root) / "transformer-foundry" / "exports"
+
+
+def cached_folder(folder: Path) -> Path | None:
+    """Return ``folder`` if it holds a complete, undamaged export, else None."""
+    try:
+        expected = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        intact = all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected[name]
+            for name in (MODEL_FILE, CONFIG_FILE)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder if intact else None
+
+
+def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
+    """Write the files of an export into ``folder``, their checksums last: without those nothing counts as written.
+
+    Raises:
+        ExportError: If the folder cannot be written.
+    """
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in [*content.items(), (CHECKSUMS_FILE, json.dumps(checksums).encode())]:
+            # Two processes may fetch the same export: each file appears whole or not at all.
+            part = folder / f".{name}.{os.getpid()}"
+            part.write_bytes(data)
+            part.replace(folder / name)
+    except OSError as err:
+        raise ExportError(
+            f"The export cannot be kept in {folder}: {err.strerror or err}.",
+            "Expected a folder that can be written, with room for two small files.",
+            "Free some space there, or set XDG_CACHE_HOME to another folder.",
+        ) from err
+    return folder
