@@ -16,5 +16,6 @@ __getattr__, __all__ = lazy_exports(
         "export_model": "exporting",
         "publish": "hub",
         "read_package": "package",
+        "require_whole": "package",
     },
 )

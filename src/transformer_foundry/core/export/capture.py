@@ -170,7 +170,8 @@ class Source:
         return self._program
 
     def _try_examples(self) -> None:
-        for example in list(itertools.islice(self._examples(), _ATTEMPTS)) or [None]:
+        examples: list[tuple[int, int] | None] = [*itertools.islice(self._examples(), _ATTEMPTS)]
+        for example in examples or [None]:
             self.example = example
             try:
                 self._program = _capture(private_copy(self.wrapper), self.example_tensors(), self.names)

@@ -63,10 +63,6 @@ def load_weights(module: nn.Module, path: Path) -> None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         aliases: dict[str, str] = json.loads(file.metadata()["aliases"])
     tensors |= {name: tensors[kept] for name, kept in aliases.items()}
-    persistent = set(module.state_dict())
-    for name, buffer in module.named_buffers():
-        if name in tensors and name not in persistent:
-            buffer.copy_(tensors.pop(name))
     module.load_state_dict(tensors)
 
 

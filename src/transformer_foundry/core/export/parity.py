@@ -89,9 +89,10 @@ def compare(case: Case, logits: np.ndarray) -> tuple[float | None, str]:
 
 def compared_logits(case: Case, logits: np.ndarray) -> np.ndarray:
     """Return those ``logits`` that count: at compared positions; a classifier's (B, C) logits belong to whole rows."""
-    if case.compared is None or logits.shape[: case.compared.ndim] != case.compared.shape:
+    mask = case.compared
+    if mask is None or logits.ndim <= mask.ndim or logits.shape[: mask.ndim] != mask.shape:
         return logits
-    return logits[case.compared]
+    return logits[mask]
 
 
 def write_cases(cases: list[Case], path: Path) -> None:

@@ -1,0 +1,82 @@
+"""What the manifest of a package says about the model, its training and how to talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.exports.contract import Contract
+    from transformer_foundry.core.exports.fetch import Export
+    from transformer_foundry.core.training.state import TrainingState
+
+__all__ = ["describe_model", "describe_training", "make_prompt", "special_token_ids"]
+
+_PROMPT_WORDS = {"causal_lm": 6}
+_PROMPT_WORDS_OTHERWISE = 24
+_FALLBACK_TEXT = "The value of the argument is returned"
+
+
+def describe_model(adapter: Adapter, export: Export) -> dict[str, Any]:
+    """Return name, kind, origin, digests, size, and how the model is built and called."""
+    from transformer_foundry.core.exports.build import find_recipe
+
+    contract = adapter.contract
+    return {
+        "name": export.name,
+        "kind": contract.kind,
+        "task": contract.task,
+        "source": export.source,
+        "revision": export.revision,
+        "identity": export.identity,
+        "sha256": dict(export.sha256),
+        "parameter_count": sum(parameter.numel() for parameter in adapter.model.parameters()),
+        "expression": find_recipe(export).expression,
+        "contract": contract.to_dict(),
+    }
+
+
+def describe_training(state: TrainingState | None, run_manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return step, tokens seen, options and seeds; the step is None for a model that was not trained."""
+    parameters = run_manifest.get("parameters", {})
+    described = {"step": None, "options": parameters.get("training", {}), "seeds": run_manifest.get("seeds", {})}
+    if state is not None:
+        described |= {
+            "step": state.step,
+            "total_steps": state.total_steps,
+            "tokens_seen": state.counters.tokens_seen,
+            "precision": state.precision,
+            "identity": dict(state.identity),
+        }
+    return described
+
+
+def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int | None]:
+    """Return the id of each special token: the model's own if its configuration names one, else the tokenizer's."""
+
+    def first(*candidates: int | None) -> int | None:
+        return next((number for number in candidates if number is not None), None)
+
+    roles = ("bos", "eos", "mask", "unk")
+    ids = {role: first(getattr(contract, f"{role}_token_id"), getattr(tokenizer, f"{role}_token_id")) for role in roles}
+    pad = first(contract.pad_token_id, tokenizer.pad_token_id, 0)
+    start = first(contract.decoder_start_token_id, tokenizer.decoder_start_token_id, ids["bos"], pad)
+    return {"pad": pad, **ids, "decoder_start": start, "document_start": tokenizer.document_start_id}
+
+
+def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a text of the kind the model was trained on, and its ids, for ``load_example.py``."""
+    examples = data_profile.get("examples") or [{"input": ""}]
+    text = examples[0]["input"]
+    for number in tokenizer.special.ids():
+        text = text.replace(tokenizer.token(number), " ")
+    words = text.removesuffix("...").split()
+    # The first word of a packed row may be the end of a cut one.
+    text = " ".join(words[1:][: _PROMPT_WORDS.get(contract.task, _PROMPT_WORDS_OTHERWISE)]) or _FALLBACK_TEXT
+    ids = tokenizer.encode(text)
+    begins_document = contract.task == "causal_lm"
+    if begins_document and tokenizer.document_start_id is not None:
+        ids = [tokenizer.document_start_id, *ids]
+    return {"text": text, "input_ids": ids[: contract.max_length], "begins_document": begins_document}

@@ -1,0 +1,84 @@
+"""Inputs with which an adapted model is exported and verified: real tokens, rows that end in padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.exports.contract import Contract
+
+__all__ = ["compared_by", "reference_inputs"]
+
+# The decoder's rows are longer than the encoder's by this, so that no exporter takes the two lengths for one.
+_DECODER_SURPLUS = 2
+
+
+def reference_inputs(
+    contract: Contract, pad_token_id: int, special_ids: Sequence[int] = ()
+) -> Callable[[int, int], dict[str, Tensor]]:
+    """Return ``inputs(batch, length)`` for the ``Adapter`` of a model.
+
+    Row i has i fewer real tokens than the first, which is full, and at least one. The decoder's rows are as long as
+    the encoder's for a batch of one, and longer by two (shorter, at the greatest length) otherwise.
+
+    Args:
+        contract: Contract of the model: which masks it takes, its vocabularies and greatest length.
+        pad_token_id: Fills the rows.
+        special_ids: Ids that do not count as real tokens.
+    """
+    vocabulary = _real_ids(contract.vocab_size, pad_token_id, special_ids)
+    decoder_vocabulary = _real_ids(contract.decoder_vocab_size or contract.vocab_size, pad_token_id, special_ids)
+
+    def inputs(batch: int, length: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(1000 * batch + length)
+        ids, mask = _rows(batch, length, vocabulary, pad_token_id, generator)
+        tensors = {"input_ids": ids}
+        if contract.mask_argument is not None:
+            tensors["attention_mask"] = mask
+        if contract.decoder_ids_argument is not None:
+            size = _decoder_length(batch, length, contract.max_length)
+            ids, mask = _rows(batch, size, decoder_vocabulary, pad_token_id, generator)
+            tensors["decoder_input_ids"] = ids
+            if contract.decoder_mask_argument is not None:
+                tensors["decoder_attention_mask"] = mask
+        return tensors
+
+    return inputs
+
+
+def compared_by(contract: Contract, pad_token_id: int) -> Callable[[Mapping[str, Tensor]], Tensor | None]:
+    """Return the function that marks the positions whose logits are compared: those that are not padding."""
+
+    def compared(tensors: Mapping[str, Tensor]) -> Tensor | None:
+        if contract.task == "sequence_classification":
+            return None
+        return tensors["decoder_input_ids" if contract.decoder_ids_argument else "input_ids"] != pad_token_id
+
+    return compared
+
+
+def _real_ids(vocab_size: int, pad_token_id: int, special_ids: Sequence[int]) -> Tensor:
+    excluded = {pad_token_id, *special_ids}
+    ordinary = [number for number in range(vocab_size) if number not in excluded]
+    return torch.tensor(ordinary or [number for number in range(vocab_size) if number != pad_token_id] or [0])
+
+
+def _rows(
+    batch: int, length: int, vocabulary: Tensor, pad_token_id: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    ids = vocabulary[torch.randint(len(vocabulary), (batch, length), generator=generator)]
+    real_tokens = (length - torch.arange(batch)).clamp(min=1)
+    mask = (torch.arange(length) < real_tokens[:, None]).long()
+    return torch.where(mask == 1, ids, pad_token_id), mask
+
+
+def _decoder_length(batch: int, length: int, longest: int | None) -> int:
+    if batch == 1:
+        return length
+    if longest is None or length + _DECODER_SURPLUS <= longest:
+        return length + _DECODER_SURPLUS
+    return max(1, length - _DECODER_SURPLUS)

@@ -1,0 +1,71 @@
+"""Code for the card: how each format of a package is used. Every snippet runs as it stands, in the package's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["snippets"]
+
+_TITLES = {
+    "pytorch": "PyTorch, from the weights and the code",
+    "pt2": "PyTorch, without the code (`.pt2`)",
+    "onnx": "ONNX Runtime",
+    "torchscript": "TorchScript (legacy)",
+}
+_TEMPLATES = {
+    "pytorch": """\
+import torch
+from load_example import load_model
+
+model = load_model()
+{tensors}
+with torch.no_grad():
+    logits = model({named})
+print(logits.shape)""",
+    "pt2": """\
+import torch
+
+model = torch.export.load("model.pt2").module()
+{tensors}
+logits = model({positional})
+print(logits.shape)""",
+    "onnx": """\
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+{arrays}
+(logits,) = session.run(None, {{{feed}}})
+print(logits.shape)""",
+    "torchscript": """\
+import torch
+
+model = torch.jit.load("model.torchscript.pt")
+{tensors}
+logits = model({positional})
+print(logits.shape)""",
+}
+
+
+def snippets(manifest: Mapping[str, Any]) -> str:
+    """Return a section for each verified format, after the one command that needs no code."""
+    names = [item["name"] for item in manifest["inputs"]]
+    ids = manifest["prompt"]["input_ids"][:8]
+    values = {name: [[1] * len(ids)] if name.endswith("mask") else [ids] for name in names}
+    fields = {
+        "tensors": "\n".join(f"{name} = torch.tensor({value})" for name, value in values.items()),
+        "arrays": "\n".join(f"{name} = np.array({value}, dtype=np.int64)" for name, value in values.items()),
+        "named": ", ".join(f"{name}={name}" for name in names),
+        "positional": ", ".join(names),
+        "feed": ", ".join(f'"{name}": {name}' for name in names),
+    }
+    parts = [
+        "`python load_example.py [TEXT]` prints an answer; it needs torch, safetensors and tokenizers. Ids come from "
+        "`tokenizer.json`; a mask is 1 where a token is real."
+    ]
+    for entry in manifest["formats"]:
+        if entry["status"] == "verified":
+            code = _TEMPLATES[entry["format"]].format(**fields)
+            parts.append(f"{_TITLES[entry['format']]}:\n\n```python\n{code}\n```")
+    return "\n\n".join(parts)
