@@ -1,4 +1,4 @@
-"""The sections of the project's parameters: which there are, what type each has, and the defaults that depend on others."""
+"""The project's parameters: which sections there are, the type of each, and defaults that depend on others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class RunOptions:
     """What the run is called."""
 
-    name: str | None = option(None, "Folder name of the run under 06_models; by default the name of the model's folder.")
+    name: str | None = option(None, "Folder of the run under 06_models; null is the name of the model's folder.")
 
     def __post_init__(self) -> None:
         check_options(self, "run")

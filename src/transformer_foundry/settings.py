@@ -10,8 +10,8 @@ CONFIG_LOADER_CLASS = FoundryConfigLoader
 # A preset changes single keys of a section; Kedro's default would replace the whole section.
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}
 
-# Pluggy calls the last registered hook first: checks come before Drive restores and tracking starts.
-HOOKS = (SummaryHooks(), ProgressHooks(), TrackingHooks(), DriveHooks(), PreflightHooks())
+# Pluggy calls the last registered hook first: Drive restores, then inputs are checked, then tracking starts.
+HOOKS = (SummaryHooks(), ProgressHooks(), TrackingHooks(), PreflightHooks(), DriveHooks())
 
 # kedro-viz records an event for every item that a generator node yields, which no one reads.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)

@@ -76,14 +76,9 @@ def test_every_value_inside_the_range_is_kept_as_it_is(rate: float, count: int) 
 
 
 def test_the_expected_error_is_found_under_what_wraps_it() -> None:
-    wanted = FoundryError("problem", "expected", "remedy")
-    try:
-        try:
-            raise wanted
-        except FoundryError as err:
-            raise RuntimeError("wrapped") from err
-    except RuntimeError as error:
-        assert find_foundry_error(error) is wanted
+    wanted, wrapper = FoundryError("problem", "expected", "remedy"), RuntimeError("wrapped")
+    wrapper.__cause__ = wanted
+    assert find_foundry_error(wrapper) is wanted
     assert find_foundry_error(ValueError("another")) is None
 
 

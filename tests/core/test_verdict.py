@@ -12,7 +12,13 @@ from transformer_foundry.core.errors import TrainingError
 
 def report(*severities: str) -> dict[str, Any]:
     findings = [
-        {"check": "causality", "severity": severity, "message": "sees the future", "where": "model.py:3", "fix": "Mask."}
+        {
+            "check": "causality",
+            "severity": severity,
+            "message": "sees the future",
+            "where": "model.py:3",
+            "fix": "Mask.",
+        }
         for severity in severities
     ]
     return {"findings": findings, "model": {"name": "gpt", "identity": "abc"}}

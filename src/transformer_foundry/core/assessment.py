@@ -86,9 +86,7 @@ def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str,
     return comparisons
 
 
-def _sample(
-    adapter: nn.Module, splits: TokenSplits, tokenizer: Tokenizer, options: TrainingOptions
-) -> list[str]:
+def _sample(adapter: nn.Module, splits: TokenSplits, tokenizer: Tokenizer, options: TrainingOptions) -> list[str]:
     from transformer_foundry.core import data, training
 
     batches = data.Batches(

@@ -22,6 +22,9 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[st
             __getattr__, __all__ = lazy_exports(__name__, {"fit": "loop", "TrainingOptions": "options"})
     """
 
+    # Importing a submodule sets it on the package, where it would hide a function of the same name.
+    assert not set(modules) & set(modules.values()), set(modules) & set(modules.values())
+
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

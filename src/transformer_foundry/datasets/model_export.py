@@ -38,7 +38,7 @@ class ModelExportDataset(AbstractDataset[None, Export]):
         """
         return read_export(self._source, revision=self._revision, cache_dir=self._cache_dir)
 
-    def save(self, data: None) -> NoReturn:
+    def save(self, data: None) -> NoReturn:  # noqa: ARG002 - Kedro calls it so
         """Refuse: an export is made in Transformer Builder."""
         raise DatasetError(f"The model export {self._source} is read-only.")
 

@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 __all__ = ["TokenSplitsDataset"]
 
 
-class TokenSplitsDataset(AbstractDataset["TokenSplits", "TokenSplits"]):
+class TokenSplitsDataset(AbstractDataset["TokenSplits", "TokenSplits | None"]):
     """A folder of tokens that counts as existing only when its index, written last, does.
 
     Args:
         filepath: The folder.
+        is_optional: Whether ``load`` returns None where there is nothing, instead of raising.
         metadata: For plugins of Kedro; not used here.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, is_optional: bool = False, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
+        self._is_optional = is_optional
         self.metadata = metadata
 
-    def load(self) -> TokenSplits:
+    def load(self) -> TokenSplits | None:
         """Memory-map the tokens."""
         from transformer_foundry.core.data.splits import load_splits
 
+        if self._is_optional and not self._exists():
+            return None
         return load_splits(self._folder)
 
     def save(self, data: TokenSplits) -> None:

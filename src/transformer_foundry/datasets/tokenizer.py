@@ -13,22 +13,26 @@ if TYPE_CHECKING:
 __all__ = ["TokenizerDataset"]
 
 
-class TokenizerDataset(AbstractDataset["Tokenizer", "Tokenizer"]):
+class TokenizerDataset(AbstractDataset["Tokenizer", "Tokenizer | None"]):
     """A folder that transformers' AutoTokenizer loads, too.
 
     Args:
         filepath: The folder.
+        is_optional: Whether ``load`` returns None where there is nothing, instead of raising.
         metadata: For plugins of Kedro; not used here.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, is_optional: bool = False, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
+        self._is_optional = is_optional
         self.metadata = metadata
 
-    def load(self) -> Tokenizer:
+    def load(self) -> Tokenizer | None:
         """Read the tokenizer."""
         from transformer_foundry.core.data.tokenizers import load_tokenizer
 
+        if self._is_optional and not self._exists():
+            return None
         return load_tokenizer(self._folder)
 
     def save(self, data: Tokenizer) -> None:

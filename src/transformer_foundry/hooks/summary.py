@@ -39,7 +39,8 @@ class SummaryHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember the small results that the summary tells."""
-        self._saved[dataset_name] = data if dataset_name in ("validation_report", "evaluation", "model_package") else None
+        is_told = dataset_name in ("validation_report", "evaluation", "model_package")
+        self._saved[dataset_name] = data if is_told else None
         if dataset_name == "validation_report":
             _log.info(_verdict(data))
 
@@ -82,7 +83,7 @@ def _evaluation_lines(evaluation: dict[str, Any] | None) -> list[str]:
         return []
     measured = ", ".join(f"{key} {value:.4g}" for key, value in evaluation["validation"].items())
     lines = [f"Validation split: {measured}"]
-    lines += [f"  {text}" for text in evaluation.get("verdicts", [])]
+    lines += [f"  {item['sentence']}" for item in evaluation["comparisons"]]
     return lines
 
 

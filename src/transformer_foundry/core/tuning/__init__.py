@@ -17,7 +17,6 @@ __getattr__, __all__ = lazy_exports(
         "parse_space": "space",
         "search": "loop",
         "summarise": "summary",
-        "training_space": "training_space",
         "trial_identity": "trial_runner",
     },
 )

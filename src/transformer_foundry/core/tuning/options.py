@@ -34,7 +34,7 @@ class TuningOptions:
         maximum=1,
     )
     seed: int = option(0, "Seed of the sampler; the trials themselves use training.seed.", minimum=0)
-    space: dict[str, Any] = option(  # noqa: RUF009 - option() makes a field
+    space: dict[str, Any] = option(
         {},
         "Training parameter -> {type: float|int|categorical, low, high, log, choices}; a default space if empty.",
     )

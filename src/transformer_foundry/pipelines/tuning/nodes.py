@@ -14,6 +14,7 @@ from transformer_foundry.core.exports.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.records import TrialRecord
+from transformer_foundry.core.tuning.training_space import training_space
 
 __all__ = ["search_parameters", "summarise_search"]
 
@@ -30,7 +31,7 @@ def search_parameters(
 ) -> Iterator[TrialRecord]:
     """Yield each trial that has ended, until the study has as many as were asked for."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
-    space = core_tuning.training_space(tuning.space)
+    space = training_space(tuning.space)
     train_trial = core_tuning.make_train_trial(
         model_export, token_splits, training, tuning, kind=model.kind, task=model.task
     )

@@ -1,0 +1,16 @@
+"""Kedro datasets: where things are kept, and how nothing half-written looks finished."""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "ModelExportDataset": "model_export",
+        "OptionalJSONDataset": "optional_json",
+        "PackageDataset": "package",
+        "StudyDataset": "study",
+        "TokenSplitsDataset": "token_splits",
+        "TokenizerDataset": "tokenizer",
+        "TrainingRunDataset": "training_run",
+    },
+)

@@ -1,0 +1,9 @@
+"""What happens besides: checks before a run, progress, W&B, Drive, the summary. Deleting one changes no weight."""
+
+from transformer_foundry.hooks.drive import DriveHooks
+from transformer_foundry.hooks.preflight import PreflightHooks
+from transformer_foundry.hooks.progress import ProgressHooks
+from transformer_foundry.hooks.summary import SummaryHooks
+from transformer_foundry.hooks.tracking import TrackingHooks
+
+__all__ = ["DriveHooks", "PreflightHooks", "ProgressHooks", "SummaryHooks", "TrackingHooks"]

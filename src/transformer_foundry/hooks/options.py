@@ -1,0 +1,48 @@
+"""Options of the hooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformer_foundry.core.options import check_options, option
+
+__all__ = ["DriveOptions", "TrackingOptions"]
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """What is logged to Weights & Biases.
+
+    Raises:
+        ParameterError: If a value has the wrong type or is not one of the choices.
+    """
+
+    enabled: bool = option(True, "Whether anything is logged.")
+    project: str = option("transformer-foundry", "W&B project.")
+    entity: str | None = option(None, "W&B user or team; null is the owner of the key.")
+    mode: str = option(
+        "auto",
+        "auto is online with a key and offline without one; it follows WANDB_MODE where that is set.",
+        choices=("auto", "online", "offline", "disabled"),
+    )
+    tags: list[str] = option([], "W&B tags.")
+    log_package: bool = option(False, "Whether the package is uploaded as an artifact.")
+
+    def __post_init__(self) -> None:
+        check_options(self, "tracking")
+
+
+@dataclass(frozen=True)
+class DriveOptions:
+    """Where checkpoints are copied.
+
+    Raises:
+        ParameterError: If a value has the wrong type.
+    """
+
+    folder: str | None = option(
+        None, "Folder for copies of checkpoints, for example /content/drive/MyDrive/foundry; null makes none."
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self, "drive")
