@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["cut_sections", "split_paragraphs"]
+__all__ = ["cut_sections", "join_lines", "section_size", "split_paragraphs"]
 
 SECTION_CHARACTERS = 2000
+_FEWEST_SECTIONS = 200  # a short text is cut finer, so that its splits are not a matter of luck
+_SHORTEST_SECTION = 200  # characters
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)*")
 
 
@@ -32,3 +34,23 @@ def cut_sections(paragraphs: Iterable[str], size: int = SECTION_CHARACTERS) -> I
             section, length = [], 0
     if section:
         yield "\n\n".join(section)
+
+
+def section_size(characters: int) -> int:
+    """Return how long the sections of a text of so many characters should be."""
+    return max(_SHORTEST_SECTION, min(SECTION_CHARACTERS, characters // _FEWEST_SECTIONS))
+
+
+def join_lines(lines: Iterable[str], size: int = SECTION_CHARACTERS) -> Iterator[str]:
+    """Join the lines of a text file to sections that end at a blank line, or at any line when none comes for long."""
+    section: list[str] = []
+    length = 0
+    for line in lines:
+        if section or line.strip():
+            section.append(line)
+            length += len(line) + 1
+        if (length >= size and not line.strip()) or length >= 2 * size:
+            yield "\n".join(section).rstrip()
+            section, length = [], 0
+    if section:
+        yield "\n".join(section).rstrip()

@@ -1,0 +1,158 @@
+"""What the errors of the ``datasets`` library mean to a user: which file, which line, what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from transformer_foundry.core.errors import DataError
+
+__all__ = ["explain_file", "explain_remote", "read_errors"]
+
+_LINE_IN_MESSAGE = re.compile(r"in line (\d+)")
+_CHOICES_IN_MESSAGE = re.compile(r"(?:Available: |one among the available configs: |Should be one of )(\[[^\]]*\])")
+
+
+def read_errors() -> tuple[type[BaseException], ...]:
+    """Return what reading may raise when data or network are at fault."""
+    import lzma
+    import zipfile
+    import zlib
+
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    found: list[type[BaseException]] = [OSError, ValueError, RuntimeError, EOFError, LookupError, TypeError]
+    found += [lzma.LZMAError, zlib.error, zipfile.BadZipFile, DatasetsError, HfHubHTTPError]
+    try:
+        import httpx
+    except ImportError:  # older huggingface_hub use requests, whose errors are OSErrors
+        return tuple(found)
+    return (*found, httpx.HTTPError)
+
+
+def explain_file(err: BaseException, builder: str, paths: list[Path]) -> DataError:
+    """Return the error that names the file and the line at fault."""
+    if isinstance(err, DataError):
+        return err
+    cause = _root(err)
+    for path in paths:
+        line = _find_bad_line(path, builder)
+        if line is not None:
+            number, problem = line
+            return DataError(
+                f"{path}, line {number}: {problem}",
+                f"Expected {'one JSON object a line' if builder == 'json' else 'text in UTF-8'}.",
+                "Correct the line"
+                + (
+                    "."
+                    if builder == "json"
+                    else f", or convert the file: iconv -f latin1 -t utf-8 {path.name} > converted{path.suffix}"
+                ),
+            )
+    text = _first_line(cause)
+    line_found = _LINE_IN_MESSAGE.search(text)
+    named = str(paths[0]) if len(paths) == 1 else f"One of {len(paths)} files in {paths[0].parent}"
+    if line_found:
+        return DataError(
+            f"{named}, line {line_found.group(1)}: {text.rsplit('error: ', 1)[-1]}.",
+            "Expected as many fields in each line as in the first.",
+            "Correct the line; quote fields that hold a comma.",
+        )
+    return DataError(
+        f"{named} cannot be read: {text}", f"Expected {builder} data.", "Check the file, or write it again."
+    )
+
+
+def explain_remote(err: BaseException, source: str) -> DataError:
+    """Return the error that says why a data set of the Hub or of a URL cannot be had."""
+    if isinstance(err, DataError):
+        return err
+    cause, text = _root(err), _first_line(_root(err))
+    kinds = {type(item).__name__ for item in _chain(err)}
+    everything = " ".join(str(item) for item in _chain(err))
+    choices = _CHOICES_IN_MESSAGE.search(everything)
+    if choices:
+        key = "data.split" if "split" in everything.lower() else "data.config_name"
+        return DataError(f"{source}: {text}", f"Available: {choices.group(1)}.", f"Set {key} to one of them.")
+    if "script" in everything and "no longer supported" in everything:
+        return DataError(
+            f"{source} is a data set with a loading script, which are no longer run.",
+            "Expected a data set of plain files.",
+            "Look for a copy in parquet: often data.revision=refs/convert/parquet has it.",
+        )
+    if "GatedRepoError" in kinds or "gated" in everything.lower():
+        return DataError(
+            f"{source} is gated: its authors grant access one by one.",
+            "Expected a token whose owner has access.",
+            "Ask for access on the data set's page, then set HF_TOKEN.",
+        )
+    offline = kinds & {"OfflineModeIsEnabled", "ConnectionError", "ConnectError", "ConnectTimeout", "ReadTimeout"}
+    if offline:
+        return DataError(
+            f"The Hub cannot be reached and {source} is not in the cache: {text}",
+            "Expected a connection, or a data set that was read before.",
+            "Connect and run again, unset HF_HUB_OFFLINE, or set data.source to a local file or 'built-in'.",
+        )
+    if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"}:
+        return DataError(
+            f"There is no data set {source} that can be read: {text}",
+            "Expected 'built-in', an existing local path or the name of a data set on the Hub.",
+            "Check data.source and data.revision; a private data set needs HF_TOKEN.",
+        )
+    return DataError(
+        f"{source} cannot be read ({type(cause).__name__}): {text}",
+        "Expected a data set that the datasets library reads.",
+        "Check data.source, or download its files and set data.source to their folder.",
+    )
+
+
+def _find_bad_line(path: Path, builder: str) -> tuple[int, str] | None:
+    """Return number and problem of the first line that is not UTF-8, or not JSON where each line should be."""
+    if builder in ("parquet", "arrow") or path.suffix.lower() not in (
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".txt",
+    ):
+        return None
+    lines = builder == "json" and path.suffix.lower() != ".json"
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError as err:
+                return number, f"byte 0x{raw[err.start]:02x} at place {err.start + 1} is not UTF-8."
+            try:
+                if lines and text.strip():
+                    json.loads(text)
+            except ValueError as err:
+                return number, f"not JSON: {err}."
+    if builder == "json" and not lines:
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as err:
+            return err.lineno, f"not JSON: {err.msg}."
+    return None
+
+
+def _root(err: BaseException) -> BaseException:
+    """Return what lies behind the wrapper "An error occurred while generating the dataset"."""
+    while type(err).__name__ == "DatasetGenerationError" and err.__cause__ is not None:
+        err = err.__cause__
+    return err
+
+
+def _chain(err: BaseException) -> list[BaseException]:
+    chain, current = [], err
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__  # type: ignore[assignment]
+    return chain
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).strip() or type(err).__name__).splitlines()[0]
