@@ -14,9 +14,7 @@ class ValidationOptions:
     """How thoroughly a model is checked, and what follows from errors."""
 
     tier: int = option(1, "1: the checks of about a minute; 2: the thorough ones too.", choices=(1, 2))
-    on_errors: str = option(
-        "refuse", "What training does with a model that has errors.", choices=("refuse", "warn")
-    )
+    on_errors: str = option("refuse", "What training does with a model that has errors.", choices=("refuse", "warn"))
 
     def __post_init__(self) -> None:
         check_options(self, "validation")

@@ -1,0 +1,192 @@
+"""No position sees the future where it must not, and each sees its neighbour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.dependence import dependence, exchange, noise_level
+from transformer_foundry.core.checks.locating import attention_step, locate_change
+from transformer_foundry.core.checks.places import Place
+from transformer_foundry.core.checks.report import Finding
+from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.tracing import Trace
+
+__all__ = ["check_causality", "check_neighbours"]
+
+# A prefix language model lets the first tokens see each other; its block must be small against the tested length.
+LONGER = 4
+LARGEST_PREFIX_SHARE = 0.6
+# Settings that announce attention within chunks, where a neighbour may lie across a border.
+LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
+
+
+def check_causality(subject: Subject) -> Iterator[Finding]:
+    """An output position must not move when a later token is exchanged, in evaluation and in training mode."""
+    if not subject.is_causal:
+        return
+    with generic_weights(subject.model):
+        inputs = subject.inputs()
+        changes = _map(subject)
+        noise = noise_level(changes)
+        training = False
+        leaks = _future(changes, noise)
+        if not leaks.any():
+            changes = dependence(subject, inputs, training=True)
+            noise = noise_level(changes)
+            training, leaks = True, _future(changes, noise)
+        if not leaks.any():
+            return
+        prefix = _prefix(subject, leaks) if not training else None
+        if prefix is not None:
+            yield Finding(
+                "causality",
+                "info",
+                f"The first {prefix} tokens see each other, later ones see only what came before: a prefix language "
+                "model. The loss at those first positions says nothing, they read the answer.",
+                str(subject.places.forward()),
+            )
+            return
+        place, trace = _locate_leak(subject, inputs, leaks, training)
+    yield _leak(subject, changes, leaks, training, place, trace)
+
+
+def check_neighbours(subject: Subject) -> Iterator[Finding]:
+    """An output position must move when the token next to it, or its own, is exchanged."""
+    if not subject.labels_positions:
+        return
+    with generic_weights(subject.model):
+        changes = _map(subject)
+    length = changes.shape[1]
+    if length < 3:
+        return
+    seen = changes > noise_level(changes)
+    others = seen & ~torch.eye(length, dtype=torch.bool)
+    place = _attention_place(subject)
+    if not others.any():
+        yield Finding(
+            "neighbours",
+            "error",
+            f"No position sees any other token: exchanging one of {length} tokens changed only the output at its own "
+            "position. The model cannot use context; it can learn no more than how often each token occurs.",
+            str(place),
+            place.lead("check that its result is used, and that its mask does not block every other position."),
+        )
+        return
+    blind = [position for position in range(1, length) if not seen[position, position - 1]]
+    if blind:
+        yield _blind(subject, seen, blind, place)
+    if not subject.is_causal and subject.stated_kind == "encoder-only" and not torch.triu(others, 1).any():
+        yield Finding(
+            "neighbours",
+            "warning",
+            "No position sees a later token, although this is an encoder: it reads left to right only. An encoder that "
+            "fills in masked words needs both sides.",
+            str(place),
+            place.lead("switch its causal mask off, or set the kind of the model to decoder-only."),
+        )
+
+
+def _map(subject: Subject) -> Tensor:
+    """Return the dependence map under generic weights, measured once."""
+    if "dependence" not in subject.evidence:
+        subject.evidence["dependence"] = dependence(subject, subject.inputs())
+    return subject.evidence["dependence"]
+
+
+def _future(changes: Tensor, noise: float) -> Tensor:
+    return torch.triu(changes > noise, diagonal=1)
+
+
+def _prefix(subject: Subject, leaks: Tensor) -> int | None:
+    """Return the length of the prefix when the leaks are those of a prefix language model, else None."""
+    limit = subject.contract.max_length or LONGER * leaks.shape[1]
+    length = min(limit, LONGER * leaks.shape[1])
+    if length > leaks.shape[1]:
+        changes = dependence(subject, subject.inputs(length=length))
+        leaks = _future(changes, noise_level(changes))
+    sources = leaks.any(dim=0).nonzero().flatten().tolist()
+    prefix = max(sources, default=0) + 1
+    block = leaks[:prefix, :prefix]
+    is_whole = bool((block | ~torch.triu(torch.ones_like(block), 1)).all())
+    return prefix if is_whole and 1 < prefix <= LARGEST_PREFIX_SHARE * length else None
+
+
+def _locate_leak(subject: Subject, inputs: Inputs, leaks: Tensor, training: bool) -> tuple[Place | None, Trace]:
+    position = int(leaks.any(dim=0).nonzero()[-1])
+    other = inputs.with_target(exchange(subject, inputs.target, position))
+    seeing = leaks[:, position].nonzero().flatten()
+    length = inputs.target.shape[1]
+
+    def differs(left: Tensor, right: Tensor) -> bool:
+        if left.ndim != 3 or left.shape[1] != length:
+            return False
+        change = (left - right)[0].abs().amax(dim=-1)
+        scale = float(change.max())
+        return bool((change[seeing] > max(1e-7, 1e-5 * scale)).any())
+
+    return locate_change(subject, inputs, other, differs, training=training)
+
+
+def _leak(
+    subject: Subject, changes: Tensor, leaks: Tensor, training: bool, place: Place | None, trace: Trace
+) -> Finding:
+    worst = torch.where(leaks, changes, torch.zeros_like(changes))
+    row, column = divmod(int(worst.argmax()), changes.shape[1])
+    distances = {int(column - row) for row, column in leaks.nonzero().tolist()}
+    place = place or subject.places.forward()
+    own = float(changes[column, column])
+    reach = (
+        "Each sees exactly the next token, which is the answer it is trained to give"
+        if distances == {1}
+        else f"{int(leaks.sum())} of {leaks.numel() // 2 - len(leaks) // 2} pairs of positions leak"
+    )
+    where = "decoder position" if subject.kind == "encoder-decoder" else "position"
+    mode = " in training mode (not in evaluation mode)" if training else ""
+    message = (
+        f"The model sees the future{mode}: exchanging token {column} changes the output at the earlier {where} {row} "
+        f"by {worst.max():.2g} (at its own position by {own:.2g}). {reach}. In training it reads the answer instead of "
+        f"predicting it: the loss falls, and generated text is nonsense.{_mask_line(subject, trace)}"
+    )
+    fix = place.lead(
+        "set causal: a position may only attend to itself and to earlier ones."
+        if place.block
+        else "apply a causal mask to the scores before the softmax over the keys: is_causal=True, or "
+        "scores.masked_fill(torch.ones(T, T).triu(1).bool(), -inf); in other blocks use no value of a later position."
+    )
+    return Finding("causality", "error", message, str(place), fix)
+
+
+def _mask_line(subject: Subject, trace: Trace) -> str:
+    lines = {step.line for step in trace.operations if step.name in ("triu", "tril", "triu_", "tril_") and step.line}
+    found = sorted(line for line in lines if line is not None)
+    if not found:
+        return ""
+    return f" A mask is made in {subject.places.at(found[0]).file_name}:{found[0][1]}."
+
+
+def _blind(subject: Subject, seen: Tensor, blind: list[int], place: Place) -> Finding:
+    local = [key for key in subject.config if LOCAL_ATTENTION.search(str(key))]
+    shown = ", ".join(map(str, blind[:5]))
+    message = (
+        f"Position{'s' if len(blind) > 1 else ''} {shown} of {len(seen)} cannot see the token right before: exchanging "
+        "it changes nothing there. The sequence falls into pieces that do not know of each other."
+    )
+    if local:
+        return Finding("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", str(place))
+    return Finding(
+        "neighbours",
+        "error",
+        f"{message} Usual cause: heads are split with view(B, heads, T, width) instead of "
+        "view(B, T, heads, width).transpose(1, 2), which mixes positions and heads; else a wrong mask.",
+        str(place),
+        place.lead("split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back."),
+    )
+
+
+def _attention_place(subject: Subject) -> Place:
+    step = attention_step(subject.trace, "")
+    return subject.places.module(step.module, step.line) if step is not None else subject.places.forward()

@@ -1,0 +1,65 @@
+"""What depends on what: which positions of the output move when one token of the input is exchanged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.subject import Inputs, Subject
+
+__all__ = ["dependence", "exchange", "noise_level"]
+
+# Two runs of the same numbers through other kernels differ by rounding; what stays below this share of the largest
+# change that a token causes at its own position is rounding, not dependence.
+RELATIVE_NOISE = 2e-5
+ABSOLUTE_NOISE = 1e-6
+REPLACEMENTS = 2
+
+
+def dependence(
+    subject: Subject, inputs: Inputs, *, of_source: bool = False, training: bool = False, seed: int = 0
+) -> Tensor:
+    """Measure how much each output position moves when one token is exchanged for another.
+
+    Args:
+        subject: The model under test.
+        inputs: One sample, (1, T).
+        of_source: Exchange tokens of an encoder-decoder's source instead of those at the logits' own positions.
+        training: Run in training mode, every run from the same seed, so that dropout is the same in all.
+        seed: Which replacement tokens.
+
+    Returns:
+        (S, T) float: largest absolute change of the logits at position s when token t is exchanged; (1, T) for a model
+        with one row of logits per sample.
+    """
+    ids = inputs.ids if of_source or inputs.decoder_ids is None else inputs.decoder_ids
+    base = subject.logits(inputs, seed=7, training=training)
+    columns = []
+    for position in range(ids.shape[1]):
+        change = torch.zeros(base.shape[:-1] if subject.labels_positions else base.shape[:1])
+        for attempt in range(REPLACEMENTS):
+            other = _place(inputs, exchange(subject, ids, position, seed + attempt), of_source)
+            moved = subject.logits(other, seed=7, training=training)
+            change = torch.maximum(change, (moved - base).abs().amax(dim=-1))
+        columns.append(change.reshape(-1))
+    return torch.stack(columns, dim=1)
+
+
+def exchange(subject: Subject, ids: Tensor, position: int, seed: int = 0) -> Tensor:
+    """Return (B, T) ids with the token at ``position`` exchanged for an ordinary one that occurs nowhere in ``ids``."""
+    unused = [int(token) for token in subject.ordinary_ids[:4096] if not bool((ids == token).any())]
+    pool = unused or [int(token) for token in subject.ordinary_ids]
+    generator = torch.Generator().manual_seed(77 + 31 * position + seed)
+    token = pool[int(torch.randint(len(pool), (1,), generator=generator))]
+    changed = ids.clone()
+    changed[:, position] = token
+    return changed
+
+
+def noise_level(changes: Tensor) -> float:
+    """Return the change below which a difference of logits is rounding, from the changes that were measured."""
+    return max(ABSOLUTE_NOISE, RELATIVE_NOISE * float(changes.max()))
+
+
+def _place(inputs: Inputs, ids: Tensor, of_source: bool) -> Inputs:
+    return Inputs(ids, inputs.mask, inputs.decoder_ids) if of_source else inputs.with_target(ids)

@@ -1,0 +1,50 @@
+"""One cause trips many checks: keep the cause, drop its echoes, and put the gravest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from transformer_foundry.core.checks.report import SEVERITIES, Finding
+
+__all__ = ["suppress_echoes"]
+
+_EVERYTHING_MEASURED = frozenset({
+    "memory", "batch independence", "causality", "neighbours", "source", "target", "padding", "labels", "loss",
+    "inputs changed", "mode", "probabilities", "squashed logits", "loss at initialisation", "state", "attention", "positions", "residual",
+    "global seed", "precision", "memorising", "gradient flow", "sensitivity", "dropout",
+})  # fmt: skip
+# Cause -> the checks whose findings it explains.
+ECHOES: Mapping[str, frozenset[str]] = {
+    "runs": _EVERYTHING_MEASURED | {"gradients", "configuration", "finite"},
+    "finite": _EVERYTHING_MEASURED | {"gradients"},
+    "determinism": _EVERYTHING_MEASURED,
+    "unregistered parameters": frozenset({"gradients", "state", "configuration", "devices", "memorising"}),
+    "memory": frozenset({"batch independence", "causality", "neighbours", "padding", "state"}),
+    "batch independence": frozenset({
+        "causality", "neighbours", "padding", "source", "target", "attention", "positions", "gradients", "memorising",
+    }),
+    "causality": frozenset({"neighbours", "attention", "positions", "memorising"}),
+    "neighbours": frozenset({"attention", "positions", "gradients", "residual", "memorising"}),
+    "source": frozenset({"gradients", "padding", "memorising"}),
+    "target": frozenset({"gradients", "causality", "neighbours", "memorising"}),
+    "probabilities": frozenset({"loss at initialisation", "memorising", "gradient flow", "sensitivity"}),
+    "squashed logits": frozenset({"memorising", "gradient flow"}),
+    "gradients": frozenset({"residual", "memorising", "gradient flow"}),
+    "positions": frozenset({"gradients", "dead rows"}),
+    "dead rows": frozenset({"gradients"}),
+    "residual": frozenset({"gradient flow", "memorising", "sensitivity"}),
+    "loss at initialisation": frozenset({"memorising", "initialisation", "gradient flow"}),
+    "initialisation": frozenset({"gradient flow", "memorising"}),
+}  # fmt: skip
+
+
+def suppress_echoes(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings without those that another one explains, errors first, else in order of the checks."""
+    findings = list(findings)
+    causes = {finding.check for finding in findings if finding.is_problem}
+    kept: list[Finding] = []
+    for finding in findings:
+        explained = any(finding.check in ECHOES.get(cause, frozenset()) for cause in causes - {finding.check})
+        if not finding.is_problem or not explained or finding.check not in causes:
+            kept.append(finding)
+    return sorted(kept, key=lambda finding: SEVERITIES.index(finding.severity))

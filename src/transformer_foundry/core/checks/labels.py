@@ -1,0 +1,204 @@
+"""The loss that a model computes itself: shifted once, blind to -100, differentiable, and no peeking at the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transformer_foundry.core.checks.places import Place
+from transformer_foundry.core.checks.report import Finding
+from transformer_foundry.core.checks.subject import Inputs, Subject
+from transformer_foundry.core.exports.calls import call_arguments, pick_logits
+from transformer_foundry.core.exports.outputs import find_loss
+
+__all__ = ["check_labels", "check_labels_hidden"]
+
+TOLERANCE = 1e-3
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    loss: Tensor
+    logits: Tensor
+
+
+def check_labels(subject: Subject) -> Iterator[Finding]:
+    """The model's own loss compares each position with the right label and heeds -100."""
+    if not subject.contract.computes_loss:
+        return
+    inputs = subject.inputs(batch=2)
+    labels = _labels(subject, inputs)
+    outcome = _call(subject, inputs, labels)
+    if outcome is None:
+        return
+    place = _loss_place(subject)
+    if not outcome.loss.requires_grad:
+        yield Finding(
+            "loss",
+            "error",
+            "The loss that the model returns cannot be differentiated: it is cut off from the weights, so training on it "
+            "changes nothing.",
+            str(place),
+            place.lead("return the loss itself: no .item(), .detach(), float() or torch.no_grad()."),
+        )
+        return
+    if subject.labels_positions:
+        yield from _shift(subject, outcome, labels, place)
+        yield from _ignored(subject, inputs, labels, place)
+
+
+def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
+    """A decoder that makes its inputs from the labels shifts them: a position must not see its own label."""
+    contract = subject.contract
+    if subject.kind != "encoder-decoder" or not contract.computes_loss or not contract.labels_argument:
+        return
+    inputs = subject.inputs(batch=1)
+    labels = _labels(subject, inputs)
+    base = _call(subject, Inputs(inputs.ids), labels)
+    if base is None or base.logits.shape[1] != labels.shape[1]:
+        return
+    position = labels.shape[1] // 2
+    changed = labels.clone()
+    changed[:, position] = subject.tokens(1, 1, seed=91)[0, 0]
+    moved = _call(subject, Inputs(inputs.ids), changed)
+    if moved is None:
+        return
+    change = (moved.logits - base.logits).abs().amax(dim=-1)[0]
+    if change[: position + 1].max() > 1e-5 * max(1e-3, float(base.logits.abs().max())):
+        place = subject.places.forward()
+        yield Finding(
+            "labels",
+            "error",
+            f"The decoder sees the label it has to predict: changing label {position} moves the output at position "
+            f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to nothing and the model "
+            "cannot generate.",
+            str(place),
+            "Shift the labels one to the right, behind a start token, before they go into the decoder.",
+        )
+
+
+def _labels(subject: Subject, inputs: Inputs) -> Tensor:
+    if subject.labels_positions:
+        return inputs.target % subject.contract.output_size
+    return torch.arange(len(inputs.target)) % subject.contract.output_size
+
+
+def _call(subject: Subject, inputs: Inputs, labels: Tensor) -> _Outcome | None:
+    contract = subject.contract
+    arguments: dict[str, Any] = call_arguments(
+        contract, inputs.ids, decoder_input_ids=inputs.decoder_ids, labels=labels
+    )
+    subject.model.eval()
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            output = subject.model(**arguments)
+            loss, logits = find_loss(output), None
+            logits = pick_logits(contract, output)
+    # With labels a model may return something else altogether; then there is nothing to compare.
+    except Exception:
+        return None
+    if loss is None or not isinstance(logits, Tensor) or logits.ndim < 2:
+        return _shifted_pick(output, loss)
+    return _Outcome(loss, logits.detach().float())
+
+
+def _shifted_pick(output: Any, loss: Tensor | None) -> _Outcome | None:
+    """A tuple (loss, logits) has its logits one place further than without labels."""
+    parts = output if isinstance(output, tuple | list) else ()
+    logits = [part for part in parts if isinstance(part, Tensor) and part.ndim >= 2]
+    return _Outcome(loss, logits[0].detach().float()) if loss is not None and logits else None
+
+
+def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) -> Iterator[Finding]:
+    if outcome.logits.ndim != 3 or outcome.logits.shape[1] != labels.shape[1]:
+        return
+    loss = float(outcome.loss.detach().float().mean())
+    fits = {shift: _cross_entropy(outcome.logits, labels, shift) for shift in (0, 1, 2)}
+    best = min(fits, key=lambda shift: abs(fits[shift] - loss))
+    wanted = 1 if subject.contract.task == "causal_lm" else 0
+    argument = subject.contract.labels_argument or "labels"
+    if abs(fits[best] - loss) > TOLERANCE * max(1.0, loss):
+        yield from _odd_loss(loss, fits[wanted], labels, wanted, place)
+        return
+    if best == wanted or abs(fits[wanted] - loss) <= TOLERANCE * max(1.0, loss):
+        return
+    numbers = f"its loss is {loss:.4f}; compared with the label {wanted} further it would be {fits[wanted]:.4f}"
+    if wanted == 1 and best == 0:
+        aligned = "target" not in argument
+        yield Finding(
+            "labels",
+            "error" if aligned else "info",
+            f"The model's own loss does not shift the labels: it compares position t with label t ({numbers}). Given "
+            f"{argument} = input_ids it learns to copy its input, not to predict the next token."
+            + ("" if aligned else " That is right if the caller shifts the targets; Foundry uses its own loss."),
+            str(place),
+            place.lead("compare logits[:, :-1] with labels[:, 1:]."),
+        )
+    else:
+        yield Finding(
+            "labels",
+            "error",
+            f"The model's own loss shifts the labels by {best}, where {wanted} is right ({numbers}): it learns to "
+            "predict the wrong token.",
+            str(place),
+            place.lead("compare logits[:, :-1] with labels[:, 1:], once." if wanted else "do not shift these labels."),
+        )
+
+
+def _odd_loss(loss: float, right: float, labels: Tensor, wanted: int, place: Place) -> Iterator[Finding]:
+    count = labels[:, wanted:].numel()
+    if abs(loss / count - right) <= TOLERANCE * right:
+        yield Finding(
+            "loss",
+            "warning",
+            f"The model's own loss is a sum, not a mean: {loss:.1f} for {count} targets, {right:.3f} each. The gradient "
+            "grows with batch and length, and the learning rate no longer fits.",
+            str(place),
+            place.lead('average it: reduction="mean".'),
+        )
+
+
+def _ignored(subject: Subject, inputs: Inputs, labels: Tensor, place: Place) -> Iterator[Finding]:
+    half = labels.clone()
+    half[:, labels.shape[1] // 2 :] = IGNORED
+    outcome = _call(subject, inputs, half)
+    whole = _call(subject, inputs, labels)
+    if whole is None:
+        return
+    problem = ""
+    if outcome is None:
+        problem = "the model fails on such labels"
+    elif outcome.logits.ndim == 3 and outcome.logits.shape[1] == labels.shape[1]:
+        shift = min((0, 1), key=lambda s: abs(_cross_entropy(whole.logits, labels, s) - float(whole.loss.detach())))
+        full = _cross_entropy(whole.logits, labels, shift)
+        if abs(full - float(whole.loss.detach())) > TOLERANCE * max(1.0, full):
+            return  # The loss has other terms: nothing to compare with.
+        wanted, found = _cross_entropy(outcome.logits, half, shift), float(outcome.loss.detach())
+        if not abs(wanted - found) <= TOLERANCE * max(1.0, wanted):
+            problem = f"the loss is {found:.4f} where the remaining labels alone give {wanted:.4f}"
+    if problem:
+        yield Finding(
+            "labels",
+            "error",
+            f"Labels of -100 are not ignored: {problem}. -100 marks padding and tokens that are not to be learned; "
+            "here they spoil the loss.",
+            str(place),
+            place.lead("pass ignore_index=-100 to cross_entropy, and do not overwrite these labels."),
+        )
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, shift: int) -> float:
+    kept = logits[:, : logits.shape[1] - shift].reshape(-1, logits.shape[-1])
+    return float(F.cross_entropy(kept, labels[:, shift:].reshape(-1), ignore_index=IGNORED))
+
+
+def _loss_place(subject: Subject) -> Place:
+    for file, call, _name in subject.source.calls({"cross_entropy", "CrossEntropyLoss", "nll_loss", "loss_fn"}):
+        return subject.places.at((file.path, call.lineno))
+    return subject.places.forward()

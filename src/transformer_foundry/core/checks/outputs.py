@@ -1,0 +1,177 @@
+"""The logits: raw scores of the right shape, finite, and at initialisation no better or worse than a guess."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.places import Place
+from transformer_foundry.core.checks.report import Finding
+from transformer_foundry.core.checks.subject import Subject, generic_weights
+
+__all__ = ["check_finite", "check_initial_loss", "check_logits"]
+
+# Excess over ln V, in nats, from which an initialisation is called too large. Logits of standard deviation s cost
+# s^2 / 2: 2 nats are s = 2; usual initialisations stay below s = 1.
+LARGEST_EXCESS = 2.0
+SAMPLES = 4
+EXACT = 1e-4
+# A bound on logits below this leaves the right answer too little room: the loss cannot fall far.
+SMALL_BOUND = 1.5
+
+
+def check_finite(subject: Subject) -> Iterator[Finding]:
+    """The logits of ordinary inputs hold neither NaN nor infinity."""
+    for training in (False, True):
+        inputs = subject.inputs(batch=2)
+        logits = subject.logits(inputs, training=training)
+        bad = ~torch.isfinite(logits)
+        if not bad.any():
+            continue
+        from transformer_foundry.core.checks.tracing import run_traced
+
+        record = run_traced(
+            subject.model,
+            subject.source,
+            lambda inputs=inputs, training=training: subject.logits(inputs, training=training),
+        )
+        step = next((step for step in record.operations if _is_origin(step.output, step.inputs)), None)
+        place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
+        rows = bad.flatten(2).any(dim=2) if bad.ndim == 3 else bad.any(dim=-1)
+        yield Finding(
+            "finite",
+            "error",
+            f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite ({int(rows.sum())} of {rows.numel()} "
+            f"positions{' in training mode' if training else ''})"
+            + (f", first in the operation {step.name}." if step is not None else ".")
+            + " One NaN spoils the loss and, after one step, every weight. A softmax over a row that is masked "
+            "completely, a division by zero and a logarithm of zero are the usual causes.",
+            str(place),
+            place.lead(
+                "let every position attend at least to itself, and keep divisors and logarithms away from zero."
+            ),
+        )
+        return
+
+
+def check_logits(subject: Subject) -> Iterator[Finding]:
+    """The output is raw scores: not probabilities, not squashed into a small range."""
+    if subject.contract.output_size < 2:
+        return
+    with generic_weights(subject.model):
+        logits = subject.logits(subject.inputs(batch=SAMPLES))
+    initial = subject.logits(subject.inputs(batch=SAMPLES))
+    place = _head(subject)
+    values = torch.cat([logits.flatten(), initial.flatten()])
+    if bool((values >= 0).all()) and _sums_to_one(logits) and _sums_to_one(initial):
+        yield Finding(
+            "probabilities",
+            "error",
+            "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already been "
+            "applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
+            str(place),
+            place.lead("remove the softmax from the end of the model; apply it where probabilities are needed."),
+        )
+    elif bool(((values >= 0) & (values <= 1)).all()):
+        yield Finding(
+            "probabilities",
+            "error",
+            f"The output is squashed into (0, 1), as by a sigmoid (seen: {values.min():.3f} to {values.max():.3f}). "
+            "Cross-entropy wants raw logits: between scores of 0 and 1 no class can get more than "
+            f"{math.e / (math.e + subject.contract.output_size - 1):.0%} of the probability.",
+            str(place),
+            place.lead("remove the sigmoid from the end of the model: single-label classes compete through softmax."),
+        )
+    elif float(values.abs().max()) <= SMALL_BOUND and _is_bounded(subject, float(values.abs().max())):
+        yield Finding(
+            "squashed logits",
+            "warning",
+            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, as "
+            "by tanh. The right answer can never get much more probability than the others.",
+            str(place),
+            place.lead("remove the squashing function from the end of the model, or scale its result up (soft cap)."),
+        )
+    elif bool((values >= 0).all()) and float((values == 0).float().mean()) > 0.05:
+        yield Finding(
+            "squashed logits",
+            "warning",
+            f"No logit is negative and {float((values == 0).float().mean()):.0%} are exactly 0, as after a ReLU. A class "
+            "whose score is cut off gets no gradient and cannot be pushed down.",
+            str(place),
+            place.lead("remove the ReLU from the end of the model."),
+        )
+
+
+def check_initial_loss(subject: Subject) -> Iterator[Finding]:
+    """Before training the loss is about that of a guess, ln V."""
+    inputs = subject.inputs(batch=SAMPLES)
+    logits = subject.logits(inputs)
+    if not torch.isfinite(logits).all():
+        return
+    classes = logits.shape[-1]
+    flat = logits.reshape(-1, classes)
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(classes, (8, len(flat)), generator=generator)
+    losses = torch.stack([F.cross_entropy(flat, row) for row in labels])
+    loss, guess = float(losses.mean()), math.log(classes)
+    subject.evidence["initial loss"] = {"loss": loss, "guess": guess, "spread": float(flat.std())}
+    excess = loss - guess
+    if excess <= LARGEST_EXCESS:
+        return
+    place, cause = _large_weights(subject)
+    yield Finding(
+        "loss at initialisation",
+        "warning",
+        f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the logits have "
+        f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these scores, "
+        "and training is often unstable.",
+        str(place),
+        place.lead("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),
+    )
+
+
+def _is_origin(output: Tensor, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a NaN (or an infinity that is no mask) appears here first."""
+    return bool(torch.isnan(output).any()) and not any(
+        bool(torch.isnan(tensor).any()) for tensor in inputs if tensor.is_floating_point()
+    )
+
+
+def _sums_to_one(logits: Tensor) -> bool:
+    sums = logits.sum(dim=-1)
+    return bool(torch.allclose(sums, torch.ones_like(sums), atol=EXACT))
+
+
+def _is_bounded(subject: Subject, bound: float) -> bool:
+    """Whether the logits stay within ``bound`` when the weights grow tenfold."""
+    with generic_weights(subject.model), torch.no_grad():
+        for parameter in subject.model.parameters():
+            if parameter.is_floating_point():
+                parameter.mul_(10.0)
+        logits = subject.logits(subject.inputs(batch=SAMPLES))
+    return bool(logits.abs().max() <= max(1.0, bound) * (1 + EXACT)) and bound > 1e-3
+
+
+def _head(subject: Subject) -> Place:
+    """Return the place that makes the logits: the last operation of the model."""
+    steps = [step for step in subject.trace.operations if step.line is not None and step.output.is_floating_point()]
+    if not steps:
+        return subject.places.forward()
+    return subject.places.at(steps[-1].line, steps[-1].module or None)
+
+
+def _large_weights(subject: Subject) -> tuple[Place, str]:
+    """Return the place and description of the weights that make the logits large: the head's, or the largest ones."""
+    candidates = []
+    for path, module in subject.model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim == 2 and subject.contract.output_size in weight.shape:
+            candidates.append((float(weight.detach().std()), path, module))
+    if not candidates:
+        return subject.places.forward(), ""
+    std, path, _module = max(candidates, key=lambda item: item[0])
+    return subject.places.module(path), f" The weights of {path} have a standard deviation of {std:.2g}."

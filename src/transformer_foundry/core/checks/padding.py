@@ -1,0 +1,155 @@
+"""Padding changes nothing: neither what it contains nor how much of it there is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.dependence import ABSOLUTE_NOISE
+from transformer_foundry.core.checks.locating import locate_change
+from transformer_foundry.core.checks.places import Place
+from transformer_foundry.core.checks.report import Finding
+from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
+
+__all__ = ["check_padding"]
+
+# Attention over another number of keys adds in another order; padding that is seen moves the output far more.
+RELATIVE_TOLERANCE = 1e-3
+PADS = 4
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The same text twice, with different padding, and how far its output moved."""
+
+    first: Inputs
+    second: Inputs
+    moved: float
+    reference: float
+
+    @property
+    def is_seen(self) -> bool:
+        return not self.moved <= max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * self.reference)
+
+
+def check_padding(subject: Subject) -> Iterator[Finding]:
+    """The output at real tokens is the same for other padding content and other amounts of padding on the right."""
+    length = subject.inputs().ids.shape[1]
+    if length <= PADS or (subject.kind == "decoder-only" and subject.labels_positions):
+        return  # A causal model cannot see padding on the right.
+    with generic_weights(subject.model):
+        if subject.contract.mask_argument is None:
+            yield from _without_mask(subject)
+        else:
+            yield from _with_mask(subject)
+
+
+def _with_mask(subject: Subject) -> Iterator[Finding]:
+    real, padded = _padded(subject)
+    other = replace(padded, ids=torch.cat([padded.ids[:, :-PADS], subject.tokens(1, PADS, seed=21)], dim=1))
+    content = _trial(subject, padded, other, real.ids.shape[1])
+    amount = _trial(subject, real, padded, real.ids.shape[1])
+    argument = subject.contract.mask_argument
+    if content.is_seen:
+        place = _locate(subject, content, real.ids.shape[1])
+        yield Finding(
+            "padding",
+            "error" if subject.kind != "decoder-only" else "warning",
+            f"The padding is seen although {argument} masks it: other tokens at the {PADS} masked positions move the "
+            f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A text "
+            "gets another result depending on what it is padded with.",
+            str(place),
+            place.lead(
+                f"use {argument}: hide masked keys from every query before the softmax, in each attention (and count "
+                "real tokens only where positions are averaged)."
+            ),
+        )
+    elif amount.is_seen:
+        place = _locate(subject, amount, real.ids.shape[1])
+        yield Finding(
+            "padding",
+            "warning",
+            f"The amount of padding changes the result although {argument} masks it: with {PADS} masked positions more "
+            f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g})."
+            " Usual cause: an average over all positions that counts the padding.",
+            str(place),
+            place.lead(
+                "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
+                "positions from the first real token."
+            ),
+        )
+
+
+def _without_mask(subject: Subject) -> Iterator[Finding]:
+    """A model without a mask that compares its ids with the padding id means to hide padding by itself."""
+    pad = subject.contract.pad_token_id
+    comparison = _comparison_with_padding(subject)
+    if pad is None or comparison is None:
+        return
+    real, padded = _padded(subject)
+    padded = replace(padded, mask=None, ids=torch.cat([padded.ids[:, :-PADS], torch.full((1, PADS), pad)], dim=1))
+    amount = _trial(subject, replace(real, mask=None), padded, real.ids.shape[1])
+    if amount.is_seen:
+        yield Finding(
+            "padding",
+            "warning",
+            f"Padding is seen although the code looks for it: {PADS} more padding tokens (id {pad}) move the output at "
+            f"the real ones by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g}).",
+            str(comparison),
+            comparison.lead("pass the mask that is made here to every attention, so that padded keys are hidden."),
+        )
+
+
+def _padded(subject: Subject) -> tuple[Inputs, Inputs]:
+    """Return a text, and the same text with masked positions on its right."""
+    whole = subject.inputs()
+    ids = whole.ids[:, :-PADS]
+    mask = torch.ones_like(whole.ids)
+    mask[:, -PADS:] = 0
+    return Inputs(ids, torch.ones_like(ids), whole.decoder_ids), Inputs(whole.ids, mask, whole.decoder_ids)
+
+
+def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial:
+    base, moved = subject.logits(first), subject.logits(second)
+    exchanged = replace(first, ids=torch.cat([subject.tokens(1, 1, seed=33), first.ids[:, 1:]], dim=1))
+    reference = subject.logits(exchanged)
+    if subject.labels_positions and subject.kind != "encoder-decoder":
+        base, moved, reference = base[:, :real], moved[:, :real], reference[:, :real]
+    return _Trial(first, second, float((moved - base).abs().max()), float((reference - base).abs().max()))
+
+
+def _locate(subject: Subject, trial: _Trial, real: int) -> Place:
+    length = trial.second.ids.shape[1]
+
+    def differs(left: Tensor, right: Tensor) -> bool:
+        if left.ndim == 3 and left.shape[1] == length:
+            left, right = left[:, :real], right[:, :real]
+        return not torch.allclose(left, right, rtol=0, atol=1e-4 * float(left.abs().max()))
+
+    place = None
+    if trial.first.ids.shape == trial.second.ids.shape:
+        place, _ = locate_change(subject, trial.first, trial.second, differs)
+    return place or _pooling(subject) or subject.places.forward()
+
+
+def _pooling(subject: Subject) -> Place | None:
+    """Return the last line that averages or adds up positions."""
+    names = ("mean", "sum", "max", "amax")
+    steps = [step for step in subject.trace.operations if step.name in names and step.line is not None]
+    return subject.places.at(steps[-1].line, steps[-1].module) if steps else None
+
+
+def _comparison_with_padding(subject: Subject) -> Place | None:
+    for file in subject.source.files.values():
+        for node in ast.walk(file.tree):
+            if isinstance(node, ast.Compare) and "pad" in ast.unparse(node).lower() and not _is_none_test(node):
+                return subject.places.at((file.path, node.lineno))
+    return None
+
+
+def _is_none_test(node: ast.Compare) -> bool:
+    return any(isinstance(operator, ast.Is | ast.IsNot) for operator in node.ops)

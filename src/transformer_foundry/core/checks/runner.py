@@ -1,0 +1,160 @@
+"""Run the checks of an export or of a module, in order of cause and effect, and make the report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_foundry.core.checks import (
+    building,
+    causality,
+    configuration,
+    devices,
+    labels,
+    outputs,
+    padding,
+    parameters,
+    randomness,
+    samples,
+    sequences,
+    sizes,
+)
+from transformer_foundry.core.checks.echoes import suppress_echoes
+from transformer_foundry.core.checks.explanations import describe
+from transformer_foundry.core.checks.report import Finding, Report
+from transformer_foundry.core.checks.subject import Subject
+from transformer_foundry.core.exports.fetch import Export, read_export
+from transformer_foundry.core.exports.isolation import undisturbed
+from transformer_foundry.core.exports.options import normalise_kind
+
+__all__ = ["check_model", "run_checks"]
+
+Check = Callable[[Subject], Iterable[Finding]]
+SMALL_MODEL = 5_000_000
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    tier: int
+    check: Check
+
+
+# In order of cause and effect: what fails early explains what would fail late.
+CHECKS: tuple[_Entry, ...] = (
+    _Entry("sizes", 1, sizes.check_sizes),
+    _Entry("finite", 1, outputs.check_finite),
+    _Entry("devices", 1, devices.check_devices),
+    _Entry("unregistered parameters", 1, parameters.check_unregistered),
+    _Entry("determinism", 1, randomness.check_determinism),
+    _Entry("memory", 1, randomness.check_memory),
+    _Entry("global state", 1, randomness.check_global_state),
+    _Entry("batch independence", 1, samples.check_samples),
+    _Entry("causality", 1, causality.check_causality),
+    _Entry("neighbours", 1, causality.check_neighbours),
+    _Entry("source and target", 1, sequences.check_source_and_target),
+    _Entry("padding", 1, padding.check_padding),
+    _Entry("logits", 1, outputs.check_logits),
+    _Entry("loss at initialisation", 1, outputs.check_initial_loss),
+    _Entry("labels", 1, labels.check_labels),
+    _Entry("labels hidden", 1, labels.check_labels_hidden),
+    _Entry("frozen parameters", 1, parameters.check_frozen),
+    _Entry("gradients", 1, parameters.check_gradients),
+    _Entry("configuration", 1, configuration.check_configuration),
+)
+
+
+def run_checks(export: Export | str | Path, *, kind: str | None = None, tier: int = 1) -> Report:
+    """Check an export.
+
+    Args:
+        export: What ``read_export`` returned, or what it takes: a folder, a zip, a gist.
+        kind: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``, if it is known; found otherwise.
+        tier: 1 for the checks of about a minute, 2 for the thorough ones too.
+
+    Raises:
+        ExportError: If the export cannot be read. A model that cannot be built or run is a finding.
+    """
+    started = time.perf_counter()
+    if not isinstance(export, Export):
+        export = read_export(export)
+    with _threads(1):
+        outcome = building.build(export, normalise_kind(kind))
+    return _report(outcome, normalise_kind(kind), tier, started)
+
+
+def check_model(
+    model: nn.Module, config: Mapping[str, Any], *, kind: str | None = None, task: str | None = None, tier: int = 1
+) -> Report:
+    """Check a module that is already built; its weights, flags and buffers are afterwards what they were.
+
+    Args:
+        model: The module.
+        config: Its configuration, as in ``config.json``.
+        kind: Its kind, if it is known.
+        task: Its task, if it is known.
+        tier: 1 for the checks of about a minute, 2 for the thorough ones too.
+    """
+    started = time.perf_counter()
+    with _threads(1):
+        outcome = building.adapt(model, config, normalise_kind(kind), task)
+    return _report(outcome, normalise_kind(kind), tier, started)
+
+
+def _report(outcome: building.Outcome, kind: str | None, tier: int, started: float) -> Report:
+    subject, findings = outcome.subject, outcome.findings
+    if subject is None:
+        return Report(kind, tuple(findings), time.perf_counter() - started, outcome.evidence)
+    # nn.MultiheadAttention and the transformer layers would otherwise take a fused path that shows nothing.
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with undisturbed(subject.model), warnings.catch_warnings(), _threads(_threads_for(subject.model)):
+            warnings.simplefilter("ignore")
+            for entry in CHECKS:
+                if entry.tier <= tier:
+                    findings += _run(entry, subject)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    subject.evidence["graph"] = subject.graph
+    return Report(subject.kind, tuple(suppress_echoes(findings)), time.perf_counter() - started, subject.evidence)
+
+
+def _run(entry: _Entry, subject: Subject) -> list[Finding]:
+    """Run one check. This is the edge: a check that stumbles over a model says so and raises no false alarm."""
+    started = time.perf_counter()
+    found: list[Finding] = []
+    try:
+        for finding in entry.check(subject):
+            found.append(finding)
+    except Exception as err:
+        message = f"The check '{entry.name}' could not be carried out on this model ({describe(err)})."
+        place = subject.places.at(subject.source.raised_at(err))
+        found.append(Finding(entry.name, "info", message, str(place)))
+    subject.model.eval()
+    subject.evidence.setdefault("seconds", {})[entry.name] = time.perf_counter() - started
+    return found
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads_for(model: nn.Module) -> int:
+    """Small models run faster on one thread: waking the others costs more, ten times more on a busy machine."""
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return 1 if size < SMALL_MODEL else torch.get_num_threads()

@@ -1,0 +1,194 @@
+"""Where things are in the source of a model: lines of attributes, classes, calls and forward methods."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import torch
+from torch import nn
+
+__all__ = ["ModelSource", "SourceFile"]
+
+_TORCH_FOLDER = str(Path(torch.__file__).parent)
+
+
+class SourceFile:
+    """One Python file and its syntax tree."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.name = Path(path).name
+        self.text = text
+        self.lines = text.splitlines()
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree; an empty one when the text is no Python."""
+        try:
+            return ast.parse(self.text)
+        except (SyntaxError, ValueError):
+            return ast.Module(body=[], type_ignores=[])
+
+    @cached_property
+    def classes(self) -> dict[str, ast.ClassDef]:
+        """Name -> definition of every class."""
+        return {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)}
+
+    def method(self, class_name: str, method: str) -> ast.FunctionDef | None:
+        """Return the definition of a method, None when the class does not define it itself."""
+        node = self.classes.get(class_name)
+        for item in node.body if node is not None else ():
+            if isinstance(item, ast.FunctionDef) and item.name == method:
+                return item
+        return None
+
+    def statement_at(self, line: int) -> ast.stmt | None:
+        """Return the innermost simple statement that covers ``line``."""
+        found: ast.stmt | None = None
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno):
+                if found is None or node.lineno >= found.lineno:
+                    found = node
+        return found
+
+    def line(self, number: int) -> str:
+        """Return the text of a line (1 is the first), stripped."""
+        return self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
+
+
+class ModelSource:
+    """The files that define the classes of a model.
+
+    Args:
+        model: The model, None when it could not be built.
+        model_file: ``model.py`` of an export; files of the classes of ``model`` outside torch are added.
+    """
+
+    def __init__(self, model: nn.Module | None, model_file: Path | None = None) -> None:
+        self.files: dict[str, SourceFile] = {}
+        if model_file is not None:
+            self._add(str(model_file))
+        for cls in {type(module) for module in model.modules()} if model is not None else ():
+            for base in cls.__mro__:
+                self._add_class(base)
+        self.main = next(iter(self.files.values()), SourceFile("model.py", ""))
+
+    def _add_class(self, cls: type) -> None:
+        if cls.__module__.partition(".")[0] in ("torch", "builtins"):
+            return
+        try:
+            path = inspect.getsourcefile(cls)
+        except (TypeError, OSError):
+            return
+        if path is not None and not path.startswith(_TORCH_FOLDER):
+            self._add(path)
+
+    def _add(self, path: str) -> None:
+        if path not in self.files and Path(path).is_file():
+            self.files[path] = SourceFile(path, Path(path).read_text(encoding="utf-8-sig", errors="replace"))
+
+    def caller(self, frame: FrameType | None) -> tuple[str, int] | None:
+        """Return (path, line) of the innermost frame that runs code of the model."""
+        while frame is not None:
+            if frame.f_code.co_filename in self.files:
+                return frame.f_code.co_filename, frame.f_lineno
+            frame = frame.f_back
+        return None
+
+    def raised_at(self, error: BaseException) -> tuple[str, int] | None:
+        """Return (path, line) of the innermost frame of the model in the traceback of ``error`` or of its causes."""
+        current: BaseException | None = error
+        found: tuple[str, int] | None = None
+        while current is not None:
+            found = self._innermost(current.__traceback__) or found
+            current = current.__cause__ or current.__context__
+        return found
+
+    def _innermost(self, trace: TracebackType | None) -> tuple[str, int] | None:
+        found = None
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename in self.files:
+                found = (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+            trace = trace.tb_next
+        return found
+
+    def class_file(self, cls: type) -> SourceFile | None:
+        """Return the file that defines ``cls``."""
+        for file in self.files.values():
+            if cls.__name__ in file.classes and _defines(file, cls):
+                return file
+        return None
+
+    def class_line(self, cls: type, method: str | None = None) -> tuple[str, int] | None:
+        """Return (path, line) of a class, or of its method when ``method`` is given and the class has it."""
+        for base in cls.__mro__:
+            file = self.class_file(base)
+            if file is None:
+                continue
+            node = file.method(base.__name__, method) if method else file.classes[base.__name__]
+            if node is not None:
+                return file.path, node.lineno
+        return None
+
+    def attribute_line(self, owner: type, attribute: str) -> tuple[str, int] | None:
+        """Return (path, line) where ``self.attribute`` is set in ``owner`` or its bases."""
+        for base in owner.__mro__:
+            file = self.class_file(base)
+            if file is None:
+                continue
+            for node in ast.walk(file.classes[base.__name__]):
+                if attribute in _attributes_set(node):
+                    return file.path, getattr(node, "lineno", 1)
+        return None
+
+    def calls(self, names: set[str]) -> Iterator[tuple[SourceFile, ast.Call, str]]:
+        """Yield (file, call, name) for every call of a function or method named in ``names``."""
+        for file in self.files.values():
+            for node in ast.walk(file.tree):
+                if isinstance(node, ast.Call):
+                    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                    if name in names:
+                        yield file, node, name
+
+
+def current_frame(depth: int = 1) -> FrameType:
+    """Return the frame ``depth`` levels above the caller."""
+    return sys._getframe(depth + 1)
+
+
+def _defines(file: SourceFile, cls: type) -> bool:
+    module = sys.modules.get(cls.__module__)
+    path = getattr(module, "__file__", None)
+    if path is None:
+        forward = cls.__dict__.get("forward") or cls.__dict__.get("__init__")
+        path = getattr(getattr(forward, "__code__", None), "co_filename", None)
+    return path is None or path == file.path
+
+
+def _attributes_set(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Assign):
+        targets: list[ast.expr] = []
+        for target in node.targets:
+            targets += target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+        return {target.attr for target in targets if _is_self(target)}  # type: ignore[attr-defined]
+    if isinstance(node, ast.AnnAssign) and _is_self(node.target):
+        return {node.target.attr}  # type: ignore[union-attr]
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in (
+        "register_buffer",
+        "register_parameter",
+        "add_module",
+    ):
+        first = node.args[0] if node.args else None
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            return {first.value}
+    return set()
+
+
+def _is_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
