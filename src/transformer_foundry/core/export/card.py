@@ -107,12 +107,13 @@ def _introduction(manifest: Mapping[str, Any]) -> str:
     model = manifest["model"]
     contract = model["contract"]
     task = _TASKS[model["task"]].format(classes=contract["num_labels"] or contract["output_size"])
+    made = "" if manifest["training"]["step"] is None else "trained, "
     article = "An" if model["kind"].startswith("e") else "A"
     longest = f"up to {contract['max_length']} tokens" if contract["max_length"] else "any number of tokens"
     return (
         f"# {model['name']}\n\n"
         f"{article} {model['kind']} transformer with {model['parameter_count']:,} parameters that {task}. It was drawn "
-        "in Transformer Builder and trained, exported and verified with Transformer Foundry.\n\n"
+        f"in Transformer Builder and {made}exported and verified with Transformer Foundry.\n\n"
         f"It reads {longest} of a vocabulary of {contract['vocab_size']:,}."
     )
 

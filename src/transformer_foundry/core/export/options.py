@@ -29,9 +29,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 class DeploymentOptions:
     """Which formats are made, where the package is published, and what the card says."""
 
-    formats: list[str] = option(
-        _ALL_FORMATS, "Formats to make; pytorch (weights and code) is always made."
-    )
+    formats: list[str] = option(_ALL_FORMATS, "Formats to make; pytorch (weights and code) is always made.")
     hub_repo: str | None = option(None, "Hugging Face repository USER/NAME to publish to; null publishes nothing.")
     hub_private: bool = option(True, "Whether a repository made by publishing is private.")
     license: str = option("apache-2.0", "Licence of the published model, by its identifier on the Hub.")

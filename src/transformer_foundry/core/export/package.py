@@ -105,7 +105,7 @@ def build_package(
             "special_token_ids": special_token_ids(adapter.contract, tokenizer),
             "label_names": _label_names(data_profile),
             "prompt": make_prompt(adapter.contract, tokenizer, data_profile),
-            "environment": describe_environment(),
+            "environment": _environment(),
         }
         _write_code(folder, export)
         tokenizer.save(folder)
@@ -236,6 +236,11 @@ def _write_code(folder: Path, export: Export) -> None:
             )
     for module, name in ((load_example, LOADER_FILE), (calls, CALL_FILE)):
         shutil.copyfile(str(module.__file__), folder / name)
+
+
+def _environment() -> dict[str, Any]:
+    # What is published need not know the command line and the folders of the machine it was made on.
+    return {key: value for key, value in describe_environment().items() if key in ("python", "packages", "platform")}
 
 
 def _summarise_checks(report: Mapping[str, Any]) -> dict[str, Any]:

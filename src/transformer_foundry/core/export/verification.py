@@ -45,7 +45,8 @@ def start_verification(format_name: str, path: Path, cases: Path) -> subprocess.
     command = [sys.executable, "-m", f"{__package__}.verify", format_name, str(path.resolve()), str(cases)]
     # The child finds this package however the parent did: installed, or from a clone on sys.path.
     paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    # No __pycache__ in the folder that is to be published.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 

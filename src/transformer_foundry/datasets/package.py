@@ -1,0 +1,105 @@
+"""The package of a model as a catalog entry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.export import Package, read_package
+
+__all__ = ["PackageDataset"]
+
+_MANIFEST = "manifest.json"
+
+
+class PackageDataset(AbstractDataset[Package, Package]):
+    """A folder with a package; a new one replaces the old one only when it is complete.
+
+    The new package is copied to ``FOLDER.new``, its manifest last; then the old folder becomes ``FOLDER.old``, the new
+    one takes its place, and the old one is deleted. After a crash at any point, the next use finds the newest complete
+    one of the three.
+
+    Args:
+        filepath: The folder.
+        metadata: Ignored; for users and plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self._new = self._folder.with_name(self._folder.name + ".new")
+        self._old = self._folder.with_name(self._folder.name + ".old")
+        self.metadata = metadata
+
+    def load(self) -> Package:
+        """Return the package, its files verified.
+
+        Raises:
+            DeploymentError: If there is none, or a file is damaged.
+        """
+        self._recover()
+        return read_package(self._folder)
+
+    def save(self, data: Package) -> None:
+        """Move ``data`` into place; its folder is gone afterwards.
+
+        Raises:
+            DeploymentError: If the folder holds something else than a package.
+        """
+        self._recover()
+        self._refuse_foreign_folder()
+        shutil.rmtree(self._new, ignore_errors=True)
+        _copy(data.folder, self._new)
+        if self._folder.exists():
+            self._folder.rename(self._old)
+        self._new.rename(self._folder)
+        _sync(self._folder.parent)
+        shutil.rmtree(self._old, ignore_errors=True)
+        if data.folder.resolve() != self._folder.resolve():
+            shutil.rmtree(data.folder, ignore_errors=True)
+
+    def _exists(self) -> bool:
+        self._recover()
+        return (self._folder / _MANIFEST).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
+
+    def _recover(self) -> None:
+        """Finish or undo a replacement that a crash has cut short."""
+        if not self._folder.exists():
+            whole = next((path for path in (self._new, self._old) if (path / _MANIFEST).is_file()), None)
+            if whole is not None:
+                whole.rename(self._folder)
+        if self._folder.exists():
+            shutil.rmtree(self._old, ignore_errors=True)
+
+    def _refuse_foreign_folder(self) -> None:
+        if self._folder.is_dir() and any(self._folder.iterdir()) and not (self._folder / _MANIFEST).is_file():
+            raise DeploymentError(
+                f"{self._folder} holds files, but no package.",
+                "The folder of a package is replaced as a whole.",
+                "Move those files away, or choose another run.name.",
+            )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files of a package, each on the disk before the manifest is."""
+    target.mkdir(parents=True)
+    files = sorted((path for path in source.iterdir() if path.is_file()), key=lambda path: path.name == _MANIFEST)
+    for path in files:
+        shutil.copyfile(path, target / path.name)
+        _sync(target / path.name)
+    _sync(target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
