@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.exports.contract import Contract
+    from transformer_foundry.core.exports.terms import Contract
 
-__all__ = ["call_arguments", "express_mask", "pick_logits"]
+__all__ = ["CAUSAL_FORMS", "call_arguments", "express_mask", "pick_logits"]
 
+# Values of Contract.fixed_arguments.
+CONSTANTS: Mapping[str, Any] = {"none": None, "false": False, "zero": 0}
+SAME_MASK = "mask"
+CAUSAL_FORMS = (
+    "causal_blocked", "causal_allowed", "causal_additive", "causal_allowed_rows", "causal_blocked_rows",
+)  # fmt: skip
 MASK_DTYPES: Mapping[str, torch.dtype] = {"int64": torch.int64, "bool": torch.bool, "float32": torch.float32}
 
 
@@ -37,18 +43,20 @@ def call_arguments(
     arguments: dict[str, Any] = {contract.ids_argument: input_ids}
     if contract.decoder_ids_argument and decoder_input_ids is not None:
         arguments[contract.decoder_ids_argument] = decoder_input_ids
-    for name, mask, ids in (
+    for name, value in contract.fixed_arguments:
+        if value != SAME_MASK:
+            arguments[name] = _fixed_value(value, input_ids, decoder_input_ids)
+    for argument, mask, ids in (
         (contract.mask_argument, attention_mask, input_ids),
         (contract.decoder_mask_argument, decoder_attention_mask, decoder_input_ids),
     ):
-        if name is not None and mask is None and name in contract.required_masks and ids is not None:
+        if mask is None and argument in contract.required_masks and ids is not None:
             mask = torch.ones_like(ids)
-        if name is not None and mask is not None:
-            arguments[name] = express_mask(mask, contract.mask_meaning, contract.mask_dtype, contract.mask_dims)
+        if argument is not None and mask is not None:
+            arguments[argument] = express_mask(mask, contract.mask_meaning, contract.mask_dtype, contract.mask_dims)
     for name, value in contract.fixed_arguments:
-        found = _fixed_value(value, contract, arguments, decoder_input_ids)
-        if found is not _ABSENT:
-            arguments[name] = found
+        if value == SAME_MASK and contract.mask_argument in arguments:
+            arguments[name] = arguments[contract.mask_argument]
     if labels is not None and contract.labels_argument:
         arguments[contract.labels_argument] = labels
     return arguments
@@ -76,20 +84,23 @@ def pick_logits(contract: Contract, output: Any) -> Tensor:
     return output if contract.output == "tensor" else output[contract.logits_key]
 
 
-_ABSENT = object()
-
-
-def _fixed_value(value: str, contract: Contract, arguments: Mapping[str, Any], decoder_ids: Tensor | None) -> Any:
-    ids = arguments[contract.ids_argument]
+def _fixed_value(value: str, input_ids: Tensor, decoder_ids: Tensor | None) -> Any:
+    if value in CONSTANTS:
+        return CONSTANTS[value]
     if value == "zeros":
-        return torch.zeros_like(ids)
+        return torch.zeros_like(input_ids)
     if value == "positions":
-        return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     if value == "ids":
-        return ids
-    if value == "mask":
-        return arguments.get(str(contract.mask_argument), _ABSENT)
-    if value in ("causal", "decoder_causal"):
-        length = (ids if value == "causal" or decoder_ids is None else decoder_ids).shape[1]
-        return torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
-    return {"none": None, "false": False}[value]
+        return input_ids
+    return _causal_mask(value, input_ids if decoder_ids is None else decoder_ids)
+
+
+def _causal_mask(form: str, ids: Tensor) -> Tensor:
+    """A (T, T) mask (or (B, T, T) where the form ends in ``rows``) in which no position may look at a later one."""
+    batch, length = ids.shape
+    blocked = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
+    if form == "causal_additive":
+        return torch.zeros(length, length, device=ids.device).masked_fill(blocked, float("-inf"))
+    mask = blocked if form.startswith("causal_blocked") else ~blocked
+    return mask.expand(batch, length, length) if form.endswith("rows") else mask

@@ -1,16 +1,21 @@
-"""What a model means by its mask, found by feeding it: the content of padding must not reach real tokens."""
+"""What a model means by its masks, found by feeding them: the content of padding must not reach real tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.exports.behaviour import is_causal
+from transformer_foundry.core.exports.calls import CAUSAL_FORMS
 from transformer_foundry.core.exports.probe import Probe, same
 
-__all__ = ["settle_mask"]
+__all__ = ["settle_causal_masks", "settle_padding_masks"]
+
+FAILS, RUNS, HARMLESS, HIDES = range(4)
 
 
 @dataclass(frozen=True)
@@ -29,63 +34,114 @@ OTHER_FORMS = (
 )  # fmt: skip
 
 
-def settle_mask(probe: Probe, *, decoder: bool = False) -> Probe:
-    """Return the probe with the meaning of the mask of its ids (or of its decoder ids) settled.
+def settle_padding_masks(probe: Probe) -> Probe:
+    """Return the probe with the meaning of the masks of its ids and decoder ids settled.
 
-    Every form is fed with a hole in the middle of the sequence, so that each position keeps something to look at.
-    A form is right when it changes nothing where all tokens are real and hides what is in the hole. If none is, the
-    name decides; a bare ``mask`` is then taken for a (T, T) mask and never fed.
+    Every form is fed with a hole in the middle of the sequence, so that each position keeps something to look at. A
+    form is right when it changes nothing where all tokens are real and hides what is in the hole. If none is, the
+    name decides; a bare ``mask`` is then taken for a (T, T) mask, and those are never fed.
     """
-    name = probe.contract.decoder_mask_argument if decoder else probe.contract.mask_argument
-    if name is None:
+    contract = probe.contract
+    if contract.mask_argument is not None:
+        source_only = probe.knowing(decoder_mask_argument=None)
+        probe = _settle(source_only, contract.mask_argument).knowing(
+            decoder_mask_argument=contract.decoder_mask_argument
+        )
+    if contract.decoder_mask_argument is not None:
+        probe = _settle(probe, contract.decoder_mask_argument)
+    return probe
+
+
+def settle_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
+    """Return the probe with the (T, T) masks settled that ``forward`` demands and without which it sees the future.
+
+    A mask that may be left out is never fed: a model that makes none of its own then sees the future, which is for
+    the checks to say.
+    """
+    contract = probe.contract
+    if contract.kind == "encoder-only":
         return probe
-    if decoder and probe.contract.mask_meaning is not None:
-        # One model means the same by both of its masks.
+    follows_source = {contract.mask_argument} if contract.kind == "encoder-decoder" else set()
+    names = [name for name in demanded if not _is_explicit(name) and name not in follows_source]
+    if not names or is_causal(probe):
         return probe
+    for form in CAUSAL_FORMS:
+        fed = probe.knowing(
+            fixed_arguments=(*contract.fixed_arguments, *((name, form) for name in names)),
+            mask_argument=None if contract.mask_argument in names else contract.mask_argument,
+            decoder_mask_argument=None if contract.decoder_mask_argument in names else contract.decoder_mask_argument,
+            required_masks=tuple(name for name in contract.required_masks if name not in names),
+        )
+        try:
+            if is_causal(fed):
+                return fed
+        except ExportError:
+            continue
+    return probe
+
+
+def _settle(probe: Probe, name: str) -> Probe:
+    is_decoder = name == probe.contract.decoder_mask_argument
+    # A model means the same by both of its masks.
+    forms = [_settled_form(probe)] if is_decoder and probe.contract.mask_meaning is not None else _forms(name)
+    best, chosen = FAILS, forms[0]
+    for form in forms:
+        rating = _rate(_with_form(probe, form), name, is_decoder)
+        if rating > best:
+            best, chosen = rating, form
+        if best == HIDES:
+            break
+    needed = name in probe.contract.required_masks
+    if best >= HARMLESS or (best == RUNS and (needed or _is_explicit(name))):
+        return _with_form(probe, chosen)
+    if is_decoder:
+        return probe.knowing(decoder_mask_argument=None)
+    return probe.knowing(mask_argument=None, mask_meaning=None)
+
+
+def _forms(name: str) -> list[_Form]:
     says_padding = "pad" in name and "attention" not in name
-    ordered = (PADDING_BOOL, REAL, REAL_BOOL) if says_padding else (REAL, REAL_BOOL, PADDING_BOOL)
-    rated = [(_rate(_with_form(probe, form), name, decoder), form) for form in (*ordered, *OTHER_FORMS)]
-    best = max(rating for rating, _ in rated)
-    form = next(form for rating, form in rated if rating == best)
-    explicit = "pad" in name or "attention" in name
-    if best >= 2 or (best == 1 and (explicit or name in probe.contract.required_masks)):
-        return _with_form(probe, form)
-    return _without(probe, decoder)
+    usual = (PADDING_BOOL, REAL, REAL_BOOL) if says_padding else (REAL, REAL_BOOL, PADDING_BOOL)
+    return [*usual, *OTHER_FORMS]
+
+
+def _settled_form(probe: Probe) -> _Form:
+    contract = probe.contract
+    return _Form(contract.mask_meaning or "real", contract.mask_dtype, contract.mask_dims)
+
+
+def _is_explicit(name: str) -> bool:
+    """Whether the name alone says that this is a padding mask."""
+    return "pad" in name or "attention" in name
 
 
 def _with_form(probe: Probe, form: _Form) -> Probe:
     return probe.knowing(mask_meaning=form.meaning, mask_dtype=form.dtype, mask_dims=form.dims)
 
 
-def _without(probe: Probe, decoder: bool) -> Probe:
-    if decoder:
-        return probe.knowing(decoder_mask_argument=None)
-    return probe.knowing(mask_argument=None, mask_meaning=None)
-
-
-def _rate(probe: Probe, name: str, decoder: bool) -> int:
-    """0: does not run; 1: runs; 2: and changes nothing where all is real; 3: and hides the content of padding."""
+def _rate(probe: Probe, name: str, is_decoder: bool) -> int:
+    """``FAILS``, ``RUNS``, ``HARMLESS`` (changes nothing where all is real), ``HIDES`` (and hides padding)."""
     source, target = probe.ids(), probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
-    ids = target if decoder and target is not None else source
+    ids = target if is_decoder and target is not None else source
     real = torch.ones_like(ids)
     hole = real.clone()
-    hole[:, probe.length // 3 : 2 * probe.length // 3] = 0
+    hole[:, probe.length // 3 : max(probe.length // 3 + 1, 2 * probe.length // 3)] = 0
     other = torch.where(hole == 0, ids.roll(1, dims=1), ids)
     try:
-        masked = _run(probe, source, target, hole, decoder)
-        changed = _run(probe, *((source, other) if decoder else (other, target)), hole, decoder)
-        whole = _run(probe, source, target, real, decoder)
+        masked = _run(probe, source, target, hole, is_decoder)
+        changed = _run(probe, *((source, other) if is_decoder else (other, target)), hole, is_decoder)
+        whole = _run(probe, source, target, real, is_decoder)
         bare = whole if name in probe.contract.required_masks else probe.logits(source, target)
     except ExportError:
-        return 0
+        return FAILS
     if not same(whole, bare):
-        return 1
-    positional = masked.dim() == 3 and (decoder or probe.contract.decoder_ids_argument is None)
-    visible = hole[0] == 1 if positional and masked.shape[1] == hole.shape[1] else slice(None)
-    return 3 if same(masked[:, visible], changed[:, visible]) else 2
+        return RUNS
+    per_token = masked.dim() == 3 and (is_decoder or target is None) and masked.shape[1] == hole.shape[1]
+    visible = hole[0] == 1 if per_token else slice(None)
+    return HIDES if same(masked[:, visible], changed[:, visible]) else HARMLESS
 
 
-def _run(probe: Probe, source: Tensor, target: Tensor | None, mask: Tensor, decoder: bool) -> Tensor:
-    if decoder:
+def _run(probe: Probe, source: Tensor, target: Tensor | None, mask: Tensor, is_decoder: bool) -> Tensor:
+    if is_decoder:
         return probe.logits(source, target, decoder_attention_mask=mask)
     return probe.logits(source, target, attention_mask=mask)

@@ -3,52 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-__all__ = ["describe_output", "find_logits", "find_loss"]
+__all__ = ["Logits", "describe_output", "find_logits", "find_loss"]
 
 LOGITS_NAMES = ("logits", "prediction_logits", "lm_logits", "prediction_scores", "scores", "output", "outputs", "y")
 
 
-def find_logits(
-    output: Any, batch: int, length: int, sizes: tuple[int | None, ...]
-) -> tuple[str, int | str | None, Tensor] | None:
-    """Return form, key and tensor of the logits; None if nothing looks like logits.
+@dataclasses.dataclass(frozen=True)
+class Logits:
+    """The logits and where they were found.
 
-    A tensor called logits comes first, then one whose last dimension is one of ``sizes``, then the first.
+    Attributes:
+        form: ``tensor``, ``tuple``, ``mapping`` or ``attribute``.
+        key: Index, key or attribute; None when the output is the tensor itself.
+        tensor: (B, T, V) or (B, C) floating point.
+    """
+
+    form: str
+    key: int | str | None
+    tensor: Tensor
+
+
+def find_logits(output: Any, batch: int, length: int, sizes: tuple[int | None, ...]) -> Logits | None:
+    """Return the logits in ``output``; None if nothing looks like logits.
+
+    A part called logits comes first, then one whose last dimension is one of ``sizes``, then one for each position.
 
     Args:
         output: What the model returned.
         batch: Number of sequences B of the call.
-        length: Number of positions whose logits are expected.
+        length: Number of positions T whose logits are expected.
         sizes: Likely last dimensions (vocabulary, number of classes), best first.
     """
-    if isinstance(output, Tensor):
-        return ("tensor", None, output) if output.dim() in (2, 3) and output.is_floating_point() else None
-    form, parts = _parts(output)
-    found = [
-        (key, part)
-        for key, part in parts
-        if isinstance(part, Tensor)
-        and part.is_floating_point()
-        and part.dim() in (2, 3)
-        and part.shape[0] == batch
-        and (part.dim() == 2 or part.shape[1] in (length, 1))
-    ]
-    if not found:
-        return None
+    form, parts = ("tensor", [(None, output)]) if isinstance(output, Tensor) else _parts(output)
+    found = [Logits(form, key, part) for key, part in parts if _may_be_logits(part, batch, length)]
 
-    def rank(item: tuple[int | str, Tensor]) -> tuple[bool, int, bool]:
-        key, part = item
-        size = sizes.index(part.shape[-1]) if part.shape[-1] in sizes else len(sizes)
-        return not (isinstance(key, str) and key.endswith(LOGITS_NAMES)), size, part.dim() != 3
+    def rank(item: Logits) -> tuple[bool, int, bool]:
+        named = isinstance(item.key, str) and item.key.endswith(LOGITS_NAMES)
+        size = item.tensor.shape[-1]
+        return not named, sizes.index(size) if size in sizes else len(sizes), item.tensor.dim() != 3
 
-    key, part = min(found, key=rank)
-    return form, key, part
+    return min(found, key=rank, default=None)
+
+
+def _may_be_logits(part: Any, batch: int, length: int) -> bool:
+    if not isinstance(part, Tensor) or not part.is_floating_point() or part.dim() not in (2, 3):
+        return False
+    return part.shape[0] == batch and (part.dim() == 2 or part.shape[1] in (length, 1))
 
 
 def find_loss(output: Any) -> Tensor | None:
@@ -74,22 +79,16 @@ def describe_output(output: Any) -> str:
     return f"{type(output).__name__} with {shown}" if parts else f"{type(output).__name__}"
 
 
-def _parts(output: Any) -> tuple[str, list[tuple[int | str, Any]]]:
+def _parts(output: Any) -> tuple[str, list[tuple[int | str | None, Any]]]:
     """Form of the output and its (key, value) pairs."""
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         return "attribute", list(zip(output._fields, output, strict=True))
     if isinstance(output, list | tuple):
         return "tuple", list(enumerate(output))
     if isinstance(output, Mapping):
-        # transformers' ModelOutput is a mapping too; its keys are attributes, and None values are left out.
-        return "mapping" if type(output) is dict else "attribute", list(output.items())
+        # transformers' ModelOutput is a mapping whose keys are attributes.
+        has_attributes = all(isinstance(key, str) and hasattr(output, key) for key in output)
+        return "attribute" if has_attributes else "mapping", list(output.items())
     if dataclasses.is_dataclass(output):
-        names: Iterator[str] = (field.name for field in dataclasses.fields(output))
-        return "attribute", [(name, getattr(output, name)) for name in names]
-    attributes = getattr(output, "__dict__", {})
-    return "attribute", list(attributes.items())
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether every number in ``tensor`` is finite."""
-    return bool(torch.isfinite(tensor).all())
+        return "attribute", [(field.name, getattr(output, field.name)) for field in dataclasses.fields(output)]
+    return "attribute", list(vars(output).items()) if hasattr(output, "__dict__") else []

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from transformer_foundry.core.exports.calls import call_arguments, pick_logits
 from transformer_foundry.core.exports.failures import running_model_code
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.exports.contract import Contract
+    from transformer_foundry.core.exports.terms import Contract
 
 __all__ = ["Probe", "model_file", "same"]
 
 # Relative to the largest value: float32 noise of a forward pass is near 1e-6, the influence of a token above 1e-4.
 TOLERANCE = 1e-5
+# More different ids than a probe has tokens.
+MOST_IDS = 4096
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Probe:
         contract: The contract as far as it is known.
         batch: Number of sequences B.
         length: Tokens in a sequence T; the decoder of an encoder-decoder gets as many.
+        weights: Parameters to use instead of the model's own, by name.
     """
 
     model: nn.Module
     contract: Contract
     batch: int = 2
     length: int = 7
+    weights: Mapping[str, Tensor] | None = None
 
     def knowing(self, **changes: Any) -> Probe:
         """Return the same probe with more known of the contract."""
@@ -43,16 +48,27 @@ class Probe:
 
     def ids(self, seed: int = 0, *, decoder: bool = False, length: int | None = None) -> Tensor:
         """Return (B, T) int64 ids drawn from the vocabulary, none of them a special token if that can be."""
+        usable = self._usable_ids(decoder)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randint(len(usable), (self.batch, length or self.length), generator=generator)
+        return torch.tensor(usable)[chosen].to(self.device)
+
+    def with_other_token(self, ids: Tensor, position: int, *, decoder: bool = False) -> Tensor:
+        """Return ``ids`` with another token at ``position`` of each sequence."""
+        first, second = (self._usable_ids(decoder) * 2)[:2]
+        other = ids.clone()
+        other[:, position] = torch.where(ids[:, position] == first, second, first)
+        return other
+
+    def _usable_ids(self, decoder: bool) -> list[int]:
         contract = self.contract
         size = (contract.decoder_vocab_size if decoder else None) or contract.vocab_size
         special = {
             contract.pad_token_id, contract.bos_token_id, contract.eos_token_id,
             contract.mask_token_id, contract.decoder_start_token_id,
         }  # fmt: skip
-        usable = [token for token in range(min(size, 4096)) if token not in special] or [0]
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randint(len(usable), (self.batch, length or self.length), generator=generator)
-        return torch.tensor(usable)[chosen].to(self.device)
+        usable = [token for token in range(min(size, MOST_IDS)) if token not in special]
+        return usable if len(usable) > 1 else list(range(size))
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +92,8 @@ class Probe:
         torch.manual_seed(0)
         shape = tuple(arguments[self.contract.ids_argument].shape)
         with running_model_code(f"calling the model with token ids of shape {shape}", model_file(self.model)):
+            if self.weights:
+                return functional_call(self.model, dict(self.weights), kwargs=dict(arguments))
             return self.model(**arguments)
 
     def logits(self, input_ids: Tensor, decoder_ids: Tensor | None = None, **tensors: Tensor | None) -> Tensor:
@@ -94,6 +112,9 @@ def same(first: Tensor, second: Tensor) -> bool:
 
 
 def model_file(model: nn.Module) -> str | None:
-    """Return the file that defines the class of ``model``."""
-    code = getattr(type(model).forward, "__code__", None)
-    return None if code is None else code.co_filename
+    """Return the file that defines the model: of its class, or of the first of its parts that torch does not define."""
+    for module in model.modules():
+        code = getattr(type(module).forward, "__code__", None)
+        if code is not None and not type(module).__module__.startswith("torch."):
+            return str(code.co_filename)
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -31,6 +31,7 @@ MEMORY_MASK = re.compile(r"(memory|cross|encoder_decoder)_((key|pad|padding|atte
 CAUSAL_MASK = re.compile(r"(causal|look_?ahead|subsequent|future|square_subsequent)_(attn_|attention_)?mask")
 TOKEN_TYPES = re.compile(r"(token_type|segment|type|tokentype)(_ids?|s)?|segments?")
 POSITIONS = re.compile(r"(position|pos)(_ids?|itions?)?|positions")
+START = re.compile(r"start_pos(ition)?|(pos(ition)?_)?offset|past_length|cache_position")
 INPUT_NODE = re.compile(r"input(_?\d+)?(_(tokens?|ids?))?")
 INTERMEDIATE = re.compile(r"(?!input)[a-z][a-z0-9_]*(_\d+(_[a-z]+)*|_(output|out|result))")
 
@@ -40,6 +41,8 @@ class Roles:
     """Argument names by role; None or empty where ``forward`` has no such argument.
 
     Attributes:
+        start: Position of the first token, as models with a cache of keys and values ask for it.
+        other_masks: Masks of no known role, (T, T) ones among them.
         required: The arguments without a default value.
     """
 
@@ -49,11 +52,18 @@ class Roles:
     mask: str | None = None
     decoder_mask: str | None = None
     memory_mask: str | None = None
-    causal_mask: str | None = None
     token_types: str | None = None
     positions: str | None = None
     use_cache: str | None = None
+    start: str | None = None
+    other_masks: tuple[str, ...] = ()
     required: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def demanded_masks(self) -> tuple[str, ...]:
+        """The masks without a default value, except the one of the memory, which follows from the source's."""
+        named = (self.mask, self.decoder_mask, *self.other_masks)
+        return tuple(name for name in named if name is not None and name in self.required)
 
 
 def read_roles(model: nn.Module, config: Mapping[str, Any]) -> Roles:
@@ -73,18 +83,19 @@ def read_roles(model: nn.Module, config: Mapping[str, Any]) -> Roles:
     roles = Roles(
         ids=ids,
         decoder_ids=decoder_ids,
-        labels=_first(LABELS, [name for name in rest if name not in required]),
-        mask=_padding_mask(rest),
+        labels=_first(LABELS, rest),
+        mask=_padding_mask(rest, decoder_ids is not None),
         decoder_mask=_first(DECODER_MASK, rest, prefer="pad"),
-        memory_mask=_first(MEMORY_MASK, rest, prefer="pad"),
-        causal_mask=_first(CAUSAL_MASK, rest),
+        memory_mask=_memory_mask(rest),
         token_types=_first(TOKEN_TYPES, rest),
         positions=_first(POSITIONS, rest),
         use_cache="use_cache" if "use_cache" in rest else None,
+        start=_first(START, rest),
         required=required,
     )
-    known = {value for key, value in vars(roles).items() if key != "required"}
-    unknown = [name for name in names if name in required - known and not name.endswith("mask")]
+    known = {value for value in vars(roles).values() if isinstance(value, str)}
+    roles = replace(roles, other_masks=tuple(name for name in rest if name.endswith("mask") and name not in known))
+    unknown = [name for name in names if name in required - known - set(roles.other_masks)]
     _refuse_intermediates(model, config, unknown, ids)
     _refuse_unknown(model, unknown)
     return roles
@@ -112,10 +123,19 @@ def _decoder_ids(names: list[str], required: frozenset[str]) -> str | None:
     return named or _first(TARGETS, needed) or _first(INPUT_NODE, needed)
 
 
-def _padding_mask(names: list[str]) -> str | None:
+def _padding_mask(names: list[str], has_decoder: bool) -> str | None:
     """The (B, T) mask: one that says padding or attention before a bare ``mask``, which may be a (T, T) one."""
     masks = [name for name in names if PADDING_MASK.fullmatch(name) and not CAUSAL_MASK.fullmatch(name)]
-    return next(iter(sorted(masks, key=lambda name: ("pad" not in name, "attention" not in name))), None)
+    if not has_decoder:
+        # Of a decoder that may be given somebody else's memory, this is that memory's mask.
+        masks = [name for name in masks if not name.startswith("encoder")]
+    return min(masks, key=lambda name: ("pad" not in name, "attention" not in name), default=None)
+
+
+def _memory_mask(names: list[str]) -> str | None:
+    """The mask of the source as the decoder sees it; a bare ``memory_mask`` is a (S, T) one, which is never fed."""
+    name = _first(MEMORY_MASK, names, prefer="pad")
+    return name if name is not None and ("pad" in name or "attention" in name) else None
 
 
 def _first(pattern: re.Pattern[str], names: Iterable[str], prefer: str = "") -> str | None:

@@ -1,0 +1,86 @@
+"""The terms of a contract: everything that has to be known about a model to call and to train it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+__all__ = ["Contract"]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What has to be known about a model to call and train it.
+
+    Attributes:
+        kind: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``.
+        task: ``causal_lm``, ``masked_lm``, ``seq2seq_lm``, ``sequence_classification`` or ``token_classification``.
+        ids_argument: Name of the argument of ``forward`` that takes the (B, T) token ids.
+        mask_argument: Name of the argument that takes the padding mask, None if there is none.
+        mask_meaning: ``real`` (1 where a token is real) or ``padding`` (True where it is padding).
+        mask_dtype: Type in which the mask is passed: ``int64``, ``bool`` or ``float32``.
+        mask_dims: 2 for a mask of shape (B, T), 3 for (B, 1, T), 4 for (B, 1, 1, T).
+        decoder_ids_argument: Name of the argument that takes the (B, S) decoder ids.
+        decoder_mask_argument: Name of the argument that takes the padding mask of the decoder ids.
+        labels_argument: Name of the argument that takes labels.
+        fixed_arguments: (argument, value) pairs passed on every call. Values: ``zeros`` and ``positions`` (shaped like
+            the ids), ``ids`` (the ids themselves), ``mask`` (whatever the padding mask is), ``none``, ``false``,
+            ``zero``, and ``causal_...`` (a (T, T) mask that ``forward`` demands, in one of several forms).
+        required_masks: The mask arguments that ``forward`` demands: all ones when the caller gives none.
+        output: Form of the output: ``tensor``, ``tuple``, ``mapping`` or ``attribute``.
+        logits_key: Index, key or attribute of the logits, None when the output is the tensor itself.
+        vocab_size: Number of token ids that the model takes.
+        decoder_vocab_size: The same for the decoder of an encoder-decoder, None for other kinds.
+        max_length: Most tokens in a sequence, None when nothing limits it.
+        output_size: Size of the last dimension of the logits: vocabulary or number of classes.
+        num_labels: Number of classes of a classifier, None for language models.
+        pad_token_id: Padding token; like all special tokens from the configuration only, None when unsaid.
+        bos_token_id: Token that begins a text.
+        eos_token_id: Token that ends a text.
+        mask_token_id: Token that stands for a masked one.
+        unk_token_id: Token that stands for an unknown one.
+        decoder_start_token_id: Token that an encoder-decoder's decoder begins with.
+        tied_weights: Groups of parameter names that share one tensor.
+        computes_loss: Whether the model returns a loss when it is given labels.
+        loss_shift: ``shifted`` when its own loss compares position t with label t + 1, ``unshifted`` when it compares
+            position t with label t, None when it computes no such loss.
+    """
+
+    kind: str
+    task: str
+    ids_argument: str
+    vocab_size: int
+    output_size: int
+    output: str = "tensor"
+    logits_key: int | str | None = None
+    mask_argument: str | None = None
+    mask_meaning: str | None = None
+    mask_dtype: str = "int64"
+    mask_dims: int = 2
+    decoder_ids_argument: str | None = None
+    decoder_mask_argument: str | None = None
+    labels_argument: str | None = None
+    fixed_arguments: tuple[tuple[str, str], ...] = ()
+    required_masks: tuple[str, ...] = ()
+    decoder_vocab_size: int | None = None
+    max_length: int | None = None
+    num_labels: int | None = None
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    mask_token_id: int | None = None
+    unk_token_id: int | None = None
+    decoder_start_token_id: int | None = None
+    tied_weights: tuple[tuple[str, ...], ...] = ()
+    computes_loss: bool = False
+    loss_shift: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract as a dictionary that ``json`` can write."""
+        return asdict(self)
+
+    def with_special_tokens(self, tokens: Mapping[str, int | None]) -> Contract:
+        """Return the contract with special tokens set: role, as in ``pad_token_id``, -> id or None."""
+        known: dict[str, Any] = dict(tokens)
+        return replace(self, **known)
