@@ -19,6 +19,7 @@ __all__ = ["check_causality", "check_neighbours"]
 
 # A prefix language model lets the first tokens see each other; its block must be small against the tested length.
 LONGER = 4
+EVEN_LENGTHS = (12, 16)
 LARGEST_PREFIX_SHARE = 0.6
 # Settings that announce attention within chunks, where a neighbour may lie across a border.
 LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
@@ -59,7 +60,8 @@ def check_neighbours(subject: Subject) -> Iterator[Finding]:
     if not subject.labels_positions:
         return
     with generic_weights(subject.model):
-        changes = _map(subject)
+        maps = [_map(subject), *_even_maps(subject)]
+    changes = min(maps, key=lambda item: float(_neighbours(item).float().mean()))
     length = changes.shape[1]
     if length < 3:
         return
@@ -95,6 +97,17 @@ def _map(subject: Subject) -> Tensor:
     if "dependence" not in subject.evidence:
         subject.evidence["dependence"] = dependence(subject, subject.inputs())
     return subject.evidence["dependence"]
+
+
+def _even_maps(subject: Subject) -> list[Tensor]:
+    """Maps at lengths that many numbers of heads divide: there a wrong split cuts the sequence between positions."""
+    limit = subject.contract.max_length or max(EVEN_LENGTHS)
+    return [dependence(subject, subject.inputs(length=length)) for length in EVEN_LENGTHS if length <= limit]
+
+
+def _neighbours(changes: Tensor) -> Tensor:
+    """Whether each position but the first sees the one before it, (T - 1,) bool."""
+    return torch.diagonal(changes > noise_level(changes), offset=-1)
 
 
 def _future(changes: Tensor, noise: float) -> Tensor:

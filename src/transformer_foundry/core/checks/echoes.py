@@ -18,7 +18,7 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "runs": _EVERYTHING_MEASURED | {"gradients", "configuration", "finite"},
     "finite": _EVERYTHING_MEASURED | {"gradients"},
     "determinism": _EVERYTHING_MEASURED,
-    "unregistered parameters": frozenset({"gradients", "state", "configuration", "devices", "memorising"}),
+    "unregistered parameters": frozenset({"gradients", "state", "configuration", "devices", "memorising", "determinism", "mode"}),
     "memory": frozenset({"batch independence", "causality", "neighbours", "padding", "state"}),
     "batch independence": frozenset({
         "causality", "neighbours", "padding", "source", "target", "attention", "positions", "gradients", "memorising",
@@ -26,7 +26,7 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "causality": frozenset({"neighbours", "attention", "positions", "memorising"}),
     "neighbours": frozenset({"attention", "positions", "gradients", "residual", "memorising"}),
     "source": frozenset({"gradients", "padding", "memorising"}),
-    "target": frozenset({"gradients", "causality", "neighbours", "memorising"}),
+    "target": frozenset({"gradients", "causality", "neighbours", "memorising", "sizes"}),
     "probabilities": frozenset({"loss at initialisation", "memorising", "gradient flow", "sensitivity"}),
     "squashed logits": frozenset({"memorising", "gradient flow"}),
     "gradients": frozenset({"residual", "memorising", "gradient flow"}),

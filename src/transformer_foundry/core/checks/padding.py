@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.dependence import ABSOLUTE_NOISE
+from transformer_foundry.core.checks.dependence import RELATIVE_NOISE, exchange
 from transformer_foundry.core.checks.locating import locate_change
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
@@ -24,16 +24,17 @@ PADS = 4
 
 @dataclass(frozen=True)
 class _Trial:
-    """The same text twice, with different padding, and how far its output moved."""
+    """The same text twice, with different padding; how far its output moved, and how large it is."""
 
     first: Inputs
     second: Inputs
     moved: float
     reference: float
+    scale: float
 
     @property
     def is_seen(self) -> bool:
-        return not self.moved <= max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * self.reference)
+        return not self.moved <= max(RELATIVE_NOISE * self.scale, RELATIVE_TOLERANCE * self.reference)
 
 
 def check_padding(subject: Subject) -> Iterator[Finding]:
@@ -115,11 +116,11 @@ def _padded(subject: Subject) -> tuple[Inputs, Inputs]:
 
 def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial:
     base, moved = subject.logits(first), subject.logits(second)
-    exchanged = replace(first, ids=torch.cat([subject.tokens(1, 1, seed=33), first.ids[:, 1:]], dim=1))
-    reference = subject.logits(exchanged)
+    reference = subject.logits(replace(first, ids=exchange(subject, first.ids, 0)))
+    scale = float(base.abs().max())
     if subject.labels_positions and subject.kind != "encoder-decoder":
         base, moved, reference = base[:, :real], moved[:, :real], reference[:, :real]
-    return _Trial(first, second, float((moved - base).abs().max()), float((reference - base).abs().max()))
+    return _Trial(first, second, float((moved - base).abs().max()), float((reference - base).abs().max()), scale)
 
 
 def _locate(subject: Subject, trial: _Trial, real: int) -> Place:

@@ -34,19 +34,28 @@ def check_unregistered(subject: Subject) -> Iterator[Finding]:
                 continue
             for item in _hidden(value, known):
                 found.setdefault(f"{path}.{name}".strip("."), (path, name, item))
+    grouped: dict[tuple[str, str], list[tuple[str, str, nn.Module | nn.Parameter]]] = {}
     for owner, name, item in found.values():
-        place = subject.places.attribute(owner, name)
-        container = type(vars(_module(subject.model, owner))[name]).__name__
-        what = f"Modules ({type(item).__name__})" if isinstance(item, nn.Module) else "Parameters"
-        holder = "nn.ModuleDict" if container == "dict" else "nn.ModuleList"
-        yield Finding(
-            "unregistered parameters",
-            "error",
-            f"{what} are kept in a plain Python {container}, {place.module}: model.parameters() does not list them, so "
-            "they are not trained, not saved, and not moved to the GPU.",
-            str(place),
-            place.lead(f"wrap the {container} in {holder} (parameters: nn.ParameterList, nn.ParameterDict)."),
-        )
+        grouped.setdefault((type(_module(subject.model, owner)).__name__, name), []).append((owner, name, item))
+    for group in grouped.values():
+        yield _unregistered(subject, group)
+
+
+def _unregistered(subject: Subject, group: list[tuple[str, str, nn.Module | nn.Parameter]]) -> Finding:
+    owner, name, item = group[0]
+    place = subject.places.attribute(owner, name)
+    container = type(vars(_module(subject.model, owner))[name]).__name__
+    what = f"Modules ({type(item).__name__})" if isinstance(item, nn.Module) else "Parameters"
+    holder = "nn.ModuleDict" if container == "dict" else "nn.ModuleList"
+    others = f" and {len(group) - 1} like it" if len(group) > 1 else ""
+    return Finding(
+        "unregistered parameters",
+        "error",
+        f"{what} are kept in a plain Python {container}, {place.module}{others}: model.parameters() does not list "
+        "them, so they are not trained, not saved, and not moved to the GPU.",
+        str(place),
+        place.lead(f"wrap the {container} in {holder} (parameters: nn.ParameterList, nn.ParameterDict)."),
+    )
 
 
 def check_frozen(subject: Subject) -> Iterator[Finding]:

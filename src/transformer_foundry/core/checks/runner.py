@@ -18,11 +18,15 @@ from transformer_foundry.core.checks import (
     causality,
     configuration,
     devices,
+    heads,
     labels,
     outputs,
     padding,
     parameters,
+    persistence,
+    positions,
     randomness,
+    residuals,
     samples,
     sequences,
     sizes,
@@ -46,6 +50,7 @@ class _Entry:
     name: str
     tier: int
     check: Check
+    calls: bool = True
 
 
 # In order of cause and effect: what fails early explains what would fail late.
@@ -53,7 +58,7 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("sizes", 1, sizes.check_sizes),
     _Entry("finite", 1, outputs.check_finite),
     _Entry("devices", 1, devices.check_devices),
-    _Entry("unregistered parameters", 1, parameters.check_unregistered),
+    _Entry("unregistered parameters", 1, parameters.check_unregistered, calls=False),
     _Entry("determinism", 1, randomness.check_determinism),
     _Entry("memory", 1, randomness.check_memory),
     _Entry("global state", 1, randomness.check_global_state),
@@ -62,13 +67,21 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("neighbours", 1, causality.check_neighbours),
     _Entry("source and target", 1, sequences.check_source_and_target),
     _Entry("padding", 1, padding.check_padding),
+    _Entry("attention", 1, heads.check_attention),
+    _Entry("rows", 1, positions.check_rows),
+    _Entry("order", 1, positions.check_order),
+    _Entry("relative positions", 1, positions.check_relative_positions),
+    _Entry("residual", 1, residuals.check_residuals),
     _Entry("logits", 1, outputs.check_logits),
     _Entry("loss at initialisation", 1, outputs.check_initial_loss),
     _Entry("labels", 1, labels.check_labels),
     _Entry("labels hidden", 1, labels.check_labels_hidden),
-    _Entry("frozen parameters", 1, parameters.check_frozen),
+    _Entry("frozen parameters", 1, parameters.check_frozen, calls=False),
     _Entry("gradients", 1, parameters.check_gradients),
     _Entry("configuration", 1, configuration.check_configuration),
+    _Entry("builds", 1, persistence.check_builds, calls=False),
+    _Entry("state", 1, persistence.check_state),
+    _Entry("attention entropy", 1, heads.measure_entropy),
 )
 
 
@@ -120,7 +133,7 @@ def _report(outcome: building.Outcome, kind: str | None, tier: int, started: flo
         with undisturbed(subject.model), warnings.catch_warnings(), _threads(_threads_for(subject.model)):
             warnings.simplefilter("ignore")
             for entry in CHECKS:
-                if entry.tier <= tier:
+                if entry.tier <= tier and (subject.runs or not entry.calls):
                     findings += _run(entry, subject)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -5,107 +5,145 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.explanations import describe, explain
+from transformer_foundry.core.checks.explanations import describe, explain, root_cause
+from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject
+from transformer_foundry.core.checks.tracing import run_traced
 from transformer_foundry.core.exports import hints
 
-__all__ = ["check_sizes"]
+__all__ = ["check_sizes", "promised_length"]
 
-# Longer sequences are not tried in full: a position table that is too short shows itself by its rows as well.
+# Longer sequences are not tried in full: tables that are too short show themselves by their rows as well.
 LONGEST = 4096
-MEMORY_LIMIT_ELEMENTS = 2**27
+# One forward pass at the longest length may make at most this many logits (512 MiB of float32).
+MOST_LOGITS = 2**27
+UNSTATED_LENGTH = 64
+BATCH_FIX = "take the batch size from the input (B = x.shape[0]) instead of fixing it in the code."
+LENGTH_FIX = "take the length from the input (T = x.shape[1]) instead of fixing it in the code."
 
 
 @dataclass(frozen=True)
 class _Trial:
     name: str
     inputs: Inputs
-    shape: tuple[int, ...]
     remedy: str
+    is_usual: bool = False
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A trial that failed: with an exception, or with logits of the wrong shape."""
+
+    trial: _Trial
+    line: tuple[str, int] | None
+    error: BaseException | None = None
+    logits: Tensor | None = None
+
+    @property
+    def cause(self) -> tuple[object, object]:
+        """What failures of one cause have in common."""
+        return self.line, type(self.error)
 
 
 def check_sizes(subject: Subject) -> Iterator[Finding]:
     """Batches of 1, 2, 3; lengths of 1, 2, an odd one, the maximum; the first and the last token id."""
-    seen: set[str] = set()
-    for trial in _trials(subject):
-        finding = _run(subject, trial)
-        if finding is not None and finding.message.split(":")[-1] not in seen:
-            seen.add(finding.message.split(":")[-1])
-            yield finding
+    failures = [failure for trial in _trials(subject) if (failure := _try(subject, trial)) is not None]
+    if any(failure.trial.is_usual for failure in failures):
+        failures += _settle_source(subject)
+    grouped: dict[tuple[object, object], list[_Failure]] = {}
+    for failure in failures:
+        grouped.setdefault(failure.cause, []).append(failure)
+    for group in grouped.values():
+        yield _describe(subject, group)
+
+
+def promised_length(subject: Subject) -> int:
+    """Return the longest sequence that the configuration or the tables of the model promise."""
+    return hints.max_length_hint(subject.config) or subject.contract.max_length or UNSTATED_LENGTH
+
+
+def _settle_source(subject: Subject) -> list[_Failure]:
+    """Let the other checks use equal lengths when a model fails with different ones; give up when it fails anyway."""
+    if subject.kind == "encoder-decoder":
+        subject.source_length = subject.length
+        if _try(subject, _trial(subject, "equal lengths", 2, subject.length, LENGTH_FIX)) is None:
+            return []
+    subject.runs = False
+    return []
 
 
 def _trials(subject: Subject) -> Iterator[_Trial]:
-    batch_fix = "take the batch size from the input (B = x.shape[0]) instead of fixing it in the code."
-    length_fix = "take the length from the input (T = x.shape[1]) instead of fixing it in the code."
-    limit = _promised_length(subject)
+    different = " of different lengths" if subject.kind == "encoder-decoder" else ""
     for batch in (1, 2, 3):
-        yield _trial(subject, f"a batch of {batch}", batch, subject.length, batch_fix)
+        name = f"a batch of {batch}{f' (source and target{different})' if different else ''}"
+        yield _trial(subject, name, batch, subject.length, BATCH_FIX, is_usual=True)
+    limit = promised_length(subject)
     for length in (1, 2, 7, 2):
         if length <= limit:
-            yield _trial(subject, f"a sequence of {length}", 2, length, length_fix)
-    longest = min(limit, LONGEST, max(subject.length, MEMORY_LIMIT_ELEMENTS // max(1, subject.contract.output_size)))
+            yield _trial(subject, f"{length} token{'s' if length > 1 else ''}", 2, length, LENGTH_FIX)
+    longest = min(limit, LONGEST, max(subject.length, MOST_LOGITS // max(1, subject.contract.output_size)))
     if longest > subject.length:
         fix = (
             f"let its tables of positions and masks have {limit} rows, as many as the configuration promises "
             "(max_seq_len), or promise less; do not cut the input."
         )
-        yield _trial(subject, f"the longest promised sequence of {longest}", 1, longest, fix)
-    vocabulary = _promised_vocabulary(subject)
-    for token in (0, vocabulary - 1):
-        inputs = subject.inputs(batch=1)
-        ids = inputs.ids.clone()
-        ids[:, -1] = token
-        if subject.kind == "encoder-decoder":
-            continue
-        fix = f"give the embedding as many rows as config.json promises (vocab_size: {vocabulary})."
-        yield _Trial(f"token id {token}", Inputs(ids), _shape(subject, inputs), fix)
+        yield _trial(subject, f"{longest} tokens, the longest promised sequence", 1, longest, fix)
+    if subject.kind != "encoder-decoder":
+        vocabulary = hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
+        for token in (0, vocabulary - 1):
+            ids = subject.inputs().ids.clone()
+            ids[:, -1] = token
+            fix = f"give the embedding as many rows as config.json promises (vocab_size: {vocabulary})."
+            yield _Trial(f"token id {token}", Inputs(ids), fix)
 
 
-def _trial(subject: Subject, name: str, batch: int, length: int, remedy: str) -> _Trial:
-    inputs = subject.inputs(batch=batch, length=length)
-    return _Trial(f"{name}{' tokens' if 'sequence' in name else ''}", inputs, _shape(subject, inputs), remedy)
+def _trial(subject: Subject, name: str, batch: int, length: int, remedy: str, *, is_usual: bool = False) -> _Trial:
+    source = length if length > subject.length else None
+    return _Trial(name, subject.inputs(batch=batch, length=length, source=source), remedy, is_usual)
 
 
-def _shape(subject: Subject, inputs: Inputs) -> tuple[int, ...]:
-    size = subject.contract.output_size
-    return (*inputs.target.shape, size) if subject.labels_positions else (len(inputs.target), size)
-
-
-def _run(subject: Subject, trial: _Trial) -> Finding | None:
+def _try(subject: Subject, trial: _Trial) -> _Failure | None:
     try:
         logits = subject.logits(trial.inputs)
     # The model's code is somebody else's and may raise anything; what it raises is the finding.
     except Exception as err:
-        return _failure(subject, trial, err)
-    if tuple(logits.shape) == trial.shape:
+        return _Failure(trial, subject.source.raised_at(err), err)
+    if tuple(logits.shape) == _expected(subject, trial):
         return None
-    return Finding(
-        "sizes",
-        "error",
-        f"With {trial.name} the logits have the wrong shape: found {tuple(logits.shape)}, expected {trial.shape}."
-        f"{_shape_hint(logits, trial.shape)}",
-        str(_shape_place(subject, trial, logits)),
-        trial.remedy[:1].upper() + trial.remedy[1:],
-    )
+    return _Failure(trial, _shortening_line(subject, trial, logits), None, logits)
 
 
-def _failure(subject: Subject, trial: _Trial, error: Exception) -> Finding:
-    from transformer_foundry.core.checks.explanations import root_cause
+def _expected(subject: Subject, trial: _Trial) -> tuple[int, ...]:
+    size, target = subject.contract.output_size, trial.inputs.target
+    return (*target.shape, size) if subject.labels_positions else (len(target), size)
 
-    cause = root_cause(error)
-    place = subject.places.at(subject.source.raised_at(error))
-    return Finding(
-        "sizes",
-        "error",
-        f"The model fails with {trial.name}, though it runs with others. {explain(cause).meaning} The error: "
-        f"{describe(cause)}",
-        str(place),
-        place.lead(trial.remedy),
-    )
+
+def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
+    first = failures[0]
+    names = [failure.trial.name for failure in failures]
+    shown = "; ".join(names[:3]) + (f" and {len(names) - 3} other sizes" if len(names) > 3 else "")
+    place = subject.places.at(first.line) if first.line is not None else subject.places.forward()
+    if first.error is not None:
+        cause = root_cause(first.error)
+        message = (
+            f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. "
+            f"The error: {describe(cause)}{_quoted(subject, place)}"
+        )
+    else:
+        assert first.logits is not None
+        message = (
+            f"The logits have the wrong shape with {shown}: found {tuple(first.logits.shape)}, expected "
+            f"{_expected(subject, first.trial)}.{_shape_hint(first.logits, _expected(subject, first.trial))}"
+        )
+    return Finding("sizes", "error", message, str(place), place.lead(first.trial.remedy))
+
+
+def _quoted(subject: Subject, place: Place) -> str:
+    file = subject.source.files.get(place.line[0]) if place.line is not None else None
+    return f" (in: {file.line(place.line[1])[:100]})" if file is not None and place.line is not None else ""
 
 
 def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
@@ -116,26 +154,15 @@ def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
     return ""
 
 
-def _shape_place(subject: Subject, trial: _Trial, logits: Tensor) -> object:
-    """Return the line that first shortens the input, else ``forward``."""
-    from transformer_foundry.core.checks.tracing import run_traced
-
+def _shortening_line(subject: Subject, trial: _Trial, logits: Tensor) -> tuple[str, int] | None:
+    """Return the line that first shortens the sequence, None when none does."""
     length = trial.inputs.target.shape[-1]
-    if logits.ndim == 3 and logits.shape[1] < length:
-        record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.inputs))
-        for step in record.operations:
-            if step.name in ("__getitem__", "narrow", "split", "chunk", "squeeze") and step.line is not None:
-                axes = step.inputs[0].shape if step.inputs else torch.Size()
-                if len(axes) > 1 and axes[1] == length and step.output.ndim > 1 and step.output.shape[1] < length:
-                    return subject.places.at(step.line, step.module or None)
-    return subject.places.forward()
-
-
-def _promised_length(subject: Subject) -> int:
-    stated = hints.max_length_hint(subject.config)
-    known = subject.contract.max_length
-    return stated or known or 64
-
-
-def _promised_vocabulary(subject: Subject) -> int:
-    return hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
+    if logits.ndim != 3 or logits.shape[1] >= length:
+        return None
+    record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.inputs))
+    for step in record.operations:
+        if step.name in ("__getitem__", "narrow", "split", "chunk", "squeeze") and step.line and step.inputs:
+            before, after = step.inputs[0].shape, step.output.shape
+            if len(before) > 1 and before[1] == length and len(after) > 1 and after[1] < length:
+                return step.line
+    return None

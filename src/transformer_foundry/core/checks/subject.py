@@ -68,6 +68,8 @@ class Subject:
         rebuild: Builds the model again from a seed; None for a module that came already built.
         evidence: What checks measured and the figure shows.
         stated_kind: Kind that the user or the configuration states; None when neither does.
+        source_length: Length of an encoder-decoder's source in probes; None for one that differs from the target's.
+        runs: Whether the model runs on the probes at all.
     """
 
     adapter: Adapter
@@ -77,6 +79,8 @@ class Subject:
     rebuild: Callable[[int], nn.Module] | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     stated_kind: str | None = None
+    source_length: int | None = None
+    runs: bool = True
 
     @property
     def model(self) -> nn.Module:
@@ -151,7 +155,7 @@ class Subject:
         length = length or self.length
         if self.kind != "encoder-decoder":
             return Inputs(self.tokens(batch, length, seed))
-        source = source or min(SOURCE_LENGTH, length if length < SHORTEST_PROBE else self.length)
+        source = source or self.source_length or min(SOURCE_LENGTH, length if length < SHORTEST_PROBE else self.length)
         return Inputs(self.tokens(batch, source, seed + 500), None, self.tokens(batch, length, seed))
 
     def call(self, inputs: Inputs) -> Tensor:
