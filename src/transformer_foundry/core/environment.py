@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def describe_environment() -> dict[str, Any]:
     """
     return {
         "python": platform.python_version(),
-        "packages": package_versions(),
+        "packages": dict(package_versions()),
         "platform": platform.platform(),
         "processor_count": os.cpu_count(),
         "gpu": _gpu_name(),
@@ -49,7 +49,8 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+@functools.cache
+def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Return the versions of the distributions ``names`` that are installed."""
     found = {}
     for name in names:

@@ -250,6 +250,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     seal = manifest.pop("seal", None)
     if seal != _seal(manifest):
         raise _damaged(folder, f"{MANIFEST_FILE} has changed since it was written")
+    if manifest["step"] != _step_of(folder):
+        raise _damaged(folder, f"its manifest is of step {manifest['step']}")
     if manifest["format_version"] > FORMAT_VERSION:
         raise _NewerFormatError(
             f"The checkpoint {folder.name} has format version {manifest['format_version']}.",

@@ -72,7 +72,8 @@ def capture_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Opt
             else:
                 captured.values[key] = value
     for group in optimizer.param_groups:
-        settings = {key: value for key, value in group.items() if key != "params"}
+        # Lists instead of tuples (betas): what comes back from JSON is the same.
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in group.items() if k != "params"}
         captured.groups.append({**settings, "params": [names[id(parameter)] for parameter in group["params"]]})
     return captured
 
@@ -99,6 +100,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, saved:
     groups, start = [], 0
     for group in saved.groups:
         end = start + len(group["params"])
-        groups.append({**group, "params": list(range(start, end))})
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
+        groups.append({**settings, "params": list(range(start, end))})
         start = end
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomState", "capture_random", "preserve_random", "restore_random", "seed_random"]
+__all__ = ["RandomState", "capture_random", "preserve_random", "restore_random", "rewind_on_interrupt", "seed_random"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,23 @@ def preserve_random(device: torch.device) -> Iterator[None]:
         yield
     finally:
         restore_random(before, device)
+
+
+@contextmanager
+def rewind_on_interrupt(device: torch.device) -> Iterator[None]:
+    """Put torch's generators back if the body is interrupted: half a forward pass has drawn half its numbers.
+
+    Cheap enough for every step (2 microseconds); the generators of Python and numpy would cost 50.
+    """
+    before = torch.get_rng_state()
+    before_cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        torch.set_rng_state(before)
+        if before_cuda is not None:
+            torch.cuda.set_rng_state(before_cuda, device)
+        raise
 
 
 def _encode(tensor: Tensor) -> str:

@@ -20,7 +20,13 @@ from transformer_foundry.core.training.objectives import objective_for
 from transformer_foundry.core.training.optimizers import capture_optimizer, restore_optimizer
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import choose_precision
-from transformer_foundry.core.training.randomness import RandomState, capture_random, preserve_random, seed_random
+from transformer_foundry.core.training.randomness import (
+    RandomState,
+    capture_random,
+    preserve_random,
+    rewind_on_interrupt,
+    seed_random,
+)
 from transformer_foundry.core.training.records import Checkpoint, CheckpointReason, Progress, Started
 from transformer_foundry.core.training.resume import check_resume
 from transformer_foundry.core.training.schedules import learning_rate_at
@@ -94,7 +100,8 @@ class Session:
         micro_batches = [self._batches.batch(counters.position + index) for index in range(accumulation)]
         learning_rate = learning_rate_at(counters.step, self.total_steps, self.options)
         with hold_interrupts():
-            update = self._updater.update(micro_batches, learning_rate)
+            with rewind_on_interrupt(self.device):
+                update = self._updater.update(micro_batches, learning_rate)
             self._window.append(torch.stack([update.loss_sum, update.grad_norm]))
             counters.window_targets.append(update.target_count)
             counters.tokens_seen += update.token_count

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.core.training.tiny import (
+    Letters,
+    TinyTransformer,
+    assert_same_state,
+    checkpoints,
+    make_model,
+    make_options,
+    make_splits,
+    run,
+)
+from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, fit
+
+TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
+
+
+def steps_of(records: list[Record], kind: type[Record]) -> list[int]:
+    return [record.step for record in records if isinstance(record, kind)]
+
+
+def last_state(records: list[Record]) -> Any:
+    return checkpoints(records)[-1].state
+
+
+def test_the_records_come_in_order() -> None:
+    records = run()
+    assert isinstance(records[0], Started)
+    assert steps_of(records, Progress) == [1, 3, 4, 6, 8, 9, 12]
+    for record in checkpoints(records):
+        earlier = records[: records.index(record)]
+        assert not isinstance(earlier[-1], Progress) or earlier[-1].step <= record.step
+    assert isinstance(records[-1], Checkpoint)
+    assert (records[-1].step, records[-1].reason) == (12, "end")
+
+
+def test_checkpoints_have_reasons() -> None:
+    reasons = [(record.step, record.reason) for record in checkpoints(run(eval_steps=5, save_steps=4))]
+    assert reasons == [(4, "steps"), (5, "best"), (6, "epoch"), (8, "steps"), (10, "best"), (12, "end")]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_learns_and_shows_samples(task: str) -> None:
+    options = make_options(max_steps=60, eval_steps=30, save_epochs=False)
+    records = list(fit(make_model(task), make_splits(task), options, tokenizer=Letters()))
+    progress = [record for record in records if isinstance(record, Progress)]
+    assert progress[-1].metrics["train/loss"] < 0.8 * progress[0].metrics["train/loss"]
+    assert [len(record.samples) for record in progress if "eval/loss" in record.metrics] == [2, 2]
+
+
+def test_metrics_have_their_names() -> None:
+    final = [record for record in run() if isinstance(record, Progress)][-1]
+    assert final.metrics.keys() == {
+        "train/loss", "train/learning_rate", "train/grad_norm", "train/epoch", "train/tokens_seen",
+        "train/tokens_per_second", "train/step_seconds",
+        "eval/loss", "eval/perplexity", "eval/accuracy", "eval/bits_per_byte", "eval/seconds",
+    }  # fmt: skip
+
+
+def test_the_training_loss_is_the_mean_over_the_targets_since_the_last_record() -> None:
+    seen: list[tuple[float, int]] = []
+
+    class Watched(TinyTransformer):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            logits = super().forward(input_ids)
+            if self.training:
+                assert attention_mask is not None
+                labels = torch.where(attention_mask == 1, input_ids, -100)[:, 1:]
+                loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels.flatten(), reduction="sum")
+                seen.append((loss.item(), int((labels != -100).sum())))
+            return logits
+
+    records = run(Watched(), gradient_accumulation_steps=2, logging_steps=4, eval_steps=None)
+    found = {record.step: record.metrics["train/loss"] for record in records if isinstance(record, Progress)}
+    window = seen[2:8]  # steps 2 to 4, of two micro-batches each
+    assert found[4] == pytest.approx(sum(loss for loss, _ in window) / sum(count for _, count in window), rel=1e-6)
+
+
+def test_epochs_take_the_place_of_steps() -> None:
+    records = run(num_train_epochs=1.5, gradient_accumulation_steps=2)
+    assert isinstance(records[0], Started)
+    assert records[0].total_steps == math.ceil(1.5 * 6 / 2)
+
+
+def test_the_caller_keeps_its_random_numbers() -> None:
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    expected = (random.random(), np.random.random(), torch.rand(1))
+    model = make_model()
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    run(model)
+    assert (random.random(), np.random.random(), torch.rand(1)) == expected
+
+
+def test_random_numbers_drawn_between_records_change_nothing() -> None:
+    disturbed = []
+    for record in fit(make_model(), make_splits(), make_options()):
+        disturbed.append(record)
+        torch.rand(3), np.random.random(3), random.random()
+    assert_same_state(last_state(disturbed), last_state(run()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"save_minutes": 1e-9}, {"eval_steps": 5}, {"logging_steps": 1}, {"save_steps": None}, {"num_samples": 0},
+     {"per_device_eval_batch_size": 2}],
+)  # fmt: skip
+def test_what_is_seen_and_saved_changes_no_weight(changes: dict[str, Any]) -> None:
+    ours = last_state(list(fit(make_model(), make_splits(), make_options(**changes), tokenizer=Letters())))
+    theirs = last_state(run())
+    assert all(torch.equal(ours.model[name], theirs.model[name]) for name in theirs.model)
+
+
+def test_time_makes_checkpoints() -> None:
+    records = run(save_minutes=1e-9, save_steps=None, eval_steps=None, save_epochs=False)
+    assert [record.reason for record in checkpoints(records)] == ["minutes"] * 11 + ["end"]
+
+
+def test_the_state_of_a_checkpoint_is_not_changed_by_later_steps() -> None:
+    found = [record for record in fit(make_model(), make_splits(), make_options()) if isinstance(record, Checkpoint)]
+    first = found[0].state.model["embedding.weight"]
+    again = next(r for r in fit(make_model(), make_splits(), make_options()) if isinstance(r, Checkpoint))
+    assert torch.equal(first, again.state.model["embedding.weight"])
+    assert not torch.equal(first, found[-1].state.model["embedding.weight"])
+
+
+def test_the_lowest_validation_loss_is_remembered() -> None:
+    records = run(learning_rate=0.3, max_steps=40)
+    losses = {r.step: r.metrics["eval/loss"] for r in records if isinstance(r, Progress) and "eval/loss" in r.metrics}
+    counters = last_state(records).counters
+    assert counters.best_loss == min(losses.values())
+    assert losses[counters.best_step] == counters.best_loss
+    assert counters.best_step in steps_of(records, Checkpoint)
+
+
+def test_training_stops_when_the_validation_loss_no_longer_falls() -> None:
+    records = run(learning_rate=1.0, max_steps=400, early_stopping_patience=2)
+    counters = last_state(records).counters
+    assert records[-1].step < 400
+    assert records[-1].step == counters.best_step + 2 * 4
+    assert checkpoints(records)[-1].reason == "end"
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_step() -> None:
+    class Explodes(TinyTransformer):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return super().forward(input_ids) * (float("nan") if self.training and self.calls == 7 else 1.0)
+
+    with pytest.raises(TrainingError, match=r"step 7 .*learning rate 0\.00\d+") as caught:
+        run(Explodes(), logging_steps=100, eval_steps=None)
+    assert "training.learning_rate" in caught.value.remedy
+
+
+def test_no_checkpoint_is_made_of_weights_that_are_not_finite() -> None:
+    class Explodes(TinyTransformer):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return super().forward(input_ids) * (float("nan") if self.calls == 7 else 1.0)
+
+    seen: list[Record] = []
+    with pytest.raises(TrainingError):
+        seen.extend(fit(Explodes(), make_splits(), make_options(logging_steps=100, eval_steps=None)))
+    assert [record.step for record in checkpoints(seen)] == [4, 6]
+
+
+def test_an_empty_validation_split_is_said_and_survived() -> None:
+    records = run(splits=make_splits(validation=0))
+    assert isinstance(records[0], Started)
+    assert "validation split is empty" in records[0].notes[0]
+    assert not any("eval/loss" in record.metrics for record in records if isinstance(record, Progress))
+
+
+def test_the_manifest_says_how_the_run_came_about() -> None:
+    stream = fit(make_model(), make_splits(), make_options(), identity={"model_code": "a"}, manifest={"note": 1})
+    started = next(iter(stream))
+    assert isinstance(started, Started)
+    assert started.manifest["identity"] == {"data": "f" * 64, "model_code": "a"}
+    assert started.manifest["parameters"]["training"]["max_steps"] == 12
+    assert started.manifest["sessions"][0]["step"] == 0
+    assert started.manifest["note"] == 1
+
+
+def test_the_model_is_left_in_eval_mode() -> None:
+    model = make_model()
+    stream = fit(model, make_splits(), make_options())
+    list(itertools.islice(stream, 2))
+    assert model.training
+    stream.close()  # type: ignore[attr-defined]
+    assert not model.training
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns(precision: str) -> None:
+    records = run(max_steps=60, eval_steps=60, precision=precision, save_epochs=False, save_steps=None)
+    assert records[-1].metrics["eval/loss"] < 2.5
+    assert all(p.dtype is torch.float32 for p in last_state(records).model.values() if p.is_floating_point())

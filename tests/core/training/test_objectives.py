@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.training import objective_for
+
+V = 5
+
+
+class Fixed(nn.Module):
+    """Returns the logits that it was given."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        return self.logits
+
+
+def nats(logits: Tensor, label: int) -> float:
+    return math.log(sum(math.exp(value) for value in logits.tolist())) - float(logits[label])
+
+
+def batch_of(labels: Tensor) -> dict[str, Tensor]:
+    return {"input_ids": torch.zeros(2, 4, dtype=torch.int64), "labels": labels}
+
+
+LABELS = torch.tensor([[1, 2, -100, 3], [-100, 4, 0, -100]])
+
+
+@pytest.mark.parametrize("task", ["masked_lm", "seq2seq_lm", "token_classification"])
+def test_labels_belong_to_the_position_they_stand_at(task: str) -> None:
+    logits = torch.randn(2, 4, V, generator=torch.Generator().manual_seed(0))
+    expected = sum(
+        nats(logits[b, t], int(LABELS[b, t])) for b in range(2) for t in range(4) if int(LABELS[b, t]) != -100
+    )
+    parts = objective_for(task).loss(Fixed(logits), batch_of(LABELS))
+    assert parts.loss_sum.item() == pytest.approx(expected, rel=1e-6)
+    assert parts.target_count == 5
+
+
+def test_a_causal_model_predicts_the_next_label() -> None:
+    logits = torch.randn(2, 4, V, generator=torch.Generator().manual_seed(0))
+    expected = sum(
+        nats(logits[b, t], int(LABELS[b, t + 1])) for b in range(2) for t in range(3) if int(LABELS[b, t + 1]) != -100
+    )
+    parts = objective_for("causal_lm").loss(Fixed(logits), batch_of(LABELS))
+    assert parts.loss_sum.item() == pytest.approx(expected, rel=1e-6)
+    assert parts.target_count == 4  # the first label of each row has nobody to predict it
+
+
+def test_a_classifier_has_one_label_a_row() -> None:
+    logits = torch.randn(2, V, generator=torch.Generator().manual_seed(0))
+    parts = objective_for("sequence_classification").loss(Fixed(logits), batch_of(torch.tensor([3, 1])))
+    assert parts.loss_sum.item() == pytest.approx(nats(logits[0], 3) + nats(logits[1], 1), rel=1e-6)
+    assert parts.target_count == 2
+
+
+def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
+    logits = torch.randn(1, V, generator=torch.Generator().manual_seed(0))
+    uniform = sum(nats(logits[0], label) for label in range(V)) / V
+    parts = objective_for("sequence_classification").loss(
+        Fixed(logits), {**batch_of(torch.tensor([3])), "input_ids": torch.zeros(1, 4)}, label_smoothing=0.2
+    )
+    assert parts.loss_sum.item() == pytest.approx(0.8 * nats(logits[0], 3) + 0.2 * uniform, rel=1e-6)
+
+
+def test_accuracy_counts_targets_only() -> None:
+    logits = torch.nn.functional.one_hot(torch.tensor([[1, 2, 3, 0], [4, 4, 1, 1]]), V).float()
+    parts = objective_for("masked_lm").loss(Fixed(logits), batch_of(LABELS), with_metrics=True)
+    assert int(parts.metric_sums["correct"]) == 3
+
+
+def test_perplexity_is_of_tokens_only_and_never_overflows() -> None:
+    assert objective_for("causal_lm").metrics(20.0, 10, {})["perplexity"] == pytest.approx(math.e**2)
+    assert objective_for("causal_lm").metrics(1e6, 1, {})["perplexity"] == math.inf
+    assert "perplexity" not in objective_for("sequence_classification").metrics(20.0, 10, {})
+
+
+def test_a_batch_without_targets_has_no_loss() -> None:
+    parts = objective_for("masked_lm").loss(Fixed(torch.randn(2, 4, V)), batch_of(torch.full((2, 4), -100)))
+    assert (float(parts.loss_sum), parts.target_count) == (0.0, 0)
+
+
+def test_half_precision_logits_are_summed_in_single_precision() -> None:
+    logits = torch.randn(2, 4, V, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = objective_for("masked_lm").loss(Fixed(logits.double()), batch_of(LABELS)).loss_sum
+    found = objective_for("masked_lm").loss(Fixed(logits), batch_of(LABELS)).loss_sum
+    assert found.dtype is torch.float32
+    assert float(found) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_an_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(TrainingError, match="masked_lm"):
+        objective_for("masked_ml")
