@@ -13,7 +13,7 @@ from torch import nn
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.classes import find_model_class
-from transformer_foundry.core.exports.failures import running_model_code
+from transformer_foundry.core.exports.failures import argument_line, running_model_code
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.imports import import_model_code
 from transformer_foundry.core.exports.isolation import isolated_random
@@ -54,7 +54,8 @@ def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> R
 
 def _working_recipe(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> Recipe:
     """The first recipe that builds without memory on the meta device; if none does, the first that builds at all."""
-    recipes, failure = _candidates(export, overrides, module)
+    recipes = _candidates(export, overrides, module)
+    failure: ExportError | None = None
     for device in ("meta", "cpu"):
         for recipe in recipes:
             try:
@@ -70,7 +71,7 @@ def _working_recipe(export: Export, overrides: Mapping[str, Any], module: Module
 
 def _candidates(
     export: Export, overrides: Mapping[str, Any], module: ModuleType
-) -> tuple[list[Recipe], ExportError | None]:
+) -> list[Recipe]:
     tree = ast.parse(export.model_code)
     config = {**export.config, **overrides}
     recipes: list[Recipe] = []
@@ -82,7 +83,7 @@ def _candidates(
             failure = failure or err
     if not recipes and failure is not None:
         raise failure
-    return recipes, None
+    return recipes
 
 
 def _targets(
@@ -102,16 +103,42 @@ def _targets(
 
 
 def _build(recipe: Recipe, export: Export, module: ModuleType) -> nn.Module:
-    with running_model_code(f"building the model with {recipe.expression[:100]}", export.model_file):
-        # A new dictionary for each call: constructors change what they are given.
-        model = eval(recipe.expression, module.__dict__, {"config": dict(export.config)})
+    try:
+        with running_model_code(f"building the model with {recipe.expression[:100]}", export.model_file):
+            # A new dictionary for each call: constructors change what they are given.
+            model = eval(recipe.expression, module.__dict__, {"config": dict(export.config)})
+    except ExportError as err:
+        raise _name_missing_size(err, export) from err.__cause__
     if not isinstance(model, nn.Module):
         raise ExportError(
             f"{recipe.expression[:100]} returns {type(model).__name__}.",
             "Expected a torch.nn.Module.",
             "Return the model there, or export it again from Transformer Builder.",
         )
+    if "_modules" not in vars(model):
+        raise ExportError(
+            f"{argument_line(type(model).__init__, 'self')}: {type(model).__name__} never calls super().__init__().",
+            "Expected that call first in __init__: without it there are no parameters.",
+            "Add super().__init__() there, or export the model again from Transformer Builder.",
+        )
     return model
+
+
+def _name_missing_size(error: ExportError, export: Export) -> ExportError:
+    """Say which size ``config.json`` lacks if that is why the constructor failed."""
+    cause = error.__cause__
+    name = None
+    if isinstance(cause, KeyError) and cause.args:
+        name = cause.args[0]
+    elif isinstance(cause, AttributeError) and not isinstance(cause.obj, nn.Module | ModuleType):
+        name = cause.name
+    if not isinstance(name, str) or name in export.config:
+        return error
+    return ExportError(
+        error.problem,
+        f"config.json has: {', '.join(list(export.config)[:12]) or 'nothing'}.",
+        f"Add '{name}' to config.json, or export the model again from Transformer Builder.",
+    )
 
 
 def _refuse_beyond_memory(model: nn.Module, export: Export) -> None:

@@ -29,5 +29,6 @@ def import_model_code(export: Export) -> ModuleType:
     sys.modules[module.__name__] = module
     linecache.checkcache(file_name)
     with running_model_code(f"importing {export.model_file.name} of '{export.source}'", file_name):
-        exec(compile(export.model_code, file_name, "exec"), module.__dict__)
+        # Without dont_inherit the code would get this module's own __future__ imports.
+        exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
     return module

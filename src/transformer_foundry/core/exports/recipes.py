@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -100,12 +100,29 @@ def recipes_for(
     parameters = inspect.signature(target).parameters
     config_parameter = next((name for name in parameters if _wants_config(parameters, name, source)), None)
     if config_parameter is None:
-        return _keyword_recipes(target, source)
+        return _taking_overrides(_keyword_recipes(target, source), target, source)
     forms = _config_forms(parameters[config_parameter], source)
     return [
         Recipe(_call(target.__name__, _arguments(target, source, {config_parameter: expression})), style)
         for style, expression in forms
     ]
+
+
+def _taking_overrides(recipes: list[Recipe], target: Callable[..., Any], source: _Source) -> list[Recipe]:
+    """Return ``recipes``, or raise if an override changes none of their expressions: it would do nothing."""
+    for key in source.overrides:
+        config = {name: value for name, value in source.config.items() if name != key}
+        try:
+            if _keyword_recipes(target, replace(source, config=config)) != recipes:
+                continue
+        except ExportError:
+            continue
+        raise ExportError(
+            f"{key} cannot be set to {source.overrides[key]!r}: {target.__name__} takes no such argument.",
+            f"Expected one of its arguments: {', '.join(inspect.signature(target).parameters) or 'it has none'}.",
+            "Change the size in Transformer Builder, and export again.",
+        )
+    return recipes
 
 
 def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[Recipe]:
