@@ -21,7 +21,8 @@ _ENVIRONMENT = {
 _WARNINGS = (
     # Our commands keep accepting the older option for users who know it.
     ("Option '--pipeline' is deprecated", DeprecationWarning),
-    ("Option '--pipeline' is deprecated", UserWarning),
+    # Kedro itself calls the older name, and so do we: the newer one is not in all versions of OmegaConf in use.
+    (r"register_new_resolver\(\) is deprecated", UserWarning),
 )
 
 _LOGGERS = {

@@ -10,32 +10,31 @@ from transformer_foundry.core.data.documents import Corpus
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
-from transformer_foundry.core.exports.contract import Contract
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.options import ModelOptions
 
 __all__ = ["fit_tokenizer", "prepare_tokens", "profile_data", "read_contract", "read_data"]
 
 
-def read_contract(model_export: Export, model: ModelOptions) -> Contract:
+def read_contract(model_export: Export, model: ModelOptions) -> Any:
     """Return what the data must fit: the model's task, sizes and special tokens."""
     return exports.load_model(model_export, kind=model.kind, task=model.task).contract
 
 
-def read_data(contract: Contract, data: DataOptions) -> Corpus:
+def read_data(contract: Any, data: DataOptions) -> Corpus:
     """Return the documents of the source, split."""
     return core_data.read_corpus(data, contract.task, contract.num_labels)
 
 
 def fit_tokenizer(
-    corpus: Corpus, contract: Contract, data: DataOptions, previous_tokenizer: Tokenizer | None
+    corpus: Corpus, contract: Any, data: DataOptions, previous_tokenizer: Tokenizer | None
 ) -> Tokenizer:
     """Return a tokenizer of the model's vocabulary size, the earlier one if it fits."""
     return core_data.fit_tokenizer(corpus, contract, data, previous=previous_tokenizer)
 
 
 def prepare_tokens(
-    corpus: Corpus, tokenizer: Tokenizer, contract: Contract, data: DataOptions, previous_splits: TokenSplits | None
+    corpus: Corpus, tokenizer: Tokenizer, contract: Any, data: DataOptions, previous_splits: TokenSplits | None
 ) -> TokenSplits:
     """Return the tokens of every split, the earlier ones if nothing has changed."""
     return core_data.prepare_splits(corpus, tokenizer, contract, data, previous=previous_splits)

@@ -57,7 +57,7 @@ def evaluate_model(
     """Return evaluation and samples of the checkpoint with the lowest validation loss."""
     state = training_run.best()
     adapter = exports.load_model(model_export, kind=model.kind, task=model.task)
-    core_training.restore_model(adapter.model, state)
+    core_training.restore_model(adapter.model, state.model)
     return assess(adapter, token_splits, tokenizer, training, step=state.step)
 
 
