@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kedro.io import DatasetError
+
+from tests.core.training.tiny import (
+    Letters,
+    assert_same_state,
+    checkpoints,
+    history,
+    make_model,
+    make_options,
+    make_splits,
+    steady,
+)
+from transformer_foundry.core.errors import CheckpointError, find_foundry_error
+from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, fit
+from transformer_foundry.datasets.training_run import TrainingRunDataset
+
+
+def train(folder: Path, *, stop_after: int | None = None, **changes: Any) -> list[Record]:
+    """What the training node does: go on from the previous run and save every record; maybe die after some."""
+    previous, saved = TrainingRunDataset(filepath=str(folder)), TrainingRunDataset(filepath=str(folder))
+    records: list[Record] = []
+    state = previous.load().latest()
+    options = make_options(**{"max_steps": 10, "gradient_accumulation_steps": 2, "save_steps": 3, **changes})
+    for record in fit(make_model(), make_splits(), options, tokenizer=Letters(), resume_from=state):
+        saved.save(record)
+        records.append(record)
+        if len(records) == stop_after:
+            break
+    return records
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [steady(row) for row in TrainingRunDataset(filepath=str(folder)).load().history]
+
+
+def read(folder: Path) -> Any:
+    return TrainingRunDataset(filepath=str(folder)).load()
+
+
+def generation_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder)
+    return folder
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    assert rows(folder) == rows(whole)
+    assert read(folder).samples == read(whole).samples
+    assert_same_state(read(folder).latest(), read(whole).latest())
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        ours, theirs = (path / "checkpoints" / "step-00000010" / name for path in (folder, whole))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+@settings(deadline=None, max_examples=15)
+@given(kills=st.lists(st.integers(1, 12), min_size=1, max_size=3))
+def test_a_killed_run_goes_on_to_the_same_files(whole: Path, tmp_path_factory: Any, kills: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("killed")
+    for records in kills:
+        train(folder, stop_after=records)
+    train(folder)
+    assert_same_run(folder, whole)
+
+
+def test_the_history_has_a_row_for_each_progress_record(tmp_path: Path) -> None:
+    records = train(tmp_path)
+    expected = [{"step": step, **metrics} for step, metrics, _ in history(records)]
+    assert rows(tmp_path) == expected
+    assert next(iter(read(tmp_path).history[0])) == "step"
+    assert [row["step"] for row in read(tmp_path).samples] == [4, 8, 10]
+
+
+def test_a_single_generation_is_enough_to_go_on_with_all_metrics(whole: Path, tmp_path: Path) -> None:
+    train(tmp_path / "first", stop_after=9)
+    newest = read(tmp_path / "first").checkpoints[-1]
+    shutil.copytree(newest, tmp_path / "second" / "checkpoints" / newest.name)
+    assert isinstance(train(tmp_path / "second")[0], Started)
+    assert_same_run(tmp_path / "second", whole)
+
+
+def test_a_torn_last_line_is_mended_when_training_goes_on(whole: Path, tmp_path: Path) -> None:
+    train(tmp_path, stop_after=7)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "train/lo')
+    train(tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_damaged_checkpoint_is_skipped_named_and_kept(whole: Path, tmp_path: Path) -> None:
+    train(tmp_path, stop_after=10)
+    newest = read(tmp_path).checkpoints[-1]
+    (newest / "weights.safetensors").write_bytes(b"noise")
+    started = train(tmp_path)[0]
+    assert isinstance(started, Started)
+    assert newest.name in started.notes[0]
+    assert f"aside-1-{newest.name}" in generation_names(tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+    train(tmp_path, save_total_limit=1, learning_rate=0.5, max_steps=20)
+    run = read(tmp_path)
+    steps = {run.latest().step, run.best().step}
+    assert generation_names(tmp_path) == [f"step-{step:08d}" for step in sorted(steps)]
+    losses = {row["step"]: row["eval/loss"] for row in run.history if "eval/loss" in row}
+    assert losses[run.best().step] == min(losses.values())
+
+
+def test_the_catalog_can_say_how_many_checkpoints_are_kept(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path), keep=3)
+    for record in fit(make_model(), make_splits(validation=0), make_options(save_steps=1, save_total_limit=1)):
+        dataset.save(record)
+    assert generation_names(tmp_path) == ["step-00000010", "step-00000011", "step-00000012"]
+
+
+def test_the_manifest_lists_the_sessions(tmp_path: Path) -> None:
+    train(tmp_path, stop_after=4)
+    train(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [session["step"] for session in manifest["sessions"]] == [0, 3]
+    assert manifest["identity"] == {"data": "f" * 64}
+
+
+def test_a_run_that_is_begun_anew_keeps_the_old_checkpoints_aside(tmp_path: Path) -> None:
+    train(tmp_path, stop_after=4)
+    dataset = TrainingRunDataset(filepath=str(tmp_path))
+    dataset.save(next(iter(fit(make_model(), make_splits(), make_options()))))
+    assert generation_names(tmp_path) == ["aside-1-step-00000003"]
+    assert read(tmp_path).history == []
+
+
+def test_a_run_that_has_not_begun_is_empty(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path / "nowhere"))
+    run = dataset.load()
+    assert (run.history, run.samples, run.manifest, run.checkpoints) == ([], [], {}, [])
+    assert run.latest() is None
+    assert run.best() is None
+    assert not dataset.exists()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_run_exists_once_it_can_be_gone_on_with(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path))
+    train(tmp_path, stop_after=2)
+    assert not dataset.exists()
+    train(tmp_path)
+    assert dataset.exists()
+
+
+def test_something_else_than_a_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="dict is not a record"):
+        TrainingRunDataset(filepath=str(tmp_path)).save({})  # type: ignore[arg-type]
+
+
+def test_an_expected_error_is_found_inside_kedro_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformer_foundry.core.training import checkpoints as files
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_text", full)
+    with pytest.raises(DatasetError) as caught:
+        train(tmp_path)
+    assert isinstance(find_foundry_error(caught.value), CheckpointError)
+
+
+def test_an_interrupted_session_ends_with_a_checkpoint_that_is_kept(tmp_path: Path) -> None:
+    def until_interrupt(records: Iterable[Record]) -> None:
+        dataset = TrainingRunDataset(filepath=str(tmp_path))
+        for record in records:
+            dataset.save(record)
+
+    class Stopped(type(make_model())):  # type: ignore[misc]
+        def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+            if int(self.calls) == 5:
+                raise KeyboardInterrupt
+            return super().forward(input_ids, attention_mask)
+
+    with pytest.raises(KeyboardInterrupt):
+        until_interrupt(fit(Stopped(), make_splits(), make_options(save_steps=None, eval_steps=None)))
+    assert read(tmp_path).latest().step == 5
+
+
+def test_the_dataset_describes_itself_without_reading(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path))
+    assert str(tmp_path) in repr(dataset)
+    assert dataset.folder == tmp_path
+
+
+def test_records_carry_what_the_hooks_need() -> None:
+    records = list(fit(make_model(), make_splits(), make_options()))
+    assert all(isinstance(value, float) for r in records if isinstance(r, Progress) for value in r.metrics.values())
+    assert [type(record) for record in records[:2]] == [Started, Progress]
+    assert isinstance(checkpoints(records)[0], Checkpoint)
