@@ -11,7 +11,7 @@ from transformer_foundry.core.data import Corpus, DataOptions, Document, Tokeniz
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.exports import Contract
 
-WORDS = "the quick brown fox jumps over a lazy dog while seven wizards mix boxing liquor in Zürich".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wizards", "mix", "boxing", "liquor", "in", "Zürich"]
 
 
 class MemorySource:
@@ -19,9 +19,7 @@ class MemorySource:
 
     name = "memory"
 
-    def __init__(
-        self, documents: Mapping[str, Sequence[Document]], label_names: tuple[str, ...] | None = None
-    ) -> None:
+    def __init__(self, documents: Mapping[str, Sequence[Document]], label_names: tuple[str, ...] | None = None) -> None:
         self._documents = documents
         self.label_names = label_names
         self.splits = tuple(documents)

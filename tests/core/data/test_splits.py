@@ -86,9 +86,7 @@ def test_a_long_pair_is_cut_but_keeps_its_end(tmp_path):
     assert splits.train.input_ids.lengths().max() == 8
     assert all(row[-1] == tokenizer.eos_token_id for row in splits.train.input_ids)
     assert splits.train.counts["truncated_rows"] >= len(splits.train)
-    assert splits.train.text_bytes == sum(
-        len(tokenizer.decode(row).encode()) for row in splits.train.target_ids
-    )
+    assert splits.train.text_bytes == sum(len(tokenizer.decode(row).encode()) for row in splits.train.target_ids)
 
 
 def test_classes_stay_with_their_texts(tmp_path):
@@ -104,7 +102,9 @@ def test_a_long_text_is_cut_to_what_the_model_takes(tmp_path):
     assert all(row[0] == tokenizer.bos_token_id for row in splits.train.input_ids)
 
 
-@pytest.mark.parametrize(("option", "model", "expected"), [(None, 64, 64), (None, 4096, 128), (None, None, 128), (32, 64, 32)])
+@pytest.mark.parametrize(
+    ("option", "model", "expected"), [(None, 64, 64), (None, 4096, 128), (None, None, 128), (32, 64, 32)]
+)
 def test_max_length_is_the_option_or_the_model_up_to_128(tmp_path, option, model, expected):
     splits, _, _ = prepare("causal_lm", tmp_path, options=DataOptions(max_length=option), max_length=model)
     assert splits.max_length == expected

@@ -106,9 +106,9 @@ def _prose() -> Iterator[Document]:
         paragraphs = (text for text in split_paragraphs(topics[name]) if _is_new(text, seen))
         yield from map(Document, cut_sections(paragraphs))
     for docstring in _docstrings():
-        if len(docstring.text) >= _SHORTEST_DOCSTRING and docstring.text not in seen:
-            seen.add(docstring.text)
-            yield Document(docstring.text)
+        text = "\n\n".join(part for part in split_paragraphs(docstring.text) if _is_new(part, seen))
+        if len(text) >= _SHORTEST_REPEAT:
+            yield Document(text)
 
 
 def _summaries() -> Iterator[Document]:
