@@ -112,7 +112,9 @@ class Mirror:
         atexit.unregister(self.finish)
         self.request()
         if not self._wait(1.0):
-            _log.info("Waiting for the copy of the last checkpoint to %s (at most %.0f s) ...", self._copy_folder, timeout_s)
+            _log.info(
+                "Waiting for the copy of the last checkpoint to %s (at most %.0f s) ...", self._copy_folder, timeout_s
+            )
         is_complete = self._wait(timeout_s) and not self._is_out
         if is_complete:
             newest = list_checkpoints(self._copy_folder)[-1:]
@@ -138,6 +140,8 @@ class Mirror:
                 self._is_out = False
             except (OSError, CheckpointError) as err:
                 self._report(err)
+                # What was acknowledged before an outage may be lost in it.
+                self._verified.clear()
             with self._changed:
                 self._attempted = seen
                 self._changed.notify_all()
@@ -174,7 +178,7 @@ class Mirror:
             shutil.rmtree(target, ignore_errors=True)
 
     def _prune(self) -> None:
-        """Delete copies that the run's folder no longer keeps, but never the newest ones nor any that is newer still."""
+        """Delete copies that the run's folder no longer keeps, but not the newest ones, nor what is newer still."""
         kept = {folder.name for folder in list_checkpoints(self._run_folder)}
         copies = list_checkpoints(self._copy_folder)
         verified = [folder for folder in copies if folder.name in self._verified]
@@ -208,13 +212,15 @@ class Mirror:
             self._verified[folder.name] = _manifest_bytes(folder)
         found = "no checkpoint" if local_step is None else f"step {local_step}"
         seconds = time.monotonic() - began
-        return f"Restored step {_step(newest)} from {self._copy_folder} ({seconds:.1f} s): {self._run_folder} had {found}."
+        return (
+            f"Restored step {_step(newest)} from {self._copy_folder} ({seconds:.1f} s): {self._run_folder} had {found}."
+        )
 
     def _report(self, err: Exception) -> None:
         if not self._is_out:
             problem = err.problem if isinstance(err, CheckpointError) else (getattr(err, "strerror", None) or str(err))
             _log.warning(
-                "Checkpoints cannot be copied to or from %s now: %s. Training goes on; the next checkpoint tries again.",
+                "Checkpoints cannot be copied to or from %s now: %s. Training goes on; the next one tries again.",
                 self._copy_folder,
                 problem,
             )

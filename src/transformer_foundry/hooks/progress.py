@@ -1,0 +1,177 @@
+"""The progress line: how far training or a search is, how it goes, and how long it will take."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from kedro.framework.hooks import hook_impl
+
+from transformer_foundry.hooks.rank import is_main_process
+
+__all__ = ["ProgressHooks"]
+
+TERMINAL_REFRESH_S = 0.5
+"""Refreshes of a line that is rewritten in place; Colab's tabs freeze when there are many."""
+
+PLAIN_REFRESH_S = 5.0
+"""Between two plain lines of a log or notebook; evaluations are always shown."""
+
+
+class ProgressHooks:
+    """Prints a progress line from the records of training and of a search.
+
+    Args:
+        stream: Where to print; None is the standard output of the moment.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._parameters: Mapping[str, Any] = {}
+        self._reset()
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep the parameters and forget earlier runs."""
+        self._parameters = context.config_loader["parameters"]
+        self._reset()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Show a record of training, or a trial of a search."""
+        if not is_main_process():
+            return
+        if dataset_name == "training_run":
+            self._show_training(data)
+        elif dataset_name == "study":
+            self._show_trial(data)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """End a line that was rewritten in place."""
+        self._end_line()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """End a line that was rewritten in place, so that the error has one of its own."""
+        self._end_line()
+
+    def _reset(self) -> None:
+        self._began, self._first_step = self._clock(), 0
+        self._shown_at = -math.inf
+        self._saved_step: int | None = None
+        self._metrics: dict[str, float] = {}
+        self._open_line = 0
+
+    def _show_training(self, record: Any) -> None:
+        from transformer_foundry.core.training.records import Checkpoint, Progress, Started
+
+        if isinstance(record, Started):
+            self._reset()
+            self._first_step = record.step
+            self._print(_starting_line(record))
+            for note in record.notes:
+                self._print(f"  {note}")
+        elif isinstance(record, Progress):
+            self._metrics |= record.metrics
+            is_milestone = "eval/loss" in record.metrics or record.step >= record.total_steps
+            self._refresh(self._training_line(record.step, record.total_steps), is_milestone)
+        elif isinstance(record, Checkpoint):
+            self._saved_step = record.step
+
+    def _training_line(self, step: int, total_steps: int) -> str:
+        parts = [f"step {step}/{total_steps}"]
+        for name, label in (("train/loss", "loss"), ("eval/loss", "eval loss")):
+            if name in self._metrics:
+                parts.append(f"{label} {self._metrics[name]:.3f}")
+        if self._metrics.get("train/tokens_per_second"):
+            parts.append(f"{_count(self._metrics['train/tokens_per_second'])} tokens/s")
+        if step < total_steps and step > self._first_step:
+            per_step = (self._clock() - self._began) / (step - self._first_step)
+            parts.append(f"ETA {_duration(per_step * (total_steps - step))}")
+        else:
+            parts.append(_duration(self._clock() - self._began))
+        if self._saved_step is not None:
+            parts.append(f"saved at {self._saved_step}")
+        return " | ".join(parts)
+
+    def _show_trial(self, record: Any) -> None:
+        n_trials = (self._parameters.get("tuning") or {}).get("n_trials")
+        loss = "no loss" if record.loss is None else f"loss {record.loss:.3f}"
+        values = ", ".join(f"{name} {_value(value)}" for name, value in record.parameters.items())
+        parts = [
+            f"trial {record.number}" + (f" (of {n_trials})" if n_trials else ""),
+            f"{record.state}{' (new best)' if record.is_best else ''}",
+            loss,
+            "" if record.best_loss is None or record.is_best else f"best {record.best_loss:.3f}",
+            values,
+            _duration(record.seconds),
+            record.error or "",
+        ]
+        self._print(" | ".join(part for part in parts if part))
+
+    def _refresh(self, line: str, is_milestone: bool) -> None:
+        """Show a line that later ones replace, unless the last one is too fresh."""
+        interval = TERMINAL_REFRESH_S if self._is_terminal else PLAIN_REFRESH_S
+        now = self._clock()
+        if now - self._shown_at < interval and not is_milestone:
+            return
+        self._shown_at = now
+        if is_milestone or not self._is_terminal:
+            self._print(line)
+        else:
+            self._write("\r" + line.ljust(self._open_line))
+            self._open_line = len(line)
+
+    def _print(self, line: str) -> None:
+        self._write(("\r" + line.ljust(self._open_line) if self._open_line else line) + "\n")
+        self._open_line = 0
+
+    def _end_line(self) -> None:
+        if self._open_line:
+            self._write("\n")
+            self._open_line = 0
+
+    def _write(self, text: str) -> None:
+        output = self._output
+        output.write(text)
+        output.flush()
+
+    @property
+    def _output(self) -> TextIO:
+        return self._stream or sys.stdout
+
+    @property
+    def _is_terminal(self) -> bool:
+        return self._output.isatty()
+
+
+def _starting_line(started: Any) -> str:
+    if started.resumed:
+        return f"CONTINUES at step {started.step} of {started.total_steps}."
+    return f"STARTS at step 0 of {started.total_steps}."
+
+
+def _count(value: float) -> str:
+    return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the two largest units that matter.
+
+    Example:
+        >>> _duration(75), _duration(4000)
+        ('1m15s', '1h06m')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    minutes = int(seconds) // 60
+    return f"{minutes}m{int(seconds) % 60:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

@@ -1,0 +1,122 @@
+import io
+
+import pytest
+
+from tests.hooks.runs import Run
+from transformer_foundry.core.tuning import TrialRecord
+from transformer_foundry.hooks.progress import ProgressHooks
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def show(tmp_path, stream, clock, seconds_a_step, *steps, start=0, **metrics):
+    run = Run(tmp_path / "data", ProgressHooks(stream, clock))
+    run.begin()
+    run.dataset.folder.mkdir(parents=True)
+    run.start(start)
+    for step in steps:
+        clock.now = (step - start) * seconds_a_step
+        run.progress(step, **metrics)
+    return run
+
+
+def test_a_line_tells_step_loss_speed_and_time_left(tmp_path, clock):
+    stream = io.StringIO()
+    show(tmp_path, stream, clock, 1.0, 20, train_tokens_per_second=1234.0)
+    assert stream.getvalue().splitlines()[-1] == "step 20/100 | loss 3.800 | 1.2k tokens/s | ETA 1m20s"
+
+
+def test_the_time_left_of_a_resumed_run_counts_its_own_steps(tmp_path, clock):
+    stream = io.StringIO()
+    show(tmp_path, stream, clock, 2.0, 90, start=80)
+    assert stream.getvalue().splitlines()[-1].endswith("ETA 20s")
+
+
+def test_the_first_line_says_whether_a_run_starts_or_continues(tmp_path, clock):
+    fresh, resumed = io.StringIO(), io.StringIO()
+    show(tmp_path / "a", fresh, clock, 1.0)
+    show(tmp_path / "b", resumed, clock, 1.0, start=80)
+    assert fresh.getvalue() == "STARTS at step 0 of 100.\n"
+    assert resumed.getvalue() == "CONTINUES at step 80 of 100.\n"
+
+
+def test_the_last_saved_step_is_shown(tmp_path, clock):
+    stream = io.StringIO()
+    run = show(tmp_path, stream, clock, 6.0, 10)
+    run.checkpoint(10)
+    clock.now = 120.0
+    run.progress(20)
+    assert stream.getvalue().splitlines()[-1].endswith("saved at 10")
+
+
+def test_a_log_gets_a_plain_line_every_few_seconds(tmp_path, clock):
+    stream = io.StringIO()
+    show(tmp_path, stream, clock, 0.1, *range(1, 100))
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" | ")[0] for line in lines[1:]] == ["step 1/100", "step 51/100"]
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_terminal_is_refreshed_at_most_twice_a_second(tmp_path, clock):
+    stream = Terminal()
+    show(tmp_path, stream, clock, 0.01, *range(1, 100))
+    assert stream.getvalue().count("\r") == 2
+
+
+def test_evaluations_and_the_end_are_always_shown(tmp_path, clock):
+    stream = io.StringIO()
+    run = show(tmp_path, stream, clock, 0.01, 1)
+    run.progress(2, eval_loss=3.5)
+    run.progress(100)
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["step 2/100", "step 100/100"]
+    assert "eval loss 3.500" in lines[-2]
+
+
+def test_an_error_after_a_line_in_place_has_a_line_of_its_own(tmp_path, clock):
+    stream = Terminal()
+    run = show(tmp_path, stream, clock, 1.0, 10)
+    run.fail()
+    assert stream.getvalue().endswith("\n")
+
+
+def test_a_shorter_line_leaves_nothing_of_a_longer_one(tmp_path, clock):
+    stream = Terminal()
+    run = show(tmp_path, stream, clock, 1.0, 10, train_tokens_per_second=123456.0)
+    longer = len(stream.getvalue().rpartition("\r")[2])
+    clock.now = 99.0
+    run.progress(99, train_tokens_per_second=0.0)
+    assert len(stream.getvalue().rpartition("\r")[2]) >= longer
+
+
+def test_a_trial_is_one_line_with_the_best_so_far(tmp_path):
+    stream = io.StringIO()
+    run = Run(tmp_path / "data", ProgressHooks(stream), sections={"tuning": {"n_trials": 8}})
+    run.begin()
+    run.show("study", TrialRecord(3, "pruned", {"learning_rate": 0.00123}, 2.5, 40, 75.0, False, 2.0))
+    assert stream.getvalue() == "trial 3 (of 8) | pruned | loss 2.500 | best 2.000 | learning_rate 0.00123 | 1m15s\n"
+
+
+def test_only_the_first_process_prints(tmp_path, clock, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    stream = io.StringIO()
+    show(tmp_path, stream, clock, 1.0, 10)
+    assert stream.getvalue() == ""

@@ -1,0 +1,30 @@
+"""Tracks a run in a process of its own: ``python -m tests.hooks.tracked_process DATA_DIR FIRST LAST end|kill``.
+
+Rows of every tenth step after FIRST up to LAST, a checkpoint at LAST; then the run ends, or the process dies.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tests.hooks.runs import Run
+from transformer_foundry.hooks import tracker
+from transformer_foundry.hooks.tracking import TrackingHooks
+
+
+def main(data_dir, first, last, end):
+    tracker.INIT_TIMEOUT_S = 3
+    run = Run(Path(data_dir), TrackingHooks())
+    run.begin()
+    run.start(int(first))
+    for step in range(int(first) + 10, int(last) + 1, 10):
+        run.progress(step)
+    run.checkpoint(int(last))
+    if end == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    run.end()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
