@@ -27,7 +27,8 @@ def is_causal(probe: Probe) -> bool:
     middle changes fewer positions before it than after it: that is a causal model whose mask is off by one. Where no
     token changes any other position (gates that start at zero), small weights are replaced by larger ones first.
     """
-    length = CAUSAL_PROBE_LENGTH if works_at(probe, CAUSAL_PROBE_LENGTH) else probe.length
+    length = min(CAUSAL_PROBE_LENGTH, probe.contract.max_length or CAUSAL_PROBE_LENGTH)
+    length = length if works_at(probe, length) else probe.length
     middle = 2 * length // 3
     changed = _changed_by(probe, length, middle)
     if not any(changed[:middle] + changed[middle + 1 :]):

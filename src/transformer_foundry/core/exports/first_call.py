@@ -17,9 +17,9 @@ from transformer_foundry.core.exports.terms import Contract
 
 __all__ = ["first_probe"]
 
-# (batch, length). The later ones find models that run in one shape only: what is wrong with that is for the checks
+# (batch, length). Three sequences: two would be mixed up with two heads. The later ones find models that run in one shape only: what is wrong with that is for the checks
 # to say.
-SHAPES = ((2, 7), (2, 3), (1, 7), (8, 7), (4, 8), (16, 8), (32, 8))
+SHAPES = ((3, 7), (3, 3), (1, 7), (8, 7), (4, 8), (16, 8), (32, 8))
 LONGEST_FIRST_CALL = 1024
 # Ids below this fit any table of words; token types, whose table has two rows, are never fed with random ids.
 SAFE_VOCABULARY = 4
@@ -33,7 +33,7 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
         ExportError: The failure of the likeliest call, if no call works.
     """
     limit = hints.max_length_hint(config)
-    whole = ((2, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()
+    whole = ((3, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()
     failure: ExportError | None = None
     for draft in _drafts(roles):
         for sized in _sized(draft, config):

@@ -38,7 +38,7 @@ class Probe:
 
     model: nn.Module
     contract: Contract
-    batch: int = 2
+    batch: int = 3
     length: int = 7
     weights: Mapping[str, Tensor] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from torch import nn
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.failures import argument_line
 from transformer_foundry.core.exports.hints import graph_nodes
+from transformer_foundry.core.exports.screen import undefined_names
 
 __all__ = ["Roles", "read_roles"]
 
@@ -149,11 +151,19 @@ def _refuse_intermediates(model: nn.Module, config: Mapping[str, Any], unknown: 
         shown = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
         raise ExportError(
             f"{argument_line(model.forward, inner[0])}: forward asks its caller for {shown}, "
-            "results that the model itself has to compute.",
+            f"results that the model itself has to compute{_never_computed(model)}.",
             f"Expected a forward that needs only its inputs: forward(self, {ids}).",
             "This is a fault of the exported code: check that every block is connected in Transformer Builder, "
             "and export again.",
         )
+
+
+def _never_computed(model: nn.Module) -> str:
+    """The end of a sentence that names what ``forward`` uses and nobody computes."""
+    code = inspect.unwrap(model.forward).__code__
+    source = "".join(linecache.getlines(code.co_filename))
+    found = [item for item in undefined_names(source) if item.line >= code.co_firstlineno] if source else []
+    return f"; line {found[0].line} uses {found[0].name}, which is never given a value" if found else ""
 
 
 def _is_intermediate(model: nn.Module, config: Mapping[str, Any], name: str) -> bool:

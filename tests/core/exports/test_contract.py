@@ -1,0 +1,329 @@
+"""The contract is found by configuration, signature and behaviour."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.core.exports.samples import (
+    CAUSAL_FORWARD,
+    CONFIG,
+    GRAPH_CONFIG,
+    INTERMEDIATES,
+    NO_ARGUMENTS,
+    a_forward,
+    a_model,
+)
+from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.exports import build_model, find_contract, read_export
+
+CAUSAL = a_model(NO_ARGUMENTS)
+ENCODER = a_forward("input_ids", "return self.logits(input_ids)")
+PLAIN = {"vocab_size": 40}
+NO_LIMIT = CAUSAL.replace("self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))", "self.tokens(ids)")
+
+
+def a_seq2seq(arguments: str, body: str = "") -> str:
+    init = "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20, crosses=True)\n"
+    forward = (
+        f"    def forward(self, {arguments}):\n{body}"
+        "        memory, x = self.embed(input_ids), self.embed(target)\n"
+        "        for block in self.blocks:\n"
+        "            memory = block(memory)\n"
+        "        for block in self.blocks:\n"
+        "            x = block.cross(block(x, look_back(target)), memory=memory)\n"
+        "        return self.head(x)\n"
+    )
+    return a_model(init, forward)
+
+
+class TestKind:
+    def test_a_model_that_does_not_see_the_future_is_a_decoder(self, contract_of) -> None:
+        contract = contract_of(CAUSAL, PLAIN)
+        assert (contract.kind, contract.task) == ("decoder-only", "causal_lm")
+
+    def test_a_model_that_sees_the_future_is_an_encoder(self, contract_of) -> None:
+        contract = contract_of(ENCODER, PLAIN)
+        assert (contract.kind, contract.task) == ("encoder-only", "masked_lm")
+
+    def test_a_prefix_language_model_is_a_decoder(self, contract_of) -> None:
+        code = a_forward(
+            "input_ids",
+            "seen = look_back(input_ids) | (torch.arange(input_ids.shape[1]) < 5)\nreturn self.logits(input_ids, seen)",
+        )
+        assert contract_of(code, PLAIN).kind == "decoder-only"
+
+    def test_a_causal_mask_that_is_off_by_one_still_makes_a_decoder(self, contract_of) -> None:
+        assert contract_of(CAUSAL.replace(".tril()", ".tril(diagonal=1)"), PLAIN).kind == "decoder-only"
+
+    def test_an_encoder_with_a_small_window_is_no_decoder(self, contract_of) -> None:
+        code = a_forward(
+            "input_ids",
+            "t = torch.arange(input_ids.shape[1])\n"
+            "return self.logits(input_ids, (t[None] - t[:, None]).abs() <= 2)",
+        )
+        assert contract_of(code, PLAIN).kind == "encoder-only"
+
+    @pytest.mark.parametrize(("code", "kind"), [(CAUSAL, "decoder-only"), (ENCODER, "encoder-only")])
+    def test_closed_gates_do_not_hide_the_kind(self, contract_of, code, kind) -> None:
+        closed = code.replace("super().__init__(40, 16, 2, 2, 20)", (
+            "super().__init__(40, 16, 2, 2, 20)\n"
+            "        for block in self.blocks:\n            nn.init.zeros_(block.out.weight)"
+        ))
+        assert contract_of(closed, PLAIN).kind == kind
+
+    def test_dropout_that_is_always_on_does_not_hide_the_kind(self, contract_of) -> None:
+        noisy = CAUSAL.replace("return self.tokens(ids)", "return F.dropout(self.tokens(ids), 0.5)")
+        assert contract_of(noisy, PLAIN).kind == "decoder-only"
+
+    def test_a_drawn_decoder_that_sees_the_future_stays_a_decoder(self, contract_of) -> None:
+        assert contract_of(a_forward("input_0_tokens", "return self.logits(input_0_tokens)"), GRAPH_CONFIG).kind == "decoder-only"
+
+    @pytest.mark.parametrize("key", ["architecture", "kind", "model_kind"])
+    @pytest.mark.parametrize("said", ["decoder-only", "decoder_only", "Decoder-Only"])
+    def test_the_configuration_goes_before_the_behaviour(self, contract_of, key, said) -> None:
+        assert contract_of(ENCODER, {**PLAIN, key: said}).kind == "decoder-only"
+
+    def test_the_user_goes_before_the_configuration(self, contract_of) -> None:
+        contract = contract_of(ENCODER, {**PLAIN, "architecture": "decoder-only"}, kind="encoder_only")
+        assert (contract.kind, contract.task) == ("encoder-only", "masked_lm")
+
+    def test_a_loss_that_shifts_its_labels_makes_a_decoder(self, contract_of) -> None:
+        code = a_forward(
+            "input_ids, labels=None",
+            "logits = self.logits(input_ids)\n"
+            "if labels is None:\n    return logits\n"
+            "return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()), logits",
+        )
+        assert contract_of(code, PLAIN).kind == "decoder-only"
+
+    @pytest.mark.parametrize("arguments", [
+        "input_ids, target", "input_ids, decoder_input_ids", "input_ids, tgt", "input_ids, y",
+        "input_ids, decoder_input_ids=None", "input_0_tokens, input_1_tokens",
+    ])
+    def test_decoder_ids_make_an_encoder_decoder(self, contract_of, arguments) -> None:
+        first, second = arguments.removesuffix("=None").split(", ")
+        code = a_seq2seq(arguments, f"        input_ids, target = {first}, {second}\n")
+        contract = contract_of(code, PLAIN)
+        assert (contract.kind, contract.task) == ("encoder-decoder", "seq2seq_lm")
+        assert (contract.ids_argument, contract.decoder_ids_argument) == (first, second)
+
+    def test_an_encoder_decoder_without_decoder_ids_is_refused(self, contract_of) -> None:
+        with pytest.raises(ExportError, match="takes no decoder ids"):
+            contract_of(CAUSAL, {**PLAIN, "architecture": "encoder-decoder"})
+
+    @pytest.mark.parametrize("stated", [{"kind": "encoder"}, {"task": "causal"}])
+    def test_a_kind_or_task_that_does_not_exist_is_refused(self, contract_of, stated) -> None:
+        with pytest.raises(ExportError, match="Did you mean"):
+            contract_of(CAUSAL, PLAIN, **stated)
+
+    @pytest.mark.parametrize("stated", [
+        {"task": "sequence_classification"}, {"kind": "encoder-only", "task": "causal_lm"},
+    ])
+    def test_a_task_that_the_model_cannot_do_is_refused(self, contract_of, stated) -> None:
+        with pytest.raises(ExportError, match=r"model\.task is"):
+            contract_of(CAUSAL, PLAIN, **stated)
+
+
+class TestClassifiers:
+    INIT = "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20, outputs=3)\n"
+
+    def test_one_set_of_logits_for_each_text_classifies_texts(self, contract_of) -> None:
+        code = a_model(self.INIT, "    def forward(self, input_ids):\n        return self.logits(input_ids).mean(1)\n")
+        contract = contract_of(code, PLAIN)
+        assert (contract.kind, contract.task) == ("encoder-only", "sequence_classification")
+        assert contract.num_labels == contract.output_size == 3
+
+    def test_a_few_logits_for_each_token_classify_tokens(self, contract_of) -> None:
+        code = a_model(self.INIT, "    def forward(self, input_ids):\n        return self.logits(input_ids)\n")
+        assert contract_of(code, PLAIN).task == "token_classification"
+
+    def test_a_head_that_is_one_off_is_still_a_language_model(self, contract_of) -> None:
+        contract = contract_of(a_model(self.INIT.replace("outputs=3", "outputs=39")), PLAIN)
+        assert (contract.task, contract.output_size, contract.vocab_size) == ("causal_lm", 39, 40)
+
+    def test_a_single_score_is_refused(self, contract_of) -> None:
+        code = a_model(self.INIT.replace("=3", "=1"), "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n")
+        with pytest.raises(ExportError, match="one number for each text"):
+            contract_of(code, PLAIN)
+
+
+class TestSizes:
+    def test_the_table_of_words_decides_where_the_configuration_says_more(self, contract_of) -> None:
+        assert contract_of(CAUSAL, {"vocab_size": 50}).vocab_size == 40
+
+    def test_the_configuration_decides_where_the_table_is_padded(self, contract_of) -> None:
+        assert contract_of(CAUSAL, {"vocab_size": 37}).vocab_size == 37
+
+    def test_a_vocabulary_that_nobody_states_is_read_from_the_table(self, contract_of) -> None:
+        assert contract_of(CAUSAL, {}).vocab_size == 40
+
+    def test_a_vocabulary_without_a_table_is_found_by_trying(self, contract_of) -> None:
+        one_hot = CAUSAL.replace("self.tokens(ids) +", "F.one_hot(ids, 40).float() @ self.tokens.weight +")
+        assert contract_of(one_hot, {}).vocab_size == 40
+
+    @pytest.mark.parametrize("key", ["max_seq_len", "n_positions", "seq_length", "block_size"])
+    def test_the_longest_sequence_is_what_the_configuration_says(self, contract_of, key) -> None:
+        assert contract_of(CAUSAL, {**PLAIN, key: 12}).max_length == 12
+
+    @pytest.mark.parametrize("config", [PLAIN, {**PLAIN, "max_seq_len": 64}])
+    def test_a_table_of_positions_limits_the_length(self, contract_of, config) -> None:
+        assert contract_of(CAUSAL, config).max_length == 20
+
+    def test_a_cut_from_a_buffer_limits_the_length(self, contract_of) -> None:
+        code = CAUSAL.replace(
+            "self.positions(torch.arange(ids.shape[1], device=ids.device))", "self.positions.weight[: ids.shape[1]]"
+        )
+        assert contract_of(code, PLAIN).max_length == 20
+
+    def test_positions_that_start_late_shorten_the_longest_sequence(self, contract_of) -> None:
+        code = CAUSAL.replace("torch.arange(ids.shape[1], device=ids.device)", "torch.arange(ids.shape[1]) + 2")
+        assert contract_of(code, PLAIN).max_length == 18
+
+    def test_without_positions_nothing_limits_the_length(self, contract_of) -> None:
+        assert contract_of(NO_LIMIT, PLAIN).max_length is None
+
+    def test_a_buffer_that_grows_is_no_limit(self, contract_of) -> None:
+        code = NO_LIMIT.replace("self.tokens(ids)", "self.tokens(ids) + torch.ones(max(64, ids.shape[1]), 16)[: ids.shape[1]]")
+        assert contract_of(code, PLAIN).max_length is None
+
+    def test_sizes_are_read_from_drawn_blocks(self, contract_of) -> None:
+        config = {"nodes": [
+            {"id": "input_0", "type": "input", "params": {"seq_length": 9}},
+            {"id": "embedding_0", "type": "embedding", "params": {"vocab_size": 30, "pad_token_id": 2}},
+        ]}
+        contract = contract_of(CAUSAL, config)
+        assert (contract.vocab_size, contract.max_length, contract.pad_token_id) == (30, 9, 2)
+
+
+class TestSpecialTokens:
+    def test_they_come_from_the_configuration(self, contract_of) -> None:
+        contract = contract_of(CAUSAL, {**PLAIN, "pad_id": 0, "eos_token_id": [7, 8], "mask_token_id": 3})
+        assert (contract.pad_token_id, contract.eos_token_id, contract.mask_token_id) == (0, 7, 3)
+        assert contract.bos_token_id is contract.unk_token_id is contract.decoder_start_token_id is None
+
+    @pytest.mark.parametrize("value", [40, -1, "[PAD]", True, None])
+    def test_one_outside_the_vocabulary_counts_as_unsaid(self, contract_of, value) -> None:
+        assert contract_of(CAUSAL, {**PLAIN, "pad_token_id": value}).pad_token_id is None
+
+
+class TestWeights:
+    def test_tied_weights_are_named_in_groups(self, contract_of) -> None:
+        tie = "super().__init__(40, 16, 2, 2, 20)\n        self.head.weight = self.tokens.weight"
+        code = CAUSAL.replace("super().__init__(40, 16, 2, 2, 20)", tie)
+        assert contract_of(code, PLAIN).tied_weights == (("head.weight", "tokens.weight"),)
+
+    def test_a_transposed_view_is_tied_too(self, contract_of) -> None:
+        tie = "super().__init__(40, 16, 2, 2, 20)\n        self.view = nn.Parameter(self.tokens.weight.t())"
+        code = CAUSAL.replace("super().__init__(40, 16, 2, 2, 20)", tie)
+        assert contract_of(code, PLAIN).tied_weights == (("tokens.weight", "view"),)
+
+    def test_probing_leaves_no_trace(self, tmp_path, make_export) -> None:
+        counting = CAUSAL.replace("        return self.logits(", "        self.seen += 1\n        return self.logits(").replace(
+            "super().__init__(40, 16, 2, 2, 20)",
+            "super().__init__(40, 16, 2, 2, 20)\n        self.register_buffer('seen', torch.zeros(()))",
+        )
+        model = build_model(make_export(counting, PLAIN), seed=0)
+        model.blocks[0].eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        flags, state = [module.training for module in model.modules()], torch.get_rng_state()
+        find_contract(model, PLAIN)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert [module.training for module in model.modules()] == flags
+        assert torch.equal(torch.get_rng_state(), state)
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class TestLoss:
+    HEAD = "logits = self.logits(input_ids, look_back(input_ids))\nif labels is None:\n    return {'logits': logits}\n"
+    SHIFTED = "F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())"
+    UNSHIFTED = "F.cross_entropy(logits.flatten(0, 1), labels.flatten())"
+
+    @pytest.mark.parametrize(("loss", "shift"), [(SHIFTED, "shifted"), (UNSHIFTED, "unshifted")])
+    @pytest.mark.parametrize("extra", ["", " + 0.01 * logits.pow(2).mean()", " * 3"])
+    def test_its_shift_is_found_whatever_is_added(self, contract_of, loss, shift, extra) -> None:
+        code = a_forward("input_ids, labels=None", f"{self.HEAD}return {{'loss': {loss}{extra}, 'logits': logits}}")
+        contract = contract_of(code, PLAIN)
+        assert (contract.labels_argument, contract.computes_loss, contract.loss_shift) == ("labels", True, shift)
+
+    def test_labels_that_do_nothing_compute_no_loss(self, contract_of) -> None:
+        contract = contract_of(a_forward("input_ids, labels=None", self.HEAD + "return {'logits': logits}"), PLAIN)
+        assert (contract.computes_loss, contract.loss_shift) == (False, None)
+
+    def test_logits_that_need_labels_are_asked_for_with_labels(self, make_model) -> None:
+        code = a_forward(
+            "idx, targets=None",
+            "x = self.states(idx, look_back(idx))\n"
+            "if targets is None:\n    return self.head(x[:, [-1]]), None\n"
+            "logits = self.head(x)\nreturn logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())",
+        )
+        adapter = make_model(code, PLAIN)
+        assert adapter.contract.loss_shift == "unshifted"
+        assert adapter(torch.ones(2, 5, dtype=torch.int64)).shape == (2, 5, 40)
+
+
+class TestRefusals:
+    def test_a_forward_that_asks_for_its_own_results_is_refused_with_the_line(self, contract_of) -> None:
+        with pytest.raises(ExportError) as caught:
+            contract_of(INTERMEDIATES, {})
+        line = INTERMEDIATES.splitlines().index("        mhsa_0_output: torch.Tensor,") + 1
+        text = str(caught.value)
+        assert f"model.py line {line}: forward asks its caller for mhsa_0_output, residual_0_output" in text
+        assert "output_0_logits" in text
+        assert text.count("\n") == 2
+
+    def test_a_name_that_is_never_given_a_value_is_named_with_its_line(self, contract_of) -> None:
+        code = a_forward("input_ids", "x = self.logits(input_ids)\nreturn output_0_logits")
+        line = code.splitlines().index("        return output_0_logits") + 1
+        with pytest.raises(ExportError, match=rf"model\.py line {line} .*output_0_logits"):
+            contract_of(code, PLAIN)
+
+    def test_an_argument_that_nobody_knows_is_named(self, contract_of) -> None:
+        with pytest.raises(ExportError, match="forward demands 'temperature'"):
+            contract_of(a_forward("input_ids, temperature", "return self.logits(input_ids)"), PLAIN)
+
+    def test_a_forward_without_arguments_is_refused(self, contract_of) -> None:
+        with pytest.raises(ExportError, match="takes no named argument"):
+            contract_of(CAUSAL.replace("def forward(self, input_ids)", "def forward(self, *inputs)"), PLAIN)
+
+    def test_hidden_states_are_not_taken_for_logits(self, contract_of) -> None:
+        with pytest.raises(ExportError, match=r"returns a tensor of shape \(3, 7, 16\)"):
+            contract_of(a_forward("input_ids", "return self.states(input_ids)"), {**PLAIN, "d_model": 16})
+
+    def test_an_output_without_logits_is_described(self, contract_of) -> None:
+        with pytest.raises(ExportError, match=r"returns dict with loss: tensor \(\), mask: NoneType"):
+            contract_of(a_forward("input_ids", "return {'loss': self.logits(input_ids).mean(), 'mask': None}"), PLAIN)
+
+    def test_a_device_that_is_written_down_is_named(self, contract_of) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+        with pytest.raises(ExportError, match=r"\.cuda\(\)") as caught:
+            contract_of(a_forward("input_ids", "return self.logits(input_ids.cuda())"), PLAIN)
+        assert "Foundry chooses the device" in str(caught.value)
+
+    def test_a_module_of_torch_alone_is_no_language_model(self) -> None:
+        with pytest.raises(ExportError):
+            find_contract(nn.Linear(3, 3), {})
+
+    def test_a_model_that_runs_in_one_shape_only_still_has_a_contract(self, contract_of) -> None:
+        code = a_forward("input_ids", "assert input_ids.shape[1] == 20\nreturn self.logits(input_ids, look_back(input_ids))")
+        assert contract_of(code, {**PLAIN, "max_seq_len": 20}).kind == "decoder-only"
+
+
+def test_a_contract_is_plain_data(contract_of) -> None:
+    import json
+
+    content = json.loads(json.dumps(contract_of(CAUSAL, PLAIN).to_dict()))
+    assert content["ids_argument"] == "input_ids"
+    assert content["fixed_arguments"] == []
+
+
+def test_a_hint_in_the_name_of_the_class_is_enough(tmp_path, contract_of) -> None:
+    code = ENCODER.replace("class Net", "class NetForMaskedLM")
+    assert contract_of(code, {"vocab_size": 40}).task == "masked_lm"
+
+
+assert CAUSAL_FORWARD in CAUSAL
+assert CONFIG["vocab_size"] == 40
+assert read_export
