@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from transformer_foundry.core.errors import DataError
+
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
 
@@ -35,7 +37,12 @@ class TokenSplitsDataset(AbstractDataset["TokenSplits", "TokenSplits | None"]):
 
         if self._is_optional and not self._exists():
             return None
-        return load_splits(self._folder)
+        try:
+            return load_splits(self._folder)
+        except DataError:
+            if self._is_optional:
+                return None
+            raise
 
     def save(self, data: TokenSplits) -> None:
         """Copy the files here unless they are here already; a temporary original is removed."""

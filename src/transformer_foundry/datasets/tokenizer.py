@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from transformer_foundry.core.errors import DataError
+
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizers import Tokenizer
 
@@ -33,7 +35,12 @@ class TokenizerDataset(AbstractDataset["Tokenizer", "Tokenizer | None"]):
 
         if self._is_optional and not self._exists():
             return None
-        return load_tokenizer(self._folder)
+        try:
+            return load_tokenizer(self._folder)
+        except DataError:
+            if self._is_optional:
+                return None
+            raise
 
     def save(self, data: Tokenizer) -> None:
         """Write the tokenizer; its main file comes last."""

@@ -11,7 +11,8 @@ from transformer_foundry.core.data import Corpus, DataOptions, Document, Tokeniz
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.exports import Contract
 
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wizards", "mix", "boxing", "liquor", "in", "Zürich"]
+_PANGRAM = "the quick brown fox jumps over a lazy dog while seven wizards mix boxing liquor in Zürich"
+WORDS = tuple(_PANGRAM.split())
 
 
 class MemorySource:

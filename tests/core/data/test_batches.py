@@ -99,7 +99,7 @@ def masked_batch(rows=256, length=64):
 
 
 def test_masking_follows_the_shares_of_bert():
-    ids, batch = masked_batch()
+    _, batch = masked_batch()
     chosen = batch["labels"] != -100
     seen = batch["input_ids"][chosen]
     assert chosen.float().mean() == pytest.approx(0.15, abs=0.01)

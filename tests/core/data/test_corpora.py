@@ -20,14 +20,13 @@ def documents():
     return {task: list(BuiltInSource(task).documents("train")) for task in TASKS}
 
 
+def repeated_paragraphs(documents):
+    paragraphs = [" ".join(text.split()) for document in documents for text in split_paragraphs(document.text)]
+    return [text for text, count in Counter(paragraphs).items() if count > 1 and len(text) >= 40]
+
+
 def test_no_paragraph_of_prose_occurs_twice(documents):
-    paragraphs = [
-        " ".join(paragraph.split())
-        for document in documents["causal_lm"]
-        for paragraph in split_paragraphs(document.text)
-    ]
-    repeated = [text for text, count in Counter(paragraphs).items() if count > 1 and len(text) >= 40]
-    assert repeated == []
+    assert repeated_paragraphs(documents["causal_lm"]) == []
 
 
 def test_there_is_enough_prose_to_train_on(documents):
@@ -78,6 +77,7 @@ def test_another_task_has_no_built_in_text():
         BuiltInSource("token_classification")
 
 
+@pytest.mark.slow
 def test_reading_imports_nothing_of_the_standard_library_it_reads():
     code = (
         "import sys; from transformer_foundry.core.data.corpora import BuiltInSource;"
@@ -109,3 +109,25 @@ def test_sections_are_cut_between_paragraphs():
     sections = list(cut_sections(paragraphs, size=50))
     assert all(50 <= len(section) < 90 for section in sections[:-1])
     assert [part for section in sections for part in split_paragraphs(section)] == paragraphs
+
+
+def test_the_large_text_holds_the_plain_one(documents):
+    large = list(BuiltInSource("causal_lm", config_name="large").documents("train"))
+    assert large[: len(documents["causal_lm"])] == documents["causal_lm"]
+    assert sum(len(document.text) for document in large) > 1_500_000
+
+
+def test_no_paragraph_of_the_large_text_occurs_twice():
+    large = BuiltInSource("masked_lm", config_name="large").documents("train")
+    assert repeated_paragraphs(large) == []
+
+
+def test_another_configuration_is_refused():
+    with pytest.raises(DataError, match=r"data.config_name is huge"):
+        BuiltInSource("causal_lm", config_name="huge")
+
+
+def test_each_corpus_has_its_own_stamp():
+    sources = [BuiltInSource(task) for task in ("causal_lm", "seq2seq_lm", "sequence_classification")]
+    sources += [BuiltInSource("causal_lm", config_name="large"), BuiltInSource("sequence_classification", 3)]
+    assert len({source.stamp() for source in sources}) == 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -24,7 +25,7 @@ def test_splits_share_no_text_and_lose_none(texts, seed):
     documents = [Document(text) for text in (*texts, *sentences(5))]
     corpus = corpus_of(documents, "causal_lm", seed=seed)
     parts = {split: texts_of(corpus, split) for split in SPLIT_NAMES}
-    assert Counter(sum(parts.values(), [])) == Counter(document.text for document in documents)
+    assert Counter(itertools.chain(*parts.values())) == Counter(document.text for document in documents)
     assert sum(len(set(part)) for part in parts.values()) == len({document.text for document in documents})
 
 
@@ -91,7 +92,7 @@ def test_pairs_without_a_target_are_dropped():
 
 def test_a_lone_surrogate_becomes_a_question_mark():
     corpus = corpus_of([Document("bad \ud800 one"), *map(Document, sentences(10))], "causal_lm")
-    assert "bad ? one" in sum((texts_of(corpus, split) for split in SPLIT_NAMES), [])
+    assert "bad ? one" in itertools.chain(*(texts_of(corpus, split) for split in SPLIT_NAMES))
 
 
 @pytest.mark.parametrize("texts", [[], ["", " "]])
@@ -117,6 +118,13 @@ def test_whole_numbers_keep_their_ids():
     documents = [Document(text, label=(0, 3)[number % 2]) for number, text in enumerate(sentences(30))]
     corpus = corpus_of(documents, "sequence_classification", num_labels=4)
     assert {document.label for document in corpus.documents("train")} == {0, 3}
+
+
+def test_a_number_and_its_name_are_one_class():
+    documents = [Document(text, label=(1, "1", "x")[number % 3]) for number, text in enumerate(sentences(30))]
+    corpus = corpus_of(documents, "sequence_classification")
+    assert corpus.label_names == ("1", "x")
+    assert {document.label for document in corpus.documents("train")} == {0, 1}
 
 
 def test_more_classes_than_the_model_has_are_refused_with_both_numbers():

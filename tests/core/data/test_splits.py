@@ -18,7 +18,7 @@ from transformer_foundry.core.data import (
     prepare_splits,
 )
 from transformer_foundry.core.data.preparation import _block_offsets
-from transformer_foundry.core.data.splits import find_fingerprint
+from transformer_foundry.core.data.splits import find_fingerprint, find_splits
 from transformer_foundry.core.errors import DataError
 
 
@@ -112,7 +112,7 @@ def test_max_length_is_the_option_or_the_model_up_to_128(tmp_path, option, model
 
 
 def test_a_longer_row_than_the_model_takes_is_refused(tmp_path):
-    with pytest.raises(DataError, match="data.max_length is 32 but the model takes at most 16"):
+    with pytest.raises(DataError, match=r"data.max_length is 32 but the model takes at most 16"):
         prepare("causal_lm", tmp_path, options=DataOptions(max_length=32), max_length=16)
 
 
@@ -188,8 +188,15 @@ def test_a_cut_file_is_a_data_error(tmp_path):
     splits, _, _ = prepare("causal_lm", tmp_path)
     path = tmp_path / splits.fingerprint[:16] / "train-input_ids.bin"
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(DataError, match="train-input_ids.bin has"):
+    with pytest.raises(DataError, match=r"train-input_ids.bin has"):
         load_splits(tmp_path)
+
+
+def test_a_preparation_that_lost_a_file_is_made_again(tmp_path):
+    splits, _, _ = prepare("causal_lm", tmp_path)
+    (tmp_path / splits.fingerprint[:16] / "train-input_ids.bin").unlink()
+    assert find_splits(tmp_path, splits.fingerprint) is None
+    assert len(prepare("causal_lm", tmp_path)[0].train) == len(load_splits(tmp_path).train)
 
 
 def test_an_index_of_another_format_is_prepared_again(tmp_path):

@@ -145,7 +145,7 @@ def test_a_missing_column_is_refused_with_the_nearest_name(tmp_path):
 
 def test_a_table_without_a_label_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows_of(text=TEXTS, year=range(40), page=range(40)))
-    with pytest.raises(DataError, match="No column of .* is named like a label"):
+    with pytest.raises(DataError, match=r"No column of .* is named like a label"):
         read(path)
 
 
@@ -166,7 +166,7 @@ def test_a_missing_label_in_the_second_file_is_placed_there(tmp_path):
 
 def test_a_fractional_label_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows_of(text=TEXTS, label=[0.5] * 40))
-    with pytest.raises(DataError, match="row 1: the label .* is 0.5"):
+    with pytest.raises(DataError, match=r"row 1: the label .* is 0.5"):
         _ = read(path).plan
 
 
@@ -234,7 +234,7 @@ def test_one_of_the_splits_of_a_folder_can_be_chosen(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", rows_of(text=TEXTS[:20]))
     write_jsonl(tmp_path / "test.jsonl", rows_of(text=TEXTS[20:]))
     assert {document.text for document in all_documents(read(tmp_path, "causal_lm", split="test"))} == set(TEXTS[20:])
-    with pytest.raises(DataError, match="data.split is other, but .* has: train, test"):
+    with pytest.raises(DataError, match=r"data.split is other, but .* has: train, test"):
         read(tmp_path, "causal_lm", split="other")
 
 

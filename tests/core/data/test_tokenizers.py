@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -163,6 +164,7 @@ def test_transformers_gives_the_same_ids(tmp_path, task):
     assert pretrained(text)["input_ids"] == tokenizer.encode(text)
     assert pretrained.decode(tokenizer.encode(text), skip_special_tokens=True) == text
     assert (len(pretrained), pretrained.pad_token_id) == (tokenizer.vocab_size, 299)
+    assert set(pretrained(text)) == {"input_ids", "attention_mask"}
     assert (pretrained.eos_token_id, pretrained.mask_token_id) == (tokenizer.eos_token_id, tokenizer.mask_token_id)
 
 
@@ -194,6 +196,11 @@ def test_fitting_again_returns_the_previous_tokenizer():
     first = fit_tokenizer(corpus, contract_for("causal_lm"), DataOptions())
     assert fit_tokenizer(corpus, contract_for("causal_lm"), DataOptions(), previous=first) is first
     assert fit_tokenizer(corpus, contract_for("causal_lm", 301), DataOptions(), previous=first) is not first
+
+
+def test_a_copy_takes_special_tokens_in_a_text_as_text():
+    tokenizer = fit()
+    assert copy.deepcopy(tokenizer).encode("a <|eos|> b") == tokenizer.encode("a <|eos|> b")
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"model": {}}'])

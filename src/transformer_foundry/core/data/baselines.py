@@ -11,6 +11,7 @@ __all__ = ["bigram_loss", "measure_baselines", "naive_bayes_accuracy", "unigram_
 
 _FIT_TOKENS = 5_000_000  # more tokens change the counts little and take memory
 _SCORE_TOKENS = 1_000_000
+_SCORE_ROWS = 20_000
 _HELD_OUT_SHARE = 0.1  # of the train tokens, to choose the smoothing
 _SMOOTHING = tuple(float(2**power) for power in range(-2, 13))  # pseudo-counts of the unigram in a bigram
 
@@ -26,7 +27,8 @@ def measure_baselines(splits: TokenSplits) -> dict[str, float]:
     if train.labels is not None and validation.labels is not None:
         return _classification_baselines(train, validation, splits)
     if train.target_ids is not None and validation.target_ids is not None:
-        return {"unigram_loss": unigram_loss(train.target_ids.values, validation.target_ids.values, size)}
+        fitted, scored = train.target_ids.values[:_FIT_TOKENS], validation.target_ids.values[:_SCORE_TOKENS]
+        return {"unigram_loss": unigram_loss(fitted, scored, size)}
     fitted, scored = train.input_ids.values[:_FIT_TOKENS], validation.input_ids.values[:_SCORE_TOKENS]
     baselines = {"unigram_loss": unigram_loss(fitted, scored[1:], size)}
     if splits.task == "causal_lm":
@@ -63,12 +65,16 @@ def naive_bayes_accuracy(
 ) -> float:
     """Return the accuracy of multinomial naive Bayes over token counts with one added to each."""
     classes = int(max(train_labels.max(), labels.max())) + 1
-    counts = np.ones((classes, vocab_size))
-    np.add.at(counts, (np.repeat(train_labels, train.lengths()), train.values), 1)
+    fitted = max(1, int(np.searchsorted(train.offsets, _FIT_TOKENS, side="right")) - 1)
+    cells = (
+        np.repeat(train_labels[:fitted], train.lengths()[:fitted]) * vocab_size + train.values[: train.offsets[fitted]]
+    )
+    counts = np.bincount(cells, minlength=classes * vocab_size).reshape(classes, vocab_size) + 1.0
     weights = np.log(counts / counts.sum(axis=1, keepdims=True))
     prior = np.log(np.bincount(train_labels, minlength=classes) + 1.0)
-    predicted = [int(np.argmax(prior + weights[:, row].sum(axis=1))) for row in rows]
-    return float(np.mean(np.array(predicted) == labels))
+    scored = min(len(rows), _SCORE_ROWS)
+    predicted = [int(np.argmax(prior + weights[:, rows[row]].sum(axis=1))) for row in range(scored)]
+    return float(np.mean(np.array(predicted) == labels[:scored]))
 
 
 def _classification_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenSplits) -> dict[str, float]:

@@ -111,7 +111,7 @@ class Corpus:
         self._num_labels = num_labels
         self._salt = f"split-{seed}".encode()
         self._plan: SplitPlan | None = None
-        self._label_ids: dict[int | str, int] | None = None
+        self._labels: tuple[tuple[str, ...], dict[int | str, int]] | None = None
 
     @property
     def name(self) -> str:
@@ -134,9 +134,7 @@ class Corpus:
         """Names of the classes, in the order of their ids; None where the task has no classes."""
         if self.task != "sequence_classification":
             return None
-        if self.source.label_names is not None:
-            return self.source.label_names
-        return tuple(str(label) for label in self._find_label_ids())
+        return self._number_labels()[0]
 
     def stamp(self) -> str:
         """Digest of the content and of all that decides the splits."""
@@ -146,7 +144,7 @@ class Corpus:
     def documents(self, split: str) -> Iterator[Document]:
         """Yield the documents of ``split`` ("train", "validation" or "test"), labels as ids."""
         wanted = SPLIT_NAMES.index(split)
-        label_ids = self._find_label_ids() if self.task == "sequence_classification" else None
+        label_ids = self._number_labels()[1] if self.task == "sequence_classification" else None
         for source_split, assigned in self.plan.assigned.items():
             if not (assigned == wanted).any():
                 continue
@@ -155,13 +153,11 @@ class Corpus:
                     label = None if label_ids is None or document.label is None else label_ids[document.label]
                     yield Document(clean_text(document.text), _clean(document.target), label)
 
-    def _find_label_ids(self) -> dict[int | str, int]:
-        if self._label_ids is None:
-            found: Counter[int | str] = Counter()
-            for counts in self.plan.labels.values():
-                found.update(counts)
-            self._label_ids = _number_labels(found, self.source.label_names, self._num_labels, self.name)
-        return self._label_ids
+    def _number_labels(self) -> tuple[tuple[str, ...], dict[int | str, int]]:
+        if self._labels is None:
+            found = {label for counts in self.plan.labels.values() for label in counts}
+            self._labels = _number_labels(found, self.source.label_names, self._num_labels, self.name)
+        return self._labels
 
     def _make_plan(self) -> SplitPlan:
         keys, sizes, labels = {}, {}, {}
@@ -269,30 +265,33 @@ def _drop_leaks(assigned: dict[str, np.ndarray], keys: dict[str, np.ndarray]) ->
 
 
 def _number_labels(
-    found: Counter[int | str], names: tuple[str, ...] | None, num_labels: int | None, source: str
-) -> dict[int | str, int]:
-    """Map labels to ids: declared names keep their places, whole numbers from 0 stay, the rest is sorted."""
-    if names is not None:
-        ids: dict[int | str, int] = {name: number for number, name in enumerate(names)}
-        ids.update({number: number for number in range(len(names))})
-        count = len(names)
-    elif all(isinstance(label, int) and label >= 0 for label in found) and len(found):
-        count = max(int(label) for label in found) + 1
-        ids = {number: number for number in range(count)}
+    found: set[int | str], declared: tuple[str, ...] | None, num_labels: int | None, source: str
+) -> tuple[tuple[str, ...], dict[int | str, int]]:
+    """Return the names of the classes and the id of each label found.
+
+    Declared names keep their places and whole numbers from 0 their values; other labels are sorted by name, so that a
+    1 and a "1", as a csv read in chunks may hold, are one class.
+    """
+    if declared is None and found and all(isinstance(label, int) and label >= 0 for label in found):
+        names = tuple(str(number) for number in range(max(int(label) for label in found) + 1))
     else:
-        ids = {label: number for number, label in enumerate(sorted(found, key=str))}
-        count = len(ids)
+        names = declared if declared is not None else tuple(sorted({str(label) for label in found}))
+    if num_labels is not None and len(names) > num_labels:
+        raise DataError(
+            f"{source} has {len(names)} classes but the model tells only {num_labels} apart.",
+            f"Expected at most {num_labels} classes, numbered from 0.",
+            f"Export the model with {len(names)} outputs, or choose another column with data.label_column.",
+        )
+    ids: dict[int | str, int] = {name: number for number, name in enumerate(names)}
+    if declared is not None:
+        ids.update({number: number for number in range(len(names))})
+    else:
+        ids.update({label: ids[str(label)] for label in found})
     unknown = sorted(str(label) for label in found if label not in ids)
     if unknown:
         raise DataError(
-            f"{source} has the label {unknown[0]}, which is none of its {count} classes.",
-            f"Expected 0 to {count - 1}.",
+            f"{source} has the label {unknown[0]}, which is none of its {len(names)} classes.",
+            f"Expected 0 to {len(names) - 1}.",
             "Correct the data, or choose another column with data.label_column.",
         )
-    if num_labels is not None and count > num_labels:
-        raise DataError(
-            f"{source} has {count} classes but the model tells only {num_labels} apart.",
-            f"Expected at most {num_labels} classes, numbered from 0.",
-            f"Export the model with {count} outputs, or choose another column with data.label_column.",
-        )
-    return ids
+    return names, ids

@@ -24,7 +24,10 @@ class DataOptions:
         BUILT_IN,
         "'built-in', a local file or folder (csv, tsv, json, jsonl, text, parquet), or a Hugging Face data set.",
     )
-    config_name: str | None = option(None, "Configuration of a Hugging Face data set.")
+    config_name: str | None = option(
+        None,
+        "Configuration of a Hugging Face data set; 'large' adds docstrings to the built-in text of language models.",
+    )
     split: str | None = option(None, "The only split to read, for example 'train[:10%]'; null reads all there are.")
     revision: str | None = option(None, "Branch, tag or commit of a Hugging Face data set.")
     text_column: str | None = option(None, "Column of the text (the source text of a pair); null guesses it.")

@@ -20,7 +20,7 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import (
     FORMAT_VERSION,
     TokenSplits,
-    find_fingerprint,
+    find_splits,
     load_splits,
     map_splits,
     write_index,
@@ -67,8 +67,9 @@ def prepare_splits(
     if previous is not None and previous.fingerprint == fingerprint:
         return previous
     folder = Path(tempfile.mkdtemp(prefix="token-splits-")) if folder is None else Path(folder)
-    if find_fingerprint(folder) == fingerprint:
-        return load_splits(folder)
+    found = find_splits(folder, fingerprint)
+    if found is not None:
+        return found
     data_folder = folder / fingerprint[:16]
     shutil.rmtree(data_folder, ignore_errors=True)
     data_folder.mkdir(parents=True)
@@ -246,6 +247,9 @@ def _notes(corpus: Corpus, tokenizer: Tokenizer, contract: Contract) -> list[str
         notes.append(
             f"The tokenizer has {tokenizer.vocab_size} of the model's {vocab_size} tokens: the text has no more."
         )
+    classes = len(corpus.label_names or ())
+    if contract.num_labels is not None and 0 < classes < contract.num_labels:
+        notes.append(f"The data have {classes} classes, the model tells {contract.num_labels} apart.")
     if corpus.plan.leaks:
         notes.append(f"{corpus.plan.leaks} texts that a held-out split also holds were dropped.")
     if corpus.plan.empty:

@@ -22,7 +22,7 @@ def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) 
     """
     source: Source
     if options.source == BUILT_IN:
-        source = BuiltInSource(task, num_labels)
+        source = BuiltInSource(task, num_labels, options.config_name)
     else:
         from transformer_foundry.core.data.tables import open_table
 

@@ -15,7 +15,16 @@ from transformer_foundry.core.data.storage import Ragged, map_column
 from transformer_foundry.core.data.tokenizers import SpecialIds
 from transformer_foundry.core.errors import DataError
 
-__all__ = ["TokenSplit", "TokenSplits", "copy_splits", "find_fingerprint", "load_splits", "map_splits", "write_index"]
+__all__ = [
+    "TokenSplit",
+    "TokenSplits",
+    "copy_splits",
+    "find_fingerprint",
+    "find_splits",
+    "load_splits",
+    "map_splits",
+    "write_index",
+]
 
 FORMAT_VERSION = 1
 _INDEX_FILE = "index.json"
@@ -103,6 +112,16 @@ def find_fingerprint(folder: str | Path) -> str | None:
     return None if index is None else str(index["fingerprint"])
 
 
+def find_splits(folder: str | Path, fingerprint: str) -> TokenSplits | None:
+    """Return the preparation in ``folder`` if it is whole and has this fingerprint."""
+    if find_fingerprint(folder) != fingerprint:
+        return None
+    try:
+        return load_splits(folder)
+    except DataError:  # a file of it is gone or cut: it has to be made again
+        return None
+
+
 def load_splits(folder: str | Path) -> TokenSplits:
     """Memory-map the preparation in ``folder``.
 
@@ -164,14 +183,16 @@ def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
         raise DataError(
             "These splits do not lie on disk.", "Expected splits made by prepare_splits.", "Call prepare_splits."
         )
-    if find_fingerprint(folder) != splits.fingerprint:
-        target = folder / index["data_folder"]
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(splits.folder / index["data_folder"], target)
-        for path in target.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        write_index(folder, index)
+    here = find_splits(folder, splits.fingerprint)
+    if here is not None:
+        return here
+    target = folder / index["data_folder"]
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(splits.folder / index["data_folder"], target)
+    for path in target.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    write_index(folder, index)
     return load_splits(folder)
 
 

@@ -72,6 +72,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy: the backend forgets how to take special tokens in a text when it is copied."""
+        self.__dict__.update(state)
+        self.backend.encode_special_tokens = True
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, from 0 up to the largest one in use; at most the model's vocabulary."""
@@ -151,6 +156,7 @@ class Tokenizer:
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
             **tokens,
             "foundry": {"special": self.special.__dict__, "algorithm": self.algorithm, "request": self.request},
         }
