@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +35,13 @@ class AttentionRecord:
     over_keys: bool = True
 
 
-def attention_records(trace: Trace) -> list[AttentionRecord]:
-    """Return the attention of a trace of one sample, in the order in which it ran."""
+def attention_records(trace: Trace, lengths: Container[int]) -> list[AttentionRecord]:
+    """Return the attention of a trace of one sample, in the order in which it ran.
+
+    Args:
+        trace: What ran.
+        lengths: Numbers of queries and keys: matrices of other shapes are no attention over the whole sequence.
+    """
     records = []
     for step in trace.operations:
         if step.name == "scaled_dot_product_attention" and len(step.inputs) >= 3:
@@ -44,7 +50,7 @@ def attention_records(trace: Trace) -> list[AttentionRecord]:
             records.append(_record(step, step.output))
         elif step.name in SOFTMAX and step.output.ndim >= 3 and min(step.output.shape[-2:]) > 1:
             records.append(_record(step, step.output, _is_last_axis(step)))
-    return [record for record in records if record is not None]
+    return [record for record in records if all(size in lengths for size in record.weights.shape[-2:])]
 
 
 def _record(step: Step, weights: Tensor, over_keys: bool = True) -> AttentionRecord:

@@ -68,7 +68,7 @@ def _width(subject: Subject) -> Iterator[Finding]:
 
 def _layers(subject: Subject) -> Iterator[Finding]:
     stated = {key: value for key, value in subject.config.items() if key in LAYER_KEYS and isinstance(value, int)}
-    records = attention_records(subject.trace)
+    records = attention_records(subject.trace, subject.lengths)
     repeated = _repetitions(subject)
     counts = {len(module) for module in _lists(subject)} | set(repeated.values())
     if records:
@@ -92,7 +92,7 @@ def _layers(subject: Subject) -> Iterator[Finding]:
 
 def _heads(subject: Subject) -> Iterator[Finding]:
     key, stated = _stated(subject.config, HEAD_KEYS)
-    records = [record for record in attention_records(subject.trace) if record.heads is not None]
+    records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
     if stated is None or not records or any(record.heads == stated for record in records):
         return
     place = subject.places.module(records[0].module, records[0].line)
@@ -145,7 +145,7 @@ def _dropout(subject: Subject) -> Iterator[Finding]:
 
 def _ties(subject: Subject) -> Iterator[Finding]:
     key = next((key for key in TIE_KEYS if subject.config.get(key) is True), None)
-    if key is None:
+    if key is None or subject.contract.task not in ("causal_lm", "masked_lm", "seq2seq_lm"):
         return
     size = subject.contract.output_size
     tables = [

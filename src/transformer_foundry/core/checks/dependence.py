@@ -17,7 +17,7 @@ REPLACEMENTS = 2
 
 
 def dependence(
-    subject: Subject, inputs: Inputs, *, of_source: bool = False, training: bool = False, seed: int = 0
+    subject: Subject, inputs: Inputs, *, of_source: bool = False, training: bool = False, attempts: int = REPLACEMENTS
 ) -> Tensor:
     """Measure how much each output position moves when one token is exchanged for another.
 
@@ -26,23 +26,31 @@ def dependence(
         inputs: One sample, (1, T).
         of_source: Exchange tokens of an encoder-decoder's source instead of those at the logits' own positions.
         training: Run in training mode, every run from the same seed, so that dropout is the same in all.
-        seed: Which replacement tokens.
+        attempts: How many other tokens are tried at each position.
 
     Returns:
         (S, T) float: largest absolute change of the logits at position s when token t is exchanged; (1, T) for a model
         with one row of logits per sample.
     """
     ids = inputs.ids if of_source or inputs.decoder_ids is None else inputs.decoder_ids
-    base = subject.logits(inputs, seed=7, training=training)
-    columns = []
-    for position in range(ids.shape[1]):
-        change = torch.zeros(base.shape[:-1] if subject.labels_positions else base.shape[:1])
-        for attempt in range(REPLACEMENTS):
-            other = _place(inputs, exchange(subject, ids, position, seed + attempt), of_source)
-            moved = subject.logits(other, seed=7, training=training)
-            change = torch.maximum(change, (moved - base).abs().amax(dim=-1))
-        columns.append(change.reshape(-1))
-    return torch.stack(columns, dim=1)
+    others = [
+        _place(inputs, exchange(subject, ids, position, attempt), of_source)
+        for position in range(ids.shape[1])
+        for attempt in range(attempts)
+    ]
+    runs = [inputs, *others]
+    # Dropout differs within a batch: in training mode every run is one of its own, from one seed.
+    if training or subject.mixes_samples:
+        logits = torch.cat([subject.logits(run, seed=7, training=training) for run in runs])
+    else:
+        logits = subject.logits(_stacked(runs), seed=7)
+    changes = (logits[1:] - logits[:1]).abs().amax(dim=-1).reshape(ids.shape[1], attempts, -1)
+    return changes.amax(dim=1).T.contiguous()
+
+
+def _stacked(runs: list[Inputs]) -> Inputs:
+    decoder_ids = [run.decoder_ids for run in runs if run.decoder_ids is not None]
+    return Inputs(torch.cat([run.ids for run in runs]), None, torch.cat(decoder_ids) if decoder_ids else None)
 
 
 def exchange(subject: Subject, ids: Tensor, position: int, seed: int = 0) -> Tensor:

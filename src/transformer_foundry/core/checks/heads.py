@@ -37,7 +37,7 @@ def measure_entropy(subject: Subject) -> Iterator[Finding]:
     """Attention at initialisation is spread out: entropy per head, and heads that look at one key only."""
     length = min(ENTROPY_LENGTH, subject.contract.max_length or ENTROPY_LENGTH)
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs(length=length)))
-    records = [item for item in attention_records(record) if item.over_keys and item.weights.shape[-1] > 1]
+    records = [item for item in attention_records(record, {length, subject.inputs(length=length).ids.shape[1]}) if item.over_keys and item.weights.shape[-1] > 1]
     shares = [_entropy_shares(item.weights) for item in records]
     subject.evidence["entropy"] = [(item.module, share) for item, share in zip(records, shares, strict=True)]
     for item, share in zip(records, shares, strict=True):

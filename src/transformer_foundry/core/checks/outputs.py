@@ -122,16 +122,22 @@ def check_initial_loss(subject: Subject) -> Iterator[Finding]:
     excess = loss - guess
     if excess <= LARGEST_EXCESS:
         return
-    place, cause = _large_weights(subject)
+    place, cause, std = _large_weights(subject)
     yield Finding(
         "loss at initialisation",
-        "warning",
+        "info" if std is not None and _is_stated(subject, std) else "warning",
         f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the logits have "
         f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these scores, "
         "and training is often unstable.",
         str(place),
         place.lead("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),
     )
+
+
+def _is_stated(subject: Subject, std: float) -> bool:
+    """Whether the configuration asks for weights of this size: then they are meant."""
+    stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
+    return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
 
 
 def _is_origin(output: Tensor, inputs: tuple[Tensor, ...]) -> bool:
@@ -164,7 +170,7 @@ def _head(subject: Subject) -> Place:
     return subject.places.at(steps[-1].line, steps[-1].module or None)
 
 
-def _large_weights(subject: Subject) -> tuple[Place, str]:
+def _large_weights(subject: Subject) -> tuple[Place, str, float | None]:
     """Return the place and description of the weights that make the logits large: the head's, or the largest ones."""
     candidates = []
     for path, module in subject.model.named_modules():
@@ -172,6 +178,6 @@ def _large_weights(subject: Subject) -> tuple[Place, str]:
         if isinstance(weight, nn.Parameter) and weight.ndim == 2 and subject.contract.output_size in weight.shape:
             candidates.append((float(weight.detach().std()), path, module))
     if not candidates:
-        return subject.places.forward(), ""
+        return subject.places.forward(), "", None
     std, path, _module = max(candidates, key=lambda item: item[0])
-    return subject.places.module(path), f" The weights of {path} have a standard deviation of {std:.2g}."
+    return subject.places.module(path), f" The weights of {path} have a standard deviation of {std:.2g}.", std

@@ -145,10 +145,10 @@ def _pooling(subject: Subject) -> Place | None:
 
 
 def _comparison_with_padding(subject: Subject) -> Place | None:
-    for file in subject.source.files.values():
-        for node in ast.walk(file.tree):
-            if isinstance(node, ast.Compare) and "pad" in ast.unparse(node).lower() and not _is_none_test(node):
-                return subject.places.at((file.path, node.lineno))
+    file = subject.source.class_file(type(subject.model))
+    for node in ast.walk(file.tree) if file is not None else ():
+        if isinstance(node, ast.Compare) and "pad" in ast.unparse(node).lower() and not _is_none_test(node):
+            return subject.places.at((file.path, node.lineno)) if file is not None else None
     return None
 
 

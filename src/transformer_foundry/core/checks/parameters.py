@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
-from transformer_foundry.core.checks.tracing import Trace, trace
+from transformer_foundry.core.checks.tracing import Trace, graph_tensors, trace
 
 __all__ = ["check_frozen", "check_gradients", "check_unregistered", "loss_of_random_labels"]
 
@@ -64,7 +64,7 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
         (path, name, parameter)
         for path, module in subject.model.named_modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if not parameter.requires_grad and parameter.is_floating_point() and not _is_table_of_waves(parameter)
+        if not parameter.requires_grad and parameter.is_floating_point() and parameter.numel() and not _is_table_of_waves(parameter)
     ]
     if not frozen:
         return
@@ -123,7 +123,7 @@ def loss_of_random_labels(subject: Subject, inputs: Inputs, seed: int = 0) -> Te
 
 
 def _measure(subject: Subject) -> _Measured:
-    parameters = {name: item for name, item in subject.model.named_parameters() if item.requires_grad}
+    parameters = {name: item for name, item in subject.model.named_parameters() if item.requires_grad and item.numel()}
     largest = dict.fromkeys(parameters, -1.0)
     differentiable = False
     called: set[str] = set()
@@ -160,7 +160,7 @@ def _counts(name: str, value: float) -> bool:
 def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Finding]:
     groups = _groups(list(measured.largest), dead)
     conditional = {path for path in groups if _runs_on_condition(subject, path, measured.called)}
-    groups = [path for path in groups if path not in conditional]
+    groups = [path for path in groups if path not in conditional and not _is_returned(subject, path)]
     if not groups:
         return
     weights = dict(subject.model.named_parameters())
@@ -205,6 +205,29 @@ def _groups(names: list[str], dead: list[str]) -> list[str]:
     )
 
 
+def _is_returned(subject: Subject, path: str) -> bool:
+    """Whether what a module computes is handed out as another output of a module above it: a pooler, for example."""
+    parameter = next((item for name, item in subject.model.named_parameters() if name.startswith(path)), None)
+    above = [".".join(path.split(".")[:depth]) for depth in range(path.count(".") + 1)]
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: object, output: object) -> None:
+        outputs.extend(tensor for tensor in graph_tensors(output) if tensor.requires_grad)
+
+    handles = [subject.places.modules[name].register_forward_hook(keep) for name in above]
+    try:
+        with generic_weights(subject.model), torch.enable_grad():
+            subject.call(subject.inputs(batch=2))
+            if parameter is None or not outputs:
+                return False
+            total = torch.stack([output.float().pow(2).sum() for output in outputs]).sum()
+            gradient = torch.autograd.grad(total, [parameter], allow_unused=True)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return gradient is not None and bool(gradient.abs().max() > SMALLEST_GRADIENT)
+
+
 def _runs_on_condition(subject: Subject, path: str, called: set[str]) -> bool:
     """Whether a module that did not run is one the source runs under a condition only: an optional input, a switch."""
     if any(name == path or name.startswith(f"{path}.") for name in called):
@@ -224,21 +247,23 @@ def _runs_on_condition(subject: Subject, path: str, called: set[str]) -> bool:
 
 
 def _only_under_if(definition: ast.ClassDef, attribute: str) -> bool:
-    methods = [item for item in definition.body if isinstance(item, ast.FunctionDef) and item.name != "__init__"]
-    uses = [(method, node) for method in methods for node in ast.walk(method) if _uses(node, attribute)]
-    if not uses:
-        return False
-    return all(_is_conditional(method, node) or _is_conditional_method(methods, method) for method, node in uses)
+    """Whether the class uses ``self.attribute``, yet no call of ``forward`` is bound to get there."""
+    methods = {item.name: item for item in definition.body if isinstance(item, ast.FunctionDef)}
+    methods.pop("__init__", None)
+    bound, waiting = set[str](), ["forward"]
+    while waiting:
+        name = waiting.pop()
+        if name in methods and name not in bound:
+            bound.add(name)
+            waiting += [other for other in methods if _uses_always(methods[name], other)]
+    used = any(_uses(node, attribute) for method in methods.values() for node in ast.walk(method))
+    return used and not any(_uses_always(methods[name], attribute) for name in bound)
 
 
-def _is_conditional(method: ast.FunctionDef, node: ast.AST) -> bool:
+def _uses_always(method: ast.FunctionDef, attribute: str) -> bool:
     branches = [item for item in ast.walk(method) if isinstance(item, ast.If | ast.IfExp)]
-    return any(node is inner for branch in branches for inner in ast.walk(branch))
-
-
-def _is_conditional_method(methods: list[ast.FunctionDef], method: ast.FunctionDef) -> bool:
-    callers = [(other, node) for other in methods for node in ast.walk(other) if _uses(node, method.name)]
-    return bool(callers) and all(_is_conditional(other, node) for other, node in callers)
+    conditional = {id(inner) for branch in branches for inner in ast.walk(branch)}
+    return any(_uses(node, attribute) and id(node) not in conditional for node in ast.walk(method))
 
 
 def _uses(node: ast.AST, attribute: str) -> bool:

@@ -32,7 +32,7 @@ TOEPLITZ_LENGTH = 40
 
 def check_rows(subject: Subject) -> Iterator[Finding]:
     """At the longest sequence every row of a position table gets a gradient."""
-    length = min(promised_length(subject), subject.contract.max_length or LONGEST, LONGEST)
+    length = _longest(subject, LONGEST)
     tables = {
         name: parameter
         for name, parameter in subject.model.named_parameters()
@@ -57,7 +57,7 @@ def check_rows(subject: Subject) -> Iterator[Finding]:
 
 def check_order(subject: Subject) -> Iterator[Finding]:
     """Position ids do not repeat; an encoder that is promised positions knows the order of words."""
-    length = min(subject.contract.max_length or 2 * TOEPLITZ_LENGTH, 4 * TOEPLITZ_LENGTH)
+    length = _longest(subject, 4 * TOEPLITZ_LENGTH)
     with generic_weights(subject.model):
         constant = _constant(subject, length)
         record = run_traced(subject.model, subject.source, lambda: subject.logits(constant))
@@ -79,19 +79,23 @@ def check_order(subject: Subject) -> Iterator[Finding]:
 
 def check_relative_positions(subject: Subject) -> Iterator[Finding]:
     """With equal tokens everywhere, attention inside a relative scheme depends on distances alone."""
-    length = min(subject.contract.max_length or TOEPLITZ_LENGTH, TOEPLITZ_LENGTH)
+    length = _longest(subject, TOEPLITZ_LENGTH)
     if length < SHORTEST_TABLE:
         return
     with generic_weights(subject.model):
         record = run_traced(subject.model, subject.source, lambda: subject.logits(_constant(subject, length)))
     if _positions_in_stream(record, length):
         return  # Absolute positions: attention may depend on each position by itself.
-    for attention in attention_records(record):
+    for attention in attention_records(record, {length}):
         if attention.weights.shape[-2:] == (length, length) and attention.over_keys:
             error = _departure_from_distance(attention)
             if error > 100 * SAME:
                 yield _not_relative(subject, attention, error, length)
                 return
+
+
+def _longest(subject: Subject, limit: int) -> int:
+    return min(promised_length(subject), subject.contract.max_length or limit, limit)
 
 
 def _row_axis(parameter: Tensor, length: int) -> int | None:
@@ -189,17 +193,19 @@ def _varies(stream: Tensor) -> bool:
 
 
 def _repetition(record: Trace, length: int) -> tuple[str, tuple[str, int] | None, int] | None:
-    """Return (module, line, period) where the first stream that varies by position repeats itself."""
+    """Return (module, line, period) where positions enter, if what reaches the first attention repeats itself."""
+    streams = []
     for step in record.steps:
         if "softmax" in step.name or step.name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
-            return None
-        if not _is_stream(step.output, length) or not _varies(step.output):
-            continue
-        rows = step.output[0]
-        distance = (rows - rows[:1]).abs().amax(dim=1)
-        same = (distance[1:] <= SAME * rows.abs().max()).nonzero().flatten()
-        return (step.module, step.line, int(same[0]) + 1) if len(same) else None
-    return None
+            break
+        if _is_stream(step.output, length) and _varies(step.output):
+            streams.append(step)
+    if not streams:
+        return None
+    rows = streams[-1].output[0]
+    distance = (rows - rows[:1]).abs().amax(dim=1)
+    same = (distance[1:] <= SAME * rows.abs().max()).nonzero().flatten()
+    return (streams[0].module, streams[0].line, int(same[0]) + 1) if len(same) else None
 
 
 def _is_blind_to_order(subject: Subject) -> bool:

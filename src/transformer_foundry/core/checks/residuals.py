@@ -44,7 +44,7 @@ def _branches(subject: Subject) -> dict[str, list[Tensor]]:
     """Return path -> weights to silence: modules that attend, and the second layer of a feed-forward."""
     width = _width(subject)
     branches: dict[str, list[Tensor]] = {}
-    for record in attention_records(subject.trace):
+    for record in attention_records(subject.trace, subject.lengths):
         module = subject.places.modules.get(record.module)
         if module is not None and record.module and not _holds_an_end(subject, module):
             branches[record.module] = [

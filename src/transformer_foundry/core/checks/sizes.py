@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_foundry.core.checks.explanations import describe, explain, root_cause
 from transformer_foundry.core.checks.places import Place
@@ -51,6 +51,7 @@ class _Failure:
 def check_sizes(subject: Subject) -> Iterator[Finding]:
     """Batches of 1, 2, 3; lengths of 1, 2, an odd one, the maximum; the first and the last token id."""
     failures = [failure for trial in _trials(subject) if (failure := _try(subject, trial)) is not None]
+    failures = [failure for failure in failures if not _is_offset(subject, failure.trial)]
     if any(failure.trial.is_usual for failure in failures):
         failures += _settle_source(subject)
     grouped: dict[tuple[object, object], list[_Failure]] = {}
@@ -62,13 +63,25 @@ def check_sizes(subject: Subject) -> Iterator[Finding]:
 
 def promised_length(subject: Subject) -> int:
     """Return the longest sequence that the configuration or the tables of the model promise."""
-    return hints.max_length_hint(subject.config) or subject.contract.max_length or UNSTATED_LENGTH
+    return subject.longest or hints.max_length_hint(subject.config) or subject.contract.max_length or UNSTATED_LENGTH
+
+
+def _is_offset(subject: Subject, trial: _Trial) -> bool:
+    """Whether the longest sequence fails only because the first rows of the position table belong to padding."""
+    length = trial.inputs.target.shape[1]
+    for module in subject.model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None and module.num_embeddings == length:
+            shorter = _trial(subject, "", 1, length - module.padding_idx - 1, "")
+            if length > subject.length and _try(subject, shorter) is None:
+                subject.longest = length - module.padding_idx - 1
+                return True
+    return False
 
 
 def _settle_source(subject: Subject) -> list[_Failure]:
     """Let the other checks use equal lengths when a model fails with different ones; give up when it fails anyway."""
     if subject.kind == "encoder-decoder":
-        subject.source_length = subject.length
+        subject.equal_lengths = True
         if _try(subject, _trial(subject, "equal lengths", 2, subject.length, LENGTH_FIX)) is None:
             return []
     subject.runs = False

@@ -68,8 +68,10 @@ class Subject:
         rebuild: Builds the model again from a seed; None for a module that came already built.
         evidence: What checks measured and the figure shows.
         stated_kind: Kind that the user or the configuration states; None when neither does.
-        source_length: Length of an encoder-decoder's source in probes; None for one that differs from the target's.
+        equal_lengths: Whether an encoder-decoder runs only when source and target are of one length.
         runs: Whether the model runs on the probes at all.
+        longest: Longest sequence, where it is found to be shorter than the configuration says with good reason.
+        mixes_samples: Whether the samples of a batch influence each other.
     """
 
     adapter: Adapter
@@ -79,8 +81,10 @@ class Subject:
     rebuild: Callable[[int], nn.Module] | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     stated_kind: str | None = None
-    source_length: int | None = None
+    equal_lengths: bool = False
     runs: bool = True
+    longest: int | None = None
+    mixes_samples: bool = False
 
     @property
     def model(self) -> nn.Module:
@@ -133,6 +137,12 @@ class Subject:
         limit = self.contract.max_length or PROBE_LENGTH
         return max(1, min(PROBE_LENGTH, limit))
 
+    @property
+    def lengths(self) -> set[int]:
+        """Lengths of source and target in probes."""
+        inputs = self.inputs()
+        return {inputs.ids.shape[1], inputs.target.shape[1]}
+
     @cached_property
     def trace(self) -> Trace:
         """What runs in one forward pass of the probe inputs, under generic weights."""
@@ -155,7 +165,9 @@ class Subject:
         length = length or self.length
         if self.kind != "encoder-decoder":
             return Inputs(self.tokens(batch, length, seed))
-        source = source or self.source_length or min(SOURCE_LENGTH, length if length < SHORTEST_PROBE else self.length)
+        if self.equal_lengths:
+            source = length
+        source = source or min(SOURCE_LENGTH, length if length < SHORTEST_PROBE else self.length)
         return Inputs(self.tokens(batch, source, seed + 500), None, self.tokens(batch, length, seed))
 
     def call(self, inputs: Inputs) -> Tensor:
@@ -187,7 +199,7 @@ def generic_weights(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
     Weights as they were initialised can hide a path (a gate that starts at zero) or open one by a hair only
     (standard deviation 0.02). Matrices become N(0, 1 / fan-in), everything else gets noise of 0.1 on top. Rows of a
-    padding index stay zero. Parameters are restored to the bit.
+    padding index stay zero, frozen parameters (tables of sines) as they are. Parameters are restored to the bit.
     """
     saved = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     generator = torch.Generator().manual_seed(4321 + seed)
@@ -195,7 +207,7 @@ def generic_weights(model: nn.Module, seed: int = 0) -> Iterator[None]:
         with torch.no_grad():
             for module in model.modules():
                 for name, parameter in module.named_parameters(recurse=False):
-                    if parameter.is_floating_point():
+                    if parameter.is_floating_point() and parameter.requires_grad and parameter.numel():
                         _make_generic(module, name, parameter, generator)
         yield
     finally:

@@ -196,16 +196,21 @@ def first_tensor(value: Any) -> Tensor | None:
     return next(iter(tensors_in(value)), None)
 
 
-def tensors_in(value: Any, depth: int = 4) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """Return the tensors in a nest of tuples, lists and mappings, detached."""
+    return [tensor.detach() for tensor in graph_tensors(value)]
+
+
+def graph_tensors(value: Any, depth: int = 4) -> list[Tensor]:
+    """Return the tensors in a nest of tuples, lists and mappings, with their gradients' graph."""
     if isinstance(value, Tensor):
-        return [value.detach()]
+        return [value]
     if depth == 0:
         return []
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in tensors_in(item, depth - 1)]
+        return [tensor for item in value for tensor in graph_tensors(item, depth - 1)]
     return []
 
 
