@@ -40,7 +40,7 @@ CASES: list[tuple[str, Callable[[Path], dict[str, object]], str, list[str]]] = [
     ("validation", no_folder, "a folder that is not there", ["nowhere"]),
     ("validation", no_model_file, "a folder without model.py", ["model.py"]),
     ("validation", syntax_error, "a syntax error", ["model.py", "3"]),
-    ("data_engineering", vocabulary_mismatch, "a vocabulary that differs", ["512", "300"]),
+    ("validation", vocabulary_mismatch, "a vocabulary that differs", ["vocab_size", "512"]),
     ("training", lambda _: {"training.learning_rat": 1}, "an unknown parameter", ["learning_rat", "learning_rate"]),
     ("training", lambda _: {"trainin.learning_rate": 1}, "an unknown section", ["trainin", "training"]),
     ("training", lambda _: {"training.learning_rate": -1}, "a negative learning rate", ["learning_rate", "-1"]),

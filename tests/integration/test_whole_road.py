@@ -44,5 +44,5 @@ def test_tuning_finds_parameters_that_training_uses(tmp_path: Path) -> None:
     assert read(tmp_path / "08_reporting" / "gpt" / "search_history.json")["data"]
     result = kedro_run(tmp_path, "training", settings | {"training.use_best": "true"})
     assert result.returncode == 0, result.stderr
-    used = read(tmp_path / "06_models" / "gpt" / "manifest.json")["parameters"]
+    used = read(tmp_path / "06_models" / "gpt" / "manifest.json")["parameters"]["training"]
     assert {name: used[name] for name in best["parameters"]} == best["parameters"]

@@ -26,9 +26,7 @@ def read_data(contract: Any, data: DataOptions) -> Corpus:
     return core_data.read_corpus(data, contract.task, contract.num_labels)
 
 
-def fit_tokenizer(
-    corpus: Corpus, contract: Any, data: DataOptions, previous_tokenizer: Tokenizer | None
-) -> Tokenizer:
+def fit_tokenizer(corpus: Corpus, contract: Any, data: DataOptions, previous_tokenizer: Tokenizer | None) -> Tokenizer:
     """Return a tokenizer of the model's vocabulary size, the earlier one if it fits."""
     return core_data.fit_tokenizer(corpus, contract, data, previous=previous_tokenizer)
 

@@ -6,13 +6,19 @@ from typing import Any
 
 from transformer_foundry.core import checks
 from transformer_foundry.core.checks.options import ValidationOptions
+from transformer_foundry.core.checks.verdict import require_sound
 from transformer_foundry.core.exports import Export
 from transformer_foundry.core.exports.options import ModelOptions
 
-__all__ = ["validate_model"]
+__all__ = ["judge_model", "validate_model"]
 
 
 def validate_model(model_export: Export, model: ModelOptions, validation: ValidationOptions) -> dict[str, Any]:
     """Return the report of the checks, and which model they were made of."""
     report = checks.run_checks(model_export, kind=model.kind, tier=validation.tier)
     return report.to_dict() | {"model": {"name": model_export.name, "identity": model_export.identity}}
+
+
+def judge_model(validation_report: dict[str, Any], model_export: Export, validation: ValidationOptions) -> None:
+    """Stop here when the model has errors, before data and training cost time."""
+    require_sound(validation_report, model_export.identity, validation.on_errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from transformer_foundry.pipelines.validation.nodes import validate_model
+from transformer_foundry.pipelines.validation.nodes import judge_model, validate_model
 
 __all__ = ["create_pipeline"]
 
@@ -18,6 +18,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["model_export", "params:model", "params:validation"],
                 outputs="validation_report",
                 name="validate_model",
-            )
+            ),
+            node(
+                judge_model,
+                inputs=["validation_report", "model_export", "params:validation"],
+                outputs=None,
+                name="judge_model",
+            ),
         ]
     )
