@@ -180,6 +180,13 @@ def test_an_expected_error_is_found_inside_kedro_s(tmp_path: Path, monkeypatch: 
     assert isinstance(find_foundry_error(caught.value), CheckpointError)
 
 
+def test_a_folder_that_cannot_be_written_is_an_expected_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DatasetError) as caught:
+        train(tmp_path / "file" / "run")
+    assert isinstance(find_foundry_error(caught.value), CheckpointError)
+
+
 def test_an_interrupted_session_ends_with_a_checkpoint_that_is_kept(tmp_path: Path) -> None:
     def until_interrupt(records: Iterable[Record]) -> None:
         dataset = TrainingRunDataset(filepath=str(tmp_path))
@@ -201,6 +208,13 @@ def test_the_dataset_describes_itself_without_reading(tmp_path: Path) -> None:
     dataset = TrainingRunDataset(filepath=str(tmp_path))
     assert str(tmp_path) in repr(dataset)
     assert dataset.folder == tmp_path
+
+
+def test_the_preview_draws_the_losses(whole: Path) -> None:
+    figure = TrainingRunDataset(filepath=str(whole)).preview()
+    drawn = {trace["name"]: list(trace["x"]) for trace in figure["data"]}
+    assert drawn["training"] == [row["step"] for row in read(whole).history]
+    assert drawn["validation"] == [4, 8, 10]
 
 
 def test_records_carry_what_the_hooks_need() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedro-viz knows what to draw
 
+from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.records import Checkpoint, Progress, Record, Started
 
 if TYPE_CHECKING:
@@ -109,16 +111,29 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
         """Keep a record.
 
         Raises:
-            CheckpointError: If a checkpoint cannot be written.
+            CheckpointError: If the folder cannot be written.
         """
-        if isinstance(data, Started):
-            self._start(data)
-        elif isinstance(data, Progress):
-            self._append(data)
-        elif isinstance(data, Checkpoint):
-            self._keep_checkpoint(data)
-        else:
-            raise DatasetError(f"{type(data).__name__} is not a record of training.")
+        try:
+            if isinstance(data, Started):
+                self._start(data)
+            elif isinstance(data, Progress):
+                self._append(data)
+            elif isinstance(data, Checkpoint):
+                self._keep_checkpoint(data)
+            else:
+                raise DatasetError(f"{type(data).__name__} is not a record of training.")
+        except OSError as err:
+            raise CheckpointError(
+                f"The folder of the run {self._folder} cannot be written: {err.strerror or err}.",
+                "A folder that can be written, on a disk with free space, was expected.",
+                "Mend that, or set data_dir to another disk, and run again: earlier checkpoints are intact.",
+            ) from err
+
+    def preview(self) -> PlotlyPreview:
+        """Return the loss curves for kedro-viz."""
+        from transformer_foundry.core.figures import loss_figure
+
+        return PlotlyPreview(json.loads(loss_figure(self.load().history).to_json()))
 
     def _start(self, started: Started) -> None:
         from transformer_foundry.core.training.checkpoints import set_aside_after
@@ -169,8 +184,10 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a kill may have cut it; the run goes on without its past sessions
+    except ValueError:  # a kill may have cut it; the run goes on without its past sessions
         return {}
     return values if isinstance(values, dict) else {}

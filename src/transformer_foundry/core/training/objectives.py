@@ -28,16 +28,14 @@ _MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_at
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss of a batch in parts that add up over batches.
+    """The loss of a batch in parts that add up over batches; divide by ``Objective.count_targets``.
 
     Attributes:
         loss_sum: Summed cross-entropy, scalar float32, in nats.
-        target_count: Number of targets in the sum.
         metric_sums: Further sums over the targets, such as ``correct``; scalars.
     """
 
     loss_sum: Tensor
-    target_count: int
     metric_sums: Mapping[str, Tensor]
 
 
@@ -74,10 +72,10 @@ class Objective:
             logits.float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
         )
         sums = {"correct": (logits.argmax(-1) == labels).sum()} if with_metrics else {}
-        return LossParts(loss_sum, self.count_targets(batch), sums)
+        return LossParts(loss_sum, sums)
 
     def count_targets(self, batch: Batch) -> int:
-        """Return the number of targets; costs no wait for the device while the batch is on the CPU."""
+        """Return the number of targets of a batch on the CPU; on a GPU it would wait for the device."""
         labels = batch["labels"][:, 1:] if self.shifts_labels else batch["labels"]
         return int((labels != IGNORED).sum())
 
