@@ -70,8 +70,8 @@ def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[
     """Return a text of the kind the model was trained on, and its ids, for ``load_example.py``."""
     examples = data_profile.get("examples") or [{"input": ""}]
     text = examples[0]["input"]
-    for number in tokenizer.special.ids():
-        text = text.replace(tokenizer.token(number), " ")
+    for token in filter(None, map(tokenizer.token, tokenizer.special.ids())):
+        text = text.replace(token, " ")
     words = text.removesuffix("...").split()
     # The first word of a packed row may be the end of a cut one.
     text = " ".join(words[1:][: _PROMPT_WORDS.get(contract.task, _PROMPT_WORDS_OTHERWISE)]) or _FALLBACK_TEXT

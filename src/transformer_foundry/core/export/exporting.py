@@ -27,7 +27,7 @@ from transformer_foundry.core.export.formats import (
 )
 from transformer_foundry.core.export.options import FORMAT_FILES
 from transformer_foundry.core.export.parity import Case, check_shapes, compare, compared_logits, make_cases, write_cases
-from transformer_foundry.core.export.reasons import explain
+from transformer_foundry.core.export.reasons import explain_error
 from transformer_foundry.core.export.verification import judge, start_verification, wait_for_rows
 
 __all__ = ["FORMAT_VERSION", "LOADER_FILE", "MANIFEST_FILE", "compared_positions", "export_model", "file_sha256"]
@@ -202,7 +202,7 @@ def _make(
         else:
             write_torchscript(source.wrapper, source.example_tensors(), path, check.accepts)
     except EXPORTER_ERRORS as err:
-        attempt.failure = explain(f"{type(err).__name__}: {err}", source.names)
+        attempt.failure = explain_error(err, source.names)
     else:
         _start_check(attempt, source, check)
     return attempt

@@ -99,8 +99,9 @@ def _commit(api: HfApi, repo_id: str, package: Package) -> str:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _commit_once(api, repo_id, package)
-        except HfHubHTTPError as err:
-            if attempt == _ATTEMPTS or _status(err) not in _WORTH_RETRYING:
+        except _network_errors() as err:
+            is_refusal = isinstance(err, HfHubHTTPError) and _status(err) not in _WORTH_RETRYING
+            if attempt == _ATTEMPTS or is_refusal:
                 raise
             time.sleep(_PAUSE_S * attempt)
     raise AssertionError("unreachable")
@@ -173,9 +174,7 @@ def _status(err: Any) -> int | None:
 
 
 def _network_errors() -> tuple[type[BaseException], ...]:
-    # huggingface_hub before 1.0 used requests, whose errors are OSErrors; those of httpx are not.
-    try:
-        import httpx
-    except ImportError:
-        return (OSError,)
-    return (OSError, httpx.TransportError)
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The client's HTTP library has changed twice (requests, httpx, httpx2); HfHubHTTPError derives from its base class.
+    return (OSError, HfHubHTTPError.__bases__[0])

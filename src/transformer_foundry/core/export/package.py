@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -95,7 +96,7 @@ def build_package(
     _fill(adapter, export, training_state)
     folder = Path(tempfile.mkdtemp(prefix="foundry-package-"))
     try:
-        manifest = {
+        manifest: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "model": describe_model(adapter, export),
             "training": describe_training(training_state, run_manifest),
@@ -109,6 +110,7 @@ def build_package(
         }
         _write_code(folder, export)
         tokenizer.save(folder)
+        manifest = _plain(manifest)
         # load_example.py, which is verified like the other formats, reads the manifest.
         _write_json(folder / MANIFEST_FILE, manifest)
         manifest |= _export_formats(folder, adapter, export, manifest, options)
@@ -260,4 +262,15 @@ def _hashes(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as strict JSON can say it: no tuples, and null where a number is infinite or none."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

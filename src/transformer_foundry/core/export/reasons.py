@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_error"]
 
 _MAX_CHARACTERS = 300
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _SIZE_FIXED = re.compile(r"\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\].*?specialized it to be a constant \((\d+)\)", re.S)
 _CAUSES = (
@@ -17,6 +18,7 @@ _CAUSES = (
         "the course of the computation depends on the values of the input, which a captured graph cannot follow",
     ),
     (r"[Cc]omplex", "complex numbers have no translation: write rotary embeddings with real cosines and sines"),
+    (r"DispatchError|No ONNX function", "the model uses an operation that ONNX does not have"),
     (r"No module named '?(onnxscript|onnx)\b", "ONNX needs two packages: pip install onnx onnxscript"),
     (
         r"No module named '?onnxruntime\b",
@@ -44,7 +46,15 @@ def explain(text: str, names: Mapping[str, tuple[str | int, ...]] | None = None)
     return f"{cause} ({original})" if cause else original
 
 
+def explain_error(error: BaseException, names: Mapping[str, tuple[str | int, ...]] | None = None) -> str:
+    """Return the cause of ``error`` in plain words; what an exporter wraps up comes before its wrapping."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[0].__cause__) is not None:
+        chain.insert(0, cause)
+    return explain("\n".join(f"{type(item).__name__}: {item}" for item in chain), names)
+
+
 def _first_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in _COLOURS.sub("", text).splitlines() if line.strip()]
     line = lines[0] if lines else "no message"
     return line if len(line) <= _MAX_CHARACTERS else line[: _MAX_CHARACTERS - 3] + "..."

@@ -1,0 +1,139 @@
+"""Formats of small models of the three kinds, run again here at shapes of the tests' own choosing."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.core.export import small_models
+from tests.core.export.conftest import Exported
+from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.export import export_model
+
+SHAPES = ((1, 1), (2, 1), (3, 24), (7, 13))
+FORMATS = ("pytorch", "pt2", "onnx", "torchscript")
+
+
+@pytest.mark.slow
+def test_all_formats_of_the_three_kinds_are_verified(exported: Exported) -> None:
+    assert {entry["format"]: entry["status"] for entry in exported.manifest["formats"]} == dict.fromkeys(
+        FORMATS, "verified"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_manifest_says_what_was_verified(exported: Exported, name: str) -> None:
+    entry = exported.entry(name)
+    shapes = {(row["batch"], row["length"]) for row in entry["shapes"]}
+    example = exported.manifest["example"]
+    assert len(shapes - {(example["batch"], example["length"])}) >= 5
+    assert {1, 24} <= {length for _, length in shapes}
+    assert 0 <= entry["max_abs_error"] <= entry["tolerance"]
+    data = (exported.folder / entry["file"]).read_bytes()
+    assert (entry["sha256"], entry["size_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+
+
+def real_positions(exported: Exported, batch: int, length: int) -> torch.Tensor:
+    tensors = exported.inputs(batch, length)
+    ids = tensors.get("decoder_input_ids", tensors["input_ids"])
+    return ids != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_captured_program_gives_the_models_logits(exported: Exported, shape: tuple[int, int]) -> None:
+    program = torch.export.load(exported.folder / "model.pt2").module()
+    logits, real = program(*exported.inputs(*shape).values()), real_positions(exported, *shape)
+    torch.testing.assert_close(logits[real], exported.logits(*shape)[real], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_onnx_file_gives_the_models_logits(exported: Exported, shape: tuple[int, int]) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {name: value.numpy() for name, value in exported.inputs(*shape).items()})
+    real = real_positions(exported, *shape)
+    expected = exported.logits(*shape).detach()
+    np.testing.assert_allclose(logits[real], expected[real], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_torchscript_file_gives_the_models_logits(exported: Exported, shape: tuple[int, int]) -> None:
+    model = torch.jit.load(exported.folder / "model.torchscript.pt")
+    logits, real = model(*exported.inputs(*shape).values()), real_positions(exported, *shape)
+    torch.testing.assert_close(logits[real], exported.logits(*shape)[real], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_model_is_left_as_it_was(exported: Exported) -> None:
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert not any(isinstance(value, torch._subclasses.FakeTensor) for value in exported.model.state_dict().values())
+
+
+def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
+    model = small_models.RotaryGpt()
+    export_model(model, small_models.make_inputs(), tmp_path, ["pytorch"], max_length=24)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert "wte.weight" in saved
+    assert "lm_head.weight" not in saved
+    assert sum(value.numel() for value in saved.values()) == sum(value.numel() for value in model.parameters())
+
+
+@pytest.mark.slow
+def test_a_format_that_is_right_only_at_the_examples_length_is_not_shipped(tmp_path: Path) -> None:
+    manifest = export_model(small_models.BakedLength(), small_models.make_inputs(), tmp_path, max_length=24)
+    found = {entry["format"]: (entry["status"], entry.get("stage")) for entry in manifest["formats"]}
+    refused = dict.fromkeys(("pt2", "onnx"), ("failed", "export"))
+    assert found == {"pytorch": ("verified", None), "torchscript": ("failed", "parity"), **refused}
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "manifest.json"}
+    reasons = {entry["format"]: entry["reason"] for entry in manifest["formats"] if "reason" in entry}
+    assert "length" in reasons["pt2"]
+    assert "at (batch, length) = " in reasons["torchscript"]
+
+
+@pytest.mark.slow
+def test_a_loop_over_time_is_kept_by_compilation(tmp_path: Path) -> None:
+    inputs = small_models.make_inputs()
+    manifest = export_model(small_models.Recurrent(), inputs, tmp_path, ["torchscript"], max_length=24)
+    assert manifest["formats"][0]["status"] == "verified"
+
+
+@pytest.mark.slow
+def test_an_operation_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+    inputs = small_models.make_inputs()
+    manifest = export_model(small_models.Eigenvalues(), inputs, tmp_path, ["onnx"], max_length=24)
+    assert "operation that ONNX does not have" in manifest["formats"][0]["reason"]
+
+
+def test_a_model_that_returns_nan_is_refused(tmp_path: Path) -> None:
+    model = small_models.RotaryGpt()
+    torch.nn.init.constant_(model.wte.weight, float("nan"))
+    with pytest.raises(DeploymentError, match="not a number"):
+        export_model(model, small_models.make_inputs(), tmp_path, ["pytorch"], max_length=24)
+
+
+def test_a_model_that_fails_at_its_greatest_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="itself fails"):
+        export_model(small_models.RotaryGpt(), small_models.make_inputs(), tmp_path, ["pytorch"], max_length=25)
+
+
+def test_an_unknown_format_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="Did you mean 'onnx'"):
+        export_model(small_models.RotaryGpt(), small_models.make_inputs(), tmp_path, ["onxx"])
+
+
+def test_no_deprecation_warning_reaches_the_user(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export_model(small_models.RotaryGpt(), small_models.make_inputs(), tmp_path, ["torchscript"], max_length=24)

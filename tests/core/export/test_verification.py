@@ -1,0 +1,42 @@
+"""A fresh process that loads a file and says what it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.core.export import small_models
+from transformer_foundry.core.export.capture import Source
+from transformer_foundry.core.export.parity import make_cases, write_cases
+from transformer_foundry.core.export.verification import start_verification, wait_for_rows
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    source = Source(small_models.RotaryGpt().eval(), small_models.make_inputs(), 24)
+    write_cases(make_cases(source.wrapper, source.inputs, [(1, 2), (2, 3)], lambda _: None), tmp_path / "cases")
+    return tmp_path / "cases"
+
+
+def test_a_file_that_cannot_be_loaded_is_explained(tmp_path: Path, cases: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    rows, failure = wait_for_rows(start_verification("onnx", tmp_path / "model.onnx", cases))
+    assert rows == []
+    assert failure.startswith("fails when it is loaded in a fresh process: ")
+
+
+def test_a_failure_names_the_shape_it_happened_at(tmp_path: Path, cases: Path) -> None:
+    program = "\n".join(
+        [
+            "def load_model():",
+            "    def run(input_ids):",
+            "        if input_ids.shape[0] == 2: raise ValueError('only one row')",
+            "        return input_ids",
+            "    return run",
+        ]
+    )
+    (tmp_path / "load_example.py").write_text(program)
+    rows, failure = wait_for_rows(start_verification("pytorch", tmp_path / "model.safetensors", cases))
+    assert [row["batch"] for row in rows] == [1]
+    assert failure == "fails at (batch, length) = (2, 3) in a fresh process: ValueError: only one row"
