@@ -36,7 +36,8 @@ class Block(nn.Module):
 
     def forward(self, x, allowed=None, memory=None):
         read = self.norm(x) if memory is None else memory
-        query, key, value = self.split(self.query(self.norm(x))), self.split(self.key(read)), self.split(self.value(read))
+        query = self.split(self.query(self.norm(x)))
+        key, value = self.split(self.key(read)), self.split(self.value(read))
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -1e9)
@@ -131,7 +132,10 @@ CONSTRUCTORS: dict[str, tuple[str, str]] = {
         "Net(type('Config', (dict,), ",
     ),
     "dataclass by annotation": (
-        a_model(f"    def __init__(self, config: ModelArgs):\n        super().__init__({FIVE_ATTRIBUTES})\n", before=DATACLASS),
+        a_model(
+            f"    def __init__(self, config: ModelArgs):\n        super().__init__({FIVE_ATTRIBUTES})\n",
+            before=DATACLASS,
+        ),
         "Net(ModelArgs(vocab_size=40, d_model=16, n_head=2, n_layer=2, max_seq_len=20))",
     ),
     "dataclass without annotation": (
@@ -161,6 +165,25 @@ CONSTRUCTORS: dict[str, tuple[str, str]] = {
         "build_model()",
     ),
 }
+CAUSAL = a_model(NO_ARGUMENTS)
+ENCODER = a_forward("input_ids", "return self.logits(input_ids)")
+PLAIN = {"vocab_size": VOCABULARY}
+
+
+def a_seq2seq(arguments: str, body: str = "") -> str:
+    """Source of an encoder-decoder; ``body`` names its ids ``input_ids`` and ``target``."""
+    init = "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20, crosses=True)\n"
+    forward = (
+        f"    def forward(self, {arguments}):\n{body}"
+        "        memory, x = self.embed(input_ids), self.embed(target)\n"
+        "        for block in self.blocks:\n"
+        "            memory = block(memory)\n"
+        "        for block in self.blocks:\n"
+        "            x = block.cross(block(x, look_back(target)), memory=memory)\n"
+        "        return self.head(x)\n"
+    )
+    return a_model(init, forward)
+
 
 GRAPH_CONFIG: dict[str, Any] = {
     "model_name": "Net",
@@ -172,7 +195,7 @@ GRAPH_CONFIG: dict[str, Any] = {
     "edges": [["input_0", "embedding_0"], ["embedding_0", "mhsa_0"]],
 }
 
-INTERMEDIATES = '''
+INTERMEDIATES = """
 import torch
 from torch import nn
 
@@ -192,7 +215,7 @@ class Net(nn.Module):
         x = self.embedding_0(input_0_tokens)
         mhsa_0_output, _ = self.mhsa_0(x, x, x)
         return output_0_logits
-'''
+"""
 
 
 def write_export(folder: Path, code: str, config: dict[str, Any] | None = None) -> Path:

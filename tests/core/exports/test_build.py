@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-import pytest
-
-from tests.core.exports.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, NO_ARGUMENTS, a_model
+from tests.core.exports.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, a_model
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import build_model, find_recipe
 
@@ -76,7 +75,9 @@ def test_without_a_seed_the_global_state_decides(make_export) -> None:
 
 def test_a_constructor_that_changes_its_configuration_changes_no_other(make_export) -> None:
     code, _ = CONSTRUCTORS["mapping of another name"]
-    export = make_export(code.replace("super().__init__(**sizes)", 'super().__init__(n_layer=sizes.pop("n_layer"), **sizes)'))
+    export = make_export(
+        code.replace("super().__init__(**sizes)", 'super().__init__(n_layer=sizes.pop("n_layer"), **sizes)')
+    )
     build_model(export)
     assert export.config == CONFIG
 
@@ -119,7 +120,9 @@ def test_a_class_without_super_init_is_named(make_export) -> None:
 
 
 def test_an_attribute_that_the_model_lacks_is_not_taken_for_a_size(make_export) -> None:
-    code = a_model("    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20)\n        self.rows = self.table\n")
+    code = a_model(
+        "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20)\n        self.rows = self.table\n"
+    )
     with pytest.raises(ExportError, match="no attribute 'table'") as caught:
         build_model(make_export(code))
     assert "config.json" not in str(caught.value)

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from tests.core.exports.samples import (
-    CAUSAL_FORWARD,
-    CONFIG,
+    CAUSAL,
+    ENCODER,
     GRAPH_CONFIG,
     INTERMEDIATES,
-    NO_ARGUMENTS,
+    PLAIN,
     a_forward,
     a_model,
+    a_seq2seq,
 )
 from transformer_foundry.core.errors import ExportError
-from transformer_foundry.core.exports import build_model, find_contract, read_export
+from transformer_foundry.core.exports import build_model, find_contract
 
-CAUSAL = a_model(NO_ARGUMENTS)
-ENCODER = a_forward("input_ids", "return self.logits(input_ids)")
-PLAIN = {"vocab_size": 40}
-NO_LIMIT = CAUSAL.replace("self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))", "self.tokens(ids)")
-
-
-def a_seq2seq(arguments: str, body: str = "") -> str:
-    init = "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20, crosses=True)\n"
-    forward = (
-        f"    def forward(self, {arguments}):\n{body}"
-        "        memory, x = self.embed(input_ids), self.embed(target)\n"
-        "        for block in self.blocks:\n"
-        "            memory = block(memory)\n"
-        "        for block in self.blocks:\n"
-        "            x = block.cross(block(x, look_back(target)), memory=memory)\n"
-        "        return self.head(x)\n"
-    )
-    return a_model(init, forward)
+NO_LIMIT = CAUSAL.replace(
+    "self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))", "self.tokens(ids)"
+)
 
 
 class TestKind:
@@ -60,17 +48,19 @@ class TestKind:
     def test_an_encoder_with_a_small_window_is_no_decoder(self, contract_of) -> None:
         code = a_forward(
             "input_ids",
-            "t = torch.arange(input_ids.shape[1])\n"
-            "return self.logits(input_ids, (t[None] - t[:, None]).abs() <= 2)",
+            "t = torch.arange(input_ids.shape[1])\nreturn self.logits(input_ids, (t[None] - t[:, None]).abs() <= 2)",
         )
         assert contract_of(code, PLAIN).kind == "encoder-only"
 
     @pytest.mark.parametrize(("code", "kind"), [(CAUSAL, "decoder-only"), (ENCODER, "encoder-only")])
     def test_closed_gates_do_not_hide_the_kind(self, contract_of, code, kind) -> None:
-        closed = code.replace("super().__init__(40, 16, 2, 2, 20)", (
-            "super().__init__(40, 16, 2, 2, 20)\n"
-            "        for block in self.blocks:\n            nn.init.zeros_(block.out.weight)"
-        ))
+        closed = code.replace(
+            "super().__init__(40, 16, 2, 2, 20)",
+            (
+                "super().__init__(40, 16, 2, 2, 20)\n"
+                "        for block in self.blocks:\n            nn.init.zeros_(block.out.weight)"
+            ),
+        )
         assert contract_of(closed, PLAIN).kind == kind
 
     def test_dropout_that_is_always_on_does_not_hide_the_kind(self, contract_of) -> None:
@@ -78,7 +68,10 @@ class TestKind:
         assert contract_of(noisy, PLAIN).kind == "decoder-only"
 
     def test_a_drawn_decoder_that_sees_the_future_stays_a_decoder(self, contract_of) -> None:
-        assert contract_of(a_forward("input_0_tokens", "return self.logits(input_0_tokens)"), GRAPH_CONFIG).kind == "decoder-only"
+        assert (
+            contract_of(a_forward("input_0_tokens", "return self.logits(input_0_tokens)"), GRAPH_CONFIG).kind
+            == "decoder-only"
+        )
 
     @pytest.mark.parametrize("key", ["architecture", "kind", "model_kind"])
     @pytest.mark.parametrize("said", ["decoder-only", "decoder_only", "Decoder-Only"])
@@ -98,10 +91,17 @@ class TestKind:
         )
         assert contract_of(code, PLAIN).kind == "decoder-only"
 
-    @pytest.mark.parametrize("arguments", [
-        "input_ids, target", "input_ids, decoder_input_ids", "input_ids, tgt", "input_ids, y",
-        "input_ids, decoder_input_ids=None", "input_0_tokens, input_1_tokens",
-    ])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "input_ids, target",
+            "input_ids, decoder_input_ids",
+            "input_ids, tgt",
+            "input_ids, y",
+            "input_ids, decoder_input_ids=None",
+            "input_0_tokens, input_1_tokens",
+        ],
+    )
     def test_decoder_ids_make_an_encoder_decoder(self, contract_of, arguments) -> None:
         first, second = arguments.removesuffix("=None").split(", ")
         code = a_seq2seq(arguments, f"        input_ids, target = {first}, {second}\n")
@@ -118,9 +118,13 @@ class TestKind:
         with pytest.raises(ExportError, match="Did you mean"):
             contract_of(CAUSAL, PLAIN, **stated)
 
-    @pytest.mark.parametrize("stated", [
-        {"task": "sequence_classification"}, {"kind": "encoder-only", "task": "causal_lm"},
-    ])
+    @pytest.mark.parametrize(
+        "stated",
+        [
+            {"task": "sequence_classification"},
+            {"kind": "encoder-only", "task": "causal_lm"},
+        ],
+    )
     def test_a_task_that_the_model_cannot_do_is_refused(self, contract_of, stated) -> None:
         with pytest.raises(ExportError, match=r"model\.task is"):
             contract_of(CAUSAL, PLAIN, **stated)
@@ -144,7 +148,9 @@ class TestClassifiers:
         assert (contract.task, contract.output_size, contract.vocab_size) == ("causal_lm", 39, 40)
 
     def test_a_single_score_is_refused(self, contract_of) -> None:
-        code = a_model(self.INIT.replace("=3", "=1"), "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n")
+        code = a_model(
+            self.INIT.replace("=3", "=1"), "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n"
+        )
         with pytest.raises(ExportError, match="one number for each text"):
             contract_of(code, PLAIN)
 
@@ -185,14 +191,18 @@ class TestSizes:
         assert contract_of(NO_LIMIT, PLAIN).max_length is None
 
     def test_a_buffer_that_grows_is_no_limit(self, contract_of) -> None:
-        code = NO_LIMIT.replace("self.tokens(ids)", "self.tokens(ids) + torch.ones(max(64, ids.shape[1]), 16)[: ids.shape[1]]")
+        code = NO_LIMIT.replace(
+            "self.tokens(ids)", "self.tokens(ids) + torch.ones(max(64, ids.shape[1]), 16)[: ids.shape[1]]"
+        )
         assert contract_of(code, PLAIN).max_length is None
 
     def test_sizes_are_read_from_drawn_blocks(self, contract_of) -> None:
-        config = {"nodes": [
-            {"id": "input_0", "type": "input", "params": {"seq_length": 9}},
-            {"id": "embedding_0", "type": "embedding", "params": {"vocab_size": 30, "pad_token_id": 2}},
-        ]}
+        config = {
+            "nodes": [
+                {"id": "input_0", "type": "input", "params": {"seq_length": 9}},
+                {"id": "embedding_0", "type": "embedding", "params": {"vocab_size": 30, "pad_token_id": 2}},
+            ]
+        }
         contract = contract_of(CAUSAL, config)
         assert (contract.vocab_size, contract.max_length, contract.pad_token_id) == (30, 9, 2)
 
@@ -220,7 +230,9 @@ class TestWeights:
         assert contract_of(code, PLAIN).tied_weights == (("tokens.weight", "view"),)
 
     def test_probing_leaves_no_trace(self, tmp_path, make_export) -> None:
-        counting = CAUSAL.replace("        return self.logits(", "        self.seen += 1\n        return self.logits(").replace(
+        counting = CAUSAL.replace(
+            "        return self.logits(", "        self.seen += 1\n        return self.logits("
+        ).replace(
             "super().__init__(40, 16, 2, 2, 20)",
             "super().__init__(40, 16, 2, 2, 20)\n        self.register_buffer('seen', torch.zeros(()))",
         )
@@ -307,13 +319,13 @@ class TestRefusals:
             find_contract(nn.Linear(3, 3), {})
 
     def test_a_model_that_runs_in_one_shape_only_still_has_a_contract(self, contract_of) -> None:
-        code = a_forward("input_ids", "assert input_ids.shape[1] == 20\nreturn self.logits(input_ids, look_back(input_ids))")
+        code = a_forward(
+            "input_ids", "assert input_ids.shape[1] == 20\nreturn self.logits(input_ids, look_back(input_ids))"
+        )
         assert contract_of(code, {**PLAIN, "max_seq_len": 20}).kind == "decoder-only"
 
 
 def test_a_contract_is_plain_data(contract_of) -> None:
-    import json
-
     content = json.loads(json.dumps(contract_of(CAUSAL, PLAIN).to_dict()))
     assert content["ids_argument"] == "input_ids"
     assert content["fixed_arguments"] == []
@@ -322,8 +334,3 @@ def test_a_contract_is_plain_data(contract_of) -> None:
 def test_a_hint_in_the_name_of_the_class_is_enough(tmp_path, contract_of) -> None:
     code = ENCODER.replace("class Net", "class NetForMaskedLM")
     assert contract_of(code, {"vocab_size": 40}).task == "masked_lm"
-
-
-assert CAUSAL_FORWARD in CAUSAL
-assert CONFIG["vocab_size"] == 40
-assert read_export

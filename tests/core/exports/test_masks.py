@@ -5,18 +5,29 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.core.exports.samples import NO_ARGUMENTS, a_forward, a_model
-from tests.core.exports.test_contract import a_seq2seq
+from tests.core.exports.samples import a_forward, a_seq2seq
 
 PLAIN = {"vocab_size": 40, "max_seq_len": 20}
 # What forward does with its mask -> (meaning, type, dimensions) that must be found.
 USES = {
     "1 where real": ("seen = mask[:, None, None, :] != 0", ("real", "int64", 2)),
-    "bool, True where real": ("seen = mask[:, None, None, :] & torch.ones_like(mask[:, None, None, :])", ("real", "bool", 2)),
-    "bool only, True where real": ("assert mask.dtype is torch.bool\nseen = mask[:, None, None, :]", ("real", "bool", 2)),
-    "float, 1 where real": ("assert mask.is_floating_point()\nseen = mask[:, None, None, :] > 0.5", ("real", "float32", 2)),
+    "bool, True where real": (
+        "seen = mask[:, None, None, :] & torch.ones_like(mask[:, None, None, :])",
+        ("real", "bool", 2),
+    ),
+    "bool only, True where real": (
+        "assert mask.dtype is torch.bool\nseen = mask[:, None, None, :]",
+        ("real", "bool", 2),
+    ),
+    "float, 1 where real": (
+        "assert mask.is_floating_point()\nseen = mask[:, None, None, :] > 0.5",
+        ("real", "float32", 2),
+    ),
     "True where padding": ("seen = ~mask[:, None, None, :]", ("padding", "bool", 2)),
-    "1 where padding": ("assert mask.dtype is torch.int64\nseen = mask[:, None, None, :] == 0", ("padding", "int64", 2)),
+    "1 where padding": (
+        "assert mask.dtype is torch.int64\nseen = mask[:, None, None, :] == 0",
+        ("padding", "int64", 2),
+    ),
     "four dimensions": ("assert mask.dim() == 4\nseen = mask != 0", ("real", "int64", 4)),
     "four dimensions, padding": ("assert mask.dim() == 4\nseen = ~mask", ("padding", "bool", 4)),
     "three dimensions": ("assert mask.dim() == 3\nseen = mask.unsqueeze(1) != 0", ("real", "int64", 3)),
@@ -33,8 +44,10 @@ def an_encoder(use: str, name: str, default: str = "=None") -> str:
 
 def a_decoder(use: str, name: str) -> str:
     code = an_encoder(use, name)
-    return code.replace("self.logits(input_ids, seen)", "self.logits(input_ids, look_back(input_ids) if seen is None "
-                        "else look_back(input_ids) & seen)")
+    return code.replace(
+        "self.logits(input_ids, seen)",
+        "self.logits(input_ids, look_back(input_ids) if seen is None else look_back(input_ids) & seen)",
+    )
 
 
 def hides_padding(adapter) -> bool:
@@ -68,7 +81,9 @@ def test_a_mask_that_is_accepted_and_ignored_is_understood_by_its_name(contract_
     assert (contract.mask_argument, contract.mask_meaning) == (name, meaning)
 
 
-@pytest.mark.parametrize("use", ["seen = mask", "seen = ~mask", "assert mask.shape[0] == mask.shape[1]\nseen = mask != 0"])
+@pytest.mark.parametrize(
+    "use", ["seen = mask", "seen = ~mask", "assert mask.shape[0] == mask.shape[1]\nseen = mask != 0"]
+)
 def test_a_mask_of_t_by_t_is_never_fed(make_model, use) -> None:
     code = an_encoder(use, "mask").replace("seen = mask, None", "seen = mask, look_back(input_ids)")
     adapter = make_model(code, PLAIN)
@@ -85,16 +100,27 @@ def test_a_padding_mask_goes_before_one_of_t_by_t(contract_of) -> None:
 
 
 def test_a_demanded_mask_is_all_ones_when_the_caller_gives_none(make_model) -> None:
-    adapter = make_model(an_encoder("seen = mask[:, None, None, :] != 0", "attention_mask", "").replace(
-        "if mask is not None:", "if True:"), PLAIN)
+    adapter = make_model(
+        an_encoder("seen = mask[:, None, None, :] != 0", "attention_mask", "").replace(
+            "if mask is not None:", "if True:"
+        ),
+        PLAIN,
+    )
     ids = torch.randint(1, 40, (2, 6))
     adapter.eval()
     assert torch.equal(adapter(ids), adapter(ids, torch.ones_like(ids)))
     assert hides_padding(adapter)
 
 
-@pytest.mark.parametrize("use", ["seen = mask", "seen = ~mask", "seen = mask.unsqueeze(1)\nassert mask.dim() == 3",
-                                 "seen = torch.isfinite(mask)\nassert mask.is_floating_point()"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "seen = mask",
+        "seen = ~mask",
+        "seen = mask.unsqueeze(1)\nassert mask.dim() == 3",
+        "seen = torch.isfinite(mask)\nassert mask.is_floating_point()",
+    ],
+)
 def test_a_demanded_mask_of_t_by_t_is_made_causal(make_model, use) -> None:
     adapter = make_model(an_encoder(use, "mask", ""), {**PLAIN, "architecture": "decoder-only"})
     ids = torch.randint(1, 40, (2, 6))
@@ -120,10 +146,17 @@ def test_a_derived_mask_is_kept_when_the_caller_gives_none(make_model) -> None:
 class TestEncoderDecoder:
     ARGUMENTS = "src, tgt, src_key_padding_mask=None, tgt_key_padding_mask=None, memory_key_padding_mask=None"
     CODE = (
-        a_seq2seq(ARGUMENTS, "        input_ids, target = src, tgt\n        hide = lambda mask: None if mask is None else ~mask[:, None, None]\n")
+        a_seq2seq(
+            ARGUMENTS,
+            "        input_ids, target = src, tgt\n"
+            "        hide = lambda mask: None if mask is None else ~mask[:, None, None]\n",
+        )
         .replace("block(memory)", "block(memory, hide(src_key_padding_mask))")
         .replace("memory=memory)", "hide(memory_key_padding_mask), memory=memory)")
-        .replace("look_back(target))", "look_back(target) if tgt_key_padding_mask is None else look_back(target) & hide(tgt_key_padding_mask))")
+        .replace(
+            "look_back(target))",
+            "look_back(target) if tgt_key_padding_mask is None else look_back(target) & hide(tgt_key_padding_mask))",
+        )
     )
 
     def test_each_mask_finds_its_place(self, contract_of) -> None:
@@ -142,9 +175,11 @@ class TestEncoderDecoder:
         assert not torch.allclose(adapter(source, None, target), adapter(other, None, target), atol=1e-5)
 
     def test_a_demanded_mask_of_the_target_is_made_causal(self, make_model) -> None:
-        code = a_seq2seq("src, tgt, src_mask, tgt_mask", "        input_ids, target = src, tgt\n").replace(
-            "block(memory)", "block(memory, None if src_mask is None else src_mask[:, None] != 0)"
-        ).replace("look_back(target))", "None if tgt_mask is None else tgt_mask != 0)")
+        code = (
+            a_seq2seq("src, tgt, src_mask, tgt_mask", "        input_ids, target = src, tgt\n")
+            .replace("block(memory)", "block(memory, None if src_mask is None else src_mask[:, None] != 0)")
+            .replace("look_back(target))", "None if tgt_mask is None else tgt_mask != 0)")
+        )
         adapter = make_model(code, PLAIN).eval()
         source, target = torch.randint(1, 40, (2, 8)), torch.randint(1, 40, (2, 5))
         other = target.clone()
@@ -153,11 +188,7 @@ class TestEncoderDecoder:
         assert (adapter.contract.mask_argument, adapter.contract.mask_dims) == ("src_mask", 3)
 
     def test_a_mask_of_the_target_that_may_be_left_out_is_not_fed_where_it_breaks_something(self, contract_of) -> None:
-        code = a_seq2seq("src, tgt, src_key_padding_mask=None, tgt_mask=None", "        input_ids, target = src, tgt\n").replace(
-            "look_back(target))", "look_back(target) if tgt_mask is None else tgt_mask)"
-        )
+        code = a_seq2seq(
+            "src, tgt, src_key_padding_mask=None, tgt_mask=None", "        input_ids, target = src, tgt\n"
+        ).replace("look_back(target))", "look_back(target) if tgt_mask is None else tgt_mask)")
         assert contract_of(code, PLAIN).decoder_mask_argument is None
-
-
-assert a_model
-assert NO_ARGUMENTS

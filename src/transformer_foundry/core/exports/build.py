@@ -69,9 +69,7 @@ def _working_recipe(export: Export, overrides: Mapping[str, Any], module: Module
     raise failure or AssertionError("no recipe was tried")
 
 
-def _candidates(
-    export: Export, overrides: Mapping[str, Any], module: ModuleType
-) -> list[Recipe]:
+def _candidates(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> list[Recipe]:
     tree = ast.parse(export.model_code)
     config = {**export.config, **overrides}
     recipes: list[Recipe] = []

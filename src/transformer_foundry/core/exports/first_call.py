@@ -17,8 +17,8 @@ from transformer_foundry.core.exports.terms import Contract
 
 __all__ = ["first_probe"]
 
-# (batch, length). Three sequences: two would be mixed up with two heads. The later ones find models that run in one shape only: what is wrong with that is for the checks
-# to say.
+# (batch, length). Three sequences: two would be mixed up with two heads. The later shapes find models that run in one
+# shape only: what is wrong with that is for the checks to say.
 SHAPES = ((3, 7), (3, 3), (1, 7), (8, 7), (4, 8), (16, 8), (32, 8))
 LONGEST_FIRST_CALL = 1024
 # Ids below this fit any table of words; token types, whose table has two rows, are never fed with random ids.
