@@ -68,7 +68,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
         assert ours.read_bytes() == theirs.read_bytes()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(kills=st.lists(st.integers(1, 12), min_size=1, max_size=3))
 def test_a_killed_run_goes_on_to_the_same_files(whole: Path, tmp_path_factory: Any, kills: list[int]) -> None:
     folder = tmp_path_factory.mktemp("killed")

@@ -82,7 +82,7 @@ def interrupted(model: TinyTransformer, **changes: Any) -> list[Record]:
 
 
 @pytest.mark.parametrize("by_signal", [True, False])
-@settings(deadline=None, max_examples=28)
+@settings(deadline=None, max_examples=12)
 @given(at=st.integers(1, 28))
 def test_an_interrupt_anywhere_yields_a_checkpoint_to_go_on_from(by_signal: bool, at: int) -> None:
     changes = {"gradient_accumulation_steps": 2, "max_steps": 8}

@@ -84,8 +84,8 @@ class Session:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether the state is that of a step boundary: not so after an interrupt in the middle of an update."""
-        return not self._updater.is_applying
+        """Whether weights and counters are of one step: not so after an interrupt in the middle of an update."""
+        return not self._updater.is_torn
 
     def started(self) -> Started:
         """Return the first record."""
@@ -108,6 +108,7 @@ class Session:
             counters.position += accumulation
             counters.step += 1
             counters.is_recorded = not self._is_record_due()
+            self._updater.settle()
         self._stopwatch.add(time.perf_counter() - began, update.token_count)
 
     def record(self) -> Progress:
@@ -162,7 +163,7 @@ class Session:
             random=capture_random(self.device),
             counters=self.counters.copy(),
             total_steps=self.total_steps,
-            steps_per_epoch=self._steps_per_epoch,
+            batches_per_epoch=len(self._batches),
             options=dataclasses.asdict(self.options),
             identity=dict(self.identity),
             precision=self.precision.name,

@@ -63,7 +63,7 @@ class TrainingState:
         random: State of the random number generators.
         counters: Step, position and what is remembered between steps.
         total_steps: Optimizer updates that were planned.
-        steps_per_epoch: Optimizer updates of one pass over the data.
+        batches_per_epoch: Micro-batches of one pass over the data.
         options: The training options by name.
         identity: What the state belongs to: digests by name (model code, config, data, tokenizer).
         precision: Number format it was computed in: ``fp32``, ``bf16`` or ``fp16``.
@@ -77,7 +77,7 @@ class TrainingState:
     random: RandomState = field(repr=False)
     counters: Counters
     total_steps: int
-    steps_per_epoch: float
+    batches_per_epoch: int
     options: Mapping[str, Any] = field(repr=False)
     identity: Mapping[str, str] = field(repr=False)
     precision: str = "fp32"
@@ -92,7 +92,7 @@ class TrainingState:
     @property
     def epoch(self) -> int:
         """Complete passes over the training data."""
-        return int(self.step / self.steps_per_epoch)
+        return self.counters.position // self.batches_per_epoch
 
     @property
     def metrics(self) -> Mapping[str, float]:

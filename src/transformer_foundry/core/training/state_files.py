@@ -21,7 +21,7 @@ WEIGHTS_FILE = "weights.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 
-_PLAIN_FIELDS = ("scaler", "total_steps", "steps_per_epoch", "options", "identity", "precision", "device")
+_PLAIN_FIELDS = ("scaler", "total_steps", "batches_per_epoch", "options", "identity", "precision", "device")
 
 
 def write_state(folder: Path, state: TrainingState) -> None:

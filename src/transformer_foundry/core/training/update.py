@@ -41,7 +41,7 @@ class Updater:
         precision: Device and number format.
 
     Attributes:
-        is_applying: Whether the optimizer is at work: an exception then leaves some parameters old and some new.
+        is_torn: Whether weights have begun to move in a step that is not settled.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Updater:
         self.optimizer = build_optimizer(bare_model(adapter), options)
         self.scaler = precision.scaler()
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.is_applying = False
+        self.is_torn = False
         self._max_norm = options.max_grad_norm or float("inf")
         self._label_smoothing = options.label_smoothing
 
     def update(self, batches: Sequence[Batch], learning_rate: float) -> Update:
-        """Take one optimizer step on the mean loss over all target tokens of ``batches``.
+        """Take one optimizer step on the mean loss over all target tokens of ``batches``; call ``settle`` after it.
 
         Dividing by the targets of the whole step, not of each micro-batch, makes the result independent of how the
         rows are split into micro-batches.
@@ -74,11 +74,14 @@ class Updater:
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.is_applying = True
+        self.is_torn = True
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.is_applying = False
         return Update(loss_sum, target_count, sum(map(_count_tokens, batches)), grad_norm.detach().float())
+
+    def settle(self) -> None:
+        """Say that the step has been counted: an interrupt between the two would leave a state of no step."""
+        self.is_torn = False
 
     def _backward(self, batch: Batch, target_count: int) -> Tensor:
         moved = move_batch(batch, self.precision.device)
