@@ -122,7 +122,7 @@ class TestFolders:
         with pytest.raises(ExportError, match="11 MiB"):
             read_export(tmp_path)
 
-    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.dictionaries(
             st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.lists(st.text(max_size=5)), max_size=4
@@ -131,7 +131,7 @@ class TestFolders:
     def test_every_configuration_is_read_as_it_was_written(self, tmp_path, config) -> None:
         assert read_export(write_export(tmp_path, CODE, config)).config == config
 
-    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.binary(max_size=80))
     def test_no_bytes_break_the_reader(self, tmp_path, data) -> None:
         (write_export(tmp_path, CODE) / "config.json").write_bytes(data)
@@ -182,7 +182,7 @@ class TestArchives:
         with pytest.raises(ExportError, match="cannot be read as a zip file"):
             read_zip(data)
 
-    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, len(zip_bytes(GOOD)) - 1), st.integers(1, 255))
     def test_no_damage_breaks_the_reader(self, read_zip, position, difference) -> None:
         data = bytearray(zip_bytes(GOOD))

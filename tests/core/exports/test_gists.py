@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.exports.samples import CONFIG, NO_ARGUMENTS, a_model
@@ -213,6 +213,7 @@ def test_a_file_that_is_too_large_is_not_fetched(server, fetch) -> None:
 
 
 class TestNames:
+    @settings(deadline=None)
     @given(st.text(HEX, min_size=20, max_size=40), st.none() | st.text(HEX, min_size=40, max_size=40))
     def test_every_id_is_found_in_every_spelling(self, number, revision) -> None:
         tail = f"/{revision}" if revision else ""
@@ -226,6 +227,7 @@ class TestNames:
         ):
             assert parse_gist(spelling) == Gist(number, revision), spelling
 
+    @settings(deadline=None)
     @given(st.text(max_size=60))
     def test_no_text_makes_a_request_but_for_a_gist(self, text) -> None:
         try:

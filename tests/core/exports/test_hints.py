@@ -70,7 +70,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 KEYS = ("vocab_size", "nodes", "architecture", "task", "max_seq_len", "pad_token_id", "id2label", "model")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(KEYS), VALUES | st.lists(VALUES) | st.dictionaries(st.sampled_from(KEYS), VALUES)),
     st.text(max_size=20),
