@@ -72,7 +72,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
     def _recover(self) -> None:
         """Finish or undo a replacement that a crash has cut short."""
         if not self._folder.exists():
-            whole = next((path for path in (self._new, self._old) if (path / _MANIFEST).is_file()), None)
+            whole = next(filter(_is_whole, (self._new, self._old)), None)
             if whole is not None:
                 whole.rename(self._folder)
         if self._folder.exists():
@@ -85,6 +85,14 @@ class PackageDataset(AbstractDataset[Package, Package]):
                 "The folder of a package is replaced as a whole.",
                 "Move those files away, or choose another run.name.",
             )
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        read_package(folder)
+    except DeploymentError:
+        return False
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ __getattr__, __all__ = lazy_exports(
         "FORMAT_FILES": "options",
         "DeploymentOptions": "options",
         "Package": "package",
-        "build_package": "package",
+        "build_package": "building",
         "export_model": "exporting",
         "publish": "hub",
         "read_package": "package",

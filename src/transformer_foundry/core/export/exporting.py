@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.capture import EXPORTER_ERRORS, Inputs, Source, private_copy
+from transformer_foundry.core.export.files import FORMAT_VERSION, LOADER_FILE, MANIFEST_FILE, file_sha256, write_json
 from transformer_foundry.core.export.formats import (
     load_weights,
     write_onnx,
@@ -30,11 +29,8 @@ from transformer_foundry.core.export.parity import Case, check_shapes, compare, 
 from transformer_foundry.core.export.reasons import explain_error
 from transformer_foundry.core.export.verification import judge, start_verification, wait_for_rows
 
-__all__ = ["FORMAT_VERSION", "LOADER_FILE", "MANIFEST_FILE", "compared_positions", "export_model", "file_sha256"]
+__all__ = ["compared_positions", "export_model"]
 
-FORMAT_VERSION = 1
-MANIFEST_FILE = "manifest.json"
-LOADER_FILE = "load_example.py"
 DEFAULT_TOLERANCE = 1e-4
 
 # Longest length tried when nothing limits the model.
@@ -100,7 +96,7 @@ def export_model(
         attempts = [_make(name, source, folder / FORMAT_FILES[name], check, write_pytorch) for name in wanted]
         entries = [_conclude(attempt, check) for attempt in attempts]
     manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST_FILE, manifest)
     return manifest
 
 
@@ -109,12 +105,6 @@ def compared_positions(tensors: Mapping[str, Tensor]) -> Tensor | None:
     if "decoder_input_ids" in tensors:
         return tensors.get("decoder_attention_mask")
     return tensors.get("attention_mask")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass

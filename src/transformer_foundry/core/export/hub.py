@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.errors import DeploymentError
-from transformer_foundry.core.export.exporting import MANIFEST_FILE
+from transformer_foundry.core.export.files import MANIFEST_FILE
 from transformer_foundry.core.export.options import FORMAT_FILES, is_repo_id
 from transformer_foundry.core.export.package import Package, read_package
 

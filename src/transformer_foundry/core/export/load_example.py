@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FOLDER = Path(__file__).resolve().parent
+# Not resolved: in the Hub's cache the files are links to another folder.
+FOLDER = Path(__file__).absolute().parent
 NEW_TOKENS = 40
 TEMPERATURE, TOP_K, SEED = 0.8, 40, 0
 

@@ -42,7 +42,7 @@ class Verdict:
 
 def start_verification(format_name: str, path: Path, cases: Path) -> subprocess.Popen[str]:
     """Start ``python -m transformer_foundry.core.export.verify`` on ``path``."""
-    command = [sys.executable, "-m", f"{__package__}.verify", format_name, str(path.resolve()), str(cases)]
+    command = [sys.executable, "-m", f"{__package__}.verify", format_name, str(path.absolute()), str(cases)]
     # The child finds this package however the parent did: installed, or from a clone on sys.path.
     paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     # No __pycache__ in the folder that is to be published.
