@@ -24,6 +24,7 @@ from tests.core.training.tiny import (
 from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training import Checkpoint, Record, Started, TrainingState, fit
 from transformer_foundry.core.training.resume import CHANGEABLE
+from transformer_foundry.core.training.session import Session
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
@@ -94,6 +95,16 @@ def test_an_interrupt_anywhere_yields_a_checkpoint_to_go_on_from(by_signal: bool
     resumed = train(resume_from=made.state, **changes)
     assert_same_state(checkpoints(resumed)[-1].state, checkpoints(whole)[-1].state)
     assert history(records) + history(resumed) == history(whole)
+
+
+def test_an_interrupt_while_metrics_are_noted_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train()
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "_note_evaluation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        records = interrupted(TinyTransformer())
+    made = checkpoints(records)[-1]
+    assert (made.step, made.reason) == (4, "interrupt")
+    assert history(records) + history(train(resume_from=made.state)) == history(whole)
 
 
 def test_a_state_can_be_resumed_twice() -> None:

@@ -79,6 +79,8 @@ def _train(session: Session) -> Iterator[Record]:
                 session.step()
             if not session.counters.is_recorded:
                 yield session.record()
+            if session.is_interrupted:
+                raise KeyboardInterrupt
             reason = session.checkpoint_reason()
             if reason is not None:
                 yield session.checkpoint(reason)

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.evaluation import evaluate, evaluation_batches, training_batches
 from transformer_foundry.core.training.generation import TextDecoder, sample_texts
 from transformer_foundry.core.training.manifests import describe_run
+from transformer_foundry.core.training.meter import Meter
 from transformer_foundry.core.training.objectives import objective_for
 from transformer_foundry.core.training.optimizers import capture_optimizer, restore_optimizer
 from transformer_foundry.core.training.options import TrainingOptions
@@ -73,9 +73,9 @@ class Session:
         self._manifest = describe_run(
             options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
         )
-        self._window: list[Tensor] = []
-        self._stopwatch = _Stopwatch()
+        self._meter = Meter(self.counters)
         self._checkpoint_time = time.monotonic()
+        self.is_interrupted = False
 
     @property
     def is_finished(self) -> bool:
@@ -102,14 +102,12 @@ class Session:
         with hold_interrupts():
             with rewind_on_interrupt(self.device):
                 update = self._updater.update(micro_batches, learning_rate)
-            self._window.append(torch.stack([update.loss_sum, update.grad_norm]))
-            counters.window_targets.append(update.target_count)
-            counters.tokens_seen += update.token_count
+            self._meter.add(update)
             counters.position += accumulation
             counters.step += 1
             counters.is_recorded = not self._is_record_due()
             self._updater.settle()
-        self._stopwatch.add(time.perf_counter() - began, update.token_count)
+        self._meter.add_time(began)
 
     def record(self) -> Progress:
         """Return the metrics of this step, evaluating the model if it is due.
@@ -125,14 +123,18 @@ class Session:
             evaluation, samples = self._evaluate()
             metrics |= evaluation
             loss = evaluation.get("eval/loss")
-        with hold_interrupts():
-            if loss is not None:
-                self._note_evaluation(loss)
-            counters.metrics.update(metrics)
-            counters.window_losses.clear()
-            counters.window_targets.clear()
-            counters.is_recorded = True
-        return Progress(counters.step, self.total_steps, metrics, samples)
+        record = Progress(counters.step, self.total_steps, metrics, samples)
+        try:
+            with hold_interrupts():
+                if loss is not None:
+                    self._note_evaluation(loss)
+                counters.metrics.update(metrics)
+                counters.window_losses.clear()
+                counters.window_targets.clear()
+                counters.is_recorded = True
+        except KeyboardInterrupt:
+            self.is_interrupted = True  # first the record: the counters say that it was made
+        return record
 
     def checkpoint_reason(self) -> CheckpointReason | None:
         """Return why a checkpoint is due now, or None."""
@@ -154,7 +156,7 @@ class Session:
         Raises:
             TrainingError: If the loss of a step since the last record is not finite: such weights are not kept.
         """
-        self._fetch_window()
+        self._fetch_losses()
         model = bare_model(self.adapter)
         state = TrainingState(
             model=capture_model(model),
@@ -237,43 +239,26 @@ class Session:
         return position // length > (position - self.options.gradient_accumulation_steps) // length
 
     def _training_metrics(self) -> dict[str, float]:
-        counters = self.counters
         began = time.perf_counter()
-        self._fetch_window()  # waits for the device
-        self._stopwatch.add_wait(time.perf_counter() - began)
+        self._fetch_losses()
+        self._meter.add_time(began)
         return {
-            "train/loss": math.fsum(counters.window_losses) / max(1, sum(counters.window_targets)),
-            "train/learning_rate": learning_rate_at(counters.step - 1, self.total_steps, self.options),
-            "train/grad_norm": counters.grad_norm,
-            "train/epoch": counters.step / self._steps_per_epoch,
-            "train/tokens_seen": float(counters.tokens_seen),
-            **self._stopwatch.lap(),
+            "train/learning_rate": learning_rate_at(self.counters.step - 1, self.total_steps, self.options),
+            "train/epoch": self.counters.step / self._steps_per_epoch,
+            **self._meter.metrics(),
         }
 
-    def _fetch_window(self) -> None:
-        """Bring the losses of the steps since the last record to the CPU: the only wait for the device."""
-        if not self._window:
+    def _fetch_losses(self) -> None:
+        found = self._meter.fetch(may_overflow=self._updater.scaler.is_enabled())
+        if found is None:
             return
-        counters = self.counters
-        rows = torch.stack(self._window).tolist()
-        first_step = counters.step - len(rows) + 1
-        for offset, (loss_sum, grad_norm) in enumerate(rows):
-            # A scaler skips steps whose gradient overflowed; without one the weights are lost.
-            is_lost = not math.isfinite(grad_norm) and not self._updater.scaler.is_enabled()
-            if is_lost or not math.isfinite(loss_sum):
-                raise self._diverged(first_step + offset, "gradient" if math.isfinite(loss_sum) else "loss")
-        counters.window_losses.extend(loss_sum for loss_sum, _ in rows)
-        counters.grad_norm = rows[-1][1]
-        self._window.clear()
-
-    def _diverged(self, step: int, what: str) -> TrainingError:
+        step, what = found
         learning_rate = learning_rate_at(step - 1, self.total_steps, self.options)
-        peak = self.options.learning_rate
-        return TrainingError(
+        raise TrainingError(
             f"The {what} of step {step} is not finite (learning rate {learning_rate:.3g}).",
             "A finite number was expected; the checkpoints of earlier steps are intact.",
-            f"Lower training.learning_rate, for example to {peak / 3:.1g}, in another run (run.name=NEW); if step 1 "
-            "fails too, look for a division by zero or a log of zero in model.py.",
+            f"Lower training.learning_rate, for example to {self.options.learning_rate / 3:.1g}, in another run "
+            "(run.name=NEW); if step 1 fails too, look for a division by zero or a log of zero in model.py.",
         )
 
     def _evaluate(self) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -318,26 +303,3 @@ class Session:
                 counters.step,
                 counters.best_step,
             )
-
-
-class _Stopwatch:
-    """Time spent in steps of this session since the last lap."""
-
-    def __init__(self) -> None:
-        self._seconds, self._tokens, self._steps = 0.0, 0, 0
-
-    def add(self, seconds: float, tokens: int) -> None:
-        self._seconds += seconds
-        self._tokens += tokens
-        self._steps += 1
-
-    def add_wait(self, seconds: float) -> None:
-        self._seconds += seconds
-
-    def lap(self) -> dict[str, float]:
-        seconds, tokens, steps = max(self._seconds, 1e-9), self._tokens, self._steps
-        self._seconds, self._tokens, self._steps = 0.0, 0, 0
-        return {
-            "train/tokens_per_second": tokens / seconds if steps else 0.0,
-            "train/step_seconds": seconds / steps if steps else 0.0,
-        }
