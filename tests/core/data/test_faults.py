@@ -45,4 +45,4 @@ def test_the_choices_of_a_configuration_are_passed_on():
 def test_an_unknown_error_of_a_file_names_it(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1")
-    assert str(path) in explain_file(wrapped(OSError("bad footer")), "parquet", [path]).problem
+    assert str(path) in explain_file(wrapped(OSError("bad footer")), "parquet", path).problem

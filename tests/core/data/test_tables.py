@@ -194,6 +194,17 @@ def test_damaged_files_are_refused_with_file_and_place(tmp_path, name, content, 
         _ = read(tmp_path / name, "causal_lm").plan
 
 
+def test_the_damaged_one_of_many_files_is_named(tmp_path):
+    for name, rows in (("a", None), ("b", ["x,0", "y,1,2"]), ("c", None)):
+        write_csv(tmp_path / f"{name}.csv", rows=rows)
+    with pytest.raises(DataError, match=r"b.csv, line 3: Expected 2 fields"):
+        _ = read(tmp_path).plan
+
+
+def test_names_with_brackets_are_no_patterns(tmp_path):
+    assert len(all_documents(read(write_csv(tmp_path / "data [1] (a*).csv")))) == 40
+
+
 def test_every_refusal_says_what_was_expected_and_what_to_do(tmp_path):
     with pytest.raises(DataError) as caught:
         read(tmp_path / "missing.csv")

@@ -174,6 +174,13 @@ def test_a_tokenizer_folder_can_be_given(tmp_path):
     assert (tokenizer.vocab_size, tokenizer.pad_token_id) == (280, 0)
 
 
+def test_a_given_tokenizer_is_made_to_end_a_pair(tmp_path):
+    fit("causal_lm", 280).save(tmp_path)
+    tokenizer = fit("seq2seq_lm", 300, algorithm=str(tmp_path), decoder_start_token_id=1)
+    assert tokenizer.encode("dog")[-1] == tokenizer.eos_token_id
+    assert tokenizer.decoder_start_token_id == 1
+
+
 def test_a_given_tokenizer_larger_than_the_model_is_refused_with_both_numbers(tmp_path):
     fit(vocab_size=300).save(tmp_path)
     with pytest.raises(DataError, match="has 300 tokens but the model only 280"):

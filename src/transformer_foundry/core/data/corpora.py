@@ -87,12 +87,13 @@ class BuiltInSource:
                 "Set data.config_name to null.",
             )
         self._read = readers[task]
-        self._classes = _largest_classes(num_labels) if task == "sequence_classification" else None
+        self._has_classes = task == "sequence_classification"
+        self._num_labels = num_labels
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """The packages that a classifier tells apart."""
-        return self._classes
+        return _largest_classes(self._num_labels) if self._has_classes else None
 
     def documents(self, split: str) -> Iterator[Document]:  # noqa: ARG002 - there is only one
         """Yield every document."""
@@ -100,15 +101,16 @@ class BuiltInSource:
 
     def stamp(self) -> str:
         """Digest of the sources that the documents are read from."""
-        digest = hashlib.sha256(repr((_FORMAT, sys.version_info[:2], self._read.__name__, self._classes)).encode())
-        for path in (*_module_files(), _folder() / "pydoc_data" / "topics.py"):
+        digest = hashlib.sha256(repr((_FORMAT, sys.version_info[:2], self._read.__name__, self._num_labels)).encode())
+        reference = _folder() / "pydoc_data" / "topics.py"
+        for path in (reference,) if self._read is _prose else (reference, *_module_files()):
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
     def _labelled(self) -> Iterator[Document]:
-        taken: Counter[str] = Counter()
+        classes, taken = _largest_classes(self._num_labels), Counter[str]()
         for text, package in _texts_of_one_package().items():
-            if self._classes and package in self._classes and taken[package] < _DOCSTRINGS_PER_CLASS:
+            if package in classes and taken[package] < _DOCSTRINGS_PER_CLASS:
                 taken[package] += 1
                 yield Document(text, label=package)
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from transformer_foundry.core.data.files import BINARY_BUILDERS, is_compressed
 from transformer_foundry.core.errors import DataError
 
 __all__ = ["explain_file", "explain_remote", "read_errors"]
@@ -32,43 +33,27 @@ def read_errors() -> tuple[type[BaseException], ...]:
     return (*found, httpx.HTTPError)
 
 
-def explain_file(err: BaseException, builder: str, paths: list[Path]) -> DataError:
-    """Return the error that names the file and the line at fault."""
-    if isinstance(err, DataError):
-        return err
-    cause = _root(err)
-    for path in paths:
-        line = _find_bad_line(path, builder)
-        if line is not None:
-            number, problem = line
-            return DataError(
-                f"{path}, line {number}: {problem}",
-                f"Expected {'one JSON object a line' if builder == 'json' else 'text in UTF-8'}.",
-                "Correct the line"
-                + (
-                    "."
-                    if builder == "json"
-                    else f", or convert the file: iconv -f latin1 -t utf-8 {path.name} > converted{path.suffix}"
-                ),
-            )
-    text = _first_line(cause)
-    line_found = _LINE_IN_MESSAGE.search(text)
-    named = str(paths[0]) if len(paths) == 1 else f"One of {len(paths)} files in {paths[0].parent}"
-    if line_found:
+def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
+    """Return the error that names the line of ``path`` at fault, or at least the file."""
+    bad_line = _find_bad_line(path, builder)
+    if bad_line is not None:
+        number, problem, expected, remedy = bad_line
+        return DataError(f"{path}, line {number}: {problem}", expected, remedy)
+    text = _first_line(_root(err))
+    ragged = _LINE_IN_MESSAGE.search(text)
+    if ragged:
         return DataError(
-            f"{named}, line {line_found.group(1)}: {text.rsplit('error: ', 1)[-1]}.",
+            f"{path}, line {ragged.group(1)}: {text.rsplit('error: ', 1)[-1]}.",
             "Expected as many fields in each line as in the first.",
             "Correct the line; quote fields that hold a comma.",
         )
     return DataError(
-        f"{named} cannot be read: {text}", f"Expected {builder} data.", "Check the file, or write it again."
+        f"{path} cannot be read: {text}", f"Expected {builder} data.", "Check the file, or write it again."
     )
 
 
 def explain_remote(err: BaseException, source: str) -> DataError:
     """Return the error that says why a data set of the Hub or of a URL cannot be had."""
-    if isinstance(err, DataError):
-        return err
     cause, text = _root(err), _first_line(_root(err))
     kinds = {type(item).__name__ for item in _chain(err)}
     everything = " ".join(str(item) for item in _chain(err))
@@ -108,34 +93,34 @@ def explain_remote(err: BaseException, source: str) -> DataError:
     )
 
 
-def _find_bad_line(path: Path, builder: str) -> tuple[int, str] | None:
-    """Return number and problem of the first line that is not UTF-8, or not JSON where each line should be."""
-    if builder in ("parquet", "arrow") or path.suffix.lower() not in (
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".txt",
-    ):
+def _find_bad_line(path: Path, builder: str) -> tuple[int, str, str, str] | None:
+    """Return number, problem, expectation and remedy of the first line that is not UTF-8, or not JSON."""
+    if builder in BINARY_BUILDERS or is_compressed(path):
         return None
-    lines = builder == "json" and path.suffix.lower() != ".json"
+    is_lines = builder == "json" and path.suffix.lower() != ".json"
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
                 text = raw.decode()
             except UnicodeDecodeError as err:
-                return number, f"byte 0x{raw[err.start]:02x} at place {err.start + 1} is not UTF-8."
-            try:
-                if lines and text.strip():
-                    json.loads(text)
-            except ValueError as err:
-                return number, f"not JSON: {err}."
-    if builder == "json" and not lines:
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as err:
-            return err.lineno, f"not JSON: {err.msg}."
+                problem = f"byte 0x{raw[err.start]:02x} at place {err.start + 1} is not UTF-8."
+                remedy = f"Convert the file: iconv -f latin1 -t utf-8 {path.name} > converted{path.suffix}"
+                return number, problem, "Expected text in UTF-8.", remedy
+            fault = _json_fault(text) if is_lines and text.strip() else None
+            if fault is not None:
+                return number, f"not JSON: {fault.msg}.", "Expected one JSON object a line.", "Correct the line."
+    if builder == "json" and not is_lines:
+        fault = _json_fault(path.read_text(encoding="utf-8"))
+        if fault is not None:
+            return fault.lineno, f"not JSON: {fault.msg}.", "Expected a list of objects.", "Correct the line."
+    return None
+
+
+def _json_fault(text: str) -> json.JSONDecodeError | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as err:
+        return err
     return None
 
 

@@ -11,7 +11,17 @@ from pathlib import Path
 from transformer_foundry.core.data.documents import SPLIT_NAMES
 from transformer_foundry.core.errors import DataError
 
-__all__ = ["BUILDERS", "builder_of", "check_file", "digest_files", "find_files", "looks_like_path", "split_of"]
+__all__ = [
+    "BINARY_BUILDERS",
+    "BUILDERS",
+    "builder_of",
+    "check_file",
+    "digest_files",
+    "find_files",
+    "is_compressed",
+    "looks_like_path",
+    "split_of",
+]
 
 # File name ending -> the builder of the datasets library that reads it.
 BUILDERS = {
@@ -28,7 +38,7 @@ BUILDERS = {
     ".rst": "text",
 }
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_BINARY = ("parquet", "arrow")
+BINARY_BUILDERS = ("parquet", "arrow")
 _SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
@@ -96,6 +106,11 @@ def builder_of(path: Path) -> str:
     return BUILDERS[ending]
 
 
+def is_compressed(path: Path) -> bool:
+    """Say whether the ending of its name is that of a compressed file."""
+    return path.suffix.lower() in _COMPRESSED
+
+
 def split_of(name: str) -> str | None:
     """Return which split a file or split name speaks of.
 
@@ -116,7 +131,7 @@ def check_file(path: Path, builder: str) -> None:
     size = path.stat().st_size
     if size == 0:
         raise DataError(f"{path} is empty.", "Expected a file with data.", "Download or write it again.")
-    if path.suffix.lower() in _COMPRESSED:
+    if is_compressed(path):
         return
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -129,7 +144,7 @@ def check_file(path: Path, builder: str) -> None:
             f"Expected {builder} data.",
             "Download the file itself (the 'raw' or 'download' link), not the page that shows it.",
         )
-    if builder not in _BINARY and b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if builder not in BINARY_BUILDERS and b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(
             f"{path} is binary: byte {head.index(0)} is zero.",
             f"Expected {builder} data, text in UTF-8.",

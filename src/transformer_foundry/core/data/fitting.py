@@ -30,6 +30,11 @@ _NEEDED = {
     "sequence_classification": ("pad", "bos"),
     "token_classification": ("pad", "bos"),
 }
+_TEMPLATES = {
+    "seq2seq_lm": ("eos", "$A {token}"),
+    "sequence_classification": ("bos", "{token} $A"),
+    "token_classification": ("bos", "{token} $A"),
+}
 # UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still loses nothing.
 _IMPOSSIBLE_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
 _FIT_BYTES = 32 * 2**20  # more text changes the merges little and costs minutes
@@ -58,7 +63,7 @@ def fit_tokenizer(
     if options.tokenizer not in ("auto", "bytes", "characters"):
         return _fit_given(options.tokenizer, contract, vocab_size, max_length)
     special = _place_special_tokens(contract, vocab_size, with_unk=False)
-    request = _digest_request(corpus, options.tokenizer, vocab_size, special, contract.task)
+    request = _digest(corpus.stamp(), options.tokenizer, vocab_size, special, contract.task, max_length, _FIT_BYTES)
     if previous is not None and previous.request == request:
         return previous
     ordinary = vocab_size - len(special.ids())
@@ -99,11 +104,16 @@ def _place_special_tokens(contract: Contract, vocab_size: int, *, with_unk: bool
         if placed[role] is None:
             placed[role] = next(number for number in range(len(taken) + 1) if number not in taken)
             taken.add(placed[role])
-    if contract.task == "seq2seq_lm" and start is None:
-        start = placed["pad"] if contract.bos_token_id is None else contract.bos_token_id
     if len(taken) >= vocab_size:
         raise _too_small(vocab_size, len(taken) + 2, "any")
-    return SpecialIds(**placed, decoder_start=start)
+    return SpecialIds(**placed, decoder_start=_choose_decoder_start(contract, placed["pad"]))
+
+
+def _choose_decoder_start(contract: Contract, pad: int | None) -> int | None:
+    """Return what the contract says, else its bos, else the padding, as T5 does."""
+    if contract.task != "seq2seq_lm" or contract.decoder_start_token_id is not None:
+        return contract.decoder_start_token_id
+    return pad if contract.bos_token_id is None else contract.bos_token_id
 
 
 def _fit_bytes(corpus: Corpus, special: SpecialIds, alphabet: list[str], merges: int) -> tokenizers.Tokenizer:
@@ -159,21 +169,23 @@ def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
 
 
 def _add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str) -> None:
-    from tokenizers import AddedToken, processors
+    from tokenizers import AddedToken
 
     names = [_special_name(special, number) for number in special.ids()]
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    templates = {
-        "seq2seq_lm": ("$A {token}", special.eos),
-        "sequence_classification": ("{token} $A", special.bos),
-        "token_classification": ("{token} $A", special.bos),
-    }
-    if task in templates:
-        template, number = templates[task]
-        name = _special_name(special, number)
-        backend.post_processor = processors.TemplateProcessing(
-            single=template.format(token=name), special_tokens=[(name, number)]
-        )
+    if task in _TEMPLATES:
+        _set_template(backend, special, task)
+
+
+def _set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str) -> None:
+    """Have the backend put the special token of the task before or after each text."""
+    from tokenizers import processors
+
+    role, template = _TEMPLATES[task]
+    name = backend.id_to_token(getattr(special, role))
+    backend.post_processor = processors.TemplateProcessing(
+        single=template.format(token=name), special_tokens=[(name, getattr(special, role))]
+    )
 
 
 def _special_name(special: SpecialIds, number: int | None) -> str:
@@ -191,22 +203,27 @@ def _fit_given(name: str, contract: Contract, vocab_size: int, max_length: int) 
             f"Expected at most {vocab_size} tokens.",
             f"Set data.tokenizer to 'auto', or export the model with vocab_size {given.vocab_size}.",
         )
-    found = dict(given.special.__dict__)
+    tokenizer = Tokenizer(given.backend, _complete(given.special, contract, name), max_length=max_length)
+    if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
+        _set_template(tokenizer.backend, tokenizer.special, contract.task)
+    return tokenizer
+
+
+def _complete(given: SpecialIds, contract: Contract, name: str) -> SpecialIds:
+    """Add what the task needs: what the contract says, else another special token; only a mask cannot be replaced."""
+    found = dict(given.__dict__)
     fallback = next((found[role] for role in ("pad", "eos", "bos", "unk") if found[role] is not None), None)
     for role in _NEEDED[contract.task]:
         wanted = getattr(contract, f"{role}_token_id")
-        found[role] = wanted if wanted is not None else found[role]
-        if found[role] is None and role == "mask":
+        found[role] = found[role] if wanted is None else wanted
+        if found[role] is None and (role == "mask" or fallback is None):
             raise DataError(
-                f"The tokenizer {name} has no mask token.",
-                "Masked language modelling hides tokens behind one.",
-                "Set data.tokenizer to 'auto', or to a tokenizer with a mask token.",
+                f"The tokenizer {name} has no {role} token.",
+                f"The task {contract.task} needs one.",
+                f"Set data.tokenizer to 'auto', or to a tokenizer with a {role} token.",
             )
         found[role] = fallback if found[role] is None else found[role]
-    found["decoder_start"] = (
-        contract.decoder_start_token_id if contract.decoder_start_token_id is not None else found["pad"]
-    )
-    return Tokenizer(given.backend, SpecialIds(**found), max_length=max_length, algorithm="given")
+    return SpecialIds(**{**found, "decoder_start": _choose_decoder_start(contract, found["pad"])})
 
 
 def _download(name: str) -> Tokenizer:
@@ -245,8 +262,8 @@ def _byte_alphabet() -> list[str]:
     return [characters[byte] for byte in range(256) if byte not in _IMPOSSIBLE_BYTES]
 
 
-def _digest_request(corpus: Corpus, tokenizer: str, vocab_size: int, special: SpecialIds, task: str) -> str:
-    return hashlib.sha256(repr((corpus.stamp(), tokenizer, vocab_size, special, task, _FIT_BYTES)).encode()).hexdigest()
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -164,7 +165,17 @@ class _LocalRows:
                 rows = ({"text": text} for text in join_lines(lines, section_size(self._size)))
             yield from rows
         except faults.read_errors() as err:
-            raise faults.explain_file(err, self._builder, self._paths) from err
+            raise faults.explain_file(err, self._builder, self._find_culprit()) from err
+
+    def _find_culprit(self) -> Path:
+        """Return the first file that cannot be read alone."""
+        for path in self._paths[:-1]:
+            try:
+                for _ in _stream(self._builder, [path]):
+                    pass
+            except faults.read_errors():
+                return path
+        return self._paths[-1]
 
 
 def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:
@@ -172,7 +183,7 @@ def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:
 
     # A tsv is read by the builder of csv; its ending says how the fields are separated.
     extra: dict[str, Any] = {"sep": "\t"} if any(".tsv" in path.suffixes for path in paths) else {}
-    files = {"train": [str(path) for path in paths]}
+    files = {"train": [glob.escape(str(path)) for path in paths]}  # a name may hold what looks like a pattern
     rows = datasets.load_dataset(builder, data_files=files, streaming=True, **extra)["train"]
     first = next(iter(rows), None)
     if builder == "json" and first is not None and len(first) == 1:
