@@ -1,15 +1,14 @@
 """A training run of made-up records, saved through the real dataset and shown to hooks as Kedro does."""
 
+import dataclasses
+import functools
 from types import SimpleNamespace
 
 import torch
 from kedro.io import DataCatalog, MemoryDataset
 
-from transformer_foundry.core.training import Checkpoint, Progress, Started
-from transformer_foundry.core.training.optimizers import OptimizerState
-from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.randomness import capture_random
-from transformer_foundry.core.training.state import Counters, TrainingState
+from tests.core.training.tiny import make_model, make_options, make_splits
+from transformer_foundry.core.training import Checkpoint, Progress, Started, fit
 from transformer_foundry.datasets.training_run import TrainingRunDataset
 
 
@@ -70,19 +69,17 @@ class Run:
 
 
 def make_checkpoint(step, size=8):
-    """A checkpoint whose weights are all ``step``."""
-    state = TrainingState(
-        model={"weight": torch.full((size,), float(step))},
-        optimizer=OptimizerState({"exp_avg/weight": torch.full((size,), float(step))}),
-        scaler={},
-        random=capture_random(torch.device("cpu")),
-        counters=Counters(step=step),
-        total_steps=100,
-        steps_per_epoch=10.0,
-        options={"save_total_limit": TrainingOptions().save_total_limit},
-        identity={"model": "abc"},
-    )
-    return Checkpoint(step, 0, "steps", {}, state)
+    """A checkpoint as ``fit`` makes it, but for its step and its weights, which are all ``step``."""
+    real = _real_checkpoint()
+    counters = dataclasses.replace(real.state.counters, step=step, best_step=None)
+    weights = {"weight": torch.full((size,), float(step))}
+    return dataclasses.replace(real, step=step, state=dataclasses.replace(real.state, model=weights, counters=counters))
+
+
+@functools.cache
+def _real_checkpoint():
+    options = make_options(max_steps=1)
+    return next(record for record in fit(make_model(), make_splits(), options) if isinstance(record, Checkpoint))
 
 
 def weight_of(folder):

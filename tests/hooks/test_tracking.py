@@ -150,6 +150,14 @@ def test_reports_and_evaluation_are_in_the_summary(run):
     assert any("validation_report/findings" in row for row in session.history)
 
 
+def test_the_report_of_an_earlier_command_is_logged_with_training(run):
+    run.begin()
+    run.hooks[0].after_dataset_loaded(dataset_name="validation_report", data=REPORT)
+    run.start()
+    run.end()
+    assert logged(run)[0].summary["validation_report/status"] == "fail"
+
+
 def test_figures_of_both_libraries_are_logged(run):
     import plotly.graph_objects as go
     from matplotlib.figure import Figure

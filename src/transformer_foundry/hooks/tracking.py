@@ -23,6 +23,8 @@ __all__ = ["TrackingHooks"]
 
 _log = logging.getLogger(__name__)
 
+_REPORTS = ("validation_report", "data_profile")
+
 
 class TrackingHooks:
     """Logs parameters, metrics, samples, figures, reports, trials and the package of a run.
@@ -50,6 +52,12 @@ class TrackingHooks:
             self._options = parse_options(TrackingOptions, self._parameters.get("tracking"), "tracking")
             if self._options.enabled and self._options.mode != "disabled" and is_main_process():
                 self._begin(catalog)
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Keep the reports of earlier commands that this one reads."""
+        if self._tracker is not None and dataset_name in _REPORTS:
+            self._reports.setdefault(dataset_name, data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -86,7 +94,7 @@ class TrackingHooks:
         )
 
     def _log(self, tracker: Tracker, dataset_name: str, data: Any) -> None:
-        if dataset_name in ("validation_report", "data_profile"):
+        if dataset_name in _REPORTS:
             # They come before training, and alone they are no reason to open a run.
             self._reports[dataset_name] = data
         elif dataset_name == "training_run":

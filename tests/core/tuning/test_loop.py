@@ -20,6 +20,10 @@ def storage(tmp_path):
     return open_storage(tmp_path / "study.db")
 
 
+def in_memory():
+    return optuna.storages.InMemoryStorage()
+
+
 def run(storage, trainer, *, space=SPACE, identity=None, **options):
     return list(search(space, trainer, TuningOptions(**options), storage, identity=identity))
 
@@ -36,21 +40,21 @@ def test_a_complete_trial_is_recorded_with_its_curve(storage):
     assert record.loss == record.best_loss == curve_loss(1e-3, 100)
 
 
-def test_the_search_comes_close_to_the_best_configuration(storage):
-    records = run(storage, CurveTrainer(), n_trials=30)
+def test_the_search_comes_close_to_the_best_configuration():
+    records = run(in_memory(), CurveTrainer(), n_trials=30)
     assert records[-1].best_loss < 1 + math.exp(-5) + 0.02
 
 
-def test_pruning_saves_steps_and_keeps_the_best(tmp_path):
+def test_pruning_saves_steps_and_keeps_the_best():
     pruned, unpruned = CurveTrainer(), CurveTrainer()
-    best = run(open_storage(tmp_path / "a.db"), pruned, n_trials=20)[-1].best_loss
-    best_unpruned = run(open_storage(tmp_path / "b.db"), unpruned, n_trials=20, pruner="none")[-1].best_loss
+    best = run(in_memory(), pruned, n_trials=20)[-1].best_loss
+    best_unpruned = run(in_memory(), unpruned, n_trials=20, pruner="none")[-1].best_loss
     assert pruned.trained_steps < 0.8 * unpruned.trained_steps
     assert best <= best_unpruned + 0.05
 
 
-def test_the_best_so_far_is_the_lowest_complete_loss(storage):
-    records = run(storage, CurveTrainer(), n_trials=12)
+def test_the_best_so_far_is_the_lowest_complete_loss():
+    records = run(in_memory(), CurveTrainer(), n_trials=12)
     best = math.inf
     for record in records:
         if record.state == "complete":
@@ -170,8 +174,3 @@ def test_a_search_leaves_the_callers_generator_closed(storage):
 
     run(storage, train, n_trials=1)
     assert closed == [3]
-
-
-def test_a_search_needs_no_file():
-    records = run(optuna.storages.InMemoryStorage(), CurveTrainer(), n_trials=2)
-    assert [record.number for record in records] == [0, 1]

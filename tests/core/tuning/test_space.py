@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.tuning.options import TuningOptions
+from transformer_foundry.core.tuning.searchable import DEFAULT_SPACE, training_space
 from transformer_foundry.core.tuning.space import Dimension, parse_space
-from transformer_foundry.core.tuning.training_space import DEFAULT_SPACE, training_space
 
 DEFAULTS = {"learning_rate": 1e-3, "layers": 4, "schedule": "cosine"}
 LEARNING_RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}

@@ -17,6 +17,7 @@ __getattr__, __all__ = lazy_exports(
         "parse_space": "space",
         "search": "loop",
         "summarise": "summary",
+        "training_space": "searchable",
         "trial_identity": "trial_runner",
     },
 )

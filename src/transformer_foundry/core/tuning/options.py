@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformer_foundry.core.options import check_options, option
-from transformer_foundry.core.tuning.training_space import training_space
+from transformer_foundry.core.tuning.searchable import training_space
 
 __all__ = ["TuningOptions"]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.loop import TrainTrial
 from transformer_foundry.core.tuning.options import TuningOptions
+from transformer_foundry.core.tuning.searchable import SEARCHABLE
 from transformer_foundry.core.tuning.space import SearchSpace
-from transformer_foundry.core.tuning.training_space import SEARCHABLE
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
@@ -54,9 +56,16 @@ def make_train_trial(
 
         options = trial_options(base_options, tuning_options, parameters)
         adapter = load_model(export, kind=kind, task=task, seed=options.seed)
-        for record in fit(adapter, splits, options, resume_from=resume_from):
-            if isinstance(record, Progress) and "eval/loss" in record.metrics:
-                yield record.step, record.metrics["eval/loss"]
+        records = fit(adapter, splits, options, resume_from=resume_from)
+        step = next(records).step
+        try:
+            for record in records:
+                step = record.step
+                if isinstance(record, Progress) and "eval/loss" in record.metrics:
+                    yield step, record.metrics["eval/loss"]
+        except TrainingError:
+            # Once training has begun this means that the loss is lost: a result, as bad as one can be.
+            yield step + 1, math.nan
 
     return train_trial
 

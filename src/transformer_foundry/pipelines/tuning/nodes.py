@@ -14,7 +14,7 @@ from transformer_foundry.core.exports.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.records import TrialRecord
-from transformer_foundry.core.tuning.training_space import training_space
+from transformer_foundry.core.tuning.searchable import training_space
 
 __all__ = ["search_parameters", "summarise_search"]
 
