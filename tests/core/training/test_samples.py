@@ -1,0 +1,66 @@
+"""The bundled sample models, through the real adapter: they learn and go on to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.core.training.tiny import Letters, assert_same_state, checkpoints, history, make_options, make_splits
+from transformer_foundry.core.exports import Adapter, load_model, read_export
+from transformer_foundry.core.training import TrainingState, fit, read_checkpoint, run_identity, write_checkpoint
+
+SAMPLES = Path(__file__).parents[3] / "data" / "01_raw" / "exports"
+OPTIONS = make_options(max_steps=6, save_steps=3, eval_steps=3, save_epochs=False, learning_rate=1e-3)
+
+
+def load(name: str) -> Adapter:
+    return load_model(read_export(SAMPLES / name))
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert", "t5"])
+def test_a_sample_model_learns_and_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
+    adapter = load(name)
+    splits = make_splits(adapter.contract.task)
+
+    def train(adapter: Adapter, state: TrainingState | None = None) -> list:  # type: ignore[type-arg]
+        return list(fit(adapter, splits, OPTIONS, tokenizer=Letters(), resume_from=state))
+
+    whole = train(adapter)
+    state = read_checkpoint(write_checkpoint(tmp_path, checkpoints(whole)[0]))
+    resumed = train(load(name), state)
+    assert_same_state(checkpoints(resumed)[-1].state, checkpoints(whole)[-1].state)
+    assert history(resumed) == [row for row in history(whole) if row[0] > 3]
+    assert history(whole)[-1][1]["train/loss"] < history(whole)[0][1]["train/loss"]
+
+
+def test_weights_are_named_as_in_the_user_s_model() -> None:
+    adapter = load("gpt")
+    records = fit(adapter, make_splits(), make_options(max_steps=1, num_samples=0))
+    state = checkpoints(records)[-1].state
+    assert state.model.keys() == adapter.model.state_dict().keys()
+    assert state.model["lm_head.weight"] is state.model["token_embedding.weight"]
+
+
+def test_a_run_belongs_to_code_config_and_data() -> None:
+    export = read_export(SAMPLES / "gpt")
+    identity = run_identity(export, make_splits())
+    assert identity == {
+        "model_code": export.sha256["model.py"],
+        "config": export.sha256["config.json"],
+        "data": "f" * 64,
+    }
+
+
+def test_an_adapter_s_model_can_be_trained_without_the_adapter() -> None:
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = load("gpt").model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+            return self.model(input_ids)
+
+    state = checkpoints(fit(Plain(), make_splits(), make_options(max_steps=1, num_samples=0)))[-1].state
+    assert "model.token_embedding.weight" in state.model
