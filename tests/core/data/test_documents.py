@@ -29,6 +29,19 @@ def test_splits_share_no_text_and_lose_none(texts, seed):
     assert sum(len(set(part)) for part in parts.values()) == len({document.text for document in documents})
 
 
+@given(parts=st.fixed_dictionaries({name: st.lists(st.integers(0, 20), min_size=1) for name in SPLIT_NAMES}))
+@settings(max_examples=60, deadline=None)
+def test_given_splits_that_overlap_end_up_sharing_no_text(parts):
+    given = {name: [Document(f"text {number}") for number in numbers] for name, numbers in parts.items()}
+    for name in SPLIT_NAMES:
+        given[name].append(Document(f"only in {name}"))
+    corpus = corpus_of(given, "causal_lm")
+    texts = {name: set(texts_of(corpus, name)) for name in SPLIT_NAMES}
+    assert texts["test"] == {document.text for document in given["test"]}
+    assert texts["train"].isdisjoint(texts["validation"] | texts["test"])
+    assert texts["validation"].isdisjoint(texts["test"])
+
+
 def test_shares_are_kept_in_a_large_corpus():
     corpus = corpus_of([Document(str(number)) for number in range(5000)], "causal_lm", validation_share=0.1)
     assert corpus.plan.counts["validation"] == pytest.approx(500, rel=0.2)

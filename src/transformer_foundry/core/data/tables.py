@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import itertools
@@ -84,7 +85,7 @@ class TableSource:
     def documents(self, split: str) -> Iterator[Document]:
         """Yield the documents of ``split``."""
         for number, row in enumerate(self._rows(split)):
-            yield to_document(flatten(row), self.columns, lambda at=number: self._place(split, at))  # type: ignore[misc]
+            yield to_document(flatten(row), self.columns, functools.partial(self._place, split, number))
 
     def stamp(self) -> str:
         """Digest of the content, the columns and the splits."""
@@ -222,6 +223,7 @@ def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableS
         tables,
         task,
         options,
+        # The library's own digest of revision and files: reading all rows to hash them would cost minutes.
         stamp=lambda: repr(sorted((split, table._fingerprint) for split, table in tables.items())),
         place=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
         label_names=_declared_labels(tables["train"]),

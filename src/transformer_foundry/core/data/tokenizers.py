@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -138,8 +139,6 @@ class Tokenizer:
 
     def digest(self) -> str:
         """sha256 of all that decides the ids."""
-        import hashlib
-
         content = json.dumps([self.backend.to_str(), self.special.__dict__, self.max_length], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -220,7 +219,9 @@ def _unreadable(folder: Path, err: Exception) -> DataError:
 
 
 def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    os.replace(temporary, path)
