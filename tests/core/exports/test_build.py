@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.core.exports.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, a_model
+from tests.core.exports.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, NO_ARGUMENTS, a_model
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import build_model, find_recipe
 
@@ -137,3 +137,37 @@ def test_the_folder_of_an_export_stays_as_it_was(make_export) -> None:
     export = make_export(KEYWORDS)
     build_model(export)
     assert sorted(path.name for path in export.folder.iterdir()) == ["config.json", "model.py"]
+
+
+def test_an_override_goes_by_the_name_that_the_configuration_has_for_it(make_export) -> None:
+    code = CONSTRUCTORS["mapping"][0].replace('"d_model"', '"hidden_size"')
+    config = {("hidden_size" if key == "d_model" else key): value for key, value in CONFIG.items()}
+    assert build_model(make_export(code, config), {"d_model": 8}).tokens.embedding_dim == 8
+
+
+def test_what_the_code_caches_while_it_is_tried_stays_out_of_the_model(make_export) -> None:
+    cached = "import functools\n\n\n@functools.lru_cache\ndef table():\n    return torch.ones(20, 16)\n"
+    init = f"{NO_ARGUMENTS}        self.register_buffer('pe', table())\n"
+    assert build_model(make_export(a_model(init, before=cached))).pe.sum() == 320
+
+
+def test_code_that_seeds_when_it_is_imported_changes_no_global_state(make_export) -> None:
+    state = torch.get_rng_state()
+    build_model(make_export(KEYWORDS + "\ntorch.manual_seed(42)\n"), seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("annotation", ["'ModelArgs'", "'ModelArgs | None'", "'the sizes: a ModelArgs (see above)'"])
+def test_annotations_may_be_text(make_export, annotation) -> None:
+    code = CONSTRUCTORS["dataclass by annotation"][0].replace("config: ModelArgs", f"config: {annotation}")
+    assert find_recipe(make_export(code)).expression.startswith("Net(ModelArgs(")
+
+
+def test_a_size_that_is_null_is_passed_on_where_it_is_demanded(make_export) -> None:
+    init = f"{NO_ARGUMENTS}        assert pad_token_id is None\n".replace("(self)", "(self, pad_token_id)")
+    assert find_recipe(make_export(a_model(init), {"pad_token_id": None})).expression == "Net(pad_token_id=None)"
+
+
+def test_a_library_that_is_missing_is_named(make_export) -> None:
+    with pytest.raises(ExportError, match="Install 'no_such_library'"):
+        build_model(make_export("import no_such_library\n" + KEYWORDS))

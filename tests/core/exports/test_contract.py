@@ -78,6 +78,23 @@ class TestKind:
     def test_the_configuration_goes_before_the_behaviour(self, contract_of, key, said) -> None:
         assert contract_of(ENCODER, {**PLAIN, key: said}).kind == "decoder-only"
 
+    def test_logits_that_are_minus_infinity_do_not_hide_the_kind(self, contract_of) -> None:
+        code = CAUSAL.replace(
+            "return self.logits(input_ids, look_back(input_ids))",
+            (
+                "logits = self.logits(input_ids, look_back(input_ids))\n"
+                "        return logits.masked_fill(torch.arange(40) > 35, float('-inf'))"
+            ),
+        )
+        assert contract_of(code, PLAIN).kind == "decoder-only"
+
+    @pytest.mark.parametrize("said", [{"config": {**PLAIN, "model_type": "gpt5"}}, {"kind": "decoder-only"}])
+    def test_a_decoder_that_demands_targets_is_given_its_ids(self, make_model, said) -> None:
+        code = a_forward("idx, targets", "logits = self.logits(idx, look_back(idx))\nreturn logits, logits.mean()")
+        adapter = make_model(code, said.pop("config", PLAIN), **said)
+        assert adapter.contract.kind == "decoder-only"
+        assert adapter(torch.ones(2, 3, dtype=torch.int64)).shape == (2, 3, 40)
+
     def test_the_user_goes_before_the_configuration(self, contract_of) -> None:
         contract = contract_of(ENCODER, {**PLAIN, "architecture": "decoder-only"}, kind="encoder_only")
         assert (contract.kind, contract.task) == ("encoder-only", "masked_lm")
@@ -302,6 +319,10 @@ class TestRefusals:
     def test_hidden_states_are_not_taken_for_logits(self, contract_of) -> None:
         with pytest.raises(ExportError, match=r"returns a tensor of shape \(3, 7, 16\)"):
             contract_of(a_forward("input_ids", "return self.states(input_ids)"), {**PLAIN, "d_model": 16})
+
+    def test_logits_of_the_last_position_alone_are_refused(self, contract_of) -> None:
+        with pytest.raises(ExportError, match=r"returns a tensor of shape \(3, 40\)"):
+            contract_of(a_forward("input_ids", "return self.logits(input_ids)[:, -1]"), PLAIN)
 
     def test_an_output_without_logits_is_described(self, contract_of) -> None:
         with pytest.raises(ExportError, match=r"returns dict with loss: tensor \(\), mask: NoneType"):

@@ -71,3 +71,19 @@ def test_a_mask_says_the_same_in_every_form(meaning, dims) -> None:
 
 def test_options_take_a_kind_in_either_spelling() -> None:
     assert ModelOptions(kind="encoder_decoder").kind == "encoder-decoder"
+
+
+@pytest.mark.parametrize(
+    ("go_wrong", "cure"),
+    [
+        (lambda: nn.Linear(3, 4)(torch.ones(2, 5)), "d_model"),
+        (lambda: nn.Embedding(3, 4)(torch.tensor([3])), "vocab_size"),
+        (lambda: torch.ones(2, 6).view(4, 4), "number of heads"),
+        (lambda: nn.MultiheadAttention(5, 2), "number of heads"),
+        (lambda: torch.empty(10**15), "config.json smaller"),
+    ],
+)
+def test_what_torch_says_is_followed_by_what_to_do(go_wrong, cure) -> None:
+    with pytest.raises(ExportError) as caught, running_model_code("something", None):
+        go_wrong()
+    assert cure in caught.value.remedy

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -21,6 +23,11 @@ __all__ = ["unpack_archive"]
 
 MAX_ARCHIVE_BYTES = 50 * 2**20
 MAX_MEMBERS = 1000
+# What zipfile raises for damaged, encrypted and exotic archives, as fuzzing it shows.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, RuntimeError,
+    ValueError, IndexError, OSError,
+)  # fmt: skip
 
 
 def unpack_archive(path: Path, cache_dir: Path) -> Path:
@@ -47,7 +54,7 @@ def unpack_archive(path: Path, cache_dir: Path) -> Path:
             _screen_members(path, members)
             found = _find_members(path, members)
             return write_cache(folder, {name: _read_member(path, archive, found[name]) for name in found})
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as err:
+    except UNREADABLE as err:
         raise ExportError(
             f"'{path}' cannot be read as a zip file: {err}.",
             "Expected a zip file with model.py and config.json, without a password.",

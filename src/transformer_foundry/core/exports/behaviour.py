@@ -93,15 +93,24 @@ def _takes(probe: Probe, vocab_size: int) -> bool:
     return True
 
 
-def watch_sizes(probe: Probe) -> tuple[int | None, int | None, int | None]:
-    """Return the rows of the table of ids, of decoder ids, and the longest sequence that tables of positions allow."""
+def watch_sizes(probe: Probe, stated: int | None) -> tuple[int | None, int | None, int | None]:
+    """Return the rows of the table of ids, of decoder ids, and the longest sequence that tables of positions allow.
+
+    A table that grows when it has to is no limit, so a limit below the ``stated`` length is tried.
+    """
     ids = probe.ids()
     decoder_ids = probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
     watch = TableWatch([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
     with watch:
         probe.run(ids, decoder_ids)
     rows = [min(found) if found else None for found in watch.rows]
-    limits = [limit for limit in sorted(watch.positions) if limit > LONGEST_TRIAL or not works_at(probe, limit + 1)]
+    alone = replace(probe, batch=1)
+    trial = alone if works_at(alone, probe.length) else probe
+    limits = [
+        limit
+        for limit in watch.positions
+        if (stated is None or limit < stated) and (limit > LONGEST_TRIAL or not works_at(trial, limit + 1))
+    ]
     return rows[0], rows[1] if decoder_ids is not None else None, min(limits) if limits else None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -13,11 +15,11 @@ from torch import nn
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.classes import find_model_class
-from transformer_foundry.core.exports.failures import argument_line, running_model_code
+from transformer_foundry.core.exports.failures import argument_line, constructor, running_model_code
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.imports import import_model_code
 from transformer_foundry.core.exports.isolation import isolated_random
-from transformer_foundry.core.exports.recipes import Recipe, recipes_for
+from transformer_foundry.core.exports.recipes import SYNONYMS, Recipe, recipes_for
 
 __all__ = ["Recipe", "build_model", "find_recipe"]
 
@@ -35,8 +37,9 @@ def build_model(export: Export, overrides: Mapping[str, Any] | None = None, *, s
     Raises:
         ExportError: If the code cannot be imported or the model cannot be built, with the line.
     """
+    recipe = find_recipe(export, overrides)
+    # Imported anew: what the code has cached while it was tried on the meta device must not get into the model.
     module = import_model_code(export)
-    recipe = _working_recipe(export, overrides or {}, module)
     if seed is None:
         return _build(recipe, export, module)
     with isolated_random(seed):
@@ -49,13 +52,10 @@ def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> R
     Raises:
         ExportError: If no way of building the model works, with the line at which the likeliest fails.
     """
-    return _working_recipe(export, overrides or {}, import_model_code(export))
-
-
-def _working_recipe(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> Recipe:
-    """The first recipe that builds without memory on the meta device; if none does, the first that builds at all."""
-    recipes = _candidates(export, overrides, module)
+    module = import_model_code(export)
+    recipes = _candidates(export, _own_spelling(export.config, overrides or {}), module)
     failure: ExportError | None = None
+    # On the meta device a model needs no memory; code that cannot be built there is built for real.
     for device in ("meta", "cpu"):
         for recipe in recipes:
             try:
@@ -67,6 +67,16 @@ def _working_recipe(export: Export, overrides: Mapping[str, Any], module: Module
             _refuse_beyond_memory(model, export)
             return recipe
     raise failure or AssertionError("no recipe was tried")
+
+
+def _own_spelling(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``overrides`` under the names that the configuration has for them: ``d_model`` may be its ``hidden_size``."""
+    renamed: dict[str, Any] = {}
+    for key, value in overrides.items():
+        names = next((group for group in SYNONYMS if key in group), ())
+        own = key if key in config else next((name for name in names if name in config), key)
+        renamed[own] = value
+    return renamed
 
 
 def _candidates(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> list[Recipe]:
@@ -89,7 +99,7 @@ def _targets(
 ) -> list[Callable[..., Any]]:
     """The factory of the module, then its class; a factory that takes nothing cannot take overrides."""
     named = [getattr(module, name, None) for name in FACTORIES]
-    factories = [item for item in named if callable(item) and getattr(item, "__module__", None) == module.__name__]
+    factories: list[Any] = [item for item in named if inspect.isfunction(item) and item.__module__ == module.__name__]
     if has_overrides:
         factories = [item for item in factories if item.__code__.co_argcount]
     try:
@@ -102,20 +112,21 @@ def _targets(
 
 def _build(recipe: Recipe, export: Export, module: ModuleType) -> nn.Module:
     try:
-        with running_model_code(f"building the model with {recipe.expression[:100]}", export.model_file):
-            # A new dictionary for each call: constructors change what they are given.
-            model = eval(recipe.expression, module.__dict__, {"config": dict(export.config)})
+        with running_model_code(f"{_shortened(recipe.expression)} to build the model", export.model_file):
+            # A copy for each call: constructors change what they are given.
+            model = eval(recipe.expression, module.__dict__, {"config": copy.deepcopy(export.config)})
     except ExportError as err:
         raise _name_missing_size(err, export) from err.__cause__
     if not isinstance(model, nn.Module):
         raise ExportError(
-            f"{recipe.expression[:100]} returns {type(model).__name__}.",
+            f"{_shortened(recipe.expression)} returns {type(model).__name__}.",
             "Expected a torch.nn.Module.",
             "Return the model there, or export it again from Transformer Builder.",
         )
     if "_modules" not in vars(model):
+        line, name = argument_line(constructor(type(model)), "self"), type(model).__name__
         raise ExportError(
-            f"{argument_line(type(model).__init__, 'self')}: {type(model).__name__} never calls super().__init__().",
+            f"{line}: {name} never calls super().__init__().",
             "Expected that call first in __init__: without it there are no parameters.",
             "Add super().__init__() there, or export the model again from Transformer Builder.",
         )
@@ -139,15 +150,22 @@ def _name_missing_size(error: ExportError, export: Export) -> ExportError:
     )
 
 
+def _shortened(expression: str) -> str:
+    return expression if len(expression) <= 100 else f"{expression[:97]}..."
+
+
 def _refuse_beyond_memory(model: nn.Module, export: Export) -> None:
-    tensors = [*model.parameters(), *model.buffers()]
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    sizes = {
+        name: tensor.numel() * tensor.element_size()
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    needed = sum(sizes.values())
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     if present is not None and needed > present:
-        largest, tensor = max(model.named_parameters(), key=lambda item: item[1].numel())
+        largest = max(sizes, key=lambda name: sizes[name])
         raise ExportError(
             f"The weights of '{export.name}' need {needed / 2**30:,.0f} GiB; "
-            f"the largest, {largest}, has shape {tuple(tensor.shape)}.",
+            f"the largest, {largest}, needs {sizes[largest] / 2**30:,.0f} GiB.",
             f"Expected less than the {present / 2**30:,.0f} GiB of memory of this machine.",
             "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
         )

@@ -14,13 +14,14 @@ from transformer_foundry.core.errors import ExportError
 __all__ = ["find_model_class"]
 
 CLASS_KEYS = ("model_name", "class_name", "model_class", "name")
-USUAL_NAMES = ("CustomTransformer", "Model", "Transformer")
+DEFAULT_NAME = "CustomTransformer"
 
 
 def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, Any]) -> type[nn.Module]:
     """Return the class that is the model: the one the configuration names, else the one that no other class uses.
 
-    Of several that nothing uses, the one that reaches most of the others is taken, then the one defined last.
+    Without a name ``CustomTransformer`` is taken, as Transformer Builder calls it. Of several classes that nothing
+    uses, the one that reaches most of the others is taken, then the one defined last.
 
     Raises:
         ExportError: If the module defines no ``torch.nn.Module``.
@@ -36,8 +37,7 @@ def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, 
         for candidate in classes:
             if _plain(candidate) == _plain(name):
                 return classes[candidate]
-    usual = next((classes[name] for name in USUAL_NAMES[:1] if name in classes), None)
-    return usual or classes[_outermost(tree, list(classes))]
+    return classes.get(DEFAULT_NAME) or classes[_outermost(tree, list(classes))]
 
 
 def _module_classes(module: ModuleType) -> dict[str, type[nn.Module]]:

@@ -40,7 +40,7 @@ def find_contract(
         ExportError: If the model cannot be called, or returns nothing that looks like logits.
     """
     kind, task = _checked(normalise_kind(kind), KINDS, "kind"), _checked(task, TASKS, "task")
-    roles = read_roles(model, export_config)
+    roles = read_roles(model, export_config, kind)
     with undisturbed(model):
         probe = first_probe(model, roles, export_config)
         probe = _settle_sizes(probe, export_config)
@@ -63,7 +63,8 @@ def _checked(value: str | None, choices: tuple[str, ...], what: str) -> str | No
 
 
 def _settle_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
-    rows, decoder_rows, limit = watch_sizes(probe)
+    stated = hints.max_length_hint(config)
+    rows, decoder_rows, limit = watch_sizes(probe, stated)
     vocab_size = _smallest(hints.vocabulary_hint(config), rows) or largest_vocabulary(probe)
     decoder_vocab_size = None
     if probe.contract.decoder_ids_argument:
@@ -72,7 +73,7 @@ def _settle_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
     return probe.knowing(
         vocab_size=vocab_size,
         decoder_vocab_size=decoder_vocab_size,
-        max_length=_smallest(hints.max_length_hint(config), limit),
+        max_length=_smallest(stated, limit),
         **tokens,
     )
 

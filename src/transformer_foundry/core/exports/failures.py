@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,17 +14,33 @@ from typing import Any
 
 from transformer_foundry.core.errors import ExportError, FoundryError
 
-__all__ = ["argument_line", "explain_failure", "running_model_code"]
+__all__ = ["argument_line", "constructor", "explain_failure", "running_model_code"]
 
 MAX_MESSAGE_CHARACTERS = 240
+# What torch says -> what to do about it.
+REMEDIES = (
+    (
+        r"allocate|out of memory",
+        "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
+    ),
+    (r"CUDA|cuda", "Remove .cuda() and device='cuda' from that line: Foundry chooses the device."),
+    (
+        r"index out of range|out of bounds",
+        "An id or a position has no row in its table: compare vocab_size and max_seq_len with the embedding blocks.",
+    ),
+    (
+        r"cannot be multiplied|must match|is invalid for input of size|size mismatch|to have shape|divisible",
+        "The sizes of two connected blocks differ: compare d_model and the number of heads around that line.",
+    ),
+)
 
 
 @contextmanager
-def running_model_code(doing: str, model_file: str | Path | None) -> Iterator[None]:
+def running_model_code(expected: str, model_file: str | Path | None) -> Iterator[None]:
     """Run code of an export; what it raises becomes an ``ExportError`` that names its line.
 
     Args:
-        doing: What Foundry was doing, as the end of the sentence "This happened while ...".
+        expected: What the code should do, as the end of the sentence "Expected ...".
         model_file: The file whose lines are meant; the innermost line anywhere when None.
 
     Raises:
@@ -35,31 +52,34 @@ def running_model_code(doing: str, model_file: str | Path | None) -> Iterator[No
         raise
     # The code is somebody else's: it may raise anything, and SystemExit must not end Foundry.
     except (Exception, SystemExit) as err:
-        raise explain_failure(err, doing, model_file) from err
+        raise explain_failure(err, expected, model_file) from err
 
 
-def explain_failure(error: BaseException, doing: str, model_file: str | Path | None) -> ExportError:
+def explain_failure(error: BaseException, expected: str, model_file: str | Path | None) -> ExportError:
     """Return the ``ExportError`` that says where in ``model_file`` ``error`` came from, and what to do."""
     place = _place(error, model_file)
     message = " ".join(str(error).split())[:MAX_MESSAGE_CHARACTERS].rstrip()
     problem = f"{place}{type(error).__name__}: {message}" if message else f"{place}{type(error).__name__}"
-    return ExportError(f"{problem.rstrip('.')}.", f"This happened while {doing}.", _remedy(error))
+    return ExportError(f"{problem.rstrip('.')}.", f"Expected {expected}.", _remedy(error))
 
 
 def argument_line(function: Callable[..., Any], name: str) -> str:
-    """Return ``"model.py line 25"`` for the argument ``name`` of ``function``, or ``"forward"`` if it has no source."""
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None)
+    """Return ``"model.py line 25"`` for the argument ``name`` of ``function``, or ``name`` if it has no source."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
-        return "forward"
+        return name
     line = code.co_firstlineno
     try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
-    except (OSError, TypeError, SyntaxError):
-        return f"{Path(code.co_filename).name} line {line}"
+        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+    except SyntaxError:
+        tree = ast.Module([], [])
     found = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.arg) and node.arg == name]
-    return f"{Path(code.co_filename).name} line {first + min(found) - 1 if found else line}"
+    return f"{Path(code.co_filename).name} line {min((at for at in found if at >= line), default=line)}"
+
+
+def constructor(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that runs when ``target``, a class or a function, is called."""
+    return inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
 
 
 def _place(error: BaseException, model_file: str | Path | None) -> str:
@@ -75,13 +95,13 @@ def _place(error: BaseException, model_file: str | Path | None) -> str:
 
 
 def _remedy(error: BaseException) -> str:
-    message = str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"Install '{error.name}', or export a model that needs only torch."
     if isinstance(error, NameError):
         return "Connect the block that computes this value in Transformer Builder, and export again."
-    if isinstance(error, MemoryError) or "allocate" in message:
-        return "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len)."
-    if "CUDA" in message or "cuda" in message:
-        return "Remove .cuda() and device='cuda' from that line: Foundry chooses the device."
+    if isinstance(error, MemoryError):
+        return REMEDIES[0][1]
+    for pattern, remedy in REMEDIES:
+        if re.search(pattern, str(error)):
+            return remedy
     return "Correct that line or the block it comes from in Transformer Builder, and export again."

@@ -35,9 +35,10 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
     limit = hints.max_length_hint(config)
     whole = ((3, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()
     failure: ExportError | None = None
-    for draft in _drafts(roles):
+    for number, draft in enumerate(_drafts(roles)):
         for sized in _sized(draft, config):
-            for batch, length in (*SHAPES, *whole):
+            # Odd shapes and odd masks together are not looked for.
+            for batch, length in (*SHAPES, *whole) if number == 0 else SHAPES[:1]:
                 probe = Probe(model, sized, batch, length)
                 try:
                     probe.run(probe.ids())

@@ -80,13 +80,16 @@ TASK_KINDS: Mapping[str, str] = {
 }  # fmt: skip
 # Families of models, matched against words joined by "_"; the first that matches counts.
 KIND_WORDS = (
-    (r"encoder_?decoder|seq_?2_?seq|seq_?to_?seq|enc_?dec|t5|bart|marian|pegasus|m2m|translat", "encoder-decoder"),
-    (r"bert|electra|encoder|bidirectional|mlm|masked|classif", "encoder-only"),
+    (
+        r"encoder_?decoder|seq_?2_?seq|seq_?to_?seq|enc_?dec|(?<!gp)t5|bart|marian|pegasus|m2m|translat",
+        "encoder-decoder",
+    ),
     (
         r"gpt|llama|mistral|mixtral|gemma|qwen|falcon|bloom|olmo|pythia|decoder|causal|autoregressive"
         r"|(^|_)(phi|opt|mpt)\d*(_|$)",
         "decoder-only",
     ),
+    (r"bert|electra|encoder|bidirectional|mlm|masked|classif", "encoder-only"),
 )
 
 
@@ -123,10 +126,10 @@ def vocabulary_hint(config: Mapping[str, Any], *, decoder: bool = False) -> int 
 
 
 def max_length_hint(config: Mapping[str, Any]) -> int | None:
-    """Return the smallest sequence length that the configuration states in its most telling key."""
-    nodes = [node["params"] for node in graph_nodes(config) if isinstance(node.get("params"), Mapping)]
-    drawn = [params[key] for params in nodes for key in LENGTH_KEYS if isinstance(params.get(key), int)]
-    return find_int({**config, "nodes": None}, LENGTH_KEYS) or (min(drawn) if drawn else None)
+    """Return the sequence length that the configuration states, the smallest if drawn blocks differ."""
+    drawn = [find_int(params, LENGTH_KEYS) for params in _drawn_params(config)]
+    stated = find_int({**config, "nodes": None}, LENGTH_KEYS)
+    return stated or min((length for length in drawn if length is not None), default=None)
 
 
 def num_labels_hint(config: Mapping[str, Any]) -> int | None:
@@ -181,8 +184,7 @@ def kind_hint(config: Mapping[str, Any], class_name: str) -> str | None:
 
 def kind_guess(config: Mapping[str, Any], class_name: str) -> str | None:
     """Return the kind that the drawn blocks or, less surely, the names of model and class suggest."""
-    params = [node["params"] for node in graph_nodes(config) if isinstance(node.get("params"), Mapping)]
-    if any(values.get("causal") is True for values in params):
+    if any(params.get("causal") is True for params in _drawn_params(config)):
         return "decoder-only"
     return _family(class_name) or _family(config.get("model_name"))
 
@@ -194,7 +196,11 @@ def _family(text: Any) -> str | None:
 def _mappings(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield config
     yield from (config[name] for name in SECTIONS if isinstance(config.get(name), Mapping))
-    yield from (node["params"] for node in graph_nodes(config) if isinstance(node.get("params"), Mapping))
+    yield from _drawn_params(config)
+
+
+def _drawn_params(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [node["params"] for node in graph_nodes(config) if isinstance(node.get("params"), Mapping)]
 
 
 def _words(text: Any) -> str:

@@ -6,8 +6,10 @@ import linecache
 import sys
 from types import ModuleType
 
+from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.failures import running_model_code
 from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.exports.isolation import isolated_random
 from transformer_foundry.core.exports.screen import parse_model_code
 
 __all__ = ["import_model_code"]
@@ -28,7 +30,12 @@ def import_model_code(export: Export) -> ModuleType:
     module.__file__ = file_name
     sys.modules[module.__name__] = module
     linecache.checkcache(file_name)
-    with running_model_code(f"importing {export.model_file.name} of '{export.source}'", file_name):
-        # Without dont_inherit the code would get this module's own __future__ imports.
-        exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
+    try:
+        # Code that seeds or draws when it is imported leaves the global random state alone.
+        with isolated_random(), running_model_code("model.py to be imported without an error", file_name):
+            # Without dont_inherit the code would get this module's own __future__ imports.
+            exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
+    except ExportError:
+        sys.modules.pop(module.__name__, None)
+        raise
     return module

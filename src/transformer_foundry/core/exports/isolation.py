@@ -49,5 +49,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for module, flag in flags:
                 module.training = flag
             for module, name, buffer, content in buffers:
-                buffer.copy_(content)
+                if not torch.equal(buffer, content):
+                    buffer.copy_(content)
                 module._buffers[name] = buffer

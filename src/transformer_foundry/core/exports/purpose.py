@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import hints
@@ -34,6 +34,8 @@ def settle_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
     if found is None or _is_last_position(found.tensor, probe) or _is_hidden_state(found, probe, config):
         raise _no_logits(probe, config, output)
     size = found.tensor.shape[-1]
+    if found.tensor.dim() == 2 and size == probe.contract.vocab_size and size != hints.num_labels_hint(config):
+        raise _no_logits(probe, config, output)
     if found.tensor.dim() == 2 and size == 1:
         raise ExportError(
             f"forward of {type(probe.model).__name__} returns one number for each text.",
@@ -77,10 +79,12 @@ def _is_last_position(logits: Tensor, probe: Probe) -> bool:
 
 
 def _is_hidden_state(found: Logits, probe: Probe, config: Mapping[str, Any]) -> bool:
-    """Whether what was found is the state of the last layer: as wide as the model, and not called logits."""
+    """Whether what was found is the state of the last layer: as wide as the embedding, and not called logits."""
     size = found.tensor.shape[-1]
-    named = isinstance(found.key, str) and found.key.endswith("logits")
-    return not named and size == hints.find_int(config, hints.WIDTH_KEYS) and size not in _likely_sizes(probe, config)
+    if size in _likely_sizes(probe, config) or (isinstance(found.key, str) and found.key.endswith("logits")):
+        return False
+    tables = [module for module in probe.model.modules() if isinstance(module, nn.Embedding)]
+    return size in {hints.find_int(config, hints.WIDTH_KEYS), *(table.embedding_dim for table in tables)}
 
 
 def _no_logits(probe: Probe, config: Mapping[str, Any], output: Any) -> ExportError:

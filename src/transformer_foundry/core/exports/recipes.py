@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
@@ -13,9 +15,9 @@ from torch import nn
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import hints
-from transformer_foundry.core.exports.failures import argument_line
+from transformer_foundry.core.exports.failures import argument_line, constructor
 
-__all__ = ["CONFIG_NAMES", "Recipe", "recipes_for"]
+__all__ = ["SYNONYMS", "Recipe", "recipes_for"]
 
 CONFIG_NAMES = frozenset(
     ("config", "configuration", "cfg", "conf", "args", "hparams", "hyperparameters", "params", "opts", "options",
@@ -42,6 +44,11 @@ FALLBACKS = (
     (hints.TARGET_VOCABULARY_KEYS, hints.VOCABULARY_KEYS),
     (("num_encoder_layers", "n_encoder_layers", "encoder_layers"), ("num_layers", "n_layers", "num_hidden_layers")),
     (("num_decoder_layers", "n_decoder_layers", "decoder_layers"), ("num_layers", "n_layers", "num_hidden_layers")),
+)
+# A class in one expression: the recipe must work with the names of model.py alone.
+MAPPING_WITH_ATTRIBUTES = (
+    "type('Config', (dict,), {'__init__': lambda self, values: "
+    "(dict.__init__(self, values), self.__dict__.update(values))[0]})"
 )
 NOT_ARGUMENTS = frozenset(("model_name", "version", "nodes", "edges"))
 
@@ -141,19 +148,11 @@ def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[Recipe
 
 def _reads_extra_keywords(target: Callable[..., Any]) -> bool:
     """Whether the constructor looks into its ``**kwargs``."""
-    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    code = getattr(function, "__code__", None)
+    code = getattr(constructor(target), "__code__", None)
     if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
         return False
     name = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
-    loads = [step for step in _instructions(code) if step == name]
-    return bool(loads)
-
-
-def _instructions(code: Any) -> list[Any]:
-    import dis
-
-    return [step.argval for step in dis.get_instructions(code) if step.opname.startswith("LOAD_")]
+    return any(step.argval == name and step.opname.startswith("LOAD_") for step in dis.get_instructions(code))
 
 
 def _arguments(target: Callable[..., Any], source: _Source, given: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -169,7 +168,7 @@ def _arguments(target: Callable[..., Any], source: _Source, given: Mapping[str, 
         value = _value_of(name, set(parameters), source, required)
         if name in given:
             found.append((name, given[name]))
-        elif value is not None:
+        elif value is not None or (required and name in source.config):
             found.append((name, repr(value)))
         elif required:
             raise _missing_argument(target, name, source)
@@ -193,10 +192,10 @@ def _value_of(name: str, taken: set[str], source: _Source, required: bool) -> An
 
 
 def _missing_argument(target: Callable[..., Any], name: str, source: _Source) -> ExportError:
-    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     keys = ", ".join(list(source.config)[:12]) or "nothing"
     return ExportError(
-        f"{argument_line(function, name)}: {target.__name__} demands '{name}', which config.json does not state.",
+        f"{argument_line(constructor(target), name)}: {target.__name__} demands '{name}', "
+        "which config.json does not state.",
         f"config.json has: {keys}.",
         f"Add '{name}' to config.json, or give it a default value in model.py.",
     )
@@ -218,7 +217,7 @@ def _wants_config(parameters: Mapping[str, inspect.Parameter], name: str, source
     annotation = str(parameter.annotation).lower()
     if any(word in annotation for word in ("dict", "mapping", "namespace")) and parameter.default is parameter.empty:
         return True
-    is_alone = len(parameters) == 1 and parameter.default is parameter.empty
+    is_alone = len(parameters) == 1 and parameter.default is parameter.empty and name not in source.config
     return is_alone and _value_of(name, {name}, source, required=True) is None
 
 
@@ -226,7 +225,7 @@ def _config_class(parameter: inspect.Parameter, source: _Source) -> type | None:
     """The class of the module that the argument is annotated with, or that its default value has."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
-        names = [node.id for node in ast.walk(ast.parse(annotation, mode="eval")) if isinstance(node, ast.Name)]
+        names = re.findall(r"\w+", annotation)
         annotation = next((vars(source.module)[name] for name in names if name in vars(source.module)), None)
     candidates = [annotation, *getattr(annotation, "__args__", ()), type(parameter.default)]
     return next((item for item in candidates if _is_own_class(item, source)), None)
@@ -238,19 +237,12 @@ def _is_own_class(item: Any, source: _Source) -> bool:
 
 def _config_forms(parameter: inspect.Parameter, source: _Source) -> list[tuple[str, str]]:
     """(style, expression) of the configuration as an object, the likeliest first."""
-    namespace = (
-        "SimpleNamespace"
-        if vars(source.module).get("SimpleNamespace") is SimpleNamespace
-        else ("__import__('types').SimpleNamespace")
-    )
-    both = (
-        "type('Config', (dict,), {'__init__': lambda self, values: "
-        "(dict.__init__(self, values), self.__dict__.update(values))[0]})"
-    )
+    is_imported = vars(source.module).get("SimpleNamespace") is SimpleNamespace
+    namespace = "SimpleNamespace" if is_imported else "__import__('types').SimpleNamespace"
     forms = {
         "mapping": source.mapping,
         "namespace": f"{namespace}(**{source.mapping})",
-        "both": f"{both}({source.mapping})",
+        "both": f"{MAPPING_WITH_ATTRIBUTES}({source.mapping})",
     }
     attributes, items, asks = _config_usage(source.tree, parameter.name)
     if attributes and items:
@@ -281,7 +273,7 @@ def _usual_config_class(source: _Source) -> type | None:
 
 def _config_usage(tree: ast.Module, name: str) -> tuple[bool, bool, bool]:
     """Whether the code reads attributes of its configuration, reads items of it, and asks which it has."""
-    names = CONFIG_NAMES | {name}
+    names = CONFIG_NAMES | {name, "c"}
     attributes = items = asks = False
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript) and _is_named(node.value, names):

@@ -13,17 +13,17 @@ from torch import nn
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.failures import argument_line
-from transformer_foundry.core.exports.hints import graph_nodes
+from transformer_foundry.core.exports.hints import graph_nodes, kind_hint
 from transformer_foundry.core.exports.screen import undefined_names
 
 __all__ = ["Roles", "read_roles"]
 
 DECODER_IDS = re.compile(
-    r"(decoder|dec|tgt|trg|target)_(input_?)?(ids?|inputs?|tokens?|seq(uence)?|sequences)|tgt|trg|decoder_inputs?|"
-    r"(decoder|dec)_(idx|x)|output_(ids|tokens)|tgt_in(put)?"
+    r"(decoder|dec|tgt|trg)_(input_?)?(ids?|inputs?|tokens?|seq(uence)?|sequences)|tgt|trg|decoder_inputs?|"
+    r"(decoder|dec)_(idx|x)|output_(ids|tokens)|(tgt|target|trg)_in(put)?(_ids)?"
 )
 # These mean decoder ids when they must be given, labels when they may be left out.
-TARGETS = re.compile(r"targets?|y")
+TARGETS = re.compile(r"targets?(_ids|_tokens|_seq)?|y")
 LABELS = re.compile(r"(lm_|mlm_)?labels?|targets?|y|target_ids")
 PADDING_MASK = re.compile(
     r"((src|source|enc|encoder|input|key|token|seq|sequence|pad|padding|attention|attn|x)_?)*mask"
@@ -68,19 +68,25 @@ class Roles:
         return tuple(name for name in named if name is not None and name in self.required)
 
 
-def read_roles(model: nn.Module, config: Mapping[str, Any]) -> Roles:
+def read_roles(model: nn.Module, config: Mapping[str, Any], kind: str | None = None) -> Roles:
     """Read the roles from the signature of ``model.forward``.
+
+    Args:
+        model: The model.
+        config: Content of ``config.json``; its blocks and its kind help where a name may mean two things.
+        kind: The kind, if the user states it.
 
     Raises:
         ExportError: If ``forward`` takes no ids, asks its caller for intermediate results of its own, or demands an
             argument whose role is unknown.
     """
+    stated = kind or kind_hint(config, type(model).__name__)
     parameters = _parameters(model)
     required = frozenset(name for name, parameter in parameters.items() if parameter.default is parameter.empty)
     names = list(parameters)
     ids = _ids_argument(model, names)
     rest = [name for name in names if name != ids]
-    decoder_ids = _decoder_ids(rest, required)
+    decoder_ids = _decoder_ids(rest, required, stated)
     rest = [name for name in rest if name != decoder_ids]
     roles = Roles(
         ids=ids,
@@ -119,10 +125,13 @@ def _ids_argument(model: nn.Module, names: list[str]) -> str:
     return "input_ids" if "input_ids" in names else names[0]
 
 
-def _decoder_ids(names: list[str], required: frozenset[str]) -> str | None:
-    named = _first(DECODER_IDS, names)
+def _decoder_ids(names: list[str], required: frozenset[str], kind: str | None) -> str | None:
+    """The second input; ``target`` and ``y`` are one only where they must be given or an encoder-decoder is stated."""
     needed = [name for name in names if name in required]
-    return named or _first(TARGETS, needed) or _first(INPUT_NODE, needed)
+    named = _first(DECODER_IDS, names) or _first(INPUT_NODE, needed)
+    if named is not None or kind not in (None, "encoder-decoder"):
+        return named
+    return _first(TARGETS, names if kind is not None else needed)
 
 
 def _padding_mask(names: list[str], has_decoder: bool) -> str | None:
