@@ -20,6 +20,9 @@ __all__ = ["check_causality", "check_neighbours"]
 # A prefix language model lets the first tokens see each other; its block must be small against the tested length.
 LONGER = 4
 EVEN_LENGTHS = (12, 16)
+APPENDED = 3
+# Other lengths run other kernels, whose rounding differs.
+LENGTH_TOLERANCE = 1e-3
 LARGEST_PREFIX_SHARE = 0.6
 # Settings that announce attention within chunks, where a neighbour may lie across a border.
 LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
@@ -40,6 +43,7 @@ def check_causality(subject: Subject) -> Iterator[Finding]:
             noise = noise_level(changes)
             training, leaks = True, _future(changes, noise)
         if not leaks.any():
+            yield from _length_dependence(subject, inputs)
             return
         prefix = _prefix(subject, leaks) if not training else None
         if prefix is not None:
@@ -109,7 +113,9 @@ def _map(subject: Subject) -> Tensor:
 def _even_maps(subject: Subject) -> list[Tensor]:
     """Maps at lengths that many numbers of heads divide: there a wrong split cuts the sequence between positions."""
     limit = subject.contract.max_length or max(EVEN_LENGTHS)
-    return [dependence(subject, subject.inputs(length=length), attempts=1) for length in EVEN_LENGTHS if length <= limit]
+    return [
+        dependence(subject, subject.inputs(length=length), attempts=1) for length in EVEN_LENGTHS if length <= limit
+    ]
 
 
 def _neighbours(changes: Tensor) -> Tensor:
@@ -119,6 +125,28 @@ def _neighbours(changes: Tensor) -> Tensor:
 
 def _future(changes: Tensor, noise: float) -> Tensor:
     return torch.triu(changes > noise, diagonal=1)
+
+
+def _length_dependence(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
+    """An output position must not move when tokens are appended."""
+    whole = inputs.target
+    kept = whole.shape[1] - APPENDED
+    if kept < 2 or subject.equal_lengths:
+        return
+    long, short = subject.logits(inputs)[:, :kept], subject.logits(inputs.with_target(whole[:, :kept]))
+    difference = float((long - short).abs().max())
+    if difference <= LENGTH_TOLERANCE * float(short.abs().max()):
+        return
+    place = subject.places.forward()
+    yield Finding(
+        "causality",
+        "error",
+        f"The output at a position depends on how many tokens follow: with {APPENDED} more tokens at the end, the "
+        f"output at the first {kept} positions moves by {difference:.2g}, whatever these tokens are. Training and "
+        "generation then see different models. Usual cause: positions counted from the end, or an average over T.",
+        str(place),
+        "Number positions from the start with torch.arange(T), and use no quantity that depends on the length T.",
+    )
 
 
 def _prefix(subject: Subject, leaks: Tensor) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -106,7 +107,12 @@ def _feed_forward(subject: Subject) -> Iterator[Finding]:
     sizes = {size for parameter in subject.model.parameters() if parameter.ndim >= 2 for size in parameter.shape}
     # Gated feed-forwards often take two thirds, rounded up to a multiple of at most 256.
     two_thirds = 2 * stated // 3
-    fits = any(size in (stated, 2 * stated) or two_thirds <= size < two_thirds + 256 for size in sizes)
+    _, width = _stated(subject.config, WIDTH_KEYS)
+    others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
+    fits = any(
+        size in (stated, 2 * stated) or (two_thirds <= size < two_thirds + 256 and size not in others)
+        for size in sizes
+    )
     if not fits and sizes:
         linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
         widest = max(linear, key=lambda item: _expansion(item[1], subject), default=None)
@@ -138,9 +144,8 @@ def _dropout(subject: Subject) -> Iterator[Finding]:
     inputs = subject.inputs(batch=2)
     first, second = subject.logits(inputs, seed=1, training=True), subject.logits(inputs, seed=2, training=True)
     if torch.equal(first, second):
-        yield _mismatch(
-            key, stated, "no dropout: two calls in training mode agree to the bit", subject.places.forward()
-        )
+        found = "no dropout: two calls in training mode agree to the bit"
+        yield replace(_mismatch(key, stated, found, subject.places.forward()), check="dropout")
 
 
 def _ties(subject: Subject) -> Iterator[Finding]:

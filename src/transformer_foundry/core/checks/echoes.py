@@ -11,7 +11,7 @@ __all__ = ["suppress_echoes"]
 _EVERYTHING_MEASURED = frozenset({
     "memory", "batch independence", "causality", "neighbours", "source", "target", "padding", "labels", "loss",
     "inputs changed", "mode", "probabilities", "squashed logits", "loss at initialisation", "state", "attention", "positions", "residual",
-    "global seed", "precision", "memorising", "gradient flow", "sensitivity", "dropout",
+    "global seed", "precision", "memorising", "gradient flow", "sensitivity", "attention entropy", "attention scale", "differentiable", "logits", "dropout",
 })  # fmt: skip
 # Cause -> the checks whose findings it explains.
 ECHOES: Mapping[str, frozenset[str]] = {
@@ -19,11 +19,21 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "finite": _EVERYTHING_MEASURED | {"gradients"},
     "determinism": _EVERYTHING_MEASURED,
     "unregistered parameters": frozenset({"gradients", "state", "configuration", "devices", "memorising", "determinism", "mode"}),
+    "differentiable": frozenset({
+        "gradients", "dead rows", "neighbours", "probabilities", "squashed logits", "loss", "memorising",
+        "residual", "gradient flow", "labels", "positions",
+    }),
+    "inputs changed": frozenset({"neighbours", "causality", "padding", "memory", "labels"}),
+    "mode": frozenset({"dropout"}),
+    "global seed": frozenset({"dropout"}),
+    "logits": frozenset({"padding", "neighbours", "loss at initialisation", "causality"}),
+    "attention": frozenset({"padding", "positions", "attention scale"}),
+    "attention scale": frozenset({"attention entropy"}),
     "memory": frozenset({"batch independence", "causality", "neighbours", "padding", "state"}),
     "batch independence": frozenset({
         "causality", "neighbours", "padding", "source", "target", "attention", "positions", "gradients", "memorising",
     }),
-    "causality": frozenset({"neighbours", "attention", "positions", "memorising"}),
+    "causality": frozenset({"neighbours", "attention", "positions", "memorising", "attention scale"}),
     "neighbours": frozenset({"attention", "positions", "gradients", "residual", "memorising"}),
     "source": frozenset({"gradients", "padding", "memorising"}),
     "target": frozenset({"gradients", "causality", "neighbours", "memorising", "sizes"}),
@@ -34,7 +44,7 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "dead rows": frozenset({"gradients"}),
     "residual": frozenset({"gradient flow", "memorising", "sensitivity"}),
     "loss at initialisation": frozenset({"memorising", "initialisation", "gradient flow"}),
-    "initialisation": frozenset({"gradient flow", "memorising"}),
+    "initialisation": frozenset({"gradient flow", "memorising", "dropout", "loss at initialisation"}),
 }  # fmt: skip
 
 

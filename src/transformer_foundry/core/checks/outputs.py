@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
-from transformer_foundry.core.checks.subject import Subject, generic_weights
+from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.tracing import Step, Trace, run_traced
+from transformer_foundry.core.exports import hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]
 
@@ -20,47 +23,55 @@ __all__ = ["check_finite", "check_initial_loss", "check_logits"]
 LARGEST_EXCESS = 2.0
 SAMPLES = 4
 EXACT = 1e-4
+# Operations that put infinity where it is meant: into masks.
+FILLING = frozenset({"full", "masked_fill", "masked_fill_", "where", "triu", "tril", "triu_", "tril_", "fill_", "log"})
 # A bound on logits below this leaves the right answer too little room: the loss cannot fall far.
 SMALL_BOUND = 1.5
 
 
 def check_finite(subject: Subject) -> Iterator[Finding]:
-    """The logits of ordinary inputs hold neither NaN nor infinity."""
-    for training in (False, True):
-        inputs = subject.inputs(batch=2)
-        logits = subject.logits(inputs, training=training)
+    """The logits of ordinary inputs hold neither NaN nor infinity, in both modes and with padding."""
+    inputs = subject.inputs(batch=2)
+    trials = [("", inputs, False), (" in training mode", inputs, True)]
+    if subject.contract.mask_argument is not None and inputs.ids.shape[1] > 2:
+        mask = torch.ones_like(inputs.ids)
+        mask[:, -2:] = 0
+        trials.append((" when the last two positions are padding", replace(inputs, mask=mask), False))
+    for when, given, training in trials:
+        logits = subject.logits(given, training=training)
         bad = ~torch.isfinite(logits)
-        if not bad.any():
-            continue
-        from transformer_foundry.core.checks.tracing import run_traced
+        if when.endswith("padding") and subject.labels_positions and subject.kind != "encoder-decoder":
+            bad[:, -2:] = False
+        if bad.any():
+            yield _not_finite(subject, given, training, bad, when)
+            return
 
-        record = run_traced(
-            subject.model,
-            subject.source,
-            lambda inputs=inputs, training=training: subject.logits(inputs, training=training),
-        )
-        step = next((step for step in record.operations if _is_origin(step.output, step.inputs)), None)
-        place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
-        rows = bad.flatten(2).any(dim=2) if bad.ndim == 3 else bad.any(dim=-1)
-        yield Finding(
-            "finite",
-            "error",
-            f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite ({int(rows.sum())} of {rows.numel()} "
-            f"positions{' in training mode' if training else ''})"
-            + (f", first in the operation {step.name}." if step is not None else ".")
-            + " One NaN spoils the loss and, after one step, every weight. A softmax over a row that is masked "
-            "completely, a division by zero and a logarithm of zero are the usual causes.",
-            str(place),
-            place.lead(
-                "let every position attend at least to itself, and keep divisors and logarithms away from zero."
-            ),
-        )
-        return
+
+def _not_finite(subject: Subject, inputs: Inputs, training: bool, bad: Tensor, when: str) -> Finding:
+    def run() -> Tensor:
+        return subject.logits(inputs, training=training)
+
+    step = _origin(run_traced(subject.model, subject.source, run))
+    place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
+    rows = bad.any(dim=-1)
+    first = f" The operation {step.name} makes the first one." if step is not None else ""
+    return Finding(
+        "finite",
+        "error",
+        f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite{when} ({int(rows.sum())} of "
+        f"{rows.numel()} positions).{first} One NaN spoils the loss and, after one step, every weight. A row of "
+        "attention that is masked completely, a division by zero and a logarithm of zero are the usual causes.",
+        str(place),
+        place.lead("let every position attend at least to itself; keep divisors and logarithms away from zero."),
+    )
 
 
 def check_logits(subject: Subject) -> Iterator[Finding]:
     """The output is raw scores: not probabilities, not squashed into a small range."""
     if subject.contract.output_size < 2:
+        return
+    if _answers_once(subject):
+        yield _one_row(subject)
         return
     with generic_weights(subject.model):
         logits = subject.logits(subject.inputs(batch=SAMPLES))
@@ -134,17 +145,50 @@ def check_initial_loss(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _answers_once(subject: Subject) -> bool:
+    """Whether a language model gives the logits of one position only."""
+    contract = subject.contract
+    return (
+        contract.task == "sequence_classification"
+        and contract.output_size == contract.vocab_size
+        and hints.num_labels_hint(subject.config) is None
+        and subject.kind != "encoder-only"
+    )
+
+
+def _one_row(subject: Subject) -> Finding:
+    place = _head(subject)
+    return Finding(
+        "logits",
+        "error",
+        f"The model gives one row of {subject.contract.output_size} logits per text, not one per position: it can be "
+        "trained on one token of each text only, where a language model learns from all of them at once.",
+        str(place),
+        place.lead("apply the output layer to all positions: head(x), not head(x[:, -1])."),
+    )
+
+
 def _is_stated(subject: Subject, std: float) -> bool:
     """Whether the configuration asks for weights of this size: then they are meant."""
     stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
     return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
 
 
-def _is_origin(output: Tensor, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether a NaN (or an infinity that is no mask) appears here first."""
-    return bool(torch.isnan(output).any()) and not any(
-        bool(torch.isnan(tensor).any()) for tensor in inputs if tensor.is_floating_point()
+def _origin(record: Trace) -> Step | None:
+    """Return the operation that makes the first NaN, or the infinity (no mask) that it comes from."""
+    nan = next((step for step in record.operations if _appears(step, torch.isnan)), None)
+    infinite = next(
+        (step for step in record.operations if step.name not in FILLING and _appears(step, torch.isinf)), None
     )
+    if nan is None or infinite is None:
+        return nan or infinite
+    steps = record.operations
+    return infinite if steps.index(infinite) < steps.index(nan) else nan
+
+
+def _appears(step: Step, test: Callable[[Tensor], Tensor]) -> bool:
+    inputs = [tensor for tensor in step.inputs if tensor.is_floating_point()]
+    return bool(test(step.output).any()) and not any(bool(test(tensor).any()) for tensor in inputs)
 
 
 def _sums_to_one(logits: Tensor) -> bool:

@@ -52,6 +52,8 @@ def check_padding(subject: Subject) -> Iterator[Finding]:
 def _with_mask(subject: Subject) -> Iterator[Finding]:
     real, padded = _padded(subject)
     other = replace(padded, ids=torch.cat([padded.ids[:, :-PADS], subject.tokens(1, PADS, seed=21)], dim=1))
+    if subject.contract.mask_meaning == "padding" and "attention_mask" in str(subject.contract.mask_argument):
+        yield _inverted(subject)
     content = _trial(subject, padded, other, real.ids.shape[1])
     amount = _trial(subject, real, padded, real.ids.shape[1])
     argument = subject.contract.mask_argument
@@ -83,6 +85,19 @@ def _with_mask(subject: Subject) -> Iterator[Finding]:
                 "positions from the first real token."
             ),
         )
+
+
+def _inverted(subject: Subject) -> Finding:
+    place = subject.places.forward()
+    return Finding(
+        "padding",
+        "warning",
+        f"{subject.contract.mask_argument} means the opposite of its name: the model hides the positions marked 1 and "
+        "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see nothing "
+        "but padding. Foundry turns the mask round.",
+        str(place),
+        place.lead("hide the positions where the mask is 0: key_padding_mask = attention_mask == 0."),
+    )
 
 
 def _without_mask(subject: Subject) -> Iterator[Finding]:
@@ -129,7 +144,8 @@ def _locate(subject: Subject, trial: _Trial, real: int) -> Place:
     def differs(left: Tensor, right: Tensor) -> bool:
         if left.ndim == 3 and left.shape[1] == length:
             left, right = left[:, :real], right[:, :real]
-        return not torch.allclose(left, right, rtol=0, atol=1e-4 * float(left.abs().max()))
+        scale = float(left.nan_to_num().abs().max())
+        return not torch.allclose(left, right, rtol=0, atol=1e-4 * scale, equal_nan=True)
 
     place = None
     if trial.first.ids.shape == trial.second.ids.shape:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.explanations import describe, explain
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
 from transformer_foundry.core.checks.tracing import Trace, graph_tensors, trace
 
-__all__ = ["check_frozen", "check_gradients", "check_unregistered", "loss_of_random_labels"]
+__all__ = ["check_differentiable", "check_frozen", "check_gradients", "check_unregistered", "loss_of_random_labels"]
 
 # Experts of a mixture are chosen by the input: more batches reach more of them.
 BATCHES = 4
@@ -64,7 +67,10 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
         (path, name, parameter)
         for path, module in subject.model.named_modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if not parameter.requires_grad and parameter.is_floating_point() and parameter.numel() and not _is_table_of_waves(parameter)
+        if not parameter.requires_grad
+        and parameter.is_floating_point()
+        and parameter.numel()
+        and not _is_table_of_waves(parameter)
     ]
     if not frozen:
         return
@@ -86,22 +92,78 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
 
 def check_gradients(subject: Subject) -> Iterator[Finding]:
     """Every weight gets a gradient from the loss; rows of a position table too."""
+    if not subject.evidence.get("differentiable", True):
+        return
     measured = _measure(subject)
     subject.evidence["gradients"] = measured.largest
-    subject.evidence["cut"] = measured.cut
-    if not measured.is_differentiable:
-        place = measured.cut or subject.places.forward()
-        yield Finding(
-            "gradients",
-            "error",
-            "The output is cut off from every weight: the loss has no gradient at all, so nothing can learn.",
-            str(place),
-            place.lead("remove .detach(), .data, .item(), torch.tensor(...) and torch.no_grad() from forward."),
-        )
-        return
     dead = [name for name, value in measured.largest.items() if not value > SMALLEST_GRADIENT and _counts(name, value)]
     if dead:
         yield from _dead(subject, dead, measured)
+
+
+def check_differentiable(subject: Subject) -> Iterator[Finding]:
+    """The loss can be differentiated, and the backward pass runs."""
+    inputs = subject.inputs(batch=2)
+    subject.evidence["differentiable"] = False
+    with torch.enable_grad():
+        with trace(subject.model, subject.source) as record:
+            loss = loss_of_random_labels(subject, inputs)
+        if not loss.requires_grad:
+            place = _cut(subject, record) or _integer_line(subject, record) or subject.places.forward()
+            yield Finding(
+                "differentiable",
+                "error",
+                "The output is cut off from every weight: the loss has no gradient at all, so nothing can learn.",
+                str(place),
+                place.lead("remove .detach(), .data, .item(), argmax, torch.tensor(...) and no_grad() from forward."),
+            )
+            return
+        # Gradients are taken on a fresh pass: writing down what runs keeps copies, not the graph's own values.
+        try:
+            loss_of_random_labels(subject, inputs).backward()
+        except RuntimeError as err:
+            yield _backward_failure(subject, inputs, err)
+            return
+        finally:
+            subject.model.zero_grad(set_to_none=True)
+    subject.evidence["differentiable"] = True
+
+
+def _integer_line(subject: Subject, record: Trace) -> Place | None:
+    """Return the last place where floating point numbers were turned into indices."""
+    steps = [
+        step
+        for step in record.operations
+        if step.name in ("argmax", "topk", "round", "sign", "one_hot", "long", "int") and step.line is not None
+    ]
+    return subject.places.at(steps[-1].line, steps[-1].module or None) if steps else None
+
+
+def _backward_failure(subject: Subject, inputs: Inputs, error: RuntimeError) -> Finding:
+    """Run again with torch's anomaly mode, whose warning names the forward line that the gradient fails for."""
+    line = None
+    with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
+        warnings.simplefilter("always")
+        try:
+            loss_of_random_labels(subject, inputs).backward()
+        except RuntimeError:
+            text = "".join(str(item.message) for item in caught)
+            found = [
+                (path, int(number))
+                for path, number in re.findall(r'File "([^"]+)", line (\d+)', text)
+                if path in subject.source.files
+            ]
+            line = found[-1] if found else None
+    place = subject.places.at(line) if line is not None else subject.places.forward()
+    explanation = explain(error)
+    return Finding(
+        "differentiable",
+        "error",
+        f"The backward pass fails, so training stops at the first step. {explanation.meaning} The error: "
+        f"{describe(error)}",
+        str(place),
+        place.lead(f"{explanation.fix}."),
+    )
 
 
 @dataclass
@@ -109,7 +171,6 @@ class _Measured:
     """Largest absolute gradient by parameter (-1: no path to the loss), and what else the backward passes told."""
 
     largest: dict[str, float]
-    is_differentiable: bool
     cut: Place | None
     called: set[str]
 
@@ -125,7 +186,6 @@ def loss_of_random_labels(subject: Subject, inputs: Inputs, seed: int = 0) -> Te
 def _measure(subject: Subject) -> _Measured:
     parameters = {name: item for name, item in subject.model.named_parameters() if item.requires_grad and item.numel()}
     largest = dict.fromkeys(parameters, -1.0)
-    differentiable = False
     called: set[str] = set()
     cut: Place | None = None
     for batch in range(BATCHES):
@@ -141,7 +201,6 @@ def _measure(subject: Subject) -> _Measured:
                 loss = loss_of_random_labels(subject, inputs, seed=batch)
             if not loss.requires_grad:
                 break
-            differentiable = True
             loss.backward()
         for name, parameter in parameters.items():
             if parameter.grad is not None:
@@ -149,7 +208,7 @@ def _measure(subject: Subject) -> _Measured:
         if min(largest.values(), default=0.0) > SMALLEST_GRADIENT:
             break
     subject.model.zero_grad(set_to_none=True)
-    return _Measured(largest, differentiable, cut, called)
+    return _Measured(largest, cut, called)
 
 
 def _counts(name: str, value: float) -> bool:

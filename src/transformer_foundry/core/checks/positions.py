@@ -26,6 +26,7 @@ LARGEST_DEAD_SHARE = 0.1
 SAME = 1e-4
 # Settings that announce positions inside attention or in a table.
 PROMISES = re.compile(r"rope|rotary|alibi|relative|pos(ition)?_?(emb|enc|type)|learned_pos|sinusoid", re.IGNORECASE)
+NAMED_SO = re.compile(r"(^|[._])(pos|position|positions|pe|rope|rotary|alibi)([._]|$)", re.IGNORECASE)
 NONE_WORDS = ("none", "nope", "null", "false", "")
 TOEPLITZ_LENGTH = 40
 
@@ -38,7 +39,7 @@ def check_rows(subject: Subject) -> Iterator[Finding]:
         for name, parameter in subject.model.named_parameters()
         if parameter.requires_grad and _row_axis(parameter, length) is not None and not _holds_tokens(subject, name)
     }
-    if length < SHORTEST_TABLE or not tables:
+    if length < SHORTEST_TABLE or not tables or not subject.evidence.get("differentiable", True):
         return
     with generic_weights(subject.model), torch.enable_grad():
         subject.model.zero_grad(set_to_none=True)
@@ -86,7 +87,12 @@ def check_relative_positions(subject: Subject) -> Iterator[Finding]:
         record = run_traced(subject.model, subject.source, lambda: subject.logits(_constant(subject, length)))
     if _positions_in_stream(record, length):
         return  # Absolute positions: attention may depend on each position by itself.
-    for attention in attention_records(record, {length}):
+    records = [item for item in attention_records(record, {length}) if item.weights.shape[-2:] == (length, length)]
+    promise = _promise(subject)
+    if records and promise is not None and all(_is_even(item) for item in records):
+        yield _no_effect(subject, records[0], promise, length)
+        return
+    for attention in records:
         if attention.weights.shape[-2:] == (length, length) and attention.over_keys:
             error = _departure_from_distance(attention)
             if error > 100 * SAME:
@@ -124,13 +130,11 @@ def _is_plain_table(subject: Subject, owner: str, name: str) -> bool:
     parameter = dict(subject.model.named_parameters())[name]
     pointer = parameter.data_ptr()
     uses = {
-        step.name
-        for step in subject.trace.operations
-        if any(tensor.data_ptr() == pointer for tensor in step.inputs)
+        step.name for step in subject.trace.operations if any(tensor.data_ptr() == pointer for tensor in step.inputs)
     }
-    return bool(uses & {"__getitem__", "add", "__add__", "__radd__", "narrow", "embedding", "index_select", "expand"}) and not (
-        uses & {"linear", "matmul", "__matmul__", "einsum", "bmm"}
-    )
+    return bool(
+        uses & {"__getitem__", "add", "__add__", "__radd__", "narrow", "embedding", "index_select", "expand"}
+    ) and not (uses & {"linear", "matmul", "__matmul__", "einsum", "bmm"})
 
 
 def _looked_up_by_token(subject: Subject, path: str) -> bool:
@@ -221,8 +225,7 @@ def _is_blind_to_order(subject: Subject) -> bool:
 
 
 def _order_blind(subject: Subject) -> Finding:
-    promise = next((key for key, value in subject.config.items() if PROMISES.search(key) and _is_promise(value)), None)
-    promise = promise or _promise_in_modules(subject)
+    promise = _promise(subject)
     place = subject.places.forward()
     message = (
         "The model cannot tell the order of words: exchanging two words exchanges their outputs and changes nothing "
@@ -239,13 +242,34 @@ def _order_blind(subject: Subject) -> Finding:
     )
 
 
-def _is_promise(value: object) -> bool:
-    return str(value).lower() not in NONE_WORDS
-
-
-def _promise_in_modules(subject: Subject) -> str | None:
+def _promise(subject: Subject) -> str | None:
+    """Return what announces positions: a setting, or the name of a module or buffer; None when nothing does."""
+    for key, value in subject.config.items():
+        if PROMISES.search(str(key)) and str(value).lower() not in NONE_WORDS:
+            return f"the setting {key}"
     names = [name for name, _ in subject.model.named_modules()] + [name for name, _ in subject.model.named_buffers()]
-    return next((name for name in names if re.search(r"pos(ition)?|rope|rotary|alibi", name)), None)
+    return next((name for name in names if NAMED_SO.search(name)), None)
+
+
+def _is_even(attention: AttentionRecord) -> bool:
+    """Whether, with equal tokens, every visible key gets the same weight: nothing depends on positions."""
+    seen = attention.weights > 1e-12
+    high = attention.weights.amax(dim=-1)
+    low = attention.weights.masked_fill(~seen, torch.inf).amin(dim=-1)
+    return bool((high - low <= SAME * high).all())
+
+
+def _no_effect(subject: Subject, attention: AttentionRecord, promise: str, length: int) -> Finding:
+    place = subject.places.module(attention.module, attention.line)
+    return Finding(
+        "positions",
+        "warning",
+        f"Positions have no effect, although {promise} promises them: with {length} equal tokens every position gets "
+        "the same vector and attends to all it sees evenly. The model knows at most how many words came before, not "
+        "their order.",
+        str(place),
+        place.lead("add the position encoding to the embeddings, or rotate both queries and keys by their positions."),
+    )
 
 
 def _departure_from_distance(attention: AttentionRecord) -> float:

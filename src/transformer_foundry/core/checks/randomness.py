@@ -11,7 +11,7 @@ from transformer_foundry.core.checks.locating import first_changed_operation
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject
-from transformer_foundry.core.checks.tracing import run_traced
+from transformer_foundry.core.checks.tracing import run_traced, tensors_in
 
 __all__ = ["check_determinism", "check_global_state", "check_memory"]
 
@@ -21,9 +21,11 @@ TOLERANCE = 1e-5
 def check_determinism(subject: Subject) -> Iterator[Finding]:
     """In evaluation mode two calls with the same input agree, whatever the random state."""
     inputs = subject.inputs(batch=2)
-    first, second = subject.logits(inputs, seed=1), subject.logits(inputs, seed=2)
-    if first.shape == second.shape and not _differ(first, second):
+    first, second, third = (subject.logits(inputs, seed=seed) for seed in (1, 2, 1))
+    if not _differ(first, second) and not _differ(first, third):
         return
+    if _differ(first, third) and _state_changes(subject, inputs):
+        return  # It remembers: the check of memory says so.
     traces = [
         run_traced(subject.model, subject.source, lambda seed=seed: subject.logits(inputs, seed=seed))
         for seed in (1, 2)
@@ -31,7 +33,7 @@ def check_determinism(subject: Subject) -> Iterator[Finding]:
     step = first_changed_operation(traces[0], traces[1], _differ)
     place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
     source = f" The randomness enters in the operation {step.name}." if step is not None else ""
-    difference = float((first - second).abs().max()) if first.shape == second.shape else float("nan")
+    difference = max(float((first - second).abs().max()), float((first - third).abs().max()))
     yield Finding(
         "determinism",
         "error",
@@ -59,7 +61,8 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
     for other in others:
         subject.logits(other)
     after = subject.logits(inputs)
-    if before.shape == after.shape and not _differ(before, after):
+    if not _differ(before, after):
+        yield from _growth(subject, inputs)
         return
     changed = [
         name
@@ -79,18 +82,64 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _growth(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
+    """Tensors that pile up in an attribute of a module, call after call."""
+    counts = [_kept_tensors(subject.model)]
+    for _ in range(2):
+        subject.logits(inputs)
+        counts.append(_kept_tensors(subject.model))
+    for (path, name), count in counts[2].items():
+        if count > counts[1].get((path, name), 0) > counts[0].get((path, name), 0):
+            place = subject.places.attribute(path, name)
+            yield Finding(
+                "memory",
+                "error",
+                f"{place.module} grows with every call ({counts[0].get((path, name), 0)}, {counts[1][path, name]}, "
+                f"{count} tensors after three calls in a row): memory runs full, and old texts are kept.",
+                str(place),
+                place.lead("make the list inside forward, so that each call starts with an empty one."),
+            )
+            return
+
+
+def _kept_tensors(model: nn.Module) -> dict[tuple[str, str], int]:
+    """(module, attribute) -> number of tensors in plain lists and dictionaries."""
+    return {
+        (path, name): len(tensors_in(value))
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, list | dict) and name not in ("_parameters", "_buffers", "_modules")
+    }
+
+
+def _state_changes(subject: Subject, inputs: Inputs) -> bool:
+    before = {name: value.clone() for name, value in _plain_state(subject).items()}
+    subject.logits(inputs)
+    after = _plain_state(subject)
+    return any(name not in before or not torch.equal(before[name], value) for name, value in after.items())
+
+
+def _plain_state(subject: Subject) -> dict[str, Tensor]:
+    """Buffers and tensors in plain attributes."""
+    state = dict(subject.model.named_buffers())
+    for path, module in subject.model.named_modules():
+        state |= {f"{path}.{name}": value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    return state
+
+
 def check_global_state(subject: Subject) -> Iterator[Finding]:
     """A call does not reseed the random generators, change its inputs, its mode, or the gradient mode."""
     yield from _seeds(subject)
     inputs = subject.inputs(batch=2)
     copies = Inputs(inputs.ids.clone(), None, None if inputs.decoder_ids is None else inputs.decoder_ids.clone())
-    subject.model.eval()
-    modes = {path: module.training for path, module in subject.model.named_modules()}
     enabled, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    changed: list[str] = []
     try:
-        with torch.random.fork_rng(devices=[]):
-            subject.call(inputs)
-        changed = [path for path, module in subject.model.named_modules() if module.training != modes[path]]
+        for training in (True, False):
+            subject.model.train(training)
+            with torch.random.fork_rng(devices=[]):
+                subject.call(inputs)
+            changed += [path for path, module in subject.model.named_modules() if module.training != training]
         leftover = torch.is_grad_enabled() != enabled or torch.get_default_dtype() != dtype
     finally:
         torch.set_grad_enabled(enabled)
@@ -110,8 +159,8 @@ def check_global_state(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "mode",
             "error",
-            f"forward switches training mode itself ({changed[0] or 'the model'} was in evaluation mode before the "
-            "call): dropout comes back in evaluation, or never works in training.",
+            f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the other "
+            "mode after the call): dropout comes back in evaluation, or never works in training.",
             str(subject.places.module(changed[0])),
             "Remove self.train() and self.eval() from forward: the training loop sets the mode.",
         )
@@ -168,7 +217,9 @@ def _memory_place(subject: Subject, changed: list[str]) -> Place:
 
 
 def _differ(left: Tensor, right: Tensor) -> bool:
-    scale = float(left.abs().max()) if left.numel() else 0.0
+    if left.shape != right.shape:
+        return True
+    scale = float(left.nan_to_num(0, 0, 0).abs().max()) if left.numel() else 0.0
     return not torch.allclose(left, right, rtol=0, atol=TOLERANCE * max(scale, 1e-3), equal_nan=True)
 
 

@@ -109,7 +109,9 @@ def _gets_through(subject: Subject, weights: list[Tensor]) -> bool:
         base, moved = subject.logits(inputs), subject.logits(other)
         if not subject.labels_positions:
             first = inputs.with_target(exchange(subject, inputs.target, 0))
-            moved = torch.where((subject.logits(first) - base).abs() > (moved - base).abs(), subject.logits(first), moved)
+            moved = torch.where(
+                (subject.logits(first) - base).abs() > (moved - base).abs(), subject.logits(first), moved
+            )
     return float((moved - base).abs().max()) > LARGEST_SILENCE * max(1.0, float(base.abs().max()))
 
 

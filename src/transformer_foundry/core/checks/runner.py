@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.checks import (
+    activations,
     building,
     causality,
     configuration,
     devices,
     heads,
+    initialisation,
     labels,
     outputs,
     padding,
@@ -59,6 +61,7 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("finite", 1, outputs.check_finite),
     _Entry("devices", 1, devices.check_devices),
     _Entry("unregistered parameters", 1, parameters.check_unregistered, calls=False),
+    _Entry("differentiable", 1, parameters.check_differentiable),
     _Entry("determinism", 1, randomness.check_determinism),
     _Entry("memory", 1, randomness.check_memory),
     _Entry("global state", 1, randomness.check_global_state),
@@ -68,6 +71,8 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("source and target", 1, sequences.check_source_and_target),
     _Entry("padding", 1, padding.check_padding),
     _Entry("attention", 1, heads.check_attention),
+    _Entry("attention scale", 1, heads.check_scale),
+    _Entry("activation", 1, activations.check_activations),
     _Entry("rows", 1, positions.check_rows),
     _Entry("order", 1, positions.check_order),
     _Entry("relative positions", 1, positions.check_relative_positions),
@@ -80,6 +85,7 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("gradients", 1, parameters.check_gradients),
     _Entry("configuration", 1, configuration.check_configuration),
     _Entry("builds", 1, persistence.check_builds, calls=False),
+    _Entry("initialisation", 1, initialisation.check_initialisation, calls=False),
     _Entry("state", 1, persistence.check_state),
     _Entry("attention entropy", 1, heads.measure_entropy),
 )

@@ -160,7 +160,9 @@ class _Recorder(TorchFunctionMode):
 
     def _note_cut(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
         """Note where the gradient is lost: a floating point result without one of inputs that have one."""
-        if not _has_gradient((args, kwargs)) or _has_gradient(output):
+        if name.startswith("new_") or name.endswith("_like") or not _has_gradient((args, kwargs)):
+            return
+        if _has_gradient(output):
             return
         result = output if isinstance(output, Tensor) else None
         if name in _ESCAPES or (result is not None and result.is_floating_point()):
