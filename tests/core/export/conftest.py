@@ -34,7 +34,8 @@ class Exported:
         return next(entry for entry in self.manifest["formats"] if entry["format"] == name)
 
     def logits(self, batch: int, length: int) -> torch.Tensor:
-        output = self.model.eval()(**self.inputs(batch, length))
+        with torch.no_grad():
+            output = self.model.eval()(**self.inputs(batch, length))
         return output["logits"] if isinstance(output, dict) else output
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._export.verifier import SpecViolationError
 
 __all__ = [
     "EXPORTER_ERRORS",
+    "DimNames",
     "Inputs",
     "LogitsOnly",
     "Source",
@@ -43,7 +45,7 @@ EXPORTER_ERRORS = (
     AssertionError,
     ImportError,
     OSError,
-    torch._export.verifier.SpecViolationError,
+    SpecViolationError,
 )
 
 # A dimension whose example size is 1 is taken for a constant, and equal sizes are taken for one dimension: sizes are

@@ -188,7 +188,7 @@ def _make(
         elif name == "pt2":
             write_pt2(source.program(), path)
         elif name == "onnx":
-            attempt.opset = write_onnx(source.program(), tuple(source.names), path)
+            attempt.opset = write_onnx(source.program(), source.names, path)
         else:
             write_torchscript(source.wrapper, source.example_tensors(), path, check.accepts)
     except EXPORTER_ERRORS as err:

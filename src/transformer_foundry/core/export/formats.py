@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.export.capture import (
     EXPORTER_ERRORS,
+    DimNames,
     LogitsOnly,
     exporters_quiet,
     exporting_patches,
@@ -72,12 +73,12 @@ def write_pt2(program: torch.export.ExportedProgram, path: Path) -> None:
         torch.export.save(program, path)
 
 
-def write_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...], path: Path) -> int:
+def write_onnx(program: torch.export.ExportedProgram, names: DimNames, path: Path) -> int:
     """Translate a captured program to ONNX; above 2 GB the weights go to ``FILE.data`` beside it.
 
     Args:
         program: The captured program.
-        names: Names of the graph's inputs; its output is called ``logits``.
+        names: The inputs and their dimensions; the output is called ``logits``.
         path: The file.
 
     Returns:
@@ -85,9 +86,16 @@ def write_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...], pa
     """
     import onnxscript  # noqa: F401 (torch reports its absence by another name)
 
+    # The program has its dynamic dimensions already; these only name them.
+    named = tuple({dim: name for dim, name in enumerate(dims) if isinstance(name, str)} for dims in names.values())
     with exporters_quiet():
         translated = torch.onnx.export(
-            program, dynamo=True, input_names=list(names), output_names=["logits"], verbose=False
+            program,
+            dynamo=True,
+            input_names=list(names),
+            output_names=["logits"],
+            dynamic_shapes=(named,),
+            verbose=False,
         )
         assert translated is not None
         translated.save(path)
