@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.core.training.tiny import Letters, assert_same_state, checkpoints, history, make_options, make_splits
+from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.exports import Adapter, load_model, read_export
 from transformer_foundry.core.training import TrainingState, fit, read_checkpoint, run_identity, write_checkpoint
 
@@ -41,6 +43,17 @@ def test_weights_are_named_as_in_the_user_s_model() -> None:
     state = checkpoints(records)[-1].state
     assert state.model.keys() == adapter.model.state_dict().keys()
     assert state.model["lm_head.weight"] is state.model["token_embedding.weight"]
+
+
+def test_data_for_another_task_are_refused() -> None:
+    with pytest.raises(TrainingError, match="prepared for seq2seq_lm, but the task of the model is causal_lm"):
+        next(iter(fit(load("gpt"), make_splits("seq2seq_lm"), OPTIONS)))
+
+
+def test_data_with_more_tokens_than_the_model_are_refused() -> None:
+    splits = dataclasses.replace(make_splits(), vocab_size=513)
+    with pytest.raises(TrainingError, match="513 token ids, but the model's vocabulary has 512"):
+        next(iter(fit(load("gpt"), splits, OPTIONS)))
 
 
 def test_a_run_belongs_to_code_config_and_data() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from transformer_foundry.core.training.objectives import Objective, objective_for
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.update import move_batch
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
 
 __all__ = ["BatchSource", "evaluate", "evaluation_batches", "measure", "training_batches"]
 
@@ -26,20 +29,20 @@ class BatchSource(Protocol):
         ...
 
 
-def training_batches(splits: Any, *, batch_size: int, seed: int) -> BatchSource:
+def training_batches(splits: TokenSplits, *, batch_size: int, seed: int) -> BatchSource:
     """Return the shuffled micro-batches of the training split."""
     return _open(splits, splits.train, batch_size=batch_size, seed=seed, shuffle=True)
 
 
-def evaluation_batches(splits: Any, split: str = "validation", *, batch_size: int) -> BatchSource | None:
+def evaluation_batches(splits: TokenSplits, split: str = "validation", *, batch_size: int) -> BatchSource | None:
     """Return the batches of ``split`` in order, always the same; None if it has no rows."""
-    rows = getattr(splits, split)
+    rows = splits.splits[split]
     return _open(splits, rows, batch_size=batch_size, seed=0, shuffle=False) if len(rows) else None
 
 
 def evaluate(
     adapter: nn.Module,
-    splits: Any,
+    splits: TokenSplits,
     split: str = "validation",
     *,
     batch_size: int = 16,
@@ -67,7 +70,7 @@ def evaluate(
         precision = Precision(next(adapter.parameters()).device, torch.float32)
     objective = objective_for(splits.task)
     found = measure(adapter, objective, batches, precision, max_batches=max_batches)
-    bytes_per_target = _bytes_per_target(getattr(splits, split)) if splits.task == "causal_lm" else None
+    bytes_per_target = _bytes_per_target(splits.splits[split]) if splits.task == "causal_lm" else None
     if bytes_per_target:
         found["bits_per_byte"] = found["loss"] / math.log(2) / bytes_per_target
     return found
@@ -101,12 +104,12 @@ def measure(
     return {**objective.metrics(totals.pop("loss"), target_count, totals), "targets": float(target_count)}
 
 
-def _bytes_per_target(split: Any) -> float | None:
+def _bytes_per_target(split: TokenSplit) -> float | None:
     """Mean UTF-8 bytes behind a target of a split of causal language modelling."""
     return split.text_bytes / split.target_count if split.text_bytes and split.target_count else None
 
 
-def _open(splits: Any, split: Any, *, batch_size: int, seed: int, shuffle: bool) -> BatchSource:
+def _open(splits: TokenSplits, split: TokenSplit, *, batch_size: int, seed: int, shuffle: bool) -> BatchSource:
     from transformer_foundry.core.data.batches import Batches
 
     return Batches(split, splits, batch_size=batch_size, seed=seed, shuffle=shuffle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,12 +14,15 @@ from transformer_foundry.core.training.records import Record
 from transformer_foundry.core.training.session import Session
 from transformer_foundry.core.training.state import TrainingState
 
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+
 __all__ = ["fit"]
 
 
 def fit(
     adapter: nn.Module,
-    splits: Any,
+    splits: TokenSplits,
     options: TrainingOptions,
     *,
     tokenizer: TextDecoder | None = None,

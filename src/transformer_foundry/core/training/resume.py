@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.exports.fetch import Export
 
 __all__ = ["CHANGEABLE", "check_resume", "run_identity"]
 
@@ -47,21 +52,20 @@ _IDENTITY_WORDS = {
 }
 
 
-def run_identity(export: Any, splits: Any, tokenizer: Any = None) -> dict[str, str]:
+def run_identity(export: Export, splits: TokenSplits, tokenizer: Tokenizer | None = None) -> dict[str, str]:
     """Return the digests of what a run belongs to.
 
     Args:
-        export: ``core.exports.Export``.
-        splits: ``core.data.TokenSplits``.
-        tokenizer: An object with ``fingerprint``, or None where the fingerprint of the data covers it.
+        export: The model.
+        splits: The data.
+        tokenizer: The tokenizer; None where the fingerprint of the data, which covers it, is enough.
     """
     identity = {
         "model_code": export.sha256["model.py"],
         "config": export.sha256["config.json"],
         "data": splits.fingerprint,
     }
-    fingerprint = getattr(tokenizer, "fingerprint", None)
-    return identity | ({"tokenizer": fingerprint} if isinstance(fingerprint, str) else {})
+    return identity if tokenizer is None else {**identity, "tokenizer": tokenizer.digest()}
 
 
 def check_resume(

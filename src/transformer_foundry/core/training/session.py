@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -39,6 +39,9 @@ from transformer_foundry.core.training.state import (
 )
 from transformer_foundry.core.training.update import Updater, hold_interrupts
 
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+
 __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ class Session:
     def __init__(
         self,
         adapter: nn.Module,
-        splits: Any,
+        splits: TokenSplits,
         options: TrainingOptions,
         *,
         tokenizer: TextDecoder | None = None,
@@ -58,10 +61,11 @@ class Session:
         identity: Mapping[str, str] | None = None,
         manifest: Mapping[str, Any] | None = None,
     ) -> None:
+        _require_fit(adapter, splits)
         self.adapter, self.splits, self.options, self.tokenizer = adapter, splits, options, tokenizer
         self.precision = choose_precision(options.device, options.precision)
         self.device = self.precision.device
-        self.identity = {**({"data": splits.fingerprint} if hasattr(splits, "fingerprint") else {}), **(identity or {})}
+        self.identity = {"data": splits.fingerprint, **(identity or {})}
         self._batches = training_batches(splits, batch_size=options.per_device_train_batch_size, seed=options.seed)
         self._eval_batch_size = options.per_device_eval_batch_size or options.per_device_train_batch_size
         self.total_steps = self._plan_steps()
@@ -303,3 +307,22 @@ class Session:
                 counters.step,
                 counters.best_step,
             )
+
+
+def _require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
+    """Refuse data that were prepared for another kind of model; a module without a contract is taken at its word."""
+    contract = getattr(adapter, "contract", None)
+    if contract is None:
+        return
+    if contract.task != splits.task:
+        raise TrainingError(
+            f"The data were prepared for {splits.task}, but the task of the model is {contract.task}.",
+            "Model and data must have the same task.",
+            "Run the data_engineering pipeline again, or set model.task to the task of the data.",
+        )
+    if splits.vocab_size > contract.vocab_size:
+        raise TrainingError(
+            f"The data have {splits.vocab_size} token ids, but the model's vocabulary has {contract.vocab_size}.",
+            "The tokenizer must not have more ids than the model has embeddings.",
+            "Run the data_engineering pipeline again with this model.",
+        )
