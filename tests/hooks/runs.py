@@ -4,7 +4,9 @@ import dataclasses
 import functools
 from types import SimpleNamespace
 
+import pluggy
 import torch
+from kedro.framework.hooks import specs
 from kedro.io import DataCatalog, MemoryDataset
 
 from tests.core.training.tiny import make_model, make_options, make_splits
@@ -19,26 +21,28 @@ class Run:
         self.data_dir, self.name, self.total_steps = data_dir, name, total_steps
         self.dataset = TrainingRunDataset(filepath=str(data_dir / "06_models" / name), keep=keep)
         self.folder = self.dataset.folder
-        self.hooks = hooks
+        self._events = pluggy.PluginManager("kedro")
+        for kinds in (specs.KedroContextSpecs, specs.PipelineSpecs, specs.DatasetSpecs):
+            self._events.add_hookspecs(kinds)
+        for hook in hooks:
+            self._events.register(hook)
         self.parameters = {"data_dir": str(data_dir), "run": {"name": name}, **(sections or {})}
         self.catalog = DataCatalog({"training_run": self.dataset, "model_package": MemoryDataset()})
 
     def begin(self, datasets=("training_run",)):
-        """What Kedro calls before the first node."""
+        """What happens before the first node."""
         context = SimpleNamespace(config_loader={"parameters": self.parameters})
+        self._events.hook.after_context_created(context=context)
         pipeline = SimpleNamespace(datasets=lambda: set(datasets))
-        for hook in self.hooks:
-            hook.after_context_created(context=context)
-        for hook in self.hooks:
-            arguments = {"pipeline": pipeline, "catalog": self.catalog}
-            names = hook.before_pipeline_run.__code__.co_varnames if hasattr(hook, "before_pipeline_run") else ()
-            if names:
-                hook.before_pipeline_run(**{name: value for name, value in arguments.items() if name in names})
+        self._events.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=self.catalog)
+
+    def read(self, dataset_name, data):
+        """A node loads a dataset."""
+        self._events.hook.after_dataset_loaded(dataset_name=dataset_name, data=data, node=None)
 
     def show(self, dataset_name, data):
-        """What Kedro calls after a dataset was saved."""
-        for hook in self.hooks:
-            hook.after_dataset_saved(dataset_name=dataset_name, data=data)
+        """A node has saved a dataset."""
+        self._events.hook.after_dataset_saved(dataset_name=dataset_name, data=data, node=None)
 
     def save(self, record):
         """Save a record of training and show it."""
@@ -58,14 +62,13 @@ class Run:
         self.save(make_checkpoint(step, size))
 
     def end(self):
-        """What Kedro calls after the last node."""
-        for hook in self.hooks:
-            hook.after_pipeline_run()
+        """What happens after the last node."""
+        self._events.hook.after_pipeline_run(run_params={}, run_result={}, pipeline=None, catalog=self.catalog)
 
     def fail(self):
-        """What Kedro calls when a node raised."""
-        for hook in self.hooks:
-            hook.on_pipeline_error()
+        """What happens when a node has raised."""
+        arguments = {"error": ValueError(), "run_params": {}, "pipeline": None, "catalog": self.catalog}
+        self._events.hook.on_pipeline_error(**arguments)
 
 
 def make_checkpoint(step, size=8):

@@ -152,7 +152,7 @@ def test_reports_and_evaluation_are_in_the_summary(run):
 
 def test_the_report_of_an_earlier_command_is_logged_with_training(run):
     run.begin()
-    run.hooks[0].after_dataset_loaded(dataset_name="validation_report", data=REPORT)
+    run.read("validation_report", REPORT)
     run.start()
     run.end()
     assert logged(run)[0].summary["validation_report/status"] == "fail"

@@ -244,10 +244,18 @@ def _table(columns: list[str], data: list[list[Any]]) -> Any:
 
 def _finish(run: Any, exit_code: int) -> bool:
     """Close ``run``; return whether that was done in time. Without a network wandb would wait for one."""
-    thread = threading.Thread(target=run.finish, kwargs={"exit_code": exit_code}, daemon=True)
+    done = threading.Event()
+
+    def finish() -> None:
+        # After the wait was given up, the end of the process makes wandb raise here, where nobody listens.
+        with contextlib.suppress(Exception):
+            run.finish(exit_code=exit_code)
+            done.set()
+
+    thread = threading.Thread(target=finish, name="wandb-finish", daemon=True)
     thread.start()
     thread.join(FINISH_TIMEOUT_S)
-    return not thread.is_alive()
+    return done.is_set()
 
 
 def _new_id() -> str:

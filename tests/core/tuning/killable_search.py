@@ -28,7 +28,9 @@ def train_trial(parameters, resume_from=None):
 
 def main(path, n_trials):
     storage = open_storage(Path(path), heartbeat_s=1, grace_s=2)
-    for record in search(SPACE, train_trial, TuningOptions(n_trials=int(n_trials), pruner="none"), storage):
+    for record in search(
+        SPACE, train_trial, TuningOptions(n_trials=int(n_trials), max_steps=100, pruner="none"), storage
+    ):
         print("trial", record.number, record.state, flush=True)
 
 

@@ -25,6 +25,7 @@ def in_memory():
 
 
 def run(storage, trainer, *, space=SPACE, identity=None, **options):
+    options = {"max_steps": 100, **options}
     return list(search(space, trainer, TuningOptions(**options), storage, identity=identity))
 
 
@@ -70,11 +71,11 @@ def test_the_number_of_trials_counts_the_whole_study(storage):
 
 
 def test_a_search_in_two_sessions_tries_what_one_session_would(tmp_path):
-    whole, halves = CurveTrainer(), CurveTrainer()
-    run(open_storage(tmp_path / "whole.db"), whole, n_trials=14)
-    path = tmp_path / "halves.db"
-    list(islice(search(SPACE, halves, TuningOptions(n_trials=14), open_storage(path)), 6))
-    run(open_storage(path), halves, n_trials=14)
+    whole, halves = CurveTrainer(every=50), CurveTrainer(every=50)
+    run(in_memory(), whole, n_trials=12)
+    path = tmp_path / "study.db"
+    list(islice(search(SPACE, halves, TuningOptions(n_trials=12, max_steps=100), open_storage(path)), 5))
+    run(open_storage(path), halves, n_trials=12)
     assert halves.tried == whole.tried
 
 

@@ -16,7 +16,7 @@ SPACE = parse_space({"learning_rate": ENTRY}, {"learning_rate": 1e-3})
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     storage = open_storage(tmp_path_factory.mktemp("study") / "study.db")
-    records = list(search(SPACE, CurveTrainer(), TuningOptions(n_trials=12), storage))
+    records = list(search(SPACE, CurveTrainer(), TuningOptions(n_trials=12, max_steps=100), storage))
     return load_study(storage), records
 
 

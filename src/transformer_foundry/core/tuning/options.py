@@ -20,8 +20,8 @@ class TuningOptions:
     """
 
     n_trials: int = option(8, "Finished trials of the study in total, over all sessions.", minimum=1)
-    max_steps: int = option(100, "Optimizer steps of a full trial.", minimum=1, unit="steps")
-    evals_per_trial: int = option(10, "Evaluations of a full trial, evenly spaced; pruning looks at each.", minimum=1)
+    max_steps: int = option(80, "Optimizer steps of a full trial.", minimum=1, unit="steps")
+    evals_per_trial: int = option(8, "Evaluations of a full trial, evenly spaced; pruning looks at each.", minimum=1)
     timeout_minutes: float | None = option(
         None, "No trial begins once the finished ones have taken this long.", above=0, unit="minutes"
     )
