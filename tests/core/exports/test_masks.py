@@ -174,6 +174,14 @@ class TestEncoderDecoder:
         assert torch.allclose(adapter(source, mask, target), adapter(other, mask, target), atol=1e-5)
         assert not torch.allclose(adapter(source, None, target), adapter(other, None, target), atol=1e-5)
 
+    def test_masks_that_are_all_demanded_are_all_ones_until_they_are_given(self, make_model) -> None:
+        code = self.CODE.replace("mask=None", "mask").replace("None if mask is None else ", "")
+        adapter = make_model(code, PLAIN).eval()
+        source, target = torch.randint(1, 40, (2, 8)), torch.randint(1, 40, (2, 5))
+        expected = adapter(source, torch.ones_like(source), target, torch.ones_like(target))
+        assert torch.equal(adapter(source, None, target), expected)
+        assert adapter.contract.required_masks == ("src_key_padding_mask", "tgt_key_padding_mask")
+
     def test_a_demanded_mask_of_the_target_is_made_causal(self, make_model) -> None:
         code = (
             a_seq2seq("src, tgt, src_mask, tgt_mask", "        input_ids, target = src, tgt\n")

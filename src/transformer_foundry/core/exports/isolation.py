@@ -18,7 +18,8 @@ __all__ = ["isolated_random", "undisturbed"]
 def isolated_random(seed: int | None = None) -> Iterator[None]:
     """Keep the global random state of torch, numpy and ``random`` as it was; seed it inside when ``seed`` is given."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
         try:
             if seed is not None:
                 random.seed(seed)

@@ -43,10 +43,11 @@ def settle_padding_masks(probe: Probe) -> Probe:
     """
     contract = probe.contract
     if contract.mask_argument is not None:
-        source_only = probe.knowing(decoder_mask_argument=None)
-        probe = _settle(source_only, contract.mask_argument).knowing(
-            decoder_mask_argument=contract.decoder_mask_argument
-        )
+        # The decoder's mask waits its turn, unless forward demands it.
+        decoder_mask = contract.decoder_mask_argument
+        waiting = decoder_mask if decoder_mask in contract.required_masks else None
+        probe = _settle(probe.knowing(decoder_mask_argument=waiting), contract.mask_argument)
+        probe = probe.knowing(decoder_mask_argument=decoder_mask)
     if contract.decoder_mask_argument is not None:
         probe = _settle(probe, contract.decoder_mask_argument)
     return probe
@@ -59,7 +60,7 @@ def settle_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
     the checks to say.
     """
     contract = probe.contract
-    if contract.kind == "encoder-only":
+    if contract.kind == "encoder-only" or contract.task == "sequence_classification":
         return probe
     follows_source = {contract.mask_argument} if contract.kind == "encoder-decoder" else set()
     names = [name for name in demanded if not _is_explicit(name) and name not in follows_source]
