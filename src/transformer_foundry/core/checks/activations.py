@@ -26,7 +26,8 @@ def check_activations(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "activation",
             "warning",
-            "A feed-forward is linear: nothing bends its result between the layer that widens and the one that narrows, "
+            "A feed-forward is linear: nothing bends its result between the layer that widens and the one that "
+            "narrows, "
             "so the two can do no more than a single small layer. Most of its weights are wasted.",
             str(place),
             place.lead("put an activation (GELU, SiLU or ReLU) between its two layers."),

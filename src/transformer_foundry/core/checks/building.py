@@ -159,7 +159,8 @@ def _undefined(source: ModelSource, places: Places) -> list[Finding]:
             Finding(
                 "undefined name",
                 "error",
-                f"NameError: {item.function} uses '{item.name}', which is not defined: no line gives it a value, so the "
+                f"NameError: {item.function} uses '{item.name}', which is not defined: no line gives it a value, "
+                "so the "
                 f"model stops there.{_quoted(source, place.line)}",
                 str(place),
                 place.lead(

@@ -110,8 +110,7 @@ def _feed_forward(subject: Subject) -> Iterator[Finding]:
     _, width = _stated(subject.config, WIDTH_KEYS)
     others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
     fits = any(
-        size in (stated, 2 * stated) or (two_thirds <= size < two_thirds + 256 and size not in others)
-        for size in sizes
+        size in (stated, 2 * stated) or (two_thirds <= size < two_thirds + 256 and size not in others) for size in sizes
     )
     if not fits and sizes:
         linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
@@ -201,7 +200,8 @@ def _blocks(subject: Subject) -> Iterator[Finding]:
                 yield Finding(
                     "configuration",
                     "warning",
-                    f"The block {node.id} is drawn with {key}: {stated:g}, but the generated module {path} has {found:g}.",
+                    f"The block {node.id} is drawn with {key}: {stated:g}, but the generated module {path} has "
+                    f"{found:g}.",
                     str(place),
                     place.lead(f"export again, so that {key} is {stated:g} in the code too."),
                 )
@@ -225,7 +225,7 @@ def _stated(config: Mapping[str, Any], keys: Iterable[str], kind: type = int) ->
     return "", None
 
 
-def _lists(subject: Subject) -> list[nn.Module]:
+def _lists(subject: Subject) -> list[Any]:
     return [module for _, module in _named_lists(subject)]
 
 

@@ -19,7 +19,7 @@ __all__ = ["check_devices"]
 _PRETENDED = torch.device("cuda", 0)
 _MARK = "_foundry_on_gpu"
 _MADE_AT = "_foundry_made_at"
-_DEVICE_GETTER = Tensor.device.__get__  # type: ignore[attr-defined]
+_DEVICE_GETTER = Tensor.device.__get__
 _IS_CUDA_GETTER = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 # Operations that accept tensors of two devices: copies, and indices on the CPU.
 _TOLERANT = frozenset({"copy_", "__setitem__", "__getitem__", "__get__", "__set__", "to", "type_as", "set_", "size"})

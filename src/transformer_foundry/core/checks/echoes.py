@@ -9,16 +9,19 @@ from transformer_foundry.core.checks.report import SEVERITIES, Finding
 __all__ = ["suppress_echoes"]
 
 _EVERYTHING_MEASURED = frozenset({
-    "memory", "batch independence", "causality", "neighbours", "source", "target", "padding", "labels", "loss",
-    "inputs changed", "mode", "probabilities", "squashed logits", "loss at initialisation", "state", "attention", "positions", "residual",
-    "global seed", "precision", "memorising", "gradient flow", "sensitivity", "attention entropy", "attention scale", "differentiable", "logits", "dropout",
+    "activation", "attention", "attention entropy", "attention scale", "batch independence", "causality",
+    "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "inputs changed", "labels", "logits",
+    "loss", "loss at initialisation", "memorising", "memory", "mode", "neighbours", "padding", "positions",
+    "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits", "state", "target",
 })  # fmt: skip
 # Cause -> the checks whose findings it explains.
 ECHOES: Mapping[str, frozenset[str]] = {
     "runs": _EVERYTHING_MEASURED | {"gradients", "configuration", "finite"},
     "finite": _EVERYTHING_MEASURED | {"gradients"},
     "determinism": _EVERYTHING_MEASURED,
-    "unregistered parameters": frozenset({"gradients", "state", "configuration", "devices", "memorising", "determinism", "mode"}),
+    "unregistered parameters": frozenset({
+        "gradients", "state", "configuration", "devices", "memorising", "determinism", "mode", "dropout",
+    }),
     "differentiable": frozenset({
         "gradients", "dead rows", "neighbours", "probabilities", "squashed logits", "loss", "memorising",
         "residual", "gradient flow", "labels", "positions",

@@ -44,7 +44,9 @@ class Graph:
         """Return the block whose module or variable the statement names: what it calls first, then what it sets."""
         if statement is None or isinstance(statement, ast.FunctionDef | ast.ClassDef):
             return None
-        called, named, stored = [], [], []
+        called: list[str] = []
+        named: list[str] = []
+        stored: list[str] = []
         for item in ast.walk(statement):
             if isinstance(item, ast.Attribute):
                 called.append(item.attr)

@@ -105,7 +105,8 @@ def _saturated(subject: Subject, item: AttentionRecord, share: list[float]) -> F
     return Finding(
         "attention entropy",
         "warning",
-        f"Attention is saturated before training: every head looks at one key only (entropy at most {max(share):.1%} of "
+        "Attention is saturated before training: every head looks at one key only (entropy at most "
+        f"{max(share):.1%} of "
         "the largest possible). The softmax has no gradient there; heads cannot learn where to look.",
         str(place),
         place.lead("divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02)."),
@@ -182,7 +183,8 @@ def _badly_scaled(subject: Subject, step: Step, how: str, width: int) -> Finding
     return Finding(
         "attention scale",
         "warning",
-        f"The scores of the attention are {how} before the softmax, where sqrt({width}) = {width**0.5:.2f} divides them "
+        f"The scores of the attention are {how} before the softmax, where sqrt({width}) = {width**0.5:.2f} divides "
+        "them "
         "in a standard transformer. They grow with the width of the head, the softmax saturates, and attention stops "
         "learning.",
         str(place),

@@ -26,7 +26,8 @@ def check_initialisation(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "dropout",
                 "warning",
-                f"{path} drops {rate:.1%} of its values in training: next to nothing gets through. Usual rates are 0 to "
+                f"{path} drops {rate:.1%} of its values in training: next to nothing gets through. Usual rates are "
+                "0 to "
                 "0.3.",
                 str(place),
                 place.lead("set its dropout to 0.1."),
@@ -47,7 +48,9 @@ def _spread(subject: Subject) -> Iterator[Finding]:
     equal = [item for item in matrices if bool(item[2].any()) and bool((item[2] == item[2].flatten()[0]).all())]
     tiny = [item for item in matrices if 0 < float(item[2].float().std()) < SMALLEST_STD]
     if equal:
-        yield _finding(subject, equal, "has the same value everywhere: all its units compute the same and stay the same")
+        yield _finding(
+            subject, equal, "has the same value everywhere: all its units compute the same and stay the same"
+        )
     elif len(tiny) > LARGEST_ZERO_SHARE * len(matrices):
         std = float(tiny[0][2].float().std())
         yield _finding(subject, tiny, f"has a standard deviation of {std:.1g}: signal and gradient vanish")
@@ -62,7 +65,8 @@ def _finding(subject: Subject, matrices: list[tuple[str, str, Tensor]], what: st
     return Finding(
         "initialisation",
         "warning",
-        f"Before training {path}.{name} {what} ({len(matrices)} matrices like it). The model learns slowly or not at all.",
+        f"Before training {path}.{name} {what} ({len(matrices)} matrices like it). The model learns slowly or not "
+        "at all.",
         str(place),
         place.lead("initialise it with nn.init.normal_(weight, std=0.02), or leave torch's default."),
     )

@@ -42,7 +42,8 @@ def check_labels(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "loss",
             "error",
-            "The loss that the model returns cannot be differentiated: it is cut off from the weights, so training on it "
+            "The loss that the model returns cannot be differentiated: it is cut off from the weights, so training "
+            "on it "
             "changes nothing.",
             str(place),
             place.lead("return the loss itself: no .item(), .detach(), float() or torch.no_grad()."),
@@ -76,7 +77,8 @@ def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
             "labels",
             "error",
             f"The decoder sees the label it has to predict: changing label {position} moves the output at position "
-            f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to nothing and the model "
+            f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to nothing and the "
+            "model "
             "cannot generate.",
             str(place),
             "Shift the labels one to the right, behind a start token, before they go into the decoder.",
@@ -157,7 +159,8 @@ def _odd_loss(loss: float, right: float, labels: Tensor, wanted: int, place: Pla
         yield Finding(
             "loss",
             "warning",
-            f"The model's own loss is a sum, not a mean: {loss:.1f} for {count} targets, {right:.3f} each. The gradient "
+            f"The model's own loss is a sum, not a mean: {loss:.1f} for {count} targets, {right:.3f} each. The "
+            "gradient "
             "grows with batch and length, and the learning rate no longer fits.",
             str(place),
             place.lead('average it: reduction="mean".'),

@@ -34,10 +34,7 @@ def locate_change(
             about floating point tensors only.
         training: Whether the model runs in training mode.
     """
-    one, two = (
-        run_traced(subject.model, subject.source, lambda given=given: subject.logits(given, training=training))
-        for given in (first, second)
-    )
+    one, two = _traced(subject, first, training), _traced(subject, second, training)
     for left, right in _pairs(one, two):
         if not _differ(left.output, right.output, differs):
             continue
@@ -45,6 +42,10 @@ def locate_change(
             return _inside(subject, subject.places.parent_of(right.module), two), two
         return _inside(subject, right.module, two, right.line), two
     return None, two
+
+
+def _traced(subject: Subject, inputs: Inputs, training: bool) -> Trace:
+    return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, training=training))
 
 
 def first_changed_operation(first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool]) -> Step | None:

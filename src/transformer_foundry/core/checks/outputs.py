@@ -82,7 +82,8 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "probabilities",
             "error",
-            "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already been "
+            "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already "
+            "been "
             "applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
             str(place),
             place.lead("remove the softmax from the end of the model; apply it where probabilities are needed."),
@@ -101,7 +102,8 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "squashed logits",
             "warning",
-            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, as "
+            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are "
+            "squashed, as "
             "by tanh. The right answer can never get much more probability than the others.",
             str(place),
             place.lead("remove the squashing function from the end of the model, or scale its result up (soft cap)."),
@@ -110,7 +112,8 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "squashed logits",
             "warning",
-            f"No logit is negative and {float((values == 0).float().mean()):.0%} are exactly 0, as after a ReLU. A class "
+            f"No logit is negative and {float((values == 0).float().mean()):.0%} are exactly 0, as after a ReLU. A "
+            "class "
             "whose score is cut off gets no gradient and cannot be pushed down.",
             str(place),
             place.lead("remove the ReLU from the end of the model."),
@@ -137,8 +140,10 @@ def check_initial_loss(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "loss at initialisation",
         "info" if std is not None and _is_stated(subject, std) else "warning",
-        f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the logits have "
-        f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these scores, "
+        f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the "
+        "logits have "
+        f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these "
+        "scores, "
         "and training is often unstable.",
         str(place),
         place.lead("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),

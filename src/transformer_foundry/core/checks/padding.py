@@ -63,7 +63,8 @@ def _with_mask(subject: Subject) -> Iterator[Finding]:
             "padding",
             "error" if subject.kind != "decoder-only" else "warning",
             f"The padding is seen although {argument} masks it: other tokens at the {PADS} masked positions move the "
-            f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A text "
+            f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A "
+            "text "
             "gets another result depending on what it is padded with.",
             str(place),
             place.lead(
@@ -77,7 +78,8 @@ def _with_mask(subject: Subject) -> Iterator[Finding]:
             "padding",
             "warning",
             f"The amount of padding changes the result although {argument} masks it: with {PADS} masked positions more "
-            f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g})."
+            f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: "
+            f"{amount.reference:.2g})."
             " Usual cause: an average over all positions that counts the padding.",
             str(place),
             place.lead(
@@ -93,7 +95,8 @@ def _inverted(subject: Subject) -> Finding:
         "padding",
         "warning",
         f"{subject.contract.mask_argument} means the opposite of its name: the model hides the positions marked 1 and "
-        "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see nothing "
+        "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see "
+        "nothing "
         "but padding. Foundry turns the mask round.",
         str(place),
         place.lead("hide the positions where the mask is 0: key_padding_mask = attention_mask == 0."),

@@ -80,7 +80,8 @@ def check_state(subject: Subject) -> Iterator[Finding]:
         "state",
         "error",
         f"The model is not saved whole: another build that loads its state gives other outputs (difference "
-        f"{difference:.2g}). Something random is kept outside parameters and buffers, or in a buffer that is not saved: "
+        f"{difference:.2g}). Something random is kept outside parameters and buffers, or in a buffer that is not "
+        "saved: "
         "after loading a checkpoint the model is another one.",
         str(place),
         place.lead("keep it as nn.Parameter, or register_buffer(name, value, persistent=True)."),

@@ -122,10 +122,10 @@ def _holds_tokens(subject: Subject, name: str) -> bool:
     module = subject.places.modules.get(owner)
     if isinstance(module, nn.Embedding):
         return _looked_up_by_token(subject, owner)
-    return not (module is not None and not isinstance(module, nn.Linear) and _is_plain_table(subject, owner, name))
+    return not (module is not None and not isinstance(module, nn.Linear) and _is_plain_table(subject, name))
 
 
-def _is_plain_table(subject: Subject, owner: str, name: str) -> bool:
+def _is_plain_table(subject: Subject, name: str) -> bool:
     """Whether a bare parameter is added to the stream: it is sliced along its rows, never multiplied as a matrix."""
     parameter = dict(subject.model.named_parameters())[name]
     pointer = parameter.data_ptr()

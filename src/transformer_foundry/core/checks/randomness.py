@@ -11,7 +11,7 @@ from transformer_foundry.core.checks.locating import first_changed_operation
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject
-from transformer_foundry.core.checks.tracing import run_traced, tensors_in
+from transformer_foundry.core.checks.tracing import Trace, run_traced, tensors_in
 
 __all__ = ["check_determinism", "check_global_state", "check_memory"]
 
@@ -26,10 +26,7 @@ def check_determinism(subject: Subject) -> Iterator[Finding]:
         return
     if _differ(first, third) and _state_changes(subject, inputs):
         return  # It remembers: the check of memory says so.
-    traces = [
-        run_traced(subject.model, subject.source, lambda seed=seed: subject.logits(inputs, seed=seed))
-        for seed in (1, 2)
-    ]
+    traces = [_traced(subject, inputs, seed) for seed in (1, 2)]
     step = first_changed_operation(traces[0], traces[1], _differ)
     place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
     source = f" The randomness enters in the operation {step.name}." if step is not None else ""
@@ -46,6 +43,10 @@ def check_determinism(subject: Subject) -> Iterator[Finding]:
             "layers and noise in __init__, not in forward."
         ),
     )
+
+
+def _traced(subject: Subject, inputs: Inputs, seed: int) -> Trace:
+    return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, seed=seed))
 
 
 def check_memory(subject: Subject) -> Iterator[Finding]:
@@ -159,7 +160,8 @@ def check_global_state(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "mode",
             "error",
-            f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the other "
+            f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the "
+            "other "
             "mode after the call): dropout comes back in evaluation, or never works in training.",
             str(subject.places.module(changed[0])),
             "Remove self.train() and self.eval() from forward: the training loop sets the mode.",

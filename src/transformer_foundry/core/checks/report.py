@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from transformer_foundry.core.checks.evidence import Evidence
 
 __all__ = ["Finding", "Report"]
 
@@ -55,7 +56,7 @@ class Report:
     kind: str | None
     findings: tuple[Finding, ...]
     seconds: float
-    evidence: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
 
     @property
     def problems(self) -> tuple[Finding, ...]:

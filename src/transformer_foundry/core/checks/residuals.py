@@ -33,7 +33,8 @@ def check_residuals(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "residual",
         "warning",
-        f"No residual connection leads around {shown}: with the weights of its branch set to zero, the output no longer "
+        f"No residual connection leads around {shown}: with the weights of its branch set to zero, the output no "
+        "longer "
         "depends on the tokens at all. Signal and gradient must pass through every block, and shrink with each.",
         str(place),
         place.lead("add the block's input to its result: x = x + block(norm(x))."),

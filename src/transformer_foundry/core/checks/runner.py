@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from transformer_foundry.core.checks import (
     causality,
     configuration,
     devices,
+    gradients,
     heads,
     initialisation,
     labels,
@@ -34,12 +36,16 @@ from transformer_foundry.core.checks import (
     sizes,
 )
 from transformer_foundry.core.checks.echoes import suppress_echoes
+from transformer_foundry.core.checks.evidence import Evidence
 from transformer_foundry.core.checks.explanations import describe
+from transformer_foundry.core.checks.graph import Graph
 from transformer_foundry.core.checks.report import Finding, Report
 from transformer_foundry.core.checks.subject import Subject
 from transformer_foundry.core.exports.fetch import Export, read_export
 from transformer_foundry.core.exports.isolation import undisturbed
 from transformer_foundry.core.exports.options import normalise_kind
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["check_model", "run_checks"]
 
@@ -87,6 +93,7 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("builds", 1, persistence.check_builds, calls=False),
     _Entry("initialisation", 1, initialisation.check_initialisation, calls=False),
     _Entry("state", 1, persistence.check_state),
+    _Entry("gradient flow", 1, gradients.check_gradient_flow),
     _Entry("attention entropy", 1, heads.measure_entropy),
 )
 
@@ -131,7 +138,9 @@ def check_model(
 def _report(outcome: building.Outcome, kind: str | None, tier: int, started: float) -> Report:
     subject, findings = outcome.subject, outcome.findings
     if subject is None:
-        return Report(kind, tuple(findings), time.perf_counter() - started, outcome.evidence)
+        graph = outcome.evidence.get("graph", Graph())
+        evidence = Evidence(graph=graph, marked=_marked_blocks(findings, graph))
+        return Report(kind, tuple(findings), time.perf_counter() - started, evidence)
     # nn.MultiheadAttention and the transformer layers would otherwise take a fused path that shows nothing.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -144,7 +153,17 @@ def _report(outcome: building.Outcome, kind: str | None, tier: int, started: flo
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     subject.evidence["graph"] = subject.graph
-    return Report(subject.kind, tuple(suppress_echoes(findings)), time.perf_counter() - started, subject.evidence)
+    findings = suppress_echoes(findings)
+    evidence = Evidence.collect(
+        subject.evidence, is_causal=subject.is_causal, marked=_marked_blocks(findings, subject.graph)
+    )
+    return Report(subject.kind, tuple(findings), time.perf_counter() - started, evidence)
+
+
+def _marked_blocks(findings: Iterable[Finding], graph: Graph) -> list[str]:
+    """Return the drawn blocks that problems name."""
+    text = [finding.where.split(",")[0] for finding in findings if finding.is_problem]
+    return [node.id for node in graph.nodes if f"block {node.id}" in text]
 
 
 def _run(entry: _Entry, subject: Subject) -> list[Finding]:
@@ -159,7 +178,7 @@ def _run(entry: _Entry, subject: Subject) -> list[Finding]:
         place = subject.places.at(subject.source.raised_at(err))
         found.append(Finding(entry.name, "info", message, str(place)))
     subject.model.eval()
-    subject.evidence.setdefault("seconds", {})[entry.name] = time.perf_counter() - started
+    logger.debug("%s took %.2f s", entry.name, time.perf_counter() - started)
     return found
 
 

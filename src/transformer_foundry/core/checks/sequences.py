@@ -61,7 +61,8 @@ def _source_partly_hidden(subject: Subject, seen: torch.Tensor) -> Finding:
         "source",
         "warning",
         f"Part of the source is hidden from the decoder: {hidden} of {seen.numel()} pairs do not depend on each other, "
-        f"for example output {row} on source token {column}. Each word of a translation may need any word of its source.",
+        f"for example output {row} on source token {column}. Each word of a translation may need any word of its "
+        "source.",
         str(place),
         place.lead("pass no causal mask to the cross-attention: only padding of the source is to be hidden."),
     )

@@ -52,9 +52,10 @@ class SourceFile:
         """Return the innermost simple statement that covers ``line``."""
         found: ast.stmt | None = None
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno):
-                if found is None or node.lineno >= found.lineno:
-                    found = node
+            if not isinstance(node, ast.stmt) or not node.lineno <= line <= (node.end_lineno or node.lineno):
+                continue
+            if found is None or node.lineno >= found.lineno:
+                found = node
         return found
 
     def line(self, number: int) -> str:
