@@ -30,6 +30,11 @@ _LOGGERS = {
     "onnxscript": logging.ERROR,
     "onnx_ir": logging.ERROR,
     "torch.onnx": logging.ERROR,
+    # One line for each trial that is retried; our own line for each trial says what came of it.
+    "optuna.storages": logging.WARNING,
+    "optuna.study": logging.WARNING,
+    # The cause of a file that cannot be read is in our error.
+    "datasets": logging.CRITICAL,
 }
 
 

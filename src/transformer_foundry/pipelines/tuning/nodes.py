@@ -31,7 +31,7 @@ def search_parameters(
 ) -> Iterator[TrialRecord]:
     """Yield each trial that has ended, until the study has as many as were asked for."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
-    space = training_space(tuning.space)
+    space = training_space(tuning.space, training)
     train_trial = core_tuning.make_train_trial(
         model_export, token_splits, training, tuning, kind=model.kind, task=model.task
     )
