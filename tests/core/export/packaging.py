@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ PROFILE = {
     "fingerprint": "f" * 64,
     "max_length": 24,
     "splits": {"train": {"documents": 10, "tokens": 1000}},
-    "examples": [{"input": "w9 w10 <4> w12 w13 w14 w15 w16 ...", "expected": "w10"}],
+    "examples": [{"input": "w9 w10 w11 <1> w13 w14 w15 w16 ...", "expected": "w10"}],
     "findings": [{"check": "little_text", "severity": "warning", "message": "There is little text.", "fix": ""}],
 }
 REPORT = {"status": "pass", "kind": "decoder-only", "findings": [], "seconds": 0.1}
@@ -92,7 +93,9 @@ def make_package(export: Export, *, state: Any = None, **options: Any) -> tuple[
         run_manifest=RUN,
         options=DeploymentOptions(**{"formats": ["pytorch"]} | options),
     )
-    return adapter.eval(), package
+    # The temporary folder is the caller's: it goes where the test's other files are.
+    folder = Path(shutil.move(package.folder, export.folder.with_name(f"{export.folder.name}-package")))
+    return adapter.eval(), Package(folder, package.manifest)
 
 
 def run_alone(folder: Path, *arguments: str, code: str | None = None) -> str:

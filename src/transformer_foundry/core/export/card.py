@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.export.options import DeploymentOptions
@@ -27,7 +28,7 @@ _TASKS = {
     "sequence_classification": "gives a text one of {classes} labels",
     "token_classification": "gives each token of a text one of {classes} labels",
 }
-_UNITS = {"loss": "nats per target token", "bits_per_byte": "bits per byte of text", "targets": ""}
+_UNITS = {"loss": "nats per target token"}
 _BUILT_IN = "built-in"
 
 
@@ -85,7 +86,8 @@ def _metadata(manifest: Mapping[str, Any], options: DeploymentOptions) -> str:
 
 
 def _is_hub_dataset(name: str) -> bool:
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]*\w", name) is not None and not name.startswith(("data/", "/", "."))
+    # A local folder may be called like a data set of the Hub.
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]*\w", name) is not None and not Path(name).exists()
 
 
 def _best_split(evaluation: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
@@ -133,7 +135,7 @@ def _results(evaluation: Mapping[str, Any]) -> str:
 
 def _metric(name: str) -> str:
     words = name.replace("_", " ")
-    return f"{words} ({_UNITS[name]})" if _UNITS.get(name) else words
+    return f"{words} ({_UNITS[name]})" if name in _UNITS else words
 
 
 def _training(manifest: Mapping[str, Any]) -> str:

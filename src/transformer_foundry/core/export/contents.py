@@ -69,7 +69,8 @@ def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int
 def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[str, Any]) -> dict[str, Any]:
     """Return a text of the kind the model was trained on, and its ids, for ``load_example.py``."""
     examples = data_profile.get("examples") or [{"input": ""}]
-    text = examples[0]["input"]
+    # The examples of a masked language model have holes.
+    text = "" if contract.task == "masked_lm" else examples[0]["input"]
     for token in filter(None, map(tokenizer.token, tokenizer.special.ids())):
         text = text.replace(token, " ")
     words = text.removesuffix("...").split()
