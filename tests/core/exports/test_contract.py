@@ -45,11 +45,10 @@ class TestKind:
     def test_a_causal_mask_that_is_off_by_one_still_makes_a_decoder(self, contract_of) -> None:
         assert contract_of(CAUSAL.replace(".tril()", ".tril(diagonal=1)"), PLAIN).kind == "decoder-only"
 
-    def test_an_encoder_with_a_small_window_is_no_decoder(self, contract_of) -> None:
-        code = a_forward(
-            "input_ids",
-            "t = torch.arange(input_ids.shape[1])\nreturn self.logits(input_ids, (t[None] - t[:, None]).abs() <= 2)",
-        )
+    @pytest.mark.parametrize("seen", ["(t[None] - t[:, None]).abs() <= 2", "t[None] // 8 == t[:, None] // 8"])
+    def test_an_encoder_that_looks_around_it_only_is_no_decoder(self, contract_of, seen) -> None:
+        code = a_forward("input_ids", f"t = torch.arange(input_ids.shape[1])\nreturn self.logits(input_ids, {seen})")
+        code = code.replace("2, 2, 20", "2, 2, 64")
         assert contract_of(code, PLAIN).kind == "encoder-only"
 
     @pytest.mark.parametrize(("code", "kind"), [(CAUSAL, "decoder-only"), (ENCODER, "encoder-only")])

@@ -195,6 +195,14 @@ class TestEncoderDecoder:
         assert torch.allclose(adapter(source, None, target)[:, :-1], adapter(source, None, other)[:, :-1], atol=1e-5)
         assert (adapter.contract.mask_argument, adapter.contract.mask_dims) == ("src_mask", 3)
 
+    def test_a_demanded_mask_of_the_source_is_not_made_causal(self, contract_of) -> None:
+        names = "        input_ids, target = src, tgt\n        assert src_mask is None\n"
+        code = a_seq2seq("src, tgt, src_mask, tgt_mask, src_padding_mask", names).replace(
+            "look_back(target))", "None if tgt_mask is None else ~tgt_mask)"
+        )
+        fixed = dict(contract_of(code, PLAIN).fixed_arguments)
+        assert fixed == {"src_mask": "none", "tgt_mask": "causal_blocked", "src_padding_mask": "none"}
+
     def test_a_mask_of_the_target_that_may_be_left_out_is_not_fed_where_it_breaks_something(self, contract_of) -> None:
         code = a_seq2seq(
             "src, tgt, src_key_padding_mask=None, tgt_mask=None", "        input_ids, target = src, tgt\n"

@@ -25,19 +25,26 @@ LOSS_TOLERANCE = 1e-6
 def is_causal(probe: Probe) -> bool:
     """Whether the model is made to read from left to right; of an encoder-decoder, whether its decoder is.
 
-    It is if the last token changes no earlier position, as in causal and prefix language models, or if a token in the
-    middle changes fewer positions before it than after it: that is a causal model whose mask is off by one. Where no
+    It is if the last token changes no earlier position, as in causal and prefix language models, or if each of a few
+    tokens changes fewer positions before it than after it: that is a causal model whose mask is off by one. Where no
     token changes any other position (gates that start at zero), small weights are replaced by larger ones first.
     """
     length = min(CAUSAL_PROBE_LENGTH, probe.contract.max_length or CAUSAL_PROBE_LENGTH)
     length = length if works_at(probe, length) else probe.length
     middle = 2 * length // 3
-    changed = _changed_by(probe, length, middle)
-    if not any(changed[:middle] + changed[middle + 1 :]):
+    if not any(_reach(probe, length, middle)):
         probe = replace(probe, weights=_larger_weights(probe.model))
-        changed = _changed_by(probe, length, middle)
-    before, after = sum(changed[:middle]), sum(changed[middle + 1 :])
-    return before < after or not any(_changed_by(probe, length, length - 1)[:-1])
+    if not any(_changed_by(probe, length, length - 1)[:-1]):
+        return True
+    # Around the middle, so that a model that attends in blocks is met at both ends of one.
+    positions = (middle - 3, middle, middle + 3) if length == CAUSAL_PROBE_LENGTH else (middle,)
+    return all(before < after for before, after in (_reach(probe, length, position) for position in positions))
+
+
+def _reach(probe: Probe, length: int, position: int) -> tuple[int, int]:
+    """How many positions before and after ``position`` change with the token there."""
+    changed = _changed_by(probe, length, position)
+    return sum(changed[:position]), sum(changed[position + 1 :])
 
 
 def _changed_by(probe: Probe, length: int, position: int) -> list[bool]:

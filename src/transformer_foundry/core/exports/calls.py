@@ -15,7 +15,7 @@ __all__ = ["CAUSAL_FORMS", "call_arguments", "express_mask", "pick_logits"]
 
 # Values of Contract.fixed_arguments.
 CONSTANTS: Mapping[str, Any] = {"none": None, "false": False, "zero": 0}
-SAME_MASK = "mask"
+SAME_MASK = ("mask", "mask_or_none")
 CAUSAL_FORMS = (
     "causal_blocked", "causal_allowed", "causal_additive", "causal_allowed_rows", "causal_blocked_rows",
 )  # fmt: skip
@@ -44,7 +44,7 @@ def call_arguments(
     if contract.decoder_ids_argument and decoder_input_ids is not None:
         arguments[contract.decoder_ids_argument] = decoder_input_ids
     for name, value in contract.fixed_arguments:
-        if value != SAME_MASK:
+        if value not in SAME_MASK:
             arguments[name] = _fixed_value(value, input_ids, decoder_input_ids)
     for argument, mask, ids in (
         (contract.mask_argument, attention_mask, input_ids),
@@ -55,8 +55,8 @@ def call_arguments(
         if argument is not None and mask is not None:
             arguments[argument] = express_mask(mask, contract.mask_meaning, contract.mask_dtype, contract.mask_dims)
     for name, value in contract.fixed_arguments:
-        if value == SAME_MASK and contract.mask_argument in arguments:
-            arguments[name] = arguments[contract.mask_argument]
+        if value in SAME_MASK and (value == "mask_or_none" or contract.mask_argument in arguments):
+            arguments[name] = arguments.get(str(contract.mask_argument))
     if labels is not None and contract.labels_argument:
         arguments[contract.labels_argument] = labels
     return arguments

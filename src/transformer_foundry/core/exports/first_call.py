@@ -10,7 +10,7 @@ from torch import nn
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import hints
-from transformer_foundry.core.exports.calls import CAUSAL_FORMS, SAME_MASK
+from transformer_foundry.core.exports.calls import CAUSAL_FORMS
 from transformer_foundry.core.exports.probe import Probe
 from transformer_foundry.core.exports.roles import Roles
 from transformer_foundry.core.exports.terms import Contract
@@ -75,7 +75,7 @@ def _drafts(roles: Roles) -> Iterator[Contract]:
         fixed_arguments=_fixed_arguments(roles),
     )
     demanded = roles.demanded_masks
-    yield _fixing(draft, demanded, "none")
+    yield draft.with_fixed(demanded, "none")
     if not demanded:
         return
     padding = tuple(name for name in demanded if name in (roles.mask, roles.decoder_mask))
@@ -83,12 +83,12 @@ def _drafts(roles: Roles) -> Iterator[Contract]:
     for dims in (2, 4, 3):
         for meaning, dtype in MASK_FORMS:
             formed = replace(draft, mask_meaning=meaning, mask_dtype=dtype, mask_dims=dims)
-            yield replace(_fixing(formed, others, "none"), required_masks=padding)
+            yield replace(formed.with_fixed(others, "none"), required_masks=padding)
             for form in CAUSAL_FORMS if roles.decoder_ids and roles.mask in demanded else ():
                 source_only = replace(formed, decoder_mask_argument=None, required_masks=(str(roles.mask),))
-                yield _fixing(source_only, [name for name in demanded if name != roles.mask], form)
+                yield source_only.with_fixed([name for name in demanded if name != roles.mask], form)
     for form in CAUSAL_FORMS:
-        yield _fixing(replace(draft, mask_argument=None, decoder_mask_argument=None), demanded, form)
+        yield replace(draft, mask_argument=None, decoder_mask_argument=None).with_fixed(demanded, form)
 
 
 def _fixed_arguments(roles: Roles) -> tuple[tuple[str, str], ...]:
@@ -98,11 +98,6 @@ def _fixed_arguments(roles: Roles) -> tuple[tuple[str, str], ...]:
         (roles.positions if roles.positions in roles.required else None, "positions"),
         (roles.start if roles.start in roles.required else None, "zero"),
         (roles.labels if roles.labels in roles.required else None, "ids"),
-        (roles.memory_mask if roles.memory_mask in roles.required else None, "none"),
-        (roles.memory_mask if roles.mask else None, SAME_MASK),
+        (roles.memory_mask, "mask_or_none" if roles.memory_mask in roles.required else "mask"),
     ]
     return tuple((name, value) for name, value in fixed if name is not None)
-
-
-def _fixing(draft: Contract, names: tuple[str, ...] | list[str], value: str) -> Contract:
-    return replace(draft, fixed_arguments=(*draft.fixed_arguments, *((name, value) for name in names)))

@@ -15,6 +15,8 @@ from transformer_foundry.core.exports.probe import Probe, same
 
 __all__ = ["settle_causal_masks", "settle_padding_masks"]
 
+# Of an encoder-decoder, these belong to the encoder, which may see everything.
+SOURCE_PREFIXES = ("src", "source", "enc", "memory", "mask")
 FAILS, RUNS, HARMLESS, HIDES = range(4)
 
 
@@ -62,13 +64,15 @@ def settle_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
     contract = probe.contract
     if contract.kind == "encoder-only" or contract.task == "sequence_classification":
         return probe
-    follows_source = {contract.mask_argument} if contract.kind == "encoder-decoder" else set()
-    names = [name for name in demanded if not _is_explicit(name) and name not in follows_source]
+    has_source = contract.kind == "encoder-decoder"
+    names = [
+        name for name in demanded if not _is_explicit(name) and not (has_source and name.startswith(SOURCE_PREFIXES))
+    ]
     if not names or is_causal(probe):
         return probe
     for form in CAUSAL_FORMS:
         fed = probe.knowing(
-            fixed_arguments=(*contract.fixed_arguments, *((name, form) for name in names)),
+            fixed_arguments=contract.with_fixed(names, form).fixed_arguments,
             mask_argument=None if contract.mask_argument in names else contract.mask_argument,
             decoder_mask_argument=None if contract.decoder_mask_argument in names else contract.decoder_mask_argument,
             required_masks=tuple(name for name in contract.required_masks if name not in names),

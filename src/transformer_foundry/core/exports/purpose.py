@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ def settle_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
     labels = probe.contract.labels_argument
     if found is not None and _is_last_position(found.tensor, probe) and labels is not None:
         # nanoGPT's way: without labels it computes the logits of the last position only.
-        probe = probe.knowing(fixed_arguments=(*probe.contract.fixed_arguments, (labels, "ids")))
+        probe = replace(probe, contract=probe.contract.with_fixed([labels], "ids"))
         output, found = _find(probe, config)
     if found is None or _is_last_position(found.tensor, probe) or _is_hidden_state(found, probe, config):
         raise _no_logits(probe, config, output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,8 +25,9 @@ class Contract:
         decoder_mask_argument: Name of the argument that takes the padding mask of the decoder ids.
         labels_argument: Name of the argument that takes labels.
         fixed_arguments: (argument, value) pairs passed on every call. Values: ``zeros`` and ``positions`` (shaped like
-            the ids), ``ids`` (the ids themselves), ``mask`` (whatever the padding mask is), ``none``, ``false``,
-            ``zero``, and ``causal_...`` (a (T, T) mask that ``forward`` demands, in one of several forms).
+            the ids), ``ids`` (the ids themselves), ``mask`` (what is passed as mask, if one is), ``mask_or_none``,
+            ``none``, ``false``, ``zero``, and ``causal_...`` (a (T, T) mask that ``forward`` demands, in one of
+            several forms).
         required_masks: The mask arguments that ``forward`` demands: all ones when the caller gives none.
         output: Form of the output: ``tensor``, ``tuple``, ``mapping`` or ``attribute``.
         logits_key: Index, key or attribute of the logits, None when the output is the tensor itself.
@@ -79,6 +80,12 @@ class Contract:
     def to_dict(self) -> dict[str, Any]:
         """Return the contract as a dictionary that ``json`` can write."""
         return asdict(self)
+
+    def with_fixed(self, names: Iterable[str], value: str) -> Contract:
+        """Return the contract with ``value`` passed for each of ``names`` on every call."""
+        return replace(
+            self, fixed_arguments=tuple({**dict(self.fixed_arguments), **dict.fromkeys(names, value)}.items())
+        )
 
     def with_special_tokens(self, tokens: Mapping[str, int | None]) -> Contract:
         """Return the contract with special tokens set: role, as in ``pad_token_id``, -> id or None."""
