@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.utils import weight_norm
 
 from tests.core.export import small_models
 from tests.core.export.conftest import Exported
@@ -118,6 +119,34 @@ def test_a_model_that_returns_nan_is_refused(tmp_path: Path) -> None:
     torch.nn.init.constant_(model.wte.weight, float("nan"))
     with pytest.raises(DeploymentError, match="not a number"):
         export_model(model, small_models.make_inputs(), tmp_path, ["pytorch"], max_length=24)
+
+
+class Forbidding(small_models.RotaryGpt):
+    """Forbids the padding token with a large number; dropout works in evaluation mode too where that is asked for."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.wte = weight_norm(self.wte)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        logits = torch.nn.functional.dropout(super().forward(input_ids), self.dropout)
+        return logits.masked_fill(torch.arange(96) == 0, -1e9)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_stand_in_for_infinity_does_not_widen_the_tolerance(tmp_path: Path) -> None:
+    model = Forbidding()
+    model(torch.ones(1, 2, dtype=torch.long))  # leaves a weight with a history, which deepcopy refuses
+    manifest = export_model(model, small_models.make_inputs(), tmp_path, ["pytorch"], max_length=24)
+    assert manifest["formats"][0]["status"] == "verified"
+    assert manifest["formats"][0]["tolerance"] < 1
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_model_with_chance_in_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="differently each time"):
+        export_model(Forbidding(dropout=0.5), small_models.make_inputs(), tmp_path, ["pytorch"], max_length=24)
 
 
 def test_a_model_that_fails_at_its_greatest_length_is_refused(tmp_path: Path) -> None:

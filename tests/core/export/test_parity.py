@@ -44,6 +44,13 @@ def test_infinities_must_be_where_the_models_are() -> None:
     assert compare(case(), blocked)[0] is None
 
 
+def test_what_stands_for_infinity_must_be_there_too() -> None:
+    blocked = LOGITS.copy()
+    blocked[0, 0, 0] = -1e9
+    assert compare(case(blocked), blocked + 0.5) == (0.5, "")
+    assert compare(case(blocked), LOGITS)[0] is None
+
+
 @given(st.integers(1, 5000))
 def test_shapes_are_at_least_five_with_the_shortest_and_the_longest(longest: int) -> None:
     shapes = check_shapes(longest)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.core.export import small_models
+from transformer_foundry.core.export import verification
 from transformer_foundry.core.export.capture import Source
 from transformer_foundry.core.export.parity import make_cases, write_cases
-from transformer_foundry.core.export.verification import start_verification, wait_for_rows
+from transformer_foundry.core.export.verification import Verification
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def cases(tmp_path: Path) -> Path:
 
 def test_a_file_that_cannot_be_loaded_is_explained(tmp_path: Path, cases: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    rows, failure = wait_for_rows(start_verification("onnx", tmp_path / "model.onnx", cases))
+    rows, failure = Verification("onnx", tmp_path / "model.onnx", cases).wait()
     assert rows == []
     assert failure.startswith("fails when it is loaded in a fresh process: ")
 
@@ -29,6 +30,7 @@ def test_a_file_that_cannot_be_loaded_is_explained(tmp_path: Path, cases: Path) 
 def test_a_failure_names_the_shape_it_happened_at(tmp_path: Path, cases: Path) -> None:
     program = "\n".join(
         [
+            "print('{this is no report', end='')",
             "def load_model():",
             "    def run(input_ids):",
             "        if input_ids.shape[0] == 2: raise ValueError('only one row')",
@@ -37,6 +39,13 @@ def test_a_failure_names_the_shape_it_happened_at(tmp_path: Path, cases: Path) -
         ]
     )
     (tmp_path / "load_example.py").write_text(program)
-    rows, failure = wait_for_rows(start_verification("pytorch", tmp_path / "model.safetensors", cases))
+    rows, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
     assert [row["batch"] for row in rows] == [1]
     assert failure == "fails at (batch, length) = (2, 3) in a fresh process: ValueError: only one row"
+
+
+def test_a_process_that_hangs_is_a_failure(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "TIMEOUT_S", 0.2)
+    (tmp_path / "load_example.py").write_text("while True: pass")
+    _, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
+    assert "still running after 0.2 s" in failure

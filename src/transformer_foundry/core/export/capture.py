@@ -219,7 +219,10 @@ def _capture(module: nn.Module, example: Mapping[str, Tensor], names: DimNames) 
 
 def private_copy(module: nn.Module) -> nn.Module:
     """Return a copy to work on, in evaluation mode on the CPU: tracing leaves fake tensors in a module's caches."""
-    return copy.deepcopy(module).cpu().eval()
+    # A result kept as an attribute (torch.nn.utils.weight_norm does so) has a history, and deepcopy refuses it.
+    attributes = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    memo = {id(value): value.detach().clone() for value in attributes if not value.is_leaf}
+    return copy.deepcopy(module, memo).cpu().eval()
 
 
 @contextlib.contextmanager

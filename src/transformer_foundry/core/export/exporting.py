@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,9 +24,17 @@ from transformer_foundry.core.export.formats import (
     write_weights,
 )
 from transformer_foundry.core.export.options import FORMAT_FILES
-from transformer_foundry.core.export.parity import Case, check_shapes, compare, compared_logits, make_cases, write_cases
+from transformer_foundry.core.export.parity import (
+    Case,
+    check_shapes,
+    compare,
+    compared_logits,
+    is_plain,
+    make_cases,
+    write_cases,
+)
 from transformer_foundry.core.export.reasons import explain_error
-from transformer_foundry.core.export.verification import judge, start_verification, wait_for_rows
+from transformer_foundry.core.export.verification import Verification, judge
 
 __all__ = ["compared_positions", "export_model"]
 
@@ -91,6 +98,7 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch:
         cases = _reference_cases(source, compared or compared_positions)
         check = _Check(cases, Path(scratch) / "cases.safetensors", tolerance)
+        _refuse_chance(source, check)
         write_cases(cases, check.file)
         # A file is verified by another process while the next one is made.
         attempts = [_make(name, source, folder / FORMAT_FILES[name], check, write_pytorch) for name in wanted]
@@ -113,7 +121,7 @@ class _Attempt:
 
     name: str
     path: Path
-    process: subprocess.Popen[str] | None = None
+    verification: Verification | None = None
     rows: list[dict[str, Any]] | None = None
     failure: str = ""
     opset: int | None = None
@@ -124,7 +132,7 @@ class _Check:
 
     def __init__(self, cases: list[Case], file: Path, tolerance: float) -> None:
         self.cases, self.file = cases, file
-        largest = max(float(np.abs(case.logits[np.isfinite(case.logits)]).max(initial=0.0)) for case in cases)
+        largest = max(float(np.abs(case.logits[is_plain(case.logits)]).max(initial=0.0)) for case in cases)
         self.bound = tolerance * max(1.0, largest)
 
     def rows(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
@@ -177,6 +185,15 @@ def _reference_cases(source: Source, compared: Compared) -> list[Case]:
     return cases
 
 
+def _refuse_chance(source: Source, check: _Check) -> None:
+    if not check.accepts(source.wrapper):
+        raise DeploymentError(
+            "The model answers the same input differently each time, in evaluation mode too.",
+            "Only a model without chance can be compared with its exported files.",
+            "Look in forward for random numbers, or for F.dropout without training=self.training.",
+        )
+
+
 def _make(
     name: str, source: Source, path: Path, check: _Check, write_pytorch: Callable[[Path], None] | None
 ) -> _Attempt:
@@ -203,7 +220,7 @@ def _start_check(attempt: _Attempt, source: Source, check: _Check) -> None:
         # Weights alone mean nothing to a process without the module's code.
         attempt.rows = check.rows(_reloaded(source, attempt.path))
     else:
-        attempt.process = start_verification(attempt.name, attempt.path, check.file)
+        attempt.verification = Verification(attempt.name, attempt.path, check.file)
 
 
 def _reloaded(source: Source, path: Path) -> nn.Module:
@@ -221,7 +238,7 @@ def _conclude(attempt: _Attempt, check: _Check) -> dict[str, Any]:
     if attempt.failure:
         _delete(attempt.path)
         return entry | {"stage": "export", "reason": attempt.failure}
-    rows, failure = wait_for_rows(attempt.process) if attempt.process else (attempt.rows or [], "")
+    rows, failure = attempt.verification.wait() if attempt.verification else (attempt.rows or [], "")
     verdict = judge(rows, failure, check.bound)
     entry |= {"max_abs_error": verdict.max_abs_error, "tolerance": check.bound, "shapes": verdict.rows}
     if verdict.reason:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformer_foundry.core.export.reasons import explain
 
-__all__ = ["Verdict", "judge", "start_verification", "wait_for_rows"]
+__all__ = ["Verdict", "Verification", "judge"]
 
 # A hang is a failure too; the slowest sound file seen took 20 s.
 TIMEOUT_S = 900
@@ -40,31 +40,47 @@ class Verdict:
         return None if not errors or None in errors else max(errors)
 
 
-def start_verification(format_name: str, path: Path, cases: Path) -> subprocess.Popen[str]:
-    """Start ``python -m transformer_foundry.core.export.verify`` on ``path``."""
-    command = [sys.executable, "-m", f"{__package__}.verify", format_name, str(path.absolute()), str(cases)]
-    # The child finds this package however the parent did: installed, or from a clone on sys.path.
-    paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # No __pycache__ in the folder that is to be published.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+class Verification:
+    """A process that runs ``python -m transformer_foundry.core.export.verify`` on a file.
 
+    Args:
+        format_name: Format of the file.
+        path: The file.
+        cases: File of the reference cases; the report is written beside it.
+    """
 
-def wait_for_rows(process: subprocess.Popen[str]) -> tuple[list[dict[str, Any]], str]:
-    """Wait for the process and return its rows and why it failed, an empty string if it did not."""
-    try:
-        output, errors = process.communicate(timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        output, errors = process.communicate()
-        errors += f"\nstill running after {TIMEOUT_S} s"
-    entries = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    rows = [entry for entry in entries if "trying" not in entry]
-    if process.returncode == 0:
-        return rows, ""
-    place = entries[-1].get("trying") if entries else None
-    where = f"at (batch, length) = ({place['batch']}, {place['length']})" if place else "when it is loaded"
-    return rows, f"fails {where} in a fresh process: {explain(_last_error(errors, process.returncode))}"
+    def __init__(self, format_name: str, path: Path, cases: Path) -> None:
+        self._report = cases.with_name(f"{format_name}.jsonl")
+        files = [str(item.absolute()) for item in (path, cases, self._report)]
+        command = [sys.executable, "-m", f"{__package__}.verify", format_name, *files]
+        # The child finds this package however the parent did: installed, or from a clone on sys.path.
+        paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # No __pycache__ in the folder that is to be published.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._errors = cases.with_name(f"{format_name}.stderr").open("w+", encoding="utf-8", errors="replace")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=environment
+        )
+
+    def wait(self) -> tuple[list[dict[str, Any]], str]:
+        """Wait for the process and return its rows and why it failed, an empty string if it did not."""
+        with self._errors:
+            try:
+                code = self._process.wait(TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                code = self._process.wait()
+                self._errors.write(f"\nTimeout: still running after {TIMEOUT_S} s")
+            self._errors.seek(0)
+            errors = self._errors.read()
+        written = self._report.read_text(encoding="utf-8") if self._report.exists() else ""
+        entries = [json.loads(line) for line in written.splitlines()]
+        rows = [entry for entry in entries if "trying" not in entry]
+        if code == 0:
+            return rows, ""
+        place = entries[-1].get("trying") if entries else None
+        where = f"at (batch, length) = ({place['batch']}, {place['length']})" if place else "when it is loaded"
+        return rows, f"fails {where} in a fresh process: {explain(_last_error(errors, code))}"
 
 
 def judge(rows: list[dict[str, Any]], failure: str, bound: float) -> Verdict:
@@ -87,7 +103,7 @@ def judge(rows: list[dict[str, Any]], failure: str, bound: float) -> Verdict:
 
 
 def _last_error(errors: str, code: int) -> str:
-    if code < 0:
+    if code < 0 and "Timeout: " not in errors:
         return f"killed by signal {-code}"
     lines = [line for line in errors.splitlines() if line.strip()]
     # The last line of a traceback that is not indented names the exception.

@@ -2,9 +2,10 @@
 
 A process that has never seen the model cannot borrow anything from it. Used by ``export_model`` as::
 
-    python -m transformer_foundry.core.export.verify FORMAT FILE CASES
+    python -m transformer_foundry.core.export.verify FORMAT FILE CASES REPORT
 
-It prints one line of JSON for each case, at once, so that a crash is known by the case it happened at.
+It writes a line of JSON to REPORT for each case, at once, so that a crash is known by the case it happened at. What the
+model's code prints is its own affair.
 """
 
 from __future__ import annotations
@@ -92,20 +93,16 @@ def _named(model: Callable[..., Any]) -> Run:
 
 
 def main(arguments: list[str]) -> int:
-    """Verify ``FORMAT FILE CASES`` and print a line for each case."""
-    format_name, path, cases = arguments
+    """Verify ``FORMAT FILE CASES`` and write ``REPORT``."""
+    format_name, path, cases, report = arguments
     run = open_file(format_name, Path(path))
-    for case in read_cases(Path(cases)):
-        place = {"batch": case.batch, "length": case.length}
-        _say({"trying": place})
-        error, problem = compare(case, run(case.inputs))
-        _say(place | {"max_abs_error": error, "problem": problem})
+    with Path(report).open("w", encoding="utf-8", buffering=1) as lines:
+        for case in read_cases(Path(cases)):
+            place = {"batch": case.batch, "length": case.length}
+            lines.write(json.dumps({"trying": place}) + "\n")
+            error, problem = compare(case, run(case.inputs))
+            lines.write(json.dumps(place | {"max_abs_error": error, "problem": problem}) + "\n")
     return 0
-
-
-def _say(entry: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(entry) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
