@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -84,7 +84,8 @@ def _is_hidden_state(found: Logits, probe: Probe, config: Mapping[str, Any]) -> 
     if size in _likely_sizes(probe, config) or (isinstance(found.key, str) and found.key.endswith("logits")):
         return False
     tables = [module for module in probe.model.modules() if isinstance(module, nn.Embedding)]
-    return size in {hints.find_int(config, hints.WIDTH_KEYS), *(table.embedding_dim for table in tables)}
+    widths = {table.embedding_dim for table in tables if table.num_embeddings >= probe.contract.vocab_size}
+    return size in {hints.find_int(config, hints.WIDTH_KEYS), *widths}
 
 
 def _no_logits(probe: Probe, config: Mapping[str, Any], output: Any) -> ExportError:
@@ -136,26 +137,20 @@ def _find_task(probe: Probe, config: Mapping[str, Any], kind: str, per_token: bo
     return next(task for task, owner in hints.TASK_KINDS.items() if owner == kind)
 
 
-@dataclass(frozen=True)
-class _Clash:
-    what: str
-    expected: str
-
-
 def _refuse_contradiction(probe: Probe, kind: str | None, task: str | None, found: str, per_token: bool) -> None:
     name = type(probe.model).__name__
     clash = None
     if kind is not None and kind != found:
-        clash = _Clash(f"model.kind is {kind}, but forward of {name} takes decoder ids", "model.kind=encoder-decoder")
+        clash = f"model.kind is {kind}, but forward of {name} takes decoder ids", "model.kind=encoder-decoder"
     elif task is not None and hints.TASK_KINDS.get(task, found) != found:
-        clash = _Clash(f"model.task is {task}, but {name} is {found}", f"a task of {found} models")
+        clash = f"model.task is {task}, but {name} is {found}", f"a task of {found} models"
     elif task == "sequence_classification" and per_token:
-        clash = _Clash(f"model.task is {task}, but {name} returns logits for each token", "logits for each text")
+        clash = f"model.task is {task}, but {name} returns logits for each token", "logits for each text"
     elif task not in (None, "sequence_classification") and not per_token:
-        clash = _Clash(f"model.task is {task}, but {name} returns logits for each text", "logits for each token")
+        clash = f"model.task is {task}, but {name} returns logits for each text", "logits for each token"
     if clash is not None:
         raise ExportError(
-            f"{clash.what}.",
-            f"Expected {clash.expected}.",
+            f"{clash[0]}.",
+            f"Expected {clash[1]}.",
             "Leave model.kind and model.task out: they are then found.",
         )
