@@ -53,14 +53,17 @@ def _linear_module(subject: Subject) -> Place | None:
     """Return a module of several layers that turns out to be an affine function."""
     attending = {record.module for record in attention_records(subject.trace, subject.lengths)}
     done: set[type] = set()
-    for step in subject.trace.modules:
-        module = subject.places.modules[step.module]
-        if not _may_be_feed_forward(step, module) or any(path.startswith(step.module) for path in attending):
-            continue
-        if type(module) not in done and _is_affine(subject, module, step.inputs[0]):
-            return subject.places.module(step.module, step.line)
-        if not isinstance(module, nn.Sequential):
-            done.add(type(module))
+    with generic_weights(subject.model):
+        for step in subject.trace.modules:
+            module = subject.places.modules[step.module]
+            if type(module) in done or not _may_be_feed_forward(step, module):
+                continue
+            if any(path.startswith(step.module) for path in attending):
+                continue
+            if _is_affine(module, step.inputs[0]):
+                return subject.places.module(step.module, step.line)
+            if not isinstance(module, nn.Sequential):
+                done.add(type(module))
     return None
 
 
@@ -76,10 +79,10 @@ def _takes_one(module: nn.Module) -> bool:
     return sum(item.default is item.empty and item.kind is item.POSITIONAL_OR_KEYWORD for item in parameters) == 1
 
 
-def _is_affine(subject: Subject, module: nn.Module, like: Tensor) -> bool:
+def _is_affine(module: nn.Module, like: Tensor) -> bool:
     generator = torch.Generator().manual_seed(3)
     first, second = (torch.randn(like.shape, generator=generator).to(like) for _ in range(2))
-    with generic_weights(subject.model), torch.no_grad():
+    with torch.no_grad():
         values = [first_tensor(module(item)) for item in (first + second, first, second, torch.zeros_like(first))]
     if any(value is None for value in values):
         return False

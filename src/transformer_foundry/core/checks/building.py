@@ -61,7 +61,6 @@ def adapt(
     """Find the contract of a module."""
     source = source or ModelSource(model)
     graph = read_graph(config)
-    model.eval()
     try:
         contract = find_contract(model, config, kind=kind, task=task)
     except ExportError as err:

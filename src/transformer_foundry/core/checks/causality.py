@@ -139,7 +139,7 @@ def _length_dependence(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
         return
     place = subject.places.forward()
     yield Finding(
-        "causality",
+        "length dependence",
         "error",
         f"The output at a position depends on how many tokens follow: with {APPENDED} more tokens at the end, the "
         f"output at the first {kept} positions moves by {difference:.2g}, whatever these tokens are. Training and "

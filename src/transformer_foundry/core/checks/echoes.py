@@ -10,7 +10,8 @@ __all__ = ["suppress_echoes"]
 
 _EVERYTHING_MEASURED = frozenset({
     "activation", "attention", "attention entropy", "attention scale", "batch independence", "causality",
-    "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "inputs changed", "labels", "logits",
+    "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "inputs changed", "labels",
+    "length dependence", "logits",
     "loss", "loss at initialisation", "memorising", "memory", "mode", "neighbours", "padding", "positions",
     "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits", "state", "target",
 })  # fmt: skip
@@ -34,11 +35,12 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "attention scale": frozenset({"attention entropy"}),
     "memory": frozenset({"batch independence", "causality", "neighbours", "padding", "state"}),
     "batch independence": frozenset({
-        "causality", "neighbours", "padding", "source", "target", "attention", "positions", "gradients", "memorising",
+        "causality", "length dependence", "neighbours", "padding", "source", "target", "attention", "positions",
+        "gradients", "memorising",
     }),
     "causality": frozenset({"neighbours", "attention", "positions", "memorising", "attention scale"}),
-    "neighbours": frozenset({"attention", "positions", "gradients", "residual", "memorising"}),
-    "source": frozenset({"gradients", "padding", "memorising"}),
+    "neighbours": frozenset({"length dependence", "attention", "positions", "gradients", "residual", "memorising"}),
+    "source": frozenset({"causality", "gradients", "padding", "memorising"}),
     "target": frozenset({"gradients", "causality", "neighbours", "memorising", "sizes"}),
     "probabilities": frozenset({"loss at initialisation", "memorising", "gradient flow", "sensitivity"}),
     "squashed logits": frozenset({"memorising", "gradient flow"}),

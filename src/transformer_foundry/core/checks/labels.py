@@ -13,7 +13,8 @@ from torch import Tensor
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject
-from transformer_foundry.core.exports.calls import call_arguments, pick_logits
+from transformer_foundry.core.checks.tracing import graph_tensors
+from transformer_foundry.core.exports.calls import call_arguments
 from transformer_foundry.core.exports.outputs import find_loss
 
 __all__ = ["check_labels", "check_labels_hidden"]
@@ -100,21 +101,20 @@ def _call(subject: Subject, inputs: Inputs, labels: Tensor) -> _Outcome | None:
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             output = subject.model(**arguments)
-            loss, logits = find_loss(output), None
-            logits = pick_logits(contract, output)
-    # With labels a model may return something else altogether; then there is nothing to compare.
+            loss = find_loss(output)
+    # With labels a model may do something else altogether; then there is nothing to compare.
     except Exception:
         return None
-    if loss is None or not isinstance(logits, Tensor) or logits.ndim < 2:
-        return _shifted_pick(output, loss)
-    return _Outcome(loss, logits.detach().float())
+    logits = next((tensor for tensor in _tensors(output) if _are_logits(tensor, contract.output_size)), None)
+    return None if loss is None or logits is None else _Outcome(loss, logits.detach().float())
 
 
-def _shifted_pick(output: Any, loss: Tensor | None) -> _Outcome | None:
-    """A tuple (loss, logits) has its logits one place further than without labels."""
-    parts = output if isinstance(output, tuple | list) else ()
-    logits = [part for part in parts if isinstance(part, Tensor) and part.ndim >= 2]
-    return _Outcome(loss, logits[0].detach().float()) if loss is not None and logits else None
+def _tensors(output: Any) -> list[Tensor]:
+    return graph_tensors(vars(output) if hasattr(output, "__dict__") and not isinstance(output, dict) else output)
+
+
+def _are_logits(tensor: Tensor, size: int) -> bool:
+    return tensor.ndim >= 2 and tensor.shape[-1] == size and tensor.is_floating_point()
 
 
 def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) -> Iterator[Finding]:

@@ -248,6 +248,7 @@ def _promise(subject: Subject) -> str | None:
         if PROMISES.search(str(key)) and str(value).lower() not in NONE_WORDS:
             return f"the setting {key}"
     names = [name for name, _ in subject.model.named_modules()] + [name for name, _ in subject.model.named_buffers()]
+    names += [name for name, _ in subject.model.named_parameters()]
     return next((name for name in names if NAMED_SO.search(name)), None)
 
 

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 
 import torch
 
+from transformer_foundry.core.checks.attention import attention_records
 from transformer_foundry.core.checks.dependence import dependence, noise_level
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Subject, generic_weights
 from transformer_foundry.core.checks.tracing import Step
+
+# Attention weights below this are those of masked positions.
+SMALLEST_WEIGHT = 1e-12
 
 __all__ = ["check_source_and_target"]
 
@@ -28,7 +32,9 @@ def check_source_and_target(subject: Subject) -> Iterator[Finding]:
     if not (of_source > noise).any():
         yield _source_ignored(subject)
     elif not (of_source > noise).all():
-        yield _source_partly_hidden(subject, (of_source > noise))
+        yield _source_partly_hidden(of_source > noise, _cross_attention(subject))
+    else:
+        yield from _hidden_from_attention(subject)
     if subject.labels_positions and not (torch.diagonal(of_target) > noise).any():
         place = subject.places.forward()
         yield Finding(
@@ -39,6 +45,19 @@ def check_source_and_target(subject: Subject) -> Iterator[Finding]:
             str(place),
             "Feed the embedding of decoder_input_ids (the target) to the decoder, not the source.",
         )
+
+
+def _hidden_from_attention(subject: Subject) -> Iterator[Finding]:
+    """Source positions that a cross-attention gives no weight, in any head, although nothing is padding."""
+    inputs = subject.inputs()
+    shape = (inputs.target.shape[1], inputs.ids.shape[1])
+    if shape[0] == shape[1]:
+        return
+    for record in attention_records(subject.trace, subject.lengths):
+        seen = record.weights.amax(dim=0) > SMALLEST_WEIGHT
+        if record.weights.shape[-2:] == shape and record.over_keys and not seen.all():
+            yield _source_partly_hidden(seen, subject.places.module(record.module, record.line))
+            return
 
 
 def _source_ignored(subject: Subject) -> Finding:
@@ -53,8 +72,7 @@ def _source_ignored(subject: Subject) -> Finding:
     )
 
 
-def _source_partly_hidden(subject: Subject, seen: torch.Tensor) -> Finding:
-    place = _cross_attention(subject)
+def _source_partly_hidden(seen: torch.Tensor, place: Place) -> Finding:
     row, column = (~seen).nonzero()[0].tolist()
     hidden = int((~seen).sum())
     return Finding(
