@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.foundry import kedro_run, kill_when
-from transformer_foundry.core.training import WALL_CLOCK_METRICS
+from transformer_foundry.core.training import VOLATILE_METRICS
 
 SETTINGS = {"training.max_steps": 40, "training.save_steps": 5, "training.gradient_accumulation_steps": 2}
 PREPARATION = "validation,data_engineering"
@@ -24,7 +24,7 @@ def run_folder(data_dir: Path) -> Path:
 
 def rows(data_dir: Path) -> list[dict[str, Any]]:
     lines = (run_folder(data_dir) / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in WALL_CLOCK_METRICS} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE_METRICS} for line in lines]
 
 
 def final_files(data_dir: Path) -> dict[str, bytes]:
