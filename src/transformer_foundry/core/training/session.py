@@ -247,9 +247,9 @@ class Session:
         self._fetch_losses()
         self._meter.add_time(began)
         return {
+            **self._meter.metrics(),
             "train/learning_rate": learning_rate_at(self.counters.step - 1, self.total_steps, self.options),
             "train/epoch": self.counters.step / self._steps_per_epoch,
-            **self._meter.metrics(),
         }
 
     def _fetch_losses(self) -> None:
