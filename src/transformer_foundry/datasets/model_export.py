@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,12 +32,13 @@ class ModelExportDataset(AbstractDataset[None, Export]):
         self.metadata = metadata
 
     def load(self) -> Export:
-        """Return the export, read anew.
+        """Return the export, read anew; ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
 
         Raises:
             ExportError: If it cannot be read.
         """
-        return read_export(self._source, revision=self._revision, cache_dir=self._cache_dir)
+        token = os.environ.get("GITHUB_TOKEN")
+        return read_export(self._source, revision=self._revision, cache_dir=self._cache_dir, token=token)
 
     def save(self, data: None) -> NoReturn:  # noqa: ARG002 - Kedro calls it so
         """Refuse: an export is made in Transformer Builder."""
