@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-GPT = '''
+GPT = """
 import math
 import torch
 import torch.nn as nn
@@ -76,13 +77,13 @@ class SmallGPT(nn.Module):
             return logits
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
         return {"loss": loss, "logits": logits}
-'''
+"""
 GPT_CONFIG: dict[str, Any] = {
     "model_name": "SmallGPT", "architecture": "decoder-only", "vocab_size": 97, "d_model": 32, "num_heads": 4,
     "num_layers": 2, "d_ff": 80, "max_seq_len": 48, "dropout": 0.1, "tie_weights": True,
 }  # fmt: skip
 
-GRAPH = '''
+GRAPH = """
 import torch
 import torch.nn as nn
 
@@ -115,7 +116,7 @@ class CustomTransformer(nn.Module):
         residual_2_output = layernorm_1_output + mhsa_1_output
         layernorm_2_output = self.layernorm_2(residual_2_output)
         return self.output_0(layernorm_2_output)
-'''
+"""
 _NODES = (
     ("input_0", "input", {"seq_length": 40}),
     ("embedding_0", "embedding", {"vocab_size": 90, "d_model": 32, "max_seq_len": 40}),
@@ -133,10 +134,10 @@ _NODES = (
 GRAPH_CONFIG: dict[str, Any] = {
     "model_name": "CustomTransformer",
     "nodes": [{"id": name, "type": kind, "params": params} for name, kind, params in _NODES],
-    "edges": [[first[0], second[0]] for first, second in zip(_NODES, _NODES[1:], strict=False)],
+    "edges": [[first[0], second[0]] for first, second in itertools.pairwise(_NODES)],
 }
 
-ROTARY = '''
+ROTARY = """
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -196,13 +197,13 @@ class RotaryLM(nn.Module):
         for layer in self.layers:
             x = layer(x, cos, sin)
         return (self.head(self.norm(x)),)
-'''
+"""
 ROTARY_CONFIG: dict[str, Any] = {
     "model_name": "RotaryLM", "vocab_size": 83, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
     "num_hidden_layers": 2, "max_position_embeddings": 64, "rope_theta": 10000.0, "model_type": "llama",
 }  # fmt: skip
 
-ENCODER = '''
+ENCODER = """
 import torch
 import torch.nn as nn
 
@@ -226,14 +227,14 @@ class Encoder(nn.Module):
             keep = attention_mask.unsqueeze(-1).to(x.dtype)
             x = (x * keep).sum(1) / keep.sum(1)
         return {"logits": self.head(x)}
-'''
+"""
 ENCODER_CONFIG: dict[str, Any] = {
     "model_name": "Encoder", "architecture": "encoder-only", "vocab_size": 79, "d_model": 32, "num_heads": 4,
     "num_layers": 2, "max_seq_len": 40, "dropout": 0.1, "pad_token_id": 0,
 }  # fmt: skip
 CLASSIFIER_CONFIG: dict[str, Any] = {**ENCODER_CONFIG, "num_labels": 5}
 
-TRANSLATOR = '''
+TRANSLATOR = """
 import torch
 import torch.nn as nn
 
@@ -258,7 +259,7 @@ class Translator(nn.Module):
             src_key_padding_mask=pad, memory_key_padding_mask=pad,
         )
         return self.head(y)
-'''
+"""
 TRANSLATOR_CONFIG: dict[str, Any] = {
     "model_name": "Translator", "architecture": "encoder-decoder", "vocab_size": 71, "d_model": 32, "nhead": 4,
     "num_layers": 2, "max_seq_len": 40, "dropout": 0.1,

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables of code, one case a line)
 from __future__ import annotations
 
 import pytest
@@ -31,9 +32,9 @@ FAULTS = {
 MORE_FAULTS = {
     "mask weak": ("gpt", {"float(\"-inf\")": "-4.0"}, "causality", "blocks.0.attention"),
     "mean over time": ("gpt", {NORMED: "        x = self.norm(x + x.mean(1, keepdim=True))\n"}, "causality", "model.py:"),
-    "positions from the end": ("gpt", {"where = torch.arange(T, device=input_ids.device)": "where = torch.arange(T, device=input_ids.device).flip(0)"}, "causality", "model.py:"),
+    "positions from the end": ("gpt", {"where = torch.arange(T, device=input_ids.device)": "where = torch.arange(T, device=input_ids.device).flip(0)"}, "length dependence", "model.py:"),
     "positions all zero": ("gpt", {"self.places(where)": "self.places(where * 0)"}, "dead rows", "places"),
-    "positions wrap": ("gpt", {"self.places(where)": "self.places(where % 16)"}, "positions", "model.py:"),
+    "positions wrap": ("gpt", {"self.places(where)": "self.places(where % 16)"}, "dead rows", "model.py:"),
     "positions unused": ("encoder", {" + self.position[:, : input_ids.shape[1]]": ""}, "positions", "model.py:"),
     "heads split without transpose": ("gpt", {"view(B, T, self.heads, -1).transpose(1, 2)": "reshape(B, self.heads, T, -1)", ".transpose(1, 2).reshape(B, T, C)": ".reshape(B, T, C)"}, "neighbours", "blocks.0.attention"),
     "softmax over queries": ("encoder", {"self.layers = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)": "self.layers = None", "x = self.layers(x, src_key_padding_mask=attention_mask == 0)": "x = x + (x @ x.transpose(1, 2) * 0.2).masked_fill(attention_mask[:, None] == 0, -1e9).softmax(1) @ x"}, "attention", "model.py:"),

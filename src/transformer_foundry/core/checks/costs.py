@@ -69,11 +69,12 @@ def report_costs(subject: Subject) -> Iterator[Finding]:
     largest = max(table, key=lambda cost: cost.parameters, default=None)
     total = sum(cost.parameters for cost in table)
     operations = 2 * sum(cost.operations for cost in table)
+    memory = sum(cost.memory_mib for cost in table)
     most = f"; most of it in {largest.part} ({largest.parameters / max(1, total):.0%})" if largest else ""
     yield Finding(
         "costs",
         "info",
-        f"{total:,} parameters{most}. Weights, gradients and optimizer take {sum(c.memory_mib for c in table):,.0f} MiB "
+        f"{total:,} parameters{most}. Weights, gradients and optimizer take {memory:,.0f} MiB "
         f"in training, besides activations; a token takes about {operations:,} floating point operations, a text of "
         f"{length} tokens {1000 * min(seconds):.1f} ms here.",
     )

@@ -45,10 +45,10 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "probabilities": frozenset({"loss at initialisation", "memorising", "gradient flow", "sensitivity"}),
     "squashed logits": frozenset({"memorising", "gradient flow"}),
     "gradients": frozenset({"residual", "memorising", "gradient flow"}),
-    "positions": frozenset({"gradients", "dead rows"}),
-    "dead rows": frozenset({"gradients"}),
+    "positions": frozenset({"gradients"}),
+    "dead rows": frozenset({"gradients", "positions"}),
     "residual": frozenset({"gradient flow", "memorising", "sensitivity"}),
-    "loss at initialisation": frozenset({"memorising", "initialisation", "gradient flow"}),
+    "loss at initialisation": frozenset({"memorising", "gradient flow"}),
     "initialisation": frozenset({"gradient flow", "memorising", "dropout", "loss at initialisation"}),
 }  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -10,6 +11,10 @@ from transformer_foundry.core.checks.graph import Graph, Node
 from transformer_foundry.core.checks.source import ModelSource
 
 __all__ = ["Place", "Places"]
+
+# Types of drawn blocks that add up what others compute, and that pass the stream on at its own width.
+JOINING = ("residual", "add", "sum", "skip")
+CARRYING = ("input", "embedding", "layernorm", "norm", "rmsnorm", "dropout")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,17 @@ class Places:
         block = self._block_at(line) or self.graph.node_of(module)
         found = self.modules.get(module) if module else None
         return Place(module or None, line, block, self._file_name(line), type(found).__name__ if found else "")
+
+    def joined(self, place: Place) -> Place:
+        """Return ``place`` with the block that feeds it where it only joins blocks: a sum fails for what is added."""
+        file = self.source.files.get(place.line[0]) if place.line is not None else None
+        if file is None or place.line is None or place.block is None or place.block.type not in JOINING:
+            return place
+        statement = file.statement_at(place.line[1])
+        names = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)] if statement is not None else []
+        blocks = [block for block in map(self.graph.node_of, names) if block is not None]
+        fed = [block for block in blocks if block.type not in JOINING and block.type not in CARRYING]
+        return replace(place, block=fed[-1]) if fed else place
 
     def forward(self) -> Place:
         """Return the place of the model's ``forward``."""
