@@ -80,7 +80,7 @@ def _check_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
 
 
 def _check_token(hub_repo: str | None) -> None:
-    if hub_repo is None or os.environ.get("HF_TOKEN") or os.environ.get("HF_HUB_OFFLINE"):
+    if hub_repo is None or os.environ.get("HF_TOKEN"):
         return
     from huggingface_hub import get_token
 

@@ -53,6 +53,7 @@ class SummaryHooks:
         if self._saved.get("model_package") is not None:
             _log.info(_package_line(self._saved["model_package"].manifest))
         folders = (
+            ("token_splits", "tokenizer, tokens", "05_model_input"),
             ("training_run", "checkpoints, metrics", "06_models"),
             ("model_package", "package", "07_model_output"),
             ("validation_report", "reports, figures", "08_reporting"),

@@ -1,0 +1,62 @@
+"""What cannot end well is refused before the first node runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+
+from transformer_foundry.core.errors import DataError, DeploymentError, ParameterError
+from transformer_foundry.hooks import PreflightHooks
+from transformer_foundry.pipelines import data_engineering, deployment, training
+
+
+def check(folder: Path, pipeline: Pipeline, *, hub_repo: str | None = None, present: tuple[str, ...] = ()) -> None:
+    parameters = {"data_dir": str(folder), "deployment": {"hub_repo": hub_repo}}
+    hooks = PreflightHooks()
+    hooks.after_context_created(SimpleNamespace(config_loader={"parameters": parameters}))
+    entries: dict[str, Any] = {name: MemoryDataset(1 if name in present else None) for name in pipeline.inputs()}
+    catalog = DataCatalog({name: entry for name, entry in entries.items() if name in present})
+    for name in set(entries) - set(present):
+        catalog[name] = MemoryDataset()
+    hooks.before_pipeline_run(pipeline, catalog)
+
+
+TRAINING_INPUTS = ("validation_report", "token_splits", "tokenizer")
+DEPLOYMENT_INPUTS = ("training_run", "evaluation", "data_profile", "tokenizer", "validation_report")
+
+
+def test_missing_inputs_are_named_with_the_pipelines_that_make_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="kedro run --pipelines validation,data_engineering") as caught:
+        check(tmp_path, training.create_pipeline())
+    assert all(name in str(caught.value) for name in TRAINING_INPUTS)
+
+
+def test_a_run_with_all_it_needs_goes_ahead(tmp_path: Path) -> None:
+    check(tmp_path, training.create_pipeline(), present=TRAINING_INPUTS)
+    check(tmp_path, data_engineering.create_pipeline())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ParameterError, match="data_dir"):
+        check(tmp_path / "file" / "data", data_engineering.create_pipeline())
+
+
+def test_publishing_without_a_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
+    with pytest.raises(DeploymentError, match="HF_TOKEN"):
+        check(tmp_path, deployment.create_pipeline(), hub_repo="alice/gpt", present=DEPLOYMENT_INPUTS)
+
+
+def test_a_token_in_the_environment_is_enough_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    check(tmp_path, deployment.create_pipeline(), hub_repo="alice/gpt", present=DEPLOYMENT_INPUTS)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,41 @@
+"""The edge of the program: expected errors in a few lines, everything else as it came."""
+
+from __future__ import annotations
+
+import pytest
+
+from transformer_foundry.cli import readable_errors
+from transformer_foundry.core.errors import DataError
+
+
+def fail_with(error: BaseException) -> object:
+    @readable_errors
+    def command() -> None:
+        raise error
+
+    return command()
+
+
+def test_an_expected_error_is_told_in_its_own_lines_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        fail_with(DataError("a.csv is empty.", "Text was expected.", "Give another file."))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "a.csv is empty.\nText was expected.\nGive another file.\n"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail_with(ZeroDivisionError())
+
+
+def test_the_traceback_of_an_expected_error_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOUNDRY_DEBUG", "1")
+    with pytest.raises(DataError):
+        fail_with(DataError("a.csv is empty."))
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        fail_with(KeyboardInterrupt())
+    assert caught.value.code == 130
+    assert "again" in capsys.readouterr().err
