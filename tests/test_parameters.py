@@ -41,7 +41,12 @@ def test_a_run_is_named_after_its_model(source: str, name: str) -> None:
 
 def test_a_name_that_was_given_is_kept() -> None:
     completed = complete_parameters({"run": {"name": "mine"}, "model": {"source": "x/gpt"}})
-    assert completed["run"] == {"name": "mine"}
+    assert completed["run"] == {"name": "mine", "preparation": "mine"}
+
+
+def test_a_run_with_the_best_parameters_has_a_name_of_its_own_and_the_preparation_of_the_other() -> None:
+    completed = complete_parameters({"training": {"use_best": True}, "model": {"source": "x/gpt"}})
+    assert completed["run"] == {"name": "gpt-best", "preparation": "gpt"}
 
 
 @pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "x" * 101])
@@ -69,6 +74,19 @@ def test_a_preset_changes_single_keys_of_a_section() -> None:
 def test_paths_of_the_catalog_follow_the_parameters() -> None:
     loader = load(data_dir="elsewhere", run={"name": "mine"})
     assert loader["catalog"]["training_run"]["filepath"] == "elsewhere/06_models/mine"
+
+
+def test_a_revision_reaches_the_catalog_and_may_be_null() -> None:
+    sha = "a" * 40
+    assert load(model={"revision": sha})["catalog"]["model_export"]["revision"] == sha
+    assert load()["catalog"]["model_export"]["revision"] is None
+
+
+def test_a_command_works_from_any_folder_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONF)
+    parameters = load()["parameters"]
+    assert parameters["data_dir"] == str(CONF.parent / "data")
+    assert parameters["model"]["source"] == str(CONF.parent / "data/01_raw/exports/gpt")
 
 
 def test_the_newest_session_decides_which_parameters_the_catalog_reads() -> None:

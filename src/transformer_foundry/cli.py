@@ -6,14 +6,16 @@ import copy
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
 
-from transformer_foundry.core.errors import FoundryError, ParameterError, find_foundry_error, suggestion
+from transformer_foundry.core.errors import ParameterError, find_foundry_error, suggestion
 from transformer_foundry.quiet import silence_third_parties
 
 __all__ = ["cli", "readable_errors"]
@@ -49,20 +51,26 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run(**options: Any) -> Any:
     requested = [options["pipeline"]] if options.get("pipeline") else list(options.get("pipelines") or [])
-    for name in requested:
-        if name not in pipelines:
-            known = sorted(key for key in pipelines if key != "__default__")
-            raise _unknown_pipeline(name, known)
+    known = sorted(name for name in pipelines if name != "__default__")
+    _require_known("pipeline", requested, known, "Run 'kedro run' for the whole road, or name pipelines of the list.")
+    if options.get("env"):
+        presets = sorted(path.name for path in (Path.cwd() / "conf").glob("*") if path.is_dir())
+        _require_known("preset", [options["env"]], presets, "Leave --env out for the quick preset.")
+    chosen = sum((pipelines[name] for name in requested or ["__default__"]), Pipeline([]))
+    names = [name for key in ("node_names", "from_nodes", "to_nodes") for name in options.get(key) or []]
+    _require_known("node", names, sorted(node.name for node in chosen.nodes), "Name nodes of the chosen pipelines.")
     assert kedro_run.callback is not None
     return kedro_run.callback(**options)
 
 
-def _unknown_pipeline(name: str, known: list[str]) -> FoundryError:
-    return ParameterError(
-        f"There is no pipeline named {name!r}.{suggestion(name, known)}",
-        f"Pipelines: {', '.join(known)}.",
-        "Run 'kedro run' for the whole road, or 'kedro run --pipelines NAME[,NAME]'.",
-    )
+def _require_known(kind: str, names: Sequence[str], known: Sequence[str], remedy: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ParameterError(
+                f"There is no {kind} named {name!r}.{suggestion(name, known)}",
+                f"Known: {', '.join(known)}.",
+                remedy,
+            )
 
 
 @click.group(name="transformer-foundry")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
 from transformer_foundry.core.errors import ParameterError
-from transformer_foundry.parameters import check_parameters, complete_parameters
+from transformer_foundry.parameters import check_parameters, complete_parameters, resolve_paths
 
 __all__ = ["FoundryConfigLoader"]
 
@@ -18,8 +19,8 @@ _RESOLVER = "parameters"
 class FoundryConfigLoader(OmegaConfigLoader):
     """Loads ``conf/``; ``${parameters:run.name}`` in the catalog reads a parameter, wherever that was set.
 
-    Kedro's own ``runtime_params`` resolver sees only ``--params``, so a path could disagree with a value that was
-    set in ``conf/local/parameters.yml``.
+    ``${parameters:model.revision,null}`` is for a parameter that may be null. Kedro's own ``runtime_params`` resolver
+    sees only ``--params``, so a path could disagree with a value that was set in ``conf/local/parameters.yml``.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -30,11 +31,11 @@ class FoundryConfigLoader(OmegaConfigLoader):
             return config
         completed = complete_parameters(config)
         check_parameters(completed)
-        return completed
+        return resolve_paths(completed, Path(self.conf_source).resolve().parent)
 
-    def _parameter(self, path: str) -> Any:
+    def _parameter(self, path: str, *default: Any) -> Any:
         value = OmegaConf.select(OmegaConf.create(self["parameters"]), path)
-        if value is None:
+        if value is None and not default:
             raise ParameterError(
                 f"conf/base/catalog.yml reads the parameter {path}, which has no value.",
                 "Every parameter that a path is made of must be set.",

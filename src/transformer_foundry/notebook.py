@@ -42,7 +42,8 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     project = find_project()
     bootstrap_project(project)
     try:
-        with KedroSession.create(project_path=project, env=env, runtime_params=sections) as session:
+        session = KedroSession.create(project_path=project, env=env, runtime_params=sections)
+        with session:
             session.run(pipeline_names=list(pipelines) or None)
     except Exception as error:  # The edge of the program: what is not expected goes on as it came.
         expected = find_foundry_error(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from transformer_foundry.core.checks.options import ValidationOptions
@@ -18,25 +18,33 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
 
-__all__ = ["SECTIONS", "RunOptions", "check_parameters", "complete_parameters", "default_run_name"]
+__all__ = ["SECTIONS", "RunOptions", "check_parameters", "complete_parameters", "default_run_name", "resolve_paths"]
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the run is called."""
+    """What the run is called, and whose preparation it uses."""
 
-    name: str | None = option(None, "Folder of the run under 06_models; null is the name of the model's folder.")
+    name: str | None = option(
+        None,
+        "Folder of the run under 06_models; null is the name of the model's folder, with '-best' behind it when "
+        "training.use_best is true.",
+    )
+    preparation: str | None = option(
+        None, "Run whose validation report, tokens and search are used; null is the run itself."
+    )
 
     def __post_init__(self) -> None:
         check_options(self, "run")
-        if self.name is not None and not _SAFE_NAME.fullmatch(self.name):
-            raise ParameterError(
-                f"run.name is {self.name!r}.",
-                "Expected letters, digits, '.', '_' and '-', beginning with a letter or digit: it names a folder.",
-                "Choose another name, for example --params run.name=my-gpt.",
-            )
+        for key, value in (("name", self.name), ("preparation", self.preparation)):
+            if value is not None and not _SAFE_NAME.fullmatch(value):
+                raise ParameterError(
+                    f"run.{key} is {value!r}.",
+                    "Expected letters, digits, '.', '_' and '-', beginning with a letter or digit: it names a folder.",
+                    f"Choose another name, for example --params run.{key}=my-gpt.",
+                )
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -56,16 +64,22 @@ _PLAIN = ("data_dir",)
 
 
 def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``parameters`` with every section present and ``run.name`` filled in.
+    """Return ``parameters`` with every section present and the section ``run`` filled in.
+
+    A run with the parameters that a search found is another run than the one that was trained without them: unless it
+    is named, it gets a name of its own and uses the preparation of the other.
 
     Raises:
         ParameterError: If a section that is needed for the name has the wrong form.
     """
     completed: dict[str, Any] = {"data_dir": "data"} | {name: {} for name in SECTIONS} | dict(parameters)
     run = parse_options(RunOptions, completed["run"], "run")
-    if run.name is None:
-        model = parse_options(ModelOptions, completed["model"], "model")
-        completed["run"] = {"name": default_run_name(model.source)}
+    name, preparation = run.name, run.preparation
+    if name is None:
+        base = default_run_name(parse_options(ModelOptions, completed["model"], "model").source)
+        training = parse_options(TrainingOptions, completed["training"], "training")
+        name, preparation = f"{base}-best" if training.use_best else base, preparation or base
+    completed["run"] = {"name": name, "preparation": preparation or name}
     return completed
 
 
@@ -89,6 +103,21 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         )
     for name, options_class in SECTIONS.items():
         parse_options(options_class, parameters.get(name), name)
+
+
+def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    """Return ``parameters`` so that a command works from any folder of the project, as Kedro's own paths do.
+
+    ``data_dir`` is relative to the project; ``model.source`` to the working directory or, if there is nothing, to the
+    project. From the project's root all stay as they were written.
+    """
+    if Path.cwd() == project:
+        return dict(parameters)
+    model = dict(parameters["model"])
+    source = model.get("source")
+    if source and not Path(source).exists() and (project / source).exists():
+        model["source"] = str(project / source)
+    return dict(parameters) | {"data_dir": str(project / parameters["data_dir"]), "model": model}
 
 
 def default_run_name(source: str) -> str:

@@ -8,21 +8,29 @@ from transformer_foundry.core.errors import ParameterError, TuningError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.best_parameters import use_best_parameters
 
+FOUND = {"parameters": {"learning_rate": 0.25}, "loss": 2.0, "model": "m", "data": "d"}
+
+
+@pytest.mark.parametrize(("model", "data", "said"), [("x", "d", "another model"), ("m", "x", "other data")])
+def test_what_was_found_for_another_model_or_other_data_is_refused(model: str, data: str, said: str) -> None:
+    with pytest.raises(TuningError, match=said):
+        use_best_parameters(TrainingOptions(use_best=True), FOUND, model, data)
+
 
 def test_found_values_replace_the_options_when_asked_for() -> None:
-    options = use_best_parameters(TrainingOptions(use_best=True), {"parameters": {"learning_rate": 0.25}})
+    options = use_best_parameters(TrainingOptions(use_best=True), FOUND, "m", "d")
     assert options == TrainingOptions(use_best=True, learning_rate=0.25)
 
 
 def test_options_stay_when_nothing_is_asked_for() -> None:
-    assert use_best_parameters(TrainingOptions(), {"parameters": {"learning_rate": 0.25}}) == TrainingOptions()
+    assert use_best_parameters(TrainingOptions(), FOUND, "m", "d") == TrainingOptions()
 
 
 def test_asking_without_a_search_says_how_to_search() -> None:
     with pytest.raises(TuningError, match="--pipelines tuning"):
-        use_best_parameters(TrainingOptions(use_best=True), None)
+        use_best_parameters(TrainingOptions(use_best=True), None, "m", "d")
 
 
 def test_a_damaged_result_is_refused_like_any_bad_parameter() -> None:
     with pytest.raises(ParameterError):
-        use_best_parameters(TrainingOptions(use_best=True), {"parameters": {"learning_rate": -1}})
+        use_best_parameters(TrainingOptions(use_best=True), FOUND | {"parameters": {"learning_rate": -1}}, "m", "d")

@@ -30,6 +30,6 @@ def test_a_static_site_is_built_with_previews_of_the_figures(tmp_path: Path) -> 
     site = tmp_path / "build" / "api"
     graph = json.loads((site / "main").read_text())
     shown = {node["name"]: node["id"] for node in graph["nodes"]}
-    assert {"validate_model", "train_model", "make_package", "loss_figure"} <= shown.keys()
+    assert {"check_model", "train_model", "make_package", "loss_figure"} <= shown.keys()
     preview = json.loads((site / "nodes" / shown["loss_figure"]).read_text())
     assert preview["preview"]["data"][0]["y"] == [2.0]

@@ -87,11 +87,12 @@ def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str,
 
 
 def _sample(adapter: nn.Module, splits: TokenSplits, tokenizer: Tokenizer, options: TrainingOptions) -> list[str]:
-    from transformer_foundry.core import data, training
+    from transformer_foundry.core import training
+    from transformer_foundry.core.training.evaluation import evaluation_batches
 
-    batches = data.Batches(
-        splits.validation, splits, batch_size=max(1, options.num_samples), seed=options.seed, shuffle=False
-    )
+    batches = evaluation_batches(splits, batch_size=max(1, options.num_samples))
+    if batches is None:
+        return []
     return list(
         training.sample_texts(
             adapter,

@@ -117,10 +117,13 @@ def _check_range(section: str, field: dataclasses.Field[Any], value: Any) -> Non
 def _bad_value(
     section: str, field: dataclasses.Field[Any], value: Any, expected: str, hint: str = ""
 ) -> ParameterError:
+    # Kedro splits --params at commas, so a list or mapping cannot be given there.
+    is_collection = isinstance(field.default_factory, types.FunctionType)
     return ParameterError(
         f"{section}.{field.name} is {value!r}.{hint}",
         f"Expected {expected}. {field.metadata.get('description', '')}",
-        f"Set {section}.{field.name} in conf/ or with --params {section}.{field.name}=VALUE.",
+        f"Set {section}.{field.name} in conf/"
+        + ("." if is_collection else f" or with --params {section}.{field.name}=VALUE."),
     )
 
 

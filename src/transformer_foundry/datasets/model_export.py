@@ -29,16 +29,21 @@ class ModelExportDataset(AbstractDataset[None, Export]):
         self._source = source
         self._revision = revision
         self._cache_dir = Path(cache_dir)
+        self._export: Export | None = None
         self.metadata = metadata
 
     def load(self) -> Export:
-        """Return the export, read anew; ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
+        """Return the export; all nodes of a session get the same one, though a gist may change meanwhile.
+
+        ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
 
         Raises:
             ExportError: If it cannot be read.
         """
-        token = os.environ.get("GITHUB_TOKEN")
-        return read_export(self._source, revision=self._revision, cache_dir=self._cache_dir, token=token)
+        if self._export is None:
+            token = os.environ.get("GITHUB_TOKEN")
+            self._export = read_export(self._source, revision=self._revision, cache_dir=self._cache_dir, token=token)
+        return self._export
 
     def save(self, data: None) -> NoReturn:  # noqa: ARG002 - Kedro calls it so
         """Refuse: an export is made in Transformer Builder."""

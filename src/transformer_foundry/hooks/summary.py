@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 _NEXT = (
     ("hub_publication", ""),
     ("training_run", "Next: kedro run --pipelines deployment"),
-    ("study", "Next: kedro run --pipelines training --params training.use_best=true,run.name=NEW"),
+    ("study", "Next: kedro run --pipelines training --params training.use_best=true"),
     ("token_splits", "Next: kedro run --pipelines training"),
     ("validation_report", "Next: kedro run --pipelines data_engineering"),
 )

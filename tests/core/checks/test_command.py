@@ -17,7 +17,7 @@ blocked = ("kedro", "transformers", "datasets", "tokenizers", "optuna", "onnx", 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in blocked:
-            raise ImportError(f"{name} is not allowed here")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
 from transformer_foundry.core.checks.__main__ import main
 sys.exit(main(sys.argv[1:]))

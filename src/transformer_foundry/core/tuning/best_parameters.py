@@ -12,22 +12,35 @@ from transformer_foundry.core.training.options import TrainingOptions
 __all__ = ["use_best_parameters"]
 
 
-def use_best_parameters(options: TrainingOptions, best_parameters: Mapping[str, Any] | None) -> TrainingOptions:
+def use_best_parameters(
+    options: TrainingOptions, best_parameters: Mapping[str, Any] | None, model: str, data: str
+) -> TrainingOptions:
     """Return ``options`` with the values that the search found, if ``options.use_best`` asks for them.
 
     Args:
         options: The training options.
-        best_parameters: ``parameters`` and ``loss`` of the best trial; None if there was no search.
+        best_parameters: ``parameters`` and ``loss`` of the best trial, ``model`` and ``data`` of the search; None if
+            there was no search.
+        model: Identity of the model at hand (``Export.identity``).
+        data: Fingerprint of the data at hand (``TokenSplits.fingerprint``).
 
     Raises:
-        TuningError: If they are asked for and there are none.
+        TuningError: If they are asked for and there are none, or those of another model or other data.
     """
     if not options.use_best:
         return options
     if best_parameters is None:
         raise TuningError(
             "training.use_best is true, but no search has been made for this run.",
-            "It takes the values that the tuning pipeline found under the same run.name.",
+            "It takes the values that the tuning pipeline found for this run, or for the run in run.preparation.",
             "Run 'kedro run --pipelines tuning' first, or leave training.use_best out.",
+        )
+    found = {"model": best_parameters.get("model"), "data": best_parameters.get("data")}
+    if found != {"model": model, "data": data}:
+        changed = "another model" if found["model"] != model else "other data"
+        raise TuningError(
+            f"training.use_best is true, but the search was made with {changed}.",
+            "What was best for one model and its data need not be good for another.",
+            "Run 'kedro run --pipelines tuning' again under a new run.name, or leave training.use_best out.",
         )
     return dataclasses.replace(options, **best_parameters["parameters"])

@@ -26,12 +26,13 @@ def make_package(
     deployment: DeploymentOptions,
 ) -> Any:
     """Return the verified package of the checkpoint with the lowest validation loss."""
-    adapter = exports.load_model(model_export, kind=model.kind, task=model.task)
+    state = training_run.best()
+    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     return core_export.build_package(
         adapter,
         model_export,
         tokenizer,
-        training_state=training_run.best(),
+        training_state=state,
         evaluation=evaluation,
         data_profile=data_profile,
         validation_report=validation_report,

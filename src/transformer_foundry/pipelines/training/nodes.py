@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from transformer_foundry.core import exports, figures
@@ -10,6 +11,7 @@ from transformer_foundry.core import training as core_training
 from transformer_foundry.core.assessment import assess
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.verdict import require_sound
+from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.exports.fetch import Export
@@ -29,12 +31,13 @@ def train_model(
     tokenizer: Tokenizer,
     best_parameters: dict[str, Any] | None,
     model: ModelOptions,
+    data: DataOptions,
     training: TrainingOptions,
     validation: ValidationOptions,
 ) -> Iterator[Record]:
     """Yield what happens while the model is trained, from the newest checkpoint on if there is one."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
-    options = use_best_parameters(training, best_parameters)
+    options = use_best_parameters(training, best_parameters, model_export.identity, token_splits.fingerprint)
     adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
     yield from core_training.fit(
         adapter,
@@ -43,6 +46,7 @@ def train_model(
         tokenizer=tokenizer,
         resume_from=previous_run.latest(),
         identity=core_training.run_identity(model_export, token_splits, tokenizer),
+        manifest={"parameters": {"model": asdict(model), "data": asdict(data)}, "seeds": {"data": data.seed}},
     )
 
 
@@ -56,7 +60,7 @@ def evaluate_model(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return evaluation and samples of the checkpoint with the lowest validation loss."""
     state = training_run.best()
-    adapter = exports.load_model(model_export, kind=model.kind, task=model.task)
+    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     core_training.restore_model(adapter.model, state.model)
     return assess(adapter, token_splits, tokenizer, training, step=state.step)
 

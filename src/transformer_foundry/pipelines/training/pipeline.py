@@ -23,6 +23,7 @@ def create_pipeline() -> Pipeline:
                     "tokenizer",
                     "best_parameters",
                     "params:model",
+                    "params:data",
                     "params:training",
                     "params:validation",
                 ],

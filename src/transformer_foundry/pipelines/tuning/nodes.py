@@ -39,8 +39,14 @@ def search_parameters(
     yield from core_tuning.search(space, train_trial, tuning, previous_study.storage(), identity=identity)
 
 
-def summarise_search(study: Any) -> tuple[Any, dict[str, Any], Any]:
-    """Return the table of trials, the best parameters and the figure of the search."""
+def summarise_search(study: Any, model_export: Export, token_splits: TokenSplits) -> tuple[Any, dict[str, Any], Any]:
+    """Return the table of trials, the best parameters with what they belong to, and the figure of the search."""
     finished = study.study()
-    trials, best = core_tuning.summarise(finished)
-    return trials, {"parameters": best, "loss": finished.best_value}, core_tuning.history_figure(finished)
+    trials, parameters = core_tuning.summarise(finished)
+    best = {
+        "parameters": parameters,
+        "loss": finished.best_value,
+        "model": model_export.identity,
+        "data": token_splits.fingerprint,
+    }
+    return trials, best, core_tuning.history_figure(finished)

@@ -30,7 +30,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.summarise_search,
-                inputs="study",
+                inputs=["study", "model_export", "token_splits"],
                 outputs=["trials", "best_parameters", "search_history_figure"],
                 name="summarise_search",
             ),

@@ -10,10 +10,10 @@ from transformer_foundry.core.checks.verdict import require_sound
 from transformer_foundry.core.exports import Export
 from transformer_foundry.core.exports.options import ModelOptions
 
-__all__ = ["judge_model", "validate_model"]
+__all__ = ["check_model", "judge_model"]
 
 
-def validate_model(model_export: Export, model: ModelOptions, validation: ValidationOptions) -> dict[str, Any]:
+def check_model(model_export: Export, model: ModelOptions, validation: ValidationOptions) -> dict[str, Any]:
     """Return the report of the checks, and which model they were made of."""
     report = checks.run_checks(model_export, kind=model.kind, tier=validation.tier)
     return report.to_dict() | {"model": {"name": model_export.name, "identity": model_export.identity}}

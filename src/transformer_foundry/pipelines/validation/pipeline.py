@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from transformer_foundry.pipelines.validation.nodes import judge_model, validate_model
+from transformer_foundry.pipelines.validation.nodes import check_model, judge_model
 
 __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that judges the exported model."""
+    """Return the pipeline that judges the exported model.
+
+    Kedro runs independent nodes in the order of their names: in the whole road these two come before the data is read.
+    """
     return pipeline(
         [
             node(
-                validate_model,
+                check_model,
                 inputs=["model_export", "params:model", "params:validation"],
                 outputs="validation_report",
-                name="validate_model",
+                name="check_model",
             ),
             node(
                 judge_model,
