@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.classes import find_model_class
@@ -23,6 +24,8 @@ from transformer_foundry.core.exports.recipes import SYNONYMS, Recipe, recipes_f
 
 __all__ = ["Recipe", "build_model", "find_recipe"]
 
+MODEST_ELEMENTS = 2**26
+FILLING = frozenset(("normal_", "uniform_", "trunc_normal_", "bernoulli_", "exponential_", "random_"))
 FACTORIES = ("build_model", "create_model", "make_model", "get_model")
 
 
@@ -56,10 +59,10 @@ def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> R
     recipes = _candidates(export, _own_spelling(export.config, overrides or {}), module)
     failure: ExportError | None = None
     # On the meta device a model needs no memory; code that cannot be built there is built for real.
-    for device in ("meta", "cpu"):
+    for device in ("cpu",) if _is_surely_small(export, overrides) else ("meta", "cpu"):
         for recipe in recipes:
             try:
-                with isolated_random(), torch.device(device):
+                with isolated_random(), torch.device(device), _WithoutFilling():
                     model = _build(recipe, export, module)
             except ExportError as err:
                 failure = failure or err
@@ -77,6 +80,37 @@ def _own_spelling(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
         own = key if key in config else next((name for name in names if name in config), key)
         renamed[own] = value
     return renamed
+
+
+def _is_surely_small(export: Export, overrides: Mapping[str, Any] | None) -> bool:
+    """Whether even the product of the two largest stated sizes is modest; the meta device then only costs time.
+
+    Its operations are written in Python and import torch._dynamo, which takes longer than building a small model.
+    """
+    sizes = sorted(_whole_numbers({**export.config, **(overrides or {})}))
+    return len(sizes) > 1 and sizes[-1] * sizes[-2] <= MODEST_ELEMENTS
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    if isinstance(value, Mapping):
+        return [number for item in value.values() for number in _whole_numbers(item)]
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in _whole_numbers(item)]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else []
+
+
+class _WithoutFilling(TorchFunctionMode):
+    """Leaves tensors of the meta device unfilled: drawing numbers for them would import torch._dynamo, in seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Skip what fills a tensor without memory."""
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta and getattr(func, "__name__", "") in FILLING:
+            return tensor
+        return func(*args, **kwargs)
 
 
 def _candidates(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> list[Recipe]:

@@ -31,6 +31,11 @@ class TableWatch(TorchDispatchMode):
         self.rows: list[set[int]] = [set() for _ in ids]
         self.positions: set[int] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Skipping imports torch._dynamo, which takes seconds; nothing is compiled here.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
