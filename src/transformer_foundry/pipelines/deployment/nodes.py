@@ -8,6 +8,7 @@ from typing import Any
 from transformer_foundry.core import export as core_export
 from transformer_foundry.core import exports
 from transformer_foundry.core.data.tokenizers import Tokenizer
+from transformer_foundry.core.export.consistency import require_consistent
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.options import ModelOptions
@@ -27,6 +28,7 @@ def make_package(
 ) -> Any:
     """Return the verified package of the checkpoint with the lowest validation loss."""
     state = training_run.best()
+    require_consistent(state, model_export, tokenizer, data_profile, evaluation, validation_report)
     adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     return core_export.build_package(
         adapter,

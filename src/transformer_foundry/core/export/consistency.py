@@ -1,0 +1,65 @@
+"""A package is made of parts that belong together: weights, tokenizer, data, evaluation and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.errors import DeploymentError
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.exports.fetch import Export
+    from transformer_foundry.core.training.state import TrainingState
+
+__all__ = ["require_consistent"]
+
+
+def require_consistent(
+    state: TrainingState,
+    export: Export,
+    tokenizer: Tokenizer,
+    data_profile: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    validation_report: Mapping[str, Any],
+) -> None:
+    """Refuse to package weights with what belongs to another model, other data or another step.
+
+    Args:
+        state: The checkpoint that is packaged.
+        export: The model.
+        tokenizer: The tokenizer that goes into the package.
+        data_profile: What ``core.data.profile_splits`` found; ``fingerprint`` counts.
+        evaluation: What ``core.assessment.assess`` measured; ``step`` counts.
+        validation_report: The report of the validation pipeline; ``model.identity`` counts.
+
+    Raises:
+        DeploymentError: Naming the part that does not belong, and the pipelines to run again.
+    """
+    prepared = "was prepared with other settings after the training"
+    parts = (
+        (
+            "The data",
+            data_profile.get("fingerprint"),
+            state.identity.get("data"),
+            prepared,
+            "data_engineering,training",
+        ),
+        ("The tokenizer", tokenizer.digest(), state.identity.get("tokenizer"), prepared, "data_engineering,training"),
+        ("The evaluation", evaluation.get("step"), state.step, f"is not of step {state.step}", "training"),
+        (
+            "The validation report",
+            validation_report.get("model", {}).get("identity"),
+            export.identity,
+            "is about another model",
+            "validation",
+        ),
+    )
+    for part, found, expected, problem, pipelines in parts:
+        # Checkpoints of a library user need not know of data or tokenizer.
+        if expected is not None and found != expected:
+            raise DeploymentError(
+                f"{part} {problem} ({str(found)[:12]}, expected {str(expected)[:12]}).",
+                "A package is made of parts that belong together.",
+                f"Run 'kedro run --pipelines {pipelines}' with the settings of the run, or start another run.name.",
+            )
