@@ -102,7 +102,7 @@ def test_a_first_package_cut_short_is_no_package(
     with monkeypatch.context() as patch, contextlib.suppress(Crash):
         crash_at(patch, 2)
         dataset.save(package)
-    assert (tmp_path / "output" / "run.new" / "manifest.json").read_text() == '{"torn'
+    assert (tmp_path / "output" / ".run.new" / "manifest.json").read_text() == '{"torn'
     assert not dataset.exists()
 
 

@@ -20,7 +20,7 @@ _MANIFEST = "manifest.json"
 class PackageDataset(AbstractDataset[Package, Package]):
     """A folder with a package; a new one replaces the old one only when it is complete.
 
-    The new package is copied to ``FOLDER.new``, its manifest last; then the old folder becomes ``FOLDER.old``, the new
+    The new package is copied to ``.FOLDER.new``, its manifest last; then the old folder becomes ``.FOLDER.old``, the new
     one takes its place, and the old one is deleted. After a crash at any point, the next use finds the newest complete
     one of the three.
 
@@ -31,8 +31,9 @@ class PackageDataset(AbstractDataset[Package, Package]):
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
-        self._new = self._folder.with_name(self._folder.name + ".new")
-        self._old = self._folder.with_name(self._folder.name + ".old")
+        # A run's name never begins with a dot, so these are no other run's package.
+        self._new = self._folder.with_name(f".{self._folder.name}.new")
+        self._old = self._folder.with_name(f".{self._folder.name}.old")
         self.metadata = metadata
 
     def load(self) -> Package:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def describe_model(adapter: Adapter, export: Export) -> dict[str, Any]:
         "name": export.name,
         "kind": contract.kind,
         "task": contract.task,
-        "source": export.source,
+        "source": Path(export.source).name if Path(export.source).exists() else export.source,
         "revision": export.revision,
         "identity": export.identity,
         "sha256": dict(export.sha256),
