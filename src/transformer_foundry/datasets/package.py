@@ -20,9 +20,9 @@ _MANIFEST = "manifest.json"
 class PackageDataset(AbstractDataset[Package, Package]):
     """A folder with a package; a new one replaces the old one only when it is complete.
 
-    The new package is copied to ``.FOLDER.new``, its manifest last; then the old folder becomes ``.FOLDER.old``, the new
-    one takes its place, and the old one is deleted. After a crash at any point, the next use finds the newest complete
-    one of the three.
+    The new package is copied to ``.FOLDER.new``, its manifest last; then the old folder becomes ``.FOLDER.old``, the
+    new one takes its place, and the old one is deleted. After a crash at any point, the next use finds the newest
+    complete one of the three.
 
     Args:
         filepath: The folder.
