@@ -26,7 +26,7 @@ def test_a_sample_is_trained_and_packaged(name: str, tmp_path: Path) -> None:
     assert read(reports / "data_profile.json")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 12
-    assert min(row["eval/loss"] for row in rows if "eval/loss" in row) < 6.3
+    assert rows[-1]["eval/loss"] < rows[0]["train/loss"]
     assert list((run / "checkpoints").glob("step-*/manifest.json"))
     for figure in ("loss", "learning_rate", "gradient_norm"):
         assert read(reports / f"{figure}.json")["data"]
@@ -35,14 +35,14 @@ def test_a_sample_is_trained_and_packaged(name: str, tmp_path: Path) -> None:
     assert (package / "README.md").exists()
 
 
-def test_tuning_finds_parameters_that_training_uses(tmp_path: Path) -> None:
+def test_tuning_after_training_finds_parameters_that_a_new_training_uses(tmp_path: Path) -> None:
     settings = {"tuning.n_trials": 3, "tuning.max_steps": 8}
-    assert kedro_run(tmp_path, "validation,data_engineering", settings).returncode == 0
+    assert kedro_run(tmp_path, "validation,data_engineering,training", settings).returncode == 0
     result = kedro_run(tmp_path, "tuning", settings)
     assert result.returncode == 0, result.stderr
     best = read(tmp_path / "06_models" / "gpt" / "tuning" / "best_parameters.json")
     assert read(tmp_path / "08_reporting" / "gpt" / "search_history.json")["data"]
     result = kedro_run(tmp_path, "training", settings | {"training.use_best": "true"})
     assert result.returncode == 0, result.stderr
-    used = read(tmp_path / "06_models" / "gpt" / "manifest.json")["parameters"]["training"]
+    used = read(tmp_path / "06_models" / "gpt-best" / "manifest.json")["parameters"]["training"]
     assert {name: used[name] for name in best["parameters"]} == best["parameters"]
