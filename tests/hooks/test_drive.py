@@ -3,6 +3,7 @@ import shutil
 import pytest
 
 from tests.hooks.runs import Run, weight_of
+from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.checkpoints import list_checkpoints
 from transformer_foundry.hooks.drive import DriveHooks
 
@@ -74,12 +75,30 @@ def test_the_same_hooks_serve_several_sessions(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path / "drive" / "gpt")] == ["step-00000010", "step-00000020"]
 
 
-@pytest.mark.parametrize("event", ["end", "fail"])
-def test_a_drive_that_cannot_be_written_stops_nothing(tmp_path, event):
-    (tmp_path / "drive").write_text("a file where the folder should be")
+def test_a_copy_that_the_last_session_left_incomplete_is_completed_at_the_start(tmp_path):
     run = make_run(tmp_path, DriveHooks())
+    train(run, 10)
+    shutil.rmtree(tmp_path / "drive" / "gpt")
     run.begin()
-    run.start()
+    run.start(10)
+    run.end()
+    assert weight_of(tmp_path / "drive" / "gpt" / "checkpoints" / "step-00000010") == 10.0
+
+
+@pytest.mark.parametrize("event", ["end", "fail"])
+def test_a_drive_that_cannot_be_written_stops_no_run_with_a_checkpoint(tmp_path, event, caplog):
+    run = make_run(tmp_path, DriveHooks())
     run.checkpoint(10)
+    (tmp_path / "drive").write_text("a file where the folder should be")
+    run.begin()
+    run.start(10)
+    run.checkpoint(20)
     getattr(run, event)()
-    assert weight_of(list_checkpoints(run.folder)[0]) == 10.0
+    assert weight_of(list_checkpoints(run.folder)[-1]) == 20.0
+    assert caplog.text.count("cannot be copied") == 1
+
+
+def test_a_drive_that_cannot_be_written_is_refused_before_a_run_begins(tmp_path):
+    (tmp_path / "drive").write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError, match=r"has no checkpoint(.|\n)*drive\.folder=null"):
+        make_run(tmp_path, DriveHooks()).begin()

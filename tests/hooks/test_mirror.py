@@ -1,6 +1,7 @@
 import logging
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ def mirrored(run, copy, *up_to):
         run.progress(step)
         run.checkpoint(step)
         mirror.request()
+    mirror.request()
     assert mirror.finish(timeout_s=60)
     return mirror
 
@@ -218,9 +220,120 @@ def test_a_checkpoint_deleted_while_it_is_copied_is_no_outage(run, copy, monkeyp
     assert not caplog.records or "cannot be copied" not in caplog.text
 
 
-def test_a_drive_that_is_not_mounted_is_an_outage(run, tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def unmounted(tmp_path, monkeypatch):
+    """The folder of a copy on a Drive that is not mounted."""
     monkeypatch.setattr(mirror_module, "COLAB_MOUNT", tmp_path / "content" / "drive")
-    copy = tmp_path / "content" / "drive" / "MyDrive" / "foundry" / "gpt"
+    return tmp_path / "content" / "drive" / "MyDrive" / "foundry" / "gpt"
+
+
+def test_a_drive_that_is_not_mounted_is_refused_where_there_is_nothing_to_go_on_from(run, unmounted):
+    with pytest.raises(CheckpointError, match=r"Google Drive is not mounted(.|\n)*drive\.folder=null"):
+        Mirror(run.folder, unmounted).restore()
+    assert not unmounted.exists()
+
+
+def test_a_drive_that_is_not_mounted_is_an_outage_for_a_run_with_a_checkpoint(run, unmounted, caplog):
+    run.checkpoint(10)
+    mirror = Mirror(run.folder, unmounted)
+    assert mirror.restore() is None
+    mirror.request()
+    assert not mirror.finish(timeout_s=60)
+    assert caplog.text.count("Google Drive is not mounted") == 1
+    assert not unmounted.exists()
+
+
+@pytest.mark.parametrize("call", ["list", "write"])
+def test_a_copy_that_cannot_be_read_or_written_is_refused_before_training(run, copy, monkeypatch, call):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    owner, name = (mirror_module, "newest_checkpoint") if call == "list" else (Path, "write_bytes")
+    real = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda path, *rest: (fail if copy in (path, path.parent) else real)(path, *rest))
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        Mirror(run.folder, copy).restore()
+
+
+def test_asking_whether_the_copy_can_be_written_leaves_no_file(run, copy):
     assert Mirror(run.folder, copy).restore() is None
-    assert "Google Drive is not mounted" in caplog.text
-    assert not copy.exists()
+    assert list(copy.iterdir()) == []
+
+
+def tuned(folder):
+    """Where a search leaves the best parameters."""
+    path = folder / "tuning" / "best_parameters.json"
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def test_the_best_parameters_of_a_search_are_copied_but_not_its_database(run, copy):
+    tuned(run.folder).write_text('{"parameters": {}}')
+    tuned(run.folder).with_name("study.db").write_text("SQLite")
+    mirrored(run, copy, 10)
+    assert {path.name for path in (copy / "tuning").iterdir()} == {"best_parameters.json"}
+    shutil.rmtree(run.folder)
+    Mirror(run.folder, copy).restore()
+    assert tuned(run.folder).read_text() == '{"parameters": {}}'
+
+
+def test_the_best_parameters_come_back_before_there_is_a_checkpoint(run, copy):
+    tuned(run.folder).write_text("{}")
+    mirrored(run, copy)
+    shutil.rmtree(run.folder)
+    assert Mirror(run.folder, copy).restore() is None
+    assert tuned(run.folder).read_text() == "{}"
+
+
+def test_the_best_parameters_of_a_later_search_stay(run, copy):
+    tuned(run.folder).write_text("old")
+    mirrored(run, copy, 10)
+    shutil.rmtree(run.folder / "checkpoints")
+    tuned(run.folder).write_text("new")
+    Mirror(run.folder, copy).restore()
+    assert tuned(run.folder).read_text() == "new"
+
+
+def test_a_damaged_checkpoint_of_the_run_is_passed_over_and_named_once(run, copy, caplog):
+    mirrored(run, copy, 10, 20)
+    shutil.rmtree(copy / "checkpoints" / "step-00000020")
+    damage(run.folder / "checkpoints" / "step-00000020")
+    mirror = Mirror(run.folder, copy)
+    run.progress(30)
+    for _ in range(2):
+        run.checkpoint(30)
+        mirror.request()
+        assert mirror._wait(60)
+    assert mirror.finish(timeout_s=60)
+    assert steps(copy) == [10, 30]
+    assert caplog.text.count("step-00000020 is damaged") == 1
+    assert (copy / "metrics.jsonl").read_bytes() == (run.folder / "metrics.jsonl").read_bytes()
+
+
+def test_old_copies_are_deleted_beside_a_damaged_checkpoint_of_the_run(tmp_path, copy):
+    run = Run(tmp_path / "other", keep=3)
+    run.start()
+    mirrored(run, copy, 10, 20, 30)
+    damage(run.folder / "checkpoints" / "step-00000020")
+    shutil.rmtree(copy / "checkpoints" / "step-00000020")
+    mirrored(run, copy, 40)
+    assert steps(run.folder) == [20, 30, 40]
+    assert steps(copy) == [30, 40]
+
+
+def test_a_session_without_a_checkpoint_claims_no_copy(run, copy, caplog):
+    caplog.set_level(logging.INFO)
+    mirrored(run, copy)
+    assert caplog.text == ""
+
+
+def test_an_unexpected_error_is_reported_once_and_ends_the_wait(run, copy, monkeypatch, caplog):
+    monkeypatch.setattr(mirror_module, "copy_checkpoint", lambda source, target: {}["files"])
+    mirror = Mirror(run.folder, copy)
+    for step in (10, 20):
+        run.checkpoint(step)
+        mirror.request()
+        assert mirror._wait(60)
+    assert not mirror.finish(timeout_s=60)
+    assert caplog.text.count("KeyError: 'files'") == 1
+    assert mirror._thread.is_alive()

@@ -108,6 +108,28 @@ def test_a_new_run_folder_begins_a_new_run(run):
     assert metric_steps(run) == [10, 10]
 
 
+def test_training_anew_in_the_folder_of_a_deleted_one_begins_a_new_run(run):
+    train(run, 0, 10, 20, checkpoints=(20,))
+    run.end()
+    shutil.rmtree(run.folder / "checkpoints")
+    train(run, 0, 10, checkpoints=(10,))
+    run.end()
+    first, second = logged(run)
+    assert first.run_id != second.run_id
+    assert sorted(metric_steps(run)) == [10, 10, 20]
+
+
+def test_a_run_that_has_only_a_figure_takes_the_rows_of_training(run):
+    import plotly.graph_objects as go
+
+    run.begin()
+    run.show("search_history_figure", go.Figure())
+    run.end()
+    train(run, 0, 10, checkpoints=(10,))
+    run.end()
+    assert len({session.run_id for session in logged(run)}) == 1
+
+
 def test_samples_are_logged_with_their_step(run):
     run.begin()
     run.start()

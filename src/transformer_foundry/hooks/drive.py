@@ -40,7 +40,8 @@ class DriveHooks:
         """Restore the newest checkpoint where the copy has a newer one than the run's folder.
 
         Raises:
-            CheckpointError: If the run's folder has no intact checkpoint and those of the copy are all damaged.
+            CheckpointError: If the run's folder has no intact checkpoint, and the copy cannot be read or written or has
+                only damaged ones.
         """
         self._finish()
         options = parse_options(DriveOptions, self._parameters.get("drive"), "drive")
@@ -58,12 +59,12 @@ class DriveHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Have a new checkpoint copied."""
+        """Have a new checkpoint copied, and at the start what the last session did not come to copy."""
         if self._mirror is None or dataset_name != "training_run":
             return
-        from transformer_foundry.core.training.records import Checkpoint
+        from transformer_foundry.core.training.records import Checkpoint, Started
 
-        if isinstance(data, Checkpoint):
+        if isinstance(data, Started | Checkpoint):
             self._mirror.request()
 
     @hook_impl

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import filecmp
 import json
 import logging
 import os
@@ -43,11 +44,15 @@ MANIFEST_FILE = "manifest.json"
 RUN_FILES = (MANIFEST_FILE, "metrics.jsonl", "samples.jsonl", "tracking.json")
 """Files beside the checkpoints, copied as they are at the moment; each checkpoint has its own rows of metrics."""
 
+BEST_PARAMETERS = "tuning/best_parameters.json"
+"""What a search has found, where it is kept in the run's folder: training needs it again to go on."""
+
 
 class Mirror:
     """Copies the checkpoints of ``run_folder`` to ``copy_folder`` in one background thread, and brings them back.
 
-    A copy that fails never raises: it is logged once for each outage and tried again with the next checkpoint.
+    A copy that fails while training goes on never raises: it is logged once for each outage and tried again with the
+    next checkpoint.
 
     Args:
         run_folder: Folder of the run.
@@ -62,6 +67,7 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._is_out = False
         self._verified: dict[str, bytes] = {}
+        self._told: set[str] = set()
 
     def restore(self) -> str | None:
         """Bring the newest checkpoint of the copy back if the run's folder has none as new; the best one with it.
@@ -70,16 +76,22 @@ class Mirror:
             A sentence about what was restored, or None.
 
         Raises:
-            CheckpointError: If the run's folder has no intact checkpoint and those of the copy are all damaged.
+            CheckpointError: If the run's folder has no intact checkpoint, and the copy cannot be read or written or has
+                only damaged ones.
         """
         local_step = _newest_step(self._run_folder)
         for attempt in ("first", "second"):
             try:
+                _check_mounted(self._copy_folder)
+                _check_writable(self._copy_folder)
                 return self._restore_newer_than(local_step)
             except OSError as err:
                 # One failed call is common on Drive and means nothing; a checkpoint that is not found loses hours.
-                if attempt == "second":
-                    self._report(err)
+                if attempt == "first":
+                    continue
+                if local_step is None:
+                    raise self._unreachable(err) from err
+                self._report(err)
             except CheckpointError as err:
                 if local_step is None:
                     raise
@@ -116,10 +128,10 @@ class Mirror:
                 "Waiting for the copy of the last checkpoint to %s (at most %.0f s) ...", self._copy_folder, timeout_s
             )
         is_complete = self._wait(timeout_s) and not self._is_out
-        if is_complete:
-            newest = list_checkpoints(self._copy_folder)[-1:]
-            _log.info("Checkpoints are copied to %s and verified%s.", self._copy_folder, _up_to(newest))
-        else:
+        if is_complete and self._verified:
+            newest = max(_step(Path(name)) for name in self._verified)
+            _log.info("Checkpoints are copied to %s and verified up to step %d.", self._copy_folder, newest)
+        elif not is_complete:
             _log.warning("The last checkpoints are only in %s: not copied to %s.", self._run_folder, self._copy_folder)
         return is_complete
 
@@ -138,7 +150,7 @@ class Mirror:
                 if self._is_out:
                     _log.info("%s can be written again: the copy is up to date.", self._copy_folder)
                 self._is_out = False
-            except (OSError, CheckpointError) as err:
+            except Exception as err:  # a thread that ends would leave the end of the run waiting for it
                 self._report(err)
                 # What was acknowledged before an outage may be lost in it.
                 self._verified.clear()
@@ -150,32 +162,50 @@ class Mirror:
         """Make the copy hold what the run's folder holds, the newest first."""
         _check_mounted(self._copy_folder)
         make_folder(self._copy_folder / "checkpoints")
-        while (folder := self._next_to_copy()) is not None:
-            self._copy(folder)
-        for name in RUN_FILES:
-            if (self._run_folder / name).is_file():
-                _copy_file(self._run_folder / name, self._copy_folder / name)
+        damaged: set[str] = set()
+        while (folder := self._next_to_copy(damaged)) is not None:
+            if not self._copy(folder):
+                damaged.add(folder.name)
+        for name in (*RUN_FILES, BEST_PARAMETERS):
+            source, target = self._run_folder / name, self._copy_folder / name
+            # What is the same is not written again: a kill in the middle of that would leave it torn.
+            if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+                _copy_file(source, target)
         self._prune()
 
-    def _next_to_copy(self) -> Path | None:
+    def _next_to_copy(self, damaged: set[str]) -> Path | None:
         for folder in reversed(list_checkpoints(self._run_folder)):
             manifest = _manifest_bytes(folder)
-            if manifest and self._verified.get(folder.name) != manifest:
+            if manifest and self._verified.get(folder.name) != manifest and folder.name not in damaged:
                 return folder
         return None
 
-    def _copy(self, folder: Path) -> None:
+    def _copy(self, folder: Path) -> bool:
+        """Copy a checkpoint of the run unless its copy is whole; False if it is damaged itself."""
         target = self._copy_folder / "checkpoints" / folder.name
         manifest = _manifest_bytes(folder)
         try:
             if not manifest or _manifest_bytes(target) != manifest or not _is_intact(target):
+                verify_checkpoint(folder)
                 copy_checkpoint(folder, target)
             self._verified[folder.name] = manifest
-        except FileNotFoundError:
-            # The run's folder keeps few checkpoints: an old one may be deleted while it is being copied.
-            if (folder / MANIFEST_FILE).is_file():
+        except (OSError, CheckpointError):
+            damage = _damage_of(folder)
+            if not (folder / MANIFEST_FILE).is_file():
+                # The run's folder keeps few checkpoints: an old one may be deleted while it is being copied.
+                if not _manifest_bytes(target):
+                    shutil.rmtree(target, ignore_errors=True)
+            elif damage is None:
                 raise
-            shutil.rmtree(target, ignore_errors=True)
+            else:
+                self._tell_damage(folder, damage)
+                return False
+        return True
+
+    def _tell_damage(self, folder: Path, damage: str) -> None:
+        if folder.name not in self._told:
+            _log.warning("%s is not copied: %s", folder, damage)
+        self._told.add(folder.name)
 
     def _prune(self) -> None:
         """Delete copies that the run's folder no longer keeps, but not the newest ones, nor what is newer still."""
@@ -191,7 +221,9 @@ class Mirror:
                 self._verified.pop(folder.name, None)
 
     def _restore_newer_than(self, local_step: int | None) -> str | None:
-        _check_mounted(self._copy_folder)
+        # A search that was made again since is not undone.
+        if (self._copy_folder / BEST_PARAMETERS).is_file() and not (self._run_folder / BEST_PARAMETERS).exists():
+            _copy_file(self._copy_folder / BEST_PARAMETERS, self._run_folder / BEST_PARAMETERS)
         notes: list[str] = []
         began = time.monotonic()
         newest = newest_checkpoint(self._copy_folder, notes)
@@ -216,13 +248,20 @@ class Mirror:
             f"Restored step {_step(newest)} from {self._copy_folder} ({seconds:.1f} s): {self._run_folder} had {found}."
         )
 
+    def _unreachable(self, err: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"{self._copy_folder} cannot be read and written: {_problem(err)}. {self._run_folder} has no checkpoint.",
+            "Earlier checkpoints may be in that copy: training that starts without them does their work again.",
+            "Mount Drive (in Colab: from google.colab import drive; drive.mount('/content/drive')) or mend the folder, "
+            "and run again; or start without it: drive.folder=null.",
+        )
+
     def _report(self, err: Exception) -> None:
         if not self._is_out:
-            problem = err.problem if isinstance(err, CheckpointError) else (getattr(err, "strerror", None) or str(err))
             _log.warning(
                 "Checkpoints cannot be copied to or from %s now: %s. Training goes on; the next one tries again.",
                 self._copy_folder,
-                problem,
+                _problem(err),
             )
         self._is_out = True
 
@@ -257,6 +296,21 @@ def _check_mounted(folder: Path) -> None:
         raise OSError(errno.ENOTCONN, f"Google Drive is not mounted at {COLAB_MOUNT}")
 
 
+def _check_writable(folder: Path) -> None:
+    make_folder(folder)
+    probe = folder / f".write-test-{os.getpid()}"
+    probe.write_bytes(b"x")
+    probe.unlink()
+
+
+def _problem(err: Exception) -> str:
+    if isinstance(err, CheckpointError):
+        return err.problem
+    if isinstance(err, OSError):
+        return err.strerror or str(err)
+    return f"{type(err).__name__}: {err}"
+
+
 def _newest_step(run_folder: Path) -> int | None:
     try:
         newest = newest_checkpoint(run_folder)
@@ -273,6 +327,14 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
+def _damage_of(folder: Path) -> str | None:
+    try:
+        verify_checkpoint(folder)
+    except (OSError, CheckpointError) as err:
+        return _problem(err)
+    return None
+
+
 def _manifest_bytes(folder: Path) -> bytes:
     try:
         return (folder / MANIFEST_FILE).read_bytes()
@@ -282,7 +344,3 @@ def _manifest_bytes(folder: Path) -> bytes:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _up_to(newest: list[Path]) -> str:
-    return f" up to step {_step(newest[0])}" if newest else ""

@@ -67,6 +67,12 @@ class Tracker:
             self._open()
         return self._run
 
+    def leave_earlier_training(self) -> None:
+        """Take a new W&B run if the one that the folder names has rows: they are of a training that was deleted."""
+        if self._read_state().get("logged_step", -1) >= 0:
+            self.finish()
+            (self._run_folder / STATE_FILE).unlink()
+
     def log_rows_until(self, step: int) -> None:
         """Log the rows of ``metrics.jsonl`` that are not logged yet, up to ``step``, with the samples of their step."""
         run = self.run

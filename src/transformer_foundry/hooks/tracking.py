@@ -115,6 +115,8 @@ class TrackingHooks:
         from transformer_foundry.core.training.records import Checkpoint, Started
 
         if isinstance(record, Started):
+            if not record.resumed:
+                tracker.leave_earlier_training()
             tracker.update_config({"manifest": record.manifest})
             self._log_reports(tracker)
         # The checkpoint is saved by now: what is logged of a run is never rolled back.
