@@ -28,7 +28,7 @@ from transformer_foundry.core.training import (
     write_checkpoint,
 )
 from transformer_foundry.core.training import checkpoints as module
-from transformer_foundry.core.training.checkpoints import set_aside_after
+from transformer_foundry.core.training.checkpoints import find_checkpoint, set_aside_after
 from transformer_foundry.core.training.state import capture_model
 
 
@@ -231,6 +231,40 @@ def test_a_whole_checkpoint_is_not_written_twice(made: list[Checkpoint], tmp_pat
     assert files_of(write_checkpoint(tmp_path, again)) == before
 
 
+def recorded_later(made: Checkpoint) -> Checkpoint:
+    """The same step after its evaluation."""
+    counters = dataclasses.replace(made.state.counters, best_step=made.step, best_loss=0.25)
+    return dataclasses.replace(made, reason="best", state=dataclasses.replace(made.state, counters=counters))
+
+
+def test_a_checkpoint_that_knows_more_replaces_the_one_of_its_step(made: list[Checkpoint], tmp_path: Path) -> None:
+    first, later = write_checkpoint(tmp_path, made[0]), recorded_later(made[0])
+    folder = write_checkpoint(tmp_path, later)
+    assert read_checkpoint(folder).counters == later.state.counters
+    assert not first.exists()
+    assert list_checkpoints(tmp_path) == [folder] == [newest_checkpoint(tmp_path)] == [best_checkpoint(tmp_path)]
+    assert find_checkpoint(tmp_path, made[0].step) == folder
+    assert int(folder.name.removeprefix("step-")) == made[0].step
+
+
+def test_a_replaced_checkpoint_can_be_replaced_again(made: list[Checkpoint], tmp_path: Path) -> None:
+    for checkpoint in (made[0], recorded_later(made[0]), made[0], recorded_later(made[0])):
+        folder = write_checkpoint(tmp_path, checkpoint)
+    assert list_checkpoints(tmp_path) == [folder]
+    assert read_checkpoint(folder).counters.best_loss == 0.25
+
+
+def test_pruning_deletes_what_was_replaced(made: list[Checkpoint], tmp_path: Path) -> None:
+    for checkpoint in made:
+        write_checkpoint(tmp_path, checkpoint)
+    replaced = tmp_path / "checkpoints" / "step-00000002"
+    shutil.copytree(replaced, tmp_path / "copy")
+    folder = write_checkpoint(tmp_path, recorded_later(made[0]))
+    shutil.copytree(tmp_path / "copy", replaced)
+    assert replaced in prune_checkpoints(tmp_path, keep_last=1, best_step=2)
+    assert names(list_checkpoints(tmp_path)) == [folder.name, "step-00000008"]
+
+
 def test_a_damaged_checkpoint_is_moved_aside_by_its_successor(made: list[Checkpoint], tmp_path: Path) -> None:
     flip_a_bit(write_checkpoint(tmp_path, made[0]) / "weights.safetensors")
     folder = write_checkpoint(tmp_path, made[0])
@@ -289,6 +323,25 @@ def test_a_kill_at_any_point_of_a_save_leaves_a_state_to_go_on_from(
     second = tmp_path / "checkpoints" / "step-00000004"
     assert newest_checkpoint(tmp_path) in (first, second)
     verify_checkpoint(write_checkpoint(tmp_path, made[1], [log]))
+
+
+@pytest.mark.parametrize("calls_before_the_kill", range(8))
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_one_of_the_step(
+    made: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls_before_the_kill: int
+) -> None:
+    later = recorded_later(made[0])
+    write_checkpoint(tmp_path, made[0])
+    left = iter(range(calls_before_the_kill))
+    for name in (*DURABLE_CALLS, "_delete"):
+        monkeypatch.setattr(module, name, _killed_when_used_up(getattr(module, name), left))
+    with contextlib.suppress(_Killed):
+        write_checkpoint(tmp_path, later)
+    monkeypatch.undo()
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert read_checkpoint(newest).counters in (made[0].state.counters, later.state.counters)
+    assert read_checkpoint(write_checkpoint(tmp_path, later)).counters == later.state.counters
+    assert newest_checkpoint(tmp_path) == find_checkpoint(tmp_path, made[0].step)
 
 
 class _Killed(BaseException):

@@ -3,7 +3,9 @@
 A run folder holds ``checkpoints/step-00000100/`` with ``weights.safetensors``, ``optimizer.safetensors``,
 ``state.json``, the run's ``metrics.jsonl`` and ``samples.jsonl`` up to that step, and ``manifest.json``, which is
 written last and names size and sha256 of every other file. A folder without a manifest was never finished. Nothing
-depends on renaming: Drive's file system acknowledges a rename before it is durable.
+depends on renaming: Drive's file system acknowledges a rename before it is durable. So a generation that replaces one
+of its own step is written beside it, under a name with one more leading zero (``step-000000100``), and only then is
+the older one deleted; while both are there the longer name counts.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from transformer_foundry.core.training.durable import make_folder, sha256_of, sy
 from transformer_foundry.core.training.metrics_log import rows_up_to
 from transformer_foundry.core.training.records import Checkpoint
 from transformer_foundry.core.training.state import TrainingState
-from transformer_foundry.core.training.state_files import read_state, write_state
+from transformer_foundry.core.training.state_files import read_counters, read_state, write_state
 
 __all__ = [
     "FORMAT_VERSION",
@@ -49,7 +51,8 @@ _NAME = re.compile(r"step-(\d{8,})")
 def write_checkpoint(run_folder: Path, checkpoint: Checkpoint, logs: Sequence[Path] = ()) -> Path:
     """Write a generation; when this returns, it survives a power cut.
 
-    A generation of the same step that is whole is left as it is.
+    A generation of the same step that is whole is left as it is if its counters are those of the checkpoint. If not
+    (an interrupt in an evaluation saves the step before its result is known), it is replaced.
 
     Args:
         run_folder: Folder of the run.
@@ -62,10 +65,14 @@ def write_checkpoint(run_folder: Path, checkpoint: Checkpoint, logs: Sequence[Pa
     Raises:
         CheckpointError: If it cannot be written, for example because the disk is full; earlier generations are intact.
     """
-    folder = run_folder / CHECKPOINTS_FOLDER / f"step-{checkpoint.step:08d}"
-    if _is_whole(folder):
-        return folder
-    _set_aside(folder)
+    earlier = _generations(run_folder, checkpoint.step)
+    whole = [folder for folder in earlier if _is_whole(folder)]
+    if whole and read_counters(whole[-1]) == checkpoint.state.counters:
+        return whole[-1]
+    for damaged in (folder for folder in earlier if folder not in whole):
+        _set_aside(damaged)
+    revision = 1 + _revision_of(whole[-1]) if whole else 0
+    folder = run_folder / CHECKPOINTS_FOLDER / _name_of(checkpoint.step, revision)
     try:
         _write_generation(folder, checkpoint, logs)
     except OSError as err:
@@ -75,6 +82,8 @@ def write_checkpoint(run_folder: Path, checkpoint: Checkpoint, logs: Sequence[Pa
             f"About {_size_mib(checkpoint.state):.0f} MiB of free space in a folder that can be written were expected.",
             "Free space, or set data_dir to another disk, and run again: earlier checkpoints are intact.",
         ) from err
+    for replaced in whole:
+        _delete(replaced)
     return folder
 
 
@@ -116,7 +125,7 @@ def list_checkpoints(run_folder: Path) -> list[Path]:
 
 def find_checkpoint(run_folder: Path, step: int) -> Path | None:
     """Return the folder of the finished generation of ``step``, or None."""
-    return next((folder for folder in list_checkpoints(run_folder) if _step_of(folder) == step), None)
+    return next((folder for folder in reversed(_generations(run_folder, step)) if _is_finished(folder)), None)
 
 
 def newest_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | None:
@@ -169,7 +178,7 @@ def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | 
     best_step = _read_manifest(newest)["best_step"]
     if best_step is None:
         return newest
-    best = newest.parent / f"step-{best_step:08d}"
+    best = find_checkpoint(run_folder, best_step) or newest.parent / _name_of(best_step)
     try:
         verify_checkpoint(best)
     except CheckpointError as err:
@@ -179,9 +188,10 @@ def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | 
 
 
 def prune_checkpoints(run_folder: Path, keep_last: int, best_step: int | None = None) -> list[Path]:
-    """Delete all finished generations but the newest ``keep_last`` and the best one; return what was deleted."""
+    """Delete all finished generations but those of the newest ``keep_last`` steps and of the best; return them."""
     generations = list_checkpoints(run_folder)
-    kept = {*generations[-keep_last:]} | {folder for folder in generations if _step_of(folder) == best_step}
+    by_step = {_step_of(folder): folder for folder in generations}  # of a step, the one that replaced the others
+    kept = {folder for step, folder in by_step.items() if step in {*list(by_step)[-keep_last:], best_step}}
     deleted = [folder for folder in generations if folder not in kept]
     for folder in deleted:
         _delete(folder)
@@ -287,11 +297,21 @@ def _damaged(folder: Path, what: str) -> CheckpointError:
     )
 
 
-def _generations(run_folder: Path) -> list[Path]:
-    """Folders of generations, finished or not, oldest first."""
+def _generations(run_folder: Path, step: int | None = None) -> list[Path]:
+    """Folders of generations (of ``step``), finished or not, oldest first."""
     parent = run_folder / CHECKPOINTS_FOLDER
     found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
-    return sorted(found, key=_step_of)
+    wanted = [folder for folder in found if step is None or _step_of(folder) == step]
+    return sorted(wanted, key=lambda folder: (_step_of(folder), _revision_of(folder)))
+
+
+def _name_of(step: int, revision: int = 0) -> str:
+    # Leading zeros tell revisions apart: who reads the number after "step-" gets the step in any case.
+    return f"step-{'0' * revision}{step:08d}"
+
+
+def _revision_of(folder: Path) -> int:
+    return len(folder.name) - len(_name_of(_step_of(folder)))
 
 
 def _step_of(folder: Path) -> int:

@@ -15,7 +15,7 @@ from transformer_foundry.core.training.optimizers import OptimizerState
 from transformer_foundry.core.training.randomness import RandomState
 from transformer_foundry.core.training.state import Counters, TrainingState
 
-__all__ = ["OPTIMIZER_FILE", "STATE_FILE", "WEIGHTS_FILE", "read_state", "write_state"]
+__all__ = ["OPTIMIZER_FILE", "STATE_FILE", "WEIGHTS_FILE", "read_counters", "read_state", "write_state"]
 
 WEIGHTS_FILE = "weights.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -53,6 +53,11 @@ def read_state(folder: Path, *, notes: tuple[str, ...] = ()) -> TrainingState:
         notes=notes,
         **{name: values[name] for name in _PLAIN_FIELDS},
     )
+
+
+def read_counters(folder: Path) -> Counters:
+    """Read the counters of a state without its tensors."""
+    return Counters(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["counters"])
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
