@@ -6,10 +6,21 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 
-from tests.core.training.tiny import Letters, assert_same_state, checkpoints, history, make_options, make_splits
-from transformer_foundry.core.errors import TrainingError
+from tests.core.data.samples import contract_for, corpus_of, documents_for
+from tests.core.training.tiny import (
+    SPECIAL,
+    Letters,
+    assert_same_state,
+    checkpoints,
+    history,
+    make_options,
+    make_splits,
+)
+from transformer_foundry.core.data import DataOptions, Tokenizer, fit_tokenizer, load_tokenizer
+from transformer_foundry.core.errors import CheckpointError, TrainingError
 from transformer_foundry.core.exports import Adapter, load_model, read_export
 from transformer_foundry.core.training import TrainingState, fit, read_checkpoint, run_identity, write_checkpoint
 
@@ -56,14 +67,36 @@ def test_data_with_more_tokens_than_the_model_are_refused() -> None:
         next(iter(fit(load("gpt"), splits, OPTIONS)))
 
 
-def test_a_run_belongs_to_code_config_and_data() -> None:
-    export = read_export(SAMPLES / "gpt")
-    identity = run_identity(export, make_splits())
+def make_tokenizer(*letters: str) -> Tokenizer:
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({letter: i for i, letter in enumerate(letters)}))
+    return Tokenizer(backend, SPECIAL)
+
+
+def test_a_run_belongs_to_code_config_data_and_tokenizer() -> None:
+    export, tokenizer = read_export(SAMPLES / "gpt"), make_tokenizer("a", "b")
+    identity = run_identity(export, make_splits(), tokenizer)
     assert identity == {
         "model_code": export.sha256["model.py"],
         "config": export.sha256["config.json"],
         "data": "f" * 64,
+        "tokenizer": tokenizer.digest(),
     }
+
+
+def test_a_run_does_not_go_on_with_another_tokenizer() -> None:
+    export, splits = read_export(SAMPLES / "gpt"), make_splits()
+    first, other = (run_identity(export, splits, make_tokenizer(*letters)) for letters in ("ab", "ba"))
+    state = checkpoints(fit(load("gpt"), splits, OPTIONS, identity=first))[0].state
+    with pytest.raises(CheckpointError, match="belongs to another tokenizer: sha256"):
+        next(iter(fit(load("gpt"), splits, OPTIONS, identity=other, resume_from=state)))
+
+
+def test_a_tokenizer_that_was_saved_is_not_another_one(tmp_path: Path) -> None:
+    export, corpus = read_export(SAMPLES / "bert"), corpus_of(documents_for("masked_lm"), "masked_lm")
+    tokenizer = fit_tokenizer(corpus, contract_for("masked_lm"), DataOptions())
+    tokenizer.save(tmp_path)
+    first, later = (run_identity(export, make_splits(), found) for found in (tokenizer, load_tokenizer(tmp_path)))
+    assert first == later
 
 
 def test_an_adapter_s_model_can_be_trained_without_the_adapter() -> None:

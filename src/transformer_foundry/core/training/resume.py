@@ -52,20 +52,20 @@ _IDENTITY_WORDS = {
 }
 
 
-def run_identity(export: Export, splits: TokenSplits, tokenizer: Tokenizer | None = None) -> dict[str, str]:
+def run_identity(export: Export, splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, str]:
     """Return the digests of what a run belongs to.
 
     Args:
         export: The model.
         splits: The data.
-        tokenizer: The tokenizer; None where the fingerprint of the data, which covers it, is enough.
+        tokenizer: The tokenizer.
     """
-    identity = {
+    return {
         "model_code": export.sha256["model.py"],
         "config": export.sha256["config.json"],
         "data": splits.fingerprint,
+        "tokenizer": tokenizer.digest(),
     }
-    return identity if tokenizer is None else {**identity, "tokenizer": tokenizer.digest()}
 
 
 def check_resume(
