@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -172,6 +173,45 @@ def test_no_checkpoint_is_made_of_weights_that_are_not_finite() -> None:
     assert [record.step for record in checkpoints(seen)] == [4, 6]
 
 
+class Overflows(TinyTransformer):
+    """Its loss is finite; its gradient is not in the first ``calls`` forward passes of training."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.overflowing = calls
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        logits = super().forward(input_ids)
+        if not self.training or self.calls > self.overflowing:
+            return logits
+        return logits + (logits * 0).abs().sqrt()
+
+
+def test_a_gradient_that_is_never_finite_stops_training_in_half_precision() -> None:
+    with pytest.raises(TrainingError, match=r"last 4[0-2] steps .* skipped") as caught:
+        run(Overflows(1000), precision="fp16", max_steps=400, eval_steps=None)
+    assert "training.precision=fp32" in caught.value.remedy
+
+
+def test_skipped_steps_are_counted_across_a_resume() -> None:
+    options = make_options(precision="fp16", max_steps=400, eval_steps=None, save_steps=24, save_epochs=False)
+    stream = fit(Overflows(1000), make_splits(), options)
+    state = next(record.state for record in stream if isinstance(record, Checkpoint))
+    with pytest.raises(TrainingError, match=r"steps \(1 to 4[0-2]\)"):
+        list(fit(Overflows(1000), make_splits(), options, resume_from=state))
+
+
+def test_a_short_run_in_which_every_step_is_skipped_stops_with_an_error() -> None:
+    with pytest.raises(TrainingError, match="last 6 steps"):
+        run(Overflows(1000), precision="fp16", max_steps=6)
+
+
+def test_a_scaler_has_time_to_find_its_scale() -> None:
+    records = run(Overflows(16), precision="fp16", max_steps=24)
+    assert records[-1].step == 24
+    assert last_state(records).counters.skipped_steps == 0
+
+
 def test_an_empty_validation_split_is_said_and_survived() -> None:
     records = run(splits=make_splits(validation=0))
     assert isinstance(records[0], Started)
@@ -187,6 +227,15 @@ def test_the_manifest_says_how_the_run_came_about() -> None:
     assert started.manifest["parameters"]["training"]["max_steps"] == 12
     assert started.manifest["sessions"][0]["step"] == 0
     assert started.manifest["note"] == 1
+
+
+def test_the_parameters_of_other_sections_are_merged_into_the_manifest() -> None:
+    given = {"parameters": {"model": {"source": "gpt"}, "training": {"max_steps": 7, "extra": True}}}
+    started = next(iter(fit(make_model(), make_splits(), make_options(), manifest=given)))
+    assert isinstance(started, Started)
+    training = {**dataclasses.asdict(make_options()), "extra": True}
+    assert started.manifest["parameters"] == {"model": {"source": "gpt"}, "training": training}
+    assert given["parameters"]["training"] == {"max_steps": 7, "extra": True}
 
 
 def test_the_model_is_left_in_eval_mode() -> None:

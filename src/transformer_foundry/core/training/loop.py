@@ -49,7 +49,8 @@ def fit(
         tokenizer: Turns ids into text for the samples; without one there are none.
         resume_from: State to go on from; it is not changed.
         identity: Digests by name of what the run belongs to (see ``run_identity``); the data's is added.
-        manifest: More entries for the run's manifest, such as the parameters of other sections.
+        manifest: More entries for the run's manifest, such as ``{"parameters": {"model": {...}, "data": {...}}}``,
+            which the training options join.
 
     Yields:
         ``Started``, ``Progress`` and ``Checkpoint`` records.

@@ -30,14 +30,16 @@ def describe_run(
         identity: Digests of what the run belongs to.
         step: Updates done before this session.
         total_steps: Updates of the whole run.
-        extra: More entries; ``parameters`` and ``seeds`` are merged, others are added.
+        extra: More entries; ``parameters`` (sections by name) and ``seeds`` are merged, others are added.
     """
     extra = dict(extra or {})
+    parameters = dict(extra.pop("parameters", {}))
+    parameters["training"] = {**parameters.get("training", {}), **dataclasses.asdict(options)}
     environment = describe_environment()
     return {
         "format_version": MANIFEST_FORMAT_VERSION,
         "identity": dict(identity),
-        "parameters": {"training": dataclasses.asdict(options), **extra.pop("parameters", {})},
+        "parameters": parameters,
         "seeds": {"training": options.seed, **extra.pop("seeds", {})},
         "total_steps": total_steps,
         "environment": environment,

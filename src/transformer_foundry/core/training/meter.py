@@ -59,6 +59,7 @@ class Meter:
                 return step, "loss"
             if not math.isfinite(grad_norm) and not may_overflow:
                 return step, "gradient"
+            self._counters.skipped_steps = 0 if math.isfinite(grad_norm) else self._counters.skipped_steps + 1
         return None
 
     def metrics(self) -> dict[str, float]:

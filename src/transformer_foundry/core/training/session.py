@@ -46,6 +46,11 @@ __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
 
+MAX_SKIPPED_STEPS = 40
+"""Steps in a row that a scaler may skip. It begins at 2^16, doubles every 2000 steps and halves with each step that it
+skips: even a scale grown to 2^24 has shrunk to 2^-16 by then, where only gradients beyond 4e9 leave the range of half
+precision (65504). What is still not finite is so in the model."""
+
 
 class Session:
     """A model, its data, its options and how far training is. See ``fit`` for the arguments."""
@@ -255,6 +260,7 @@ class Session:
     def _fetch_losses(self) -> None:
         found = self._meter.fetch(may_overflow=self._updater.scaler.is_enabled())
         if found is None:
+            self._require_updates()
             return
         step, what = found
         learning_rate = learning_rate_at(step - 1, self.total_steps, self.options)
@@ -263,6 +269,20 @@ class Session:
             "A finite number was expected; the checkpoints of earlier steps are intact.",
             f"Lower training.learning_rate, for example to {self.options.learning_rate / 3:.1g}, in another run "
             "(run.name=NEW); if step 1 fails too, look for a division by zero or a log of zero in model.py.",
+        )
+
+    def _require_updates(self) -> None:
+        """Stop when the scaler skips step after step, or skipped all: the loss looks well, but nothing is learned."""
+        step, skipped = self.counters.step, self.counters.skipped_steps
+        if skipped < min(MAX_SKIPPED_STEPS, self.total_steps):
+            return
+        raise TrainingError(
+            f"The gradients of the last {skipped} steps ({step - skipped + 1} to {step}) are not finite in half "
+            "precision: all these steps were skipped and no weight has changed in them.",
+            "The loss scaler was expected to find a scale at which gradients are finite within "
+            f"{MAX_SKIPPED_STEPS} steps.",
+            "Train in another run with training.precision=fp32 (run.name=NEW); if that fails too, look in model.py for "
+            "what has no derivative, such as a square root of zero or a row of a softmax that is masked as a whole.",
         )
 
     def _evaluate(self) -> tuple[dict[str, float], tuple[str, ...]]:

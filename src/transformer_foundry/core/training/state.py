@@ -32,6 +32,7 @@ class Counters:
         best_loss: Lowest validation loss so far.
         best_step: Its step.
         evaluations_since_best: Evaluations after ``best_step``.
+        skipped_steps: Steps in a row, up to this one, whose gradient was not finite, so that the scaler skipped them.
         metrics: The newest value of each metric.
     """
 
@@ -45,6 +46,7 @@ class Counters:
     best_loss: float | None = None
     best_step: int | None = None
     evaluations_since_best: int = 0
+    skipped_steps: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Counters:
