@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from kedro.io import DatasetError
 
 from tests.core.training.tiny import (
     Letters,
+    TinyTransformer,
     assert_same_state,
     checkpoints,
     history,
@@ -26,13 +28,16 @@ from transformer_foundry.core.training import Checkpoint, Progress, Record, Star
 from transformer_foundry.datasets.training_run import TrainingRunDataset
 
 
-def train(folder: Path, *, stop_after: int | None = None, **changes: Any) -> list[Record]:
+def train(
+    folder: Path, *, stop_after: int | None = None, model: Any = None, manifest: Any = None, **changes: Any
+) -> list[Record]:
     """What the training node does: go on from the previous run and save every record; maybe die after some."""
     previous, saved = TrainingRunDataset(filepath=str(folder)), TrainingRunDataset(filepath=str(folder))
     records: list[Record] = []
     state = previous.load().latest()
     options = make_options(**{"max_steps": 10, "gradient_accumulation_steps": 2, "save_steps": 3, **changes})
-    for record in fit(make_model(), make_splits(), options, tokenizer=Letters(), resume_from=state):
+    model = model or make_model()
+    for record in fit(model, make_splits(), options, tokenizer=Letters(), resume_from=state, manifest=manifest):
         saved.save(record)
         records.append(record)
         if len(records) == stop_after:
@@ -113,6 +118,53 @@ def test_a_damaged_checkpoint_is_skipped_named_and_kept(whole: Path, tmp_path: P
     assert_same_run(tmp_path, whole)
 
 
+class StoppedInEvaluation(TinyTransformer):
+    """Is interrupted in the first evaluation after ``calls`` forward passes of training."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.stop_at = calls
+
+    def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        if not self.training and int(self.calls) == self.stop_at:
+            raise KeyboardInterrupt
+        return super().forward(input_ids, attention_mask)
+
+
+@pytest.mark.parametrize("step", [4, 8, 10])
+def test_an_interrupt_in_an_evaluation_leaves_no_trace_after_the_resume(whole: Path, tmp_path: Path, step: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, model=StoppedInEvaluation(2 * step))
+    assert read(tmp_path).latest().step == step
+    assert not read(tmp_path).latest().counters.is_recorded
+    train(tmp_path)
+    assert rows(tmp_path) == rows(whole)
+    assert_same_state(read(tmp_path).latest(), read(whole).latest())
+    assert_same_state(read(tmp_path).best(), read(whole).best())
+    losses = {row["step"]: row["eval/loss"] for row in rows(tmp_path) if "eval/loss" in row}
+    assert read(tmp_path).best().step == min(losses, key=losses.__getitem__)
+
+
+def test_a_damaged_best_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, learning_rate=1.0, max_steps=400, early_stopping_patience=2)
+    best, newest = read(tmp_path).best().step, read(tmp_path).latest().step
+    assert best < newest
+    (tmp_path / "checkpoints" / f"step-{best:08d}" / "weights.safetensors").write_bytes(b"noise")
+    run = read(tmp_path)
+    assert [run.best().step, run.best().step] == [newest, newest]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"step-{best:08d} is damaged" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+def test_a_damaged_newest_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path)
+    (read(tmp_path).checkpoints[-1] / "state.json").unlink()
+    read(tmp_path).latest()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "step-00000010 is damaged: state.json is missing" in caplog.text
+
+
 def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
     train(tmp_path, save_total_limit=1, learning_rate=0.5, max_steps=20)
     run = read(tmp_path)
@@ -135,6 +187,38 @@ def test_the_manifest_lists_the_sessions(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [session["step"] for session in manifest["sessions"]] == [0, 3]
     assert manifest["identity"] == {"data": "f" * 64}
+
+
+def test_the_manifest_has_the_parameters_of_all_sections(tmp_path: Path) -> None:
+    sections = {"model": {"source": "gpt"}, "data": {"seed": 3}, "training": {"seed": 99}}
+    train(tmp_path, manifest={"parameters": sections}, max_steps=3)
+    parameters = json.loads((tmp_path / "manifest.json").read_text())["parameters"]
+    assert parameters == {
+        "model": {"source": "gpt"},
+        "data": {"seed": 3},
+        "training": dataclasses.asdict(make_options(max_steps=3, gradient_accumulation_steps=2, save_steps=3)),
+    }
+
+
+def test_a_manifest_that_cannot_be_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, stop_after=4)
+    (tmp_path / "manifest.json").write_text('{"sessions": [')
+    assert read(tmp_path).manifest == {}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(tmp_path / "manifest.json") in caplog.text
+
+
+def test_a_kill_while_the_manifest_is_replaced_leaves_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, stop_after=4)
+    before = read(tmp_path).manifest
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert read(tmp_path).manifest == before
 
 
 def test_a_run_that_is_begun_anew_keeps_the_old_checkpoints_aside(tmp_path: Path) -> None:

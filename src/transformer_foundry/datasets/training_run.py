@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from transformer_foundry.core.training.state import TrainingState
 
 __all__ = ["TrainingRun", "TrainingRunDataset"]
+
+_log = logging.getLogger(__name__)
 
 MANIFEST_FILE = "manifest.json"
 METRICS_FILE = "metrics.jsonl"
@@ -68,7 +71,10 @@ class TrainingRun:
 
         notes: list[str] = []
         folder = find(self.folder, notes)
-        self.notes += [note for note in notes if note not in self.notes]
+        for note in notes:
+            if note not in self.notes:
+                self.notes.append(note)
+                _log.warning("%s: %s", self.folder, note)
         return None if folder is None else read_checkpoint(folder, notes)
 
 
@@ -137,16 +143,16 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
 
     def _start(self, started: Started) -> None:
         from transformer_foundry.core.training.checkpoints import set_aside_after
-        from transformer_foundry.core.training.durable import make_folder, write_text
+        from transformer_foundry.core.training.durable import make_folder, replace_text
 
         make_folder(self._folder)
         manifest = dict(started.manifest)
-        earlier = _read_json(self._folder / MANIFEST_FILE)
-        if started.resumed and earlier:
+        if started.resumed:
+            earlier = _read_json(self._folder / MANIFEST_FILE)
             manifest["sessions"] = [*earlier.get("sessions", []), *manifest.get("sessions", [])]
         self._wind_back(started.step if started.resumed else -1)
         set_aside_after(self._folder, started.step if started.resumed else -1)
-        write_text(self._folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+        replace_text(self._folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
 
     def _wind_back(self, step: int) -> None:
         """Leave in the logs what the checkpoint of ``step`` has: later rows come again, lost ones come back."""
@@ -188,6 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # a kill may have cut it; the run goes on without its past sessions
+    except ValueError as err:
+        _log.warning("%s cannot be read (%s): the run goes on without the list of its earlier sessions.", path, err)
         return {}
     return values if isinstance(values, dict) else {}

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["make_folder", "sha256_of", "sync", "write_text"]
+__all__ = ["make_folder", "replace_text", "sha256_of", "sync", "write_text"]
 
 _CHUNK_BYTES = 1 << 20
 
@@ -34,6 +34,14 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, durably; a kill leaves the old text or the new one, never a part of either."""
+    beside = path.with_name(f"{path.name}.new")
+    write_text(beside, text)
+    os.replace(beside, path)
+    sync(path.parent)
 
 
 def sha256_of(path: Path) -> str:
