@@ -27,12 +27,20 @@ class TrainingOptions:
     )
     gradient_accumulation_steps: int = option(1, "Forward passes of one optimizer update.", minimum=1)
 
-    learning_rate: float = option(1e-3, "Highest learning rate, reached after the warm-up.", above=0)
+    # On the sample GPT (0.9M parameters, 400 steps) 1e-3 with a warm-up of 5 % ends at a validation loss of 3.66 and
+    # does not beat the bigram model (3.54); 2e-3 with 20 % ends at 3.37, 3e-3 with 20 % at 3.27. With a short warm-up
+    # a higher rate is worse than a low one.
+    learning_rate: float = option(
+        3e-3,
+        "Highest learning rate, reached after the warm-up; suits about a million parameters, larger models want less "
+        "(3e-4 at a hundred million).",
+        above=0,
+    )
     lr_scheduler_type: str = option(
         "cosine", "Course of the learning rate after the warm-up.", choices=("cosine", "linear", "constant")
     )
     warmup_ratio: float = option(
-        0.05, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1
+        0.2, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1
     )
     min_lr_ratio: float = option(
         0.1, "Last learning rate as a share of the highest one (cosine and linear).", minimum=0, maximum=1
