@@ -23,7 +23,7 @@ __all__ = ["TrackingHooks"]
 
 _log = logging.getLogger(__name__)
 
-_REPORTS = ("validation_report", "data_profile")
+_REPORTS = ("validation_report", "data_profile", "validation_figure")
 
 
 class TrackingHooks:
@@ -125,6 +125,9 @@ class TrackingHooks:
 
     def _log_reports(self, tracker: Tracker) -> None:
         for name, report in self._reports.items():
+            if (figure := _as_wandb_figure(report)) is not None:
+                tracker.log(f"figures/{name}", figure)
+                continue
             tracker.summarise(name, report)
             tracker.log_table(f"{name}/findings", report.get("findings", []))
         self._reports = {}

@@ -31,7 +31,7 @@ class TrainingOptions:
     # does not beat the bigram model (3.54); 2e-3 with 20 % ends at 3.37, 3e-3 with 20 % at 3.27. With a short warm-up
     # a higher rate is worse than a low one.
     learning_rate: float = option(
-        3e-3,
+        2e-3,
         "Highest learning rate, reached after the warm-up; suits about a million parameters, larger models want less "
         "(3e-4 at a hundred million).",
         above=0,

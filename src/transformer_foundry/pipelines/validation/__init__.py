@@ -1,6 +1,7 @@
 """Validation: is the exported model right, and if not, what is wrong, where, and how to mend it.
 
-Inputs: ``model_export``. Outputs: ``validation_report``. Command: ``kedro run --pipelines validation``.
+Inputs: ``model_export``. Outputs: ``validation_report``, ``validation_figure``.
+Command: ``kedro run --pipelines validation``.
 """
 
 from transformer_foundry.pipelines.validation.pipeline import create_pipeline

@@ -13,10 +13,11 @@ from transformer_foundry.core.exports.options import ModelOptions
 __all__ = ["check_model", "judge_model"]
 
 
-def check_model(model_export: Export, model: ModelOptions, validation: ValidationOptions) -> dict[str, Any]:
-    """Return the report of the checks, and which model they were made of."""
+def check_model(model_export: Export, model: ModelOptions, validation: ValidationOptions) -> tuple[dict[str, Any], Any]:
+    """Return the report of the checks with the model they were made of, and its figure."""
     report = checks.run_checks(model_export, kind=model.kind, tier=validation.tier)
-    return report.to_dict() | {"model": {"name": model_export.name, "identity": model_export.identity}}
+    judged = {"model": {"name": model_export.name, "identity": model_export.identity}}
+    return report.to_dict() | judged, checks.draw_report(report)
 
 
 def judge_model(validation_report: dict[str, Any], model_export: Export, validation: ValidationOptions) -> None:

@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
             node(
                 check_model,
                 inputs=["model_export", "params:model", "params:validation"],
-                outputs="validation_report",
+                outputs=["validation_report", "validation_figure"],
                 name="check_model",
             ),
             node(
