@@ -42,6 +42,27 @@ class RotaryGpt(nn.Module):
         return self.lm_head(x)
 
 
+class TableGpt(nn.Module):
+    """Decoder-only: a causal mask cut out of a table, a learned bias on attention; exporters stumble over both."""
+
+    def __init__(self, vocab_size=96, d_model=32, max_seq_len=24, table_size=24):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.bias = nn.Parameter(torch.randn(1, 4, 1, 1))
+        self.head = nn.Linear(d_model, vocab_size)
+        self.register_buffer("mask", torch.ones(table_size, table_size, dtype=torch.bool).tril(), persistent=False)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.tokens(input_ids)
+        b, t, d = x.shape
+        q, k, v = (y.view(b, t, 4, d // 4).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
+        allowed = self.mask[:t, :t] & (attention_mask[:, None, None, :] == 1)
+        scores = self.bias.expand(b, 4, t, t).masked_fill(~allowed, -1e9)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=scores)
+        return self.head(x + y.transpose(1, 2).reshape(x.shape))
+
+
 class MaskedEncoder(nn.Module):
     """Encoder-only, built of nn.TransformerEncoder, whose fast path no exporter can follow; answers with a mapping."""
 

@@ -101,6 +101,19 @@ def test_a_format_that_is_right_only_at_the_examples_length_is_not_shipped(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("table_size", [24, 36])
+def test_a_mask_cut_out_of_a_table_serves_every_length(tmp_path: Path, table_size: int) -> None:
+    model, inputs = small_models.TableGpt(table_size=table_size).eval(), small_models.make_inputs(masks=True)
+    manifest = export_model(model, inputs, tmp_path, ["pt2", "onnx"], max_length=24)
+    assert [entry["status"] for entry in manifest["formats"]] == ["verified", "verified"]
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    for length in range(1, 25):
+        tensors = inputs(2, length)
+        real = tensors["attention_mask"] == 1
+        torch.testing.assert_close(program(*tensors.values())[real], model(**tensors)[real], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_a_loop_over_time_is_kept_by_compilation(tmp_path: Path) -> None:
     inputs = small_models.make_inputs()
     manifest = export_model(small_models.Recurrent(), inputs, tmp_path, ["torchscript"], max_length=24)

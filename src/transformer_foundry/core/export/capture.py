@@ -6,6 +6,7 @@ import contextlib
 import copy
 import itertools
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -53,6 +54,11 @@ EXPORTER_ERRORS = (
 _EXAMPLES = ((3, 7), (5, 11), (11, 5), (7, 3), (5, 2))
 
 _ATTEMPTS = 2
+
+# The tracer writes down which way it went: a mask[:T, :T] cut out of a table of 128 rows gives `T != 128`, and the file
+# would refuse the greatest length, though its graph serves it. Such a size is allowed again, and verified.
+_EXCLUSION = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\] != (\d+)")
+_MOST_ROWS = 64
 
 _EXPORTER_LOGGERS = ("torch.onnx", "torch.export", "torch.fx.experimental", "onnxscript", "onnx_ir")
 
@@ -137,6 +143,7 @@ class Source:
         names: Argument -> its dimensions, as ``dynamic_dims`` gives them.
         wrapper: The module as exporters take it.
         example: (batch, length) of the example that files are made from, None before there is one.
+        allowed_again: (batch, length) pairs that the capture excluded for no reason in its graph; to be verified.
     """
 
     def __init__(self, module: nn.Module, inputs: Inputs, longest: int) -> None:
@@ -144,6 +151,7 @@ class Source:
         self.names = dynamic_dims(inputs, longest)
         self.wrapper = LogitsOnly(module, tuple(self.names)).eval()
         self.example: tuple[int, int] | None = None
+        self.allowed_again: list[tuple[int, int]] = []
         self._program: torch.export.ExportedProgram | None = None
         self._failure: BaseException | None = None
 
@@ -177,6 +185,7 @@ class Source:
             self.example = example
             try:
                 self._program = _capture(private_copy(self.wrapper), self.example_tensors(), self.names)
+                self.allowed_again = _lift_exclusions(self._program, self.names, self.longest)
                 return
             except EXPORTER_ERRORS as err:
                 # The first failure is about the model; a second example cures sizes that coincide with its own.
@@ -217,12 +226,31 @@ def _capture(module: nn.Module, example: Mapping[str, Tensor], names: DimNames) 
         return torch.export.export(module, tuple(example.values()), dynamic_shapes=(dynamic,), strict=False)
 
 
+def _lift_exclusions(program: torch.export.ExportedProgram, names: DimNames, longest: int) -> list[tuple[int, int]]:
+    """Remove the guards that exclude a single size, and return a (batch, length) pair of each such size."""
+    # Guards are private to torch; where they are called otherwise, files refuse those sizes and are not shipped.
+    guards: list[str] = getattr(program, "_guards_code", [])
+    allowed: dict[str, tuple[int, int]] = {}
+    for guard in guards:
+        if found := _EXCLUSION.fullmatch(guard):
+            argument, dim, size = (int(number) for number in found.groups())
+            name = str(list(names.values())[argument][dim])
+            if name == "batch" and size <= _MOST_ROWS:
+                allowed[guard] = (size, min(2, longest))
+            elif name.endswith("length") and size <= longest:
+                allowed[guard] = (1, size)
+    guards[:] = [guard for guard in guards if guard not in allowed]
+    return list(allowed.values())
+
+
 def private_copy(module: nn.Module) -> nn.Module:
     """Return a copy to work on, in evaluation mode on the CPU: tracing leaves fake tensors in a module's caches."""
     # A result kept as an attribute (torch.nn.utils.weight_norm does so) has a history, and deepcopy refuses it.
     attributes = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
     memo = {id(value): value.detach().clone() for value in attributes if not value.is_leaf}
-    return copy.deepcopy(module, memo).cpu().eval()
+    # Attention chooses its kernel, and with it the layout of its result, by whether gradients are wanted: a capture
+    # without them and a translation with them would not fit together.
+    return copy.deepcopy(module, memo).cpu().eval().requires_grad_(False)
 
 
 @contextlib.contextmanager
