@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.searchable import DEFAULT_SPACE, training_space
 from transformer_foundry.core.tuning.space import Dimension, parse_space
@@ -98,4 +99,4 @@ def test_parameters_that_only_say_how_long_to_train_cannot_be_searched():
 def test_the_longest_warm_up_comes_from_the_space_or_the_default():
     assert training_space({}).largest("warmup_ratio", 0.0) == 0.2
     fixed = training_space({"learning_rate": LEARNING_RATE})
-    assert fixed.largest("warmup_ratio", 0.0) == 0.05
+    assert fixed.largest("warmup_ratio", 0.0) == TrainingOptions().warmup_ratio
