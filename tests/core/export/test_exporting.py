@@ -175,4 +175,7 @@ def test_an_unknown_format_is_refused_with_the_nearest_name(tmp_path: Path) -> N
 def test_no_deprecation_warning_reaches_the_user(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        export_model(small_models.RotaryGpt(), small_models.make_inputs(), tmp_path, ["torchscript"], max_length=24)
+        manifest = export_model(
+            small_models.RotaryGpt(), small_models.make_inputs(), tmp_path, ["torchscript"], max_length=24
+        )
+    assert {entry["status"] for entry in manifest["formats"]} == {"verified"}
