@@ -1,0 +1,162 @@
+"""Activation checkpointing of a model's repeated blocks without touching its code (Chen et al. 2016).
+
+A block keeps its inputs only; what it computes is computed again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from transformer_foundry.core.training.memory.blocks import find_blocks
+from transformer_foundry.core.training.memory.proof import Verdict, compare, own_attributes, quiet_model, run_once
+from transformer_foundry.core.training.objectives import Batch, Objective
+
+__all__ = ["ActivationCheckpointing", "prove_activation_checkpointing"]
+
+
+class ActivationCheckpointing:
+    """Checkpoints blocks while ``active``; outside, the model is what it always was.
+
+    Args:
+        blocks: The blocks by name; they must not lie in each other.
+    """
+
+    def __init__(self, blocks: Mapping[str, nn.Module]) -> None:
+        self.blocks = dict(blocks)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it a forward pass with gradients in train mode keeps the inputs of the blocks only.
+
+        The backward pass may come later. Names of parameters stay the same.
+        """
+        replaced: list[nn.Module] = []
+        try:
+            for name, block in self.blocks.items():
+                assert "forward" not in vars(block), f"the forward of {name} is already replaced"
+                block.forward = _checkpointed(block, block.forward)
+                replaced.append(block)
+            yield
+        finally:
+            for block in replaced:
+                del block.forward
+
+
+def _checkpointed(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not (torch.is_grad_enabled() and block.training):
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def prove_activation_checkpointing(
+    adapter: nn.Module, objective: Objective, batch: Batch
+) -> tuple[ActivationCheckpointing | None, Verdict]:
+    """Find out whether the repeated blocks of ``adapter`` can be checkpointed.
+
+    The loss and every gradient of ``batch`` must be equal, dropout on: to the bit on a CPU, within ``proof.TOLERANCE``
+    on a GPU, where sums are not repeatable. Nothing of the model or of the random streams is changed.
+
+    Args:
+        adapter: The model, in float32.
+        objective: Its loss.
+        batch: A small batch on the model's device.
+
+    Returns:
+        What checkpoints the blocks, or None; and the verdict with a line that says why.
+    """
+    blocks = find_blocks(adapter, objective, batch)
+    if not blocks:
+        return None, Verdict(False, "not used: no blocks of one class are called in turn")
+    reason = _hooks_of(blocks) or _replaced_forward(blocks) or _state_of(adapter, blocks, objective, batch)
+    if reason is not None:
+        return None, Verdict(False, f"not used: {reason}")
+    checkpointing = ActivationCheckpointing(blocks)
+    plain = run_once(adapter, objective, batch)
+    try:
+        found = run_once(adapter, objective, batch, checkpointing.active)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as err:
+        return None, Verdict(False, f"not used: the model does not run with it ({str(err).strip().splitlines()[0]})")
+    is_cpu = plain.loss.device.type == "cpu"
+    reason = compare(plain, found, is_exact=is_cpu)
+    if reason is not None:
+        return None, Verdict(False, f"not used: {reason}")
+    return checkpointing, Verdict(True, f"{len(blocks)} blocks are computed again in the backward pass")
+
+
+def _hooks_of(blocks: Mapping[str, nn.Module]) -> str | None:
+    """Hooks of a layer within a block would run twice."""
+    for name, block in blocks.items():
+        for inner, module in block.named_modules():
+            if module is not block and (module._forward_hooks or module._forward_pre_hooks):
+                return f"{name}.{inner} has a forward hook, which would run twice"
+    return None
+
+
+def _replaced_forward(blocks: Mapping[str, nn.Module]) -> str | None:
+    replaced = [name for name, block in blocks.items() if "forward" in vars(block)]
+    return f"the forward of {replaced[0]} is replaced" if replaced else None
+
+
+def _state_of(adapter: nn.Module, blocks: Mapping[str, nn.Module], objective: Objective, batch: Batch) -> str | None:
+    """Say what a block remembers of a call or draws from: a second call would find another state."""
+    reasons: list[str] = []
+    watches = [_Watch(name, block, reasons) for name, block in blocks.items()]
+    try:
+        with quiet_model(adapter), torch.enable_grad():
+            objective.loss(adapter, batch)
+    finally:
+        for watch in watches:
+            watch.stop()
+    return reasons[0] if reasons else None
+
+
+class _Watch:
+    """Compares what a block remembers before and after each of its calls."""
+
+    def __init__(self, name: str, block: nn.Module, reasons: list[str]) -> None:
+        self.name, self.block, self.reasons = name, block, reasons
+        self._handles = [block.register_forward_pre_hook(self._start), block.register_forward_hook(self._end)]
+
+    def stop(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _start(self, *_: Any) -> None:
+        self._before, self._random = _remembered(self.block), _random_state()
+
+    def _end(self, *_: Any) -> None:
+        after = _remembered(self.block)
+        for key in [key for key in {**after, **self._before} if after.get(key) != self._before.get(key)]:
+            self.reasons.append(f"{self.name} changes its {key} with each call")
+        if self._random != _random_state():
+            self.reasons.append(f"{self.name} draws random numbers of Python or numpy, which are not rewound")
+
+
+def _random_state() -> str:
+    return f"{random.getstate()} {np.random.get_state(legacy=False)}"
+
+
+def _remembered(block: nn.Module) -> dict[str, Any]:
+    """What a block keeps beside its weights: plain values, the length of containers, the version of buffers."""
+    found: dict[str, Any] = {}
+    for inner, module in block.named_modules():
+        where = f"{inner}." if inner else ""
+        for key, value in own_attributes(module).items():
+            if isinstance(value, list | dict | set | tuple):
+                found[where + key] = len(value)
+            elif value is None or isinstance(value, bool | int | float | str):
+                found[where + key] = value
+        for key, buffer in module.named_buffers(recurse=False):
+            found[where + key] = (id(buffer), buffer._version)
+    return found

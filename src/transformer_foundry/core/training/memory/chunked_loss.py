@@ -1,0 +1,130 @@
+"""The loss of a model with a vocabulary head, computed in chunks without touching the model's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
+from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally
+from transformer_foundry.core.training.memory.proof import Verdict, compare, run_once
+from transformer_foundry.core.training.objectives import Batch, Objective
+
+__all__ = ["ChunkedLoss", "prove_chunked_loss"]
+
+
+class ChunkedLoss:
+    """Makes the logits of a model lazy while ``active``; outside, the model is what it always was.
+
+    Args:
+        model: The model, or its adapter.
+        output_size: Size of the last dimension of the logits.
+        head: The layer that makes the logits; None watches every function of the forward pass, which finds heads that
+            are not layers (``x @ embedding.weight.T``) and costs some microseconds for each call of torch.
+
+    Attributes:
+        tally: What became of the logits.
+    """
+
+    def __init__(self, output_size: int, head: nn.Linear | None = None) -> None:
+        self.output_size, self.head = output_size, head
+        self.tally = Tally()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it a loss of the model's logits is computed in chunks; other uses compute the logits."""
+        if self.head is None:
+            with _Watch(self.output_size, self.tally):
+                yield
+            return
+        head = self.head
+        assert "forward" not in vars(head), "the head's forward is already replaced"
+        head.forward = lambda hidden: LazyLogits(hidden, Head(head.weight, head.bias), self.tally)  # type: ignore
+        try:
+            yield
+        finally:
+            del head.forward
+
+
+class _Watch(TorchFunctionMode):
+    """Finds the matrix product that makes the logits."""
+
+    def __init__(self, output_size: int, tally: Tally) -> None:
+        super().__init__()
+        self.output_size, self.tally = output_size, tally
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _PRODUCTS and not kwargs and len(args) >= 2:
+            hidden, weight, *bias = args
+            if func is not F.linear and weight.dim() == 2:
+                weight = weight.t()
+            is_head = weight.dim() == 2 and weight.size(0) == self.output_size and hidden.size(-1) == weight.size(1)
+            if is_head and not isinstance(hidden, LazyLogits):
+                return LazyLogits(hidden, Head(weight, bias[0] if bias else None), self.tally)
+        return func(*args, **kwargs)
+
+
+_PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
+
+
+def prove_chunked_loss(
+    adapter: nn.Module, objective: Objective, batch: Batch, *, label_smoothing: float = 0.0
+) -> tuple[ChunkedLoss | None, Verdict]:
+    """Find out whether the loss of ``adapter`` can be computed in chunks.
+
+    The loss and every gradient of ``batch`` must be equal within ``proof.TOLERANCE`` in float32, dropout on. Nothing of
+    the model or of the random streams is changed.
+
+    Args:
+        adapter: The model, in float32.
+        objective: Its loss.
+        batch: A small batch on the model's device.
+        label_smoothing: As in training.
+
+    Returns:
+        What computes the loss in chunks, or None; and the verdict with a line that says why.
+    """
+    if not objective.task.endswith("_lm"):
+        return None, Verdict(False, f"not used: the task {objective.task} has no logits over a vocabulary")
+    plain = run_once(adapter, objective, batch, label_smoothing=label_smoothing)
+    reason = "the model's logits are not made by a linear layer whose result is only scaled, capped or compared"
+    for chunked in _candidates(adapter, plain.output_size):
+        chunked.tally.rows = max(1, plain.row_count // 3)  # several chunks, the last one shorter
+        try:
+            found = run_once(adapter, objective, batch, chunked.active, label_smoothing=label_smoothing)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as err:
+            reason = f"the model does not run with it ({str(err).splitlines()[0]})"
+            continue
+        if chunked.tally.wanted_by:
+            reason = f"the model needs the logits themselves, for {chunked.tally.wanted_by[0]}"
+        elif chunked.tally.losses:
+            difference = compare(plain, found)
+            if difference is None:
+                chunked.tally.rows = None
+                return chunked, Verdict(True, "the loss is computed in chunks")
+            reason = difference
+    return None, Verdict(False, f"not used: {reason}")
+
+
+def _candidates(adapter: nn.Module, output_size: int) -> Iterator[ChunkedLoss]:
+    """Yield a linear layer of the right size, the last one first, and then the watch over all functions."""
+    layers = [
+        module
+        for module in adapter.modules()
+        if isinstance(module, nn.Linear)
+        and type(module).forward is nn.Linear.forward
+        and "forward" not in vars(module)
+        and module.out_features == output_size
+    ]
+    for head in reversed(layers):
+        yield ChunkedLoss(output_size, head)
+    yield ChunkedLoss(output_size)

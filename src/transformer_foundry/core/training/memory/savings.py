@@ -1,0 +1,88 @@
+"""What a run does to need less memory, as one thing that the training step switches on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from transformer_foundry.core.training.memory.activation_checkpointing import (
+    ActivationCheckpointing,
+    prove_activation_checkpointing,
+)
+from transformer_foundry.core.training.memory.chunked_loss import ChunkedLoss, prove_chunked_loss
+from transformer_foundry.core.training.objectives import Batch, Objective
+
+__all__ = ["MemorySavings", "prove_savings"]
+
+
+@dataclass(frozen=True)
+class MemorySavings:
+    """The savings of a model that were proven; without any it does nothing.
+
+    Attributes:
+        chunked_loss: Computes the loss in chunks.
+        activation_checkpointing: Computes blocks again in the backward pass.
+        lines: A sentence for each saving that was tried.
+
+    Example:
+        >>> with savings.active():  # doctest: +SKIP
+        ...     parts = objective.loss(adapter, batch)
+        >>> parts.loss_sum.backward()  # doctest: +SKIP
+    """
+
+    chunked_loss: ChunkedLoss | None = None
+    activation_checkpointing: ActivationCheckpointing | None = None
+    lines: tuple[str, ...] = ()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Use the savings in a forward pass and its loss, with or without gradients; outside, the model is plain.
+
+        The backward pass may come later.
+        """
+        with ExitStack() as stack:
+            for saving in (self.chunked_loss, self.activation_checkpointing):
+                if saving is not None:
+                    stack.enter_context(saving.active())
+            yield
+
+    def limited_to(self, *, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
+        """Return these savings without those that are not wanted."""
+        return MemorySavings(
+            self.chunked_loss if chunked_loss else None,
+            self.activation_checkpointing if activation_checkpointing else None,
+            self.lines,
+        )
+
+
+def prove_savings(
+    adapter: nn.Module,
+    objective: Objective,
+    batch: Batch,
+    *,
+    chunked_loss: bool = True,
+    activation_checkpointing: bool = True,
+    label_smoothing: float = 0.0,
+) -> MemorySavings:
+    """Return the wanted savings that hold for ``adapter``, with a line about each; see the two ``prove`` functions.
+
+    Args:
+        adapter: The model, in float32, not wrapped for several processes.
+        objective: Its loss.
+        batch: A small batch on the model's device: two rows of a dozen tokens are enough.
+        chunked_loss: Whether the loss in chunks is wanted.
+        activation_checkpointing: Whether checkpointing of the blocks is wanted.
+        label_smoothing: As in training.
+    """
+    chunked = checkpointing = None
+    lines = []
+    if chunked_loss:
+        chunked, verdict = prove_chunked_loss(adapter, objective, batch, label_smoothing=label_smoothing)
+        lines.append(f"Chunked loss: {verdict.line}.")
+    if activation_checkpointing:
+        checkpointing, verdict = prove_activation_checkpointing(adapter, objective, batch)
+        lines.append(f"Activation checkpointing: {verdict.line}.")
+    return MemorySavings(chunked, checkpointing, tuple(lines))
