@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["assess", "compare_with_baselines"]
 
+MAX_COMPARED_TEXTS = 512
+"""Texts of a split that a sequence-to-sequence model writes to be compared with their references."""
+
 _BASELINES = {
     "unigram_loss": ("loss", "token frequencies"),
     "bigram_loss": ("loss", "a bigram model"),
@@ -44,11 +47,15 @@ def assess(
 
     precision = training.choose_precision(options.device, options.precision)
     adapter.to(precision.device)
-    batch_size = options.per_device_eval_batch_size or options.per_device_train_batch_size
+    batch_size = options.rows_per_evaluation_batch
     measured = {
         name: training.evaluate(adapter, splits, name, batch_size=batch_size, precision=precision)
         for name in ("validation", "test")
     }
+    for name, metrics in measured.items():
+        metrics |= training.measure_texts(
+            adapter, tokenizer, splits, name, max_texts=MAX_COMPARED_TEXTS, precision=precision
+        )
     evaluation = {
         "step": step,
         **measured,

@@ -64,7 +64,7 @@ def test_metrics_have_their_names() -> None:
     final = [record for record in run() if isinstance(record, Progress)][-1]
     assert final.metrics.keys() == {
         "train/loss", "train/learning_rate", "train/grad_norm", "train/epoch", "train/tokens_seen",
-        "train/tokens_per_second", "train/step_seconds",
+        "train/tokens_per_second", "train/step_seconds", "train/skipped_steps", "train/memory_gb",
         "eval/loss", "eval/perplexity", "eval/accuracy", "eval/bits_per_byte", "eval/seconds",
     }  # fmt: skip
 
@@ -152,25 +152,79 @@ def test_training_stops_when_the_validation_loss_no_longer_falls() -> None:
     assert checkpoints(records)[-1].reason == "end"
 
 
-def test_a_loss_that_is_not_finite_stops_training_and_names_the_step() -> None:
-    class Explodes(TinyTransformer):
-        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-            return super().forward(input_ids) * (float("nan") if self.training and self.calls == 7 else 1.0)
+class Explodes(TinyTransformer):
+    """Its loss is not finite in the forward passes of training with these numbers, counted from 1."""
 
-    with pytest.raises(TrainingError, match=r"step 7 .*learning rate 0\.00\d+") as caught:
-        run(Explodes(), logging_steps=100, eval_steps=None)
+    def __init__(self, *calls: int) -> None:
+        super().__init__()
+        self.exploding = calls
+        self.passes = 0  # not a buffer: going back to a checkpoint does not turn it back
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        self.passes += self.training
+        is_hit = self.training and self.passes in self.exploding
+        return super().forward(input_ids) * (float("nan") if is_hit else 1.0)
+
+
+def test_a_model_whose_loss_is_never_finite_is_given_up() -> None:
+    with pytest.raises(
+        TrainingError, match=r"steps 1 to 10 were skipped: the loss is not finite .*rate 0\.0\d+"
+    ) as caught:
+        run(Explodes(*range(1, 100)), max_steps=400)
     assert "training.learning_rate" in caught.value.remedy
 
 
-def test_no_checkpoint_is_made_of_weights_that_are_not_finite() -> None:
-    class Explodes(TinyTransformer):
-        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-            return super().forward(input_ids) * (float("nan") if self.calls == 7 else 1.0)
+def test_a_step_whose_loss_is_not_finite_moves_no_weight_and_is_counted() -> None:
+    records = run(Explodes(7), logging_steps=1, eval_steps=None, save_steps=1)
+    weights = {record.step: record.state.model["embedding.weight"] for record in checkpoints(records)}
+    assert 7 not in weights  # a model in trouble is not kept
+    progress = {record.step: record.metrics for record in records if isinstance(record, Progress)}
+    assert "train/loss" not in progress[7]
+    assert progress[12]["train/skipped_steps"] == 1
+    assert math.isfinite(progress[12]["train/loss"])
+    assert bool(weights[12].isfinite().all())
 
-    seen: list[Record] = []
-    with pytest.raises(TrainingError):
-        seen.extend(fit(Explodes(), make_splits(), make_options(logging_steps=100, eval_steps=None)))
-    assert [record.step for record in checkpoints(seen)] == [4, 6]
+
+def test_a_spike_of_the_loss_is_skipped() -> None:
+    class Spikes(Explodes):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            logits = super().forward(input_ids, attention_mask)
+            return -50 * logits if self.training and self.passes == 80 else logits
+
+    records = run(Spikes(), max_steps=100, logging_steps=1, eval_steps=None)
+    progress = {record.step: record.metrics for record in records if isinstance(record, Progress)}
+    assert [step for step in progress if "train/loss" not in progress[step]] == [80]
+    untouched = run(Spikes(), max_steps=100, logging_steps=1, eval_steps=None, spike_threshold=0)
+    assert last_state(untouched).counters.total_skipped_steps == 0
+
+
+def test_training_goes_back_to_the_last_checkpoint_with_half_the_rate() -> None:
+    records = run(Explodes(*range(10, 15)), max_skipped_steps=5, max_steps=20, eval_steps=None, save_epochs=False)
+    again = [record for record in records if isinstance(record, Started)][1]
+    assert (again.step, again.resumed) == (8, True)
+    assert "Steps 10 to 14 were skipped" in again.notes[0]
+    rates = [record.metrics["train/learning_rate"] for record in records if isinstance(record, Progress)]
+    planned = [r.metrics["train/learning_rate"] for r in run(max_steps=20) if isinstance(r, Progress) and r.step == 20]
+    assert rates[-1] == planned[0] / 2
+    counters = last_state(records).counters
+    assert (counters.step, counters.position, counters.rollbacks) == (
+        20,
+        26,
+        1,
+    )  # the data of the fall are not repeated
+
+
+def test_training_ends_when_going_back_does_not_help() -> None:
+    with pytest.raises(TrainingError, match="3 returns to a checkpoint did not help"):
+        run(Explodes(*range(10, 1000)), max_skipped_steps=5, max_steps=40, eval_steps=None)
+
+
+def test_a_run_that_is_killed_after_going_back_does_the_same_again() -> None:
+    options = {"max_skipped_steps": 5, "max_steps": 20, "eval_steps": None, "save_epochs": False}
+    whole = run(Explodes(*range(10, 15)), **options)
+    resumed_model = Explodes(*range(2, 7))
+    resumed = list(fit(resumed_model, make_splits(), make_options(**options), resume_from=checkpoints(whole)[1].state))
+    assert_same_state(last_state(resumed), last_state(whole))
 
 
 class Overflows(TinyTransformer):

@@ -12,8 +12,9 @@ from transformer_foundry.core.training import TrainingOptions, learning_rate_at
 schedules = st.builds(
     TrainingOptions,
     learning_rate=st.floats(1e-6, 1.0),
-    lr_scheduler_type=st.sampled_from(["cosine", "linear", "constant"]),
+    lr_scheduler_type=st.sampled_from(["cosine", "linear", "constant", "warmup_stable_decay"]),
     warmup_ratio=st.floats(0, 1),
+    decay_ratio=st.floats(0.01, 1),
     min_lr_ratio=st.just(0.0) | st.floats(1e-3, 1),
 )
 
@@ -22,7 +23,10 @@ schedules = st.builds(
 def test_the_learning_rate_has_no_jump(options: TrainingOptions, total: int, data: st.DataObject) -> None:
     step = data.draw(st.integers(0, total))
     warmup = round(options.warmup_ratio * total)
-    steepest = max(1 / max(1, warmup), math.pi / 2 / max(1, total - warmup)) * options.learning_rate
+    falling = total - warmup
+    if options.lr_scheduler_type == "warmup_stable_decay":
+        falling = min(falling, max(1, round(options.decay_ratio * total)))
+    steepest = max(1 / max(1, warmup), math.pi / 2 / max(1, falling)) * options.learning_rate
     change = learning_rate_at(step + 1, total, options) - learning_rate_at(step, total, options)
     assert abs(change) <= steepest * 1.0001
 
@@ -43,7 +47,10 @@ def test_the_learning_rate_rises_then_falls(options: TrainingOptions, total: int
     assert all(later <= earlier * 1.0000001 for earlier, later in itertools.pairwise(tail))
 
 
-@pytest.mark.parametrize(("kind", "middle", "last"), [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1, 1)])
+@pytest.mark.parametrize(
+    ("kind", "middle", "last"),
+    [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1, 1), ("warmup_stable_decay", 1, 0.1)],
+)
 def test_the_schedule_has_its_closed_form(kind: str, middle: float, last: float) -> None:
     options = TrainingOptions(learning_rate=2.0, lr_scheduler_type=kind, warmup_ratio=0.2, min_lr_ratio=0.1)
     assert learning_rate_at(0, 100, options) == pytest.approx(0.1)

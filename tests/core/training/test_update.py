@@ -27,7 +27,9 @@ def make_batch(lengths: list[int]) -> dict[str, Tensor]:
 def updated(batches: list[dict[str, Tensor]], **changes: Any) -> tuple[nn.Module, float]:
     model = TinyTransformer(dropout=0.0)
     updater = Updater(model, objective_for("causal_lm"), make_options(**changes), CPU)
-    return model, float(updater.update(batches, 1e-2).grad_norm)
+    norm = updater.accumulate(batches).grad_norm
+    updater.apply(1e-2, step=1)
+    return model, norm
 
 
 def test_accumulation_equals_the_large_batch_with_unequal_label_counts() -> None:
@@ -71,7 +73,7 @@ def test_a_norm_of_zero_turns_clipping_off() -> None:
 
 def test_only_matrices_decay() -> None:
     updater = Updater(TinyTransformer(), objective_for("causal_lm"), make_options(weight_decay=0.3), CPU)
-    decays = {p.dim() >= 2: group["weight_decay"] for group in updater.optimizer.param_groups for p in group["params"]}
+    decays = {p.dim() >= 2: group["weight_decay"] for group in updater.groups for p in group["params"]}
     assert decays == {True: 0.3, False: 0.0}
 
 
@@ -79,7 +81,9 @@ def test_a_frozen_parameter_stays() -> None:
     model = TinyTransformer(dropout=0.0)
     model.attention.in_proj_weight.requires_grad_(False)
     before = model.attention.in_proj_weight.clone()
-    Updater(model, objective_for("causal_lm"), make_options(), CPU).update([make_batch([12])], 1e-2)
+    updater = Updater(model, objective_for("causal_lm"), make_options(), CPU)
+    updater.accumulate([make_batch([12])])
+    updater.apply(1e-2, step=1)
     assert torch.equal(model.attention.in_proj_weight, before)
 
 
@@ -97,7 +101,7 @@ def test_a_loss_that_reaches_no_parameter_is_refused() -> None:
 
     updater = Updater(Detached(), objective_for("causal_lm"), make_options(), CPU)
     with pytest.raises(TrainingError, match="does not depend on any trainable parameter"):
-        updater.update([make_batch([12])], 1e-2)
+        updater.accumulate([make_batch([12])])
 
 
 def test_a_model_without_parameters_is_refused() -> None:

@@ -113,7 +113,7 @@ def _fill(adapter: Adapter, export: Export, state: TrainingState | None) -> None
                 f"Expected sha256 {state.identity[key]}, found {export.sha256[file]}.",
                 "Package the model that was trained: set model.source to it, or run.name to the run of this one.",
             )
-    restore_model(adapter.model, state.model)
+    restore_model(adapter.model, state.evaluated_model)
 
 
 def _export_formats(

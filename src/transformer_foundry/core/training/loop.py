@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from transformer_foundry.core.training.generation import TextDecoder
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.randomness import capture_random, preserve_random, restore_random
 from transformer_foundry.core.training.records import Record
+from transformer_foundry.core.training.samples import TextDecoder
 from transformer_foundry.core.training.session import Session
 from transformer_foundry.core.training.state import TrainingState
 
@@ -63,6 +63,7 @@ def fit(
         adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
     )
     records = _train(session)
+    del resume_from  # the session drops it when it has a newer state: there is one copy at a time
     random_state = session.random_at_start
     while True:
         with preserve_random(session.device):
@@ -81,6 +82,9 @@ def _train(session: Session) -> Iterator[Record]:
         while not session.is_finished:
             if session.counters.is_recorded:
                 session.step()
+            if session.is_in_trouble:
+                yield session.roll_back()
+                continue
             if not session.counters.is_recorded:
                 yield session.record()
             if session.is_interrupted:

@@ -6,9 +6,11 @@ Labels are aligned with the ids they label and -100 is ignored; only causal lang
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class LossParts:
 
     Attributes:
         loss_sum: Summed cross-entropy, scalar float32, in nats.
-        metric_sums: Further sums over the targets, such as ``correct``; scalars.
+        metric_sums: Further sums over the targets, such as ``correct``: scalars, or (C,) with a number for each class.
     """
 
     loss_sum: Tensor
@@ -71,7 +73,7 @@ class Objective:
         loss_sum = F.cross_entropy(
             logits.float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
         )
-        sums = {"correct": (logits.argmax(-1) == labels).sum()} if with_metrics else {}
+        sums = self._metric_sums(logits, labels) if with_metrics else {}
         return LossParts(loss_sum, sums)
 
     def count_targets(self, batch: Batch) -> int:
@@ -79,15 +81,37 @@ class Objective:
         labels = batch["labels"][:, 1:] if self.shifts_labels else batch["labels"]
         return int((labels != IGNORED).sum())
 
-    def metrics(self, loss_sum: float, target_count: int, metric_sums: Mapping[str, float]) -> dict[str, float]:
-        """Return ``loss`` (nats per target), ``perplexity`` where targets are tokens, and the mean of each metric."""
+    def metrics(self, loss_sum: float, target_count: int, metric_sums: Mapping[str, Any]) -> dict[str, float]:
+        """Return ``loss`` (nats per target), ``perplexity`` where targets are tokens, ``accuracy`` and ``macro_f1``.
+
+        ``macro_f1`` is the mean F1 of the classes that occur among targets or predictions.
+        """
         loss = loss_sum / max(1, target_count)
         found = {"loss": loss}
         if self.task.endswith("_lm"):
             found["perplexity"] = math.exp(loss) if loss < 700 else math.inf
         if "correct" in metric_sums:
             found["accuracy"] = metric_sums["correct"] / max(1, target_count)
+        if "class_correct" in metric_sums:
+            found["macro_f1"] = _macro_f1(metric_sums["class_correct"], metric_sums["class_seen"])
         return found
+
+    def _metric_sums(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Counts of logits (N, C) against labels (N,)."""
+        predicted, has_target = logits.argmax(-1), labels != IGNORED
+        is_correct = (predicted == labels) & has_target
+        sums = {"correct": is_correct.sum()}
+        if self.task.endswith("_classification"):
+            classes = logits.size(-1)
+            sums["class_correct"] = F.one_hot(predicted[is_correct], classes).sum(0)
+            sums["class_seen"] = F.one_hot(torch.cat([predicted[has_target], labels[has_target]]), classes).sum(0)
+        return sums
+
+
+def _macro_f1(correct: Sequence[float], seen: Sequence[float]) -> float:
+    """Mean of 2 * correct / (predicted + actual), both counted in ``seen``, over the classes that were seen."""
+    scores = [2 * right / total for right, total in zip(correct, seen, strict=True) if total]
+    return sum(scores) / max(1, len(scores))
 
 
 def objective_for(task: str) -> Objective:

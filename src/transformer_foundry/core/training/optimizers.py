@@ -1,7 +1,8 @@
-"""The optimizer, and its state by parameter name, so that it can be kept without pickle."""
+"""The optimizers, and their state by parameter name, so that it can be kept without pickle."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from transformer_foundry.core.errors import CheckpointError, TrainingError
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["OptimizerState", "build_optimizer", "capture_optimizer", "restore_optimizer"]
+__all__ = ["AVERAGE_SLOT", "OptimizerState", "build_optimizers", "capture_optimizers", "restore_optimizers"]
+
+AVERAGE_SLOT = "average"
+"""Slot of the averaged weights, which are kept beside the optimizer's own."""
 
 _FUSED_DEVICES = ("cpu", "cuda")
 
@@ -31,11 +35,13 @@ class OptimizerState:
     groups: list[dict[str, Any]] = field(default_factory=list)
 
 
-def build_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Return AdamW for the trainable parameters of ``model``.
+def build_optimizers(model: nn.Module, options: TrainingOptions) -> tuple[torch.optim.Optimizer, ...]:
+    """Return the optimizers that share the trainable parameters of ``model``: one, or Muon and AdamW.
 
     Weight decay applies to tensors of two or more dimensions, embeddings included, and not to biases and the gains of
-    norms (nanoGPT's rule). The fused kernel is taken where torch has one for the device.
+    norms (nanoGPT's rule). Muon takes the matrices between embedding and head (Jordan et al. 2024) and scales its
+    updates to the size of AdamW's, so that both follow one learning rate (Liu et al. 2025). Fused kernels are taken
+    where torch has them for the device.
 
     Raises:
         TrainingError: If nothing is trainable.
@@ -47,60 +53,128 @@ def build_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.O
             "At least one parameter with requires_grad was expected.",
             "Check that model.py keeps its layers in attributes or in nn.ModuleList, not in a Python list.",
         )
-    groups = [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": options.weight_decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    fused = all(p.device.type in _FUSED_DEVICES and torch.is_floating_point(p) for p in trainable)
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=options.learning_rate,
-        betas=(options.beta1, options.beta2),
-        fused=fused,
-    )
+    hidden = _hidden_matrices(model) if options.optimizer == "muon" else []
+    taken = {id(parameter) for parameter in hidden}
+    rest = [parameter for parameter in trainable if id(parameter) not in taken]
+    optimizers = [_build_muon(hidden, options)] if hidden else []
+    if rest:
+        optimizers.append((_build_sgd if options.optimizer == "sgd" else _build_adamw)(rest, options))
+    return tuple(optimizers)
 
 
-def capture_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerState:
-    """Copy the state of ``optimizer`` to the CPU."""
+def capture_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module) -> OptimizerState:
+    """Copy the state of ``optimizers`` to the CPU."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     captured = OptimizerState({})
-    for parameter, slots in optimizer.state.items():
-        for slot, value in slots.items():
-            key = f"{slot}/{names[id(parameter)]}"
-            if isinstance(value, Tensor):
-                captured.tensors[key] = value.detach().to("cpu", copy=True)
-            else:
-                captured.values[key] = value
-    for group in optimizer.param_groups:
-        # Lists instead of tuples (betas): what comes back from JSON is the same.
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in group.items() if k != "params"}
-        captured.groups.append({**settings, "params": [names[id(parameter)] for parameter in group["params"]]})
+    for optimizer in optimizers:
+        for parameter, slots in optimizer.state.items():
+            for slot, value in slots.items():
+                key = f"{slot}/{names[id(parameter)]}"
+                if isinstance(value, Tensor):
+                    captured.tensors[key] = value.detach().to("cpu", copy=True)
+                else:
+                    captured.values[key] = value
+        for group in optimizer.param_groups:
+            # Lists instead of tuples (betas): what comes back from JSON is the same.
+            settings = {k: list(v) if isinstance(v, tuple) else v for k, v in group.items() if k != "params"}
+            captured.groups.append({**settings, "params": [names[id(parameter)] for parameter in group["params"]]})
     return captured
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, saved: OptimizerState) -> None:
-    """Put ``saved`` into a newly built ``optimizer`` of ``model``; ``saved`` is not changed by later steps.
+def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, saved: OptimizerState) -> None:
+    """Put ``saved`` into newly built ``optimizers`` of ``model``; ``saved`` is not changed by later steps.
 
     Raises:
         CheckpointError: If the parameters are not those that were saved.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    expected = [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    expected = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
     if expected != [group["params"] for group in saved.groups]:
         raise CheckpointError(
             "The optimizer state of the checkpoint belongs to other parameters than the model has.",
             "The names of the trainable parameters and their order must be the same.",
             "Train the model that the checkpoint was made with, or start another run with run.name=NEW.",
         )
-    indices = {name: index for index, name in enumerate(name for group in expected for name in group)}
-    state: dict[int, dict[str, Any]] = {}
+    slots: dict[str, dict[str, Any]] = {}
     for key, value in {**saved.tensors, **saved.values}.items():
         slot, _, name = key.partition("/")
-        state.setdefault(indices[name], {})[slot] = value.clone() if isinstance(value, Tensor) else value
+        if slot == AVERAGE_SLOT:
+            continue
+        slots.setdefault(name, {})[slot] = value.clone() if isinstance(value, Tensor) else value
+    remaining = iter(saved.groups)
+    for optimizer in optimizers:
+        _load_state(optimizer, [next(remaining) for _ in optimizer.param_groups], slots)
+
+
+def _load_state(
+    optimizer: torch.optim.Optimizer, saved: list[dict[str, Any]], slots: Mapping[str, dict[str, Any]]
+) -> None:
+    """Give ``optimizer`` its groups and the slots of their parameters, numbered as torch numbers them."""
+    names = [name for group in saved for name in group["params"]]
     groups, start = [], 0
-    for group in saved.groups:
+    for group in saved:
         end = start + len(group["params"])
         settings = {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
         groups.append({**settings, "params": list(range(start, end))})
         start = end
+    state = {index: slots[name] for index, name in enumerate(names) if name in slots}
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The trainable matrices that are neither an embedding nor the head of a vocabulary."""
+    tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() == 2 and id(p) not in tables]
+    head = _untied_head(model, tables, matrices)
+    return [parameter for parameter in matrices if parameter is not head]
+
+
+def _untied_head(
+    model: nn.Module, tables: Mapping[int, Tensor], matrices: Sequence[nn.Parameter]
+) -> nn.Parameter | None:
+    """The last matrix of the shape of an embedding, either way round; None if the head is the embedding itself."""
+    if any(id(module.weight) in tables for module in model.modules() if isinstance(module, nn.Linear)):
+        return None
+    shapes = {tuple(table.shape) for table in tables.values()}
+    found = [p for p in matrices if tuple(p.shape) in shapes or tuple(p.shape)[::-1] in shapes]
+    return found[-1] if found else None
+
+
+def _build_muon(parameters: list[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
+    return torch.optim.Muon(
+        parameters,
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+
+
+def _build_adamw(parameters: list[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
+    betas = (options.beta1, options.beta2)
+    return torch.optim.AdamW(
+        _decay_groups(parameters, options), lr=options.learning_rate, betas=betas, fused=_has_fused(parameters)
+    )
+
+
+def _build_sgd(parameters: list[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        _decay_groups(parameters, options),
+        lr=options.learning_rate,
+        momentum=options.momentum,
+        nesterov=options.momentum > 0,
+        fused=_has_fused(parameters),
+    )
+
+
+def _decay_groups(parameters: list[nn.Parameter], options: TrainingOptions) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _has_fused(parameters: list[nn.Parameter]) -> bool:
+    return all(p.device.type in _FUSED_DEVICES and torch.is_floating_point(p) for p in parameters)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.options import check_options, option
 
-__all__ = ["TrainingOptions"]
+__all__ = ["DEFAULT_BATCH_SIZE", "TrainingOptions"]
+
+DEFAULT_BATCH_SIZE = 16
+"""Rows of a batch where none are given."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,23 @@ class TrainingOptions:
     num_train_epochs: float | None = option(
         None, "Passes over the training data; when given, it takes the place of max_steps.", above=0, unit="epochs"
     )
-    per_device_train_batch_size: int = option(16, "Rows of one forward pass.", minimum=1, unit="rows")
+    per_device_train_batch_size: int | Literal["auto"] = option(
+        DEFAULT_BATCH_SIZE,
+        "Rows of one forward pass; auto takes the fastest number that fits into the memory.",
+        minimum=1,
+        unit="rows",
+    )
     per_device_eval_batch_size: int | None = option(
         None, "Rows of one forward pass of an evaluation; null is the training batch size.", minimum=1, unit="rows"
     )
     gradient_accumulation_steps: int = option(1, "Forward passes of one optimizer update.", minimum=1)
+    total_train_batch_size: int | None = option(
+        None,
+        "Rows of one optimizer update over all processes, when per_device_train_batch_size is auto; "
+        "null is 16 x gradient_accumulation_steps.",
+        minimum=1,
+        unit="rows",
+    )
 
     # On the sample GPT (0.9M parameters, 400 steps) 1e-3 with a warm-up of 5 % ends at a validation loss of 3.66 and
     # does not beat the bigram model (3.54); 2e-3 with 20 % ends at 3.37, 3e-3 with 20 % at 3.27. With a short warm-up
@@ -37,20 +54,45 @@ class TrainingOptions:
         above=0,
     )
     lr_scheduler_type: str = option(
-        "cosine", "Course of the learning rate after the warm-up.", choices=("cosine", "linear", "constant")
+        "cosine",
+        "Course of the learning rate after the warm-up; warmup_stable_decay is constant until the last decay_ratio.",
+        choices=("cosine", "linear", "constant", "warmup_stable_decay"),
     )
     warmup_ratio: float = option(
         0.2, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1
     )
     min_lr_ratio: float = option(
-        0.1, "Last learning rate as a share of the highest one (cosine and linear).", minimum=0, maximum=1
+        0.1, "Last learning rate as a share of the highest one, unless it is constant.", minimum=0, maximum=1
     )
-    optimizer: str = option("adamw", "Optimizer.", choices=("adamw",))
-    weight_decay: float = option(0.1, "Decoupled weight decay of matrices and embeddings.", minimum=0)
+    decay_ratio: float = option(
+        0.2, "Share of all steps in which warmup_stable_decay lowers the learning rate.", above=0, maximum=1
+    )
+    optimizer: str = option(
+        "adamw",
+        "Optimizer; muon takes Muon for the matrices between the embedding and the head, AdamW for the rest.",
+        choices=("adamw", "muon", "sgd"),
+    )
+    weight_decay: float = option(0.1, "Weight decay of matrices and embeddings (decoupled but with sgd).", minimum=0)
+    momentum: float = option(0.95, "Nesterov momentum of muon and sgd.", minimum=0, below=1)
     beta1: float = option(0.9, "AdamW's decay of the mean gradient.", minimum=0, below=1)
     beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.", minimum=0, below=1)
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm; 0 turns clipping off.", minimum=0)
     label_smoothing: float = option(0.0, "Share of the target probability spread over all classes.", minimum=0, below=1)
+    ema_decay: float | None = option(
+        None,
+        "Share of the old value in each update of averaged weights, which are then evaluated and published; "
+        "0.999 suits thousands of steps, null keeps no average.",
+        above=0,
+        below=1,
+    )
+    spike_threshold: float = option(
+        8.0,
+        "A step is skipped whose loss lies this many standard deviations above that of the steps before; 0 skips none.",
+        minimum=0,
+    )
+    max_skipped_steps: int = option(
+        10, "After this many skipped steps in a row, go back to the last checkpoint with half the rate.", minimum=1
+    )
 
     eval_steps: int | None = option(
         100, "Steps between evaluations; null evaluates at the end only.", minimum=1, unit="steps"
@@ -82,9 +124,61 @@ class TrainingOptions:
         "Number format of the computation; auto is bf16 or fp16 on a GPU, by what it can, and fp32 on a CPU.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
+    tf32: bool = option(True, "Whether matrix products in fp32 may use the faster TF32 of Ampere and newer GPUs.")
+    deterministic: bool = option(
+        False, "Whether only deterministic kernels are used: the same bits each time on the same machine, but slower."
+    )
+    compile: str = option(
+        "off",
+        "Whether torch.compile translates the model; auto does where the run is longer than ten times its compilation.",
+        choices=("off", "on", "auto"),
+    )
+    memory_budget_gb: float | None = option(
+        None, "Memory that training may take; null is all of the GPU, or what the machine has free.", above=0, unit="GB"
+    )
+    chunked_loss: str = option(
+        "auto",
+        "Whether the loss is computed in pieces, so that the logits of a large vocabulary never exist as a whole; "
+        "auto does where it saves memory that is needed.",
+        choices=("auto", "on", "off"),
+    )
+    activation_checkpointing: str = option(
+        "auto",
+        "Whether the blocks of the model are computed again in the backward pass instead of kept; auto does where the "
+        "memory would not do without.",
+        choices=("auto", "on", "off"),
+    )
     device: str = option("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of the order of the data and of dropout.", minimum=0, maximum=2**32 - 1)
     use_best: bool = option(False, "Take learning rate, warm-up and weight decay from the tuning pipeline's result.")
 
     def __post_init__(self) -> None:
         check_options(self, "training")
+        if self.total_train_batch_size is not None:
+            self._check_total()
+
+    def rows_per_batch(self, process_count: int = 1) -> int:
+        """Return the rows of one batch of data of one process; memory may make several forward passes of it."""
+        if self.per_device_train_batch_size != "auto":
+            return self.per_device_train_batch_size
+        if self.total_train_batch_size is None:
+            return DEFAULT_BATCH_SIZE
+        return max(1, self.total_train_batch_size // process_count)
+
+    @property
+    def rows_per_evaluation_batch(self) -> int:
+        """Rows of one forward pass of an evaluation."""
+        return self.per_device_eval_batch_size or self.rows_per_batch()
+
+    def _check_total(self) -> None:
+        for name, value, expected in (
+            ("per_device_train_batch_size", self.per_device_train_batch_size, "auto"),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps, 1),
+        ):
+            if value != expected:
+                raise ParameterError(
+                    f"training.total_train_batch_size is {self.total_train_batch_size}, but training.{name} is "
+                    f"{value}.",
+                    "The rows of an update are given as a total, or as rows per device times accumulation steps.",
+                    f"Set training.{name}={expected}, or leave training.total_train_batch_size out.",
+                )

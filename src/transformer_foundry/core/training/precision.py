@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from transformer_foundry.core.errors import TrainingError
 
-__all__ = ["Precision", "choose_precision"]
+__all__ = ["Precision", "choose_precision", "kernels"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,4 +75,33 @@ def choose_precision(device: str = "auto", precision: str = "auto") -> Precision
             "bf16 needs an Ampere GPU (A100, RTX 30) or newer.",
             "Set training.precision=auto (fp16 with a scaler on this GPU).",
         )
-    return Precision(torch.device(device), _DTYPES[precision])
+    # torchrun numbers the processes of a machine; each takes the GPU of its number.
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    return Precision(torch.device(device, index) if device == "cuda" else torch.device(device), _DTYPES[precision])
+
+
+@contextlib.contextmanager
+def kernels(*, deterministic: bool, tf32: bool) -> Iterator[None]:
+    """Choose among torch's kernels in the body, and put its settings back.
+
+    Args:
+        deterministic: Only kernels that give the same bits each time; an operation that has none raises RuntimeError.
+        tf32: Whether matrix products in fp32 may be computed in TF32 on Ampere and newer GPUs.
+    """
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.benchmark,
+    )
+    if deterministic:
+        # cuBLAS reads it when it starts and has no deterministic kernels without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic or before[0])
+    torch.set_float32_matmul_precision("high" if tf32 and not deterministic else "highest")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.benchmark = before[2]

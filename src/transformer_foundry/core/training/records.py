@@ -13,13 +13,21 @@ __all__ = ["VOLATILE_METRICS", "Checkpoint", "CheckpointReason", "Progress", "Re
 
 CheckpointReason = Literal["steps", "minutes", "epoch", "end", "interrupt", "best"]
 
-VOLATILE_METRICS = ("train/tokens_per_second", "train/step_seconds", "eval/seconds")
-"""Metrics that depend on the machine's speed: all others of a resumed run equal those of an uninterrupted one."""
+VOLATILE_METRICS = (
+    "train/tokens_per_second",
+    "train/step_seconds",
+    "train/memory_gb",
+    "train/mfu",
+    "eval/seconds",
+)
+"""Metrics that depend on the machine: all others of a resumed run equal those of an uninterrupted one."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins or goes on; always the first record.
+    """Training begins or goes on from ``step``; always the first record.
+
+    It comes again when training goes back to a checkpoint: what was recorded of later steps is then void.
 
     Attributes:
         step: Optimizer updates already done.

@@ -17,9 +17,10 @@ def warmup_steps(options: TrainingOptions, total_steps: int) -> int:
 def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> float:
     """Return the learning rate of an optimizer update.
 
-    It rises linearly to ``options.learning_rate`` in the first ``warmup_steps`` updates, then follows half a cosine, a
-    straight line or stays constant; cosine and line end at ``min_lr_ratio * learning_rate`` (Loshchilov and Hutter,
-    SGDR, 2017, without restarts).
+    It rises linearly to ``options.learning_rate`` in the first ``warmup_steps`` updates and then follows half a cosine
+    (Loshchilov and Hutter, SGDR, 2017, without restarts), a straight line, stays constant, or stays constant until the
+    last ``decay_ratio`` of all updates and falls in a straight line (MiniCPM, Hu et al. 2024). All but the constant
+    one end at ``min_lr_ratio * learning_rate``.
 
     Args:
         step: Updates already done, >= 0; steps beyond the end keep the last value.
@@ -36,6 +37,9 @@ def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> f
         return options.learning_rate * (step + 1) / warmup
     if options.lr_scheduler_type == "constant":
         return options.learning_rate
-    done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    left = 1.0 - done if options.lr_scheduler_type == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    start = warmup
+    if options.lr_scheduler_type == "warmup_stable_decay":
+        start = max(warmup, total_steps - max(1, round(options.decay_ratio * total_steps)))
+    done = min(1.0, max(0, step - start) / max(1, total_steps - start))
+    left = 0.5 * (1.0 + math.cos(math.pi * done)) if options.lr_scheduler_type == "cosine" else 1.0 - done
     return options.learning_rate * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * left)

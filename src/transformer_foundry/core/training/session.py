@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
-from transformer_foundry.core.errors import TrainingError
-from transformer_foundry.core.training.evaluation import evaluate, evaluation_batches, training_batches
-from transformer_foundry.core.training.generation import TextDecoder, sample_texts
+from transformer_foundry.core.training import health
+from transformer_foundry.core.training.distributed import join_processes
+from transformer_foundry.core.training.evaluation import training_batches
 from transformer_foundry.core.training.manifests import describe_run
 from transformer_foundry.core.training.meter import Meter
-from transformer_foundry.core.training.objectives import objective_for
-from transformer_foundry.core.training.optimizers import capture_optimizer, restore_optimizer
+from transformer_foundry.core.training.objectives import Batch, objective_for
+from transformer_foundry.core.training.observing import Observer
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import choose_precision
+from transformer_foundry.core.training.preconditions import plan_steps, require_even_shares, require_fit
 from transformer_foundry.core.training.randomness import (
     RandomState,
     capture_random,
@@ -29,7 +30,9 @@ from transformer_foundry.core.training.randomness import (
 )
 from transformer_foundry.core.training.records import Checkpoint, CheckpointReason, Progress, Started
 from transformer_foundry.core.training.resume import check_resume
+from transformer_foundry.core.training.samples import TextDecoder
 from transformer_foundry.core.training.schedules import learning_rate_at
+from transformer_foundry.core.training.speed import SpeedGauge
 from transformer_foundry.core.training.state import (
     Counters,
     TrainingState,
@@ -37,7 +40,7 @@ from transformer_foundry.core.training.state import (
     capture_model,
     restore_model,
 )
-from transformer_foundry.core.training.update import Updater, hold_interrupts
+from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts, split_rows
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
@@ -45,11 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
-
-MAX_SKIPPED_STEPS = 40
-"""Steps in a row that a scaler may skip. It begins at 2^16, doubles every 2000 steps and halves with each step that it
-skips: even a scale grown to 2^24 has shrunk to 2^-16 by then, where only gradients beyond 4e9 leave the range of half
-precision (65504). What is still not finite is so in the model."""
 
 
 class Session:
@@ -66,23 +64,30 @@ class Session:
         identity: Mapping[str, str] | None = None,
         manifest: Mapping[str, Any] | None = None,
     ) -> None:
-        _require_fit(adapter, splits)
-        self.adapter, self.splits, self.options, self.tokenizer = adapter, splits, options, tokenizer
+        require_fit(adapter, splits)
+        self.adapter, self.splits, self.options = adapter, splits, options
         self.precision = choose_precision(options.device, options.precision)
         self.device = self.precision.device
+        self._processes = join_processes(self.device)
+        require_even_shares(options, self._processes.count)
         self.identity = {"data": splits.fingerprint, **(identity or {})}
-        self._batches = training_batches(splits, batch_size=options.per_device_train_batch_size, seed=options.seed)
-        self._eval_batch_size = options.per_device_eval_batch_size or options.per_device_train_batch_size
-        self.total_steps = self._plan_steps()
+        rows = options.rows_per_batch(self._processes.count)
+        self._batches = training_batches(splits, batch_size=rows, seed=options.seed)
+        self._batches_per_step = options.gradient_accumulation_steps * self._processes.count
+        self.total_steps = plan_steps(options, len(self._batches), self._batches_per_step)
         self._resumed = resume_from is not None
         self._notes = self._check(resume_from)
-        self._updater = Updater(adapter, objective_for(splits.task), options, self.precision)
+        self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
+        self._observer = Observer(adapter, splits, options, self.precision, tokenizer, self._processes)
+        self._gauge = SpeedGauge(bare_model(adapter), self.precision)
+        self._meter = Meter()
+        self._last_state = resume_from
+        self._fault: str | None = None
         self.counters = Counters() if resume_from is None else resume_from.counters.copy()
         self.random_at_start = self._restore(resume_from)
         self._manifest = describe_run(
             options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
         )
-        self._meter = Meter(self.counters)
         self._checkpoint_time = time.monotonic()
         self.is_interrupted = False
 
@@ -96,40 +101,71 @@ class Session:
         """Whether weights and counters are of one step: not so after an interrupt in the middle of an update."""
         return not self._updater.is_torn
 
-    def started(self) -> Started:
-        """Return the first record."""
-        return Started(
-            self.counters.step, self.total_steps, self._resumed, self._manifest, tuple(self._notes + self._remarks())
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether so many steps in a row were skipped that training must go back."""
+        return self._fault is not None and health.is_in_trouble(
+            self.counters, self.options, self.total_steps, is_overflow=self._is_overflow
         )
 
+    def started(self) -> Started:
+        """Return the first record."""
+        notes = (*self._notes, *self._remarks())
+        return Started(self.counters.step, self.total_steps, self._resumed, self._manifest, notes)
+
     def step(self) -> None:
-        """Take one optimizer step."""
-        counters, accumulation = self.counters, self.options.gradient_accumulation_steps
+        """Take one optimizer step, or skip it when its loss or gradient is out of line."""
+        counters = self.counters
         began = time.perf_counter()
-        micro_batches = [self._batches.batch(counters.position + index) for index in range(accumulation)]
-        learning_rate = learning_rate_at(counters.step, self.total_steps, self.options)
+        micro_batches = self._micro_batches()
         with hold_interrupts():
             with rewind_on_interrupt(self.device):
-                update = self._updater.update(micro_batches, learning_rate)
-            self._meter.add(update)
-            counters.position += accumulation
-            counters.step += 1
-            counters.is_recorded = not self._is_record_due()
+                gradients = self._updater.accumulate(micro_batches)
+            self._fault = health.find_fault(gradients.loss, gradients.grad_norm, counters, self.options)
+            if self._fault is None:
+                self._updater.apply(self._learning_rate(counters.step), counters.step + 1)
+            else:
+                self._updater.skip()
+            self._count(gradients)
             self._updater.settle()
         self._meter.add_time(began)
 
-    def record(self) -> Progress:
-        """Return the metrics of this step, evaluating the model if it is due.
+    def roll_back(self) -> Started:
+        """Go back to the last checkpoint with half the learning rate and with the data that come next.
 
         Raises:
-            TrainingError: If the loss of a step since the last record is not finite.
+            TrainingError: If there is no checkpoint to go back to, or going back has not helped before.
         """
+        counters, state = self.counters, self._last_state
+        assert self._fault is not None
+        if self._is_overflow:
+            raise health.overflows(counters)
+        if state is None or counters.rollbacks >= health.MAX_ROLLBACKS:
+            rate = self._learning_rate(counters.step - 1)
+            raise health.cannot_go_on(self._fault, counters, self.options, rate)
+        first = counters.step - counters.skipped_steps + 1
+        note = (
+            f"Steps {first} to {counters.step} were skipped, in the last the {self._fault}: back to step {state.step} "
+            f"with half the learning rate (return {counters.rollbacks + 1} of {health.MAX_ROLLBACKS})."
+        )
+        _log.warning(note)
+        self._restore_weights(state)
+        self.counters = state.counters.copy()
+        self.counters.position = counters.position
+        self.counters.total_skipped_steps = counters.total_skipped_steps
+        self.counters.rollbacks = counters.rollbacks + 1
+        self.counters.learning_rate_scale = counters.learning_rate_scale / 2
+        self._fault = None
+        return Started(state.step, self.total_steps, True, self._manifest, (note,))
+
+    def record(self) -> Progress:
+        """Return the metrics of this step, evaluating the model if it is due."""
         counters = self.counters
         metrics = self._training_metrics()
         samples: tuple[str, ...] = ()
         loss: float | None = None
         if self._is_evaluation_due():
-            evaluation, samples = self._evaluate()
+            evaluation, samples = self._observe()
             metrics |= evaluation
             loss = evaluation.get("eval/loss")
         record = Progress(counters.step, self.total_steps, metrics, samples)
@@ -146,10 +182,12 @@ class Session:
         return record
 
     def checkpoint_reason(self) -> CheckpointReason | None:
-        """Return why a checkpoint is due now, or None."""
+        """Return why a checkpoint is due now, or None; none is made while spikes are being skipped."""
         counters, options = self.counters, self.options
         if self.is_finished:
             return "end"
+        if counters.skipped_steps and not self._is_overflow:
+            return None
         if options.save_epochs and self._crossed_epoch():
             return "epoch"
         if options.save_steps is not None and counters.step % options.save_steps == 0:
@@ -160,16 +198,11 @@ class Session:
         return "minutes" if options.save_minutes is not None and minutes >= options.save_minutes else None
 
     def checkpoint(self, reason: CheckpointReason) -> Checkpoint:
-        """Return a copy of the state.
-
-        Raises:
-            TrainingError: If the loss of a step since the last record is not finite: such weights are not kept.
-        """
-        self._fetch_losses()
-        model = bare_model(self.adapter)
+        """Return a copy of the state."""
+        self._last_state = None  # one copy at a time
         state = TrainingState(
-            model=capture_model(model),
-            optimizer=capture_optimizer(self._updater.optimizer, model),
+            model=capture_model(bare_model(self.adapter)),
+            optimizer=self._updater.capture(),
             scaler=self._updater.scaler.state_dict(),
             random=capture_random(self.device),
             counters=self.counters.copy(),
@@ -180,14 +213,9 @@ class Session:
             precision=self.precision.name,
             device=self.device.type,
         )
+        self._last_state = state
         self._checkpoint_time = time.monotonic()
         return Checkpoint(state.step, state.epoch, reason, dict(state.counters.metrics), state)
-
-    def _plan_steps(self) -> int:
-        self._steps_per_epoch = len(self._batches) / self.options.gradient_accumulation_steps
-        if self.options.num_train_epochs is None:
-            return self.options.max_steps
-        return max(1, math.ceil(self.options.num_train_epochs * self._steps_per_epoch))
 
     def _check(self, state: TrainingState | None) -> list[str]:
         if state is None:
@@ -197,16 +225,42 @@ class Session:
 
     def _restore(self, state: TrainingState | None) -> RandomState:
         """Put ``state`` into model, optimizer and scaler; return the random state that training begins with."""
-        if state is None:
-            with preserve_random(self.device):
-                seed_random(self.options.seed)
-                return capture_random(self.device)
-        model = bare_model(self.adapter)
-        restore_model(model, state.model)
-        restore_optimizer(self._updater.optimizer, model, state.optimizer)
+        self._processes.require_same_step(self.counters.step)
+        if state is not None:
+            self._restore_weights(state)
+            return state.random
+        self._processes.share_weights(bare_model(self.adapter))
+        with preserve_random(self.device):
+            seed_random(self.options.seed)
+            return capture_random(self.device)
+
+    def _restore_weights(self, state: TrainingState) -> None:
+        restore_model(bare_model(self.adapter), state.model)
+        self._updater.restore(state.optimizer)
         if state.scaler and self._updater.scaler.is_enabled():
             self._updater.scaler.load_state_dict(dict(state.scaler))
-        return state.random
+
+    def _micro_batches(self) -> list[Batch]:
+        """Return this process's micro-batches of the next step."""
+        position = self.counters.position
+        if self._processes.count > 1:
+            # Each process has dropout of its own, which a resumed run can draw again.
+            words = np.random.SeedSequence([self.options.seed, position, self._processes.rank]).generate_state(1)
+            seed_random(int(words[0]))
+        shares = [self._batches.batch(position + index) for index in self._processes.share(self._batches_per_step)]
+        return [piece for batch in shares for piece in split_rows(batch, self.counters.micro_batch_size)]
+
+    def _count(self, gradients: Gradients) -> None:
+        """Bring the counters up to date with a step."""
+        counters = self.counters
+        counters.step += 1
+        counters.position += self._batches_per_step
+        is_new_trouble = self._fault is not None and not counters.skipped_steps
+        health.note_step(gradients.loss, self._fault, counters)
+        if is_new_trouble and not self._is_overflow:
+            _log.warning("Step %d is skipped: the %s.", counters.step, self._fault)
+        self._meter.add(gradients, counters, is_skipped=self._fault is not None)
+        counters.is_recorded = not self._is_record_due()
 
     def _remarks(self) -> list[str]:
         """What the user should know before the first step."""
@@ -228,6 +282,11 @@ class Session:
         return remarks
 
     @property
+    def _is_overflow(self) -> bool:
+        """Whether the last fault is one that a scaler cures."""
+        return self._fault == health.GRADIENT_NOT_FINITE and self._updater.scaler.is_enabled()
+
+    @property
     def _is_stopped_early(self) -> bool:
         patience = self.options.early_stopping_patience
         return patience is not None and self.counters.evaluations_since_best >= patience
@@ -245,75 +304,26 @@ class Session:
 
     def _crossed_epoch(self) -> bool:
         position, length = self.counters.position, len(self._batches)
-        return position // length > (position - self.options.gradient_accumulation_steps) // length
+        return position // length > (position - self._batches_per_step) // length
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate_at(step, self.total_steps, self.options) * self.counters.learning_rate_scale
 
     def _training_metrics(self) -> dict[str, float]:
-        began = time.perf_counter()
-        self._fetch_losses()
-        self._meter.add_time(began)
+        metrics = self._meter.metrics(self.counters)
         return {
-            **self._meter.metrics(),
-            "train/learning_rate": learning_rate_at(self.counters.step - 1, self.total_steps, self.options),
-            "train/epoch": self.counters.step / self._steps_per_epoch,
+            **metrics,
+            **self._gauge.metrics(metrics["train/tokens_per_second"]),
+            "train/learning_rate": self._learning_rate(self.counters.step - 1),
+            "train/epoch": self.counters.step * self._batches_per_step / len(self._batches),
         }
 
-    def _fetch_losses(self) -> None:
-        found = self._meter.fetch(may_overflow=self._updater.scaler.is_enabled())
-        if found is None:
-            self._require_updates()
-            return
-        step, what = found
-        learning_rate = learning_rate_at(step - 1, self.total_steps, self.options)
-        raise TrainingError(
-            f"The {what} of step {step} is not finite (learning rate {learning_rate:.3g}).",
-            "A finite number was expected; the checkpoints of earlier steps are intact.",
-            f"Lower training.learning_rate, for example to {self.options.learning_rate / 3:.1g}, in another run "
-            "(run.name=NEW); if step 1 fails too, look for a division by zero or a log of zero in model.py.",
-        )
-
-    def _require_updates(self) -> None:
-        """Stop when the scaler skips step after step, or skipped all: the loss looks well, but nothing is learned."""
-        step, skipped = self.counters.step, self.counters.skipped_steps
-        if skipped < min(MAX_SKIPPED_STEPS, self.total_steps):
-            return
-        raise TrainingError(
-            f"The gradients of the last {skipped} steps ({step - skipped + 1} to {step}) are not finite in half "
-            "precision: all these steps were skipped and no weight has changed in them.",
-            "The loss scaler was expected to find a scale at which gradients are finite within "
-            f"{MAX_SKIPPED_STEPS} steps.",
-            "Train in another run with training.precision=fp32 (run.name=NEW); if that fails too, look in model.py for "
-            "what has no derivative, such as a square root of zero or a row of a softmax that is masked as a whole.",
-        )
-
-    def _evaluate(self) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Return metrics and samples; training's random streams go on as if there had been no evaluation."""
-        began = time.perf_counter()
-        with preserve_random(self.device):
-            found = evaluate(
-                self.adapter,
-                self.splits,
-                batch_size=self._eval_batch_size,
-                max_batches=self.options.eval_batches,
-                precision=self.precision,
-            )
-            samples = self._sample()
-        metrics = {f"eval/{name}": value for name, value in found.items() if name != "targets"}
-        return {**metrics, "eval/seconds": time.perf_counter() - began}, samples
-
-    def _sample(self) -> tuple[str, ...]:
-        batches = evaluation_batches(self.splits, batch_size=max(1, self.options.num_samples))
-        if self.tokenizer is None or batches is None:
-            return ()
-        return sample_texts(
-            self.adapter,
-            self.tokenizer,
-            self.splits.task,
-            batches.batch(0),
-            self.options,
-            seed=self.options.seed + self.counters.step,
-            max_length=self.splits.max_length,
-            label_names=self.splits.label_names,
-        )
+    def _observe(self) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Evaluate the averaged weights where there are some, else those that are trained."""
+        if self._updater.average is None:
+            return self._observer.observe(self.counters.step)
+        with self._updater.average.in_place_of_weights():
+            return self._observer.observe(self.counters.step)
 
     def _note_evaluation(self, loss: float) -> None:
         counters = self.counters
@@ -327,22 +337,3 @@ class Session:
                 counters.step,
                 counters.best_step,
             )
-
-
-def _require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
-    """Refuse data that were prepared for another kind of model; a module without a contract is taken at its word."""
-    contract = getattr(adapter, "contract", None)
-    if contract is None:
-        return
-    if contract.task != splits.task:
-        raise TrainingError(
-            f"The data were prepared for {splits.task}, but the task of the model is {contract.task}.",
-            "Model and data must have the same task.",
-            "Run the data_engineering pipeline again, or set model.task to the task of the data.",
-        )
-    if splits.vocab_size > contract.vocab_size:
-        raise TrainingError(
-            f"The data have {splits.vocab_size} token ids, but the model's vocabulary has {contract.vocab_size}.",
-            "The tokenizer must not have more ids than the model has embeddings.",
-            "Run the data_engineering pipeline again with this model.",
-        )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.errors import CheckpointError
-from transformer_foundry.core.training.optimizers import OptimizerState
+from transformer_foundry.core.training.optimizers import AVERAGE_SLOT, OptimizerState
 from transformer_foundry.core.training.randomness import RandomState
 
 __all__ = ["Counters", "TrainingState", "bare_model", "capture_model", "restore_model"]
@@ -32,7 +32,14 @@ class Counters:
         best_loss: Lowest validation loss so far.
         best_step: Its step.
         evaluations_since_best: Evaluations after ``best_step``.
-        skipped_steps: Steps in a row, up to this one, whose gradient was not finite, so that the scaler skipped them.
+        skipped_steps: Steps in a row, up to this one, that were skipped.
+        total_skipped_steps: All steps that were skipped.
+        rollbacks: How often training went back to a checkpoint.
+        learning_rate_scale: Share of the planned learning rate: halved at each return to a checkpoint.
+        judged_steps: Steps behind ``loss_mean`` and ``loss_variance``.
+        loss_mean: Running mean of the loss of a step, nats.
+        loss_variance: Its running variance.
+        micro_batch_size: Rows of a forward pass that fit into the memory; None is a whole batch.
         metrics: The newest value of each metric.
     """
 
@@ -47,6 +54,13 @@ class Counters:
     best_step: int | None = None
     evaluations_since_best: int = 0
     skipped_steps: int = 0
+    total_skipped_steps: int = 0
+    rollbacks: int = 0
+    learning_rate_scale: float = 1.0
+    judged_steps: int = 0
+    loss_mean: float = 0.0
+    loss_variance: float = 0.0
+    micro_batch_size: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Counters:
@@ -95,6 +109,17 @@ class TrainingState:
     def epoch(self) -> int:
         """Complete passes over the training data."""
         return self.counters.position // self.batches_per_epoch
+
+    @property
+    def evaluated_model(self) -> Mapping[str, Tensor]:
+        """The weights that are evaluated and published: the averaged ones where an average is kept."""
+        prefix = f"{AVERAGE_SLOT}/"
+        averages = {
+            id(self.model[name.removeprefix(prefix)]): average
+            for name, average in self.optimizer.tensors.items()
+            if name.startswith(prefix)
+        }
+        return {name: averages.get(id(tensor), tensor) for name, tensor in self.model.items()}
 
     @property
     def metrics(self) -> Mapping[str, float]:

@@ -7,86 +7,159 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.training.averaging import WeightAverage
+from transformer_foundry.core.training.distributed import ALONE, Processes
 from transformer_foundry.core.training.objectives import Batch, Objective
-from transformer_foundry.core.training.optimizers import build_optimizer
+from transformer_foundry.core.training.optimizers import (
+    OptimizerState,
+    build_optimizers,
+    capture_optimizers,
+    restore_optimizers,
+)
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.state import bare_model
 
-__all__ = ["Update", "Updater", "hold_interrupts", "move_batch"]
+__all__ = ["Gradients", "Updater", "hold_interrupts", "move_batch", "split_rows"]
 
 
-class Update(NamedTuple):
-    """What an update measured; tensors stay on the device, so that nobody waits for it."""
+class Gradients(NamedTuple):
+    """What forward and backward pass of a step measured, over all processes.
 
-    loss_sum: Tensor
+    Attributes:
+        loss_sum: Summed loss, nats.
+        target_count: Its target tokens.
+        token_count: Real tokens that went into the model.
+        grad_norm: Norm of the gradient before clipping.
+    """
+
+    loss_sum: float
     target_count: int
     token_count: int
-    grad_norm: Tensor
+    grad_norm: float
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a target, nats."""
+        return self.loss_sum / max(1, self.target_count)
 
 
 class Updater:
-    """Model, optimizer and scaler, and the one way to take a step with them.
+    """Model, optimizers and scaler, and the one way to take a step with them.
 
     Args:
         adapter: The model; moved to the device of ``precision``, trained in place.
         objective: Its loss.
         options: Optimizer, clipping, smoothing.
         precision: Device and number format.
+        processes: Those that share each step.
 
     Attributes:
+        forward_model: What is called: ``adapter``, or a compiled translation of it.
         is_torn: Whether weights have begun to move in a step that is not settled.
     """
 
     def __init__(
-        self, adapter: nn.Module, objective: Objective, options: TrainingOptions, precision: Precision
+        self,
+        adapter: nn.Module,
+        objective: Objective,
+        options: TrainingOptions,
+        precision: Precision,
+        processes: Processes = ALONE,
     ) -> None:
         self.adapter = adapter.to(precision.device)
-        self.objective = objective
-        self.precision = precision
-        self.optimizer = build_optimizer(bare_model(adapter), options)
+        self.forward_model = self.adapter
+        self.objective, self.precision, self._processes = objective, precision, processes
+        self._model = bare_model(adapter)
+        self._optimizers = build_optimizers(self._model, options)
         self.scaler = precision.scaler()
-        self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._parameters = [parameter for group in self.groups for parameter in group["params"]]
+        self.average = None if options.ema_decay is None else WeightAverage(self._model, options.ema_decay)
         self.is_torn = False
         self._max_norm = options.max_grad_norm or float("inf")
         self._label_smoothing = options.label_smoothing
 
-    def update(self, batches: Sequence[Batch], learning_rate: float) -> Update:
-        """Take one optimizer step on the mean loss over all target tokens of ``batches``; call ``settle`` after it.
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers; restoring makes new ones."""
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    def accumulate(self, batches: Sequence[Batch]) -> Gradients:
+        """Compute the clipped gradient of the mean loss over all targets of a step; ``apply`` or ``skip`` it then.
 
         Dividing by the targets of the whole step, not of each micro-batch, makes the result independent of how the
-        rows are split into micro-batches.
+        rows are split into micro-batches and processes.
 
         Args:
-            batches: The micro-batches of the step, on the CPU.
-            learning_rate: Of this step.
+            batches: This process's micro-batches of the step, on the CPU.
         """
-        target_count = sum(self.objective.count_targets(batch) for batch in batches)
-        self.optimizer.zero_grad(set_to_none=True)
+        counts = [sum(map(self.objective.count_targets, batches)), sum(map(_count_tokens, batches))]
+        target_count, token_count = map(int, self._processes.add(counts, self.precision.device))
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss_sum = torch.stack([self._backward(batch, max(1, target_count)) for batch in batches]).sum()
-        self.scaler.unscale_(self.optimizer)
+        self._processes.add_tensor(loss_sum)
+        self._processes.add_gradients(self._parameters)
+        for optimizer in self._optimizers:
+            self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
-        for group in self.optimizer.param_groups:
+        # The one place that waits for the device: whether a step may be taken is known before it is.
+        measured = torch.stack([loss_sum, grad_norm.to(loss_sum)]).tolist()
+        return Gradients(measured[0], target_count, token_count, measured[1])
+
+    def apply(self, learning_rate: float, step: int) -> None:
+        """Move the weights along the gradient; call ``settle`` after it.
+
+        Args:
+            learning_rate: Of this step.
+            step: Its number, from 1.
+        """
+        for group in self.groups:
             group["lr"] = learning_rate
         self.is_torn = True
-        self.scaler.step(self.optimizer)
+        for optimizer in self._optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
-        return Update(loss_sum, target_count, sum(map(_count_tokens, batches)), grad_norm.detach().float())
+        if self.average is not None:
+            self.average.update(step)
+
+    def skip(self) -> None:
+        """Leave the weights as they are, but let a scaler learn from the overflow; call ``settle`` after it."""
+        self.is_torn = True
+        if self.scaler.is_enabled():
+            self.scaler.update()
 
     def settle(self) -> None:
         """Say that the step has been counted: an interrupt between the two would leave a state of no step."""
         self.is_torn = False
 
+    def capture(self) -> OptimizerState:
+        """Copy the state of the optimizers, and the averaged weights, to the CPU."""
+        state = capture_optimizers(self._optimizers, self._model)
+        if self.average is not None:
+            state.tensors.update(self.average.capture())
+        return state
+
+    def restore(self, saved: OptimizerState) -> None:
+        """Put back what ``capture`` returned.
+
+        Raises:
+            CheckpointError: If it belongs to other parameters.
+        """
+        restore_optimizers(self._optimizers, self._model, saved)
+        if self.average is not None:
+            self.average.restore(saved.tensors)
+
     def _backward(self, batch: Batch, target_count: int) -> Tensor:
         moved = move_batch(batch, self.precision.device)
         with self.precision.autocast():
-            parts = self.objective.loss(self.adapter, moved, label_smoothing=self._label_smoothing)
+            parts = self.objective.loss(self.forward_model, moved, label_smoothing=self._label_smoothing)
         if not parts.loss_sum.requires_grad:
             raise TrainingError(
                 "The loss does not depend on any trainable parameter.",
@@ -102,6 +175,14 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def split_rows(batch: Batch, rows: int | None) -> list[Batch]:
+    """Return the rows of ``batch`` in pieces of at most ``rows``; None leaves it whole."""
+    count = len(batch["input_ids"])
+    if rows is None or rows >= count:
+        return [batch]
+    return [{name: tensor[start : start + rows] for name, tensor in batch.items()} for start in range(0, count, rows)]
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def evaluate_model(
     """Return evaluation and samples of the checkpoint with the lowest validation loss."""
     state = training_run.best()
     adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
-    core_training.restore_model(adapter.model, state.model)
+    core_training.restore_model(adapter.model, state.evaluated_model)
     return assess(adapter, token_splits, tokenizer, training, step=state.step)
 
 

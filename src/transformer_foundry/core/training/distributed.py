@@ -1,0 +1,120 @@
+"""Several processes that train one model: each computes its share of a step, all take the same step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from transformer_foundry.core.errors import TrainingError
+
+__all__ = ["ALONE", "Processes", "join_processes"]
+
+_BUCKET_BYTES = 64 * 2**20
+"""Gradients are summed in pieces of this size: few calls, little extra memory."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; one alone exchanges nothing.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        count: Number of processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def share(self, count: int) -> range:
+        """Return which of ``count`` pieces of work are this process's."""
+        return range(self.rank, count, self.count)
+
+    def add(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """Return the sums of ``values`` over all processes, in double precision."""
+        if self.count == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what each process gave, in the order of their ranks."""
+        values: list[Any] = [value]
+        if self.count > 1:
+            values = [None] * self.count
+            dist.all_gather_object(values, value)
+        return values
+
+    def add_tensor(self, tensor: Tensor) -> Tensor:
+        """Sum ``tensor`` over all processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum the gradients over all processes, in place; a gradient that only some have counts as zero elsewhere."""
+        if self.count == 1:
+            return
+        # A block that was skipped (LayerDrop) here may have been computed elsewhere.
+        present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
+        dist.all_reduce(present)
+        for parameter, has_gradient in zip(parameters, present.tolist(), strict=True):
+            if has_gradient and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            dist.all_reduce(flat)
+            for gradient, piece in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(piece.view_as(gradient))
+
+    def share_weights(self, model: nn.Module) -> None:
+        """Give every process the weights and buffers of the first."""
+        if self.count > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    def require_same_step(self, step: int) -> None:
+        """Refuse to train when the processes found different checkpoints.
+
+        Raises:
+            TrainingError: If they did.
+        """
+        found = self.gather(step)
+        if len(set(found)) > 1:
+            raise TrainingError(
+                f"The processes would go on from different steps: {', '.join(map(str, found))}.",
+                "All processes must read the same run folder.",
+                "Put data_dir on a file system that every process sees.",
+            )
+
+
+ALONE = Processes()
+"""The only process."""
+
+
+def join_processes(device: torch.device) -> Processes:
+    """Return this process's place among those that torchrun started, joining them first; alone without torchrun."""
+    if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Split into runs of one format, each of at most ``_BUCKET_BYTES`` unless one alone is larger."""
+    buckets: list[list[Tensor]] = []
+    size = 0
+    for gradient in gradients:
+        size += gradient.nbytes
+        if not buckets or size > _BUCKET_BYTES or gradient.dtype is not buckets[-1][0].dtype:
+            buckets.append([])
+            size = gradient.nbytes
+        buckets[-1].append(gradient)
+    return buckets

@@ -1,0 +1,78 @@
+"""What is seen of a model while it trains: losses, texts and samples, from random streams of their own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from transformer_foundry.core.training.distributed import Processes
+from transformer_foundry.core.training.evaluation import evaluate, evaluation_batches
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.precision import Precision
+from transformer_foundry.core.training.randomness import preserve_random
+from transformer_foundry.core.training.samples import TextDecoder, measure_texts, sample_texts
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+
+__all__ = ["Observer"]
+
+_COMPARED_TEXTS = 32
+"""Texts that an evaluation while training writes; all of a test split are written when training is done."""
+
+
+class Observer:
+    """Evaluates a model on its validation split and lets it write; nothing of training changes by it."""
+
+    def __init__(
+        self,
+        adapter: nn.Module,
+        splits: TokenSplits,
+        options: TrainingOptions,
+        precision: Precision,
+        tokenizer: TextDecoder | None,
+        processes: Processes,
+    ) -> None:
+        self._adapter, self._splits, self._options = adapter, splits, options
+        self._precision, self._tokenizer, self._processes = precision, tokenizer, processes
+
+    def observe(self, step: int) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Return the metrics ``eval/...`` and the samples of ``step``."""
+        began = time.perf_counter()
+        with preserve_random(self._precision.device):
+            found = evaluate(
+                self._adapter,
+                self._splits,
+                batch_size=self._options.rows_per_evaluation_batch,
+                max_batches=self._options.eval_batches,
+                precision=self._precision,
+                processes=self._processes,
+            )
+            found |= self._measure_texts()
+            samples = self._sample(step)
+        metrics = {f"eval/{name}": value for name, value in found.items() if name != "targets"}
+        return {**metrics, "eval/seconds": time.perf_counter() - began}, samples
+
+    def _measure_texts(self) -> dict[str, float]:
+        if self._tokenizer is None or self._options.num_samples == 0:
+            return {}
+        return measure_texts(
+            self._adapter, self._tokenizer, self._splits, max_texts=_COMPARED_TEXTS, precision=self._precision
+        )
+
+    def _sample(self, step: int) -> tuple[str, ...]:
+        batches = evaluation_batches(self._splits, batch_size=max(1, self._options.num_samples))
+        if self._tokenizer is None or batches is None:
+            return ()
+        return sample_texts(
+            self._adapter,
+            self._tokenizer,
+            self._splits.task,
+            batches.batch(0),
+            self._options,
+            seed=self._options.seed + step,
+            max_length=self._splits.max_length,
+            label_names=self._splits.label_names,
+        )

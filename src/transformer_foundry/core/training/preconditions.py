@@ -1,0 +1,67 @@
+"""What must hold before training starts, and what the user should know of it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from transformer_foundry.core.errors import ParameterError, TrainingError
+from transformer_foundry.core.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+
+__all__ = ["plan_steps", "require_even_shares", "require_fit"]
+
+
+def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
+    """Refuse data that were prepared for another kind of model; a module without a contract is taken at its word.
+
+    Raises:
+        TrainingError: If task or vocabulary differ.
+    """
+    contract = getattr(adapter, "contract", None)
+    if contract is None:
+        return
+    if contract.task != splits.task:
+        raise TrainingError(
+            f"The data were prepared for {splits.task}, but the task of the model is {contract.task}.",
+            "Model and data must have the same task.",
+            "Run the data_engineering pipeline again, or set model.task to the task of the data.",
+        )
+    if splits.vocab_size > contract.vocab_size:
+        raise TrainingError(
+            f"The data have {splits.vocab_size} token ids, but the model's vocabulary has {contract.vocab_size}.",
+            "The tokenizer must not have more ids than the model has embeddings.",
+            "Run the data_engineering pipeline again with this model.",
+        )
+
+
+def plan_steps(options: TrainingOptions, batch_count: int, batches_per_step: int) -> int:
+    """Return the optimizer updates of the whole run.
+
+    Args:
+        options: ``max_steps`` or ``num_train_epochs``.
+        batch_count: Batches of one pass over the data.
+        batches_per_step: Batches of one update, over all processes.
+    """
+    if options.num_train_epochs is None:
+        return options.max_steps
+    return max(1, math.ceil(options.num_train_epochs * batch_count / batches_per_step))
+
+
+def require_even_shares(options: TrainingOptions, process_count: int) -> None:
+    """Refuse a total batch that the processes cannot share.
+
+    Raises:
+        ParameterError: If it is not a multiple of their number.
+    """
+    total = options.total_train_batch_size
+    if total is not None and total % process_count:
+        raise ParameterError(
+            f"training.total_train_batch_size is {total}, which {process_count} processes cannot share evenly.",
+            "A multiple of the number of processes was expected.",
+            f"Set training.total_train_batch_size={max(1, total // process_count) * process_count}.",
+        )
