@@ -103,7 +103,7 @@ def chunked_cross_entropy(
         rows: Rows of a chunk; by default as many as ``CHUNK_BYTES`` allow.
 
     Returns:
-        The loss, scalar float32, differentiable once where gradients are on; (N,) int64 classes where they are off,
+        The loss, scalar, at least float32, differentiable once where gradients are on; (N,) int64 classes where they are off,
         else None.
     """
     device = hidden.device.type
@@ -130,7 +130,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         assert hidden is not None
         is_needed = [settings.is_differentiable and needed for needed in ctx.needs_input_grad[2:]]
         chunks = _Chunks(settings, list(tensors), is_needed)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        single = torch.promote_types(settings.dtype, torch.float32)
+        total = torch.zeros((), dtype=single, device=hidden.device)
         likeliest = torch.empty_like(labels)
         for start in range(0, hidden.size(0), settings.rows):
             where = slice(start, start + settings.rows)
