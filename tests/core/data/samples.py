@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.data import Corpus, DataOptions, Document, Tokenizer, fit_tokenizer, prepare_splits
+from transformer_foundry.core.data import (
+    Columns,
+    Corpus,
+    DataOptions,
+    Document,
+    Tokenizer,
+    fit_tokenizer,
+    prepare_splits,
+)
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.exports import Contract
 
@@ -24,11 +32,17 @@ class MemorySource:
         self._documents = documents
         self.label_names = label_names
         self.splits = tuple(documents)
+        first = next(iter(next(iter(documents.values()))), Document(""))
+        names = ("target", "label", "pair")
+        self.columns = Columns("text", **{name: name for name in names if getattr(first, name) is not None})
         self.reads = 0
 
     def documents(self, split: str) -> Iterator[Document]:
         self.reads += 1
         return iter(self._documents[split])
+
+    def where(self, split: str, number: int) -> str:
+        return f"memory, {split} {number + 1}"
 
     def stamp(self) -> str:
         return hashlib.sha256(repr(self._documents).encode()).hexdigest()

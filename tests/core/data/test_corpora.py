@@ -72,9 +72,22 @@ def test_tests_and_vanished_packages_are_left_out():
     assert not parts & {"test", "tests", "distutils", "lib2to3", "site-packages"}
 
 
-def test_another_task_has_no_built_in_text():
-    with pytest.raises(DataError, match="no built-in text for the task token_classification"):
-        BuiltInSource("token_classification")
+def test_an_unknown_task_has_no_built_in_text():
+    with pytest.raises(DataError, match="no built-in text for the task regression"):
+        BuiltInSource("regression")
+
+
+def test_the_parts_of_a_signature_are_tagged():
+    document = next(iter(BuiltInSource("token_classification").documents("train")))
+    assert len(document.words) == len(document.tags)
+    assert document.words[:2] == ("def", document.words[1])
+    assert document.tags[:3] == ("keyword", "function", "operator")
+
+
+def test_a_model_with_fewer_classes_gets_the_most_frequent_parts():
+    source = BuiltInSource("token_classification", 3)
+    assert source.label_names == ("operator", "name", "other")
+    assert {tag for document in source.documents("train") for tag in document.tags} == set(source.label_names)
 
 
 @pytest.mark.slow

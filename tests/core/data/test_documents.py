@@ -142,7 +142,9 @@ def test_a_number_and_its_name_are_one_class():
 
 def test_more_classes_than_the_model_has_are_refused_with_both_numbers():
     documents = [Document(text, label=number % 5) for number, text in enumerate(sentences(30))]
-    with pytest.raises(DataError, match=r"has 5 classes but the model tells only 3 apart"):
+    with pytest.raises(
+        DataError, match=r"memory, train 4: .* is 3; the data have 5 classes but the model tells only 3"
+    ):
         list(corpus_of(documents, "sequence_classification", num_labels=3).documents("train"))
 
 
@@ -152,8 +154,20 @@ def test_a_label_outside_the_declared_classes_is_refused():
 
     documents = [Document(text, label=number % 3) for number, text in enumerate(sentences(30))]
     corpus = Corpus(MemorySource({"train": documents}, label_names=("no", "yes")), "sequence_classification")
-    with pytest.raises(DataError, match="label 2, which is none of its 2 classes"):
+    with pytest.raises(DataError, match=r"memory, train 3: .* is 2; it is none of the 2 classes no, yes"):
         list(corpus.documents("train"))
+
+
+def test_ratings_from_one_move_down_to_zero():
+    documents = [Document(text, label=1 + number % 5) for number, text in enumerate(sentences(30))]
+    corpus = corpus_of(documents, "sequence_classification", num_labels=5)
+    assert corpus.label_names == ("1", "2", "3", "4", "5")
+    assert {document.label for document in corpus.documents("train")} <= set(range(5))
+
+
+def test_a_huge_number_is_a_code_and_not_the_number_of_a_class():
+    documents = [Document(text, label=(10**12, 7)[number % 2]) for number, text in enumerate(sentences(30))]
+    assert corpus_of(documents, "sequence_classification").label_names == ("7", "1000000000000")
 
 
 def test_the_source_is_read_once_for_the_plan_and_once_for_each_split():

@@ -6,7 +6,8 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "Batches": "batches",
-        "Corpus": "documents",
+        "Columns": "documents",
+        "Corpus": "corpus",
         "DataOptions": "options",
         "Document": "documents",
         "Ragged": "storage",

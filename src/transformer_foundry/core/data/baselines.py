@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from transformer_foundry.core.data.batches import IGNORED, Batches
 from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
 from transformer_foundry.core.data.storage import Ragged
 
 __all__ = ["bigram_loss", "measure_baselines", "naive_bayes_accuracy", "unigram_loss"]
 
-_FIT_TOKENS = 5_000_000  # more tokens change the counts little and take memory
-_SCORE_TOKENS = 1_000_000
+_FIT_TOKENS = 2_000_000  # more tokens change the counts little and take memory
+_SCORE_TOKENS = 500_000
 _SCORE_ROWS = 20_000
 _HELD_OUT_SHARE = 0.1  # of the train tokens, to choose the smoothing
 _SMOOTHING = tuple(float(2**power) for power in range(-2, 13))  # pseudo-counts of the unigram in a bigram
@@ -26,6 +27,11 @@ def measure_baselines(splits: TokenSplits) -> dict[str, float]:
     train, validation, size = splits.train, splits.validation, splits.vocab_size
     if train.labels is not None and validation.labels is not None:
         return _classification_baselines(train, validation, splits)
+    if train.token_labels is not None and validation.token_labels is not None:
+        return _tagging_baselines(train, validation, splits)
+    if splits.task == "seq2seq_lm" and train.target_ids is None:
+        fitted, scored = _hidden_spans(splits, "train", _FIT_TOKENS), _hidden_spans(splits, "validation", _SCORE_TOKENS)
+        return {"unigram_loss": unigram_loss(fitted, scored, size)}
     if train.target_ids is not None and validation.target_ids is not None:
         fitted, scored = train.target_ids.values[:_FIT_TOKENS], validation.target_ids.values[:_SCORE_TOKENS]
         return {"unigram_loss": unigram_loss(fitted, scored, size)}
@@ -89,6 +95,39 @@ def _classification_baselines(train: TokenSplit, validation: TokenSplit, splits:
             train.input_ids, train.labels, validation.input_ids, validation.labels, splits.vocab_size
         ),
     }
+
+
+def _tagging_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenSplits) -> dict[str, float]:
+    """Naive Bayes over one token is the class that the token has most often."""
+    size, classes = splits.vocab_size, len(splits.label_names or ())
+    (tokens, tags), (scored, expected) = (_labelled_tokens(split) for split in (train, validation))
+    cells = np.bincount(tokens * classes + tags, minlength=size * classes).reshape(size, classes)
+    prior = np.bincount(tags, minlength=classes) + 1.0
+    best = np.where(cells.any(axis=1), cells.argmax(axis=1), prior.argmax())
+    return {
+        "prior_loss": float(-np.log(prior / prior.sum())[expected].mean()),
+        "majority_accuracy": float(np.mean(expected == prior.argmax())),
+        "naive_bayes_accuracy": float(np.mean(best[scored] == expected)),
+    }
+
+
+def _labelled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
+    assert split.token_labels is not None
+    tags = np.asarray(split.token_labels.values[:_FIT_TOKENS], np.int64)
+    tokens = np.asarray(split.input_ids.values[:_FIT_TOKENS], np.int64)
+    return tokens[tags != IGNORED], tags[tags != IGNORED]
+
+
+def _hidden_spans(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
+    """Return what the decoder has to write in one pass over a split, up to ``limit`` tokens."""
+    batches = Batches(splits.splits[name], splits, batch_size=256)
+    found: list[np.ndarray] = []
+    for position in range(len(batches)):
+        labels = batches.batch(position)["labels"].numpy()
+        found.append(labels[labels != IGNORED])
+        if sum(map(len, found)) >= limit:
+            break
+    return np.concatenate(found)
 
 
 class _Bigram:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from transformer_foundry.core.data.noise import IGNORED, hide_spans, hide_tokens
+from transformer_foundry.core.data.order import EpochOrder
 from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
-from transformer_foundry.core.data.storage import Ragged
 from transformer_foundry.core.errors import DataError
 
 __all__ = ["IGNORED", "Batch", "Batches"]
 
 Batch = dict[str, torch.Tensor]
 
-IGNORED = -100  # what torch's cross-entropy ignores by default
-# Shares of BERT (Devlin et al. 2019, 3.1): 15 % are targets; of these 80 % hidden, 10 % replaced, 10 % left.
-_TARGET_SHARE = 0.15
-_HIDDEN_SHARE = 0.8
-_REPLACED_SHARE = 0.1
-_ORDER_STREAM, _MASK_STREAM = 1, 2  # keep the two kinds of random numbers apart
+_ORDER_STREAM, _NOISE_STREAM = 1, 2  # keep the two kinds of random numbers apart
 
 
 class Batches:
     """The micro-batches of a split, in an order that any process can find again.
 
+    Rows of unequal length (pairs, texts to classify) are batched with rows of about their length when ``shuffle`` is
+    on, so that little is padded.
+
     Args:
         split: The rows.
         splits: The data set that the split is of: its task, special tokens and vocabulary.
         batch_size: Rows in a batch; the last batch of an epoch may have fewer.
-        seed: Another seed gives another order and other masks.
-        shuffle: Whether each epoch has a new order. Without it, every epoch has the same rows and the same masks.
+        seed: Another seed gives another order and hides other tokens.
+        shuffle: Whether each epoch has a new order. Without it, every epoch has the same rows and hides the same.
 
     Raises:
         DataError: If the split has no rows.
@@ -59,7 +59,7 @@ class Batches:
         self._ordinary_ids = np.setdiff1d(np.arange(splits.vocab_size), splits.special.ids())
         self._seed = seed
         self._shuffle = shuffle
-        self._order: tuple[int, np.ndarray] | None = None
+        self._order: tuple[int, EpochOrder] | None = None
 
     def __len__(self) -> int:
         """Micro-batches in an epoch."""
@@ -74,16 +74,8 @@ class Batches:
             where ignored; for pairs also ``decoder_input_ids`` and ``decoder_attention_mask`` (B, S).
         """
         rows = self.rows(position)
-        input_ids, attention_mask = _pad(self.split.input_ids, rows, self._pad_id)
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self._task == "masked_lm":
-            batch |= self._hide_tokens(input_ids, attention_mask, position)
-        elif self.split.target_ids is not None:
-            batch |= self._decoder_side(self.split.target_ids, rows)
-        elif self.split.labels is not None:
-            batch["labels"] = np.asarray(self.split.labels[rows], np.int64)
-        else:
-            batch["labels"] = np.where(attention_mask == 1, input_ids, IGNORED)
+        inputs = [self.split.input_ids[int(row)] for row in rows]
+        batch = self._add_labels(inputs, rows, position)
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
 
     def rows(self, position: int) -> np.ndarray:
@@ -91,7 +83,7 @@ class Batches:
         if position < 0:
             raise ValueError(f"position is {position}, expected 0 or more")
         epoch, index = divmod(position, len(self))
-        return self._epoch_order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        return self._epoch_order(epoch).batch(index)
 
     def describe(self, position: int) -> dict[str, Any]:
         """Say which rows of which epoch a position holds, for logs and bug reports."""
@@ -102,37 +94,61 @@ class Batches:
     def _pad_id(self) -> int:
         return self._special.pad if self._special.pad is not None else 0
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
+    def _epoch_order(self, epoch: int) -> EpochOrder:
         epoch = epoch if self._shuffle else 0
         if self._order is None or self._order[0] != epoch:
-            order = np.arange(len(self.split))
-            if self._shuffle:
-                order = np.random.default_rng((self._seed, _ORDER_STREAM, epoch)).permutation(order)
-            self._order = (epoch, order)
+            key = (self._seed, _ORDER_STREAM, epoch) if self._shuffle else None
+            lengths = None if self.split.is_packed(self._task) else self._lengths
+            self._order = (epoch, EpochOrder(len(self.split), self.batch_size, key, lengths))
         return self._order[1]
 
-    def _hide_tokens(self, input_ids: np.ndarray, attention_mask: np.ndarray, position: int) -> dict[str, np.ndarray]:
-        """Choose the targets of a masked language model, at least one, and hide them."""
-        assert self._special.mask is not None, "a tokenizer fitted to masked_lm has a mask token"
-        position = position if self._shuffle else position % len(self)
-        random = np.random.default_rng((self._seed, _MASK_STREAM, position))
-        allowed = (attention_mask == 1) & ~np.isin(input_ids, self._special.ids())
-        if not allowed.any():
-            allowed = attention_mask == 1
-        draws = np.where(allowed, random.random(input_ids.shape), 1.0)
-        chosen = draws < max(_TARGET_SHARE, np.nextafter(draws.min(), 1.0))
-        action = random.random(input_ids.shape)
-        replacements = random.choice(self._ordinary_ids, input_ids.shape)
-        hidden = chosen & (action < _HIDDEN_SHARE)
-        replaced = chosen & (action >= _HIDDEN_SHARE) & (action < _HIDDEN_SHARE + _REPLACED_SHARE)
-        seen = np.where(replaced, replacements, np.where(hidden, self._special.mask, input_ids))
-        return {"input_ids": seen, "labels": np.where(chosen, input_ids, IGNORED)}
+    def _lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Return the lengths of ``rows``, (N, 1) int64, (N, 2) for pairs."""
+        sides = (self.split.input_ids, self.split.target_ids)
+        return np.stack([side.lengths(rows) for side in sides if side is not None], axis=1)
 
-    def _decoder_side(self, targets: Ragged, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _add_labels(self, inputs: list[np.ndarray], rows: np.ndarray, position: int) -> dict[str, np.ndarray]:
+        if self._task == "seq2seq_lm" and self.split.target_ids is None:
+            return self._hide_spans(inputs, position)
+        input_ids, attention_mask = _pad(inputs, self._pad_id)
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._task == "masked_lm":
+            return batch | self._hide_tokens(input_ids, attention_mask, position)
+        if self.split.target_ids is not None:
+            return batch | self._decoder_side([self.split.target_ids[int(row)] for row in rows])
+        if self.split.token_labels is not None:
+            return batch | {"labels": _pad([self.split.token_labels[int(row)] for row in rows], IGNORED)[0]}
+        if self.split.labels is not None:
+            return batch | {"labels": np.asarray(self.split.labels[rows], np.int64)}
+        return batch | {"labels": np.where(attention_mask == 1, input_ids, IGNORED)}
+
+    def _random(self, position: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, _NOISE_STREAM, position if self._shuffle else position % len(self)))
+
+    def _hide_tokens(self, input_ids: np.ndarray, attention_mask: np.ndarray, position: int) -> dict[str, np.ndarray]:
+        assert self._special.mask is not None, "a tokenizer fitted to masked_lm has a mask token"
+        seen, labels = hide_tokens(
+            input_ids,
+            attention_mask,
+            self._random(position),
+            mask_id=self._special.mask,
+            special_ids=self._special.ids(),
+            ordinary_ids=self._ordinary_ids,
+        )
+        return {"input_ids": seen, "labels": labels}
+
+    def _hide_spans(self, inputs: list[np.ndarray], position: int) -> dict[str, np.ndarray]:
+        random, special = self._random(position), self._special
+        sides = [hide_spans(row, random, special.sentinels, special.eos) for row in inputs]
+        input_ids, attention_mask = _pad([source for source, _ in sides], self._pad_id)
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return batch | self._decoder_side([target for _, target in sides])
+
+    def _decoder_side(self, targets: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Shift the targets to the right behind the start token: the decoder sees only what comes before."""
-        padded, mask = _pad(targets, rows, self._pad_id)
+        padded, mask = _pad(targets, self._pad_id)
         start = self._special.decoder_start if self._special.decoder_start is not None else self._pad_id
-        shifted = np.concatenate([np.full((len(rows), 1), start), padded[:, :-1]], axis=1)
+        shifted = np.concatenate([np.full((len(targets), 1), start), padded[:, :-1]], axis=1)
         return {
             "decoder_input_ids": np.where(mask == 1, shifted, self._pad_id),
             "decoder_attention_mask": mask,
@@ -140,11 +156,10 @@ class Batches:
         }
 
 
-def _pad(column: Ragged, rows: np.ndarray, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+def _pad(rows: Sequence[np.ndarray], filler: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows side by side, (B, longest) int64, and the mask that is 1 where they are real."""
-    arrays = [column[int(row)] for row in rows]
-    lengths = np.array([len(array) for array in arrays])
+    lengths = np.array([len(row) for row in rows])
     mask = np.arange(max(lengths.max(), 1)) < lengths[:, None]
-    padded = np.full(mask.shape, pad_id, dtype=np.int64)
-    padded[mask] = np.concatenate(arrays)
+    padded = np.full(mask.shape, filler, dtype=np.int64)
+    padded[mask] = np.concatenate(rows)
     return padded, mask.astype(np.int64)

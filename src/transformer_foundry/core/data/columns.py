@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from transformer_foundry.core.data.documents import Document
+from transformer_foundry.core.data.documents import Columns, Document
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.errors import DataError, suggestion
 
-__all__ = ["Columns", "choose_columns", "flatten", "to_document"]
+__all__ = ["choose_columns", "flatten", "to_document"]
 
 Row = Mapping[str, Any]
 
-_TEXT_NAMES = ("text", "content", "document", "sentence", "body", "article", "review", "comment", "message", "story")
+_TEXT_NAMES = (
+    *("text", "content", "document", "sentence", "body", "article", "review", "comment", "message", "story"),
+    *("messages", "conversations"),
+)
 _LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "topic", "intent", "emotion", "y")
+_WORD_NAMES = ("tokens", "words", "text", "sentence")
+_TAG_NAMES = ("ner_tags", "tags", "labels", "ner", "pos_tags", "pos", "label", "upos", "chunk_tags")
 _PAIR_NAMES = (
     ("source", "target"),
     ("src", "tgt"),
@@ -33,17 +37,18 @@ _PAIR_NAMES = (
     ("text", "summary"),
     ("text", "target"),
 )
+_COMPARED_NAMES = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+    ("query", "passage"),
+)
+_TURN_KEYS = (("role", "from"), ("content", "value", "text"))
 _CLEARLY_LONGER = 3.0  # a column this many times longer than any other is the text
 _INDEX_COLUMN = "__index_level_0__"  # pandas makes one when rows have more fields than the header
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns that a task reads; None where it reads none."""
-
-    text: str
-    target: str | None = None
-    label: str | None = None
 
 
 def choose_columns(rows: Sequence[Row], task: str, options: DataOptions, source: str) -> Columns:
@@ -65,7 +70,7 @@ def choose_columns(rows: Sequence[Row], task: str, options: DataOptions, source:
             "Expected as many fields in a row as in the header.",
             "Quote fields that hold a comma, or correct the header.",
         )
-    for key in ("text_column", "target_column", "label_column"):
+    for key in ("text_column", "target_column", "label_column", "pair_column"):
         wanted = getattr(options, key)
         if wanted is not None and wanted not in names:
             raise DataError(
@@ -74,12 +79,18 @@ def choose_columns(rows: Sequence[Row], task: str, options: DataOptions, source:
                 f"Set data.{key} to one of them.",
             )
     textual = [name for name in names if _average_length(rows, name) > 0]
-    if task == "seq2seq_lm":
-        return _choose_pair(names, textual, options, source)
+    if task == "token_classification":
+        return _choose_tags(names, textual, options, source)
     if task == "sequence_classification":
-        label = options.label_column or _choose_label(names, options.text_column, source)
-        others = [name for name in textual if name != label]
-        return Columns(options.text_column or _choose_text(rows, others, names, source), label=label)
+        return _choose_labelled(rows, names, textual, options, source)
+    if task == "seq2seq_lm":
+        return _choose_pair_or_spans(rows, names, textual, options, source)
+    if task == "causal_lm":
+        pair = _named_pair(names, _PAIR_NAMES, options.text_column, options.target_column)
+        has_text = _named(textual, _TEXT_NAMES) is not None or options.text_column is not None
+        if options.target_column is not None or (pair is not None and not has_text):
+            chosen = _choose_pair(names, textual, options, source)
+            return Columns(chosen.text, target=chosen.target, is_joined=True)
     return Columns(options.text_column or _choose_text(rows, textual, names, source))
 
 
@@ -94,20 +105,47 @@ def flatten(row: Row) -> dict[str, Any]:
     return flat
 
 
-def to_document(row: Row, columns: Columns, where: Callable[[], str]) -> Document:
+def to_document(row: Row, columns: Columns, where: Callable[[], str], *, has_tags: bool = False) -> Document:
     """Return the document that a flattened row holds.
 
     Args:
         row: The row.
         columns: Which columns to read.
         where: Says where the row is, for messages.
+        has_tags: Whether text and label are lists: words and their tags.
 
     Raises:
         DataError: If the label is missing or no label.
     """
-    label = None if columns.label is None else _label(row.get(columns.label), columns.label, where)
+    if has_tags:
+        return _tagged_document(row, columns, where)
+    text = _text(row.get(columns.text))
     target = None if columns.target is None else _text(row.get(columns.target))
-    return Document(_text(row.get(columns.text)), target, label)
+    if columns.is_joined:
+        return Document(f"{text}\n{target}" if text and target else text or target or "")
+    label = None if columns.label is None else _label(row.get(columns.label), columns.label, where)
+    return Document(text, target, label, None if columns.pair is None else _text(row.get(columns.pair)))
+
+
+def _tagged_document(row: Row, columns: Columns, where: Callable[[], str]) -> Document:
+    assert columns.label is not None
+    words, tags = _items(row.get(columns.text)), _items(row.get(columns.label))
+    if len(words) != len(tags):
+        raise DataError(
+            f"{where()}: {len(words)} words (column {columns.text}) but {len(tags)} tags (column {columns.label}).",
+            "Expected one tag for each word.",
+            "Correct the row, or choose other columns with data.text_column and data.label_column.",
+        )
+    labels = tuple(_label(tag, str(columns.label), where) for tag in tags)
+    # A word of nothing would have no token to be classified.
+    kept = [(str(word), label) for word, label in zip(words, labels, strict=True) if str(word).strip()]
+    words = tuple(word for word, _ in kept)
+    return Document(" ".join(words), words=words, tags=tuple(label for _, label in kept))
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    """Return the items of a list, or the words of a text."""
+    return tuple(value.split()) if isinstance(value, str) else tuple(value or ())
 
 
 def _choose_text(rows: Sequence[Row], textual: list[str], names: list[str], source: str) -> str:
@@ -141,23 +179,66 @@ def _choose_label(names: list[str], text: str | None, source: str) -> str:
     )
 
 
+def _choose_labelled(
+    rows: Sequence[Row], names: list[str], textual: list[str], options: DataOptions, source: str
+) -> Columns:
+    label = options.label_column or _choose_label(names, options.text_column, source)
+    others = [name for name in textual if name != label]
+    pair = _named_pair(others, _COMPARED_NAMES, options.text_column, options.pair_column)
+    if pair is not None:
+        return Columns(pair[0], label=label, pair=pair[1])
+    others = [name for name in others if name != options.pair_column]
+    return Columns(options.text_column or _choose_text(rows, others, names, source), None, label, options.pair_column)
+
+
+def _choose_tags(names: list[str], textual: list[str], options: DataOptions, source: str) -> Columns:
+    label = options.label_column or _named([name for name in names if name != options.text_column], _TAG_NAMES)
+    words = options.text_column or _named([name for name in textual if name != label], _WORD_NAMES)
+    if words is None or label is None:
+        raise DataError(
+            f"No column of {source} is named like {'words' if words is None else 'tags'}; columns: {_list(names)}.",
+            "Expected a list of words and a list of as many tags in each row, such as tokens and ner_tags.",
+            "Name them: data.text_column=NAME,data.label_column=NAME.",
+        )
+    return Columns(words, label=label)
+
+
+def _choose_pair_or_spans(
+    rows: Sequence[Row], names: list[str], textual: list[str], options: DataOptions, source: str
+) -> Columns:
+    """Return a pair, or a text alone where spans of it are to be hidden."""
+    if options.span_corruption is None and options.target_column is None and len(textual) == 1:
+        return Columns(textual[0])
+    if options.span_corruption:
+        return Columns(options.text_column or _choose_text(rows, textual, names, source))
+    return _choose_pair(names, textual, options, source)
+
+
 def _choose_pair(names: list[str], textual: list[str], options: DataOptions, source: str) -> Columns:
     text, target = options.text_column, options.target_column
-    lowered = {name.lower(): name for name in reversed(names)}
-    for first, second in _PAIR_NAMES:
-        if first in lowered and second in lowered:
-            pair = lowered[first], lowered[second]
-            if text in (None, pair[0]) and target in (None, pair[1]):
-                return Columns(*pair)
+    pair = _named_pair(names, _PAIR_NAMES, text, target)
+    if pair is not None:
+        return Columns(*pair)
     left = [name for name in textual if name not in (text, target)]
     if len(left) == sum(name is None for name in (text, target)):
         waiting = iter(left)
         return Columns(text or next(waiting), target or next(waiting))
+    if text is not None and target is not None:
+        return Columns(text, target)
     raise DataError(
         f"Which columns of {source} are source and target cannot be told; columns: {_list(names)}.",
-        "Expected two columns of text.",
+        "Expected two columns of text, or one with data.span_corruption=true.",
         "Name them: data.text_column=NAME,data.target_column=NAME.",
     )
+
+
+def _named_pair(
+    names: Sequence[str], known: Sequence[tuple[str, str]], first: str | None, second: str | None
+) -> tuple[str, str] | None:
+    """Return the first pair of usual names, if it does not contradict what the options name."""
+    lowered = {name.lower(): name for name in reversed(names)}
+    found = ((lowered[one], lowered[other]) for one, other in known if one in lowered and other in lowered)
+    return next((pair for pair in found if first in (None, pair[0]) and second in (None, pair[1])), None)
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -166,6 +247,7 @@ def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def _average_length(rows: Sequence[Row], name: str) -> float:
+    """Return the characters of text in a column; lists that hold none count nothing."""
     texts = [_text(row.get(name)) for row in rows if isinstance(row.get(name), str | list)]
     return sum(map(len, texts)) / max(len(rows), 1)
 
@@ -177,8 +259,16 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list | tuple):
+        if value and isinstance(value[0], Mapping):
+            return "\n".join(filter(None, map(_turn, value)))
         return " ".join(item for item in value if isinstance(item, str))
     return str(value)
+
+
+def _turn(message: Mapping[str, Any]) -> str:
+    """Return a turn of a conversation as a line: who speaks, and what."""
+    role, content = (next((message[key] for key in keys if key in message), None) for keys in _TURN_KEYS)
+    return "" if content is None else f"{role}: {content}" if role else str(content)
 
 
 def _label(value: Any, column: str, where: Callable[[], str]) -> int | str:

@@ -1,8 +1,9 @@
 """The built-in corpora: English and Python that every CPython carries, so that nothing needs a network.
 
 Language modelling reads the language reference (``pydoc_data.topics``), on request with the docstrings of the standard
-library; classification tells from a docstring which package it documents; sequence to sequence goes from a signature to
-the first line of its docstring. Sources are parsed, never imported: importing has side effects and some modules fail.
+library; classification tells from a docstring which package it documents; token classification tells the parts of a
+signature; sequence to sequence goes from a signature to the first line of its docstring. Sources are parsed, never
+imported: importing has side effects and some modules fail.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import ast
 import functools
 import hashlib
 import inspect
+import io
+import keyword
 import sys
 import sysconfig
+import tokenize
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformer_foundry.core.data.documents import Document
+from transformer_foundry.core.data.documents import Columns, Document
 from transformer_foundry.core.data.sections import cut_sections, split_paragraphs
 from transformer_foundry.core.errors import DataError
 
@@ -37,7 +41,10 @@ _DOCSTRINGS_PER_CLASS = 250  # keeps the majority class near 1 in 10
 # A section of the reference: 26 of them make the validation split steadier than 4 long ones.
 _SECTION_CHARACTERS = 800
 _LARGE = "large"
-_FORMAT = 2  # raise it whenever the same Python gives other documents
+_PARTS = ("operator", "name", "function", "keyword", "number", "string")  # of a signature, most frequent first
+_OTHER_PART = "other"
+_PART_OF_TOKEN = {tokenize.OP: "operator", tokenize.NUMBER: "number", tokenize.STRING: "string"}
+_FORMAT = 3  # raise it whenever the same Python gives other documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class BuiltInSource:
     Args:
         task: What the documents are for.
         num_labels: Number of classes the model can tell apart; only the largest classes are kept when it is smaller.
+        hides_spans: Whether an encoder-decoder is to fill in hidden spans of prose instead of learning pairs.
         config_name: "large" gives language models 1.9 MB of text, the docstrings too. Without them it is 370 KB, on
             which a model of a million parameters overtakes a bigram sooner: 3.48 against 3.53 nats per token after 400
             steps of 16 x 128 tokens, where it has 3.66 against 3.62 after 500 steps on the large text.
@@ -66,13 +74,16 @@ class BuiltInSource:
     name = "built-in text of Python"
     splits = ("train",)
 
-    def __init__(self, task: str, num_labels: int | None = None, config_name: str | None = None) -> None:
+    def __init__(
+        self, task: str, num_labels: int | None = None, config_name: str | None = None, *, hides_spans: bool = False
+    ) -> None:
         prose = _large_prose if config_name == _LARGE else _prose
         readers: dict[str, Callable[[], Iterator[Document]]] = {
             "causal_lm": prose,
             "masked_lm": prose,
-            "seq2seq_lm": _summaries,
+            "seq2seq_lm": prose if hides_spans else _summaries,
             "sequence_classification": self._labelled,
+            "token_classification": self._tagged,
         }
         if task not in readers:
             raise DataError(
@@ -87,17 +98,35 @@ class BuiltInSource:
                 "Set data.config_name to null.",
             )
         self._read = readers[task]
-        self._has_classes = task == "sequence_classification"
+        self._task = task
         self._num_labels = num_labels
+        self._parts = (
+            _PARTS if num_labels is None or num_labels >= len(_PARTS) else (*_PARTS[: num_labels - 1], _OTHER_PART)
+        )
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The packages that a classifier tells apart."""
-        return _largest_classes(self._num_labels) if self._has_classes else None
+        """The packages, or parts of a signature, that a classifier tells apart."""
+        if self._task == "token_classification":
+            return self._parts
+        return _largest_classes(self._num_labels) if self._task == "sequence_classification" else None
+
+    @property
+    def columns(self) -> Columns:
+        """What is read."""
+        return {
+            _summaries: Columns("signatures", target="first lines of docstrings"),
+            self._labelled: Columns("docstrings", label="their packages"),
+            self._tagged: Columns("signatures", label="the parts of their tokens"),
+        }.get(self._read, Columns("the language reference"))
 
     def documents(self, split: str) -> Iterator[Document]:  # noqa: ARG002 - there is only one
         """Yield every document."""
         return self._read()
+
+    def where(self, split: str, number: int) -> str:
+        """Say where a document is."""
+        return f"{self.name}, {split} {number + 1}"
 
     def stamp(self) -> str:
         """Digest of the sources that the documents are read from."""
@@ -113,6 +142,13 @@ class BuiltInSource:
             if package in classes and taken[package] < _DOCSTRINGS_PER_CLASS:
                 taken[package] += 1
                 yield Document(text, label=package)
+
+    def _tagged(self) -> Iterator[Document]:
+        for document in _summaries():
+            tokens = _tag_signature(document.text)
+            tags = tuple(tag if tag in self._parts else _OTHER_PART for _, tag in tokens)
+            words = tuple(word for word, _ in tokens)
+            yield Document(" ".join(words), words=words, tags=tags)
 
 
 def _prose(seen: set[str] | None = None) -> Iterator[Document]:
@@ -143,6 +179,22 @@ def _summaries() -> Iterator[Document]:
         if signature and len(signature) <= _LONGEST_SIGNATURE and " " in summary and signature not in seen:
             seen.add(signature)
             yield Document(signature, target=summary)
+
+
+def _tag_signature(signature: str) -> list[tuple[str, str]]:
+    """Return the tokens of a signature, each with what it is; strings with blanks are left out."""
+    tagged: list[tuple[str, str]] = []
+    for token in tokenize.generate_tokens(io.StringIO(signature).readline):
+        word = token.string.strip()
+        if not word or " " in word:
+            continue
+        if token.type == tokenize.NAME:
+            follows_def = bool(tagged) and tagged[-1][0] == "def"
+            part = "keyword" if keyword.iskeyword(word) else "function" if follows_def else "name"
+        else:
+            part = _PART_OF_TOKEN.get(token.type, "operator")
+        tagged.append((word, part))
+    return tagged
 
 
 def _is_new(text: str, seen: set[str]) -> bool:

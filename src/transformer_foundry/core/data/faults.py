@@ -9,8 +9,11 @@ from pathlib import Path
 from transformer_foundry.core.data.files import BINARY_BUILDERS, is_compressed
 from transformer_foundry.core.errors import DataError
 
-__all__ = ["explain_file", "explain_remote", "read_errors"]
+__all__ = ["explain_file", "explain_remote", "is_passing", "read_errors"]
 
+_TIME_OUTS = frozenset({"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "Timeout"})
+_UNREACHABLE = frozenset({"OfflineModeIsEnabled", "ConnectionError", "ConnectError", "LocalEntryNotFoundError"})
+_NOT_FOUND = frozenset({"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"})
 _LINE_IN_MESSAGE = re.compile(r"in line (\d+)")
 _CHOICES_IN_MESSAGE = re.compile(r"(?:Available: |one among the available configs: |Should be one of )(\[[^\]]*\])")
 
@@ -31,6 +34,13 @@ def read_errors() -> tuple[type[BaseException], ...]:
     except ImportError:  # older huggingface_hub use requests, whose errors are OSErrors
         return tuple(found)
     return (*found, httpx.HTTPError)
+
+
+def is_passing(err: BaseException) -> bool:
+    """Say whether the same request may succeed a moment later: the server is busy, broken or slow."""
+    status = _status(err)
+    kinds = {type(item).__name__ for item in _chain(err)}
+    return status == 429 or (status or 0) >= 500 or bool(kinds & _TIME_OUTS)
 
 
 def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
@@ -67,20 +77,16 @@ def explain_remote(err: BaseException, source: str) -> DataError:
             "Expected a data set of plain files.",
             "Look for a copy in parquet: often data.revision=refs/convert/parquet has it.",
         )
-    if "GatedRepoError" in kinds or "gated" in everything.lower():
-        return DataError(
-            f"{source} is gated: its authors grant access one by one.",
-            "Expected a token whose owner has access.",
-            "Ask for access on the data set's page, then set HF_TOKEN.",
-        )
-    offline = kinds & {"OfflineModeIsEnabled", "ConnectionError", "ConnectError", "ConnectTimeout", "ReadTimeout"}
-    if offline:
+    told = _explain_access(kinds, everything, _status(err), source) or _explain_service(kinds, _status(err), source)
+    if told is not None:
+        return told
+    if kinds & _UNREACHABLE:
         return DataError(
             f"The Hub cannot be reached and {source} is not in the cache: {text}",
             "Expected a connection, or a data set that was read before.",
             "Connect and run again, unset HF_HUB_OFFLINE, or set data.source to a local file or 'built-in'.",
         )
-    if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"}:
+    if kinds & _NOT_FOUND or _status(err) == 404:
         return DataError(
             f"There is no data set {source} that can be read: {text}",
             "Expected 'built-in', an existing local path or the name of a data set on the Hub.",
@@ -91,6 +97,38 @@ def explain_remote(err: BaseException, source: str) -> DataError:
         "Expected a data set that the datasets library reads.",
         "Check data.source, or download its files and set data.source to their folder.",
     )
+
+
+def _explain_access(kinds: set[str], everything: str, status: int | None, source: str) -> DataError | None:
+    if "GatedRepoError" in kinds or "gated" in everything.lower():
+        return DataError(
+            f"{source} is gated: its authors grant access one by one.",
+            "Expected a token whose owner has access.",
+            "Ask for access on the data set's page, then set HF_TOKEN.",
+        )
+    if status == 403 or (status == 401 and not kinds & {"RepositoryNotFoundError"}):
+        return DataError(
+            f"The Hub refuses {source} (HTTP {status}): the token is {'not valid' if status == 401 else 'not enough'}.",
+            "Expected a token that may read the data set, or none for a public one.",
+            "Make a read token at huggingface.co/settings/tokens and set HF_TOKEN to it.",
+        )
+    return None
+
+
+def _explain_service(kinds: set[str], status: int | None, source: str) -> DataError | None:
+    if status == 429:
+        return DataError(
+            f"The Hub refuses {source} for now (HTTP 429): too many requests.",
+            "Expected fewer requests in five minutes; a token raises the limit.",
+            "Wait a few minutes and run again, or set HF_TOKEN.",
+        )
+    if (status or 0) >= 500 or kinds & _TIME_OUTS:
+        return DataError(
+            f"{source} cannot be read: the server {f'fails (HTTP {status})' if status else 'does not answer in time'}.",
+            "Several attempts were made.",
+            "Run again later, or set data.source to a local copy; what was downloaded is kept.",
+        )
+    return None
 
 
 def _find_bad_line(path: Path, builder: str) -> tuple[int, str, str, str] | None:
@@ -129,6 +167,15 @@ def _root(err: BaseException) -> BaseException:
     while type(err).__name__ == "DatasetGenerationError" and err.__cause__ is not None:
         err = err.__cause__
     return err
+
+
+def _status(err: BaseException) -> int | None:
+    """Return the HTTP status behind an error."""
+    for item in _chain(err):
+        status = getattr(getattr(item, "response", None), "status_code", None) or getattr(item, "status", None)
+        if isinstance(status, int):
+            return status
+    return None
 
 
 def _chain(err: BaseException) -> list[BaseException]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.data.documents import Corpus
+from transformer_foundry.core.data.corpus import Corpus
 from transformer_foundry.core.data.lengths import choose_max_length
+from transformer_foundry.core.data.noise import count_spans
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.tokenizers import ROLES, SpecialIds, Tokenizer, load_tokenizer
+from transformer_foundry.core.data.tokenizers import ROLES, SENTINEL, SpecialIds, Tokenizer, load_tokenizer
 from transformer_foundry.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ _TEMPLATES = {
 }
 # UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still loses nothing.
 _IMPOSSIBLE_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
-_FIT_BYTES = 32 * 2**20  # more text changes the merges little and costs minutes
+_FITTED = ("auto", "bpe", "bytes", "characters")
+_FIT_BYTES = 16 * 2**20  # more text changes the merges little and costs minutes and memory
 _ENOUGH_COVERAGE = 0.9  # share of the characters of the text that a character vocabulary must hold
 
 
@@ -52,7 +55,7 @@ def fit_tokenizer(
     Args:
         corpus: Its train split is what the tokenizer is fitted to.
         contract: Sizes and special tokens of the model.
-        options: ``tokenizer`` and ``max_length`` count.
+        options: ``tokenizer`` and ``max_length`` count; 'auto' is BPE, or characters where that does not fit.
         previous: Returned as it is when it was fitted to the very same request.
 
     Raises:
@@ -60,23 +63,25 @@ def fit_tokenizer(
     """
     max_length = choose_max_length(contract, options)
     vocab_size = find_vocab_size(contract)
-    if options.tokenizer not in ("auto", "bytes", "characters"):
-        return _fit_given(options.tokenizer, contract, vocab_size, max_length)
-    special = _place_special_tokens(contract, vocab_size, with_unk=False)
+    needed = _needed_roles(corpus, contract)
+    sentinels = count_spans(max_length) if corpus.hides_spans else 0
+    if options.tokenizer not in _FITTED:
+        return _fit_given(options.tokenizer, contract, vocab_size, max_length, needed, sentinels)
+    special = _place_special_tokens(contract, vocab_size, needed, sentinels)
     request = _digest(corpus.stamp(), options.tokenizer, vocab_size, special, contract.task, max_length, _FIT_BYTES)
     if previous is not None and previous.request == request:
         return previous
     ordinary = vocab_size - len(special.ids())
     alphabet = _byte_alphabet()
     if options.tokenizer == "characters" or (options.tokenizer == "auto" and ordinary < len(alphabet)):
-        special = _place_special_tokens(contract, vocab_size, with_unk=True)
+        special = _place_special_tokens(contract, vocab_size, (*needed, "unk"), sentinels)
         backend, algorithm = _fit_characters(corpus, special, vocab_size), "characters"
     elif ordinary < len(alphabet):
-        raise _too_small(vocab_size, len(alphabet) + len(special.ids()), "'bytes'")
+        raise _too_small(vocab_size, len(alphabet) + len(special.ids()), f"'{options.tokenizer}'")
     else:
         merges = 0 if options.tokenizer == "bytes" else ordinary - len(alphabet)
         backend, algorithm = _fit_bytes(corpus, special, alphabet, merges), "bpe" if merges else "bytes"
-    _add_special_tokens(backend, special, contract.task)
+    _add_special_tokens(backend, special, contract.task, has_pairs=corpus.columns.pair is not None)
     return Tokenizer(backend, special, max_length=max_length, algorithm=algorithm, request=request)
 
 
@@ -88,8 +93,14 @@ def find_vocab_size(contract: Contract) -> int:
     return min(size for size in sizes if size is not None)
 
 
-def _place_special_tokens(contract: Contract, vocab_size: int, *, with_unk: bool) -> SpecialIds:
-    """Give each role the id that the contract names, else the smallest free one."""
+def _needed_roles(corpus: Corpus, contract: Contract) -> tuple[str, ...]:
+    """Return what the task needs; between the two texts of a pair stands an end."""
+    needed = _NEEDED[contract.task]
+    return needed if corpus.columns.pair is None else (*needed, "eos")
+
+
+def _place_special_tokens(contract: Contract, vocab_size: int, needed: Sequence[str], sentinels: int) -> SpecialIds:
+    """Give each role the id that the contract names, else the smallest free one; then each sentinel."""
     placed = {role: getattr(contract, f"{role}_token_id") for role in ROLES}
     start = contract.decoder_start_token_id
     for role, number in (*placed.items(), ("decoder_start", start)):
@@ -100,13 +111,15 @@ def _place_special_tokens(contract: Contract, vocab_size: int, *, with_unk: bool
                 f"Correct {role}_token_id or vocab_size in config.json.",
             )
     taken = {number for number in (*placed.values(), start) if number is not None}
-    for role in (*_NEEDED[contract.task], *(("unk",) if with_unk else ())):
+    free = (number for number in itertools.count() if number not in taken)
+    for role in needed:
         if placed[role] is None:
-            placed[role] = next(number for number in range(len(taken) + 1) if number not in taken)
+            placed[role] = next(free)
             taken.add(placed[role])
-    if len(taken) >= vocab_size:
-        raise _too_small(vocab_size, len(taken) + 2, "any")
-    return SpecialIds(**placed, decoder_start=_choose_decoder_start(contract, placed["pad"]))
+    marks = tuple(itertools.islice(free, sentinels))
+    if len(taken) + len(marks) >= vocab_size:
+        raise _too_small(vocab_size, len(taken) + len(marks) + 2, "any")
+    return SpecialIds(**placed, decoder_start=_choose_decoder_start(contract, placed["pad"]), sentinels=marks)
 
 
 def _choose_decoder_start(contract: Contract, pad: int | None) -> int | None:
@@ -168,33 +181,42 @@ def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
     return vocab | {_special_name(special, number): number for number in reserved}
 
 
-def _add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str) -> None:
+def _add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool) -> None:
     from tokenizers import AddedToken
 
     names = [_special_name(special, number) for number in special.ids()]
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     if task in _TEMPLATES:
-        _set_template(backend, special, task)
+        _set_template(backend, special, task, has_pairs=has_pairs)
 
 
-def _set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str) -> None:
-    """Have the backend put the special token of the task before or after each text."""
+def _set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool = False) -> None:
+    """Have the backend put the special token of the task before or after each text, and an end after each of a pair."""
     from tokenizers import processors
 
     role, template = _TEMPLATES[task]
     name = backend.id_to_token(getattr(special, role))
+    tokens, single = [(name, getattr(special, role))], template.format(token=name)
+    if has_pairs:
+        assert special.eos is not None, "a pair needs an end between its texts"
+        end = backend.id_to_token(special.eos)
+        pair, tokens = f"{single} {end} $B:1 {end}:1", sorted({*tokens, (end, special.eos)})
     backend.post_processor = processors.TemplateProcessing(
-        single=template.format(token=name), special_tokens=[(name, getattr(special, role))]
+        single=single, pair=pair if has_pairs else None, special_tokens=tokens
     )
 
 
 def _special_name(special: SpecialIds, number: int | None) -> str:
     """Name an id after the first role it has; words that no text is likely to hold, unlike ``<s>``."""
+    if number in special.sentinels:
+        return SENTINEL.format(special.sentinels.index(int(number or 0)))
     roles = (*ROLES, "decoder_start")
     return f"<|{next(role for role in roles if getattr(special, role) == number)}|>"
 
 
-def _fit_given(name: str, contract: Contract, vocab_size: int, max_length: int) -> Tokenizer:
+def _fit_given(
+    name: str, contract: Contract, vocab_size: int, max_length: int, needed: Sequence[str], sentinels: int
+) -> Tokenizer:
     """Read a tokenizer folder or a Hub tokenizer and check that it fits the model."""
     given = load_tokenizer(name) if Path(name).expanduser().is_dir() else _download(name)
     if given.vocab_size > vocab_size:
@@ -203,17 +225,23 @@ def _fit_given(name: str, contract: Contract, vocab_size: int, max_length: int) 
             f"Expected at most {vocab_size} tokens.",
             f"Set data.tokenizer to 'auto', or export the model with vocab_size {given.vocab_size}.",
         )
-    tokenizer = Tokenizer(given.backend, _complete(given.special, contract, name), max_length=max_length)
+    if len(given.special.sentinels) < sentinels:
+        raise DataError(
+            f"The tokenizer {name} has {len(given.special.sentinels)} tokens {SENTINEL.format(0)}, ... for spans.",
+            f"Rows of {max_length} tokens need {sentinels}.",
+            "Set data.tokenizer to 'auto', or data.target_column to the column that holds what is to be written.",
+        )
+    tokenizer = Tokenizer(given.backend, _complete(given.special, contract, name, needed), max_length=max_length)
     if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
         _set_template(tokenizer.backend, tokenizer.special, contract.task)
     return tokenizer
 
 
-def _complete(given: SpecialIds, contract: Contract, name: str) -> SpecialIds:
+def _complete(given: SpecialIds, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
     """Add what the task needs: what the contract says, else another special token; only a mask cannot be replaced."""
     found = dict(given.__dict__)
     fallback = next((found[role] for role in ("pad", "eos", "bos", "unk") if found[role] is not None), None)
-    for role in _NEEDED[contract.task]:
+    for role in needed:
         wanted = getattr(contract, f"{role}_token_id")
         found[role] = found[role] if wanted is None else wanted
         if found[role] is None and (role == "mask" or fallback is None):
@@ -250,8 +278,7 @@ def _texts(corpus: Corpus) -> Iterator[str]:
     for number, document in enumerate(corpus.documents("train")):
         if number % stride == 0:
             yield document.text
-            if document.target is not None:
-                yield document.target
+            yield from (text for text in (document.target, document.pair) if text is not None)
 
 
 def _byte_alphabet() -> list[str]:

@@ -22,7 +22,7 @@ class DataOptions:
 
     source: str = option(
         BUILT_IN,
-        "'built-in', a local file or folder (csv, tsv, json, jsonl, text, parquet), or a Hugging Face data set.",
+        "'built-in', a local file or folder (csv, tsv, json, jsonl, text, parquet, arrow), a URL, or a Hub data set.",
     )
     config_name: str | None = option(
         None,
@@ -30,16 +30,30 @@ class DataOptions:
     )
     split: str | None = option(None, "The only split to read, for example 'train[:10%]'; null reads all there are.")
     revision: str | None = option(None, "Branch, tag or commit of a Hugging Face data set.")
-    text_column: str | None = option(None, "Column of the text (the source text of a pair); null guesses it.")
+    streaming: bool = option(
+        False,
+        "Read a Hub data set or URL row by row, at most data.max_documents rows, instead of downloading it whole.",
+    )
+    text_column: str | None = option(
+        None, "Column of the text (the source text of a pair, the words of token classification); null guesses it."
+    )
     target_column: str | None = option(None, "Column of the target text of a pair; null guesses it.")
-    label_column: str | None = option(None, "Column of the class; null guesses it.")
+    label_column: str | None = option(None, "Column of the class, or of the tags of the words; null guesses it.")
+    pair_column: str | None = option(None, "Column of a second text to classify with the first; null guesses it.")
+    span_corruption: bool | None = option(
+        None, "Whether an encoder-decoder learns to fill in hidden spans; null does so when the data hold no pairs."
+    )
     max_length: int | None = option(
         None, "Longest row; null is the model's maximum, at most 128.", minimum=2, unit="tokens"
     )
     validation_share: float = option(0.05, "Share of the texts held out for validation.", above=0, below=0.5)
     test_share: float = option(0.05, "Share of the texts held out for the test.", minimum=0, below=0.5)
+    drop_near_duplicates: bool = option(
+        False, "Keep one of several texts that are nearly the same, held-out ones first."
+    )
     tokenizer: str = option(
-        "auto", "'auto' (fitted to the data and the model), 'bytes', 'characters', a tokenizer folder or a Hub name."
+        "auto",
+        "'auto' (fitted to the data and the model), 'bpe', 'bytes', 'characters', a tokenizer folder or a Hub name.",
     )
     max_documents: int | None = option(None, "At most this many texts, a sample that is always the same.", minimum=3)
     seed: int = option(0, "Seed of the splits and of the sample.", minimum=0)

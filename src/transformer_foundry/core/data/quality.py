@@ -58,7 +58,7 @@ def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
         "tokenizer": {
             "algorithm": tokenizer.algorithm,
             "vocab_size": tokenizer.vocab_size,
-            "special_token_ids": asdict(tokenizer.special),
+            "special_token_ids": {**asdict(tokenizer.special), "sentinels": list(tokenizer.special.sentinels)},
         },
         "splits": described,
         "vocabulary": vocabulary,
@@ -130,8 +130,11 @@ def _examples(splits: TokenSplits, tokenizer: Tokenizer) -> list[dict[str, str]]
     for row in range(len(batch["input_ids"])):
         seen = batch["input_ids"][row][batch["attention_mask"][row] == 1]
         labels = batch["labels"][row]
+        names = splits.label_names or ()
         if labels.ndim == 0:
-            expected = (splits.label_names or ())[int(labels)]
+            expected = names[int(labels)]
+        elif splits.task == "token_classification":
+            expected = " ".join(names[label] for label in labels[labels != IGNORED].tolist())
         else:
             expected = _show(tokenizer, labels[labels != IGNORED].tolist())
         examples.append({"input": _show(tokenizer, seen.tolist()), "expected": expected})
@@ -151,7 +154,7 @@ def _find(
 ) -> list[Finding]:
     findings = [Finding("preparation", "info", note) for note in splits.notes]
     train = described["train"]
-    if splits.task != "sequence_classification" and train["tokens"] < _LITTLE_TEXT_TOKENS:
+    if not splits.task.endswith("classification") and train["tokens"] < _LITTLE_TEXT_TOKENS:
         findings.append(
             Finding(
                 "amount", "warning", f"Only {train['tokens']} tokens to train on.", "Give more data in data.source."

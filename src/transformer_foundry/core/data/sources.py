@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from transformer_foundry.core.data.corpora import BuiltInSource
-from transformer_foundry.core.data.documents import Corpus, Source
+from transformer_foundry.core.data.corpus import Corpus
+from transformer_foundry.core.data.documents import Source
 from transformer_foundry.core.data.options import BUILT_IN, DataOptions
 
 __all__ = ["read_corpus"]
@@ -22,7 +23,7 @@ def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) 
     """
     source: Source
     if options.source == BUILT_IN:
-        source = BuiltInSource(task, num_labels, options.config_name)
+        source = BuiltInSource(task, num_labels, options.config_name, hides_spans=bool(options.span_corruption))
     else:
         from transformer_foundry.core.data.tables import open_table
 
@@ -33,6 +34,7 @@ def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) 
         validation_share=options.validation_share,
         test_share=options.test_share,
         max_documents=options.max_documents,
+        drop_near_duplicates=options.drop_near_duplicates,
         num_labels=num_labels,
         seed=options.seed,
     )

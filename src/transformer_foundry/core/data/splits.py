@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from transformer_foundry.core.data.storage import Ragged, map_column
+from transformer_foundry.core.data.storage import Ragged, map_column, writing_to
 from transformer_foundry.core.data.tokenizers import SpecialIds
 from transformer_foundry.core.errors import DataError
 
@@ -26,7 +26,7 @@ __all__ = [
     "write_index",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _INDEX_FILE = "index.json"
 
 
@@ -37,9 +37,11 @@ class TokenSplit:
     Attributes:
         name: "train", "validation" or "test".
         input_ids: Rows of token ids. Causal LM: packed blocks that overlap by one token, so that each token but the
-            very first is a target exactly once. Masked LM: packed blocks without overlap. Others: one text a row.
-        target_ids: Rows of target ids with their end token (sequence to sequence), else None.
-        labels: (rows,) int64 class ids (classification), else None.
+            very first is a target exactly once. Masked LM and span corruption: packed blocks without overlap. Others:
+            one text a row.
+        target_ids: Rows of target ids with their end token (pairs), else None.
+        labels: (rows,) int64 class ids (sequence classification), else None.
+        token_labels: Rows of class ids, -100 where a token has none (token classification), else None.
         text_bytes: UTF-8 bytes of the text behind the targets: bits per byte are the loss in bits, summed over one
             pass, divided by this.
         documents: Number of documents.
@@ -53,6 +55,7 @@ class TokenSplit:
     text_bytes: int = 0
     documents: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    token_labels: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -64,7 +67,13 @@ class TokenSplit:
             return int(self.target_ids.offsets[-1])
         if self.labels is not None:
             return len(self.labels)
+        if self.token_labels is not None:
+            return self.counts["labelled_tokens"]
         return int(self.input_ids.offsets[-1])
+
+    def is_packed(self, task: str) -> bool:
+        """Whether rows are blocks of one stream, all of one length, and not texts."""
+        return task in ("causal_lm", "masked_lm") or (task == "seq2seq_lm" and self.target_ids is None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class TokenSplits:
         source: Where the data come from, in words.
         notes: What the user should know about how they were made.
         folder: Where they lie; None in memory.
+        texts: What was found in the texts before any token was made: what was read, duplicates, troubles, languages.
     """
 
     train: TokenSplit
@@ -99,6 +109,7 @@ class TokenSplits:
     source: str = ""
     notes: tuple[str, ...] = ()
     folder: Path | None = None
+    texts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, TokenSplit]:
@@ -149,11 +160,12 @@ def map_splits(index: dict[str, Any], folder: Path) -> TokenSplits:
         vocab_size=index["vocab_size"],
         max_length=index["max_length"],
         fingerprint=index["fingerprint"],
-        special=SpecialIds(**index["special"]),
+        special=SpecialIds.from_json(index["special"]),
         baselines=index["baselines"],
         label_names=None if index["label_names"] is None else tuple(index["label_names"]),
         source=index["source"],
         notes=tuple(index["notes"]),
+        texts=index["texts"],
         folder=folder,
     )
 
@@ -175,7 +187,7 @@ def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
     """Put a prepared data set into ``folder`` and return it from there; nothing happens when it already is there.
 
     Raises:
-        DataError: If ``splits`` does not lie on disk.
+        DataError: If ``splits`` does not lie on disk, or ``folder`` cannot be written.
     """
     folder = Path(folder)
     index = None if splits.folder is None else _read_index(splits.folder)
@@ -186,14 +198,19 @@ def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
     here = find_splits(folder, splits.fingerprint)
     if here is not None:
         return here
-    target = folder / index["data_folder"]
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(splits.folder / index["data_folder"], target)
-    for path in target.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    write_index(folder, index)
+    with writing_to(folder):
+        _copy_files(splits.folder / index["data_folder"], folder / index["data_folder"])
+        write_index(folder, index)
     return load_splits(folder)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        shutil.copyfile(path, target / path.name)
+        with (target / path.name).open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _read_index(folder: Path) -> dict[str, Any] | None:
@@ -207,6 +224,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
 def _map_split(folder: Path, name: str, values: dict[str, Any]) -> TokenSplit:
     columns = {column: map_column(folder, description) for column, description in values["columns"].items()}
     targets = Ragged(columns["target_ids"], columns["target_offsets"]) if "target_ids" in columns else None
+    tags = Ragged(columns["token_labels"], columns["input_offsets"]) if "token_labels" in columns else None
     return TokenSplit(
         name=name,
         input_ids=Ragged(columns["input_ids"], columns["input_offsets"], overlap=values["overlap"]),
@@ -215,4 +233,5 @@ def _map_split(folder: Path, name: str, values: dict[str, Any]) -> TokenSplit:
         text_bytes=values["text_bytes"],
         documents=values["documents"],
         counts=values["counts"],
+        token_labels=tags,
     )

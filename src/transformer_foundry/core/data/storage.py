@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 
 from transformer_foundry.core.errors import DataError
 
-__all__ = ["ColumnWriter", "Ragged", "map_column"]
+__all__ = ["ColumnWriter", "Ragged", "map_column", "writing_to"]
 
 
 class Ragged:
@@ -40,9 +42,11 @@ class Ragged:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[row] for row in range(len(self)))
 
-    def lengths(self) -> np.ndarray:
-        """Return the length of every row, (rows,) int64."""
-        return np.asarray(np.diff(self.offsets) + self.overlap, dtype=np.int64)
+    def lengths(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the length of every row, or of ``rows``, (rows,) int64."""
+        if rows is None:
+            return np.asarray(np.diff(self.offsets) + self.overlap, dtype=np.int64)
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows] + self.overlap, dtype=np.int64)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[int]]) -> Ragged:
@@ -64,7 +68,7 @@ class ColumnWriter:
     def append(self, values: np.ndarray | Sequence[int]) -> None:
         """Add values at the end."""
         array = np.asarray(values, dtype=self._dtype)
-        array.tofile(self._file)
+        self._file.write(array.tobytes())  # numpy's own tofile flushes each time
         self.count += len(array)
 
     def close(self) -> dict[str, Any]:
@@ -73,6 +77,25 @@ class ColumnWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         return {"file": self._path.name, "dtype": self._dtype.name, "count": self.count}
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Say in the user's words why nothing can be written to ``folder``: mostly the disk is full.
+
+    Raises:
+        DataError: For an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as err:
+        existing = next((parent for parent in (folder, *folder.absolute().parents) if parent.is_dir()), Path("/"))
+        free = shutil.disk_usage(existing).free / 1e9
+        raise DataError(
+            f"{folder} cannot be written: {err.strerror or err} ({free:.2f} GB are free).",
+            "Expected room for the tokens, about as many bytes as the text has, there and in the temporary folder.",
+            "Free disk space, set data_dir or the variable TMPDIR to another disk, or lower data.max_documents.",
+        ) from err
 
 
 def map_column(folder: Path, description: dict[str, Any]) -> np.ndarray:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.data import faults
-from transformer_foundry.core.data.columns import Columns, choose_columns, flatten, to_document
-from transformer_foundry.core.data.documents import SPLIT_NAMES, Document
+from transformer_foundry.core.data.columns import choose_columns, flatten, to_document
+from transformer_foundry.core.data.documents import SPLIT_NAMES, Columns, Document
 from transformer_foundry.core.data.files import (
     builder_of,
     check_file,
@@ -22,14 +23,17 @@ from transformer_foundry.core.data.files import (
     split_of,
 )
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.sections import join_lines, section_size
+from transformer_foundry.core.data.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
 from transformer_foundry.core.errors import DataError
 
 __all__ = ["TableSource", "open_table"]
 
+_log = logging.getLogger(__name__)
+
 _ROWS_TO_GUESS_FROM = 100
 _NO_LABEL = -1  # what test splits of published benchmarks hold where the label is secret
-_UNLABELLED_TASKS = ("causal_lm", "masked_lm")
+_LABELLED_TASKS = ("sequence_classification", "token_classification")
+_WAITS_S = (1.0, 4.0)  # before the second and the third attempt to reach the Hub
 
 
 class TableSource:
@@ -37,7 +41,7 @@ class TableSource:
 
     Args:
         name: What to call it in messages.
-        tables: Split -> rows; can be iterated any number of times.
+        tables: Split -> rows.
         task: What the documents are for.
         options: May name the columns.
         stamp: Computes the digest of the content.
@@ -48,7 +52,7 @@ class TableSource:
     def __init__(
         self,
         name: str,
-        tables: Mapping[str, Iterable[Mapping[str, Any]]],
+        tables: Mapping[str, Rows],
         task: str,
         options: DataOptions,
         *,
@@ -60,17 +64,26 @@ class TableSource:
         self._tables = dict(tables)
         self._place = place
         self._stamp = stamp
-        first = [flatten(row) for row in itertools.islice(self._rows("train"), _ROWS_TO_GUESS_FROM)]
+        self._has_tags = task == "token_classification"
+        raw = self._tables["train"].head(_ROWS_TO_GUESS_FROM)
+        first = [flatten(row) for row in raw]
         if not first:
             raise DataError(f"{name} has no rows.", "Expected rows of data.", "Check data.source and data.split.")
-        self.columns: Columns = choose_columns(first, task, options, name)
-        self._label_names = (label_names or {}).get(self.columns.label or "")
+        self._columns = choose_columns(first, task, options, name)
+        self._label_names = (label_names or {}).get(self._columns.label or "")
         self._drop_unlabelled_splits()
+        for rows in self._tables.values():
+            rows.select(_top_level(self._columns, raw[0]))
 
     @property
     def name(self) -> str:
         """What to call it in messages."""
         return self._name
+
+    @property
+    def columns(self) -> Columns:
+        """What is read."""
+        return self._columns
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -84,22 +97,26 @@ class TableSource:
 
     def documents(self, split: str) -> Iterator[Document]:
         """Yield the documents of ``split``."""
-        for number, row in enumerate(self._rows(split)):
-            yield to_document(flatten(row), self.columns, functools.partial(self._place, split, number))
+        for number, row in enumerate(self._tables[split]):
+            where = functools.partial(self._place, split, number)
+            yield to_document(flatten(row), self._columns, where, has_tags=self._has_tags)
+
+    def where(self, split: str, number: int) -> str:
+        """Say in which file, or split, and in which row a document is."""
+        return self._place(split, number)
 
     def stamp(self) -> str:
         """Digest of the content, the columns and the splits."""
-        return hashlib.sha256(repr((self._stamp(), self.columns, self.splits)).encode()).hexdigest()
-
-    def _rows(self, split: str) -> Iterator[Mapping[str, Any]]:
-        return iter(self._tables[split])
+        return hashlib.sha256(repr((self._stamp(), self._columns, self.splits)).encode()).hexdigest()
 
     def _drop_unlabelled_splits(self) -> None:
-        if self.columns.label is None:
-            return
         for split in [name for name in self.splits if name != "train"]:
-            row = next(self._rows(split), None)
-            if row is None or flatten(row).get(self.columns.label) in (None, _NO_LABEL):
+            first = self._tables[split].head(1)
+            if not first:
+                _log.info("The %s split of %s has no rows: one is cut from its train split.", split, self._name)
+                del self._tables[split]
+            elif self._columns.label and flatten(first[0]).get(self._columns.label) in (None, _NO_LABEL):
+                _log.info("The %s split of %s has no labels and is not used.", split, self._name)
                 del self._tables[split]
 
 
@@ -109,12 +126,6 @@ def open_table(options: DataOptions, task: str) -> TableSource:
     Raises:
         DataError: If it cannot be read or its columns do not fit the task.
     """
-    if task == "token_classification":
-        raise DataError(
-            "Data sets for token classification cannot be read yet.",
-            "Expected causal_lm, masked_lm, seq2seq_lm or sequence_classification.",
-            "Set model.task to one of them.",
-        )
     if "://" in options.source:
         return _open_remote(options, task, builder_of(Path(options.source.split("?", 1)[0])))
     if looks_like_path(options.source):
@@ -134,78 +145,45 @@ def _open_local(options: DataOptions, task: str) -> TableSource:
         files = {"train": files[options.split]}
     for path in itertools.chain.from_iterable(files.values()):
         check_file(path, builder)
-    if builder == "text" and task not in _UNLABELLED_TASKS:
+    wants_pairs = task == "seq2seq_lm" and options.span_corruption is False
+    if builder == "text" and (task in _LABELLED_TASKS or wants_pairs):
         raise DataError(
-            f"{options.source} is plain text, which has no {'labels' if 'class' in task else 'targets'}.",
+            f"{options.source} is plain text, which has no {'targets' if wants_pairs else 'labels'}.",
             f"The task {task} needs a table, such as csv or jsonl.",
             "Set data.source to a table, or model.task to causal_lm or masked_lm.",
         )
+    tables = {split: LocalRows(builder, paths) for split, paths in files.items()}
     return TableSource(
         options.source,
-        {split: _LocalRows(builder, paths) for split, paths in files.items()},
+        tables,
         task,
         options,
         stamp=lambda: digest_files(itertools.chain.from_iterable(files.values())),
-        place=lambda split, number: _place_in_files(builder, files[split], number),
+        place=lambda split, number: tables[split].place(number),
     )
-
-
-class _LocalRows:
-    """The rows of local files of one format, streamed: nothing is copied into a cache."""
-
-    def __init__(self, builder: str, paths: list[Path]) -> None:
-        self._builder = builder
-        self._paths = paths
-        self._size = sum(path.stat().st_size for path in paths)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        try:
-            rows = _stream(self._builder, self._paths)
-            if self._builder == "text":
-                lines = (row["text"] for row in rows)
-                rows = ({"text": text} for text in join_lines(lines, section_size(self._size)))
-            yield from rows
-        except faults.read_errors() as err:
-            raise faults.explain_file(err, self._builder, self._find_culprit()) from err
-
-    def _find_culprit(self) -> Path:
-        """Return the first file that cannot be read alone."""
-        for path in self._paths[:-1]:
-            try:
-                for _ in _stream(self._builder, [path]):
-                    pass
-            except faults.read_errors():
-                return path
-        return self._paths[-1]
-
-
-def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:
-    import datasets
-
-    # A tsv is read by the builder of csv; its ending says how the fields are separated.
-    extra: dict[str, Any] = {"sep": "\t"} if any(".tsv" in path.suffixes for path in paths) else {}
-    files = {"train": [glob.escape(str(path)) for path in paths]}  # a name may hold what looks like a pattern
-    rows = datasets.load_dataset(builder, data_files=files, streaming=True, **extra)["train"]
-    first = next(iter(rows), None)
-    if builder == "json" and first is not None and len(first) == 1:
-        [(field, value)] = first.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [rows]}
-            rows = datasets.load_dataset(builder, data_files=files, streaming=True, field=field)["train"]
-    yield from rows
-
-
-def _place_in_files(builder: str, paths: list[Path], number: int) -> str:
-    """Say in which file, and in which row of it counted from 1, a row of a split is."""
-    for path in paths[:-1]:
-        size = sum(1 for _ in _LocalRows(builder, [path]))
-        if number < size:
-            return f"{path}, row {number + 1}"
-        number -= size
-    return f"{paths[-1]}, row {number + 1}"
 
 
 def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableSource:
     """Read through the cache of the ``datasets`` library; without a network, what is cached is found."""
+    found = _load(options, builder)
+    tables = _name_splits(found, options.source) if isinstance(found, Mapping) else {"train": found}
+    rows: dict[str, Rows]
+    if options.streaming:
+        rows = {split: StreamedRows(table, options.source, options.max_documents) for split, table in tables.items()}
+    else:
+        rows = {split: RemoteRows(table) for split, table in tables.items()}
+    return TableSource(
+        options.source,
+        rows,
+        task,
+        options,
+        stamp=functools.partial(_stamp_remote, options, builder, tables, rows),
+        place=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
+        label_names=_declared_labels(tables["train"]),
+    )
+
+
+def _load(options: DataOptions, builder: str | None) -> Any:
     import datasets
 
     location: dict[str, Any] = (
@@ -213,20 +191,33 @@ def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableS
         if builder is None
         else {"path": builder, "data_files": options.source}
     )
-    try:
-        found = datasets.load_dataset(**location, split=options.split)
-    except faults.read_errors() as err:
-        raise faults.explain_remote(err, options.source) from err
-    tables = {"train": found} if isinstance(found, datasets.Dataset) else _name_splits(found, options.source)
-    return TableSource(
-        options.source,
-        tables,
-        task,
-        options,
-        # The library's own digest of revision and files: reading all rows to hash them would cost minutes.
-        stamp=lambda: repr(sorted((split, table._fingerprint) for split, table in tables.items())),
-        place=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
-        label_names=_declared_labels(tables["train"]),
+    for wait_s in (*_WAITS_S, None):
+        try:
+            return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
+        except faults.read_errors() as err:
+            if wait_s is None or not faults.is_passing(err):
+                raise faults.explain_remote(err, options.source) from err
+            _log.warning("%s does not answer; trying again in %.0f s.", options.source, wait_s)
+            time.sleep(wait_s)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _stamp_remote(
+    options: DataOptions, builder: str | None, tables: Mapping[str, Any], rows: Mapping[str, Rows]
+) -> str:
+    """Return the library's own digest of revision and files: reading all rows to hash them would cost minutes."""
+    if not options.streaming:
+        return repr(sorted((split, table._fingerprint) for split, table in tables.items()))
+    if builder is None:
+        from huggingface_hub import HfApi
+
+        try:
+            sha = HfApi().dataset_info(options.source, revision=options.revision).sha
+        except faults.read_errors() as err:
+            raise faults.explain_remote(err, options.source) from err
+        return repr((sha, options.config_name, options.split, options.max_documents))
+    return repr(
+        sorted((split, streamed.digest()) for split, streamed in rows.items() if isinstance(streamed, StreamedRows))
     )
 
 
@@ -248,10 +239,18 @@ def _name_splits(found: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def _declared_labels(table: Any) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes by column, of tags too; a stream may declare nothing."""
     import datasets
 
-    return {
-        name: tuple(feature.names)
-        for name, feature in table.features.items()
-        if isinstance(feature, datasets.ClassLabel) and feature.names
-    }
+    declared = {}
+    for name, feature in (table.features or {}).items():
+        single = getattr(feature, "feature", feature)
+        if isinstance(single, datasets.ClassLabel) and single.names:
+            declared[name] = tuple(single.names)
+    return declared
+
+
+def _top_level(columns: Columns, row: Row) -> list[str]:
+    """Return the columns of the table that hold the ones to read: ``translation`` holds ``translation.en``."""
+    wanted = [name for name in (columns.text, columns.pair, columns.target, columns.label) if name is not None]
+    return list(dict.fromkeys(name if name in row else name.split(".", 1)[0] for name in wanted))

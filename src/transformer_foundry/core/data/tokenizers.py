@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,13 @@ from transformer_foundry.core.errors import DataError
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["ROLES", "SpecialIds", "Tokenizer", "load_tokenizer"]
+__all__ = ["ROLES", "SENTINEL", "SpecialIds", "Tokenizer", "load_tokenizer"]
 
 ROLES = ("pad", "bos", "eos", "mask", "unk")
+SENTINEL = "<extra_id_{}>"
+"""How T5 names what stands for a hidden span."""
+
+_MOST_SENTINELS = 100
 _TOKENIZER_FILE = "tokenizer.json"
 _CONFIG_FILE = "tokenizer_config.json"
 _SPECIAL_TOKENS_FILE = "special_tokens_map.json"
@@ -25,7 +30,11 @@ _SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids of the special tokens; None where the tokenizer has none. Two roles may share one id."""
+    """Ids of the special tokens; None where the tokenizer has none. Two roles may share one id.
+
+    Attributes:
+        sentinels: What stands for the first, second, ... hidden span (span corruption).
+    """
 
     pad: int | None = None
     bos: int | None = None
@@ -33,10 +42,16 @@ class SpecialIds:
     mask: int | None = None
     unk: int | None = None
     decoder_start: int | None = None
+    sentinels: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> SpecialIds:
+        """Read what ``json`` made of ``__dict__``."""
+        return cls(**{**values, "sentinels": tuple(values.get("sentinels", ()))})
 
     def ids(self) -> tuple[int, ...]:
         """The distinct ids, ascending."""
-        found = {getattr(self, role) for role in ROLES} | {self.decoder_start}
+        found = {getattr(self, role) for role in ROLES} | {self.decoder_start, *self.sentinels}
         return tuple(sorted(number for number in found if number is not None))
 
 
@@ -190,7 +205,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             raise
         raise _unreadable(folder, err) from err
     extra = config.get("foundry", {})
-    special = SpecialIds(**extra["special"]) if "special" in extra else _read_special(backend, config)
+    special = SpecialIds.from_json(extra["special"]) if "special" in extra else _read_special(backend, config)
     max_length = config.get("model_max_length")
     return Tokenizer(
         backend,
@@ -207,7 +222,9 @@ def _read_special(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> Spec
         tokens = [config.get(f"{name}_token") for name in names]
         contents = [token.get("content") if isinstance(token, dict) else token for token in tokens]
         found[role] = next((backend.token_to_id(token) for token in contents if token), None)
-    return SpecialIds(**found)
+    extra = (backend.token_to_id(SENTINEL.format(number)) for number in range(_MOST_SENTINELS))
+    sentinels = tuple(number for number in itertools.takewhile(lambda number: number is not None, extra) if number)
+    return SpecialIds(**found, sentinels=sentinels)
 
 
 def _unreadable(folder: Path, err: Exception) -> DataError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformer_foundry.core import data as core_data
 from transformer_foundry.core import exports
-from transformer_foundry.core.data.documents import Corpus
+from transformer_foundry.core.data.corpus import Corpus
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer

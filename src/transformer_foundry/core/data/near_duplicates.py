@@ -1,0 +1,105 @@
+"""Near-duplicates: texts that share most of their eight-character pieces, found in one pass and on disk.
+
+Each text gets a signature of 64 numbers by one-permutation hashing (Li, Owen, Zhang 2012); the share of equal numbers
+in two signatures estimates the Jaccard similarity of their pieces. Ten bands of six numbers find the candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+
+__all__ = ["SIMILARITY", "NearDuplicates"]
+
+SIMILARITY = 0.8
+"""Texts that share at least this much of their pieces are near-duplicates."""
+
+_PIECE = 8  # bytes
+_SHORTEST = 32  # bytes; shorter texts count only when they are equal but for case and blanks
+_LONGEST = 2**16  # bytes that are looked at
+_NUMBERS, _BANDS, _BAND_SIZE = 64, 10, 6  # a pair of similarity 0.8 is found with probability 0.95, of 0.9 with 0.999
+_BOUNDS = np.arange(_NUMBERS, dtype=np.uint64) << np.uint64(58)
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_ODD = np.random.default_rng(0).integers(0, 2**63, (_BANDS, _BAND_SIZE), np.uint64) * np.uint64(2) + np.uint64(1)
+_CHECKED_AT_ONCE = 100_000  # pairs
+
+
+class NearDuplicates:
+    """Takes texts one by one and says afterwards which belong together; keeps 104 bytes a text on disk."""
+
+    def __init__(self) -> None:
+        self._signatures: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by groups()
+        self._bands: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by groups()
+        self._count = 0
+
+    def add(self, text: str) -> None:
+        """Add the next text."""
+        numbers = _signature(" ".join(text.lower().split()).encode("utf-8", "replace"), self._count)
+        bands = (numbers[: _BANDS * _BAND_SIZE].reshape(_BANDS, _BAND_SIZE) * _ODD).sum(axis=1)
+        self._signatures.write((numbers & np.uint64(0xFF)).astype(np.uint8).tobytes())
+        self._bands.write((bands >> np.uint64(32)).astype(np.uint32).tobytes())
+        self._count += 1
+
+    def groups(self) -> np.ndarray:
+        """Return for each text the number of the first text of its group, (texts,) int64; the files are gone then."""
+        firsts = np.arange(self._count)
+        if self._count:
+            signatures, bands = _map(self._signatures, np.uint8, _NUMBERS), _map(self._bands, np.uint32, _BANDS)
+            for band in range(_BANDS):
+                for left, right in _pairs(np.ascontiguousarray(bands[:, band])):
+                    alike = (signatures[left] == signatures[right]).mean(axis=1) >= SIMILARITY
+                    _join(firsts, left[alike], right[alike])
+            while not np.array_equal(roots := firsts[firsts], firsts):
+                firsts = roots
+        self._signatures.close()
+        self._bands.close()
+        return firsts
+
+
+def _signature(text: bytes, number: int) -> np.ndarray:
+    """Return 64 numbers, (64,) uint64: of the hashes of all pieces the smallest in each 64th of their range."""
+    if len(text) < _SHORTEST:
+        # Texts of nothing have nothing in common.
+        digest = hashlib.blake2b(text or b"\0%d" % number, digest_size=_NUMBERS).digest()
+        return np.frombuffer(digest, np.uint8).astype(np.uint64) * _MULTIPLIER >> np.uint64(8)
+    pieces = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text[:_LONGEST], np.uint8), _PIECE)
+    hashes = np.ascontiguousarray(pieces).view("<u8")[:, 0] * _MULTIPLIER
+    hashes ^= hashes >> np.uint64(32)
+    hashes *= _MULTIPLIER
+    hashes ^= hashes >> np.uint64(29)
+    hashes.sort()
+    # A part of the range without a hash takes the next one there is ("rotation", Shrivastava and Li 2014).
+    return hashes[np.searchsorted(hashes, _BOUNDS) % len(hashes)]
+
+
+def _map(file: IO[bytes], dtype: type, columns: int) -> np.ndarray:
+    file.flush()
+    return np.memmap(file, dtype=dtype, mode="r").reshape(-1, columns)
+
+
+def _pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield neighbours among the texts with equal keys, some at a time."""
+    order = np.argsort(keys, kind="stable")
+    places = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    for start in range(0, len(places), _CHECKED_AT_ONCE):
+        part = places[start : start + _CHECKED_AT_ONCE]
+        yield order[part], order[part + 1]
+
+
+def _join(firsts: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+    for one, other in zip(left.tolist(), right.tolist(), strict=True):
+        low, high = sorted((_find(firsts, one), _find(firsts, other)))
+        firsts[high] = low
+
+
+def _find(firsts: np.ndarray, number: int) -> int:
+    root = number
+    while firsts[root] != root:
+        root = int(firsts[root])
+    while firsts[number] != root:
+        firsts[number], number = root, int(firsts[number])
+    return root
