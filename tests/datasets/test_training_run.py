@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +44,7 @@ def train(
         records.append(record)
         if len(records) == stop_after:
             break
+    saved.wait()
     return records
 
 
@@ -55,7 +57,13 @@ def read(folder: Path) -> Any:
 
 
 def generation_names(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+    """The names of the generations, without the token of the session."""
+    return sorted(re.sub("-[0-9a-f]{6}$", "", path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def generation(folder: Path, step: int) -> Path:
+    (found,) = (folder / "checkpoints").glob(f"step-{step:08d}-*")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +78,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
     assert read(folder).samples == read(whole).samples
     assert_same_state(read(folder).latest(), read(whole).latest())
     for name in ("weights.safetensors", "optimizer.safetensors"):
-        ours, theirs = (path / "checkpoints" / "step-00000010" / name for path in (folder, whole))
+        ours, theirs = (generation(path, 10) / name for path in (folder, whole))
         assert ours.read_bytes() == theirs.read_bytes()
 
 
@@ -115,7 +123,7 @@ def test_a_damaged_checkpoint_is_skipped_named_and_kept(whole: Path, tmp_path: P
     started = train(tmp_path)[0]
     assert isinstance(started, Started)
     assert newest.name in started.notes[0]
-    assert f"aside-1-{newest.name}" in generation_names(tmp_path)
+    assert (newest.parent / f"aside-1-{newest.name}").is_dir()
     assert_same_run(tmp_path, whole)
 
 
@@ -150,20 +158,23 @@ def test_a_damaged_best_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCap
     train(tmp_path, learning_rate=1.0, max_steps=400, early_stopping_patience=2)
     best, newest = read(tmp_path).best().step, read(tmp_path).latest().step
     assert best < newest
-    (tmp_path / "checkpoints" / f"step-{best:08d}" / "weights.safetensors").write_bytes(b"noise")
+    damaged = generation(tmp_path, best)
+    (damaged / "weights.safetensors").write_bytes(b"noise")
     run = read(tmp_path)
     assert [run.best().step, run.best().step] == [newest, newest]
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
-    assert f"step-{best:08d} is damaged" in caplog.text
+    assert f"{damaged.name} is damaged" in caplog.text
     assert str(tmp_path) in caplog.text
 
 
-def test_a_damaged_newest_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_newest_checkpoint_is_said_once_by_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path)
-    (read(tmp_path).checkpoints[-1] / "state.json").unlink()
-    read(tmp_path).latest()
-    assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
-    assert "step-00000010 is damaged: state.json is missing" in caplog.text
+    newest = read(tmp_path).checkpoints[-1]
+    (newest / "state.json").unlink()
+    assert read(tmp_path).latest().notes == (
+        f"The checkpoint {newest.name} is damaged: state.json is missing. It is skipped and kept.",
+    )
+    assert caplog.text == ""
 
 
 def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
@@ -179,6 +190,7 @@ def test_the_catalog_can_say_how_many_checkpoints_are_kept(tmp_path: Path) -> No
     dataset = TrainingRunDataset(filepath=str(tmp_path), keep=3)
     for record in fit(make_model(), make_splits(validation=0), make_options(save_steps=1, save_total_limit=1)):
         dataset.save(record)
+    dataset.wait()
     assert generation_names(tmp_path) == ["step-00000010", "step-00000011", "step-00000012"]
 
 
@@ -259,7 +271,7 @@ def test_an_expected_error_is_found_inside_kedro_s(tmp_path: Path, monkeypatch: 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write_text", full)
+    monkeypatch.setattr(files, "write_state", full)
     with pytest.raises(DatasetError) as caught:
         train(tmp_path)
     assert isinstance(find_foundry_error(caught.value), CheckpointError)

@@ -27,13 +27,16 @@ class Run:
         for hook in hooks:
             self._events.register(hook)
         self.parameters = {"data_dir": str(data_dir), "run": {"name": name}, **(sections or {})}
+        self.files = {}
         self.catalog = DataCatalog({"training_run": self.dataset, "model_package": MemoryDataset()})
 
-    def begin(self, datasets=("training_run",)):
-        """What happens before the first node."""
-        context = SimpleNamespace(config_loader={"parameters": self.parameters})
-        self._events.hook.after_context_created(context=context)
-        pipeline = SimpleNamespace(datasets=lambda: set(datasets))
+    def begin(self, inputs=(), outputs=("training_run",)):
+        """What happens before the first node of a pipeline with these inputs and outputs."""
+        config = {"parameters": self.parameters, "catalog": self.files}
+        self._events.hook.after_context_created(context=SimpleNamespace(config_loader=config))
+        pipeline = SimpleNamespace(
+            inputs=lambda: set(inputs), all_outputs=lambda: set(outputs), datasets=lambda: {*inputs, *outputs}
+        )
         self._events.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=self.catalog)
 
     def read(self, dataset_name, data):
@@ -45,8 +48,9 @@ class Run:
         self._events.hook.after_dataset_saved(dataset_name=dataset_name, data=data, node=None)
 
     def save(self, record):
-        """Save a record of training and show it."""
+        """Save a record of training, wait until it is durable, and show it."""
         self.dataset.save(record)
+        self.dataset.wait()
         self.show("training_run", record)
 
     def start(self, step=0):

@@ -1,15 +1,27 @@
 import logging
 import shutil
 import threading
-from pathlib import Path
 
 import pytest
 
 from tests.hooks.runs import Run, make_checkpoint, weight_of
 from transformer_foundry.core.errors import CheckpointError
-from transformer_foundry.core.training.checkpoints import list_checkpoints, verify_checkpoint
-from transformer_foundry.hooks import mirror as mirror_module
+from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, step_of, verify_checkpoint
+from transformer_foundry.hooks import run_copy
 from transformer_foundry.hooks.mirror import Mirror
+from transformer_foundry.hooks.run_copy import RunCopy
+
+
+class Copying(Mirror):
+    """A copy of a run and the thread that keeps it, as the hooks put them together."""
+
+    def __init__(self, run_folder, copy_folder, upload_bytes_per_s=1e15):
+        self.run_copy = RunCopy(run_folder, copy_folder, upload_bytes_per_s=upload_bytes_per_s)
+        super().__init__(copy_folder, self.run_copy.update)
+
+    def restore(self):
+        self.run_copy.check()
+        return self.run_copy.restore()
 
 
 @pytest.fixture
@@ -25,12 +37,12 @@ def copy(tmp_path):
 
 
 def steps(folder):
-    return [int(path.name[5:]) for path in list_checkpoints(folder)]
+    return [step_of(path) for path in list_checkpoints(folder)]
 
 
 def mirrored(run, copy, *up_to):
     """A mirror that has copied checkpoints of these steps."""
-    mirror = Mirror(run.folder, copy)
+    mirror = Copying(run.folder, copy)
     for step in up_to:
         run.progress(step)
         run.checkpoint(step)
@@ -85,7 +97,7 @@ def test_a_run_whose_folder_is_gone_is_restored(run, copy):
     mirrored(run, copy, 10, 20)
     metrics = (run.folder / "metrics.jsonl").read_bytes()
     shutil.rmtree(run.folder)
-    sentence = Mirror(run.folder, copy).restore()
+    sentence = Copying(run.folder, copy).restore()
     assert sentence.startswith("Restored step 20 from")
     assert weight_of(list_checkpoints(run.folder)[-1]) == 20.0
     assert (run.folder / "metrics.jsonl").read_bytes() == metrics
@@ -96,217 +108,130 @@ def test_the_best_checkpoint_is_restored_with_the_newest(run, copy):
     newest.state.counters.best_step = 10
     for checkpoint in (best, newest):
         run.save(checkpoint)
-    mirror = Mirror(run.folder, copy)
+    mirror = Copying(run.folder, copy)
     mirror.request()
     assert mirror.finish(timeout_s=60)
     shutil.rmtree(run.folder)
-    Mirror(run.folder, copy).restore()
+    Copying(run.folder, copy).restore()
     assert steps(run.folder) == [10, 20]
 
 
 def test_a_run_that_is_as_new_as_its_copy_is_left_alone(run, copy):
     mirrored(run, copy, 10)
-    assert Mirror(run.folder, copy).restore() is None
+    assert Copying(run.folder, copy).restore() is None
 
 
 def test_a_run_that_is_older_than_its_copy_goes_on_from_the_copy(run, copy):
     mirrored(run, copy, 10, 20)
-    shutil.rmtree(run.folder / "checkpoints" / "step-00000020")
-    assert Mirror(run.folder, copy).restore().endswith("had step 10.")
+    shutil.rmtree(find_checkpoint(run.folder, 20))
+    assert Copying(run.folder, copy).restore().endswith("had step 10.")
     assert steps(run.folder) == [10, 20]
 
 
 def test_a_damaged_checkpoint_of_the_run_is_set_aside_for_its_copy(run, copy):
     mirrored(run, copy, 10, 20)
-    damage(run.folder / "checkpoints" / "step-00000020")
-    Mirror(run.folder, copy).restore()
-    verify_checkpoint(run.folder / "checkpoints" / "step-00000020")
-    assert (run.folder / "checkpoints" / "aside-1-step-00000020").is_dir()
+    damage(find_checkpoint(run.folder, 20))
+    Copying(run.folder, copy).restore()
+    verify_checkpoint(find_checkpoint(run.folder, 20))
+    assert list((run.folder / "checkpoints").glob("aside-1-step-00000020-*"))
 
 
 def test_a_damaged_copy_is_passed_over_by_name(run, copy, caplog):
     mirrored(run, copy, 10, 20)
     shutil.rmtree(run.folder)
-    damage(copy / "checkpoints" / "step-00000020")
-    assert "Restored step 10" in Mirror(run.folder, copy).restore()
-    assert "step-00000020 is damaged" in caplog.text
+    damage(find_checkpoint(copy, 20))
+    assert "Restored step 10" in Copying(run.folder, copy).restore()
+    assert f"{find_checkpoint(copy, 20).name} is damaged" in caplog.text
 
 
 def test_nothing_to_go_on_from_but_damaged_copies_is_refused(run, copy):
     mirrored(run, copy, 10)
     shutil.rmtree(run.folder)
-    damage(copy / "checkpoints" / "step-00000010")
-    with pytest.raises(CheckpointError, match="step-00000010 is damaged"):
-        Mirror(run.folder, copy).restore()
+    damage(find_checkpoint(copy, 10))
+    with pytest.raises(CheckpointError, match=r"step-00000010-\w+ is damaged"):
+        Copying(run.folder, copy).restore()
 
 
 def test_a_damaged_copy_is_made_anew(run, copy):
     mirrored(run, copy, 10)
-    damage(copy / "checkpoints" / "step-00000010")
-    mirror = Mirror(run.folder, copy)
+    damage(find_checkpoint(copy, 10))
+    mirror = Copying(run.folder, copy)
     mirror.request()
     assert mirror.finish(timeout_s=60)
-    verify_checkpoint(copy / "checkpoints" / "step-00000010")
+    verify_checkpoint(find_checkpoint(copy, 10))
 
 
 def test_an_outage_is_reported_once_and_made_up_for_when_it_ends(run, copy, caplog):
     caplog.set_level(logging.INFO)
     copy.parent.parent.mkdir(exist_ok=True)
     copy.parent.write_text("a file where the folder should be")
-    mirror = Mirror(run.folder, copy)
+    mirror = Copying(run.folder, copy)
     for step in (10, 20):
         run.checkpoint(step)
         mirror.request()
-        assert mirror._wait(60)
-    assert caplog.text.count("cannot be copied") == 1
+        assert mirror.wait(60)
+    assert caplog.text.count("can be copied") == 1
     copy.parent.unlink()
     run.checkpoint(30)
     mirror.request()
     assert mirror.finish(timeout_s=60)
-    assert steps(copy) == [20, 30]
+    assert steps(copy) == [30]
     assert "can be written again" in caplog.text
 
 
-def test_an_outage_that_lasts_is_told_at_the_end(run, copy, caplog):
+def test_an_outage_that_lasts_leaves_the_copy_incomplete(run, copy):
     copy.parent.write_text("a file where the folder should be")
     run.checkpoint(10)
-    mirror = Mirror(run.folder, copy)
+    mirror = Copying(run.folder, copy)
     mirror.request()
     assert not mirror.finish(timeout_s=60)
-    assert "only in" in caplog.text
 
 
-def test_a_copy_that_never_ends_blocks_neither_training_nor_its_end(run, copy, monkeypatch, caplog):
+def test_a_copy_that_never_ends_blocks_neither_training_nor_its_end(run, copy, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(mirror_module, "copy_checkpoint", lambda source, target: released.wait(60))
+    monkeypatch.setattr(run_copy, "copy_checkpoint", lambda source, target: released.wait(60))
     run.checkpoint(10)
-    mirror = Mirror(run.folder, copy)
+    mirror = Copying(run.folder, copy)
     mirror.request()
     assert not mirror.finish(timeout_s=0.1)
-    assert "not copied" in caplog.text
     released.set()
-
-
-def test_one_failed_call_does_not_keep_a_checkpoint_from_being_restored(run, copy, monkeypatch):
-    mirrored(run, copy, 10)
-    shutil.rmtree(run.folder)
-    calls = iter([OSError(5, "Input/output error")])
-    real = mirror_module.copy_checkpoint
-
-    def flaky(source, target):
-        for error in calls:
-            raise error
-        real(source, target)
-
-    monkeypatch.setattr(mirror_module, "copy_checkpoint", flaky)
-    assert "Restored step 10" in Mirror(run.folder, copy).restore()
 
 
 def test_a_checkpoint_deleted_while_it_is_copied_is_no_outage(run, copy, monkeypatch, caplog):
     run.checkpoint(10)
-    real = mirror_module.copy_checkpoint
+    real = run_copy.copy_checkpoint
 
     def overtaken(source, target):
-        if source.name == "step-00000010":
+        if source.name.startswith("step-00000010"):
             run.checkpoint(20)
             shutil.rmtree(source)
         real(source, target)
 
-    monkeypatch.setattr(mirror_module, "copy_checkpoint", overtaken)
-    mirror = Mirror(run.folder, copy)
+    monkeypatch.setattr(run_copy, "copy_checkpoint", overtaken)
+    mirror = Copying(run.folder, copy)
     mirror.request()
     assert mirror.finish(timeout_s=60)
     assert steps(copy) == [20]
-    assert not caplog.records or "cannot be copied" not in caplog.text
-
-
-@pytest.fixture
-def unmounted(tmp_path, monkeypatch):
-    """The folder of a copy on a Drive that is not mounted."""
-    monkeypatch.setattr(mirror_module, "COLAB_MOUNT", tmp_path / "content" / "drive")
-    return tmp_path / "content" / "drive" / "MyDrive" / "foundry" / "gpt"
-
-
-def test_a_drive_that_is_not_mounted_is_refused_where_there_is_nothing_to_go_on_from(run, unmounted):
-    with pytest.raises(CheckpointError, match=r"Google Drive is not mounted(.|\n)*drive\.folder=null"):
-        Mirror(run.folder, unmounted).restore()
-    assert not unmounted.exists()
-
-
-def test_a_drive_that_is_not_mounted_is_an_outage_for_a_run_with_a_checkpoint(run, unmounted, caplog):
-    run.checkpoint(10)
-    mirror = Mirror(run.folder, unmounted)
-    assert mirror.restore() is None
-    mirror.request()
-    assert not mirror.finish(timeout_s=60)
-    assert caplog.text.count("Google Drive is not mounted") == 1
-    assert not unmounted.exists()
-
-
-@pytest.mark.parametrize("call", ["list", "write"])
-def test_a_copy_that_cannot_be_read_or_written_is_refused_before_training(run, copy, monkeypatch, call):
-    def fail(*_, **__):
-        raise OSError(5, "Input/output error")
-
-    owner, name = (mirror_module, "newest_checkpoint") if call == "list" else (Path, "write_bytes")
-    real = getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda path, *rest: (fail if copy in (path, path.parent) else real)(path, *rest))
-    with pytest.raises(CheckpointError, match="Input/output error"):
-        Mirror(run.folder, copy).restore()
+    assert not caplog.records or "can be copied" not in caplog.text
 
 
 def test_asking_whether_the_copy_can_be_written_leaves_no_file(run, copy):
-    assert Mirror(run.folder, copy).restore() is None
+    assert Copying(run.folder, copy).restore() is None
     assert list(copy.iterdir()) == []
-
-
-def tuned(folder):
-    """Where a search leaves the best parameters."""
-    path = folder / "tuning" / "best_parameters.json"
-    path.parent.mkdir(exist_ok=True)
-    return path
-
-
-def test_the_best_parameters_of_a_search_are_copied_but_not_its_database(run, copy):
-    tuned(run.folder).write_text('{"parameters": {}}')
-    tuned(run.folder).with_name("study.db").write_text("SQLite")
-    mirrored(run, copy, 10)
-    assert {path.name for path in (copy / "tuning").iterdir()} == {"best_parameters.json"}
-    shutil.rmtree(run.folder)
-    Mirror(run.folder, copy).restore()
-    assert tuned(run.folder).read_text() == '{"parameters": {}}'
-
-
-def test_the_best_parameters_come_back_before_there_is_a_checkpoint(run, copy):
-    tuned(run.folder).write_text("{}")
-    mirrored(run, copy)
-    shutil.rmtree(run.folder)
-    assert Mirror(run.folder, copy).restore() is None
-    assert tuned(run.folder).read_text() == "{}"
-
-
-def test_the_best_parameters_of_a_later_search_stay(run, copy):
-    tuned(run.folder).write_text("old")
-    mirrored(run, copy, 10)
-    shutil.rmtree(run.folder / "checkpoints")
-    tuned(run.folder).write_text("new")
-    Mirror(run.folder, copy).restore()
-    assert tuned(run.folder).read_text() == "new"
 
 
 def test_a_damaged_checkpoint_of_the_run_is_passed_over_and_named_once(run, copy, caplog):
     mirrored(run, copy, 10, 20)
-    shutil.rmtree(copy / "checkpoints" / "step-00000020")
-    damage(run.folder / "checkpoints" / "step-00000020")
-    mirror = Mirror(run.folder, copy)
-    run.progress(30)
+    shutil.rmtree(find_checkpoint(copy, 20))
+    name = find_checkpoint(run.folder, 20).name
+    damage(find_checkpoint(run.folder, 20))
+    mirror = Copying(run.folder, copy)
     for _ in range(2):
-        run.checkpoint(30)
         mirror.request()
-        assert mirror._wait(60)
+        assert mirror.wait(60)
     assert mirror.finish(timeout_s=60)
-    assert steps(copy) == [10, 30]
-    assert caplog.text.count("step-00000020 is damaged") == 1
+    assert steps(copy) == [10]
+    assert caplog.text.count(f"{name} is damaged") == 1
     assert (copy / "metrics.jsonl").read_bytes() == (run.folder / "metrics.jsonl").read_bytes()
 
 
@@ -314,8 +239,8 @@ def test_old_copies_are_deleted_beside_a_damaged_checkpoint_of_the_run(tmp_path,
     run = Run(tmp_path / "other", keep=3)
     run.start()
     mirrored(run, copy, 10, 20, 30)
-    damage(run.folder / "checkpoints" / "step-00000020")
-    shutil.rmtree(copy / "checkpoints" / "step-00000020")
+    damage(find_checkpoint(run.folder, 20))
+    shutil.rmtree(find_checkpoint(copy, 20))
     mirrored(run, copy, 40)
     assert steps(run.folder) == [20, 30, 40]
     assert steps(copy) == [30, 40]
@@ -328,12 +253,57 @@ def test_a_session_without_a_checkpoint_claims_no_copy(run, copy, caplog):
 
 
 def test_an_unexpected_error_is_reported_once_and_ends_the_wait(run, copy, monkeypatch, caplog):
-    monkeypatch.setattr(mirror_module, "copy_checkpoint", lambda source, target: {}["files"])
-    mirror = Mirror(run.folder, copy)
+    monkeypatch.setattr(run_copy, "copy_checkpoint", lambda source, target: {}["files"])
+    mirror = Copying(run.folder, copy)
     for step in (10, 20):
         run.checkpoint(step)
         mirror.request()
-        assert mirror._wait(60)
+        assert mirror.wait(60)
     assert not mirror.finish(timeout_s=60)
     assert caplog.text.count("KeyError: 'files'") == 1
     assert mirror._thread.is_alive()
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_checkpoint_is_copied_when_the_one_before_should_have_been_uploaded(run, copy):
+    clock = Clock()
+    copies = RunCopy(run.folder, copy, upload_bytes_per_s=1000.0, clock=clock)
+    run.checkpoint(10)
+    assert copies.update(False) is None
+    run.checkpoint(20)
+    wait_s = copies.update(False)
+    assert wait_s is not None
+    assert steps(copy) == [10]
+    clock.now += wait_s
+    run.checkpoint(30)
+    copies.update(False)
+    assert steps(copy) == [10, 30]
+
+
+def test_a_copy_stays_until_a_newer_one_has_had_three_upload_times(run, copy):
+    clock = Clock()
+    copies = RunCopy(run.folder, copy, upload_bytes_per_s=1000.0, clock=clock)
+    for step in (10, 20, 30, 40, 50):
+        run.checkpoint(step)
+        wait_s = copies.update(False) or 0.0
+        clock.now += wait_s
+        copies.update(False)
+    assert steps(copy) == [20, 30, 40, 50]
+    clock.now += 1e6
+    copies.update(False)
+    assert steps(copy) == [40, 50]
+
+
+def test_the_last_update_waits_for_no_upload(run, copy):
+    copies = RunCopy(run.folder, copy, upload_bytes_per_s=1.0)
+    for step in (10, 20):
+        run.checkpoint(step)
+        copies.update(step == 20)
+    assert steps(copy) == [10, 20]

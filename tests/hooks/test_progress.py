@@ -55,7 +55,7 @@ def test_the_first_line_says_whether_a_run_starts_or_continues(tmp_path, clock):
     show(tmp_path / "a", fresh, clock, 1.0)
     show(tmp_path / "b", resumed, clock, 1.0, start=80)
     assert fresh.getvalue() == "STARTS at step 0 of 100.\n"
-    assert resumed.getvalue() == "CONTINUES at step 80 of 100.\n"
+    assert resumed.getvalue() == "CONTINUES at step 80 of 100 (session 1; nothing was lost).\n"
 
 
 def test_the_last_saved_step_is_shown(tmp_path, clock):

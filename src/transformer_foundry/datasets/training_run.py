@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,9 @@ from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.records import Checkpoint, Progress, Record, Started
 
 if TYPE_CHECKING:
+    from transformer_foundry.core.training.checkpoints import SessionMark
     from transformer_foundry.core.training.state import TrainingState
+    from transformer_foundry.core.training.writer import CheckpointWriter
 
 __all__ = ["TrainingRun", "TrainingRunDataset"]
 
@@ -24,6 +28,8 @@ _log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+RESULT_FILES = ("weights.safetensors", "optimizer.safetensors")
+"""Files of the last checkpoint whose digests tell whether a run came out the same again."""
 
 
 @dataclass
@@ -36,7 +42,8 @@ class TrainingRun:
         samples: Rows of ``samples.jsonl``: ``step`` and a list of texts.
         manifest: How the run came about; empty for a run that has not begun.
         checkpoints: Folders of the finished generations, oldest first.
-        notes: What was noticed when checkpoints were read.
+        fork_from: Folder of the run or of the checkpoint that this run begins with; None if it begins with nothing.
+        notes: What was noticed when the best checkpoint was read.
     """
 
     folder: Path
@@ -44,33 +51,38 @@ class TrainingRun:
     samples: list[dict[str, Any]]
     manifest: dict[str, Any]
     checkpoints: list[Path]
+    fork_from: Path | None = None
     notes: list[str] = field(default_factory=list)
 
     def latest(self) -> TrainingState | None:
-        """Return the newest state that is intact, or None if nothing was saved yet.
+        """Return the newest state that is intact, or None if nothing was saved yet and nothing is forked.
+
+        What was skipped on the way is in its ``notes``, which training shows.
 
         Raises:
             CheckpointError: If all are damaged or the newest is of a later format.
         """
-        from transformer_foundry.core.training.checkpoints import newest_checkpoint
+        from transformer_foundry.core.training.checkpoints import newest_checkpoint, read_checkpoint
+        from transformer_foundry.core.training.forks import read_fork
 
-        return self._read(newest_checkpoint)
+        notes: list[str] = []
+        folder = newest_checkpoint(self.folder, notes)
+        if folder is not None:
+            return read_checkpoint(folder, notes)
+        return None if self.fork_from is None else read_fork(self.fork_from)
 
     def best(self) -> TrainingState | None:
         """Return the state with the lowest validation loss (the newest without evaluation), or None.
 
+        What was skipped on the way is logged, once.
+
         Raises:
             CheckpointError: If all are damaged or the newest is of a later format.
         """
-        from transformer_foundry.core.training.checkpoints import best_checkpoint
-
-        return self._read(best_checkpoint)
-
-    def _read(self, find: Any) -> TrainingState | None:
-        from transformer_foundry.core.training.checkpoints import read_checkpoint
+        from transformer_foundry.core.training.checkpoints import best_checkpoint, read_checkpoint
 
         notes: list[str] = []
-        folder = find(self.folder, notes)
+        folder = best_checkpoint(self.folder, notes)
         for note in notes:
             if note not in self.notes:
                 self.notes.append(note)
@@ -82,42 +94,79 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
     """Saves each record of ``fit`` into the folder of a run, and loads what is there.
 
     ``Started`` writes ``manifest.json`` and winds the metrics back to the step that training goes on from; ``Progress``
-    adds a line to ``metrics.jsonl`` (and ``samples.jsonl``); ``Checkpoint`` writes a generation and deletes old ones.
+    adds a line to ``metrics.jsonl`` (and ``samples.jsonl``); ``Checkpoint`` is written in the background, but for the
+    last one of a session, for which ``save`` waits. Whoever wants to know when a checkpoint is durable subscribes.
 
     Args:
         filepath: Folder of the run.
         keep: Newest checkpoints that are kept besides the best one; None takes ``training.save_total_limit``.
+        fork_from: Run that this one begins with: the name of a folder beside ``filepath``, or the path of a run's
+            folder or of one checkpoint.
         metadata: Ignored; for users and plugins.
+
+    Attributes:
+        session: What is known about this session since ``Started``: ``number``, ``token``, ``step`` and ``lost_steps``.
+        minimum_fence: Number that this session must exceed, where a copy elsewhere knows of later sessions.
     """
 
-    def __init__(self, *, filepath: str, keep: int | None = None, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        keep: int | None = None,
+        fork_from: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self._folder = Path(filepath)
         self._keep = keep
+        self._fork_from = fork_from
         self.metadata = metadata
+        self.session: dict[str, Any] = {}
+        self.minimum_fence = 0
+        self._writer: CheckpointWriter | None = None
+        self._listeners: list[Callable[[Path, Checkpoint], None]] = []
 
     @property
     def folder(self) -> Path:
         """Folder of the run."""
         return self._folder
 
+    def subscribe(self, listener: Callable[[Path, Checkpoint], None]) -> None:
+        """Have ``listener`` called with folder and record of each checkpoint once it is durable.
+
+        It is called in the thread that writes, and must return soon.
+        """
+        self._listeners.append(listener)
+
+    def wait(self) -> None:
+        """Return when every checkpoint that was saved is durable.
+
+        Raises:
+            CheckpointError: If one could not be written.
+        """
+        if self._writer is not None:
+            self._writer.wait()
+
     def load(self) -> TrainingRun:
         """Return the run; an empty one if it has not begun."""
-        from transformer_foundry.core.training.checkpoints import list_checkpoints
+        from transformer_foundry.core.training.generations import list_checkpoints
         from transformer_foundry.core.training.metrics_log import read_rows
 
+        self.wait()
         return TrainingRun(
             folder=self._folder,
             history=read_rows(self._folder / METRICS_FILE),
             samples=read_rows(self._folder / SAMPLES_FILE),
             manifest=_read_json(self._folder / MANIFEST_FILE),
             checkpoints=list_checkpoints(self._folder),
+            fork_from=None if self._fork_from is None else self._folder.parent / self._fork_from,
         )
 
     def save(self, data: Record) -> None:
         """Keep a record.
 
         Raises:
-            CheckpointError: If the folder cannot be written.
+            CheckpointError: If the folder cannot be written, or has no space for the checkpoints of the run.
         """
         try:
             if isinstance(data, Started):
@@ -142,51 +191,106 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
         return PlotlyPreview(json.loads(loss_figure(self.load().history).to_json()))
 
     def _start(self, started: Started) -> None:
-        from transformer_foundry.core.training.checkpoints import set_aside_after
-        from transformer_foundry.core.training.durable import make_folder, replace_text
+        from transformer_foundry.core.training.checkpoints import SessionMark
+        from transformer_foundry.core.training.durable import make_folder
+        from transformer_foundry.core.training.generations import highest_fence
+        from transformer_foundry.core.training.retention import set_aside_after
+        from transformer_foundry.core.training.space import require_space
+        from transformer_foundry.core.training.writer import CheckpointWriter
 
+        self.wait()
         make_folder(self._folder)
+        step = started.step if started.resumed else -1
+        lost_steps = self._wind_back(step)
+        set_aside_after(self._folder, step)
+        if self.session:
+            return  # training has gone back to a checkpoint: the session is the same
         manifest = dict(started.manifest)
-        if started.resumed:
-            earlier = _read_json(self._folder / MANIFEST_FILE)
-            manifest["sessions"] = [*earlier.get("sessions", []), *manifest.get("sessions", [])]
-        self._wind_back(started.step if started.resumed else -1)
-        set_aside_after(self._folder, started.step if started.resumed else -1)
-        replace_text(self._folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+        training = manifest.get("parameters", {}).get("training", {})
+        keep_last = self._keep or int(training.get("save_total_limit", 1))
+        require_space(self._folder, int(manifest.get("checkpoint_bytes", 0)), keep_last)
+        fence = 1 + max(highest_fence(self._folder), self.minimum_fence)
+        mark = SessionMark(uuid.uuid4().hex[:6], fence)
+        self._write_manifest(self._join(manifest, started, mark, lost_steps))
+        self._writer = CheckpointWriter(self._folder, self._logs, session=mark, on_saved=self._announce)
 
-    def _wind_back(self, step: int) -> None:
-        """Leave in the logs what the checkpoint of ``step`` has: later rows come again, lost ones come back."""
-        from transformer_foundry.core.training.checkpoints import find_checkpoint
+    def _join(self, manifest: dict[str, Any], started: Started, mark: SessionMark, lost_steps: int) -> dict[str, Any]:
+        """Return the manifest with the earlier sessions of the run, and more about this one."""
+        earlier = _read_json(self._folder / MANIFEST_FILE) if started.resumed else {}
+        sessions = [*earlier.get("sessions", []), *manifest.get("sessions", [{}])]
+        self.session = {
+            "number": len(sessions),
+            "token": mark.token,
+            "fence": mark.fence,
+            "step": started.step,
+            "lost_steps": lost_steps,
+        }
+        manifest["sessions"] = [*sessions[:-1], {**sessions[-1], **self.session}]
+        if earlier.get("result", {}).get("step") == started.step:
+            manifest["result"] = earlier["result"]  # nothing is left to train
+        return manifest
+
+    def _wind_back(self, step: int) -> int:
+        """Leave in the logs what the checkpoint of ``step`` has: later rows come again, lost ones come back.
+
+        Returns:
+            How many steps were logged after the checkpoint.
+        """
         from transformer_foundry.core.training.durable import write_text
-        from transformer_foundry.core.training.metrics_log import rows_up_to
+        from transformer_foundry.core.training.generations import find_checkpoint
+        from transformer_foundry.core.training.metrics_log import read_rows, rows_up_to
 
+        rows = read_rows(self._folder / METRICS_FILE)
         generation = find_checkpoint(self._folder, step)
-        for name in (METRICS_FILE, SAMPLES_FILE):
-            kept = None if generation is None else generation / name
-            source = kept if kept is not None and kept.is_file() else self._folder / name
-            write_text(self._folder / name, rows_up_to(source, step))
+        for log in self._logs:
+            kept = None if generation is None else generation / log.name
+            write_text(log, rows_up_to(kept if kept is not None and kept.is_file() else log, step))
+        return max(0, rows[-1]["step"] - step) if rows and step >= 0 else 0
 
     def _append(self, progress: Progress) -> None:
         from transformer_foundry.core.training.metrics_log import append_row
 
+        if self._writer is not None:
+            self._writer.check()
         append_row(self._folder / METRICS_FILE, {"step": progress.step, **progress.metrics})
         if progress.samples:
             append_row(self._folder / SAMPLES_FILE, {"step": progress.step, "samples": list(progress.samples)})
 
     def _keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        from transformer_foundry.core.training.checkpoints import prune_checkpoints, write_checkpoint
+        from transformer_foundry.core.training.writer import CheckpointWriter
 
-        write_checkpoint(self._folder, checkpoint, [self._folder / METRICS_FILE, self._folder / SAMPLES_FILE])
-        keep = self._keep or int(checkpoint.state.options["save_total_limit"])
-        prune_checkpoints(self._folder, keep, checkpoint.state.counters.best_step)
+        if self._writer is None:
+            self._writer = CheckpointWriter(self._folder, self._logs, on_saved=self._announce)
+        self._writer.submit(checkpoint, self._keep or int(checkpoint.state.options["save_total_limit"]))
+        if checkpoint.reason in ("end", "interrupt"):
+            self._writer.wait()
+
+    def _announce(self, folder: Path, checkpoint: Checkpoint) -> None:
+        from transformer_foundry.core.training.sealed import read_manifest
+
+        if checkpoint.reason == "end":
+            files = {name: file["sha256"] for name, file in read_manifest(folder)["files"].items()}
+            result = {"step": checkpoint.step, "sha256": {name: files[name] for name in RESULT_FILES}}
+            self._write_manifest({**_read_json(self._folder / MANIFEST_FILE), "result": result})
+        for listener in self._listeners:
+            listener(folder, checkpoint)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        from transformer_foundry.core.training.durable import replace_text
+
+        replace_text(self._folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+
+    @property
+    def _logs(self) -> list[Path]:
+        return [self._folder / METRICS_FILE, self._folder / SAMPLES_FILE]
 
     def _exists(self) -> bool:
-        from transformer_foundry.core.training.checkpoints import list_checkpoints
+        from transformer_foundry.core.training.generations import list_checkpoints
 
         return bool(list_checkpoints(self._folder))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder), "keep": self._keep}
+        return {"filepath": str(self._folder), "keep": self._keep, "fork_from": self._fork_from}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Drive: checkpoints are copied to ``drive.folder`` in the background, and restored from there."""
+"""Drive: what is made is copied to ``drive.folder`` in the background, and what is missing is restored from there."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,55 +17,71 @@ from transformer_foundry.hooks.options import DriveOptions
 from transformer_foundry.hooks.rank import is_main_process
 
 if TYPE_CHECKING:
+    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.hooks.kept_files import KeptFiles
+    from transformer_foundry.hooks.lease import Lease, RunLock
     from transformer_foundry.hooks.mirror import Mirror
+    from transformer_foundry.hooks.run_copy import RunCopy
 
 __all__ = ["DriveHooks"]
 
 _log = logging.getLogger(__name__)
 
+RUN_ENTRIES = frozenset({"previous_run", "training_run"})
+
 
 class DriveHooks:
-    """Keeps a copy of the run's checkpoints in ``<drive.folder>/<run.name>``; without that option it does nothing."""
+    """Keeps a copy of a run in ``<drive.folder>/<run.name>`` and of everything else in ``<drive.folder>/files``.
+
+    It also sees to it that only one session at a time trains a run, with a copy or without.
+    """
 
     def __init__(self) -> None:
         self._parameters: Mapping[str, Any] = {}
+        self._catalog_config: Mapping[str, Any] = {}
+        self._paths: Mapping[str, Path] = {}
+        self._lock: RunLock | None = None
+        self._lease: Lease | None = None
         self._mirror: Mirror | None = None
+        self._run_copy: RunCopy | None = None
+        self._files: KeptFiles | None = None
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Keep the parameters."""
+        """Keep the parameters and the catalog's configuration."""
         self._parameters = context.config_loader["parameters"]
+        self._catalog_config = context.config_loader["catalog"]
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Restore the newest checkpoint where the copy has a newer one than the run's folder.
+        """Lock the run, and restore what the copy has and this machine has not.
 
         Raises:
-            CheckpointError: If the run's folder has no intact checkpoint, and the copy cannot be read or written or has
-                only damaged ones.
+            CheckpointError: If another session trains the run; or if the run's folder has no intact checkpoint, and the
+                copy cannot be read or written or has only damaged ones.
         """
         self._finish()
-        options = parse_options(DriveOptions, self._parameters.get("drive"), "drive")
-        uses_run = not pipeline.datasets().isdisjoint({"previous_run", "training_run"})
-        if options.folder is None or not uses_run or not is_main_process():
+        if not is_main_process():
             return
-        from transformer_foundry.hooks.mirror import Mirror
-
-        run: Any = catalog.get("training_run")
-        copy_folder = Path(options.folder).expanduser() / self._parameters["run"]["name"]
-        self._mirror = Mirror(run.folder, copy_folder)
-        restored = self._mirror.restore()
-        if restored is not None:
-            _log.info(restored)
+        options = parse_options(DriveOptions, self._parameters.get("drive"), "drive")
+        trains = "training_run" in pipeline.all_outputs()
+        run: Any = catalog.get("training_run") if not pipeline.datasets().isdisjoint(RUN_ENTRIES) else None
+        if trains:
+            self._take_lock(run.folder)
+        if (folder := find_folder(options.folder)) is not None:
+            self._begin(folder, options, pipeline, run, trains)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Have a new checkpoint copied, and at the start what the last session did not come to copy."""
-        if self._mirror is None or dataset_name != "training_run":
+        """Have what was saved copied, and at the start of training what the last session did not come to copy."""
+        if self._mirror is None:
             return
-        from transformer_foundry.core.training.records import Checkpoint, Started
+        from transformer_foundry.core.training.records import Started
 
-        if isinstance(data, Started | Checkpoint):
+        if dataset_name in self._paths and self._files is not None:
+            self._files.note(self._paths[dataset_name])
+            self._mirror.request()
+        elif dataset_name == "training_run" and isinstance(data, Started):
             self._mirror.request()
 
     @hook_impl
@@ -77,7 +94,113 @@ class DriveHooks:
         """Wait for the last copy: what was saved before the error is worth keeping."""
         self._finish()
 
+    def _take_lock(self, run_folder: Path) -> None:
+        from transformer_foundry.hooks.lease import RunLock
+
+        self._lock = RunLock(run_folder)
+        self._lock.acquire()
+
+    def _begin(self, folder: Path, options: DriveOptions, pipeline: Pipeline, run: Any, trains: bool) -> None:
+        from transformer_foundry.hooks.kept_files import KeptFiles, paths_of_catalog
+        from transformer_foundry.hooks.mirror import Mirror
+
+        data_dir = Path(self._parameters["data_dir"])
+        self._paths = paths_of_catalog(self._catalog_config, data_dir)
+        self._files = KeptFiles(data_dir, folder / "files")
+        self._mirror = Mirror(folder, self._update)
+        if run is not None:
+            self._begin_run(folder / self._parameters["run"]["name"], options, run, trains)
+        try:
+            restored = [name for name in sorted(pipeline.inputs()) if self._restore_file(name)]
+        except OSError as err:
+            self._mirror.report(err)
+        else:
+            if restored:
+                _log.info("Restored from %s: %s.", folder, ", ".join(restored))
+
+    def _begin_run(self, copy_folder: Path, options: DriveOptions, run: Any, trains: bool) -> None:
+        from transformer_foundry.hooks.lease import Lease
+        from transformer_foundry.hooks.run_copy import RunCopy
+
+        assert self._mirror is not None
+        self._run_copy = RunCopy(run.folder, copy_folder, upload_bytes_per_s=options.upload_mb_per_s * 1e6)
+        self._lease = Lease(copy_folder) if trains else None
+        for attempt in ("first", "second"):
+            try:
+                self._restore_run(run)
+                break
+            except OSError as err:
+                # One failed call is common on Drive and means nothing; a checkpoint that is not found loses hours.
+                if attempt == "first":
+                    continue
+                if self._run_copy.newest_local_step() is None:
+                    raise _unreachable(copy_folder, run.folder, err) from err
+                self._mirror.report(err)
+        run.subscribe(lambda *_: self._mirror.request() if self._mirror is not None else None)
+
+    def _restore_run(self, run: Any) -> None:
+        assert self._run_copy is not None
+        self._run_copy.check()
+        if self._lease is not None and not self._lease.is_held and (taken_over := self._lease.acquire()) is not None:
+            _log.warning(taken_over)
+        restored = self._run_copy.restore()
+        if restored is not None:
+            _log.info(restored)
+        run.minimum_fence = self._run_copy.highest_fence
+
+    def _restore_file(self, name: str) -> bool:
+        assert self._files is not None
+        return name in self._paths and self._files.restore(self._paths[name])
+
+    def _update(self, is_last: bool) -> float | None:
+        """What the background thread does at each request."""
+        from transformer_foundry.hooks.copying import check_mounted
+        from transformer_foundry.hooks.lease import BEAT_S
+
+        assert self._files is not None
+        check_mounted(self._files.copy_folder)
+        self._files.update()
+        if self._lease is None or self._run_copy is None:
+            return None
+        if not self._lease.beat():
+            return None
+        pause = self._run_copy.update(is_last)
+        return min(pause or BEAT_S, BEAT_S)
+
     def _finish(self) -> None:
         mirror, self._mirror = self._mirror, None
         if mirror is not None:
-            mirror.finish()
+            is_complete = mirror.finish()
+            step = None if self._run_copy is None else self._run_copy.verified_step
+            if is_complete and step is not None:
+                _log.info("Checkpoints are copied to Drive and verified up to step %d.", step)
+            elif not is_complete:
+                _log.warning("The last files are only in %s: not copied to Drive.", self._parameters["data_dir"])
+        if self._lease is not None:
+            self._lease.release()
+        if self._lock is not None:
+            self._lock.release()
+        self._lease = self._lock = self._run_copy = self._files = None
+        self._paths = {}
+
+
+def find_folder(folder: str | None) -> Path | None:
+    """Return the folder for copies: ``auto`` is one on Google Drive where that is mounted."""
+    from transformer_foundry.hooks import copying
+
+    if folder != "auto":
+        return None if folder is None else Path(folder).expanduser()
+    drive = copying.COLAB_MOUNT / "MyDrive"
+    return drive / "transformer-foundry" if os.path.ismount(copying.COLAB_MOUNT) and drive.is_dir() else None
+
+
+def _unreachable(copy_folder: Path, run_folder: Path, err: OSError) -> CheckpointError:
+    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.hooks.copying import problem_of
+
+    return CheckpointError(
+        f"{copy_folder} cannot be read and written: {problem_of(err)}. {run_folder} has no checkpoint.",
+        "Earlier checkpoints may be in that copy: training that starts without them does their work again.",
+        "Mount Drive (in Colab: from google.colab import drive; drive.mount('/content/drive')) or mend the folder, "
+        "and run again; or start without it: drive.folder=null.",
+    )

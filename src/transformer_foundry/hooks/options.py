@@ -34,14 +34,19 @@ class TrackingOptions:
 
 @dataclass(frozen=True)
 class DriveOptions:
-    """Where checkpoints are copied.
+    """Where everything that is made is copied.
 
     Raises:
-        ParameterError: If a value has the wrong type.
+        ParameterError: If a value has the wrong type or lies outside its range.
     """
 
     folder: str | None = option(
-        None, "Folder for copies of checkpoints, for example /content/drive/MyDrive/foundry; null makes none."
+        "auto",
+        "Folder for copies of checkpoints, tokens, study and package; auto is MyDrive/transformer-foundry where Google "
+        "Drive is mounted, and nothing elsewhere; null makes no copies.",
+    )
+    upload_mb_per_s: float = option(
+        2.0, "How fast files leave the machine for Drive; checkpoints are copied no faster.", above=0, unit="MB/s"
     )
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
 
 from transformer_foundry.hooks.rank import is_main_process
 
@@ -32,6 +33,7 @@ class ProgressHooks:
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._parameters: Mapping[str, Any] = {}
+        self._run: Any = None
         self._reset()
 
     @hook_impl
@@ -39,6 +41,13 @@ class ProgressHooks:
         """Keep the parameters and forget earlier runs."""
         self._parameters = context.config_loader["parameters"]
         self._reset()
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
+        """Ask the run to say when a checkpoint is durable."""
+        if "training_run" in catalog:
+            self._run = catalog.get("training_run")
+            self._run.subscribe(self._note_saved)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -68,20 +77,21 @@ class ProgressHooks:
         self._open_line = 0
 
     def _show_training(self, record: Any) -> None:
-        from transformer_foundry.core.training.records import Checkpoint, Progress, Started
+        from transformer_foundry.core.training.records import Progress, Started
 
         if isinstance(record, Started):
             self._reset()
             self._first_step = record.step
-            self._print(_starting_line(record))
-            for note in record.notes:
-                self._print(f"  {note}")
+            session = {} if self._run is None else self._run.session
+            for line in (_starting_line(record, session), *record.notes, *_device_notes(record)):
+                self._print(line)
         elif isinstance(record, Progress):
             self._metrics |= record.metrics
             is_milestone = "eval/loss" in record.metrics or record.step >= record.total_steps
             self._refresh(self._training_line(record.step, record.total_steps), is_milestone)
-        elif isinstance(record, Checkpoint):
-            self._saved_step = record.step
+
+    def _note_saved(self, _folder: Any, checkpoint: Any) -> None:
+        self._saved_step = checkpoint.step
 
     def _training_line(self, step: int, total_steps: int) -> str:
         parts = [f"step {step}/{total_steps}"]
@@ -150,10 +160,29 @@ class ProgressHooks:
         return self._output.isatty()
 
 
-def _starting_line(started: Any) -> str:
-    if started.resumed:
-        return f"CONTINUES at step {started.step} of {started.total_steps}."
-    return f"STARTS at step 0 of {started.total_steps}."
+def _starting_line(started: Any, session: Mapping[str, Any]) -> str:
+    """Say whether the run starts or continues, from which step, in which session, and what was lost."""
+    if not started.resumed:
+        return f"STARTS at step 0 of {started.total_steps}."
+    line = f"CONTINUES at step {started.step} of {started.total_steps}"
+    if not session:
+        return f"{line}."
+    lost = session["lost_steps"]
+    done_again = (
+        f"{lost} step{'s' if lost > 1 else ''} after the last checkpoint {'are' if lost > 1 else 'is'} done again"
+    )
+    return f"{line} (session {session['number']}; {done_again if lost else 'nothing was lost'})."
+
+
+def _device_notes(started: Any) -> list[str]:
+    environment = started.manifest.get("environment", {})
+    wants_gpu = started.manifest.get("parameters", {}).get("training", {}).get("device") == "auto"
+    if environment.get("gpu") or not environment or not wants_gpu or started.step >= started.total_steps:
+        return []
+    return [
+        "NO GPU: training runs on the CPU. In Colab choose Runtime > Change runtime type > T4 GPU and run again: "
+        "training goes on from its last checkpoint."
+    ]
 
 
 def _count(value: float) -> str:

@@ -59,6 +59,7 @@ class Tracker:
         self._mode = choose_mode(options.mode)
         self._run: Any = None
         self._logged_step = -1
+        self._asked_step = -1
 
     @property
     def run(self) -> Any:
@@ -76,6 +77,9 @@ class Tracker:
     def log_rows_until(self, step: int) -> None:
         """Log the rows of ``metrics.jsonl`` that are not logged yet, up to ``step``, with the samples of their step."""
         run = self.run
+        if step == self._asked_step:
+            return
+        self._asked_step = step
         samples = {row["step"]: row["samples"] for row in read_rows(self._run_folder / "samples.jsonl")}
         for row in read_rows(self._run_folder / "metrics.jsonl"):
             if self._logged_step < row["step"] <= step:
@@ -136,6 +140,7 @@ class Tracker:
     def finish(self, exit_code: int = 0) -> None:
         """Close the run; what cannot be uploaded within a minute stays in wandb's folder."""
         run, self._run = self._run, None
+        self._asked_step = -1
         if run is None:
             return
         run_files = Path(run.dir).parent

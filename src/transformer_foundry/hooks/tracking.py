@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 
+from transformer_foundry.core.errors import FoundryError
 from transformer_foundry.core.options import parse_options
 from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.rank import is_main_process
@@ -38,6 +39,8 @@ class TrackingHooks:
         self._tracker: Tracker | None = None
         self._reports: dict[str, Mapping[str, Any]] = {}
         self._catalog: CatalogProtocol | None = None
+        self._run: Any = None
+        self._durable_step = -1
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -82,7 +85,8 @@ class TrackingHooks:
         if choose_mode(self._options.mode) == "disabled":
             return
         run: Any = catalog.get("training_run")
-        self._catalog = catalog
+        run.subscribe(self._note_durable)
+        self._catalog, self._run, self._durable_step = catalog, run, -1
         self._reports = {}
         name = self._parameters["run"]["name"]
         self._tracker = Tracker(
@@ -112,16 +116,19 @@ class TrackingHooks:
             tracker.log(f"figures/{dataset_name}", figure)
 
     def _log_training(self, tracker: Tracker, record: Any) -> None:
-        from transformer_foundry.core.training.records import Checkpoint, Started
+        from transformer_foundry.core.training.records import Started
 
         if isinstance(record, Started):
             if not record.resumed:
                 tracker.leave_earlier_training()
             tracker.update_config({"manifest": record.manifest})
             self._log_reports(tracker)
-        # The checkpoint is saved by now: what is logged of a run is never rolled back.
-        if isinstance(record, Started | Checkpoint):
-            tracker.log_rows_until(record.step)
+            self._durable_step = record.step
+        # Only what a checkpoint has made durable: what is logged of a run is never rolled back.
+        tracker.log_rows_until(self._durable_step)
+
+    def _note_durable(self, _folder: Path, checkpoint: Any) -> None:
+        self._durable_step = checkpoint.step
 
     def _log_reports(self, tracker: Tracker) -> None:
         for name, report in self._reports.items():
@@ -143,6 +150,10 @@ class TrackingHooks:
         tracker, self._tracker = self._tracker, None
         if tracker is not None:
             with self._harmless():
+                with contextlib.suppress(FoundryError):  # told where training is
+                    self._run.wait()
+                if self._durable_step >= 0:
+                    tracker.log_rows_until(self._durable_step)
                 tracker.finish(exit_code)
 
     @contextlib.contextmanager

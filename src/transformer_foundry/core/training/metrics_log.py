@@ -31,15 +31,23 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def rows_up_to(path: Path, step: int) -> str:
     """Return the text of the rows whose ``step`` is at most ``step``, as they stand in the file."""
-    return "".join(line for line in _lines(path) if json.loads(line)["step"] <= step)
+    lines = _whole_lines(path)
+    # Steps ascend, so that only the end has to be read: a long run has tens of thousands of rows at every checkpoint.
+    while lines and not (_is_row(lines[-1]) and json.loads(lines[-1])["step"] <= step):
+        lines.pop()
+    return "".join(lines)
 
 
 def _lines(path: Path) -> list[str]:
+    return [line for line in _whole_lines(path) if _is_row(line)]
+
+
+def _whole_lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
     # splitlines would also split at the rarer line ends of Unicode, which may stand inside a sample.
     *whole, _torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [line + "\n" for line in whole if _is_row(line)]
+    return [line + "\n" for line in whole]
 
 
 def _is_row(line: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,15 @@ from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.optimizers import AVERAGE_SLOT, OptimizerState
 from transformer_foundry.core.training.randomness import RandomState
 
-__all__ = ["Counters", "TrainingState", "bare_model", "capture_model", "restore_model"]
+__all__ = [
+    "Counters",
+    "TrainingState",
+    "bare_model",
+    "capture_model",
+    "copy_to_cpu",
+    "expected_size_bytes",
+    "restore_model",
+]
 
 
 @dataclass
@@ -85,6 +93,7 @@ class TrainingState:
         precision: Number format it was computed in: ``fp32``, ``bf16`` or ``fp16``.
         device: Kind of device it was computed on.
         notes: What was noticed when the state was read; not saved.
+        forked_from: Checkpoint of another run that this state comes from; not saved.
     """
 
     model: Mapping[str, Tensor] = field(repr=False)
@@ -99,6 +108,7 @@ class TrainingState:
     precision: str = "fp32"
     device: str = "cpu"
     notes: tuple[str, ...] = ()
+    forked_from: str = ""
 
     @property
     def step(self) -> int:
@@ -132,8 +142,17 @@ def bare_model(adapter: nn.Module) -> nn.Module:
     return adapter.model if hasattr(adapter, "contract") and isinstance(adapter.model, nn.Module) else adapter
 
 
-def capture_model(model: nn.Module) -> dict[str, Tensor]:
+def copy_to_cpu(tensor: Tensor) -> Tensor:
+    """Return a copy of ``tensor`` on the CPU."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def capture_model(model: nn.Module, copy: Callable[[Tensor], Tensor] = copy_to_cpu) -> dict[str, Tensor]:
     """Copy the weights and buffers of ``model`` to the CPU; names of one tensor (tied weights) get one copy.
+
+    Args:
+        model: The model.
+        copy: Makes a copy on the CPU.
 
     Raises:
         CheckpointError: If a module keeps something else than tensors in its ``state_dict``.
@@ -150,9 +169,16 @@ def capture_model(model: nn.Module) -> dict[str, Tensor]:
         where = (tensor.data_ptr(), tensor.dtype, tensor.device, tuple(tensor.shape), tensor.stride())
         key = where if tensor.numel() else (name,)
         if key not in copies:
-            copies[key] = tensor.detach().to("cpu", copy=True)
+            copies[key] = copy(tensor)
         captured[name] = copies[key]
     return captured
+
+
+def expected_size_bytes(model: nn.Module) -> int:
+    """Return about how large a checkpoint of ``model`` is: its tensors, and two of float32 for each trained one."""
+    tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values() if isinstance(tensor, Tensor)}
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + 2 * 4 * trained
 
 
 def restore_model(model: nn.Module, saved: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,102 @@
+"""Files on Google Drive: copied one by one, the manifest last, and read back.
+
+Drive acknowledges a write before it is durable, fails for minutes and comes back, has no hard links, and may lose a
+rename; what is overwritten or deleted fills its bin.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.training.durable import make_folder, sync, write_text
+from transformer_foundry.core.training.generations import verify_checkpoint
+from transformer_foundry.core.training.sealed import MANIFEST_FILE, read_manifest, sealed_text, verify_folder
+
+__all__ = [
+    "COLAB_MOUNT",
+    "check_mounted",
+    "check_writable",
+    "copy_checkpoint",
+    "copy_file",
+    "copy_files",
+    "problem_of",
+]
+
+COLAB_MOUNT = Path("/content/drive")
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a generation, its manifest last, and read the copy back.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        CheckpointError: If the copy is not what the manifest says.
+    """
+    # Without a manifest the target counts as unfinished while its files are being replaced.
+    (target / MANIFEST_FILE).unlink(missing_ok=True)
+    make_folder(target)
+    for name in read_manifest(source)["files"]:
+        copy_file(source / name, target / name)
+    sync(target)
+    copy_file(source / MANIFEST_FILE, target / MANIFEST_FILE)
+    sync(target)
+    verify_checkpoint(target)
+
+
+def copy_files(files: Mapping[str, Path], target: Path, values: Mapping[str, Any]) -> None:
+    """Copy ``files`` by name into the new folder ``target``, a manifest last, and read the copy back.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        CheckpointError: If the copy is not what was read.
+    """
+    text = sealed_text(files, values)
+    for name, path in files.items():
+        copy_file(path, target / name)
+    write_text(target / MANIFEST_FILE, text)
+    sync(target)
+    verify_folder(target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy one file, durably."""
+    make_folder(target.parent)
+    shutil.copyfile(source, target)
+    sync(target)
+
+
+def check_mounted(folder: Path) -> None:
+    """Refuse a folder of a Drive that is not mounted.
+
+    Raises:
+        OSError: If it is not; the folder would be made on the machine's own disk, and vanish with it.
+    """
+    if COLAB_MOUNT in folder.parents and not os.path.ismount(COLAB_MOUNT):
+        raise OSError(errno.ENOTCONN, f"Google Drive is not mounted at {COLAB_MOUNT}")
+
+
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` and write a file into it for a moment.
+
+    Raises:
+        OSError: If that fails.
+    """
+    make_folder(folder)
+    probe = folder / f".write-test-{os.getpid()}"
+    probe.write_bytes(b"x")
+    probe.unlink()
+
+
+def problem_of(err: Exception) -> str:
+    """Return the first sentence of what went wrong."""
+    if isinstance(err, CheckpointError):
+        return err.problem
+    if isinstance(err, OSError):
+        return err.strerror or str(err)
+    return f"{type(err).__name__}: {err}"

@@ -1,0 +1,44 @@
+"""SIGTERM as a Stop: the machine is about to go, and what was trained is saved within seconds."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["is_terminated", "patience_s", "stop_at_termination"]
+
+GRACE_S = 3.0
+"""What a hook may take to finish after SIGTERM: whoever sends it often sends SIGKILL ten seconds later."""
+
+_received = threading.Event()
+
+
+@contextmanager
+def stop_at_termination() -> Iterator[None]:
+    """Turn SIGTERM into a SIGINT while the body runs, so that training saves a checkpoint and ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received.clear()
+
+    def stop(*_: object) -> None:
+        _received.set()
+        signal.raise_signal(signal.SIGINT)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def is_terminated() -> bool:
+    """Return whether SIGTERM has come."""
+    return _received.is_set()
+
+
+def patience_s(usual_s: float) -> float:
+    """Return how long to wait for something at the end: ``usual_s``, or a few seconds after SIGTERM."""
+    return min(usual_s, GRACE_S) if is_terminated() else usual_s
