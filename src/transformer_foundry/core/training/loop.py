@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -13,11 +13,15 @@ from transformer_foundry.core.training.records import Record
 from transformer_foundry.core.training.samples import TextDecoder
 from transformer_foundry.core.training.session import Session
 from transformer_foundry.core.training.state import TrainingState
+from transformer_foundry.core.training.update import hold_interrupts
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
 
 __all__ = ["fit"]
+
+CALLER_HOLD_S = 10.0
+"""How long a Stop waits for the caller to come back for the next record; one that does not come back has failed."""
 
 
 def fit(
@@ -38,8 +42,9 @@ def fit(
 
     The global random generators of Python, numpy and torch are seeded with ``options.seed`` for training and put back
     whenever the caller is in control: nothing the caller draws changes a weight, and nothing drawn here reaches the
-    caller. A first SIGINT during a step waits for the end of the step; KeyboardInterrupt yields a checkpoint with
-    reason ``interrupt`` and is raised again.
+    caller. A first SIGINT during a step waits for the end of the step, one that comes while the caller keeps a record
+    waits until the caller asks for the next; KeyboardInterrupt yields a checkpoint with reason ``interrupt`` and is
+    raised again.
 
     Args:
         adapter: ``core.exports.Adapter``, or any module that takes ``input_ids`` ... and returns logits. It is moved to
@@ -65,17 +70,23 @@ def fit(
     records = _train(session)
     del resume_from  # the session drops it when it has a newer state: there is one copy at a time
     random_state = session.random_at_start
+    is_interrupted = False
     while True:
         with preserve_random(session.device):
             restore_random(random_state, session.device)
-            record = next(records, None)
+            record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
             random_state = capture_random(session.device)
         if record is None:
             return
-        yield record
+        is_interrupted = False
+        try:
+            with hold_interrupts(limit_s=CALLER_HOLD_S):
+                yield record
+        except KeyboardInterrupt:
+            is_interrupted = True
 
 
-def _train(session: Session) -> Iterator[Record]:
+def _train(session: Session) -> Generator[Record, None, None]:
     yield session.started()
     session.adapter.train()
     try:

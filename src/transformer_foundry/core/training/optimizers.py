@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,8 +62,10 @@ def build_optimizers(model: nn.Module, options: TrainingOptions) -> tuple[torch.
     return tuple(optimizers)
 
 
-def capture_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module) -> OptimizerState:
-    """Copy the state of ``optimizers`` to the CPU."""
+def capture_optimizers(
+    optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, copy: Callable[[Tensor], Tensor]
+) -> OptimizerState:
+    """Copy the state of ``optimizers`` to the CPU by ``copy``."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     captured = OptimizerState({})
     for optimizer in optimizers:
@@ -71,7 +73,7 @@ def capture_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: nn.Mo
             for slot, value in slots.items():
                 key = f"{slot}/{names[id(parameter)]}"
                 if isinstance(value, Tensor):
-                    captured.tensors[key] = value.detach().to("cpu", copy=True)
+                    captured.tensors[key] = copy(value)
                 else:
                     captured.values[key] = value
         for group in optimizer.param_groups:

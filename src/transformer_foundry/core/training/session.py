@@ -29,15 +29,16 @@ from transformer_foundry.core.training.randomness import (
     seed_random,
 )
 from transformer_foundry.core.training.records import Checkpoint, CheckpointReason, Progress, Started
-from transformer_foundry.core.training.resume import check_resume
+from transformer_foundry.core.training.resume import check_resume, starting_counters
 from transformer_foundry.core.training.samples import TextDecoder
 from transformer_foundry.core.training.schedules import learning_rate_at
+from transformer_foundry.core.training.snapshots import CopyBuffers
 from transformer_foundry.core.training.speed import SpeedGauge
 from transformer_foundry.core.training.state import (
-    Counters,
     TrainingState,
     bare_model,
     capture_model,
+    expected_size_bytes,
     restore_model,
 )
 from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts, split_rows
@@ -83,11 +84,13 @@ class Session:
         self._meter = Meter()
         self._last_state = resume_from
         self._fault: str | None = None
-        self.counters = Counters() if resume_from is None else resume_from.counters.copy()
+        self.counters = starting_counters(resume_from, options, self.identity)
         self.random_at_start = self._restore(resume_from)
         self._manifest = describe_run(
             options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
         )
+        self._manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
+        self._buffers = CopyBuffers()
         self._checkpoint_time = time.monotonic()
         self.is_interrupted = False
 
@@ -201,8 +204,8 @@ class Session:
         """Return a copy of the state."""
         self._last_state = None  # one copy at a time
         state = TrainingState(
-            model=capture_model(bare_model(self.adapter)),
-            optimizer=self._updater.capture(),
+            model=capture_model(bare_model(self.adapter), self._buffers.copy),
+            optimizer=self._updater.capture(self._buffers.copy),
             scaler=self._updater.scaler.state_dict(),
             random=capture_random(self.device),
             counters=self.counters.copy(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -139,9 +141,9 @@ class Updater:
         """Say that the step has been counted: an interrupt between the two would leave a state of no step."""
         self.is_torn = False
 
-    def capture(self) -> OptimizerState:
-        """Copy the state of the optimizers, and the averaged weights, to the CPU."""
-        state = capture_optimizers(self._optimizers, self._model)
+    def capture(self, copy: Callable[[Tensor], Tensor]) -> OptimizerState:
+        """Copy the state of the optimizers, and the averaged weights, to the CPU by ``copy``."""
+        state = capture_optimizers(self._optimizers, self._model, copy)
         if self.average is not None:
             state.tensors.update(self.average.capture())
         return state
@@ -186,19 +188,21 @@ def split_rows(batch: Batch, rows: int | None) -> list[Batch]:
 
 
 @contextmanager
-def hold_interrupts() -> Iterator[None]:
+def hold_interrupts(limit_s: float = math.inf) -> Iterator[None]:
     """Delay a first SIGINT until the body is done, so that a step is taken as a whole or not at all.
 
-    A second one interrupts at once. Outside the main thread, where Python delivers no signals, nothing is done.
+    A second one, or one that comes more than ``limit_s`` seconds after the beginning, interrupts at once. Outside the
+    main thread, where Python delivers no signals, nothing is done.
     """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield
         return
     held: list[FrameType | None] = []
+    deadline = time.monotonic() + limit_s
 
     def hold(number: int, frame: FrameType | None) -> None:
-        if held:
+        if held or time.monotonic() > deadline:
             previous(number, frame)
         held.append(frame)
 
