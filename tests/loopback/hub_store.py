@@ -51,11 +51,12 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A repository; ``kind`` is models, datasets or spaces."""
+    """A repository; ``kind`` is models, datasets or spaces; a gated one gives files only to those admitted."""
 
     kind: str
     id: str
     private: bool = False
+    admitted: frozenset[str] | None = None
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)

@@ -8,10 +8,10 @@ Nothing in huggingface_hub, datasets or transformers is mocked; they talk to it 
         hub.requests                                            # [(method, path, status), ...]
 
 Covered: whoami, creating repositories, preupload, LFS upload and verification, atomic commits (parentCommit -> 412),
-revisions, tags, refs, tree, paths-info, resolve (ranges, ETag, LFS redirect), validate-yaml, private repositories,
-error codes, injected failures. Kept from the real Hub: writing needs a token; binary or large files go through LFS; a
-pointer is accepted only when its bytes are there; the card's metadata must be valid. Not covered: Xet (``env`` turns it
-off, so that uploads take the LFS route), git, pull requests, multipart uploads, quotas.
+revisions, tags, refs, tree, paths-info, resolve (ranges, ETag, LFS redirect), validate-yaml, private and gated
+repositories, error codes, injected failures and delays. Kept from the real Hub: writing needs a token; binary or large
+files go through LFS; a pointer is accepted only when its bytes are there; the card's metadata must be valid. Not
+covered: Xet (``env`` turns it off, so that uploads take the LFS route), git, pull requests, multipart uploads, quotas.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import json
 import re
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -55,6 +56,7 @@ class MiniHub:
         self.tokens = {"hf_test": "alice"} if tokens is None else tokens
         self.requests: list[tuple[str, str, int]] = []
         self.faults: list[tuple[str, str, int]] = []
+        self.delays: list[tuple[str, str, float]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         # Large files live on another origin, as on the real Hub: clients must not send their token there.
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
@@ -83,6 +85,10 @@ class MiniHub:
     def fail_next(self, status: int = 503, times: int = 1, method: str = "*", path: str = "*") -> None:
         """Answer the next ``times`` requests that match with ``status``; the request is not carried out."""
         self.faults += [(method, path, status)] * times
+
+    def stall_next(self, seconds: float, times: int = 1, method: str = "*", path: str = "*") -> None:
+        """Let the next ``times`` requests that match wait before they are answered."""
+        self.delays += [(method, path, seconds)] * times
 
 
 def _route(methods: str, pattern: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -125,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _dispatch
 
     def _inject(self, path: str) -> None:
+        for index, (method, pattern, seconds) in enumerate(self.hub.delays):
+            if method in ("*", self.command) and fnmatch(path, pattern):
+                del self.hub.delays[index]
+                time.sleep(seconds)
+                break
         for index, (method, pattern, status) in enumerate(self.hub.faults):
             if method in ("*", self.command) and fnmatch(path, pattern):
                 del self.hub.faults[index]
@@ -290,7 +301,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     @_route("GET|HEAD", "/<prefix><repo>/resolve/<rev>/<path>")
     def resolve(self, prefix: str, repo: str, rev: str, path: str) -> None:
-        commit = self._commit_at(self._repo((prefix or "models/")[:-1], repo), rev)
+        found = self._repo((prefix or "models/")[:-1], repo)
+        if found.admitted is not None and self._user() not in found.admitted:
+            self._refuse(403 if self._user() else 401, f"Access to {repo} is restricted", "GatedRepo")
+        commit = self._commit_at(found, rev)
         headers, file = {"X-Repo-Commit": commit.oid}, commit.files.get(unquote(path))
         if file is None:
             missing = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}
@@ -378,7 +392,13 @@ def _describe(repo: Repo, commit: Commit) -> dict[str, Any]:
         for path, file in sorted(commit.files.items())
     ]
     known = {"_id": repo.id, "id": repo.id, "modelId": repo.id, "author": repo.id.split("/")[0], "sha": commit.oid}
-    plain = {"private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0}
+    plain = {
+        "private": repo.private,
+        "gated": repo.admitted is not None and "manual",
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+    }
     dates = {"lastModified": commit.date, "createdAt": commit.date}
     return known | plain | dates | {"tags": metadata.get("tags") or [], "cardData": metadata, "siblings": files}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import re
 from pathlib import Path
@@ -9,13 +11,15 @@ from pathlib import Path
 from transformer_foundry.core.data.files import BINARY_BUILDERS, is_compressed
 from transformer_foundry.core.errors import DataError
 
-__all__ = ["explain_file", "explain_remote", "is_passing", "read_errors"]
+__all__ = ["explain_file", "explain_remote", "read_errors"]
 
 _TIME_OUTS = frozenset({"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "Timeout"})
 _UNREACHABLE = frozenset({"OfflineModeIsEnabled", "ConnectionError", "ConnectError", "LocalEntryNotFoundError"})
 _NOT_FOUND = frozenset({"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"})
 _LINE_IN_MESSAGE = re.compile(r"in line (\d+)")
-_CHOICES_IN_MESSAGE = re.compile(r"(?:Available: |one among the available configs: |Should be one of )(\[[^\]]*\])")
+_CHOICES_IN_MESSAGE = re.compile(
+    r"(?:Available: |Available splits: |one among the available configs: |Should be one of )(\[[^\]]*\])"
+)
 
 
 def read_errors() -> tuple[type[BaseException], ...]:
@@ -29,18 +33,11 @@ def read_errors() -> tuple[type[BaseException], ...]:
 
     found: list[type[BaseException]] = [OSError, ValueError, RuntimeError, EOFError, LookupError, TypeError]
     found += [lzma.LZMAError, zlib.error, zipfile.BadZipFile, DatasetsError, HfHubHTTPError]
-    try:
-        import httpx
-    except ImportError:  # older huggingface_hub use requests, whose errors are OSErrors
-        return tuple(found)
-    return (*found, httpx.HTTPError)
-
-
-def is_passing(err: BaseException) -> bool:
-    """Say whether the same request may succeed a moment later: the server is busy, broken or slow."""
-    status = _status(err)
-    kinds = {type(item).__name__ for item in _chain(err)}
-    return status == 429 or (status or 0) >= 500 or bool(kinds & _TIME_OUTS)
+    # What huggingface_hub sends requests with; older ones use requests, whose errors are OSErrors.
+    for name in ("httpx", "httpx2"):
+        with contextlib.suppress(ImportError):
+            found.append(importlib.import_module(name).HTTPError)
+    return tuple(found)
 
 
 def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
@@ -86,7 +83,7 @@ def explain_remote(err: BaseException, source: str) -> DataError:
             "Expected a connection, or a data set that was read before.",
             "Connect and run again, unset HF_HUB_OFFLINE, or set data.source to a local file or 'built-in'.",
         )
-    if kinds & _NOT_FOUND or _status(err) == 404:
+    if kinds & _NOT_FOUND or isinstance(cause, FileNotFoundError) or _status(err) == 404:
         return DataError(
             f"There is no data set {source} that can be read: {text}",
             "Expected 'built-in', an existing local path or the name of a data set on the Hub.",
@@ -100,7 +97,7 @@ def explain_remote(err: BaseException, source: str) -> DataError:
 
 
 def _explain_access(kinds: set[str], everything: str, status: int | None, source: str) -> DataError | None:
-    if "GatedRepoError" in kinds or "gated" in everything.lower():
+    if "GatedRepoError" in kinds or "is a gated dataset" in everything:
         return DataError(
             f"{source} is gated: its authors grant access one by one.",
             "Expected a token whose owner has access.",

@@ -46,6 +46,9 @@ _SPLIT_WORDS = {
 }
 _PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 4096
+_CHUNK_BYTES = 2**20
+_LONGEST_LINE = 16 * 2**20  # bytes; readers hold a line several times over
+_LARGEST_JSON = 256 * 2**20  # bytes; a .json file is parsed as a whole
 
 
 def looks_like_path(source: str) -> bool:
@@ -123,10 +126,10 @@ def split_of(name: str) -> str | None:
 
 
 def check_file(path: Path, builder: str) -> None:
-    """Refuse a file that is plainly not what it should be; reads its two ends only.
+    """Refuse a file that is plainly not what it should be, or whose lines would not fit into memory.
 
     Raises:
-        DataError: If it is empty, a web page, binary where text is expected, or a cut parquet file.
+        DataError: If it is empty, a web page, binary where text is expected, a cut parquet, or has too long a line.
     """
     size = path.stat().st_size
     if size == 0:
@@ -156,6 +159,36 @@ def check_file(path: Path, builder: str) -> None:
             "Expected a complete parquet file.",
             "Download it again.",
         )
+    if builder not in BINARY_BUILDERS:
+        _check_lines(path, size)
+
+
+def _check_lines(path: Path, size: int) -> None:
+    if _ending(path) == ".json":
+        if size > _LARGEST_JSON:
+            raise DataError(
+                f"{path} is one JSON document of {size / 1e6:.0f} MB, which has to be read as a whole.",
+                f"Expected at most {_LARGEST_JSON / 1e6:.0f} MB, or a .jsonl file with one object a line.",
+                f"Convert it: jq -c '.[]' {path.name} > {path.stem}.jsonl",
+            )
+        return
+    if size <= _LONGEST_LINE:
+        return
+    number, length = 1, 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            first, _, rest = chunk.partition(b"\n")
+            length += len(first)
+            if length > _LONGEST_LINE:
+                raise DataError(
+                    f"{path}, line {number}: it is longer than {_LONGEST_LINE / 1e6:.0f} MB.",
+                    "Expected lines that fit into memory several times over.",
+                    f"Break the line, for example with: fold -s -w 10000 {path.name} > folded{path.suffix}",
+                )
+            breaks = chunk.count(b"\n")
+            number += breaks
+            if breaks:
+                length = len(rest.rpartition(b"\n")[2])
 
 
 def digest_files(paths: Iterable[Path]) -> str:

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transformer_foundry.core.data.batches import IGNORED, Batches
+from transformer_foundry.core.data.drift import measure_drift
+from transformer_foundry.core.data.findings import find
 from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
 
-__all__ = ["Finding", "profile_splits"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["profile_splits", "tabulate"]
+
+_log = logging.getLogger(__name__)
 
 _EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 300
+_FILL_BATCH, _FILL_BATCHES = 16, 256
 _COUNTED_TOKENS = 5_000_000  # enough to know which ids occur
-_MANY_UNKNOWN = 0.01
-_MUCH_TRUNCATED = 0.2
-_LITTLE_TEXT_TOKENS = 50_000
-_FEW_ROWS = 20
-_HARDLY_USED = 0.5
-_LOPSIDED = 0.8
+_TABLE_COLUMNS = ("documents", "rows", "tokens", "targets", "target_text_bytes", "truncated_rows", "fill")
 _PERCENTILES = (5, 25, 50, 75, 95)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something the user may want to know or to change; advice, never an obstacle."""
-
-    check: str
-    severity: str
-    message: str
-    fix: str = ""
 
 
 def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -43,30 +37,50 @@ def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
         tokenizer: What it was made with.
 
     Returns:
-        ``source, task, fingerprint, max_length, tokenizer, splits, vocabulary, labels, baselines, examples, findings``.
-        Losses are in nats per target token; shares are of 1.
+        ``source, task, fingerprint, max_length, texts, tokenizer, splits, vocabulary, labels, drift, baselines,
+        examples, findings``. Losses are in nats per target token; shares are of 1.
     """
-    described = {name: _describe_split(split, splits) for name, split in splits.splits.items()}
-    vocabulary = _describe_vocabulary(splits, tokenizer)
-    labels = _describe_labels(splits)
-    findings = _find(splits, described, vocabulary, labels)
-    return {
+    profile: dict[str, Any] = {
         "source": splits.source,
         "task": splits.task,
         "fingerprint": splits.fingerprint,
         "max_length": splits.max_length,
+        "texts": splits.texts,
         "tokenizer": {
             "algorithm": tokenizer.algorithm,
             "vocab_size": tokenizer.vocab_size,
             "special_token_ids": {**asdict(tokenizer.special), "sentinels": list(tokenizer.special.sentinels)},
         },
-        "splits": described,
-        "vocabulary": vocabulary,
-        "labels": labels,
+        "splits": {name: _describe_split(split, splits) for name, split in splits.splits.items()},
+        "vocabulary": _describe_vocabulary(splits, tokenizer),
+        "labels": _describe_labels(splits),
+        "drift": measure_drift(splits),
         "baselines": splits.baselines,
         "examples": _examples(splits, tokenizer),
-        "findings": [asdict(finding) for finding in findings],
     }
+    profile["findings"] = [asdict(finding) for finding in find(splits, profile)]
+    _report(profile)
+    return profile
+
+
+def tabulate(profile: dict[str, Any]) -> pd.DataFrame:
+    """Return a table of the splits: one row each, with documents, rows, tokens, targets, bytes and fill."""
+    import pandas as pd
+
+    rows = [
+        {"split": name, **{key: split[key] for key in _TABLE_COLUMNS if key in split}}
+        for name, split in profile["splits"].items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _report(profile: dict[str, Any]) -> None:
+    """Log in a few lines what is in the data and what is wrong with it."""
+    counts = {name: (split["documents"], split["tokens"]) for name, split in profile["splits"].items()}
+    told = ", ".join(f"{name} {documents} texts, {tokens} tokens" for name, (documents, tokens) in counts.items())
+    _log.info("Data: %s (%s). %s.", profile["source"], profile["task"], told)
+    for finding in profile["findings"]:
+        _log.info("  %s: %s", finding["severity"], f"{finding['message']} {finding['fix']}".rstrip())
 
 
 def _describe_split(split: TokenSplit, splits: TokenSplits) -> dict[str, Any]:
@@ -83,12 +97,27 @@ def _describe_split(split: TokenSplit, splits: TokenSplits) -> dict[str, Any]:
     if len(split):
         lengths = split.input_ids.lengths()
         described["row_lengths"] = _spread(lengths)
-        described["fill"] = round(float(lengths.mean() / splits.max_length), 4)
+        if split.is_packed(splits.task):
+            described["fill"] = round(float(lengths.mean() / lengths.max()), 4)
+            described["cut_documents"] = split.counts.get("cut_documents", 0)
+        else:
+            described["fill"] = round(_bucket_fill(split, splits), 4)
         if split.target_ids is not None:
             described["target_lengths"] = _spread(split.target_ids.lengths())
         if split.labels is None and split.text_bytes:
             described["bytes_per_token"] = round(split.text_bytes / max(split.target_count, 1), 3)
     return described
+
+
+def _bucket_fill(split: TokenSplit, splits: TokenSplits) -> float:
+    """Return the share of tokens that are no padding in batches of the training order."""
+    batches = Batches(split, splits, batch_size=_FILL_BATCH, shuffle=True)
+    sides = [side for side in (split.input_ids, split.target_ids) if side is not None]
+    real = padded = 0
+    for position in range(min(len(batches), _FILL_BATCHES)):
+        for lengths in (side.lengths(batches.rows(position)) for side in sides):
+            real, padded = real + int(lengths.sum()), padded + len(lengths) * int(lengths.max())
+    return real / max(padded, 1)
 
 
 def _spread(lengths: np.ndarray) -> dict[str, float]:
@@ -118,6 +147,8 @@ def _describe_labels(splits: TokenSplits) -> dict[str, dict[str, int]] | None:
     balance = {}
     for name, split in splits.splits.items():
         labels = np.empty(0, np.int64) if split.labels is None else split.labels
+        if split.token_labels is not None:
+            labels = split.token_labels.values[split.token_labels.values != IGNORED]
         counts = np.bincount(labels, minlength=len(splits.label_names))
         balance[name] = {label: int(count) for label, count in zip(splits.label_names, counts, strict=True)}
     return balance
@@ -144,53 +175,3 @@ def _examples(splits: TokenSplits, tokenizer: Tokenizer) -> list[dict[str, str]]
 def _show(tokenizer: Tokenizer, ids: list[int]) -> str:
     text = tokenizer.decode(ids, skip_special_tokens=False)
     return text if len(text) <= _EXAMPLE_CHARACTERS else text[:_EXAMPLE_CHARACTERS] + " ..."
-
-
-def _find(
-    splits: TokenSplits,
-    described: dict[str, dict[str, Any]],
-    vocabulary: dict[str, Any],
-    labels: dict[str, dict[str, int]] | None,
-) -> list[Finding]:
-    findings = [Finding("preparation", "info", note) for note in splits.notes]
-    train = described["train"]
-    if not splits.task.endswith("classification") and train["tokens"] < _LITTLE_TEXT_TOKENS:
-        findings.append(
-            Finding(
-                "amount", "warning", f"Only {train['tokens']} tokens to train on.", "Give more data in data.source."
-            )
-        )
-    for name in ("validation", "test"):
-        if 0 < described[name]["rows"] < _FEW_ROWS:
-            message = f"The {name} split has only {described[name]['rows']} rows: its numbers are rough."
-            findings.append(Finding("split size", "warning", message, f"Raise data.{name}_share or give more data."))
-    truncated = train["truncated_rows"] / max(train["rows"], 1)
-    if truncated > _MUCH_TRUNCATED:
-        message = f"{truncated:.0%} of the training rows are cut to {splits.max_length} tokens."
-        findings.append(Finding("truncation", "warning", message, "Raise data.max_length if the model takes more."))
-    if vocabulary["unknown_share"] > _MANY_UNKNOWN:
-        message = f"{vocabulary['unknown_share']:.1%} of the tokens are unknown to the tokenizer."
-        findings.append(
-            Finding("unknown tokens", "warning", message, "Export the model with a vocabulary of 256 or more.")
-        )
-    if vocabulary["used"] < _HARDLY_USED * vocabulary["size"]:
-        message = f"Only {vocabulary['used']} of {vocabulary['size']} tokens occur in the training text."
-        findings.append(Finding("vocabulary use", "info", message, "A smaller vocabulary would do for this text."))
-    return [*findings, *_find_in_labels(labels)]
-
-
-def _find_in_labels(labels: dict[str, dict[str, int]] | None) -> list[Finding]:
-    if labels is None:
-        return []
-    findings = []
-    counts = labels["train"]
-    absent = [name for name, count in counts.items() if count == 0]
-    if absent:
-        message = f"No training text has the label {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}."
-        findings.append(Finding("labels", "warning", message, "Add examples or drop the class."))
-    largest = max(counts, key=lambda name: counts[name])
-    share = counts[largest] / max(sum(counts.values()), 1)
-    if share > _LOPSIDED:
-        message = f"{share:.0%} of the training texts have the label {largest}."
-        findings.append(Finding("label balance", "warning", message, "Compare accuracy with majority_accuracy."))
-    return findings

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import itertools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ _log = logging.getLogger(__name__)
 _ROWS_TO_GUESS_FROM = 100
 _NO_LABEL = -1  # what test splits of published benchmarks hold where the label is secret
 _LABELLED_TASKS = ("sequence_classification", "token_classification")
-_WAITS_S = (1.0, 4.0)  # before the second and the third attempt to reach the Hub
 
 
 class TableSource:
@@ -191,15 +189,11 @@ def _load(options: DataOptions, builder: str | None) -> Any:
         if builder is None
         else {"path": builder, "data_files": options.source}
     )
-    for wait_s in (*_WAITS_S, None):
-        try:
-            return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
-        except faults.read_errors() as err:
-            if wait_s is None or not faults.is_passing(err):
-                raise faults.explain_remote(err, options.source) from err
-            _log.warning("%s does not answer; trying again in %.0f s.", options.source, wait_s)
-            time.sleep(wait_s)
-    raise AssertionError("the last attempt returns or raises")
+    try:
+        # Passing troubles (5xx, 429, time-outs) are tried five times by huggingface_hub itself, for about 25 s.
+        return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
+    except faults.read_errors() as err:
+        raise faults.explain_remote(err, options.source) from err
 
 
 def _stamp_remote(

@@ -92,7 +92,7 @@ class TextHealth:
         return {
             "examined": self._examined,
             "troubles": {
-                name: {"share": round(count / examined, 4), "example": self._examples[name]}
+                name: {"texts": count, "share": round(count / examined, 4), "example": self._examples[name]}
                 for name, count in self._troubled.most_common()
             },
             "languages": {name: round(count / known, 4) for name, count in self._languages.most_common()},

@@ -13,7 +13,7 @@ from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.options import ModelOptions
 
-__all__ = ["fit_tokenizer", "prepare_tokens", "profile_data", "read_contract", "read_data"]
+__all__ = ["draw_data", "fit_tokenizer", "prepare_tokens", "profile_data", "read_contract", "read_data"]
 
 
 def read_contract(model_export: Export, model: ModelOptions) -> Any:
@@ -41,3 +41,13 @@ def prepare_tokens(
 def profile_data(token_splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what is in the data, with the baselines and examples as the model sees them."""
     return core_data.profile_splits(token_splits, tokenizer)
+
+
+def draw_data(token_splits: TokenSplits, data_profile: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Return the table of the splits and the figures of lengths, tokens and classes."""
+    return (
+        core_data.tabulate(data_profile),
+        core_data.length_figure(token_splits),
+        core_data.token_figure(token_splits),
+        core_data.label_figure(data_profile),
+    )

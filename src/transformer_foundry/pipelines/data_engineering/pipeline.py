@@ -43,5 +43,11 @@ def create_pipeline() -> Pipeline:
                 outputs="data_profile",
                 name="profile_data",
             ),
+            node(
+                nodes.draw_data,
+                inputs=["token_splits", "data_profile"],
+                outputs=["data_table", "length_figure", "token_figure", "label_figure"],
+                name="draw_data",
+            ),
         ]
     )
