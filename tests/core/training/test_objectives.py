@@ -102,3 +102,21 @@ def test_half_precision_logits_are_summed_in_single_precision() -> None:
 def test_an_unknown_task_names_the_nearest() -> None:
     with pytest.raises(TrainingError, match="masked_lm"):
         objective_for("masked_ml")
+
+
+def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
+    predicted, actual = [0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 0, 2]
+    logits = torch.nn.functional.one_hot(torch.tensor(predicted), V).float()
+    objective = objective_for("sequence_classification")
+    batch = {"input_ids": torch.zeros(6, 2, dtype=torch.int64), "labels": torch.tensor(actual)}
+    sums = objective.loss(Fixed(logits), batch, with_metrics=True).metric_sums
+    found = objective.metrics(1.0, 6, {name: value.tolist() for name, value in sums.items()})
+    # F1 = 2 * correct / (predicted + actual): 2*1/(2+2), 2*1/(1+2), 2*2/(3+2); classes 3 and 4 never occur.
+    assert found["macro_f1"] == pytest.approx((1 / 2 + 2 / 3 + 4 / 5) / 3)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+
+
+def test_macro_f1_leaves_out_ignored_labels() -> None:
+    logits = torch.zeros(2, 4, V)
+    sums = objective_for("token_classification").loss(Fixed(logits), batch_of(LABELS), with_metrics=True).metric_sums
+    assert sums["class_seen"].sum() == 2 * 5

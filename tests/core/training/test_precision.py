@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
+from tests.core.training.tiny import TinyTransformer, run
 from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training import choose_precision
+from transformer_foundry.core.training.precision import kernels
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, *, has_bf16: bool) -> None:
@@ -70,3 +73,24 @@ def test_a_real_gpu_trains_and_resumes() -> None:
     resumed = checkpoints(fit(make_model(), make_splits(), options, resume_from=whole[0].state))
     assert whole[-1].metrics["train/loss"] < whole[0].metrics["train/loss"]
     assert resumed[-1].metrics["train/loss"] == pytest.approx(whole[-1].metrics["train/loss"], rel=0.05)
+
+
+def test_kernels_are_chosen_in_the_body_and_put_back() -> None:
+    before = (torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision())
+    with kernels(deterministic=True, tf32=True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.get_float32_matmul_precision() == "highest"
+    with kernels(deterministic=False, tf32=True):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert (torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()) == before
+
+
+def test_deterministic_training_refuses_what_is_not() -> None:
+    class Loose(TinyTransformer):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            # put_ with accumulate=False has no deterministic kernel.
+            return super().forward(input_ids).put_(torch.tensor([0]), torch.tensor([1.0]), accumulate=False)
+
+    with pytest.raises(TrainingError, match="deterministic") as caught:
+        run(Loose(), deterministic=True)
+    assert "training.deterministic=false" in caught.value.remedy

@@ -82,7 +82,7 @@ def _probe(adapter: nn.Module, called: nn.Module, objective: Objective, batch: B
         with preserve_random(precision.device), precision.autocast():
             loss = objective.loss(called, move_batch(batch, precision.device)).loss_sum
             loss.backward()
-            return float(loss)
+            return float(loss.detach())
     finally:
         adapter.train(was_training)
         for buffer, value in buffers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.precision import kernels
 from transformer_foundry.core.training.randomness import capture_random, preserve_random, restore_random
 from transformer_foundry.core.training.records import Record
 from transformer_foundry.core.training.samples import TextDecoder
@@ -40,6 +41,10 @@ def fit(
     A run that is interrupted and goes on from any of its checkpoints yields the same records and the same weights as
     one that is not, to the bit on one CPU with the same number of threads (``VOLATILE_METRICS`` excepted).
 
+    A step whose loss or gradient is not finite, or whose loss is far above those before it, is skipped; after
+    ``max_skipped_steps`` of them in a row training goes back to its last checkpoint with half the learning rate and
+    says so with another ``Started``.
+
     The global random generators of Python, numpy and torch are seeded with ``options.seed`` for training and put back
     whenever the caller is in control: nothing the caller draws changes a weight, and nothing drawn here reaches the
     caller. A first SIGINT during a step waits for the end of the step, one that comes while the caller keeps a record
@@ -61,29 +66,30 @@ def fit(
         ``Started``, ``Progress`` and ``Checkpoint`` records.
 
     Raises:
-        TrainingError: If training cannot start, or the loss is no longer finite.
+        TrainingError: If training cannot start, or step after step has to be skipped and going back does not help.
         CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
     """
-    session = Session(
-        adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
-    )
-    records = _train(session)
-    del resume_from  # the session drops it when it has a newer state: there is one copy at a time
-    random_state = session.random_at_start
-    is_interrupted = False
-    while True:
-        with preserve_random(session.device):
-            restore_random(random_state, session.device)
-            record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
-            random_state = capture_random(session.device)
-        if record is None:
-            return
+    with kernels(deterministic=options.deterministic, tf32=options.tf32):
+        session = Session(
+            adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
+        )
+        del resume_from  # the session drops it when it has a newer state: there is one copy at a time
+        records = _train(session)
+        random_state = session.random_at_start
         is_interrupted = False
-        try:
-            with hold_interrupts(limit_s=CALLER_HOLD_S):
-                yield record
-        except KeyboardInterrupt:
-            is_interrupted = True
+        while True:
+            with preserve_random(session.device):
+                restore_random(random_state, session.device)
+                record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
+                random_state = capture_random(session.device)
+            if record is None:
+                return
+            is_interrupted = False
+            try:
+                with hold_interrupts(limit_s=CALLER_HOLD_S):
+                    yield record
+            except KeyboardInterrupt:
+                is_interrupted = True
 
 
 def _train(session: Session) -> Generator[Record, None, None]:

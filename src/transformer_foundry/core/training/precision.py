@@ -85,8 +85,11 @@ def kernels(*, deterministic: bool, tf32: bool) -> Iterator[None]:
     """Choose among torch's kernels in the body, and put its settings back.
 
     Args:
-        deterministic: Only kernels that give the same bits each time; an operation that has none raises RuntimeError.
+        deterministic: Only kernels that give the same bits each time.
         tf32: Whether matrix products in fp32 may be computed in TF32 on Ampere and newer GPUs.
+
+    Raises:
+        TrainingError: If an operation in the body has no deterministic kernel.
     """
     before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -101,6 +104,14 @@ def kernels(*, deterministic: bool, tf32: bool) -> Iterator[None]:
     torch.set_float32_matmul_precision("high" if tf32 and not deterministic else "highest")
     try:
         yield
+    except RuntimeError as err:
+        if not deterministic or "deterministic" not in str(err):
+            raise
+        raise TrainingError(
+            f"training.deterministic is true, but the model uses an operation that is not: {str(err).split('.')[0]}.",
+            "Operations with a deterministic kernel were expected.",
+            "Set training.deterministic=false, or replace the operation in model.py.",
+        ) from err
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.set_float32_matmul_precision(before[1])

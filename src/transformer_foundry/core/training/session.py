@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from transformer_foundry.core.training import health
+from transformer_foundry.core.training.compilation import compile_model, pays_off
 from transformer_foundry.core.training.distributed import join_processes
 from transformer_foundry.core.training.evaluation import training_batches
 from transformer_foundry.core.training.manifests import describe_run
@@ -78,13 +79,14 @@ class Session:
         self.total_steps = plan_steps(options, len(self._batches), self._batches_per_step)
         self._resumed = resume_from is not None
         self._notes = self._check(resume_from)
+        self.counters = starting_counters(resume_from, options, self.identity)
         self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
+        self._notes += self._compile()
         self._observer = Observer(adapter, splits, options, self.precision, tokenizer, self._processes)
         self._gauge = SpeedGauge(bare_model(adapter), self.precision)
         self._meter = Meter()
         self._last_state = resume_from
         self._fault: str | None = None
-        self.counters = starting_counters(resume_from, options, self.identity)
         self.random_at_start = self._restore(resume_from)
         self._manifest = describe_run(
             options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
@@ -219,6 +221,22 @@ class Session:
         self._last_state = state
         self._checkpoint_time = time.monotonic()
         return Checkpoint(state.step, state.epoch, reason, dict(state.counters.metrics), state)
+
+    def _compile(self) -> list[str]:
+        """Translate the model if that is wanted; what was decided at the start of a run holds for all its sessions."""
+        if self.options.compile == "off" or self.counters.is_compiled is False:
+            return []
+        batch, objective = self._batches.batch(0), self._updater.objective
+        steps = (self.total_steps - self.counters.step) * self._batches_per_step
+        if self.options.compile == "auto" and self.counters.is_compiled is None:
+            self.counters.is_compiled = pays_off(self.adapter, objective, batch, self.precision, steps)
+            if not self.counters.is_compiled:
+                return ["Not compiled: the run is shorter than ten times what torch.compile takes."]
+        compiled, note = compile_model(self.adapter, objective, batch, self.precision)
+        self.counters.is_compiled = compiled is not None
+        if compiled is not None:
+            self._updater.forward_model = compiled
+        return [note]
 
     def _check(self, state: TrainingState | None) -> list[str]:
         if state is None:

@@ -47,6 +47,7 @@ class Counters:
         judged_steps: Steps behind ``loss_mean`` and ``loss_variance``.
         loss_mean: Running mean of the loss of a step, nats.
         loss_variance: Its running variance.
+        is_compiled: Whether the run trains a translation by torch.compile; None if that was not asked.
         micro_batch_size: Rows of a forward pass that fit into the memory; None is a whole batch.
         metrics: The newest value of each metric.
     """
@@ -68,6 +69,7 @@ class Counters:
     judged_steps: int = 0
     loss_mean: float = 0.0
     loss_variance: float = 0.0
+    is_compiled: bool | None = None
     micro_batch_size: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
