@@ -35,6 +35,31 @@ def test_the_wrapper_of_the_library_never_reaches_the_user(cause, problem, remed
     assert "An error occurred" not in str(error)
 
 
+class HTTPStatusError(Exception):
+    """Like the error of an HTTP client."""
+
+    def __init__(self, status):
+        super().__init__(f"status {status}")
+        self.response = type("Response", (), {"status_code": status})()
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "remedy"),
+    [
+        (401, "HTTP 401", "HF_TOKEN"),
+        (403, "HTTP 403", "HF_TOKEN"),
+        (404, "no data set owner/name", "data.source"),
+        (429, "HTTP 429", "Wait a few minutes"),
+        (500, "HTTP 500", "Run again later"),
+        (503, "HTTP 503", "Run again later"),
+    ],
+)
+def test_what_a_server_answers_is_said_with_what_to_do(status, problem, remedy):
+    error = explain_remote(wrapped(HTTPStatusError(status)), "owner/name")
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
 def test_the_choices_of_a_configuration_are_passed_on():
     err = ValueError("Config name is missing.\nPlease pick one among the available configs: ['en', 'de']\nExample")
     error = explain_remote(err, "owner/name")

@@ -14,7 +14,7 @@ import numpy as np
 
 __all__ = ["BestFit", "block_offsets"]
 
-_WAITING_TOKENS = 2**20  # more makes hardly fewer cuts and takes memory: 1 M tokens are 2 to 4 MB
+_WAITING_TOKENS = 2**20  # more makes hardly fewer cuts and takes memory: a million are 4 MB
 
 
 class BestFit:
@@ -62,11 +62,11 @@ class BestFit:
             self._lengths |= 1 << length
 
     def _next(self) -> np.ndarray:
-        fitting = (self._lengths & ((2 << self._room) - 1)).bit_length() - 1
-        if self._long and (fitting < 1 or self._room == self._row_length):
+        fitting = self._lengths & ((2 << self._room) - 1)
+        if self._long and (not fitting or self._room == self._row_length):
             document = self._long.popleft()
-        elif fitting > 0:
-            document = self._take(fitting)
+        elif fitting:
+            document = self._take(self._choose(fitting))
         else:
             document = self._take(self._lengths.bit_length() - 1)
             self.cut_documents += 1
@@ -74,6 +74,21 @@ class BestFit:
         # What a document leaves of its last row; a full row leaves a new one.
         self._room = self._row_length - (self._row_length - self._room + len(document)) % self._row_length
         return document
+
+    def _choose(self, fitting: int) -> int:
+        """Return the longest of two lengths that fill the row together, else the longest that fits."""
+        longest = fitting.bit_length() - 1
+        if longest == self._room or self._room == self._row_length:
+            return longest
+        while fitting:
+            length = fitting.bit_length() - 1
+            rest = self._room - length
+            if rest > length:
+                break
+            if self._lengths >> rest & 1 and (rest != length or len(self._short[length]) > 1):
+                return length
+            fitting &= ~(1 << length)
+        return longest
 
     def _take(self, length: int) -> np.ndarray:
         waiting = self._short[length]

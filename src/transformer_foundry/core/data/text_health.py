@@ -30,7 +30,7 @@ _TROUBLES = {
 }
 _FUNCTION_WORDS = {
     "da": "og det er en at til af på som med for ikke den har de jeg et var han men",
-    "de": "der die und das ist nicht ein ich zu den mit sich auf eine von es dem wie für auch",
+    "de": "der die und das ist nicht ein ich zu den mit sich auf eine von es dem wie für auch er dass ohne wurde im",
     "en": "the of and to a in is that it for was on are as with be this not or from",
     "es": "de la que el en y los se del las por un con una su para es no lo como",
     "fi": "ja on ei se että oli hän mutta ovat kun niin myös joka mitä tai kuin sen olla vain minä",
