@@ -36,7 +36,7 @@ MORE_FAULTS = {
     "positions all zero": ("gpt", {"self.places(where)": "self.places(where * 0)"}, "dead rows", "places"),
     "positions wrap": ("gpt", {"self.places(where)": "self.places(where % 16)"}, "dead rows", "model.py:"),
     "positions unused": ("encoder", {" + self.position[:, : input_ids.shape[1]]": ""}, "positions", "model.py:"),
-    "heads split without transpose": ("gpt", {"view(B, T, self.heads, -1).transpose(1, 2)": "reshape(B, self.heads, T, -1)", ".transpose(1, 2).reshape(B, T, C)": ".reshape(B, T, C)"}, "neighbours", "blocks.0.attention"),
+    "heads split without transpose": ("gpt", {"view(B, T, self.heads, -1).transpose(1, 2)": "reshape(B, self.heads, T, -1)", ".transpose(1, 2).reshape(B, T, C)": ".reshape(B, T, C)"}, "heads", "blocks.0.attention"),
     "softmax over queries": ("encoder", {"self.layers = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)": "self.layers = None", "x = self.layers(x, src_key_padding_mask=attention_mask == 0)": "x = x + (x @ x.transpose(1, 2) * 0.2).masked_fill(attention_mask[:, None] == 0, -1e9).softmax(1) @ x"}, "attention", "model.py:"),
     "scores not scaled": ("gpt", {" / math.sqrt(C // self.heads)": ""}, "attention scale", "blocks.0.attention"),
     "residual missing": ("gpt", {"x = x + self.attention": "x = self.attention"}, "residual", "blocks.0.attention"),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.tracing import Step, Trace
 
-__all__ = ["AttentionRecord", "attention_records"]
+__all__ = ["SOFTMAX", "AttentionRecord", "attention_records"]
 
 SOFTMAX = ("softmax", "_softmax")
 

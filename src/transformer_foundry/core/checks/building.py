@@ -97,10 +97,11 @@ def _call_failures(error: ExportError, places: Places, model: nn.Module) -> list
     if cause is error:
         place = places.forward()
         return [Finding("runs", "error", f"{error.problem} {error.expected}", str(place), error.remedy)]
-    line = source.raised_at(error)
-    place = places.joined(places.at(line))
+    place = places.joined(places.raised(error))
     explanation = explain(cause)
-    message = f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}{_quoted(source, line)}"
+    message = (
+        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}{_quoted(source, place.line)}"
+    )
     return [Finding("runs", "error", message, str(place), place.lead(explanation.fix + "."))]
 
 

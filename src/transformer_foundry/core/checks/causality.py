@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from transformer_foundry.core.checks.axes import by_position
 from transformer_foundry.core.checks.dependence import dependence, exchange, noise_level
 from transformer_foundry.core.checks.locating import attention_step, locate_change
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
+from transformer_foundry.core.checks.sizes import promised_length
 from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
 from transformer_foundry.core.checks.tracing import Trace
 
@@ -24,6 +26,10 @@ APPENDED = 3
 # Other lengths run other kernels, whose rounding differs.
 LENGTH_TOLERANCE = 1e-3
 LARGEST_PREFIX_SHARE = 0.6
+# Of the usual generic weights.
+MILD = 0.3
+# Pooling by the maximum hides tokens by chance: several sets of weights show all that can be seen.
+WEIGHTS = 3
 # Settings that announce attention within chunks, where a neighbour may lie across a border.
 LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
 
@@ -62,6 +68,7 @@ def check_causality(subject: Subject) -> Iterator[Finding]:
 def check_neighbours(subject: Subject) -> Iterator[Finding]:
     """An output position must move when the token next to it, or its own, is exchanged."""
     if not subject.labels_positions:
+        yield from _unseen_by_class(subject)
         return
     with generic_weights(subject.model):
         maps = [_map(subject), *_even_maps(subject)]
@@ -84,6 +91,8 @@ def check_neighbours(subject: Subject) -> Iterator[Finding]:
         return
     blind = [position for position in range(1, length) if not seen[position, position - 1]]
     if blind:
+        blind = _still_blind(subject, length, blind)
+    if blind:
         yield _blind(subject, seen, blind, place)
     if not subject.is_causal and subject.stated_kind == "encoder-only" and not torch.triu(others, 1).any():
         yield Finding(
@@ -94,6 +103,32 @@ def check_neighbours(subject: Subject) -> Iterator[Finding]:
             str(place),
             place.lead("switch its causal mask off, or set the kind of the model to decoder-only."),
         )
+
+
+def _unseen_by_class(subject: Subject) -> Iterator[Finding]:
+    """Tokens that have no influence on the class of a text."""
+    seen = torch.zeros(subject.length, dtype=torch.bool)
+    for seed in range(WEIGHTS):
+        with generic_weights(subject.model, seed=seed):
+            changes = dependence(subject, subject.inputs())
+        seen |= (changes > noise_level(changes))[0]
+    if bool(seen.all()):
+        return
+    hidden = (~seen).nonzero().flatten().tolist()
+    place = _attention_place(subject)
+    is_local = any(_says_local(subject, str(key), value) for key, value in subject.config.items())
+    yield Finding(
+        "neighbours",
+        "error" if int(seen.sum()) <= 1 else "info" if is_local else "warning",
+        f"The class of a text depends on {int(seen.sum())} of its {len(seen)} tokens only: exchanging token "
+        f"{', '.join(map(str, hidden[:5]))}{' and others' if len(hidden) > 5 else ''} changes nothing. The position "
+        "that the class is read from does not see the rest of the text.",
+        str(place),
+        place.lead(
+            "apply no causal mask before a class that is read from the first token, or read it from a position that "
+            "sees all others; check that the result of the attention is used."
+        ),
+    )
 
 
 def _trains_differently(subject: Subject, inputs: Inputs) -> bool:
@@ -123,6 +158,14 @@ def _neighbours(changes: Tensor) -> Tensor:
     return torch.diagonal(changes > noise_level(changes), offset=-1)
 
 
+def _still_blind(subject: Subject, length: int, blind: list[int]) -> list[int]:
+    """Return the positions that are blind under milder weights too: a saturated softmax hides what it could see."""
+    with generic_weights(subject.model, seed=1, scale=MILD):
+        changes = dependence(subject, subject.inputs(length=length))
+    seen = changes > noise_level(changes)
+    return [position for position in blind if not seen[position, position - 1]]
+
+
 def _future(changes: Tensor, noise: float) -> Tensor:
     return torch.triu(changes > noise, diagonal=1)
 
@@ -137,7 +180,7 @@ def _length_dependence(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
     difference = float((long - short).abs().max())
     if difference <= LENGTH_TOLERANCE * float(short.abs().max()):
         return
-    place = subject.places.forward()
+    place = _locate_length(subject, inputs, kept)
     yield Finding(
         "length dependence",
         "error",
@@ -145,8 +188,25 @@ def _length_dependence(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
         f"output at the first {kept} positions moves by {difference:.2g}, whatever these tokens are. Training and "
         "generation then see different models. Usual cause: positions counted from the end, or an average over T.",
         str(place),
-        "Number positions from the start with torch.arange(T), and use no quantity that depends on the length T.",
+        place.lead("number positions from the start with torch.arange(T), and use no quantity that depends on T."),
     )
+
+
+def _locate_length(subject: Subject, inputs: Inputs, kept: int) -> Place:
+    """Return the first place whose result at the first ``kept`` positions depends on how many follow."""
+    length = inputs.target.shape[1]
+
+    def first_rows(tensor: Tensor) -> Tensor:
+        rows = by_position(tensor, length)
+        rows = by_position(tensor, kept) if rows is None else rows[:kept]
+        return tensor.new_zeros(1) if rows is None else rows
+
+    def differs(left: Tensor, right: Tensor) -> bool:
+        return bool((left - right).abs().max() > LENGTH_TOLERANCE * right.abs().max())
+
+    shorter = inputs.with_target(inputs.target[:, :kept])
+    place, _ = locate_change(subject, inputs, shorter, differs, part=first_rows)
+    return place or subject.places.forward()
 
 
 def _prefix(subject: Subject, leaks: Tensor) -> int | None:
@@ -170,9 +230,10 @@ def _locate_leak(subject: Subject, inputs: Inputs, leaks: Tensor, training: bool
     length = inputs.target.shape[1]
 
     def differs(left: Tensor, right: Tensor) -> bool:
-        if left.ndim != 3 or left.shape[1] != length:
+        rows, others = by_position(left, length), by_position(right, length)
+        if rows is None or others is None:
             return False
-        change = (left - right)[0].abs().amax(dim=-1)
+        change = (rows - others).abs().amax(dim=-1)
         scale = float(change.max())
         return bool((change[seeing] > max(1e-7, 1e-5 * scale)).any())
 
@@ -217,7 +278,7 @@ def _mask_line(subject: Subject, trace: Trace) -> str:
 
 
 def _blind(subject: Subject, seen: Tensor, blind: list[int], place: Place) -> Finding:
-    local = [key for key in subject.config if LOCAL_ATTENTION.search(str(key))]
+    local = [key for key, value in subject.config.items() if _says_local(subject, str(key), value)]
     shown = ", ".join(map(str, blind[:5]))
     message = (
         f"Position{'s' if len(blind) > 1 else ''} {shown} of {len(seen)} cannot see the token right before: exchanging "
@@ -233,6 +294,13 @@ def _blind(subject: Subject, seen: Tensor, blind: list[int], place: Place) -> Fi
         str(place),
         place.lead("split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back."),
     )
+
+
+def _says_local(subject: Subject, key: str, value: object) -> bool:
+    """Whether a setting announces attention within a part of the sequence; ``block_size`` is often the whole of it."""
+    if not LOCAL_ATTENTION.search(key) or value in (None, False, 0):
+        return False
+    return not isinstance(value, int) or value is True or value < promised_length(subject)
 
 
 def _attention_place(subject: Subject) -> Place:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.checks.attention import attention_records
+from transformer_foundry.core.checks.graph import Node
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Subject
@@ -38,6 +39,7 @@ def check_configuration(subject: Subject) -> Iterator[Finding]:
     yield from _classes(subject)
     yield from _dropout(subject)
     yield from _ties(subject)
+    yield from _special_tokens(subject)
     yield from _blocks(subject)
 
 
@@ -71,7 +73,8 @@ def _layers(subject: Subject) -> Iterator[Finding]:
     stated = {key: value for key, value in subject.config.items() if key in LAYER_KEYS and isinstance(value, int)}
     records = attention_records(subject.trace, subject.lengths)
     repeated = _repetitions(subject)
-    counts = {len(module) for module in _lists(subject)} | set(repeated.values())
+    counts = {len(module) for module in subject.model.modules() if isinstance(module, nn.ModuleList)}
+    counts |= {len(module) for module in _lists(subject)} | set(repeated.values())
     if records:
         counts |= {len(records), len({record.module for record in records})}
     for key, value in stated.items():
@@ -94,10 +97,15 @@ def _layers(subject: Subject) -> Iterator[Finding]:
 def _heads(subject: Subject) -> Iterator[Finding]:
     key, stated = _stated(subject.config, HEAD_KEYS)
     records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
-    if stated is None or not records or any(record.heads == stated for record in records):
+    if stated is None or not records or any(record.heads in (stated, stated // _ratio(subject)) for record in records):
         return
     place = subject.places.module(records[0].module, records[0].line)
     yield _mismatch(key, stated, f"{records[0].heads} attention heads", place)
+
+
+def _ratio(subject: Subject) -> int:
+    """What the configuration divides the number of heads by, where part of them is replaced by something else."""
+    return next((value for key, value in subject.config.items() if key == "head_ratio" and isinstance(value, int)), 1)
 
 
 def _feed_forward(subject: Subject) -> Iterator[Finding]:
@@ -110,7 +118,8 @@ def _feed_forward(subject: Subject) -> Iterator[Finding]:
     _, width = _stated(subject.config, WIDTH_KEYS)
     others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
     fits = any(
-        size in (stated, 2 * stated) or (two_thirds <= size < two_thirds + 256 and size not in others) for size in sizes
+        size in (stated, 2 * stated, stated // 2) or (size in _rounded(two_thirds) and size not in others)
+        for size in sizes
     )
     if not fits and sizes:
         linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
@@ -118,6 +127,11 @@ def _feed_forward(subject: Subject) -> Iterator[Finding]:
         place = subject.places.module(widest[0]) if widest else subject.places.forward()
         found = f"{widest[1].out_features}" if widest else "another width"
         yield _mismatch(key, stated, f"no weight of that width ({found} in the widest block)", place)
+
+
+def _rounded(number: int) -> set[int]:
+    """Return ``number``, and it rounded up to multiples of powers of two up to 256."""
+    return {-(-number // 2**power) * 2**power for power in range(9)}
 
 
 def _expansion(module: nn.Linear, subject: Subject) -> int:
@@ -187,13 +201,47 @@ def _ties(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _special_tokens(subject: Subject) -> Iterator[Finding]:
+    """Special tokens have a row in the embedding, and the row without gradient is that of padding."""
+    size = subject.contract.vocab_size
+    tables = [
+        (path, module)
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings == size
+    ]
+    for key, value in subject.config.items():
+        # Only the number right behind the last row: configurations of small copies keep the ids of the large model.
+        if str(key).endswith("_token_id") and value == size and not isinstance(value, bool):
+            place = subject.places.module(tables[0][0]) if tables else subject.places.forward()
+            yield Finding(
+                "configuration",
+                "error",
+                f"config.json says {key}: {value}, but the model has rows for the ids 0 to {size - 1} only: the token "
+                "has none, and the model stops at the first text that contains it.",
+                str(place),
+                place.lead(f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}."),
+            )
+    pad = subject.config.get("pad_token_id")
+    for path, table in tables:
+        if isinstance(pad, int) and table.padding_idx is not None and table.padding_idx != pad:
+            place = subject.places.module(path)
+            yield Finding(
+                "configuration",
+                "warning",
+                f"The embedding {path} keeps row {table.padding_idx} for padding (padding_idx), but config.json says "
+                f"pad_token_id: {pad}. Token {table.padding_idx} starts at zero and never learns.",
+                str(place),
+                place.lead(f"set padding_idx={pad}."),
+            )
+
+
 def _blocks(subject: Subject) -> Iterator[Finding]:
     """The settings of each drawn block against the module that was generated for it."""
     for path, module in subject.model.named_modules():
         node = subject.graph.node_of(path) if path else None
         if node is None:
             continue
-        for names, found in _settings(module, subject):
+        for names, found in [*_settings(module, subject), *_own_settings(module, node)]:
             key, stated = _stated(node.params, names, float)
             if stated is not None and abs(stated - found) > 1e-12:
                 place = subject.places.module(path)
@@ -215,6 +263,18 @@ def _settings(module: nn.Module, subject: Subject) -> Iterable[tuple[tuple[str, 
         yield ("eps",), module.eps
     elif isinstance(module, nn.Embedding) and module.num_embeddings == subject.contract.vocab_size:
         yield ("d_model", "embed_dim", "embedding_dim"), module.embedding_dim
+
+
+def _own_settings(module: nn.Module, node: Node) -> Iterable[tuple[tuple[str, ...], float]]:
+    """What a generated module notes about itself under the name of a setting of its block, or shows by its weights."""
+    for names in (HEAD_KEYS, WIDTH_KEYS, FEED_FORWARD_KEYS, ("eps",)):
+        values = [getattr(module, name) for name in names if isinstance(vars(module).get(name), int | float)]
+        yield from ((names, value) for value in values[:1] if not isinstance(value, bool))
+    layers = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    key, stated = _stated(node.params, FEED_FORWARD_KEYS)
+    sizes = {size for layer in layers for size in (layer.in_features, layer.out_features)}
+    if stated is not None and len(layers) > 1 and not sizes & {stated, 2 * stated}:
+        yield (key,), max(layer.out_features for layer in layers)
 
 
 def _stated(config: Mapping[str, Any], keys: Iterable[str], kind: type = int) -> tuple[str, Any]:

@@ -14,6 +14,7 @@ __all__ = ["dependence", "exchange", "noise_level"]
 RELATIVE_NOISE = 2e-5
 ABSOLUTE_NOISE = 1e-6
 REPLACEMENTS = 2
+SMALLEST_SCALE = 1e-12
 
 
 def dependence(
@@ -29,7 +30,8 @@ def dependence(
         attempts: How many other tokens are tried at each position.
 
     Returns:
-        (S, T) float: largest absolute change of the logits at position s when token t is exchanged; (1, T) for a model
+        (S, T) float: largest absolute change of the logits at position s when token t is exchanged, as a share of the
+        largest logit when that is below 1; (1, T) for a model
         with one row of logits per sample.
     """
     ids = inputs.ids if of_source or inputs.decoder_ids is None else inputs.decoder_ids
@@ -44,6 +46,8 @@ def dependence(
         logits = torch.cat([subject.logits(run, seed=7, training=training) for run in runs])
     else:
         logits = subject.logits(_stacked(runs), seed=7)
+    # Logits that are scaled down are no less dependent: the rounding that counts as nothing shrinks with them.
+    logits = logits / logits[:1].abs().max().clamp(min=SMALLEST_SCALE, max=1.0)
     changes = (logits[1:] - logits[:1]).abs().amax(dim=-1).reshape(ids.shape[1], attempts, -1)
     return changes.amax(dim=1).T.contiguous()
 

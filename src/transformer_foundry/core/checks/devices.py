@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +39,13 @@ def check_devices(subject: Subject) -> Iterator[Finding]:
     if subject.contract.mask_argument is not None:
         inputs = replace(inputs, mask=torch.ones_like(inputs.ids))
     error = _run(subject, inputs)
+    owner = None if error is None else _attribute_of(subject.model, error.stranger)
+    if owner is not None and subject.rebuild is not None:
+        # What earlier calls on the CPU left behind would have been made on the GPU there.
+        error = _run(subject, inputs, _left_by_calls(subject, subject.rebuild(0)))
+        owner = None if error is None else _attribute_of(subject.model, error.stranger)
     if error is None:
         return
-    owner = _attribute_of(subject.model, error.stranger)
     use = subject.places.at(error.line)
     consequence = (
         f" When the model moves to a GPU this tensor stays on the CPU, and {error.operation} fails at "
@@ -69,10 +73,10 @@ def check_devices(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _run(subject: Subject, inputs: Inputs) -> _TwoDevicesError | None:
+def _run(subject: Subject, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _TwoDevicesError | None:
     """Return the first meeting of two devices in a forward pass, None when there is none."""
     model = subject.model
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = [*model.parameters(), *model.buffers(), *moved]
     given = [tensor for tensor in (inputs.ids, inputs.mask, inputs.decoder_ids) if tensor is not None]
     for tensor in tensors + given:
         setattr(tensor, _MARK, True)
@@ -88,6 +92,19 @@ def _run(subject: Subject, inputs: Inputs) -> _TwoDevicesError | None:
         for tensor in tensors + given:
             vars(tensor).pop(_MARK, None)
     return None
+
+
+def _left_by_calls(subject: Subject, fresh: nn.Module) -> list[Tensor]:
+    """Return the tensors in plain attributes that a model that was never called does not have."""
+    others = dict(fresh.named_modules())
+    return [
+        tensor
+        for path, module in subject.model.named_modules()
+        for name, value in vars(module).items()
+        if name not in ("_parameters", "_buffers", "_modules")
+        and not _tensors(vars(others[path]).get(name) if path in others else None)
+        for tensor in _tensors(value)
+    ]
 
 
 def _hidden_error(error: BaseException | None) -> _TwoDevicesError | None:
@@ -158,7 +175,10 @@ class _Pretence(TorchFunctionMode):
     ) -> None:
         if not moved or name in _TOLERANT or name.endswith("_like"):
             return
-        strangers = [tensor for tensor in tensors if not _is_moved(tensor) and tensor.ndim > 0]
+        # Parameters that a forward pass makes itself are where they were made; another check reports them.
+        strangers = [
+            tensor for tensor in tensors if not (_is_moved(tensor) or isinstance(tensor, nn.Parameter)) and tensor.ndim
+        ]
         if strangers:
             raise _TwoDevicesError(name, strangers[0], line)
 

@@ -10,10 +10,11 @@ __all__ = ["suppress_echoes"]
 
 _EVERYTHING_MEASURED = frozenset({
     "activation", "attention", "attention entropy", "attention scale", "batch independence", "causality",
-    "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "inputs changed", "labels",
+    "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "heads", "inputs changed", "labels",
     "length dependence", "logits",
     "loss", "loss at initialisation", "memorising", "memory", "mode", "neighbours", "padding", "positions",
     "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits", "state", "target",
+    "token ids",
 })  # fmt: skip
 # Cause -> the checks whose findings it explains.
 ECHOES: Mapping[str, frozenset[str]] = {
@@ -31,15 +32,26 @@ ECHOES: Mapping[str, frozenset[str]] = {
     "mode": frozenset({"dropout"}),
     "global seed": frozenset({"dropout"}),
     "logits": frozenset({"padding", "neighbours", "loss at initialisation", "causality"}),
-    "attention": frozenset({"padding", "positions", "attention scale"}),
-    "attention scale": frozenset({"attention entropy"}),
+    "heads": frozenset({
+        "batch independence", "causality", "neighbours", "padding", "length dependence", "positions", "attention",
+        "attention scale", "source", "activation", "residual",
+    }),
+    "attention": frozenset({
+        "causality", "length dependence", "padding", "positions", "attention scale", "neighbours", "residual",
+    }),
+    "attention scale": frozenset({"attention entropy", "neighbours", "sensitivity"}),
+    "token ids": frozenset({"neighbours", "gradients", "source", "target", "memorising"}),
     "memory": frozenset({"batch independence", "causality", "neighbours", "padding", "state"}),
     "batch independence": frozenset({
         "causality", "length dependence", "neighbours", "padding", "source", "target", "attention", "positions",
         "gradients", "memorising",
     }),
-    "causality": frozenset({"neighbours", "attention", "positions", "memorising", "attention scale"}),
-    "neighbours": frozenset({"length dependence", "attention", "positions", "gradients", "residual", "memorising"}),
+    "causality": frozenset({
+        "neighbours", "positions", "memorising", "attention scale", "attention entropy", "length dependence",
+    }),
+    "neighbours": frozenset({
+        "length dependence", "positions", "dead rows", "padding", "gradients", "residual", "memorising",
+    }),
     "source": frozenset({"causality", "gradients", "padding", "memorising"}),
     "target": frozenset({"gradients", "causality", "neighbours", "memorising", "sizes"}),
     "probabilities": frozenset({"loss at initialisation", "memorising", "gradient flow", "sensitivity"}),

@@ -56,12 +56,23 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "give both blocks the same size, and take lengths from the input instead of fixing them in the code",
     ),
     (
+        r"shape of the [23]D attn_mask is|key_padding_mask.*should be|expected.*key_padding_mask",
+        "The attention reads the axes in another order than they are given: torch's own layers take time first.",
+        "build the layer with batch_first=True, or hand it tensors of shape (T, B, D)",
+    ),
+    (
+        r"without overflow",
+        "A number does not fit into the number type: float16 ends at 65504, and -1e9 is beyond it.",
+        "use torch.finfo(scores.dtype).min for masks instead of a fixed number such as -1e9",
+    ),
+    (
         r"must be divisible|divisible by",
         "The width does not divide evenly among the heads.",
         "choose a width that is a multiple of the number of heads",
     ),
     (
-        r"expected scalar type|same dtype|dtype mismatch|must have the same dtype|Long.*(Float|Half)|Float.*Long",
+        r"expected scalar type|same scalar type|same dtype|dtypes match|dtype mismatch|must have the same dtype|"
+        r"Long.*(Float|Half)|Float.*Long",
         "Tensors of different number types meet.",
         "convert one of them, for example with .to(x.dtype)",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.parameters import loss_of_random_labels
+from transformer_foundry.core.checks.differentiability import loss_of_random_labels
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Subject
 
@@ -32,6 +32,9 @@ def check_gradient_flow(subject: Subject) -> Iterator[Finding]:
         for name, gradient in zip(parameters, gradients, strict=True)
     }
     subject.evidence["gradient flow"] = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
+    if sizes and not any(sizes.values()):
+        yield _none_flows(subject, len(sizes))
+        return
     for first, last in _ends(sizes):
         if sizes[first] > 0 < sizes[last] and not 1 / LARGEST_RATIO < sizes[first] / sizes[last] < LARGEST_RATIO:
             yield _uneven(subject, first, last, sizes)
@@ -47,6 +50,18 @@ def _ends(sizes: dict[str, float]) -> Iterator[tuple[str, str]]:
     for names in families.values():
         if len(names) > 1:
             yield names[0], names[-1]
+
+
+def _none_flows(subject: Subject, count: int) -> Finding:
+    place = subject.places.forward()
+    return Finding(
+        "gradient flow",
+        "warning",
+        f"Before training no weight matrix gets a gradient, not one of {count}: neither embeddings nor layers nor the "
+        "output layer begin to learn. Something on the way is zero that should not be: a gain, a scale, or weights.",
+        str(place),
+        place.lead("start gains of norms at 1 (only gates beside a residual path may start at 0)."),
+    )
 
 
 def _uneven(subject: Subject, first: str, last: str, sizes: dict[str, float]) -> Finding:

@@ -14,11 +14,13 @@ __all__ = ["check_initialisation"]
 SMALLEST_STD = 1e-4
 LARGEST_ZERO_SHARE = 0.5
 LARGEST_DROPOUT = 0.9
+LARGEST_EPS = 0.1
 
 
 def check_initialisation(subject: Subject) -> Iterator[Finding]:
     """Matrices of layers have spread; dropout keeps at least a tenth."""
     yield from _spread(subject)
+    yield from _large_eps(subject)
     for path, module in subject.model.named_modules():
         rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "dropout", None)
         if isinstance(rate, float) and rate >= LARGEST_DROPOUT:
@@ -31,6 +33,22 @@ def check_initialisation(subject: Subject) -> Iterator[Finding]:
                 "0.3.",
                 str(place),
                 place.lead("set its dropout to 0.1."),
+            )
+            return
+
+
+def _large_eps(subject: Subject) -> Iterator[Finding]:
+    for path, module in subject.model.named_modules():
+        eps = getattr(module, "eps", None)
+        if "norm" in type(module).__name__.lower() and isinstance(eps, float) and eps >= LARGEST_EPS:
+            place = subject.places.module(path)
+            yield Finding(
+                "initialisation",
+                "warning",
+                f"{path} adds {eps:g} to the variance (eps): usual values are 1e-12 to 1e-5. It no longer brings its "
+                "input to one size: what is small stays small.",
+                str(place),
+                place.lead("set eps to 1e-5."),
             )
             return
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transformer_foundry.core.checks.lessons import Lesson, shifted, taught
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject
@@ -21,12 +22,16 @@ __all__ = ["check_labels", "check_labels_hidden"]
 
 TOLERANCE = 1e-3
 IGNORED = -100
+SHIFTS = (0, 1, 2, -1, -2)
 
 
 @dataclass(frozen=True)
 class _Outcome:
+    """The loss, the logits, and the logits as they stand in the graph of the loss."""
+
     loss: Tensor
     logits: Tensor
+    graph_logits: Tensor
 
 
 def check_labels(subject: Subject) -> Iterator[Finding]:
@@ -51,8 +56,8 @@ def check_labels(subject: Subject) -> Iterator[Finding]:
         )
         return
     if subject.labels_positions:
-        yield from _shift(subject, outcome, labels, place)
-        yield from _ignored(subject, inputs, labels, place)
+        wrong = list(_shift(subject, outcome, labels, place))
+        yield from wrong or _ignored(subject, inputs, labels, place)
 
 
 def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
@@ -106,7 +111,7 @@ def _call(subject: Subject, inputs: Inputs, labels: Tensor) -> _Outcome | None:
     except Exception:
         return None
     logits = next((tensor for tensor in _tensors(output) if _are_logits(tensor, contract.output_size)), None)
-    return None if loss is None or logits is None else _Outcome(loss, logits.detach().float())
+    return None if loss is None or logits is None else _Outcome(loss, logits.detach().float(), logits)
 
 
 def _tensors(output: Any) -> list[Tensor]:
@@ -121,16 +126,20 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
     if outcome.logits.ndim != 3 or outcome.logits.shape[1] != labels.shape[1]:
         return
     loss = float(outcome.loss.detach().float().mean())
-    fits = {shift: _cross_entropy(outcome.logits, labels, shift) for shift in (0, 1, 2)}
+    fits = {shift: _cross_entropy(outcome.logits, labels, shift) for shift in SHIFTS}
     best = min(fits, key=lambda shift: abs(fits[shift] - loss))
     wanted = 1 if subject.contract.task == "causal_lm" else 0
     argument = subject.contract.labels_argument or "labels"
     if abs(fits[best] - loss) > TOLERANCE * max(1.0, loss):
-        yield from _odd_loss(loss, fits[wanted], labels, wanted, place)
-        return
+        lesson = taught(outcome.loss, outcome.graph_logits, labels)
+        if lesson is None or lesson.shift in (wanted, None) or lesson.is_negative:
+            yield from _odd_loss(loss, outcome.logits, labels, wanted, lesson, place)
+            return
+        best = lesson.shift
     if best == wanted or abs(fits[wanted] - loss) <= TOLERANCE * max(1.0, loss):
         return
-    numbers = f"its loss is {loss:.4f}; compared with the label {wanted} further it would be {fits[wanted]:.4f}"
+    right = f"the label {wanted} further" if wanted else "the label at the same place"
+    numbers = f"its loss is {loss:.4f}; compared with {right} it would be {fits[wanted]:.4f}"
     if wanted == 1 and best == 0:
         aligned = "target" not in argument
         yield Finding(
@@ -147,14 +156,43 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
             "labels",
             "error",
             f"The model's own loss shifts the labels by {best}, where {wanted} is right ({numbers}): it learns to "
-            "predict the wrong token.",
+            f"predict the wrong token{', one that it has already seen' if best < 0 else ''}.",
             str(place),
             place.lead("compare logits[:, :-1] with labels[:, 1:], once." if wanted else "do not shift these labels."),
         )
 
 
-def _odd_loss(loss: float, right: float, labels: Tensor, wanted: int, place: Place) -> Iterator[Finding]:
-    count = labels[:, wanted:].numel()
+def _odd_loss(
+    loss: float, logits: Tensor, labels: Tensor, wanted: int, lesson: Lesson | None, place: Place
+) -> Iterator[Finding]:
+    """A loss that is no plain cross-entropy: other terms are welcome, mistakes are not."""
+    right, count = _cross_entropy(logits, labels, wanted), labels[:, wanted:].numel()
+    twice = _cross_entropy(logits.softmax(dim=-1), labels, wanted)
+    if abs(twice - loss) <= TOLERANCE * loss:
+        yield Finding(
+            "loss",
+            "error",
+            f"The model's own loss applies softmax twice: {loss:.4f} is the cross-entropy of probabilities, that of "
+            f"the logits is {right:.4f}. cross_entropy applies softmax itself; its gradient all but vanishes here.",
+            str(place),
+            place.lead("hand the raw logits to cross_entropy, without softmax."),
+        )
+        return
+    if lesson is not None and (lesson.is_negative or lesson.shift is None):
+        what = (
+            "has the wrong sign: it falls as the right answer becomes less likely"
+            if lesson.is_negative
+            else "does not teach the labels: its gradient raises other logits than those of the labels, at any shift"
+        )
+        yield Finding(
+            "loss",
+            "error",
+            f"The model's own loss {what} (it is {loss:.4f}; cross-entropy is {right:.4f}). Usual causes: a minus too "
+            "many, logits reshaped without exchanging axes, or labels of another order.",
+            str(place),
+            place.lead("compute F.cross_entropy(logits.reshape(-1, V), labels.reshape(-1), ignore_index=-100)."),
+        )
+        return
     if abs(loss / count - right) <= TOLERANCE * right:
         yield Finding(
             "loss",
@@ -197,8 +235,8 @@ def _ignored(subject: Subject, inputs: Inputs, labels: Tensor, place: Place) -> 
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, shift: int) -> float:
-    kept = logits[:, : logits.shape[1] - shift].reshape(-1, logits.shape[-1])
-    return float(F.cross_entropy(kept, labels[:, shift:].reshape(-1), ignore_index=IGNORED))
+    kept, wanted = shifted(logits, labels, shift)
+    return float(F.cross_entropy(kept.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED))
 
 
 def _loss_place(subject: Subject) -> Place:

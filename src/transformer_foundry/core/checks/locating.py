@@ -23,6 +23,7 @@ def locate_change(
     differs: Callable[[Tensor, Tensor], bool],
     *,
     training: bool = False,
+    part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> tuple[Place | None, Trace]:
     """Return the place where two runs come to differ, and the trace of the second run.
 
@@ -33,13 +34,18 @@ def locate_change(
         differs: Tells whether two results of a module, of one shape, differ in the way that is looked for; it is asked
             about floating point tensors only.
         training: Whether the model runs in training mode.
+        part: What to compare of a result; the whole of it when left out.
     """
+
+    def compare(left: Tensor, right: Tensor) -> bool:
+        return _differ(part(left), part(right), differs)
+
     one, two = _traced(subject, first, training), _traced(subject, second, training)
     for left, right in _pairs(one, two):
-        if not _differ(left.output, right.output, differs):
+        if not compare(left.output, right.output):
             continue
-        if _inputs_differ(left, right, differs):
-            return _inside(subject, subject.places.parent_of(right.module), two), two
+        if any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
+            return _between(subject, one, two, subject.places.parent_of(right.module), compare, right), two
         return _inside(subject, right.module, two, right.line), two
     return None, two
 
@@ -58,12 +64,12 @@ def first_changed_operation(first: Trace, second: Trace, differs: Callable[[Tens
     return None
 
 
-def attention_step(trace: Trace, module: str) -> Step | None:
-    """Return the attention that ``module`` runs itself or in modules below it; None when it runs none."""
+def attention_step(trace: Trace, module: str, *, below: bool = True) -> Step | None:
+    """Return the attention that ``module`` runs itself or, else, in modules ``below`` it; None when it runs none."""
     steps = [step for step in trace.operations if step.name in ATTENTION_OPERATIONS and step.output.ndim >= 3]
     own = [step for step in steps if step.module == module]
-    below = [step for step in steps if not module or step.module.startswith(f"{module}.")]
-    return next(iter(own + below), None)
+    inner = [step for step in steps if below and (not module or step.module.startswith(f"{module}."))]
+    return next(iter(own + inner), None)
 
 
 def _pairs(one: Trace, two: Trace) -> list[tuple[Step, Step]]:
@@ -73,6 +79,23 @@ def _pairs(one: Trace, two: Trace) -> list[tuple[Step, Step]]:
             break
         pairs.append((left, right))
     return pairs
+
+
+def _between(
+    subject: Subject, one: Trace, two: Trace, parent: str, compare: Callable[[Tensor, Tensor], bool], child: Step
+) -> Place:
+    """Return the line of a module's own code that makes the difference: what it gave to ``child`` differs already."""
+    own = attention_step(two, parent, below=False)
+    if own is not None and own.line is not None:
+        return subject.places.at(own.line, parent or None)
+    for left, right in zip(one.operations, two.operations, strict=False):
+        if left.name != right.name or left.module != right.module:
+            break
+        if right.module != parent or right.line is None or not compare(left.output, right.output):
+            continue
+        if not any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
+            return subject.places.at(right.line, parent or None)
+    return subject.places.at(child.line, parent or None)
 
 
 def _inside(subject: Subject, module: str, trace: Trace, line: tuple[str, int] | None = None) -> Place:
@@ -86,7 +109,3 @@ def _inside(subject: Subject, module: str, trace: Trace, line: tuple[str, int] |
 
 def _differ(left: Tensor, right: Tensor, differs: Callable[[Tensor, Tensor], bool]) -> bool:
     return left.shape == right.shape and left.is_floating_point() and right.is_floating_point() and differs(left, right)
-
-
-def _inputs_differ(left: Step, right: Step, differs: Callable[[Tensor, Tensor], bool]) -> bool:
-    return any(_differ(a, b, differs) for a, b in zip(left.inputs, right.inputs, strict=False))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.attention import SOFTMAX
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
@@ -27,6 +28,8 @@ EXACT = 1e-4
 FILLING = frozenset({"full", "masked_fill", "masked_fill_", "where", "triu", "tril", "triu_", "tril_", "fill_", "log"})
 # A bound on logits below this leaves the right answer too little room: the loss cannot fall far.
 SMALL_BOUND = 1.5
+# Spread of the logits under generic weights: usual models have about 1, those with scaled-down logits 0.01.
+SMALLEST_SPREAD = 1e-4
 
 
 def check_finite(subject: Subject) -> Iterator[Finding]:
@@ -54,15 +57,38 @@ def _not_finite(subject: Subject, inputs: Inputs, training: bool, bad: Tensor, w
     step = _origin(run_traced(subject.model, subject.source, run))
     place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
     rows = bad.any(dim=-1)
-    first = f" The operation {step.name} makes the first one." if step is not None else ""
+    cause, remedy = _cause_of_nan(step)
     return Finding(
         "finite",
         "error",
         f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite{when} ({int(rows.sum())} of "
-        f"{rows.numel()} positions).{first} One NaN spoils the loss and, after one step, every weight. A row of "
-        "attention that is masked completely, a division by zero and a logarithm of zero are the usual causes.",
+        f"{rows.numel()} positions). {cause} One NaN spoils the loss and, after one step, every weight.",
         str(place),
-        place.lead("let every position attend at least to itself; keep divisors and logarithms away from zero."),
+        place.lead(remedy),
+    )
+
+
+def _cause_of_nan(step: Step | None) -> tuple[str, str]:
+    """Return what makes the first NaN, and how to mend it."""
+    usual = "keep divisors, logarithms and square roots away from zero, and exponents small."
+    if step is None:
+        return "Its origin was not found.", usual
+    made = f"The operation {step.name} makes the first one"
+    if step.name not in SOFTMAX or not step.inputs:
+        return f"{made}: it divides by zero, takes a logarithm of zero, or its result is too large.", usual
+    axis = step.arguments.get("dim", step.arguments.get("1", -1))
+    if axis not in (None, -1, step.output.ndim - 1):
+        return (
+            f"{made}: this softmax of attention runs over axis {axis}, not over the last one, the keys. Where a mask "
+            "hides all that it compares, it divides by zero.",
+            "take the softmax over the keys: softmax(scores, dim=-1).",
+        )
+    hidden = torch.isinf(step.inputs[0]).all(dim=-1)
+    return (
+        f"{made}: {int(hidden.sum())} of {hidden.numel()} rows of attention scores are masked completely, so there is "
+        "nothing to attend to. Usual causes: the mask is inverted or turned round, hides a position from itself, or a "
+        "text is all padding.",
+        "let every position attend at least to itself: check which of True and False hides, and triu(1), not triu(0).",
     )
 
 
@@ -87,6 +113,23 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
             "applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
             str(place),
             place.lead("remove the softmax from the end of the model; apply it where probabilities are needed."),
+        )
+    elif _are_log_probabilities(logits) and _are_log_probabilities(initial):
+        yield Finding(
+            "probabilities",
+            "info",
+            "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that of "
+            "raw logits, so nothing is lost; a loss that applies softmax itself does the work twice.",
+            str(place),
+        )
+    elif float(logits.std()) < SMALLEST_SPREAD:
+        yield Finding(
+            "squashed logits",
+            "warning",
+            f"The logits hardly differ, whatever the weights: their standard deviation is {float(logits.std()):.1g} "
+            "with weights of ordinary size. They are multiplied by next to nothing, and so is every gradient.",
+            str(place),
+            place.lead("remove the factor before the end of the model, or let it be near 1."),
         )
     elif bool(((values >= 0) & (values <= 1)).all()):
         yield Finding(
@@ -194,6 +237,10 @@ def _origin(record: Trace) -> Step | None:
 def _appears(step: Step, test: Callable[[Tensor], Tensor]) -> bool:
     inputs = [tensor for tensor in step.inputs if tensor.is_floating_point()]
     return bool(test(step.output).any()) and not any(bool(test(tensor).any()) for tensor in inputs)
+
+
+def _are_log_probabilities(logits: Tensor) -> bool:
+    return bool((logits <= EXACT).all()) and _sums_to_one(logits.exp())
 
 
 def _sums_to_one(logits: Tensor) -> bool:

@@ -84,6 +84,17 @@ class Places:
         found = self.modules.get(module) if module else None
         return Place(module or None, line, block, self._file_name(line), type(found).__name__ if found else "")
 
+    def raised(self, error: BaseException) -> Place:
+        """Return where the model's code raised ``error``: the line, the module that ran it, the block behind it."""
+        calls = self.source.raising_calls(error)
+        paths = {id(module): path for path, module in reversed(self.modules.items())}
+        running = (paths.get(id(owner)) for _, owner in calls)
+        place = self.at(calls[0][0] if calls else None, next((path for path in running if path is not None), None))
+        if place.block is None and self.graph:
+            blocks = (self._block_at(line) for line, _ in calls)
+            place = replace(place, block=next((block for block in blocks if block is not None), None))
+        return place
+
     def joined(self, place: Place) -> Place:
         """Return ``place`` with the block that feeds it where it only joins blocks: a sum fails for what is added."""
         file = self.source.files.get(place.line[0]) if place.line is not None else None

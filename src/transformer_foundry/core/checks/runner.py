@@ -21,23 +21,30 @@ from transformer_foundry.core.checks import (
     configuration,
     costs,
     devices,
+    differentiability,
+    distances,
     gradients,
     heads,
     initialisation,
     labels,
+    layout,
     memorising,
     outputs,
     padding,
-    parameters,
     persistence,
+    position_tables,
     positions,
     precision,
     randomness,
+    registration,
     residuals,
     samples,
+    scores,
     sensitivity,
     sequences,
     sizes,
+    unused,
+    vocabulary,
 )
 from transformer_foundry.core.checks.echoes import suppress_echoes
 from transformer_foundry.core.checks.evidence import Evidence
@@ -68,31 +75,33 @@ class _Entry:
 # In order of cause and effect: what fails early explains what would fail late.
 CHECKS: tuple[_Entry, ...] = (
     _Entry("sizes", 1, sizes.check_sizes),
+    _Entry("unregistered parameters", 1, registration.check_unregistered, calls=False),
     _Entry("finite", 1, outputs.check_finite),
     _Entry("devices", 1, devices.check_devices),
-    _Entry("unregistered parameters", 1, parameters.check_unregistered, calls=False),
-    _Entry("differentiable", 1, parameters.check_differentiable),
+    _Entry("differentiable", 1, differentiability.check_differentiable),
     _Entry("determinism", 1, randomness.check_determinism),
     _Entry("memory", 1, randomness.check_memory),
+    _Entry("heads", 1, layout.check_layout),
     _Entry("global state", 1, randomness.check_global_state),
+    _Entry("token ids", 1, vocabulary.check_tokens),
     _Entry("batch independence", 1, samples.check_samples),
     _Entry("causality", 1, causality.check_causality),
     _Entry("neighbours", 1, causality.check_neighbours),
     _Entry("source and target", 1, sequences.check_source_and_target),
     _Entry("padding", 1, padding.check_padding),
     _Entry("attention", 1, heads.check_attention),
-    _Entry("attention scale", 1, heads.check_scale),
+    _Entry("attention scale", 1, scores.check_scale),
     _Entry("activation", 1, activations.check_activations),
-    _Entry("rows", 1, positions.check_rows),
+    _Entry("rows", 1, position_tables.check_rows),
     _Entry("order", 1, positions.check_order),
-    _Entry("relative positions", 1, positions.check_relative_positions),
+    _Entry("relative positions", 1, distances.check_relative_positions),
     _Entry("residual", 1, residuals.check_residuals),
     _Entry("logits", 1, outputs.check_logits),
     _Entry("loss at initialisation", 1, outputs.check_initial_loss),
     _Entry("labels", 1, labels.check_labels),
     _Entry("labels hidden", 1, labels.check_labels_hidden),
-    _Entry("frozen parameters", 1, parameters.check_frozen, calls=False),
-    _Entry("gradients", 1, parameters.check_gradients),
+    _Entry("frozen parameters", 1, registration.check_frozen, calls=False),
+    _Entry("gradients", 1, unused.check_gradients),
     _Entry("configuration", 1, configuration.check_configuration),
     _Entry("builds", 1, persistence.check_builds, calls=False),
     _Entry("initialisation", 1, initialisation.check_initialisation, calls=False),
@@ -175,16 +184,19 @@ def _marked_blocks(findings: Iterable[Finding], graph: Graph) -> list[str]:
 
 
 def _run(entry: _Entry, subject: Subject) -> list[Finding]:
-    """Run one check. This is the edge: a check that stumbles over a model says so and raises no false alarm."""
+    """Run one check; one that stumbles says so in words and raises no false alarm."""
     started = time.perf_counter()
     found: list[Finding] = []
     try:
         for finding in entry.check(subject):
             found.append(finding)
+    # The model's code is somebody else's and may raise anything in a situation that only a check makes: other checks
+    # go on, and the report says so. What no line of the model raised is a fault of the check itself: it is logged.
     except Exception as err:
+        if subject.source.raised_at(err) is None:
+            logger.exception("The check '%s' has a fault of its own.", entry.name)
         message = f"The check '{entry.name}' could not be carried out on this model ({describe(err)})."
-        place = subject.places.at(subject.source.raised_at(err))
-        found.append(Finding(entry.name, "info", message, str(place)))
+        found.append(Finding(entry.name, "info", message, str(subject.places.raised(err))))
     subject.model.eval()
     logger.debug("%s took %.2f s", entry.name, time.perf_counter() - started)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.dependence import ABSOLUTE_NOISE
@@ -17,6 +16,8 @@ __all__ = ["check_samples"]
 # Another batch size runs other kernels, whose rounding differs; a mixed batch differs far more.
 RELATIVE_TOLERANCE = 1e-3
 BATCH = 3
+# The one in the middle: what runs along the batch may run forwards or backwards.
+KEPT, OTHERS = 1, [0, 2]
 
 
 def check_samples(subject: Subject) -> Iterator[Finding]:
@@ -27,27 +28,33 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
             second = _others_exchanged(first, subject.inputs(batch=BATCH, seed=4))
             base = subject.logits(first, training=training)
             moved = subject.logits(second, training=training)
-            own, foreign = float((moved - base)[1:].abs().max()), float((moved - base)[0].abs().max())
+            own, foreign = float((moved - base)[OTHERS].abs().max()), float((moved - base)[KEPT].abs().max())
             if training and any("expert" in str(key) for key in subject.config):
                 continue  # Experts of a mixture have room for so many tokens of a batch: that is meant.
             if foreign > max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * own):
                 subject.mixes_samples = not training
                 yield _mixed(subject, first, second, own, foreign, training)
                 return
-        alone = subject.logits(first.rows(slice(0, 1)))
-        together = subject.logits(first)[:1]
+        alone = subject.logits(first.rows(slice(KEPT, KEPT + 1)))
+        together = subject.logits(first)[KEPT : KEPT + 1]
         difference = float((alone - together).abs().max())
         if difference > max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * own):
             yield _mixed(subject, first, second, own, difference, False, "when it is alone in its batch")
 
 
 def _others_exchanged(first: Inputs, other: Inputs) -> Inputs:
-    """Return ``first`` with every sample but the first one replaced by those of ``other``."""
+    """Return ``first`` with every sample but one replaced by those of ``other``."""
 
     def mix(left: Tensor | None, right: Tensor | None) -> Tensor | None:
-        return None if left is None or right is None else torch.cat([left[:1], right[1:]])
+        if left is None or right is None:
+            return None
+        mixed = right.clone()
+        mixed[KEPT] = left[KEPT]
+        return mixed
 
-    return Inputs(torch.cat([first.ids[:1], other.ids[1:]]), None, mix(first.decoder_ids, other.decoder_ids))
+    ids = mix(first.ids, other.ids)
+    assert ids is not None
+    return Inputs(ids, None, mix(first.decoder_ids, other.decoder_ids))
 
 
 def _mixed(
@@ -60,10 +67,11 @@ def _mixed(
     when: str = "when the other samples of its batch are exchanged",
 ) -> Finding:
     def differs(left: Tensor, right: Tensor) -> bool:
-        if left.ndim < 2 or left.shape[0] != BATCH:
+        axis = next((axis for axis in (0, 1) if left.ndim > axis + 1 and left.shape[axis] == BATCH), None)
+        if axis is None:
             return False
-        change = (left - right).abs().reshape(BATCH, -1).amax(dim=1)
-        return float(change[0]) > max(1e-6, 1e-4 * float(change.max()))
+        change = (left - right).abs().movedim(axis, 0).reshape(BATCH, -1).amax(dim=1)
+        return float(change[KEPT]) > max(1e-6, 1e-4 * float(change.max()))
 
     place, _ = locate_change(subject, first, second, differs, training=training)
     place = place or subject.places.forward()

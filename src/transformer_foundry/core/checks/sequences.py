@@ -35,6 +35,7 @@ def check_source_and_target(subject: Subject) -> Iterator[Finding]:
         yield _source_partly_hidden(of_source > noise, _cross_attention(subject))
     else:
         yield from _hidden_from_attention(subject)
+        yield from _one_sided_encoder(subject)
     if subject.labels_positions and not (torch.diagonal(of_target) > noise).any():
         place = subject.places.forward()
         yield Finding(
@@ -58,6 +59,26 @@ def _hidden_from_attention(subject: Subject) -> Iterator[Finding]:
         if record.weights.shape[-2:] == shape and record.over_keys and not seen.all():
             yield _source_partly_hidden(seen, subject.places.module(record.module, record.line))
             return
+
+
+def _one_sided_encoder(subject: Subject) -> Iterator[Finding]:
+    """Every self-attention of the encoder hides the later tokens of the source."""
+    inputs = subject.inputs()
+    size = inputs.ids.shape[1]
+    if size == inputs.target.shape[1]:
+        return
+    records = [item for item in attention_records(subject.trace, {size}) if item.weights.shape[-2:] == (size, size)]
+    above = torch.ones(size, size).triu(1).bool()
+    if records and all(bool((item.weights[:, above] <= SMALLEST_WEIGHT).all()) for item in records):
+        place = subject.places.module(records[0].module, records[0].line)
+        yield Finding(
+            "source",
+            "warning",
+            "The encoder reads the source from left to right only: no source token sees a later one, although all of "
+            "the source is known. A word is encoded without what follows it.",
+            str(place),
+            place.lead("pass no causal mask to the encoder: only the decoder must not look ahead."),
+        )
 
 
 def _source_ignored(subject: Subject) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from transformer_foundry.core.checks.explanations import describe, explain, root_cause
 from transformer_foundry.core.checks.places import Place
@@ -70,10 +70,14 @@ def _is_offset(subject: Subject, trial: _Trial) -> bool:
     """Whether the longest sequence fails only because the first rows of the position table belong to padding."""
     length = trial.inputs.target.shape[1]
     for module in subject.model.modules():
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None and module.num_embeddings == length:
-            shorter = _trial(subject, "", 1, length - module.padding_idx - 1, "")
-            if length > subject.length and _try(subject, shorter) is None:
-                subject.longest = length - module.padding_idx - 1
+        padding = getattr(module, "padding_idx", None)
+        weight = getattr(module, "weight", None)
+        if not isinstance(padding, int) or not isinstance(weight, Tensor) or len(weight) != length:
+            continue
+        # Some start to count right behind the row of padding, some look one position ahead.
+        for shorter in (length - padding - 1, length - padding - 2):
+            if length > subject.length and _try(subject, _trial(subject, "", 1, shorter, "")) is None:
+                subject.longest = shorter
                 return True
     return False
 
@@ -136,11 +140,17 @@ def _expected(subject: Subject, trial: _Trial) -> tuple[int, ...]:
 
 def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
     first = failures[0]
-    names = [failure.trial.name for failure in failures]
+    names = list(dict.fromkeys(failure.trial.name for failure in failures))
     shown = "; ".join(names[:3]) + (f" and {len(names) - 3} other sizes" if len(names) > 3 else "")
-    place = subject.places.at(first.line) if first.line is not None else subject.places.forward()
+    if first.error is not None and first.line is not None:
+        place = subject.places.raised(first.error)
+    else:
+        place = subject.places.at(first.line) if first.line is not None else subject.places.forward()
+    remedy = first.trial.remedy
     if first.error is not None:
         cause = root_cause(first.error)
+        if len({failure.trial.remedy for failure in failures}) > 1:
+            remedy = f"{explain(cause).fix}."
         message = (
             f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. "
             f"The error: {describe(cause)}{_quoted(subject, place)}"
@@ -151,7 +161,7 @@ def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
             f"The logits have the wrong shape with {shown}: found {tuple(first.logits.shape)}, expected "
             f"{_expected(subject, first.trial)}.{_shape_hint(first.logits, _expected(subject, first.trial))}"
         )
-    return Finding("sizes", "error", message, str(place), place.lead(first.trial.remedy))
+    return Finding("sizes", "error", message, str(place), place.lead(remedy))
 
 
 def _quoted(subject: Subject, place: Place) -> str:

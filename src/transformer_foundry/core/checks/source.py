@@ -111,6 +111,21 @@ class ModelSource:
             current = current.__cause__ or current.__context__
         return found
 
+    def raising_calls(self, error: BaseException) -> list[tuple[tuple[str, int], object]]:
+        """Return ((path, line), self) of the calls that led to the first cause of ``error``, the innermost first."""
+        found: list[tuple[tuple[str, int], object]] = []
+        current: BaseException | None = error
+        while current is not None:
+            frames, trace = [], current.__traceback__
+            while trace is not None:
+                path = trace.tb_frame.f_code.co_filename
+                if path in self.files:
+                    frames.append(((path, trace.tb_lineno), trace.tb_frame.f_locals.get("self")))
+                trace = trace.tb_next
+            found = frames[::-1] or found
+            current = current.__cause__ or current.__context__
+        return found
+
     def _innermost(self, trace: TracebackType | None) -> tuple[str, int] | None:
         found = None
         while trace is not None:

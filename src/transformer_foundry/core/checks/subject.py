@@ -194,12 +194,13 @@ class Subject:
 
 
 @contextmanager
-def generic_weights(model: nn.Module, seed: int = 0) -> Iterator[None]:
+def generic_weights(model: nn.Module, seed: int = 0, scale: float = 1.0) -> Iterator[None]:
     """Give the parameters generic values for a while: what depends on what is then a matter of wiring alone.
 
     Weights as they were initialised can hide a path (a gate that starts at zero) or open one by a hair only
-    (standard deviation 0.02). Matrices become N(0, 1 / fan-in), everything else gets noise of 0.1 on top. Rows of a
-    padding index stay zero, frozen parameters (tables of sines) as they are. Parameters are restored to the bit.
+    (standard deviation 0.02). Matrices become N(0, ``scale``^2 / fan-in), everything else gets noise of 0.1 on top.
+    Rows of a padding index stay zero, frozen parameters (tables of sines) as they are. Parameters are restored to the
+    bit.
     """
     saved = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     generator = torch.Generator().manual_seed(4321 + seed)
@@ -208,7 +209,7 @@ def generic_weights(model: nn.Module, seed: int = 0) -> Iterator[None]:
             for module in model.modules():
                 for name, parameter in module.named_parameters(recurse=False):
                     if parameter.is_floating_point() and parameter.requires_grad and parameter.numel():
-                        _make_generic(module, name, parameter, generator)
+                        _make_generic(module, name, parameter, generator, scale)
         yield
     finally:
         with torch.no_grad():
@@ -216,14 +217,14 @@ def generic_weights(model: nn.Module, seed: int = 0) -> Iterator[None]:
                 parameter.copy_(value)
 
 
-def _make_generic(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+def _make_generic(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator, scale: float) -> None:
     noise = torch.randn(parameter.shape, generator=generator).to(parameter)
     if isinstance(module, nn.Embedding) and name == "weight":
         parameter.copy_(noise)
         if module.padding_idx is not None:
             parameter[module.padding_idx].zero_()
     elif parameter.ndim == 2 and min(parameter.shape) > 1:
-        parameter.copy_(noise / math.sqrt(min(parameter.shape)))
+        parameter.copy_(noise * scale / math.sqrt(min(parameter.shape)))
     else:
         parameter.add_(0.1 * noise)
 

@@ -58,11 +58,13 @@ class Trace:
         steps: What ran.
         called: Paths of the modules that were called.
         cuts: (operation, module, line) where a value that has a gradient became one that has none.
+        learned: Parameters by their id, with (module, line) of their first use.
     """
 
     steps: list[Step] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     cuts: list[tuple[str, str, Line]] = field(default_factory=list)
+    learned: dict[int, tuple[Tensor, str, Line]] = field(default_factory=dict)
 
     @property
     def modules(self) -> list[Step]:
@@ -150,6 +152,7 @@ class _Recorder(TorchFunctionMode):
             if func == _DATA_GETTER:
                 self._note_cut("data", args, kwargs, output)
             return output
+        self._note_learned((args, kwargs))
         before = tuple(tensors_in((args, kwargs)))
         if name == "multi_head_attention_forward":
             return self._attend(func, args, kwargs, before)
@@ -157,6 +160,12 @@ class _Recorder(TorchFunctionMode):
         self._note_cut(name, args, kwargs, output)
         self._write(name, output, before, args, kwargs)
         return output
+
+    def _note_learned(self, given: Any) -> None:
+        for tensor in graph_tensors(given):
+            if isinstance(tensor, nn.Parameter) and tensor.requires_grad and id(tensor) not in self.record.learned:
+                line = self.source.caller(current_frame())
+                self.record.learned[id(tensor)] = (tensor, self.stack[-1], line)
 
     def _note_cut(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
         """Note where the gradient is lost: a floating point result without one of inputs that have one."""

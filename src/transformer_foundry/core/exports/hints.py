@@ -172,6 +172,9 @@ def kind_hint(config: Mapping[str, Any], class_name: str) -> str | None:
     for kind in map(normalise_kind, stated):
         if kind in KINDS:
             return kind
+    # XLM and XLNet are called language models and see both sides.
+    if config.get("causal") is False or config.get("attn_type") == "bi":
+        return "encoder-only"
     task = task_hint(config, class_name)
     if task is not None and task in TASK_KINDS:
         return TASK_KINDS[task]
