@@ -16,7 +16,9 @@ def dataset(tmp_path):
 
 
 def test_a_search_through_the_dataset_can_be_read_back(dataset):
-    for record in search(SPACE, CurveTrainer(), TuningOptions(n_trials=3), dataset.load().storage()):
+    for record in search(
+        SPACE, CurveTrainer(), TuningOptions(n_trials=3, max_steps=100, sampler="tpe"), dataset.load().storage()
+    ):
         dataset.save(record)
     assert [trial.state.name for trial in dataset.load().study().get_trials()] == ["COMPLETE"] * 3
 
@@ -42,3 +44,12 @@ def test_a_file_without_a_study_says_what_to_run(dataset):
 
 def test_describing_names_the_file(dataset):
     assert str(dataset.path) in str(dataset)
+
+
+def test_a_url_takes_the_place_of_the_file(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    shared = StudyDataset(filepath=str(tmp_path / "run" / "study.db"), storage=url, study_name="gpt")
+    options = TuningOptions(n_trials=1, max_steps=100)
+    list(search(SPACE, CurveTrainer(), options, shared.load().storage(), study_name="gpt"))
+    assert shared.load().study().study_name == "gpt"
+    assert not shared.path.exists()

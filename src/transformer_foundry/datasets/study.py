@@ -14,71 +14,91 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.study import Study
 
-__all__ = ["StudyDataset", "StudyFile"]
+__all__ = ["StudyDataset", "StudyHandle"]
 
 
 @dataclass(frozen=True)
-class StudyFile:
-    """A study in one SQLite file; each method opens the file anew.
+class StudyHandle:
+    """A study in a SQLite file or a data base; each method opens it anew.
 
     Args:
-        path: The file, which need not exist yet.
+        path: The file, which need not exist yet. Checkpoints of paused trials are kept beside it, also with a URL.
+        url: URL of a data base that takes the place of the file.
+        name: Name of the study in the data base.
     """
 
     path: Path
+    url: str | None = None
+    name: str = "search"
 
     def storage(self) -> RDBStorage:
         """Return the storage for a search, which makes the file if it is missing.
 
         Raises:
-            TuningError: If the file cannot be opened.
+            TuningError: If it cannot be opened.
         """
         from transformer_foundry.core.tuning import open_storage
 
-        return open_storage(self.path)
+        return open_storage(self.url or self.path)
 
     def study(self) -> Study:
-        """Return the study that is kept in the file.
+        """Return the study that is kept there.
 
         Raises:
-            TuningError: If the file cannot be opened or no search has begun in it.
+            TuningError: If it cannot be opened or no search has begun in it.
         """
         from transformer_foundry.core.tuning import load_study
 
-        return load_study(self.storage())
+        return load_study(self.storage(), self.name)
+
+    @property
+    def paused_folder(self) -> Path:
+        """Where the checkpoints of paused trials are."""
+        return self.path.parent / "paused"
 
 
-class StudyDataset(AbstractDataset[TrialRecord, StudyFile]):
-    """One SQLite file, which the search itself writes: two entries, ``previous_study`` and ``study``, share it.
+class StudyDataset(AbstractDataset[TrialRecord, StudyHandle]):
+    """One study, which the search itself writes: two entries, ``previous_study`` and ``study``, share it.
 
     A trial is in the storage before its record is yielded, so that a search killed between the two loses nothing;
     saving a record checks just that.
 
     Args:
         filepath: The SQLite file.
+        storage: URL of a data base that takes its place.
+        study_name: Name of the study in the data base; a file holds one study, called ``search``.
         metadata: Ignored; for users and plugins.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        storage: str | None = None,
+        study_name: str = "search",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self.path = Path(filepath)
+        self.url = storage
+        self.name = study_name if storage else "search"
         self.metadata = metadata
 
-    def load(self) -> StudyFile:
-        """Return a handle on the file, whether or not it exists yet."""
-        return StudyFile(self.path)
+    def load(self) -> StudyHandle:
+        """Return a handle on the study, whether or not it exists yet."""
+        return StudyHandle(self.path, self.url, self.name)
 
     def save(self, data: TrialRecord) -> None:
-        """Check that the trial of the record is kept in the file.
+        """Check that the trial of the record is kept.
 
         Raises:
             DatasetError: If it is not there, or has not ended.
         """
-        trials = StudyFile(self.path).study().get_trials(deepcopy=False)
+        trials = self.load().study().get_trials(deepcopy=False)
         if data.number >= len(trials) or not trials[data.number].state.is_finished():
-            raise DatasetError(f"Trial {data.number} is not kept in {self.path}.")
+            raise DatasetError(f"Trial {data.number} is not kept in the study of {self.path}.")
 
     def _exists(self) -> bool:
-        return self.path.is_file()
+        return self.url is not None or self.path.is_file()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self.path)}
+        return {"filepath": str(self.path), "study_name": self.name}

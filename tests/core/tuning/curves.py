@@ -12,8 +12,9 @@ class CurveTrainer:
         self.trained_steps = 0
 
     def __call__(self, parameters, resume_from=None):
-        self.tried.append(dict(parameters))
-        for step in range(self.every, self.steps + 1, self.every):
+        if resume_from is None:
+            self.tried.append(dict(parameters))
+        for step in range((resume_from or 0) + self.every, self.steps + 1, self.every):
             self.trained_steps += self.every
             yield step, curve_loss(parameters["learning_rate"], step)
 

@@ -1,6 +1,7 @@
-"""A search in a process of its own, to be killed: ``python -m tests.core.tuning.killable_search FILE N_TRIALS``.
+"""A search in a process of its own to kill: ``python -m tests.core.tuning.killable_search WHERE N SAMPLER FOLDER``.
 
-Prints one line a step and one a finished trial, so that a test can choose the moment.
+``WHERE`` is the path of a SQLite file or a URL. Prints one line a step and one a finished trial, so that a test can
+choose the moment. Paused trials keep the step at which they were paused in ``FOLDER``.
 """
 
 import sys
@@ -8,9 +9,11 @@ import time
 from pathlib import Path
 
 from tests.core.tuning.curves import CurveTrainer
+from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.tuning.loop import search
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.space import parse_space
+from transformer_foundry.core.tuning.states import FolderStates
 from transformer_foundry.core.tuning.storage import open_storage
 
 SPACE = parse_space(
@@ -20,17 +23,31 @@ STEP_S = 0.02
 
 
 def train_trial(parameters, resume_from=None):
-    for step, loss in CurveTrainer()(parameters):
+    print("begin", resume_from or 0, flush=True)
+    for step, loss in CurveTrainer()(parameters, resume_from):
         print("step", step, flush=True)
         time.sleep(STEP_S)
         yield step, loss
 
 
-def main(path, n_trials):
-    storage = open_storage(Path(path), heartbeat_s=1, grace_s=2)
-    for record in search(
-        SPACE, train_trial, TuningOptions(n_trials=int(n_trials), max_steps=100, pruner="none"), storage
-    ):
+def write(folder, step):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "step").write_text(str(step))
+
+
+def read(folder):
+    if not (folder / "step").is_file():
+        raise CheckpointError("The state was never finished.")
+    return int((folder / "step").read_text())
+
+
+def main(where, n_trials, sampler, folder):
+    storage = open_storage(where if "://" in where else Path(where), heartbeat_s=1, grace_s=2)
+    options = TuningOptions(
+        n_trials=int(n_trials), max_steps=100, evals_per_trial=10, sampler=sampler, pruner="none", min_gain=0.0
+    )
+    states = FolderStates(Path(folder), 1e6, write, read)
+    for record in search(SPACE, train_trial, options, storage, states=states):
         print("trial", record.number, record.state, flush=True)
 
 

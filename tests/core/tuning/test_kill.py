@@ -1,6 +1,7 @@
-"""A search that is killed goes on: nothing lost, doubled or left running."""
+"""A search that is killed goes on, and several work on one study: nothing lost, doubled or left running."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,16 +10,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.tuning.postgresql import running_server
+from transformer_foundry.core.tuning.ledger import is_paused
 from transformer_foundry.core.tuning.storage import load_study, open_storage
 
 ROOT = Path(__file__).parents[3]
-N_TRIALS = 8
+N_TRIALS = 6
 
 
-def run_search(path, lines_until_kill=None):
+def start(where, sampler, folder):
+    command = [
+        sys.executable,
+        "-m",
+        "tests.core.tuning.killable_search",
+        str(where),
+        str(N_TRIALS),
+        sampler,
+        str(folder),
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def run_search(path, sampler="pause_resume", lines_until_kill=None):
     """Run the search, killed after that many lines of output; return the exit code and the lines."""
-    command = [sys.executable, "-m", "tests.core.tuning.killable_search", str(path), str(N_TRIALS)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = start(path, sampler, path.parent / "paused")
     lines = []
     for line in process.stdout:
         lines.append(line.split())
@@ -27,33 +42,86 @@ def run_search(path, lines_until_kill=None):
     return process.wait(), lines
 
 
-@pytest.mark.slow
-def test_a_search_killed_in_mid_trial_goes_on_where_it_was(tmp_path):
-    path = tmp_path / "study.db"
-    code, lines = run_search(path, lines_until_kill=11 + 11 + 5)
-    assert (code, ["trial", "1", "complete"] in lines) == (-signal.SIGKILL, True)
-    interrupted = load_study(open_storage(path)).get_trials()[2].params
-    code, _ = run_search(path)
-    trials = load_study(open_storage(path)).get_trials()
-    states = [trial.state.name for trial in trials]
-    assert (code, Counter(states)) == (0, {"COMPLETE": N_TRIALS, "FAIL": 1})
-    assert states[:3] == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert [trial.state.name for trial in trials if trial.params == interrupted] == ["FAIL", "COMPLETE"]
+def trials_of(where):
+    return load_study(open_storage(where)).get_trials()
+
+
+def require_whole(trials):
+    """Every trial is complete with its whole curve, or paused half way; none is there twice."""
+    steps = {trial.number: sorted(trial.intermediate_values) for trial in trials}
+    for trial in trials:
+        assert trial.state.name == "COMPLETE" or is_paused(trial), trial
+        assert steps[trial.number] == list(range(10, 101 if trial.value else 51, 10))
+    assert max(Counter(str(trial.params) for trial in trials).values()) == 1
+    assert sum(max(curve) for curve in steps.values()) == N_TRIALS * 100
 
 
 @pytest.mark.slow
-def test_five_kills_at_any_moment_lose_no_finished_trial_and_leave_none_running(tmp_path):
+def test_a_search_killed_after_a_pause_goes_on_from_the_pause(tmp_path):
     path = tmp_path / "study.db"
-    rng = random.Random(0)
-    finished = {}
-    for _ in range(5):
-        run_search(path, lines_until_kill=rng.randint(1, 22))
-        complete = [trial for trial in load_study(open_storage(path)).get_trials() if trial.state.name == "COMPLETE"]
-        now = {trial.number: (trial.params, trial.value) for trial in complete}
+    _, lines = run_search(path)
+    resumed = next(index for index, line in enumerate(lines) if line == ["begin", "50"])
+    other = tmp_path / "other" / "study.db"
+    other.parent.mkdir()
+    run_search(other, lines_until_kill=resumed + 3)
+    _, lines = run_search(other)
+    assert lines[0] == ["begin", "50"]
+    require_whole(trials_of(other))
+    assert [trial.params for trial in trials_of(other)] == [trial.params for trial in trials_of(path)]
+
+
+@pytest.mark.slow
+def test_ten_kills_at_any_moment_lose_no_finished_trial_and_change_no_result(tmp_path):
+    path, rng, finished = tmp_path / "study.db", random.Random(0), {}
+    for _ in range(10):
+        run_search(path, lines_until_kill=rng.randint(1, 16))
+        now = {t.number: (t.params, t.value) for t in trials_of(path) if t.state.name == "COMPLETE"}
         assert finished.items() <= now.items()
         finished = now
     run_search(path)
-    trials = load_study(open_storage(path)).get_trials()
-    complete = [str(trial.params) for trial in trials if trial.state.name == "COMPLETE"]
-    assert len(complete) == len(set(complete)) == N_TRIALS
-    assert {trial.state.name for trial in trials} == {"COMPLETE", "FAIL"}
+    require_whole(trials_of(path))
+
+
+@pytest.mark.slow
+def test_a_killed_search_with_a_classic_sampler_goes_on(tmp_path):
+    path = tmp_path / "study.db"
+    run_search(path, "tpe", lines_until_kill=12 + 5)
+    run_search(path, "tpe")
+    assert [trial.state.name for trial in trials_of(path)] == ["COMPLETE"] * N_TRIALS
+
+
+def require_shared(where, tmp_path):
+    """Three workers on one study, one of them killed on its way."""
+    workers = [start(where, "pause_resume", tmp_path / "paused") for _ in range(3)]
+    for _ in range(5):
+        workers[0].stdout.readline()
+    workers[0].kill()
+    outputs = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [-signal.SIGKILL, 0, 0]
+    require_whole([trial for trial in trials_of(where) if trial.state.name != "FAIL"])
+    told = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("trial")]
+    assert len(told) == len(set(told))
+
+
+@pytest.mark.slow
+def test_several_processes_share_a_study_in_a_file(tmp_path):
+    require_shared(tmp_path / "study.db", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("initdb"), reason="PostgreSQL is not installed")
+def test_several_processes_share_a_study_in_postgresql(tmp_path):
+    pytest.importorskip("psycopg2")
+    with running_server(tmp_path) as url:
+        require_shared(url, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_trial_that_was_killed_is_trained_at_once_by_the_next_worker(tmp_path):
+    path = tmp_path / "study.db"
+    run_search(path, lines_until_kill=12 + 3)
+    killed = trials_of(path)[1]
+    assert killed.state.name == "RUNNING"
+    run_search(path, lines_until_kill=1)
+    again = trials_of(path)[1]
+    assert (again.params, again.user_attrs["attempts"]) == (killed.params, 2)

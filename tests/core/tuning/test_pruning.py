@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.tuning.options import TuningOptions
-from transformer_foundry.core.tuning.pruning import first_prunable_step, make_pruner, make_sampler
+from transformer_foundry.core.tuning.pruning import first_prunable_step, make_pruner, pause_step
+from transformer_foundry.core.tuning.samplers import make_sampler
+from transformer_foundry.core.tuning.space import parse_space
 
 SHARES = st.floats(0, 1)
 
@@ -60,8 +63,26 @@ def test_the_median_pruner_keeps_what_beats_the_median(study):
     assert not prunes(study, 50, loss=2.9, pruner="median")
 
 
+def test_a_threshold_prunes_what_lies_above_it(study):
+    assert prunes(study, 50, loss=3.1, pruner="threshold", prune_above=3.0)
+    assert not prunes(study, 50, loss=2.9, pruner="threshold", prune_above=3.0)
+
+
+def test_a_threshold_pruner_without_a_threshold_is_refused():
+    with pytest.raises(ParameterError, match="prune_above is null"):
+        make_pruner(TuningOptions(pruner="threshold"), 0.0)
+
+
+def test_a_trial_is_paused_at_an_evaluation_after_the_warm_up_and_a_margin():
+    options = TuningOptions(max_steps=100, evals_per_trial=8)
+    assert pause_step(options, longest_warmup_ratio=0.0) == 60
+    assert pause_step(TuningOptions(max_steps=80, evals_per_trial=8), 0.0) == 40
+    assert pause_step(TuningOptions(max_steps=80, evals_per_trial=8), 0.5) == 60
+
+
 def test_each_trial_has_its_own_seed():
     space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    ours = parse_space({"x": {"type": "float", "low": 0.0, "high": 1.0}}, {"x": 0.5})
     options = TuningOptions(sampler="random")
-    first = [optuna.create_study(sampler=make_sampler(options, n)).ask(space).params["x"] for n in (0, 1, 0)]
+    first = [optuna.create_study(sampler=make_sampler(options, ours, n)).ask(space).params["x"] for n in (0, 1, 0)]
     assert first[0] == first[2] != first[1]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
-from transformer_foundry.core.tuning.searchable import DEFAULT_SPACE, training_space
+from transformer_foundry.core.tuning.searchable import DEFAULT_SPACES, training_space
 from transformer_foundry.core.tuning.space import Dimension, parse_space
 
 DEFAULTS = {"learning_rate": 1e-3, "layers": 4, "schedule": "cosine"}
@@ -82,8 +82,70 @@ def test_the_nearest_value_lies_in_the_range_and_no_other_is_nearer(value, low, 
     assert abs(nearest - value) <= min(abs(low - value), abs(low + width - value))
 
 
-def test_the_default_space_is_used_when_none_is_given():
-    assert set(training_space({}).to_dict()) == set(DEFAULT_SPACE)
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-only", "encoder-decoder"])
+def test_each_kind_of_model_has_a_default_space_that_training_accepts(kind):
+    assert set(training_space({}, kind=kind).to_dict()) == set(DEFAULT_SPACES[kind])
+
+
+@given(st.floats(0, 1), st.sampled_from(["float", "log", "int", "choices"]))
+def test_a_place_in_a_dimension_becomes_a_value_of_it_and_back(place, which):
+    entry = {
+        "float": {"type": "float", "low": -2.0, "high": 3.0},
+        "log": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+        "int": {"type": "int", "low": 3, "high": 7},
+        "choices": {"type": "categorical", "choices": (16, 8, 32)},
+    }[which]
+    dimension = Dimension("x", **entry)
+    value = dimension.from_unit(place)
+    assert value in entry["choices"] if which == "choices" else entry["low"] <= value <= entry["high"]
+    spacing = 1 / max(1, (dimension.n_levels or 0) - 1) if dimension.n_levels else 1e-9
+    assert abs(dimension.to_unit(value) - place) <= spacing
+
+
+def test_a_conditional_dimension_exists_only_with_the_values_of_its_condition():
+    space = parse(
+        schedule={"type": "categorical", "choices": ["cosine", "linear"]},
+        layers={"type": "int", "low": 1, "high": 8, "when": {"schedule": ["linear"]}},
+    )
+    assert space.complete(lambda dimension: dimension.extremes[-1]) == {"schedule": "linear", "layers": 8}
+    assert space.first_configuration() == {"schedule": "cosine"}
+    assert parse_space(space.to_dict(), DEFAULTS) == space
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ({"schedul": ["linear"]}, "Did you mean 'schedule'"),
+        ({"schedule": ["lineer"]}, "Expected values of tuning.space.schedule"),
+        ({"learning_rate": [0.001]}, "learning_rate is a float"),
+        (["schedule"], "Expected a mapping"),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_refused(when, said):
+    with pytest.raises(ParameterError, match=said):
+        parse(
+            schedule={"type": "categorical", "choices": ["cosine", "linear"]},
+            learning_rate=LEARNING_RATE,
+            layers={"type": "int", "low": 1, "high": 8, "when": when},
+        )
+
+
+def test_values_of_the_models_configuration_can_be_searched():
+    entry = {"model.num_layers": {"type": "int", "low": 1, "high": 4}}
+    space = training_space(entry, config={"num_layers": 2, "d_model": 8})
+    assert space.first_configuration() == {"model.num_layers": 2}
+    with pytest.raises(ParameterError, match=r"config\.json has no num_layer.*Did you mean 'num_layers'"):
+        training_space({"model.num_layer": entry["model.num_layers"]}, config={"num_layers": 2})
+
+
+def test_the_size_of_the_vocabulary_cannot_be_searched():
+    with pytest.raises(ParameterError, match="the prepared tokens depend on it"):
+        TuningOptions(space={"model.vocab_size": {"type": "int", "low": 10, "high": 20}})
+
+
+def test_choices_that_repeat_are_refused():
+    with pytest.raises(ParameterError, match="each value once"):
+        parse(layers={"type": "categorical", "choices": [2, 2]})
 
 
 def test_a_value_that_training_refuses_is_refused_with_its_place_in_the_space():
@@ -97,6 +159,6 @@ def test_parameters_that_only_say_how_long_to_train_cannot_be_searched():
 
 
 def test_the_longest_warm_up_comes_from_the_space_or_the_default():
-    assert training_space({}).largest("warmup_ratio", 0.0) == 0.2
+    assert training_space({}).largest("warmup_ratio", 0.0) == 0.3
     fixed = training_space({"learning_rate": LEARNING_RATE})
     assert fixed.largest("warmup_ratio", 0.0) == TrainingOptions().warmup_ratio

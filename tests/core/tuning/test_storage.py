@@ -10,7 +10,7 @@ from transformer_foundry.core.tuning.storage import load_study, open_storage, qu
 def test_a_file_that_is_no_data_base_is_refused_by_name(tmp_path):
     path = tmp_path / "study.db"
     path.write_text("not a data base, but long enough to have a header" * 20)
-    with pytest.raises(TuningError, match=r"study\.db cannot be opened: file is not a database"):
+    with pytest.raises(TuningError, match=r"study\.db cannot be used: file is not a database"):
         open_storage(path)
 
 

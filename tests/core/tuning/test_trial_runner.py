@@ -4,9 +4,18 @@ import optuna
 import pytest
 
 from tests.core.training.tiny import VOCAB_SIZE, make_options, make_splits
+from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.exports import load_model, read_export
 from transformer_foundry.core.training import Progress, fit
-from transformer_foundry.core.tuning import TuningOptions, make_train_trial, search, training_space, trial_identity
+from transformer_foundry.core.tuning import (
+    TuningOptions,
+    make_train_trial,
+    model_space,
+    paused_states,
+    search,
+    training_space,
+    trial_identity,
+)
 from transformer_foundry.core.tuning.trial_runner import trial_options
 
 MODEL = """
@@ -44,14 +53,34 @@ def test_a_trial_is_a_training_with_its_parameters(export, train_trial):
     records = fit(load_model(export, **TASK, seed=options.seed), make_splits(), options)
     losses = [record.metrics.get("eval/loss") for record in records if isinstance(record, Progress)]
     trial = list(train_trial({"learning_rate": 3e-3}))
-    assert [step for step, _ in trial] == [5, 10, 15, 20]
-    assert [loss for _, loss in trial] == [loss for loss in losses if loss is not None]
+    assert [report[0] for report in trial] == [5, 10, 15, 20]
+    assert [report[1] for report in trial] == [loss for loss in losses if loss is not None]
+
+
+def test_a_trial_that_was_paused_on_disk_ends_as_if_it_had_not_been(train_trial, tmp_path):
+    whole = list(train_trial({"learning_rate": 3e-3}))
+    states = paused_states(tmp_path / "paused", limit_gib=1.0)
+    (step, _, checkpoint) = next(report for report in train_trial({"learning_rate": 3e-3}) if len(report) > 2)
+    assert (step, states.keep(0, checkpoint)) == (10, True)
+    resumed = list(train_trial({"learning_rate": 3e-3}, states.get(0)))
+    assert [report[:2] for report in resumed] == [report[:2] for report in whole[2:]]
+
+
+def test_a_trial_can_change_the_model(train_trial):
+    narrow, wide = (list(train_trial({"model.d_model": width}))[-1][1] for width in (4, 32))
+    assert narrow > wide
+
+
+def test_a_model_that_cannot_be_built_with_a_value_of_the_space_is_refused_before_training(export):
+    space = {"model.d_model": {"type": "int", "low": -3, "high": 8}}
+    with pytest.raises(ParameterError, match=r"model\.d_model reaches -3, with which the model cannot be built"):
+        model_space(export, TuningOptions(space=space), make_options())
 
 
 def test_a_trial_does_not_depend_on_those_before_it(train_trial):
-    first = list(train_trial({"learning_rate": 3e-3}))
+    first = [report[:2] for report in train_trial({"learning_rate": 3e-3})]
     list(train_trial({"learning_rate": 1e-1}))
-    assert list(train_trial({"learning_rate": 3e-3})) == first
+    assert [report[:2] for report in train_trial({"learning_rate": 3e-3})] == first
 
 
 def test_a_trial_that_diverges_reports_a_loss_that_is_not_a_number(train_trial):

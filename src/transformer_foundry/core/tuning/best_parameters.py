@@ -25,7 +25,8 @@ def use_best_parameters(
         data: Fingerprint of the data at hand (``TokenSplits.fingerprint``).
 
     Raises:
-        TuningError: If they are asked for and there are none, or those of another model or other data.
+        TuningError: If they are asked for and there are none, those of another model or other data, or of a search that
+            has changed the model itself.
     """
     if not options.use_best:
         return options
@@ -42,5 +43,14 @@ def use_best_parameters(
             f"training.use_best is true, but the search was made with {changed}.",
             "What was best for one model and its data need not be good for another.",
             "Run 'kedro run --pipelines tuning' again under a new run.name, or leave training.use_best out.",
+        )
+    overrides = best_parameters.get("model_overrides")
+    if overrides:
+        changes = ", ".join(f"{name}: {value!r}" for name, value in overrides.items())
+        raise TuningError(
+            f"training.use_best is true, but the search has also changed the model: {changes}.",
+            "Expected a search over parameters of training only; another model is another export.",
+            "Write these values into config.json of a copy of the export, set model.source to it, and give the "
+            "training parameters of best_parameters.json in conf/.",
         )
     return dataclasses.replace(options, **best_parameters["parameters"])

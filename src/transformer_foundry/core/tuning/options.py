@@ -6,9 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformer_foundry.core.options import check_options, option
-from transformer_foundry.core.tuning.searchable import training_space
+from transformer_foundry.core.tuning.searchable import check_space
 
-__all__ = ["TuningOptions"]
+__all__ = ["PRUNERS", "SAMPLERS", "TuningOptions"]
+
+SAMPLERS = (
+    "pause_resume",
+    "tpe",
+    "random",
+    "gp",
+    "cmaes",
+    "qmc",
+    "nsgaii",
+    "nsgaiii",
+    "grid",
+    "brute_force",
+)
+PRUNERS = ("percentile", "median", "successive_halving", "hyperband", "patient", "threshold", "wilcoxon", "none")
 
 
 @dataclass(frozen=True)
@@ -19,26 +33,64 @@ class TuningOptions:
         ParameterError: If a value has the wrong type or lies outside its range, or the space cannot be searched.
     """
 
-    n_trials: int = option(8, "Finished trials of the study in total, over all sessions.", minimum=1)
+    n_trials: int = option(
+        8,
+        "Budget of the whole study, over all sessions and workers: for pause_resume the steps of this many full "
+        "trials, for the other samplers this many trials.",
+        minimum=1,
+    )
     max_steps: int = option(80, "Optimizer steps of a full trial.", minimum=1, unit="steps")
     evals_per_trial: int = option(8, "Evaluations of a full trial, evenly spaced; pruning looks at each.", minimum=1)
-    timeout_minutes: float | None = option(
-        None, "No trial begins once the finished ones have taken this long.", above=0, unit="minutes"
+    timeout_hours: float | None = option(
+        None, "No training begins once the study's trainings have taken this long.", above=0, unit="hours"
     )
-    sampler: str = option("tpe", "What proposes the next configuration.", choices=("tpe", "random"))
-    pruner: str = option("percentile", "What stops a hopeless trial early.", choices=("percentile", "median", "none"))
+    min_gain: float = option(
+        0.0005,
+        "pause_resume stops when no training is expected to lower the best loss by more than this share of it; 0 "
+        "spends the whole budget.",
+        minimum=0,
+        below=1,
+    )
+    sampler: str = option("pause_resume", "What proposes the next configuration.", choices=SAMPLERS)
+    pause_at: float = option(
+        0.5,
+        "Share of a trial's steps after which pause_resume pauses it; at least the longest warm-up plus 0.15.",
+        above=0,
+        below=1,
+    )
+    paused_gib: float = option(
+        5.0, "Disk space for checkpoints of paused trials; the worst of them would start over.", minimum=0, unit="GiB"
+    )
+    pruner: str = option(
+        "percentile", "What stops a hopeless trial early; pause_resume pauses instead.", choices=PRUNERS
+    )
     prune_after: float = option(
         0.35,
         "Share of a trial's steps before which nothing is pruned; at least the longest warm-up plus 0.15.",
         minimum=0,
         maximum=1,
     )
+    prune_above: float | None = option(
+        None, "Validation loss above which the threshold pruner stops a trial.", unit="nats per target"
+    )
     seed: int = option(0, "Seed of the sampler; the trials themselves use training.seed.", minimum=0)
+    storage: str | None = option(
+        None,
+        "URL of a data base for several machines, such as postgresql+psycopg2://user@host/name; null is a SQLite file "
+        "of the run. Keep the password out of it: PGPASSWORD or ~/.pgpass.",
+    )
+    confirm_seeds: int = option(
+        2, "Seeds with which the winner and the default are trained in full and compared; 0 does not.", minimum=0
+    )
+    confirm_steps: int | None = option(
+        None, "Optimizer steps of these trainings; null is training.max_steps.", minimum=1, unit="steps"
+    )
     space: dict[str, Any] = option(
         {},
-        "Training parameter -> {type: float|int|categorical, low, high, log, choices}; a default space if empty.",
+        "Parameter of training, or model.NAME of config.json -> {type: float|int|categorical, low, high, log, choices, "
+        "when}; a default space for the kind of model if empty.",
     )
 
     def __post_init__(self) -> None:
         check_options(self, "tuning")
-        training_space(self.space)
+        check_space(self.space)

@@ -1,4 +1,4 @@
-"""When a trial is stopped early, and what proposes the next one: Optuna's, with settings that do not lose the best.
+"""When a trial is stopped early: Optuna's pruners by name, with settings that do not lose the best.
 
 Configurations with a warm-up look bad while it lasts: among the good ones, the rank correlation between the loss at a
 tenth of the steps and the final loss is negative. A pruner that judges then loses the best configuration in nine of
@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.tuning.options import TuningOptions
+from transformer_foundry.core.tuning.storage import quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
-__all__ = ["first_prunable_step", "make_pruner", "make_sampler"]
+__all__ = ["LatePruner", "first_prunable_step", "make_pruner", "pause_step"]
 
 MARGIN_AFTER_WARMUP = 0.15
 """Share of the steps that a trial trains on after the longest warm-up before it is judged."""
@@ -30,8 +33,9 @@ the best, on a table of 324 full learning curves; the median needed more, tighte
 COMPLETE_BEFORE_PRUNING = 3
 """Complete trials to compare with before the first is pruned."""
 
-MOST_RANDOM_TRIALS = 8
-"""Random trials before TPE has seen enough to propose, in a long search; a third of the trials in a short one."""
+HALVING_FACTOR = 3
+PATIENCE = 3
+"""Evaluations without a lower loss that the patient pruner waits for before the median decides."""
 
 
 def first_prunable_step(max_steps: int, longest_warmup_ratio: float, prune_after: float) -> int:
@@ -51,28 +55,74 @@ def first_prunable_step(max_steps: int, longest_warmup_ratio: float, prune_after
     return math.ceil(round(share * max_steps, 6))
 
 
-def make_pruner(options: TuningOptions, longest_warmup_ratio: float) -> BasePruner:
-    """Return the pruner that ``options`` name, held back until :func:`first_prunable_step`."""
-    from optuna.pruners import MedianPruner, NopPruner, PercentilePruner
-
-    if options.pruner == "none":
-        return NopPruner()
-    start = first_prunable_step(options.max_steps, longest_warmup_ratio, options.prune_after)
-    if options.pruner == "median":
-        return MedianPruner(n_startup_trials=COMPLETE_BEFORE_PRUNING, n_warmup_steps=start)
-    return PercentilePruner(KEPT_PERCENTILE, n_startup_trials=COMPLETE_BEFORE_PRUNING, n_warmup_steps=start)
+def pause_step(options: TuningOptions, longest_warmup_ratio: float) -> int:
+    """Return the step after which a trial is paused: an evaluation, late enough to judge by."""
+    earliest = first_prunable_step(options.max_steps, longest_warmup_ratio, options.pause_at)
+    every = evaluation_steps(options)
+    return min(math.ceil(earliest / every) * every, options.max_steps)
 
 
-def make_sampler(options: TuningOptions, n_finished: int) -> BaseSampler:
-    """Return the sampler that ``options`` name for the trial after ``n_finished`` others.
+def evaluation_steps(options: TuningOptions) -> int:
+    """Return the steps between two evaluations of a trial."""
+    return max(1, options.max_steps // options.evals_per_trial)
 
-    A search that was interrupted must go on as if it had not been: a sampler seeded once would propose its first
-    configurations again, so each trial has a sampler of its own, seeded by how many have finished.
+
+class LatePruner:
+    """Any of Optuna's pruners, not asked before a step; it sees the losses from that step on.
+
+    Args:
+        pruner: The pruner.
+        first_step: Step of the first report that it may judge.
     """
-    from optuna.samplers import RandomSampler, TPESampler
 
-    seed = (options.seed * 1_000_003 + n_finished) % 2**32
-    if options.sampler == "random":
-        return RandomSampler(seed=seed)
-    n_random = min(MOST_RANDOM_TRIALS, max(1, options.n_trials // 3))
-    return TPESampler(seed=seed, n_startup_trials=n_random, multivariate=True)
+    def __init__(self, pruner: BasePruner, first_step: int) -> None:
+        self._pruner, self._first_step = pruner, first_step
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether ``trial`` is to be stopped."""
+        if trial.last_step is None or trial.last_step < self._first_step:
+            return False
+        return self._pruner.prune(study, trial)
+
+
+def make_pruner(options: TuningOptions, longest_warmup_ratio: float) -> LatePruner:
+    """Return the pruner that ``options`` name, held back until :func:`first_prunable_step`.
+
+    Raises:
+        ParameterError: If the threshold pruner has no threshold.
+    """
+    start = first_prunable_step(options.max_steps, longest_warmup_ratio, options.prune_after)
+    with quiet_optuna():
+        return LatePruner(_make_pruner(options, start), start)
+
+
+def _make_pruner(options: TuningOptions, start: int) -> BasePruner:
+    from optuna import pruners
+
+    late = {"n_startup_trials": COMPLETE_BEFORE_PRUNING, "n_warmup_steps": start}
+    match options.pruner:
+        case "none":
+            return pruners.NopPruner()
+        case "median":
+            return pruners.MedianPruner(**late)
+        case "successive_halving":
+            return pruners.SuccessiveHalvingPruner(min_resource=max(1, start), reduction_factor=HALVING_FACTOR)
+        case "hyperband":
+            return pruners.HyperbandPruner(max(1, start), options.max_steps, reduction_factor=HALVING_FACTOR)
+        case "patient":
+            return pruners.PatientPruner(pruners.MedianPruner(**late), patience=PATIENCE)
+        case "threshold":
+            return pruners.ThresholdPruner(upper=_threshold(options), n_warmup_steps=start)
+        case "wilcoxon":
+            return pruners.WilcoxonPruner(n_startup_steps=COMPLETE_BEFORE_PRUNING)
+    return pruners.PercentilePruner(KEPT_PERCENTILE, **late)
+
+
+def _threshold(options: TuningOptions) -> float:
+    if options.prune_above is None:
+        raise ParameterError(
+            "tuning.pruner is threshold, but tuning.prune_above is null.",
+            "Expected the validation loss above which a trial is stopped.",
+            "Set tuning.prune_above, or another tuning.pruner.",
+        )
+    return options.prune_above

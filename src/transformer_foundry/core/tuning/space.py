@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Dimension:
         high: Largest value of a float or int.
         log: Whether equal ratios, rather than equal differences, are equally likely.
         choices: The values of a categorical dimension.
+        when: Name of another dimension -> values of it with which this one exists; empty if it always does.
 
     Raises:
         ParameterError: Naming the YAML key, if the fields do not fit the type or the range is empty.
@@ -41,6 +42,7 @@ class Dimension:
     high: float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
+    when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.type not in _TYPES:
@@ -61,6 +63,9 @@ class Dimension:
         for choice in self.choices:
             if not isinstance(choice, str | int | float | bool | None):
                 raise _bad(self.name, "choices", choice, "texts, numbers, true, false or null")
+            # By value and type: in Python 1 == True == 1.0.
+            if [(type(other), other) for other in self.choices].count((type(choice), choice)) > 1:
+                raise _bad(self.name, "choices", list(self.choices), "each value once")
 
     def _check_range(self) -> None:
         if self.choices:
@@ -87,6 +92,48 @@ class Dimension:
         """The values whose validity shows that every value of the dimension is valid."""
         return self.choices if self.type == "categorical" else self.bounds
 
+    @property
+    def n_levels(self) -> int | None:
+        """Number of different values; None if there is no end of them."""
+        if self.type == "categorical":
+            return len(self.choices)
+        low, high = self.bounds
+        return int(high - low) + 1 if self.type == "int" else None
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether values have an order: numbers do, also as choices."""
+        return self.type != "categorical" or all(
+            isinstance(choice, int | float) and not isinstance(choice, bool) for choice in self.choices
+        )
+
+    def applies(self, configuration: Mapping[str, Any]) -> bool:
+        """Return whether the dimension exists in ``configuration``, by the values of the dimensions before it."""
+        return all(name in configuration and configuration[name] in values for name, values in self.when.items())
+
+    def to_unit(self, value: Any) -> float:
+        """Return where ``value`` lies in the dimension, from 0 to 1; choices that are numbers in their order."""
+        if self.type == "categorical":
+            ranked = sorted(self.choices) if self.is_ordered else list(self.choices)
+            return ranked.index(value) / max(1, len(ranked) - 1)
+        low, high = self.bounds
+        if self.log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    def from_unit(self, position: float) -> Any:
+        """Return the value at ``position``, 0 to 1; equal shares of the range are equally many values."""
+        levels = self.n_levels
+        if self.type == "categorical":
+            ranked = sorted(self.choices) if self.is_ordered else list(self.choices)
+            return ranked[min(int(position * len(ranked)), len(ranked) - 1)]
+        low, high = self.bounds
+        if levels is not None and not self.log:
+            return int(low) + min(int(position * levels), levels - 1)
+        value = low * (high / low) ** position if self.log else low + position * (high - low)
+        value = min(max(value, low), high)
+        return round(value) if levels is not None else float(value)
+
     def nearest(self, value: Any) -> Any:
         """Return the value of the dimension that is nearest to ``value``: a range's end, or the first choice."""
         if self.type == "categorical":
@@ -107,9 +154,10 @@ class Dimension:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the dimension as it is written in YAML."""
+        when = {"when": {name: list(values) for name, values in self.when.items()}} if self.when else {}
         if self.type == "categorical":
-            return {"type": self.type, "choices": list(self.choices)}
-        return {"type": self.type, "low": self.low, "high": self.high, "log": self.log}
+            return {"type": self.type, "choices": list(self.choices), **when}
+        return {"type": self.type, "low": self.low, "high": self.high, "log": self.log, **when}
 
 
 @dataclass(frozen=True)
@@ -132,17 +180,28 @@ class SearchSpace:
                 f"Add one, for example {_SECTION}.learning_rate: {{type: float, low: 0.0001, high: 0.01, log: true}}.",
             )
 
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Return name -> Optuna distribution."""
-        return {dimension.name: dimension.distribution() for dimension in self.dimensions}
+    def distributions(self, configuration: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """Return name -> Optuna distribution of the dimensions that ``configuration`` has."""
+        return {
+            dimension.name: dimension.distribution() for dimension in self.dimensions if dimension.name in configuration
+        }
+
+    def complete(self, value_of: Callable[[Dimension], Any]) -> dict[str, Any]:
+        """Return a configuration with ``value_of`` each dimension that exists by the values before it."""
+        configuration: dict[str, Any] = {}
+        for dimension in self.dimensions:
+            if dimension.applies(configuration):
+                configuration[dimension.name] = value_of(dimension)
+        return configuration
 
     def first_configuration(self) -> dict[str, Any]:
-        """Return the default configuration, moved to the nearest value of the space where it lies outside."""
-        return {
-            dimension.name: dimension.nearest(self.default[dimension.name])
-            for dimension in self.dimensions
-            if dimension.name in self.default
-        }
+        """Return the default configuration, moved to the nearest value of the space where it lies outside.
+
+        Empty if the default of a dimension is not known.
+        """
+        if not all(_is_known(dimension, self.default) for dimension in self.dimensions):
+            return {}
+        return self.complete(lambda dimension: dimension.nearest(self.default[dimension.name]))
 
     def largest(self, name: str, otherwise: float) -> float:
         """Return the largest value that ``name`` can take: in the space, else in the default, else ``otherwise``."""
@@ -156,11 +215,16 @@ class SearchSpace:
         return {dimension.name: dimension.to_dict() for dimension in self.dimensions}
 
 
+def _is_known(dimension: Dimension, default: Mapping[str, Any]) -> bool:
+    value = default.get(dimension.name)
+    return value is not None or (dimension.name in default and None in dimension.choices)
+
+
 def parse_space(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> SearchSpace:
     """Read a space from its YAML form.
 
     Args:
-        values: Name -> mapping with type (float, int or categorical), low, high, log, choices.
+        values: Name -> mapping with type (float, int or categorical), low, high, log, choices, when.
         defaults: Name -> default value of every parameter that can be searched.
 
     Returns:
@@ -175,6 +239,8 @@ def parse_space(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Searc
         {'lr': 0.001}
     """
     dimensions = tuple(_parse_dimension(str(name), entry, defaults) for name, entry in values.items())
+    for index, dimension in enumerate(dimensions):
+        _check_condition(dimension, dimensions[:index])
     return SearchSpace(dimensions, dict(defaults))
 
 
@@ -200,13 +266,42 @@ def _parse_dimension(name: str, entry: Any, defaults: Mapping[str, Any]) -> Dime
     choices = entry.get("choices", ())
     if not isinstance(choices, list | tuple):
         raise _bad(name, "choices", choices, "a list of values")
-    dimension = Dimension(name=name, **{**entry, "choices": tuple(choices)})
+    when = _parse_condition(name, entry.get("when", {}))
+    dimension = Dimension(name=name, **{**entry, "choices": tuple(choices), "when": when})
     _check_against_default(dimension, defaults[name])
     return dimension
 
 
+def _parse_condition(name: str, when: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(when, Mapping):
+        raise _bad(name, "when", when, "a mapping such as {optimizer: [adamw]}")
+    return {
+        str(other): tuple(values) if isinstance(values, list | tuple) else (values,) for other, values in when.items()
+    }
+
+
+def _check_condition(dimension: Dimension, earlier: Sequence[Dimension]) -> None:
+    """Refuse a condition on what is no earlier dimension, or on values that it never has."""
+    by_name = {other.name: other for other in earlier}
+    for name, values in dimension.when.items():
+        if name not in by_name:
+            expected = (
+                f"a dimension that stands before {_SECTION}.{dimension.name}: {', '.join(by_name) or 'none does'}"
+            )
+            raise _bad(dimension.name, "when", name, expected, suggestion(name, by_name))
+        other = by_name[name]
+        if other.n_levels is None:
+            raise _bad(dimension.name, "when", name, f"a condition on choices or whole numbers; {name} is a float")
+        for value in values:
+            is_possible = value in other.choices if other.choices else other.nearest(value) == value
+            if not is_possible:
+                raise _bad(dimension.name, f"when.{name}", value, f"values of {_SECTION}.{name}")
+
+
 def _check_against_default(dimension: Dimension, default: Any) -> None:
     is_whole = isinstance(default, int) and not isinstance(default, bool)
+    if default is None:
+        return
     if dimension.type == "float" and is_whole:
         raise _bad(dimension.name, "type", "float", f"'int': {dimension.name} is a whole number")
     if dimension.type != "categorical" and isinstance(default, str | bool):

@@ -1,13 +1,15 @@
-"""The study on disk: one SQLite file, whose trials are retried when the process that ran them has died."""
+"""Where a study is kept: a SQLite file or a data base, with signs of life of the trials that are trained."""
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.errors import TuningError
 
@@ -15,53 +17,70 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study import Study
 
-__all__ = ["STUDY_NAME", "load_study", "open_storage"]
+__all__ = ["STUDY_NAME", "explain_errors", "load_study", "open_storage", "quiet_optuna", "sign_of_life"]
 
 STUDY_NAME = "search"
-"""Each file holds one study."""
+"""Each SQLite file holds one study."""
 
 HEARTBEAT_S = 2
 GRACE_S = 10
 """A running trial that has not been heard of for this long has died: five missed beats."""
 
 LOCK_TIMEOUT_S = 30.0
-MAX_RETRIES = 2
-"""A configuration that takes the whole process down twice more is given up: it may be what kills it."""
+MOST_ATTEMPTS = 5
+RETRY_S = 0.5
 
 
-def open_storage(path: Path, *, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_S) -> RDBStorage:
-    """Open the SQLite file at ``path``, made if it is missing, as an Optuna storage.
+def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_S) -> RDBStorage:
+    """Open a study's storage.
 
     Args:
-        path: The file; missing folders are made.
+        where: Path of a SQLite file, made if it is missing, folders too; or the URL of a data base (with ``://``).
         heartbeat_s: Seconds between two signs of life of a running trial.
         grace_s: Seconds without one after which a trial counts as interrupted and is retried.
 
     Raises:
-        TuningError: If the file is no SQLite data base, is damaged, or stays locked.
+        TuningError: If the file is no SQLite data base, is damaged or stays locked, or the data base cannot be reached.
     """
-    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    from sqlalchemy.exc import DatabaseError
+    from sqlalchemy.exc import SQLAlchemyError
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with quiet_optuna():
+    url = _url_of(where)
+    try:
+        if isinstance(where, Path):
+            where.parent.mkdir(parents=True, exist_ok=True)
+        return _connect(url, heartbeat_s, grace_s)
+    except ImportError as err:
+        raise TuningError(
+            f"The storage {_masked(url)} needs a Python driver that is not installed: {err.__cause__ or err}.",
+            "Expected the driver that the URL names behind '+', or the usual one of the data base.",
+            "For PostgreSQL pip install psycopg2-binary and begin tuning.storage with postgresql+psycopg2://.",
+        ) from err
+    except (SQLAlchemyError, OSError, RuntimeError) as err:
+        raise _cannot_open(url, err) from err
+
+
+def _connect(url: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for attempt in range(MOST_ATTEMPTS):
         try:
-            return RDBStorage(
-                f"sqlite:///{path}",
-                engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}},
-                heartbeat_interval=heartbeat_s,
-                grace_period=grace_s,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
-            )
-        except DatabaseError as err:
-            raise TuningError(
-                f"The study {path} cannot be opened: {err.orig}.",
-                "Expected a SQLite file that no other program holds locked.",
-                "End the other program, restore the file, or move it away to begin a new search.",
-            ) from err
+            with quiet_optuna():
+                return RDBStorage(
+                    url,
+                    engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else None,
+                    heartbeat_interval=heartbeat_s,
+                    grace_period=grace_s,
+                )
+        except SQLAlchemyError as err:
+            # Workers that begin together make the tables together, and all but one find some made already.
+            if "already exists" not in str(err) or attempt + 1 == MOST_ATTEMPTS:
+                raise
+            time.sleep(RETRY_S)
+    raise AssertionError(url)
 
 
-def load_study(storage: RDBStorage) -> Study:
+def load_study(storage: BaseStorage, study_name: str = STUDY_NAME) -> Study:
     """Return the study that ``storage`` holds, for reading.
 
     Raises:
@@ -70,30 +89,77 @@ def load_study(storage: RDBStorage) -> Study:
     import optuna
 
     try:
-        with quiet_optuna():
-            return optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        with quiet_optuna(), explain_errors(storage):
+            return optuna.load_study(study_name=study_name, storage=storage)
     except KeyError as err:
         raise TuningError(
-            f"The storage {storage.url} holds no study.",
+            f"The storage {_masked(getattr(storage, 'url', 'in memory'))} holds no study {study_name}.",
             "Expected the study of a search that has begun.",
             "Run it first: kedro run --pipelines tuning.",
         ) from err
 
 
 @contextmanager
-def sign_of_life(storage: BaseStorage, trial_id: int) -> Iterator[None]:
-    """Record heartbeats of a running trial in the background for as long as the block lasts, where they are kept."""
+def explain_errors(storage: BaseStorage) -> Iterator[None]:
+    """Turn an error of the data base within the block into a ``TuningError``."""
     from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage
     from sqlalchemy.exc import SQLAlchemyError
 
-    if not isinstance(storage, RDBStorage):
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as err:
+        raise _cannot_open(getattr(storage, "url", "in memory"), err) from err
+
+
+def _url_of(where: Path | str) -> str:
+    if isinstance(where, Path):
+        return f"sqlite:///{where}"
+    if "://" not in where:
+        raise TuningError(
+            f"tuning.storage is {where!r}.",
+            "Expected the URL of a data base, such as postgresql://user@host/name.",
+            "Correct it, or leave it out for a SQLite file of the run.",
+        )
+    return where
+
+
+def _masked(url: str) -> str:
+    """``url`` without a password, and a SQLite file as its path."""
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url.removeprefix("sqlite:///"))
+
+
+def _cannot_open(url: str, err: Exception) -> TuningError:
+    cause: BaseException = err
+    while getattr(cause, "orig", None) is None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
+    is_file = url.startswith("sqlite")
+    return TuningError(
+        f"The study in {_masked(url)} cannot be used: {reason[:200]}",
+        "Expected a SQLite file that is whole and that no other program holds locked."
+        if is_file
+        else "Expected a data base that can be reached and written to.",
+        "End the other program, restore the file, or move it away to begin a new search."
+        if is_file
+        else "Check tuning.storage, the network and the password (PGPASSWORD or ~/.pgpass), and run again: nothing "
+        "that was finished is lost.",
+    )
+
+
+@contextmanager
+def sign_of_life(storage: Any, trial_id: int) -> Iterator[None]:
+    """Record heartbeats of a running trial in the background for as long as the block lasts, where they are kept."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    interval = storage.get_heartbeat_interval() if hasattr(storage, "record_heartbeat") else None
+    if interval is None:
         yield
         return
     stopped = threading.Event()
 
     def beat() -> None:
-        while not stopped.wait(storage.heartbeat_interval):
+        while not stopped.wait(interval):
             try:
                 storage.record_heartbeat(trial_id)
             except (SQLAlchemyError, StorageInternalError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,10 @@ from transformer_foundry.core.exports.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.records import TrialRecord
-from transformer_foundry.core.tuning.searchable import training_space
 
-__all__ = ["search_parameters", "summarise_search"]
+__all__ = ["confirm_best", "draw_search", "search_parameters"]
+
+_log = logging.getLogger(__name__)
 
 
 def search_parameters(
@@ -29,24 +31,56 @@ def search_parameters(
     tuning: TuningOptions,
     validation: ValidationOptions,
 ) -> Iterator[TrialRecord]:
-    """Yield each trial that has ended, until the study has as many as were asked for."""
+    """Yield each trial that has ended, until the budget of the study is spent."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
-    space = training_space(tuning.space, training)
+    space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
     train_trial = core_tuning.make_train_trial(
-        model_export, token_splits, training, tuning, kind=model.kind, task=model.task
+        model_export, token_splits, training, tuning, space=space, kind=model.kind, task=model.task
     )
-    identity = core_tuning.trial_identity(model_export, token_splits, training, space)
-    yield from core_tuning.search(space, train_trial, tuning, previous_study.storage(), identity=identity)
+    yield from core_tuning.search(
+        space,
+        train_trial,
+        tuning,
+        previous_study.storage(),
+        identity=core_tuning.trial_identity(model_export, token_splits, training, space),
+        states=core_tuning.paused_states(previous_study.paused_folder, tuning.paused_gib),
+        study_name=previous_study.name,
+    )
 
 
-def summarise_search(study: Any, model_export: Export, token_splits: TokenSplits) -> tuple[Any, dict[str, Any], Any]:
-    """Return the table of trials, the best parameters with what they belong to, and the figure of the search."""
-    finished = study.study()
-    trials, parameters = core_tuning.summarise(finished)
-    best = {
-        "parameters": parameters,
-        "loss": finished.best_value,
-        "model": model_export.identity,
-        "data": token_splits.fingerprint,
-    }
-    return trials, best, core_tuning.history_figure(finished)
+def draw_search(
+    study: Any, model_export: Export, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Return the table of trials and the figures of the search."""
+    found = study.study()
+    space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
+    return (
+        core_tuning.trials_table(found),
+        core_tuning.history_figure(found),
+        core_tuning.importance_figure(found),
+        core_tuning.parallel_figure(found, space),
+        core_tuning.timeline_figure(found, tuning.max_steps),
+    )
+
+
+def confirm_best(
+    study: Any,
+    model_export: Export,
+    token_splits: TokenSplits,
+    model: ModelOptions,
+    training: TrainingOptions,
+    tuning: TuningOptions,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the best parameters with what they belong to, and how they compare with the default ones."""
+    found = study.study()
+    steps = tuning.confirm_steps or training.max_steps
+    train = core_tuning.make_full_training(
+        model_export, token_splits, training, steps, kind=model.kind, task=model.task
+    )
+    best, comparison = core_tuning.confirm(
+        found, train, steps=steps, n_seeds=tuning.confirm_seeds, first_seed=training.seed + 1
+    )
+    _log.info(
+        "The search ended: %s. %s", found.user_attrs.get("stopped", "it goes on elsewhere"), comparison["verdict"]
+    )
+    return {**best, "model": model_export.identity, "data": token_splits.fingerprint}, comparison

@@ -29,10 +29,22 @@ def create_pipeline() -> Pipeline:
                 name="search_parameters",
             ),
             node(
-                nodes.summarise_search,
-                inputs=["study", "model_export", "token_splits"],
-                outputs=["trials", "best_parameters", "search_history_figure"],
-                name="summarise_search",
+                nodes.draw_search,
+                inputs=["study", "model_export", "params:model", "params:training", "params:tuning"],
+                outputs=[
+                    "trials",
+                    "search_history_figure",
+                    "search_importance_figure",
+                    "search_parallel_figure",
+                    "search_timeline_figure",
+                ],
+                name="draw_search",
+            ),
+            node(
+                nodes.confirm_best,
+                inputs=["study", "model_export", "token_splits", "params:model", "params:training", "params:tuning"],
+                outputs=["best_parameters", "search_comparison"],
+                name="confirm_best",
             ),
         ]
     )

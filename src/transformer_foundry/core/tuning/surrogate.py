@@ -1,0 +1,176 @@
+"""A Gaussian process over (configuration, share of the training done), for losses of trainings that may be half done.
+
+The model of a standardised log loss ``y`` of a configuration ``x`` after a share ``r`` of its training is
+
+    y(x, r) = c + m_r + f(x) + (1 - r) g(x) + noise(r)
+
+``c + f(x)`` is where the training ends; ``m_r`` and ``g`` say how far it has to go. ``f`` and ``g`` have one kernel: a
+share ``a`` of it is a mean over dimensions (what each parameter does by itself), the rest a product (what they do
+together), Matern 5/2 each. With few observations the hyper-parameters are uncertain, so they are not optimised: many
+are drawn around a prior, the likeliest are refined, and predictions average over those that are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CurveModel", "Floats"]
+
+Floats = NDArray[np.floating[Any]]
+
+N_DRAWS = 48
+"""Hyper-parameters drawn in each round."""
+
+N_KEPT = 8
+"""Likeliest ones that predictions average over."""
+
+N_ROUNDS = 4
+"""The first round draws from the prior, each further one around those kept."""
+
+OFFSET_VARIANCE = 4.0
+STAGE_VARIANCE = 1.0
+JITTER = 1e-6
+
+REFINE_SCALE = 0.35
+"""Standard deviation of a refining draw, as a share of the prior's."""
+
+PRIOR_WEIGHT = 0.5
+"""Share of the log prior that counts beside the log likelihood."""
+
+# Of the prior: log length in units of a dimension's range, logit of the additive share, log standard deviations of f,
+# of g, of the noise at the end and of the further noise at the start. Losses are standardised before.
+LENGTH = (math.log(1.2), 0.8)
+ADDITIVE = (2.0, 1.0)
+FINAL = (math.log(1.0), 0.5)
+GAP = (math.log(1.0), 0.6)
+NOISE = (math.log(0.02), 0.7)
+EARLY_NOISE = (math.log(0.3), 0.6)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Observations and the factorised covariance of each of H kept draws."""
+
+    features: Floats
+    shares: Floats
+    values: Floats
+    draws: Floats
+    weights: Floats
+    factor: Floats
+    whitened: Floats
+
+
+class CurveModel:
+    """Predicts where trainings end from what has been seen of some of them.
+
+    Args:
+        is_categorical: (D,) bool; of such a dimension only equality matters.
+        rng: Source of the hyper-parameter draws.
+    """
+
+    def __init__(self, is_categorical: NDArray[np.bool_], rng: np.random.Generator) -> None:
+        self._is_categorical, self._rng = np.asarray(is_categorical, dtype=bool), rng
+        self._n_dims = len(self._is_categorical)
+        priors = [*[LENGTH] * self._n_dims, ADDITIVE, FINAL, GAP, NOISE, EARLY_NOISE]
+        self._mean, self._scale = (np.array(column) for column in zip(*priors, strict=True))
+        self._data: _Data | None = None
+
+    def fit(self, features: Floats, shares: Floats, values: Floats) -> None:
+        """Condition on observations.
+
+        Args:
+            features: (n, D) in [0, 1]; NaN where a dimension does not apply.
+            shares: (n,) share of the training done, in (0, 1].
+            values: (n,) standardised losses.
+        """
+        distance = self._distance(features, features)
+        kept = np.empty((0, len(self._mean)))
+        for _ in range(N_ROUNDS):
+            draws = np.concatenate([kept, self._draw(kept, N_DRAWS)])
+            factor, whitened, score = self._factorise(distance, shares, values, draws)
+            order = np.argsort(-score)[:N_KEPT]
+            kept = draws[order]
+        weights = np.exp(score[order] - score[order[0]])
+        self._data = _Data(features, shares, values, kept, weights / weights.sum(), factor[order], whitened[order])
+
+    def believe(self, features: Floats) -> None:
+        """Take what is predicted for trainings under way as seen, so that others are chosen beside them.
+
+        Args:
+            features: (k, D) of the trainings under way.
+        """
+        data = self._data
+        assert data is not None, "fit comes first"
+        mean, _, weights = self.predict_final(features)
+        values = np.concatenate([data.values, weights @ mean])
+        everywhere, shares = (
+            np.concatenate([data.features, features]),
+            np.concatenate([data.shares, np.ones(len(mean[0]))]),
+        )
+        distance = self._distance(everywhere, everywhere)
+        factor, whitened, _ = self._factorise(distance, shares, values, data.draws)
+        self._data = _Data(everywhere, shares, values, data.draws, weights, factor, whitened)
+
+    def predict_final(self, features: Floats) -> tuple[Floats, Floats, Floats]:
+        """Predict the losses at the end of training.
+
+        Args:
+            features: (m, D).
+
+        Returns:
+            Means (H, m) and standard deviations (H, m) under each kept draw, and the draws' weights (H,).
+        """
+        data = self._data
+        assert data is not None, "fit comes first"
+        cross = self._covariance(
+            self._distance(data.features, features), data.shares, np.ones(len(features)), data.draws
+        )
+        solved = np.linalg.solve(data.factor, cross)
+        mean = (solved * data.whitened[..., None]).sum(1)
+        variance = np.exp(2 * data.draws[:, self._n_dims + 1])[:, None] + OFFSET_VARIANCE - (solved**2).sum(1)
+        return mean, np.sqrt(np.maximum(variance, 1e-10)), data.weights
+
+    def _draw(self, around: Floats, count: int) -> Floats:
+        noise = self._rng.standard_normal((count, len(self._mean)))
+        if not len(around):
+            return self._mean + self._scale * noise
+        return around[np.arange(count) % len(around)] + REFINE_SCALE * self._scale * noise
+
+    def _factorise(
+        self, distance: Floats, shares: Floats, values: Floats, draws: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Cholesky factors (H, n, n), whitened values (H, n) and log posterior up to a constant (H,)."""
+        covariance = self._covariance(distance, shares, shares, draws)
+        noise = np.exp(2 * draws[:, -2])[:, None] + np.exp(2 * draws[:, -1])[:, None] * (1 - shares) ** 2
+        diagonal = np.arange(len(values))
+        covariance[:, diagonal, diagonal] += noise + JITTER
+        factor: Floats = np.linalg.cholesky(covariance)
+        columns = np.broadcast_to(values[:, None], (len(draws), len(values), 1))
+        whitened: Floats = np.linalg.solve(factor, columns)[..., 0]
+        likelihood = -0.5 * (whitened**2).sum(1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
+        prior = -0.5 * (((draws - self._mean) / self._scale) ** 2).sum(1)
+        score: Floats = likelihood + PRIOR_WEIGHT * prior
+        return factor, np.asarray(whitened), score
+
+    def _distance(self, left: Floats, right: Floats) -> Floats:
+        """Distance in each dimension (D, n, m): 1 between categories and where only one configuration has it."""
+        gap = np.abs(left.T[:, :, None] - right.T[:, None, :])
+        gap = np.where(self._is_categorical[:, None, None], (gap > 0) * 1.0, gap)
+        is_absent = np.isnan(left.T)[:, :, None], np.isnan(right.T)[:, None, :]
+        return np.where(is_absent[0] | is_absent[1], (is_absent[0] != is_absent[1]) * 1.0, gap)
+
+    def _covariance(self, distance: Floats, left: Floats, right: Floats, draws: Floats) -> Floats:
+        """Covariance (H, n, m) of observations after the shares ``left`` (n,) and ``right`` (m,)."""
+        lengths, additive = draws[:, : self._n_dims], 1 / (1 + np.exp(-draws[:, self._n_dims]))[:, None, None]
+        scaled = math.sqrt(5) * distance / np.exp(lengths)[:, :, None, None]
+        matern = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+        kernel = additive * matern.mean(1) + (1 - additive) * matern.prod(1)
+        final, gap = np.exp(2 * draws[:, self._n_dims + 1 : self._n_dims + 3]).T[:, :, None, None]
+        is_same_stage = (left[:, None] == right) & (left[:, None] < 1)
+        to_go = np.outer(1 - left, 1 - right)
+        return kernel * (final + gap * to_go) + OFFSET_VARIANCE + STAGE_VARIANCE * is_same_stage

@@ -1,0 +1,131 @@
+"""Replay searches against tables of learning curves: what each costs, and how often it finds the best.
+
+``python -m tests.benchmarks.search_replay [--seeds 40] [--baseline-seeds 120] [--tables topics,...]``
+
+Prints three of the numbers that the search is judged by:
+
+1. full trainings until a completed trial lies within 1 % of the table's best, by strategy, with the share of searches
+   that get there (at most 100 full trainings are paid);
+2. with half the steps of 40 unpruned TPE trials: how often a search ends within 1 % of the best;
+3. how often the best configuration, once begun, is not trained to its end in those searches.
+"""
+
+import argparse
+import math
+import warnings
+
+import numpy as np
+import optuna
+
+from tests.benchmarks.search_table import NAMES, TOLERANCE, Table
+from transformer_foundry.core.tuning import TuningOptions, search
+from transformer_foundry.core.tuning.ledger import suggest
+
+MOST_TRAININGS = 100
+BASELINES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+
+
+def losses_of_ours(table, seed, n_trials):
+    """Final losses of the completed trials of our search, in their order."""
+    settings = TuningOptions(
+        n_trials=n_trials, max_steps=table.full_steps, evals_per_trial=table.n_evals, seed=seed, min_gain=0.0
+    )
+    for record in search(table.space, table.train, settings, optuna.storages.InMemoryStorage()):
+        if record.state == "complete":
+            yield record.loss
+
+
+def losses_of_baseline(table, seed, n_trials, sampler):
+    """Final losses of one of Optuna's samplers as Optuna sets it, each trial trained in full."""
+    study = optuna.create_study(sampler=sampler(seed=seed))
+    for _ in range(n_trials):
+        trial = study.ask()
+        configuration = table.space.complete(lambda dimension, trial=trial: suggest(trial, dimension))
+        *_, (_, loss) = table.train(configuration)
+        study.tell(trial, loss)
+        yield loss
+
+
+def losses(table, method, seed, n_trials):
+    table.reset()
+    if method in BASELINES:
+        return losses_of_baseline(table, seed, n_trials, BASELINES[method])
+    return losses_of_ours(table, seed, n_trials)
+
+
+def cost_to_target(table, method, seed):
+    """Full trainings until a trial within 1 % of the best is complete; infinite if none is."""
+    for loss in losses(table, method, seed, MOST_TRAININGS):
+        if loss <= table.target:
+            return table.cost
+    return math.inf
+
+
+def final_loss(table, method, seed, n_trials):
+    return min(losses(table, method, seed, n_trials), default=math.inf)
+
+
+def costs_by_method(tables, methods, seeds, baseline_seeds):
+    found = {}
+    for name in methods:
+        for table in tables:
+            n_seeds = seeds if name == "pause_resume" else baseline_seeds
+            costs = np.array([cost_to_target(table, name, seed) for seed in range(n_seeds)])
+            found[name, table.name] = costs
+            low, middle, high = np.percentile(costs, [25, 50, 75], method="nearest")
+            reached = np.isfinite(costs).mean()
+            print(
+                f"{name:18} {table.name:14} {middle:6.1f} [{low:5.1f}, {high:5.1f}]  reached {reached:.2f}", flush=True
+            )
+    return found
+
+
+def print_ratios(found, tables):
+    for other in ("tpe", "random"):
+        if (other, tables[0].name) not in found:
+            continue
+        ratios = []
+        for table in tables:
+            middle = [np.percentile(found[name, table.name], 50, method="nearest") for name in ("pause_resume", other)]
+            ratios.append(middle[0] / min(middle[1], MOST_TRAININGS))
+        mean = math.exp(np.mean(np.log(ratios)))
+        listed = ", ".join(f"{table.name} {ratio:.2f}" for table, ratio in zip(tables, ratios, strict=True))
+        print(f"1. pause_resume / {other}: geometric mean {mean:.3f} ({listed})")
+
+
+def print_half_budget(tables, seeds):
+    for table in tables:
+        limit = table.best_loss * (1 + TOLERANCE)
+        ours, left_behind = [], []
+        for seed in range(seeds):
+            ours.append(final_loss(table, "pause_resume", seed, 20))
+            left_behind.append(table.has_left_the_best_behind())
+        theirs = [final_loss(table, "tpe", seed, 40) for seed in range(seeds)]
+        begun = [value for value in left_behind if value is not None]
+        print(
+            f"2. {table.name:14} within 1 %: pause_resume with 20 trainings {np.mean(np.array(ours) <= limit):.2f}, "
+            f"40 unpruned TPE trials {np.mean(np.array(theirs) <= limit):.2f};  "
+            f"3. best begun in {len(begun)} of {seeds}, left behind in {sum(begun)}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--baseline-seeds", type=int, default=120)
+    parser.add_argument("--tables", default=",".join(NAMES))
+    parser.add_argument("--methods", default="pause_resume,tpe,random")
+    parser.add_argument("--skip-half-budget", action="store_true")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    tables = [Table(name) for name in arguments.tables.split(",")]
+    found = costs_by_method(tables, arguments.methods.split(","), arguments.seeds, arguments.baseline_seeds)
+    print_ratios(found, tables)
+    if not arguments.skip_half_budget:
+        print_half_budget(tables, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
