@@ -10,6 +10,16 @@ from transformer_foundry.core.data import DataOptions, Document, fit_tokenizer, 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
 
+def profile_of(documents, folder, task="causal_lm", **settings):
+    corpus, contract = corpus_of(documents, task, **settings), contract_for(task)
+    tokenizer = fit_tokenizer(corpus, contract, DataOptions())
+    return profile_splits(prepare_splits(corpus, tokenizer, contract, DataOptions(), folder), tokenizer)
+
+
+def messages(profile, check):
+    return [(finding["severity"], finding["message"]) for finding in profile["findings"] if finding["check"] == check]
+
+
 def checks_of(profile):
     return {finding["check"] for finding in profile["findings"]}
 
@@ -76,3 +86,72 @@ def test_lopsided_and_absent_labels_are_found(tmp_path):
     tokenizer = fit_tokenizer(corpus, contract, DataOptions())
     profile = profile_splits(prepare_splits(corpus, tokenizer, contract, DataOptions(), tmp_path), tokenizer)
     assert {"labels", "label balance"} <= checks_of(profile)
+
+
+def test_duplicates_are_found_and_the_way_out_is_named(tmp_path):
+    texts = [f"{number}".join("abcdefghijklmnop") for number in range(100, 200)]
+    profile = profile_of([Document(text) for text in (*texts, *texts[:30])], tmp_path)
+    ((severity, message),) = messages(profile, "duplicates")
+    assert severity == "warning"
+    assert message.startswith("30 of 130 texts")
+
+
+def test_encoding_trouble_and_markup_are_found_with_an_example(tmp_path):
+    bad = ["caf\ufffd and more of it", "Z\u00c3\u00bcrich is a town", "<div>some text</div>"]
+    profile = profile_of([Document(text) for text in (*sentences(50), *bad)], tmp_path)
+    assert len(messages(profile, "encoding")) == 2
+    assert "'<div>some text</div>'" in messages(profile, "markup")[0][1]
+
+
+def test_a_mixture_of_languages_is_found(tmp_path):
+    english = [Document(f"The number of this one is {n} and that of the other is not.") for n in range(60)]
+    german = [Document(f"Die Nummer {n} ist nicht die von der anderen und auch nicht das.") for n in range(40)]
+    ((severity, message),) = messages(profile_of(english + german, tmp_path), "language")
+    assert severity == "warning"
+    assert message == "The texts are in several languages: en 60%, de 40%."
+
+
+def test_drift_between_given_splits_is_found(tmp_path):
+    train = [Document(text) for text in sentences(300)]
+    other = [Document(f"completely different words about gardening {n}") for n in range(60)]
+    drifted = profile_of({"train": train, "validation": other}, tmp_path / "a", test_share=0)
+    same = profile_of(train, tmp_path / "b")
+    assert messages(drifted, "drift")
+    assert not messages(same, "drift")
+
+
+def test_labels_that_are_balanced_otherwise_are_found(tmp_path):
+    train = [Document(text, label=number % 2) for number, text in enumerate(sentences(60))]
+    other = [Document(f"held out {number}", label=0) for number in range(30)]
+    given = {"train": train, "validation": other}
+    profile = profile_of(given, tmp_path, "sequence_classification", test_share=0)
+    assert profile["drift"]["label_distance"] == 0.5
+    assert messages(profile, "label drift")
+
+
+def test_text_shorter_than_a_row_is_found(tmp_path):
+    profile = profile_of([Document("ab"), Document("cd"), Document("ef")], tmp_path)
+    assert any("shorter than one row" in message for _, message in messages(profile, "amount"))
+
+
+def test_what_is_read_is_shown(tmp_path):
+    profile = profile_of([Document(text) for text in sentences(60)], tmp_path)
+    assert ("info", "What is read: text from text.") in messages(profile, "preparation")
+
+
+def test_packed_rows_are_full_and_their_cuts_counted(tmp_path):
+    profile = profile_of([Document(text) for text in sentences(600)], tmp_path)
+    assert profile["splits"]["train"]["fill"] > 0.999
+    assert profile["splits"]["train"]["cut_documents"] < 600
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_table_and_figures_show_every_split(tmp_path, task):
+    from transformer_foundry.core.data import label_figure, length_figure, tabulate, token_figure
+
+    splits, tokenizer, _ = prepare(task, tmp_path)
+    profile = profile_splits(splits, tokenizer)
+    assert tabulate(profile)["rows"].tolist() == [len(split) for split in splits.splits.values()]
+    for figure in (length_figure(splits), token_figure(splits)):
+        assert [trace.name for trace in figure.data] == ["train", "validation", "test"]
+    assert len(label_figure(profile).data) == (3 if task == "sequence_classification" else 1)

@@ -44,6 +44,17 @@ _SPLIT_WORDS = {
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
+_ABOUT_DATA = frozenset(  # what lies beside data and is none
+    (
+        "readme.md",
+        "license.txt",
+        "license.md",
+        "dataset_info.json",
+        "dataset_infos.json",
+        "dataset_dict.json",
+        "state.json",
+    )
+)
 _PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 4096
 _CHUNK_BYTES = 2**20
@@ -78,6 +89,7 @@ def find_files(source: str) -> tuple[str, dict[str, list[Path]]]:
         return builder_of(path), {"train": [path]}
     files = [entry for entry in sorted(path.rglob("*")) if entry.is_file() and _ending(entry) in BUILDERS]
     files = [entry for entry in files if not any(part.startswith(".") for part in entry.relative_to(path).parts)]
+    files = [entry for entry in files if entry.name.lower() not in _ABOUT_DATA] or files
     builders = sorted({builder_of(entry) for entry in files})
     if len(builders) != 1:
         raise DataError(

@@ -178,7 +178,8 @@ def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:
     load: Callable[..., Any] = datasets.load_dataset
     rows = load(builder, data_files=files, streaming=True, **extra)["train"]
     first = next(iter(rows), None)
-    if builder == "json" and first is not None and len(first) == 1:
+    is_document = builder == "json" and any(".json" in path.suffixes for path in paths)
+    if is_document and first is not None and len(first) == 1:
         [(field, value)] = first.items()
         if isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [rows]}
             rows = load(builder, data_files=files, streaming=True, field=field)["train"]
