@@ -103,8 +103,8 @@ def chunked_cross_entropy(
         rows: Rows of a chunk; by default as many as ``CHUNK_BYTES`` allow.
 
     Returns:
-        The loss, scalar, at least float32, differentiable once where gradients are on; (N,) int64 classes where they are off,
-        else None.
+        The loss, scalar, at least float32, differentiable once where gradients are on; (N,) int64 classes where they
+        are off, else None.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

@@ -85,14 +85,19 @@ def run_once(
 
 
 @contextlib.contextmanager
-def quiet_model(adapter: nn.Module) -> Iterator[None]:
-    """Run ``adapter`` in train mode, in float32 without TF32, with seeded random numbers; then put everything back."""
+def quiet_model(adapter: nn.Module, *, is_exact: bool = True) -> Iterator[None]:
+    """Run ``adapter`` in train mode with seeded random numbers, and then put everything back.
+
+    Args:
+        adapter: The model.
+        is_exact: Whether TF32 is off.
+    """
     device = next(adapter.parameters()).device
     kept = [(module, _Kept(module)) for module in adapter.modules()]
     is_tf32_allowed = torch.backends.cuda.matmul.allow_tf32
     try:
         with preserve_random(device), torch.autocast(device.type, enabled=False):
-            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed and not is_exact
             seed_random(0)
             adapter.train()
             yield

@@ -1,0 +1,215 @@
+"""What a run will need: the peak of each thing it does, before it does any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.training.memory.heap import resident_bytes
+from transformer_foundry.core.training.memory.savings import MemorySavings
+from transformer_foundry.core.training.memory.simulation import Pass, pass_peak
+from transformer_foundry.core.training.memory.synthetic import BatchShape
+from transformer_foundry.core.training.objectives import Objective
+from transformer_foundry.core.training.precision import Precision
+
+__all__ = ["GB", "MemoryForecast", "Workload", "forecast_memory", "optimizer_bytes", "process_bytes"]
+
+GB = 10**9
+"""Bytes of a gigabyte, in budgets and messages."""
+
+# Kernels that are loaded late and workspaces of matrix products: 20 to 30 MiB were measured on a CPU; cuBLAS takes 8 to
+# 32 MiB for each handle.
+_CPU_WORKSPACE, _GPU_WORKSPACE = 24 * 2**20, 64 * 2**20
+# What allocators hold beyond the tensors: on a CPU 1 to 4 % were measured where freed memory is returned and 14 to 40 %
+# where it is not (``heap.return_freed_memory``); torch's allocator on a GPU rounds up and splits blocks.
+_CPU_MARGIN, _KEPT_HEAP_MARGIN, _GPU_MARGIN = 0.06, 0.45, 0.08
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is going to be done with a model.
+
+    Attributes:
+        adapter: The model.
+        objective: Its loss.
+        shape: What its batches look like.
+        precision: Device and number format.
+        state_bytes: What the optimizer keeps, averaged weights included; see ``optimizer_bytes``.
+        eval_rows: Rows of a batch of an evaluation.
+        sample_rows: Rows of a batch from which samples are made; 0 if there are none.
+        label_smoothing: As in training.
+        returns_freed_memory: Whether ``return_freed_memory`` was called; on a GPU it does not matter.
+    """
+
+    adapter: nn.Module
+    objective: Objective
+    shape: BatchShape
+    precision: Precision
+    state_bytes: int
+    eval_rows: int | None = None
+    sample_rows: int = 2
+    label_smoothing: float = 0.0
+    returns_freed_memory: bool = True
+    _peaks: dict[tuple[Any, ...], tuple[int, bool]] = field(default_factory=dict, repr=False, compare=False)
+
+    def peak(self, planned: Pass, rows: int) -> tuple[int, bool]:
+        """Return ``pass_peak``, found once for each pass."""
+        savings = planned.savings
+        key = (rows, planned.trains, planned.adds_gradients, savings.chunked_loss, savings.activation_checkpointing)
+        if key not in self._peaks:
+            self._peaks[key] = pass_peak(planned, rows)
+        return self._peaks[key]
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes that a run needs on its device.
+
+    Attributes:
+        parts: ``parameters``, ``buffers``, ``gradients``, ``optimizer``, ``activations`` (of a training pass with its
+            loss, new gradients included), ``workspace`` (of the kernels), ``process`` (what there is besides: the
+            interpreter, other programs).
+        peaks: Most bytes of tensors in ``train``, ``evaluation``, ``sampling``, ``checkpoint``, ``resume``.
+        margin: Share by which a peak may be exceeded.
+        plan: What it is a forecast of, in words.
+        is_simulated: Whether it was found on fake tensors; if not, it was extended from measured small batches.
+    """
+
+    parts: Mapping[str, int]
+    peaks: Mapping[str, int]
+    margin: float
+    plan: str = ""
+    is_simulated: bool = True
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most bytes that tensors hold at any time."""
+        return max(self.peaks.values())
+
+    @property
+    def needed_bytes(self) -> int:
+        """What must be there: the peak with its margin, and what the process holds besides."""
+        return int(self.peak_bytes * (1 + self.margin)) + self.parts["process"]
+
+    def fits(self, budget_bytes: int | None) -> bool:
+        """Whether the run keeps within ``budget_bytes``; None is no limit."""
+        return budget_bytes is None or self.needed_bytes <= budget_bytes
+
+    def sentence(self, budget_bytes: int | None = None) -> str:
+        """Return the forecast in words: ``needs 9.1 GB of 12: batch 8 x accumulation 4, checkpointing on``."""
+        needed = f"needs {_gigabytes(self.needed_bytes)} GB"
+        of = "" if budget_bytes is None else f" of {budget_bytes / GB:g}"
+        largest = max(self.peaks, key=lambda name: self.peaks[name])
+        cause = "" if largest == "train" else f" (most of all for {_DOINGS[largest]})"
+        return f"{needed}{of}: {self.plan}{cause}"
+
+
+def _gigabytes(size: int) -> str:
+    """Three digits of a small size, one decimal of a large one."""
+    return f"{size / GB:.1f}" if size >= GB else f"{size / GB:.2g}"
+
+
+_DOINGS = {
+    "evaluation": "the evaluation",
+    "sampling": "the samples",
+    "checkpoint": "the copy for a checkpoint",
+    "resume": "going on from a checkpoint",
+}
+
+
+def forecast_memory(work: Workload, rows: int, accumulation: int, savings: MemorySavings) -> MemoryForecast:
+    """Forecast the memory of training with micro-batches of ``rows`` rows; nothing is computed if that can be avoided.
+
+    Args:
+        work: What is going to be done.
+        rows: Rows of a micro-batch.
+        accumulation: Micro-batches of an optimizer step.
+        savings: What saves memory.
+    """
+    parameters, trainable = _size(work.adapter.parameters()), _size(_trainable(work.adapter))
+    buffers = _size(work.adapter.buffers())
+    train = Pass(
+        work.adapter, work.objective, work.precision, savings, work.shape.batch, label_smoothing=work.label_smoothing
+    )
+    activations, is_simulated = work.peak(replace(train, adds_gradients=accumulation > 1), rows)
+    evaluation, _ = work.peak(replace(train, trains=False), work.eval_rows or rows)
+    plain = replace(train, trains=False, savings=MemorySavings())
+    sampling = work.peak(plain, work.sample_rows)[0] if work.sample_rows else 0
+    is_cpu = work.precision.device.type == "cpu"
+    workspace = _CPU_WORKSPACE if is_cpu else _GPU_WORKSPACE
+    state = parameters + buffers + work.state_bytes
+    kept, copy = state + workspace, state if is_cpu else 0
+    peaks = {
+        "train": kept + max(trainable, activations + (trainable if accumulation > 1 else 0)),
+        "evaluation": kept + trainable + evaluation,
+        "sampling": kept + trainable + sampling,
+        "checkpoint": kept + trainable + copy,
+        "resume": kept + copy,
+    }
+    parts = {
+        "parameters": parameters,
+        "buffers": buffers,
+        "gradients": trainable,
+        "optimizer": work.state_bytes,
+        "activations": activations,
+        "workspace": workspace,
+        "process": process_bytes(work.adapter, work.precision.device),
+    }
+    cpu_margin = _CPU_MARGIN if work.returns_freed_memory else _KEPT_HEAP_MARGIN
+    margin = cpu_margin if is_cpu else _GPU_MARGIN
+    return MemoryForecast(parts, peaks, margin, _plan(rows, accumulation, savings), is_simulated)
+
+
+def optimizer_bytes(
+    adapter: nn.Module, groups: Sequence[Mapping[str, Any]] | None, *, has_average: bool = False
+) -> int:
+    """Return what optimizers keep for the parameters in ``groups``.
+
+    Args:
+        adapter: The model.
+        groups: The parameter groups of all optimizers; None is AdamW for all that is trainable.
+        has_average: Whether a moving average of the weights is kept.
+    """
+    if groups is None:
+        groups = [{"params": list(_trainable(adapter)), "betas": (0.9, 0.95)}]
+    state = sum(_slots(group) * _size(group["params"]) for group in groups)
+    return state + (_size(_trainable(adapter)) if has_average else 0)
+
+
+def process_bytes(adapter: nn.Module, device: torch.device) -> int:
+    """Return what is held on ``device`` besides this process's tensors: on a CPU the interpreter and its libraries."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return max(0, total - free - torch.cuda.memory_reserved(device))
+    held = {id(tensor): tensor.nbytes for tensor in (*adapter.parameters(), *adapter.buffers()) if tensor.is_cpu}
+    return max(0, resident_bytes() - sum(held.values()))
+
+
+def _slots(group: Mapping[str, Any]) -> int:
+    """Copies of its parameters that an optimizer keeps: two moments for AdamW, one momentum for SGD and Muon."""
+    return 2 if "betas" in group else int(group.get("momentum", 0) != 0)
+
+
+def _trainable(adapter: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+
+
+def _size(tensors: Any) -> int:
+    """Bytes of the storages of ``tensors``; views of one storage count once."""
+    sizes: dict[int, int] = {}
+    tensor: Tensor
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr() if storage.nbytes() else id(storage)] = storage.nbytes()
+    return sum(sizes.values())
+
+
+def _plan(rows: int, accumulation: int, savings: MemorySavings) -> str:
+    words = [f"batch {rows} x accumulation {accumulation}"]
+    words += ["loss in chunks"] if savings.chunked_loss is not None else []
+    words += ["checkpointing on"] if savings.activation_checkpointing is not None else []
+    return ", ".join(words)

@@ -1,0 +1,171 @@
+"""The peak of a forward and a backward pass: on fake tensors, which hold nothing and compute nothing, or measured.
+
+Where a model cannot be run on fake tensors (it looks at values), passes of two small batches are measured on real ones
+and each moment of them is extended along a straight line: at a fixed length memory is linear in the number of rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules import transformer as torch_transformer
+
+from transformer_foundry.core.training.memory.proof import quiet_model
+from transformer_foundry.core.training.memory.savings import MemorySavings
+from transformer_foundry.core.training.memory.tracking import LiveBytes
+from transformer_foundry.core.training.objectives import Batch, LossParts, Objective
+from transformer_foundry.core.training.precision import Precision
+
+__all__ = ["Pass", "pass_peak"]
+
+_FAKE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError)
+
+# A single row is a special case to torch: its tensors are contiguous in ways that those of more rows are not.
+_MEASURED_ROWS = (2, 3)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass through the model and its loss.
+
+    Attributes:
+        adapter: The model.
+        objective: Its loss.
+        precision: Device and number format.
+        savings: What saves memory.
+        make_batch: Rows -> batch on the CPU.
+        trains: Whether there is a backward pass; without one the model is in eval mode.
+        label_smoothing: As in training.
+        adds_gradients: Whether there are gradients from an earlier micro-batch, to which those of this one are added.
+    """
+
+    adapter: nn.Module
+    objective: Objective
+    precision: Precision
+    savings: MemorySavings
+    make_batch: Callable[[int], Batch]
+    trains: bool = True
+    label_smoothing: float = 0.0
+    adds_gradients: bool = False
+
+    def loss(self, batch: Batch) -> LossParts:
+        """Return the loss as a training step or an evaluation computes it."""
+        smoothing = self.label_smoothing if self.trains else 0.0
+        return self.objective.loss(self.adapter, batch, label_smoothing=smoothing, with_metrics=not self.trains)
+
+
+def pass_peak(planned: Pass, rows: int) -> tuple[int, bool]:
+    """Return the most bytes that tensors hold during a pass, and whether that was found on fake tensors.
+
+    Parameters, buffers and the gradients of earlier micro-batches do not count; the batch and new gradients do.
+
+    Args:
+        planned: The pass.
+        rows: Rows of the batch.
+    """
+    try:
+        return max(_simulate(planned, rows)), True
+    except _FAKE_ERRORS:
+        pass
+    small = [_measure(planned, count) for count in _MEASURED_ROWS]
+    if len(small[0]) != len(small[1]):  # another number of chunks, for example
+        small = [[max(timeline)] for timeline in small]
+    more = rows - _MEASURED_ROWS[0]
+    return max(first + (second - first) * more for first, second in zip(*small, strict=True)), False
+
+
+def _simulate(planned: Pass, rows: int) -> list[int]:
+    device = planned.precision.device
+    with quiet_model(planned.adapter), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        batch = {name: _fake(mode, tensor, device) for name, tensor in planned.make_batch(rows).items()}
+        with _fake_weights(planned.adapter, mode, device) as weights, _plain_encoder():
+            return _run(planned, batch, weights)
+
+
+def _measure(planned: Pass, rows: int) -> list[int]:
+    """Run for real, on the device where the model is now; gradients that are there are put back."""
+    weights = list(planned.adapter.parameters())
+    device = weights[0].device
+    batch = {name: tensor.to(device) for name, tensor in planned.make_batch(rows).items()}
+    kept = [weight.grad for weight in weights]
+    try:
+        with quiet_model(planned.adapter):
+            for weight in weights:
+                weight.grad = None
+            return _run(planned, batch, weights)
+    finally:
+        for weight, gradient in zip(weights, kept, strict=True):
+            weight.grad = gradient
+
+
+def _run(planned: Pass, batch: Batch, weights: list[nn.Parameter]) -> list[int]:
+    trainable = [weight for weight in weights if weight.requires_grad]
+    if planned.trains and planned.adds_gradients:
+        for weight in trainable:
+            weight.grad = torch.zeros_like(weight)
+    known = [*weights, *planned.adapter.buffers(), *(weight.grad for weight in trainable if weight.grad is not None)]
+    live = LiveBytes(weights[0].device, known)
+    planned.adapter.train(planned.trains)
+    with live, torch.set_grad_enabled(planned.trains):
+        with planned.precision.autocast(), planned.savings.active():
+            parts = planned.loss(batch)
+        if planned.trains:
+            parts.loss_sum.backward()
+    size = sum(tensor.nbytes for tensor in batch.values())
+    return [size + held for held in live.timeline]
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor, device: torch.device) -> Tensor:
+    fake = mode.from_tensor(tensor.detach())
+    return fake if fake.device.type == device.type else torch.empty_like(fake, device=device)
+
+
+@contextlib.contextmanager
+def _fake_weights(adapter: nn.Module, mode: FakeTensorMode, device: torch.device) -> Iterator[list[nn.Parameter]]:
+    """Put fake tensors in the place of parameters and buffers; ties stay ties."""
+    real = [(module, dict(module._parameters), dict(module._buffers)) for module in adapter.modules()]
+    made: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if id(tensor) not in made:
+            found = _fake(mode, tensor, device)
+            made[id(tensor)] = nn.Parameter(found, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else found
+        return made[id(tensor)]
+
+    try:
+        for module, parameters, buffers in real:
+            module._parameters.update({name: fake(tensor) for name, tensor in parameters.items()})  # type: ignore[misc]
+            module._buffers.update({name: fake(tensor) for name, tensor in buffers.items()})
+        yield [tensor for tensor in made.values() if isinstance(tensor, nn.Parameter)]
+    finally:
+        for module, parameters, buffers in real:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+
+
+@contextlib.contextmanager
+def _plain_encoder() -> Iterator[None]:
+    """Keep torch's encoder from looking at the values of its mask, and from its fused path in eval mode.
+
+    Both change nothing in what it computes; without the hint that a mask is causal it may hold a mask more.
+    """
+    detect = torch_transformer._detect_is_causal_mask
+    is_fast = torch.backends.mha.get_fastpath_enabled()
+    torch_transformer._detect_is_causal_mask = _believe_hint
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch_transformer._detect_is_causal_mask = detect
+        torch.backends.mha.set_fastpath_enabled(is_fast)
+
+
+def _believe_hint(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001
+    return bool(is_causal)

@@ -1,0 +1,47 @@
+"""Batches of random tokens, in the form of a task's batches, for proofs and measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["BatchShape"]
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What the batches of a run look like.
+
+    Attributes:
+        task: One of ``objectives.TASKS``.
+        vocab_size: Token ids that the model takes.
+        length: Tokens of the longest row; of source and target alike where there are both.
+        num_labels: Classes of a classifier.
+        decoder_vocab_size: Token ids of a decoder with a vocabulary of its own.
+    """
+
+    task: str
+    vocab_size: int
+    length: int
+    num_labels: int = 2
+    decoder_vocab_size: int | None = None
+
+    def batch(self, rows: int, length: int | None = None) -> dict[str, Tensor]:
+        """Return a batch of ``rows`` rows of ``length`` tokens, by default the longest; always the same, on the CPU."""
+        shape = (rows, min(length or self.length, self.length))
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(self.vocab_size, shape, generator=generator)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self.task == "seq2seq_lm":
+            targets = torch.randint(self.decoder_vocab_size or self.vocab_size, shape, generator=generator)
+            masks = {"decoder_attention_mask": torch.ones_like(targets)}
+            return {**batch, "decoder_input_ids": targets, **masks, "labels": targets.clone()}
+        if self.task == "sequence_classification":
+            labels = torch.randint(self.num_labels, (rows,), generator=generator)
+        elif self.task == "token_classification":
+            labels = torch.randint(self.num_labels, shape, generator=generator)
+        else:
+            labels = ids.clone()
+        return {**batch, "labels": labels}
