@@ -40,7 +40,9 @@ class TuningOptions:
         minimum=1,
     )
     max_steps: int = option(80, "Optimizer steps of a full trial.", minimum=1, unit="steps")
-    evals_per_trial: int = option(8, "Evaluations of a full trial, evenly spaced; pruning looks at each.", minimum=1)
+    evals_per_trial: int = option(
+        4, "Evaluations of a full trial, evenly spaced; pausing and pruning look at them.", minimum=1
+    )
     timeout_hours: float | None = option(
         None, "No training begins once the study's trainings have taken this long.", above=0, unit="hours"
     )
