@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -122,6 +123,9 @@ def test_earlier_gradients_are_counted_when_micro_batches_are_accumulated() -> N
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     once, twice = (forecast_memory(work, 2, count, MemorySavings()).peaks["train"] for count in (1, 2))
     assert 0.5 * size < twice - once <= size
+    several = forecast_memory(dataclasses.replace(work, batches_per_step=2), 2, 1, MemorySavings())
+    assert several.peaks["train"] == twice
+    assert several.plan == "batch 2 x accumulation 2"
 
 
 def test_the_forecast_is_told_in_one_sentence() -> None:

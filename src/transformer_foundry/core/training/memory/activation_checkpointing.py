@@ -77,20 +77,22 @@ def prove_activation_checkpointing(
     """
     blocks = find_blocks(adapter, objective, batch)
     if not blocks:
-        return None, Verdict(False, "not used: no blocks of one class are called in turn")
+        return None, Verdict(False, "not used, because no blocks of one class are called in turn")
     reason = _hooks_of(blocks) or _replaced_forward(blocks) or _state_of(adapter, blocks, objective, batch)
     if reason is not None:
-        return None, Verdict(False, f"not used: {reason}")
+        return None, Verdict(False, f"not used, because {reason}")
     checkpointing = ActivationCheckpointing(blocks)
     plain = run_once(adapter, objective, batch)
     try:
         found = run_once(adapter, objective, batch, checkpointing.active)
     except (RuntimeError, TypeError, ValueError, AttributeError) as err:
-        return None, Verdict(False, f"not used: the model does not run with it ({str(err).strip().splitlines()[0]})")
+        return None, Verdict(
+            False, f"not used, because the model does not run with it ({str(err).strip().splitlines()[0]})"
+        )
     is_cpu = plain.loss.device.type == "cpu"
     reason = compare(plain, found, is_exact=is_cpu)
     if reason is not None:
-        return None, Verdict(False, f"not used: {reason}")
+        return None, Verdict(False, f"not used, because {reason}")
     return checkpointing, Verdict(True, f"{len(blocks)} blocks are computed again in the backward pass")
 
 

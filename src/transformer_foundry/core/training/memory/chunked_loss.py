@@ -94,7 +94,7 @@ def prove_chunked_loss(
         What computes the loss in chunks, or None; and the verdict with a line that says why.
     """
     if not objective.task.endswith("_lm"):
-        return None, Verdict(False, f"not used: the task {objective.task} has no logits over a vocabulary")
+        return None, Verdict(False, f"not used, because the task {objective.task} has no logits over a vocabulary")
     plain = run_once(adapter, objective, batch, label_smoothing=label_smoothing)
     reason = "the model's logits are not made by a linear layer whose result is only scaled, capped or compared"
     for chunked in _candidates(adapter, plain.output_size):
@@ -112,7 +112,7 @@ def prove_chunked_loss(
                 chunked.tally.rows = None
                 return chunked, Verdict(True, "the loss is computed in chunks")
             reason = difference
-    return None, Verdict(False, f"not used: {reason}")
+    return None, Verdict(False, f"not used, because {reason}")
 
 
 def _candidates(adapter: nn.Module, output_size: int) -> Iterator[ChunkedLoss]:

@@ -34,7 +34,7 @@ class MemoryWishes:
     """What the user asked for.
 
     Attributes:
-        total_rows: Rows of an optimizer step of this process.
+        total_rows: Rows of a batch of this process: what may be divided into micro-batches.
         rows: Rows of a micro-batch; None chooses.
         chunked_loss: ``auto``, ``on`` or ``off``.
         activation_checkpointing: ``auto``, ``on`` or ``off``.
@@ -55,9 +55,9 @@ class MemoryPlan:
     """How a run keeps within its memory.
 
     Attributes:
-        rows: Rows of a micro-batch; the last one of a step may have fewer.
-        accumulation: Micro-batches of an optimizer step.
-        total_rows: Rows of an optimizer step.
+        rows: Rows of a micro-batch; the last one of a batch may have fewer.
+        accumulation: Micro-batches of a batch.
+        total_rows: Rows of a batch.
         chunked_loss: Whether the loss is computed in chunks.
         activation_checkpointing: Whether blocks are computed again in the backward pass.
         fits: Whether the forecast keeps within the budget.
@@ -143,7 +143,7 @@ def fit_memory(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> M
 
 
 def halve(plan: MemoryPlan) -> MemoryPlan:
-    """Return ``plan`` with micro-batches of at most half the rows and as many rows in a step: for when memory ran out.
+    """Return ``plan`` with micro-batches of at most half the rows and as many rows in a batch: for when memory ran out.
 
     Raises:
         TrainingError: If a micro-batch has one row already.
@@ -177,7 +177,7 @@ def _checkpointing_choices(wishes: MemoryWishes, proven: MemorySavings) -> tuple
 
 
 def _sizes(wishes: MemoryWishes) -> list[int]:
-    """Rows of micro-batches, largest first: those that divide a step as evenly as can be."""
+    """Rows of micro-batches, largest first: those that divide a batch as evenly as can be."""
     if wishes.rows is not None:
         return [wishes.rows]
     total = wishes.total_rows
@@ -236,6 +236,7 @@ def _fastest(work: Workload, wishes: MemoryWishes, candidates: Sequence[_Candida
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err):
                 raise
+            torch.cuda.empty_cache()
             continue  # the forecast was too low
         if seconds < _WORTHWHILE * fastest:
             best, fastest = candidate, seconds

@@ -42,6 +42,7 @@ class Workload:
         eval_rows: Rows of a batch of an evaluation.
         sample_rows: Rows of a batch from which samples are made; 0 if there are none.
         label_smoothing: As in training.
+        batches_per_step: Batches of an optimizer step, each of which may be divided into micro-batches.
         returns_freed_memory: Whether ``return_freed_memory`` was called; on a GPU it does not matter.
     """
 
@@ -53,6 +54,7 @@ class Workload:
     eval_rows: int | None = None
     sample_rows: int = 2
     label_smoothing: float = 0.0
+    batches_per_step: int = 1
     returns_freed_memory: bool = True
     _peaks: dict[tuple[Any, ...], tuple[int, bool]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -127,9 +129,10 @@ def forecast_memory(work: Workload, rows: int, accumulation: int, savings: Memor
     Args:
         work: What is going to be done.
         rows: Rows of a micro-batch.
-        accumulation: Micro-batches of an optimizer step.
+        accumulation: Micro-batches of a batch.
         savings: What saves memory.
     """
+    accumulation *= work.batches_per_step
     parameters, trainable = _size(work.adapter.parameters()), _size(_trainable(work.adapter))
     buffers = _size(work.adapter.buffers())
     train = Pass(
