@@ -15,13 +15,16 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
+from transformer_foundry.commands import checkpoints, runs, tracking
 from transformer_foundry.core.errors import ParameterError, find_foundry_error, suggestion
 from transformer_foundry.quiet import silence_third_parties
+from transformer_foundry.termination import is_terminated, stop_at_termination
 
 __all__ = ["cli", "readable_errors"]
 
 EXIT_CODE_EXPECTED_ERROR = 2
 EXIT_CODE_INTERRUPTED = 130
+EXIT_CODE_TERMINATED = 143
 
 silence_third_parties()
 
@@ -35,10 +38,12 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with stop_at_termination():
+                return command(*args, **kwargs)
         except KeyboardInterrupt:
-            click.echo("Stopped. Run the same command again to go on from the last checkpoint.", err=True)
-            sys.exit(EXIT_CODE_INTERRUPTED)
+            word = "Terminated" if is_terminated() else "Stopped"
+            click.echo(f"{word}. Run the same command again to go on from the last checkpoint.", err=True)
+            sys.exit(EXIT_CODE_TERMINATED if is_terminated() else EXIT_CODE_INTERRUPTED)
         except Exception as error:  # The edge of the program: what is not expected goes on as it came.
             expected = find_foundry_error(error)
             if expected is None or os.environ.get("FOUNDRY_DEBUG"):
@@ -82,3 +87,9 @@ run = copy.copy(kedro_run)
 run.callback = readable_errors(_run)
 run.help = "Run the pipelines: validation, data_engineering, training and deployment, or those named."
 cli.add_command(run, "run")
+
+for group in (checkpoints, runs, tracking):
+    for command in group.commands.values():
+        assert command.callback is not None
+        command.callback = readable_errors(command.callback)
+    cli.add_command(group)

@@ -17,6 +17,7 @@ from transformer_foundry.core.options import check_options, option, parse_option
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
+from transformer_foundry.reproduction import recorded_parameters
 
 __all__ = ["SECTIONS", "RunOptions", "check_parameters", "complete_parameters", "default_run_name", "resolve_paths"]
 
@@ -35,6 +36,10 @@ class RunOptions:
     preparation: str | None = option(
         None, "Run whose validation report, tokens and search are used; null is the run itself."
     )
+    fork_from: str | None = option(
+        None, "Run (or the folder of one checkpoint) that this run begins with; null begins at step 0."
+    )
+    reproduce: str | None = option(None, "A run's manifest.json: its model, data and training are done again.")
 
     def __post_init__(self) -> None:
         check_options(self, "run")
@@ -75,11 +80,17 @@ def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     completed: dict[str, Any] = {"data_dir": "data"} | {name: {} for name in SECTIONS} | dict(parameters)
     run = parse_options(RunOptions, completed["run"], "run")
     name, preparation = run.name, run.preparation
+    if run.reproduce is not None:
+        completed |= recorded_parameters(Path(run.reproduce))
+        name = name or f"{Path(run.reproduce).resolve().parent.name}-again"
     if name is None:
         base = default_run_name(parse_options(ModelOptions, completed["model"], "model").source)
         training = parse_options(TrainingOptions, completed["training"], "training")
         name, preparation = f"{base}-best" if training.use_best else base, preparation or base
-    completed["run"] = {"name": name, "preparation": preparation or name}
+    optional = {"fork_from": run.fork_from, "reproduce": run.reproduce}
+    completed["run"] = {"name": name, "preparation": preparation or name} | {
+        key: value for key, value in optional.items() if value is not None
+    }
     return completed
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.faults.crash_points PLAN... [--torn] [--error EIO [--once]] [--budgets 8]
 
-The plans are first-save, save, drive and training. Each point is tried in a forked child, so that imports are paid once. The plan's state is made, the act is done under
-the fault, and what is on the disk is verified by another child, as after a restart. Prints one line of JSON; exit code
-1 if a single state was not usable. Needs gcc.
+The plans are first-save, save, drive and training. Each point is tried in a forked child, so that imports are paid
+once: the plan's state is made, the act is done under the fault, and what is on the disk is verified by another child,
+as after a restart. Prints a line of JSON for each plan; exit code 1 if a single state was not usable. Needs gcc.
 """
 
 from __future__ import annotations

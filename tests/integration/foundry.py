@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,9 +49,16 @@ def kedro_run(
 
 
 def kill_when(
-    condition: Callable[[], bool], data_dir: Path, pipelines: str, settings: Mapping[str, object] | None = None
+    condition: Callable[[], bool],
+    data_dir: Path,
+    pipelines: str,
+    settings: Mapping[str, object] | None = None,
+    number: int = signal.SIGKILL,
 ) -> int:
-    """Start the command, send SIGKILL as soon as ``condition`` holds, and return the exit code."""
+    """Start the command, send the signal as soon as ``condition`` holds, and return the exit code.
+
+    A command that has not ended ten seconds after the signal is killed.
+    """
     log = data_dir / "killed.log"
     data_dir.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
@@ -59,8 +68,10 @@ def kill_when(
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if condition():
-            process.kill()
+            process.send_signal(number)
             break
         time.sleep(0.02)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(10)
     process.kill()
     return process.wait()

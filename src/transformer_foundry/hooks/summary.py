@@ -50,6 +50,8 @@ class SummaryHooks:
         root, name = Path(self._parameters["data_dir"]), self._parameters["run"]["name"]
         for line in _evaluation_lines(self._saved.get("evaluation")):
             _log.info(line)
+        for line in self._reproduction_lines():
+            _log.info(line)
         if self._saved.get("model_package") is not None:
             _log.info(_package_line(self._saved["model_package"].manifest))
         folders = (
@@ -68,6 +70,22 @@ class SummaryHooks:
         advice = next((text for entry, text in _NEXT if entry in pipeline.outputs() | set(self._saved)), "")
         if advice:
             _log.info(advice)
+
+    def _reproduction_lines(self) -> list[str]:
+        """Say whether a run that was done again came out the same."""
+        manifest = self._parameters["run"].get("reproduce")
+        if manifest is None or "training_run" not in self._saved:
+            return []
+        from transformer_foundry.core.training.run_list import differences, is_same_result, read_run_manifest
+
+        run_folder = Path(self._parameters["data_dir"]) / "06_models" / self._parameters["run"]["name"]
+        before, now = read_run_manifest(Path(manifest).parent), read_run_manifest(run_folder)
+        if is_same_result(before, now):
+            return ["REPRODUCED: final weights and optimizer state are the same to the bit."]
+        lines = [
+            "NOT REPRODUCED: the final weights differ." if is_same_result(before, now) is False else "NOT COMPARED."
+        ]
+        return lines + [f"  {name}: {old} before, {new} now" for name, (old, new) in differences(before, now).items()]
 
 
 def _verdict(report: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from transformer_foundry.core.training.metrics_log import read_rows
 from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.wandb_files import last_logged_step
+from transformer_foundry.termination import patience_s
 
 __all__ = ["Tracker", "choose_mode", "flatten_numbers", "without_secrets"]
 
@@ -265,7 +266,7 @@ def _finish(run: Any, exit_code: int) -> bool:
 
     thread = threading.Thread(target=finish, name="wandb-finish", daemon=True)
     thread.start()
-    thread.join(FINISH_TIMEOUT_S)
+    thread.join(patience_s(FINISH_TIMEOUT_S))
     return done.is_set()
 
 

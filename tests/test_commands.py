@@ -1,0 +1,120 @@
+"""The project's own commands, on a run of a tiny model."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from tests.core.training.tiny import make_model, make_options, make_splits
+from transformer_foundry.cli import cli
+from transformer_foundry.core.training import fit
+from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, newest_checkpoint, step_of
+from transformer_foundry.datasets.training_run import TrainingRunDataset
+
+
+def train(folder, **changes):
+    """Train a run into a folder, as the pipeline does."""
+    dataset = TrainingRunDataset(filepath=str(folder))
+    for record in fit(make_model(), make_splits(), make_options(save_total_limit=9, save_epochs=False, **changes)):
+        dataset.save(record)
+    dataset.wait()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("data")
+    train(data_dir / "06_models" / "gpt")
+    train(data_dir / "06_models" / "again")
+    train(data_dir / "06_models" / "other", seed=1)
+    return data_dir
+
+
+@pytest.fixture
+def data_dir(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(data_dir):
+    def run(*arguments):
+        result = CliRunner().invoke(cli, [*map(str, arguments), "--data-dir", str(data_dir)])
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_checkpoints_are_listed_with_their_state(run, data_dir):
+    newest = newest_checkpoint(data_dir / "06_models" / "gpt")
+    (newest / "state.json").write_text("noise")
+    code, output = run("checkpoints", "list", "gpt")
+    assert code == 0
+    assert [line.split("  ")[1] for line in output.splitlines()[:2]] == ["step 4", "step 8"]
+    assert output.splitlines()[2].startswith(f"{newest.name}  DAMAGED")
+
+
+def test_a_checkpoint_is_inspected(run):
+    code, output = run("checkpoints", "inspect", "gpt", "--step", 8)
+    assert code == 0
+    assert "step 8 of 12" in output
+    assert "learning_rate: 0.01" in output
+
+
+def test_a_run_goes_back_to_an_earlier_checkpoint_and_forward_again(run, data_dir, tmp_path):
+    folder = data_dir / "06_models" / "gpt"
+    assert run("checkpoints", "export", "gpt", tmp_path / "kept")[0] == 0
+    assert run("checkpoints", "restore", "gpt", "--step", 4)[0] == 0
+    assert [step_of(path) for path in list_checkpoints(folder)] == [4]
+    (exported,) = (tmp_path / "kept").iterdir()
+    code, output = run("checkpoints", "restore", "gpt", "--from", exported)
+    assert (code, output) == (0, "gpt goes on from step 12; 0 later checkpoints are kept aside.\n")
+    assert find_checkpoint(folder, 12) == newest_checkpoint(folder)
+
+
+def test_an_exported_checkpoint_is_not_overwritten(run, tmp_path):
+    assert run("checkpoints", "export", "gpt", tmp_path / "kept")[0] == 0
+    assert run("checkpoints", "export", "gpt", tmp_path / "kept")[0] == 2
+
+
+def test_the_runs_are_listed_with_their_figures(run):
+    code, output = run("runs", "list")
+    assert code == 0
+    rows = [line.split() for line in output.splitlines()]
+    assert rows[0][0] == "run"
+    assert sorted(row[0] for row in rows[1:]) == ["again", "gpt", "other"]
+    assert {tuple(row[1:4]) for row in rows[1:]} == {("12", "12", "1")}
+
+
+def test_two_equal_runs_are_the_same_to_the_bit(run):
+    assert "optimizer: the same to the bit" in run("runs", "compare", "gpt", "again")[1]
+
+
+def test_two_runs_are_compared_by_what_differs(run):
+    code, output = run("runs", "compare", "gpt", "other")
+    assert code == 0
+    assert "parameters.training.seed: 0 | 1" in output
+    assert "optimizer: not the same" in output
+
+
+def test_a_run_is_replayed_into_tracking(run, data_dir, monkeypatch):
+    from tests.loopback.wandb_offline_reader import read_runs
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    rows = (data_dir / "06_models" / "gpt" / "metrics.jsonl").read_text().splitlines()
+    assert run("tracking", "replay", "gpt")[1].splitlines()[-1] == f"{len(rows)} rows were logged."
+    (session,) = read_runs(data_dir / "08_reporting" / "gpt")
+    assert [row["train/step"] for row in session.history] == [json.loads(row)["step"] for row in rows]
+
+
+@pytest.mark.parametrize("command", [("checkpoints", "list"), ("checkpoints", "inspect"), ("tracking", "replay")])
+def test_a_run_that_is_not_there_is_named_with_the_nearest(run, command):
+    code, output = run(*command, "gtp")
+    assert code == 2
+    assert "no run named 'gtp'" in output
+    assert "Did you mean 'gpt'?" in output
+
+
+def test_a_step_that_was_not_kept_is_said(run):
+    code, output = run("checkpoints", "inspect", "gpt", "--step", 5)
+    assert (code, output.splitlines()[0]) == (2, "The run gpt has no checkpoint of step 5.")
