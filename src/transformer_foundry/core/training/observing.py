@@ -9,6 +9,7 @@ from torch import nn
 
 from transformer_foundry.core.training.distributed import Processes
 from transformer_foundry.core.training.evaluation import evaluate, evaluation_batches
+from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.randomness import preserve_random
@@ -34,22 +35,25 @@ class Observer:
         precision: Precision,
         tokenizer: TextDecoder | None,
         processes: Processes,
+        savings: MemorySavings,
     ) -> None:
         self._adapter, self._splits, self._options = adapter, splits, options
         self._precision, self._tokenizer, self._processes = precision, tokenizer, processes
+        self._savings = savings
 
     def observe(self, step: int) -> tuple[dict[str, float], tuple[str, ...]]:
         """Return the metrics ``eval/...`` and the samples of ``step``."""
         began = time.perf_counter()
         with preserve_random(self._precision.device):
-            found = evaluate(
-                self._adapter,
-                self._splits,
-                batch_size=self._options.rows_per_evaluation_batch,
-                max_batches=self._options.eval_batches,
-                precision=self._precision,
-                processes=self._processes,
-            )
+            with self._savings.active():
+                found = evaluate(
+                    self._adapter,
+                    self._splits,
+                    batch_size=self._options.rows_per_evaluation_batch,
+                    max_batches=self._options.eval_batches,
+                    precision=self._precision,
+                    processes=self._processes,
+                )
             found |= self._measure_texts()
             samples = self._sample(step)
         metrics = {f"eval/{name}": value for name, value in found.items() if name != "targets"}

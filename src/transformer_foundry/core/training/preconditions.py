@@ -39,16 +39,17 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
         )
 
 
-def plan_steps(options: TrainingOptions, batch_count: int, batches_per_step: int) -> int:
+def plan_steps(options: TrainingOptions, batch_count: int, process_count: int = 1) -> int:
     """Return the optimizer updates of the whole run.
 
     Args:
         options: ``max_steps`` or ``num_train_epochs``.
         batch_count: Batches of one pass over the data.
-        batches_per_step: Batches of one update, over all processes.
+        process_count: Processes that share an update; each takes ``gradient_accumulation_steps`` batches of it.
     """
     if options.num_train_epochs is None:
         return options.max_steps
+    batches_per_step = options.gradient_accumulation_steps * process_count
     return max(1, math.ceil(options.num_train_epochs * batch_count / batches_per_step))
 
 

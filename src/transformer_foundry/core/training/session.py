@@ -8,16 +8,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
 from transformer_foundry.core.training import health
-from transformer_foundry.core.training.compilation import compile_model, pays_off
+from transformer_foundry.core.training.accumulation import Accumulator
 from transformer_foundry.core.training.distributed import join_processes
 from transformer_foundry.core.training.evaluation import training_batches
 from transformer_foundry.core.training.manifests import describe_run
 from transformer_foundry.core.training.meter import Meter
-from transformer_foundry.core.training.objectives import Batch, objective_for
+from transformer_foundry.core.training.objectives import objective_for
 from transformer_foundry.core.training.observing import Observer
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import choose_precision
@@ -26,7 +25,6 @@ from transformer_foundry.core.training.randomness import (
     RandomState,
     capture_random,
     preserve_random,
-    rewind_on_interrupt,
     seed_random,
 )
 from transformer_foundry.core.training.records import Checkpoint, CheckpointReason, Progress, Started
@@ -42,7 +40,7 @@ from transformer_foundry.core.training.state import (
     expected_size_bytes,
     restore_model,
 )
-from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts, split_rows
+from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
@@ -75,19 +73,23 @@ class Session:
         self.identity = {"data": splits.fingerprint, **(identity or {})}
         rows = options.rows_per_batch(self._processes.count)
         self._batches = training_batches(splits, batch_size=rows, seed=options.seed)
-        self._batches_per_step = options.gradient_accumulation_steps * self._processes.count
-        self.total_steps = plan_steps(options, len(self._batches), self._batches_per_step)
+        self.total_steps = plan_steps(options, len(self._batches), self._processes.count)
         self._resumed = resume_from is not None
         self._notes = self._check(resume_from)
         self.counters = starting_counters(resume_from, options, self.identity)
         self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
-        self._notes += self._compile()
-        self._observer = Observer(adapter, splits, options, self.precision, tokenizer, self._processes)
+        self.random_at_start = self._restore(resume_from)
+        self._accumulator = Accumulator(
+            self._updater, self._batches, splits, options, self._processes, self.counters, self.total_steps
+        )
+        self._batches_per_step = self._accumulator.batches_per_step
+        self._observer = Observer(
+            adapter, splits, options, self.precision, tokenizer, self._processes, self._accumulator.savings
+        )
         self._gauge = SpeedGauge(bare_model(adapter), self.precision)
         self._meter = Meter()
         self._last_state = resume_from
         self._fault: str | None = None
-        self.random_at_start = self._restore(resume_from)
         self._manifest = describe_run(
             options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
         )
@@ -115,17 +117,16 @@ class Session:
 
     def started(self) -> Started:
         """Return the first record."""
-        notes = (*self._notes, *self._remarks())
+        plans = [] if self.is_finished else self._accumulator.notes
+        notes = (*self._notes, *self._remarks(), *plans)
         return Started(self.counters.step, self.total_steps, self._resumed, self._manifest, notes)
 
     def step(self) -> None:
         """Take one optimizer step, or skip it when its loss or gradient is out of line."""
         counters = self.counters
         began = time.perf_counter()
-        micro_batches = self._micro_batches()
         with hold_interrupts():
-            with rewind_on_interrupt(self.device):
-                gradients = self._updater.accumulate(micro_batches)
+            gradients = self._accumulator.accumulate(counters.position)
             self._fault = health.find_fault(gradients.loss, gradients.grad_norm, counters, self.options)
             if self._fault is None:
                 self._updater.apply(self._learning_rate(counters.step), counters.step + 1)
@@ -222,22 +223,6 @@ class Session:
         self._checkpoint_time = time.monotonic()
         return Checkpoint(state.step, state.epoch, reason, dict(state.counters.metrics), state)
 
-    def _compile(self) -> list[str]:
-        """Translate the model if that is wanted; what was decided at the start of a run holds for all its sessions."""
-        if self.options.compile == "off" or self.counters.is_compiled is False:
-            return []
-        batch, objective = self._batches.batch(0), self._updater.objective
-        steps = (self.total_steps - self.counters.step) * self._batches_per_step
-        if self.options.compile == "auto" and self.counters.is_compiled is None:
-            self.counters.is_compiled = pays_off(self.adapter, objective, batch, self.precision, steps)
-            if not self.counters.is_compiled:
-                return ["Not compiled: the run is shorter than ten times what torch.compile takes."]
-        compiled, note = compile_model(self.adapter, objective, batch, self.precision)
-        self.counters.is_compiled = compiled is not None
-        if compiled is not None:
-            self._updater.forward_model = compiled
-        return [note]
-
     def _check(self, state: TrainingState | None) -> list[str]:
         if state is None:
             return []
@@ -261,21 +246,12 @@ class Session:
         if state.scaler and self._updater.scaler.is_enabled():
             self._updater.scaler.load_state_dict(dict(state.scaler))
 
-    def _micro_batches(self) -> list[Batch]:
-        """Return this process's micro-batches of the next step."""
-        position = self.counters.position
-        if self._processes.count > 1:
-            # Each process has dropout of its own, which a resumed run can draw again.
-            words = np.random.SeedSequence([self.options.seed, position, self._processes.rank]).generate_state(1)
-            seed_random(int(words[0]))
-        shares = [self._batches.batch(position + index) for index in self._processes.share(self._batches_per_step)]
-        return [piece for batch in shares for piece in split_rows(batch, self.counters.micro_batch_size)]
-
     def _count(self, gradients: Gradients) -> None:
         """Bring the counters up to date with a step."""
         counters = self.counters
         counters.step += 1
         counters.position += self._batches_per_step
+        vars(counters).update(self._accumulator.decisions())
         is_new_trouble = self._fault is not None and not counters.skipped_steps
         health.note_step(gradients.loss, self._fault, counters)
         if is_new_trouble and not self._is_overflow:

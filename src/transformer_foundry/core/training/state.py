@@ -48,7 +48,7 @@ class Counters:
         loss_mean: Running mean of the loss of a step, nats.
         loss_variance: Its running variance.
         is_compiled: Whether the run trains a translation by torch.compile; None if that was not asked.
-        micro_batch_size: Rows of a forward pass that fit into the memory; None is a whole batch.
+        memory_plan: How the run keeps within its memory; see ``planning.plan_memory``.
         metrics: The newest value of each metric.
     """
 
@@ -70,7 +70,7 @@ class Counters:
     loss_mean: float = 0.0
     loss_variance: float = 0.0
     is_compiled: bool | None = None
-    micro_batch_size: int | None = None
+    memory_plan: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Counters:

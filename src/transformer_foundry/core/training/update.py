@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.averaging import WeightAverage
 from transformer_foundry.core.training.distributed import ALONE, Processes
+from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.objectives import Batch, Objective
 from transformer_foundry.core.training.optimizers import (
     OptimizerState,
@@ -64,6 +65,7 @@ class Updater:
 
     Attributes:
         forward_model: What is called: ``adapter``, or a compiled translation of it.
+        savings: What saves memory in each pass.
         is_torn: Whether weights have begun to move in a step that is not settled.
     """
 
@@ -77,6 +79,7 @@ class Updater:
     ) -> None:
         self.adapter = adapter.to(precision.device)
         self.forward_model = self.adapter
+        self.savings = MemorySavings()
         self.objective, self.precision, self._processes = objective, precision, processes
         self._model = bare_model(adapter)
         self._optimizers = build_optimizers(self._model, options)
@@ -85,7 +88,7 @@ class Updater:
         self.average = None if options.ema_decay is None else WeightAverage(self._model, options.ema_decay)
         self.is_torn = False
         self._max_norm = options.max_grad_norm or float("inf")
-        self._label_smoothing = options.label_smoothing
+        self.label_smoothing = options.label_smoothing
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -160,8 +163,8 @@ class Updater:
 
     def _backward(self, batch: Batch, target_count: int) -> Tensor:
         moved = move_batch(batch, self.precision.device)
-        with self.precision.autocast():
-            parts = self.objective.loss(self.forward_model, moved, label_smoothing=self._label_smoothing)
+        with self.savings.active(), self.precision.autocast():
+            parts = self.objective.loss(self.forward_model, moved, label_smoothing=self.label_smoothing)
         if not parts.loss_sum.requires_grad:
             raise TrainingError(
                 "The loss does not depend on any trainable parameter.",

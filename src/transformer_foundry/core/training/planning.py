@@ -1,0 +1,138 @@
+"""How a run keeps within its memory: the plan is made once, before the first step, and kept with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.training.memory.fitting import MemoryPlan, MemoryWishes, fit_memory, memory_budget
+from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes
+from transformer_foundry.core.training.memory.heap import return_freed_memory
+from transformer_foundry.core.training.memory.savings import MemorySavings, prove_savings
+from transformer_foundry.core.training.memory.synthetic import BatchShape
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.update import Updater, move_batch
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+
+__all__ = ["PlannedMemory", "plan_memory"]
+
+_PROOF_ROWS, _PROOF_LENGTH = 2, 12
+
+
+@dataclass(frozen=True)
+class PlannedMemory:
+    """A plan, the savings that it uses, and the budget that it was made for (None is no limit)."""
+
+    plan: MemoryPlan
+    savings: MemorySavings
+    budget_bytes: int | None
+
+    def values(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the decisions, not the figures that led to them."""
+        decisions = ("rows", "chunked_loss", "activation_checkpointing")
+        return {**{name: getattr(self.plan, name) for name in decisions}, "budget_bytes": self.budget_bytes}
+
+    def with_plan(self, plan: MemoryPlan) -> PlannedMemory:
+        """Return the same with another division of the rows."""
+        return replace(self, plan=plan)
+
+
+def plan_memory(
+    updater: Updater, splits: TokenSplits, options: TrainingOptions, rows: int, saved: Mapping[str, Any] | None
+) -> PlannedMemory:
+    """Return the plan of a run and the savings that it uses.
+
+    The batch as it is comes first; if it does not fit the budget, or its size is left to us, smaller micro-batches and
+    savings are weighed. A run that goes on follows the plan that it began with, as long as the budget is the same.
+
+    Args:
+        updater: Model, objective and optimizers.
+        splits: The data.
+        options: Budget and wishes.
+        rows: Rows of a batch of this process; how they are divided changes no result.
+        saved: ``PlannedMemory.values`` of an earlier session.
+
+    Raises:
+        TrainingError: If not even one row fits the budget.
+    """
+    budget, origin = memory_budget(
+        updater.precision.device, options.memory_budget_gb, is_wanted=options.per_device_train_batch_size == "auto"
+    )
+    shape = _shape(splits)
+    wishes = MemoryWishes(
+        rows,
+        chunked_loss=options.chunked_loss,
+        activation_checkpointing=options.activation_checkpointing,
+        budget_bytes=budget,
+    )
+    if saved is not None and saved["budget_bytes"] == budget and rows % saved["rows"] == 0:
+        wishes = replace(
+            wishes,
+            rows=saved["rows"],
+            chunked_loss="on" if saved["chunked_loss"] else "off",
+            activation_checkpointing="on" if saved["activation_checkpointing"] else "off",
+        )
+    work = _workload(updater, splits, shape, options, has_budget=budget is not None)
+    plan, proven = _make_plan(updater, work, wishes)
+    if not plan.fits:
+        raise _does_not_fit(plan, origin)
+    used = proven.limited_to(chunked_loss=plan.chunked_loss, activation_checkpointing=plan.activation_checkpointing)
+    return PlannedMemory(plan, used, budget)
+
+
+def _make_plan(updater: Updater, work: Workload, wishes: MemoryWishes) -> tuple[MemoryPlan, MemorySavings]:
+    proven = _prove(updater, work.shape, wishes.chunked_loss == "on", wishes.activation_checkpointing == "on")
+    simplest = replace(wishes, rows=wishes.rows or wishes.total_rows, timing_s=0.0)
+    plan = fit_memory(work, simplest, proven)
+    if plan.fits:
+        return plan, proven
+    proven = _prove(updater, work.shape, wishes.chunked_loss != "off", wishes.activation_checkpointing != "off")
+    return fit_memory(work, wishes, proven), proven
+
+
+def _prove(updater: Updater, shape: BatchShape, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
+    if not (chunked_loss or activation_checkpointing):
+        return MemorySavings()
+    batch = move_batch(shape.batch(_PROOF_ROWS, _PROOF_LENGTH), updater.precision.device)
+    return prove_savings(
+        updater.adapter,
+        updater.objective,
+        batch,
+        chunked_loss=chunked_loss,
+        activation_checkpointing=activation_checkpointing,
+        label_smoothing=updater.label_smoothing,
+    )
+
+
+def _shape(splits: TokenSplits) -> BatchShape:
+    return BatchShape(splits.task, splits.vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab"))
+
+
+def _workload(
+    updater: Updater, splits: TokenSplits, shape: BatchShape, options: TrainingOptions, *, has_budget: bool
+) -> Workload:
+    has_validation = len(splits.validation) > 0
+    return Workload(
+        updater.adapter,
+        updater.objective,
+        shape,
+        updater.precision,
+        optimizer_bytes(updater.adapter, updater.groups, has_average=updater.average is not None),
+        eval_rows=options.rows_per_evaluation_batch if has_validation else None,
+        sample_rows=options.num_samples if has_validation else 0,
+        label_smoothing=updater.label_smoothing,
+        returns_freed_memory=has_budget and return_freed_memory(),
+    )
+
+
+def _does_not_fit(plan: MemoryPlan, origin: str) -> TrainingError:
+    return TrainingError(
+        " ".join(plan.lines),
+        f"A forecast within the budget was expected. {origin}",
+        "Shorten data.max_length, lower training.per_device_eval_batch_size, allow training.chunked_loss and "
+        "training.activation_checkpointing, or raise training.memory_budget_gb.",
+    )
