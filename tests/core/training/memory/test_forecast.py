@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -35,6 +37,36 @@ class Looking(models.Model):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         assert int(input_ids.max()) < V
         return super().forward(input_ids)
+
+
+_MASKS: dict[int, Tensor] = {}
+
+
+@functools.cache
+def scale_of(width: int) -> Tensor:
+    return torch.tensor(width**-0.5)
+
+
+class Hoarding(models.Model):
+    """Keeps tensors in all places but its parameters."""
+
+    shifts: ClassVar[dict[int, Tensor]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", None)
+        self.ramp = None
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        length = input_ids.size(1)
+        if self.table is None:
+            self.table = torch.arange(length) * 0.1
+            self.ramp = torch.ones(length)
+            self.register_buffer("late", torch.zeros(length), persistent=False)
+        _MASKS.setdefault(length, torch.ones(length))
+        self.shifts.setdefault(length, torch.zeros(length))
+        extra = self.table + self.ramp + self.late + _MASKS[length] + self.shifts[length]
+        return super().forward(input_ids) * scale_of(16) + extra.sum()
 
 
 def make_work(model: nn.Module, task: str = "causal_lm", vocab_size: int = V, length: int = T) -> Workload:
@@ -87,6 +119,15 @@ def test_a_forecast_leaves_no_trace() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), random)
     assert not model.training
+
+
+def test_no_fake_tensor_stays_behind() -> None:
+    model = Hoarding()
+    _, is_simulated = pass_peak(plan_pass(model), 4)
+    assert is_simulated
+    logits = model(make_batch()["input_ids"])
+    assert type(logits) is Tensor
+    assert logits.isfinite().all()
 
 
 def test_parts_are_counted_once() -> None:

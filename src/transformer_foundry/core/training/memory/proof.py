@@ -123,7 +123,9 @@ class _Kept:
         self.contents = {
             key: value.copy() for key, value in self.attributes.items() if isinstance(value, list | dict | set)
         }
-        self.buffers = {name: (buffer, buffer.clone()) for name, buffer in module.named_buffers(recurse=False)}
+        self.buffers = dict(module._buffers)
+        self.values = {name: buffer.clone() for name, buffer in self.buffers.items() if buffer is not None}
+        self.passing = set(module._non_persistent_buffers_set)
 
     def restore(self, module: nn.Module) -> None:
         """Put it back; what is as it was is left alone, for a constant made by ``expand`` cannot be written to."""
@@ -132,10 +134,11 @@ class _Kept:
         vars(module).update(self.attributes)
         for key, content in self.contents.items():
             _refill(self.attributes[key], content)
-        for name, (buffer, value) in self.buffers.items():
-            module._buffers[name] = buffer
-            if not torch.equal(buffer, value):
-                buffer.data.copy_(value)
+        _refill(module._buffers, self.buffers)
+        _refill(module._non_persistent_buffers_set, self.passing)
+        for name, value in self.values.items():
+            if not torch.equal(module._buffers[name], value):  # type: ignore[arg-type]
+                module._buffers[name].data.copy_(value)  # type: ignore[union-attr]
 
 
 def _refill(container: Any, content: Any) -> None:

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import transformer as torch_transformer
 
 from transformer_foundry.core.training.memory.proof import quiet_model
+from transformer_foundry.core.training.memory.python_state import forget_caches
 from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.memory.tracking import LiveBytes
 from transformer_foundry.core.training.objectives import Batch, LossParts, Objective
@@ -81,7 +82,8 @@ def pass_peak(planned: Pass, rows: int) -> tuple[int, bool]:
 
 def _simulate(planned: Pass, rows: int) -> list[int]:
     device = planned.precision.device
-    with quiet_model(planned.adapter), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with quiet_model(planned.adapter), forget_caches(planned.adapter), fake_mode as mode:
         batch = {name: _fake(mode, tensor, device) for name, tensor in planned.make_batch(rows).items()}
         with _fake_weights(planned.adapter, mode, device) as weights, _plain_encoder():
             return _run(planned, batch, weights)
