@@ -117,11 +117,8 @@ def _feed_forward(subject: Subject) -> Iterator[Finding]:
     two_thirds = 2 * stated // 3
     _, width = _stated(subject.config, WIDTH_KEYS)
     others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
-    fits = any(
-        size in (stated, 2 * stated, stated // 2) or (size in _rounded(two_thirds) and size not in others)
-        for size in sizes
-    )
-    if not fits and sizes:
+    usual = {stated, 2 * stated} | ((_rounded(two_thirds) | {stated // 2}) - others)
+    if sizes and not sizes & usual:
         linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
         widest = max(linear, key=lambda item: _expansion(item[1], subject), default=None)
         place = subject.places.module(widest[0]) if widest else subject.places.forward()

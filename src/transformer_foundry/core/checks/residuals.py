@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention import attention_records
+from transformer_foundry.core.checks.axes import by_position
 from transformer_foundry.core.checks.dependence import exchange
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Subject, generic_weights
@@ -16,10 +17,12 @@ from transformer_foundry.core.checks.subject import Subject, generic_weights
 __all__ = ["check_residuals"]
 
 LARGEST_SILENCE = 1e-6
+ADDING = ("add", "__add__", "__radd__", "add_", "__iadd__")
 
 
 def check_residuals(subject: Subject) -> Iterator[Finding]:
     """Silence the weights of attention and feed-forward branches: the output must still depend on the tokens."""
+    yield from _doubled(subject)
     branches = _branches(subject)
     with generic_weights(subject.model):
         if not branches or _gets_through(subject, [weight for group in branches.values() for weight in group]):
@@ -41,6 +44,25 @@ def check_residuals(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _doubled(subject: Subject) -> Iterator[Finding]:
+    """The stream is added to itself: a residual connection that was drawn twice."""
+    for step in subject.trace.operations:
+        if step.name not in ADDING or len(step.inputs) != 2 or by_position(step.output, subject.length) is None:
+            continue
+        left, right = step.inputs
+        if left.data_ptr() == right.data_ptr() and left.shape == right.shape and left.stride() == right.stride():
+            place = subject.places.at(step.line, step.module or None)
+            yield Finding(
+                "residual",
+                "warning",
+                "A tensor is added to itself: the residual connection is there twice. The stream doubles with every "
+                "such block, and what attention and feed-forward add to it counts for less and less.",
+                str(place),
+                place.lead("add the block's result to its input once: x = x + block(norm(x))."),
+            )
+            return
+
+
 def _branches(subject: Subject) -> dict[str, list[Tensor]]:
     """Return path -> weights to silence: modules that attend, and the second layer of a feed-forward."""
     width = _width(subject)
@@ -58,7 +80,19 @@ def _branches(subject: Subject) -> dict[str, list[Tensor]]:
     for path, module in subject.model.named_modules():
         if isinstance(module, nn.Linear) and module.out_features == width and _contracts(subject, path, module):
             branches.setdefault(path, list(module.parameters()))
+    for path, module in subject.model.named_modules():
+        if _is_repeated_mixer(subject, path, module) and branches:
+            branches.setdefault(path, list(module.parameters()))
     return branches
+
+
+def _is_repeated_mixer(subject: Subject, path: str, module: nn.Module) -> bool:
+    """Whether a convolution or recurrence mixes positions inside a repeated block, as attention does in others."""
+    if not isinstance(module, nn.Conv1d | nn.RNNBase) or not path:
+        return False
+    parts = path.split(".")
+    lists = (".".join(parts[:at]) for at, part in enumerate(parts) if part.isdigit())
+    return any(isinstance(subject.places.modules.get(name), nn.ModuleList) for name in lists)
 
 
 def _holds_an_end(subject: Subject, module: nn.Module) -> bool:

@@ -1,0 +1,73 @@
+# ruff: noqa: E501  (tables of code, one case a line)
+"""Sound models of many styles, and designs that look odd and are meant: no errors, no warnings."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.checks.zoo import CONFIGS, write_model
+from transformer_foundry.core.checks import run_checks
+
+# design: (sound model, changes of its code, changes of its configuration)
+DESIGNS = {
+    "gpt: rezero": ("gpt", {"x = x + self.attn(self.ln_1(x))": "x = x + self.alpha * self.attn(self.ln_1(x))", "        self.mlp = MLP(c)\n": "        self.mlp = MLP(c)\n        self.alpha = nn.Parameter(torch.zeros(1))\n"}, {}),
+    "gpt: zero init out": ("gpt", {"        self.lm_head.weight = self.wte.weight": "        for b in self.h:\n            nn.init.zeros_(b.attn.proj.weight); nn.init.zeros_(b.mlp.proj.weight)\n        self.lm_head.weight = self.wte.weight"}, {}),
+    "gpt: sandwich norm": ("gpt", {"x = x + self.attn(self.ln_1(x))": "x = x + self.ln_3(self.attn(self.ln_1(x)))", "        self.mlp = MLP(c)\n": "        self.mlp = MLP(c)\n        self.ln_3 = nn.LayerNorm(c['n_embd'])\n"}, {}),
+    "masked: deepnorm": ("masked", {"x = self.ln1(x + self.drop(self.att(x, bias)))": "x = self.ln1(x * 1.68 + self.drop(self.att(x, bias)))"}, {}),
+    "gpt: universal": ("gpt", {"nn.ModuleList([Block(config) for _ in range(config[\"n_layer\"])])": "nn.ModuleList([Block(config)])", "for block in self.h:": "for block in list(self.h) * self.config['n_layer']:"}, {}),
+    "rotary: parallel block": ("rotary", {"        x = x + self.attn(self.attn_norm(x), cos, sin)\n        x = x + self.ffn(self.ffn_norm(x))\n        return x": "        n = self.attn_norm(x)\n        return x + self.attn(n, cos, sin) + self.ffn(n)", "        self.ffn_norm = Norm(dim)\n": ""}, {}),
+    "rotary: softcap": ("rotary", {"logits = self.lm_head(h)": "logits = 30.0 * torch.tanh(self.lm_head(h) / 30.0)"}, {}),
+    "gpt: attention softcap": ("gpt", {"        att = att.masked_fill": "        att = 50.0 * torch.tanh(att / 50.0)\n        att = att.masked_fill"}, {}),
+    "gpt: sliding window": ("gpt", {"att = F.softmax(att, dim=-1)": "w = torch.ones(T, T, device=x.device, dtype=torch.bool).tril(-4)\n        att = att.masked_fill(w, float('-inf'))\n        att = F.softmax(att, dim=-1)"}, {}),
+    "rotary: nope": ("rotary", {"        q = q * cos + rotate_half(q) * sin\n        k = k * cos + rotate_half(k) * sin\n": "", "        self.rotary = Rotary(hidden_size // num_attention_heads)\n": "", "        cos, sin = self.rotary(positions)\n": "        cos = sin = None\n"}, {}),
+    "rotary: qk norm": ("rotary", {"        q = q * cos": "        q, k = F.normalize(q, dim=-1) * self.g, F.normalize(k, dim=-1)\n        q = q * cos", "        self.wo = nn.Linear(heads": "        self.g = nn.Parameter(torch.tensor(10.0))\n        self.wo = nn.Linear(heads", "is_causal=True": "is_causal=True, scale=1.0"}, {}),
+    "gpt: layerdrop": ("gpt", {"            x = block(x)\n": "            if self.training and torch.rand(()) < 0.2:\n                continue\n            x = block(x)\n"}, {}),
+    "gpt: stochastic depth per sample": ("gpt", {"x = x + self.mlp(self.ln_2(x))": "keep = (torch.rand(x.shape[0], 1, 1, device=x.device) > 0.1).to(x.dtype) if self.training else 1.0\n        x = x + keep * self.mlp(self.ln_2(x))"}, {}),
+    "rotary: lora frozen base": ("rotary", {"self.wq = nn.Linear(dim, heads * self.hd, bias=False)": "self.wq = nn.Linear(dim, heads * self.hd, bias=False); self.la = nn.Linear(dim, 4, bias=False); self.lb = nn.Linear(4, heads * self.hd, bias=False)", "q = self.wq(x)": "q = (self.wq(x) + self.lb(self.la(x)))"}, {}),
+    "rotary: fake quant STE": ("rotary", {"return self.wo(y)": "s = y.abs().amax(-1, keepdim=True).clamp(min=1e-5) / 127\n        y = y + ((y / s).round() * s - y).detach()\n        return self.wo(y)"}, {}),
+    "rotary: vocab 11": ("rotary", {}, {"vocab_size": 11}),
+    "rotary: tiny width": ("rotary", {}, {"hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}),
+    "gpt: length 8": ("gpt", {}, {"block_size": 8}),
+    "gpt: one layer one head": ("gpt", {}, {"n_layer": 1, "n_head": 1}),
+    "gpt: 12 heads of 3": ("gpt", {}, {"n_head": 12}),
+    "gpt: matmul head": ("gpt", {"        logits = self.lm_head(x)": "        logits = x @ self.wte.weight.t()", "        self.lm_head = nn.Linear(config[\"n_embd\"], config[\"vocab_size\"], bias=False)\n": "", "        self.lm_head.weight = self.wte.weight\n": ""}, {}),
+    "rotary: multi query": ("rotary", {}, {"num_key_value_heads": 1}),
+    "rotary: multi token heads": ("rotary", {"            loss = F.cross": "            more = self.extra(h)[:, :-2]\n            loss = 0.3 * F.cross_entropy(more.reshape(-1, more.size(-1)), labels[:, 2:].reshape(-1), ignore_index=-100) + F.cross", "        self.lm_head = nn": "        self.extra = nn.Linear(hidden_size, vocab_size, bias=False)\n        self.lm_head = nn"}, {}),
+    "classifier: mean pooled masked": ("classifier", {"pooled = torch.tanh(self.pooler(x[:, 0]))": "m = torch.ones_like(input_ids) if attention_mask is None else attention_mask\n        m = m.unsqueeze(-1).to(x.dtype)\n        pooled = torch.tanh(self.pooler((x * m).sum(1) / m.sum(1).clamp(min=1)))"}, {}),
+    "classifier: max pooled masked": ("classifier", {"pooled = torch.tanh(self.pooler(x[:, 0]))": "m = torch.ones_like(input_ids) if attention_mask is None else attention_mask\n        pooled = torch.tanh(self.pooler(x.masked_fill(m[..., None] == 0, -1e4).amax(1)))"}, {}),
+    "classifier: last token by mask": ("classifier", {"pooled = torch.tanh(self.pooler(x[:, 0]))": "m = torch.ones_like(input_ids) if attention_mask is None else attention_mask\n        pooled = torch.tanh(self.pooler(x[torch.arange(len(x), device=x.device), m.sum(1) - 1]))"}, {}),
+    "gpt: linear attention": ("gpt", {"        att = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))\n        att = att.masked_fill(self.tri[:, :, :T, :T] == 0, float(\"-inf\"))\n        att = F.softmax(att, dim=-1)\n        att = self.drop(att)\n        y = att @ v\n": "        q, k = F.elu(q) + 1, F.elu(k) + 1\n        kv = torch.einsum(\"bhtd,bhte->bhtde\", k, v).cumsum(2)\n        z = 1 / (torch.einsum(\"bhtd,bhtd->bht\", q, k.cumsum(2)) + 1e-6)\n        y = torch.einsum(\"bhtd,bhtde,bht->bhte\", q, kv, z)\n"}, {}),
+    "mixers: hyena fft conv": ("mixers", {"import torch.nn as nn": "import torch\nimport torch.nn as nn", "        y = F.pad(x.transpose(1, 2), (self.k - 1, 0))\n        y = self.conv(y).transpose(1, 2)\n": "        T = x.shape[1]\n        f = self.filt[:, :T]\n        y = torch.fft.irfft(torch.fft.rfft(x.transpose(1, 2), 2 * T) * torch.fft.rfft(f, 2 * T), 2 * T)[..., :T].transpose(1, 2)\n", "        self.conv = nn.Conv1d(d, d, k, groups=d)\n": "        self.filt = nn.Parameter(torch.randn(d, 64) * 0.1)\n"}, {}),
+    "mixers: s4d recurrence": ("mixers", {"import torch.nn as nn": "import torch\nimport torch.nn as nn", "        y, _ = self.rnn(x)\n": "        a = torch.sigmoid(self.a)\n        h = torch.zeros_like(x[:, 0])\n        ys = []\n        for t in range(x.shape[1]):\n            h = a * h + (1 - a) * x[:, t]\n            ys.append(h)\n        y = torch.stack(ys, 1)\n", "        self.rnn = nn.GRU(d, d, batch_first=True)\n": "        self.a = nn.Parameter(torch.randn(d))\n"}, {}),
+    "rotary: token shift": ("rotary", {"        q = self.wq(x).view": "        x = 0.5 * x + 0.5 * F.pad(x, (0, 0, 1, 0))[:, :T]\n        q = self.wq(x).view"}, {}),
+    "rotary: rope interleaved partial": ("rotary", {"        q = q * cos + rotate_half(q) * sin\n        k = k * cos + rotate_half(k) * sin\n": "        def turn(t):\n            r, p = t[..., :8], t[..., 8:]\n            c, s = cos[..., :4].repeat_interleave(2, -1), sin[..., :4].repeat_interleave(2, -1)\n            o = torch.stack((-r[..., 1::2], r[..., ::2]), -1).flatten(-2)\n            return torch.cat((r * c + o * s, p), -1)\n        q, k = turn(q), turn(k)\n"}, {}),
+    "masked: sinusoid concat halves": ("masked", {"        pe[:, 0::2] = torch.sin(position * div)\n        pe[:, 1::2] = torch.cos(position * div)\n": "        pe = torch.cat([torch.sin(position * div), torch.cos(position * div)], 1)\n"}, {}),
+    "gpt: prefix lm": ("gpt", {"self.tri[:, :, :T, :T] == 0": "(self.tri[:, :, :T, :T] == 0) & (torch.arange(T, device=x.device) >= 4)"}, {"prefix_length": 4}),
+    "gpt: sparse strided": ("gpt", {"self.tri[:, :, :T, :T] == 0": "(self.tri[:, :, :T, :T] == 0) | ((torch.arange(T, device=x.device)[:, None] - torch.arange(T, device=x.device)[None, :] > 3) & (torch.arange(T, device=x.device)[None, :] % 4 != 3))"}, {}),
+    "experts: switch top1": ("experts", {"expert(flat[rows]) * top[rows, slot].unsqueeze(-1)": "(expert(flat[rows]) * gates[rows, e].unsqueeze(-1)).to(out.dtype)"}, {"top_k": 1}),
+    "gpt: glu geglu relu2": ("gpt", {"h = F.gelu(h)": "h = F.relu(h) ** 2"}, {}),
+    "gpt: gated attention": ("gpt", {"return self.proj(y)": "return self.proj(y * torch.sigmoid(self.q(x)))"}, {}),
+    "gpt: additive coupling reversible": ("gpt", {"        x = x + self.attn(self.ln_1(x))\n        x = x + self.mlp(self.ln_2(x))\n        return x": "        a, b = x, x\n        a = a + self.attn(self.ln_1(b))\n        b = b + self.mlp(self.ln_2(a))\n        return (a + b) / 2"}, {}),
+    "t5: t5 gated": ("t5", {"return self.wo(F.relu(self.wi(x)))": "return self.wo(F.gelu(self.wi(x)) * self.wg(x))", "        self.wo = nn.Linear(f, d, bias=False)\n": "        self.wo = nn.Linear(f, d, bias=False)\n        self.wg = nn.Linear(d, f, bias=False)\n"}, {}),
+    "gpt: wpe in every layer": ("gpt", {"            x = block(x)\n": "            x = block(x + self.wpe(pos))\n"}, {}),
+    "gpt: value embeddings / x0 skip": ("gpt", {"            x = block(x)\n": "            x = block(x) + 0.1 * x0\n", "        for block in self.h:": "        x0 = x\n        for block in self.h:"}, {}),
+    "gpt: attention only": ("gpt", {"        x = x + self.mlp(self.ln_2(x))\n": "", "        self.ln_2 = nn.LayerNorm(c[\"n_embd\"])\n": "", "        self.mlp = MLP(c)\n": ""}, {}),
+}  # fmt: skip
+
+
+def assert_silent(report):
+    assert [(finding.check, finding.message, finding.where) for finding in report.problems] == []
+    stumbled = [finding.message for finding in report.findings if "could not be carried out" in finding.message]
+    assert stumbled == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_sound_model_of_the_zoo_raises_no_alarm(name, tmp_path):
+    assert_silent(run_checks(write_model(tmp_path / "export", name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", DESIGNS)
+def test_an_unusual_design_raises_no_alarm(design, tmp_path):
+    name, changes, settings = DESIGNS[design]
+    assert_silent(run_checks(write_model(tmp_path / "export", name, changes, **settings)))
