@@ -23,6 +23,7 @@ __getattr__, __all__ = lazy_exports(
         "prepare_splits": "preparation",
         "profile_splits": "quality",
         "read_corpus": "sources",
+        "read_token_file": "token_files",
         "tabulate": "quality",
         "token_figure": "figures",
     },

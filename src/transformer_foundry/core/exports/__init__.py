@@ -14,6 +14,7 @@ __getattr__, __all__ = lazy_exports(
         "Export": "fetch",
         "ModelOptions": "options",
         "Recipe": "build",
+        "adapt": "adapter",
         "build_model": "build",
         "find_contract": "contract",
         "find_recipe": "build",

@@ -12,7 +12,7 @@ from transformer_foundry.core.exports.calls import call_arguments, pick_logits
 from transformer_foundry.core.exports.contract import Contract, find_contract
 from transformer_foundry.core.exports.fetch import Export
 
-__all__ = ["Adapter", "load_model"]
+__all__ = ["Adapter", "adapt", "load_model"]
 
 
 class Adapter(nn.Module):
@@ -53,6 +53,23 @@ class Adapter(nn.Module):
         """
         arguments = call_arguments(self.contract, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask)
         return pick_logits(self.contract, self.model(**arguments))
+
+
+def adapt(
+    model: nn.Module, config: Mapping[str, Any] | None = None, *, kind: str | None = None, task: str | None = None
+) -> Adapter:
+    """Find the contract of any module and adapt it, for training or exporting it without an export.
+
+    Args:
+        model: The model; what its arguments and outputs mean is found by their names and by trying.
+        config: What is known of it, by the names of Hugging Face (``vocab_size``, ``pad_token_id`` ...).
+        kind: The kind, if it is known; found otherwise.
+        task: The task, if it is known; found otherwise.
+
+    Raises:
+        ExportError: If it cannot be called.
+    """
+    return Adapter(model, find_contract(model, config or {}, kind=kind, task=task))
 
 
 def load_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,16 @@ __all__ = ["plan_steps", "require_even_shares", "require_fit"]
 
 
 def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
-    """Refuse data that were prepared for another kind of model; a module without a contract is taken at its word.
+    """Refuse data that were prepared for another kind of model.
+
+    A module without a contract must take ``input_ids`` and ``attention_mask``; what it returns is taken for logits.
 
     Raises:
-        TrainingError: If task or vocabulary differ.
+        TrainingError: If task or vocabulary differ, or a module without a contract takes other arguments.
     """
     contract = getattr(adapter, "contract", None)
     if contract is None:
+        _require_arguments(adapter)
         return
     if contract.task != splits.task:
         raise TrainingError(
@@ -36,6 +40,17 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
             f"The data have {splits.vocab_size} token ids, but the model's vocabulary has {contract.vocab_size}.",
             "The tokenizer must not have more ids than the model has embeddings.",
             "Run the data_engineering pipeline again with this model.",
+        )
+
+
+def _require_arguments(module: nn.Module) -> None:
+    parameters = inspect.signature(module.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_any and not {"input_ids", "attention_mask"} <= parameters.keys():
+        raise TrainingError(
+            f"The forward of {type(module).__name__} takes {', '.join(parameters) or 'nothing'}.",
+            "A module that takes input_ids and attention_mask and returns logits was expected.",
+            "Adapt it first: fit(core.exports.adapt(model), ...).",
         )
 
 
