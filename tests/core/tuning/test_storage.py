@@ -1,9 +1,11 @@
+import sqlite3
 import time
 
 import optuna
 import pytest
 
 from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.tuning import storage as storage_module
 from transformer_foundry.core.tuning.storage import load_study, open_storage, quiet_optuna, sign_of_life
 
 
@@ -12,6 +14,33 @@ def test_a_file_that_is_no_data_base_is_refused_by_name(tmp_path):
     path.write_text("not a data base, but long enough to have a header" * 20)
     with pytest.raises(TuningError, match=r"study\.db cannot be used: file is not a database"):
         open_storage(path)
+
+
+def test_a_file_that_another_program_holds_locked_is_refused_by_name(tmp_path, monkeypatch):
+    path = tmp_path / "study.db"
+    open_storage(path)
+    monkeypatch.setattr(storage_module, "LOCK_TIMEOUT_S", 0.1)
+    with sqlite3.connect(path) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TuningError, match=r"study\.db cannot be used: database is locked"):
+            open_storage(path)
+
+
+def test_a_storage_that_is_no_url_is_refused():
+    with pytest.raises(TuningError, match="Expected the URL of a data base"):
+        open_storage("study.db")
+
+
+def test_a_data_base_that_cannot_be_reached_is_refused_without_its_password():
+    pytest.importorskip("psycopg2")
+    with pytest.raises(TuningError, match=r"postgresql\+psycopg2://me:\*\*\*@127") as caught:
+        open_storage("postgresql+psycopg2://me:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_driver_that_is_missing_is_named():
+    with pytest.raises(TuningError, match="needs a Python driver that is not installed: No module named"):
+        open_storage("mysql+mysqldb://user@127.0.0.1/none")
 
 
 def test_a_storage_without_a_search_says_what_to_run(tmp_path):

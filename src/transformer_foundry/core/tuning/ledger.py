@@ -146,17 +146,14 @@ class Ledger:
         self._set(trial_id, SESSIONS, [*stored.user_attrs.get(SESSIONS, []), session])
 
     def pause(self, trial: Trial, step: int) -> None:
-        """Put a trial that has reached ``step`` aside; the attempts counted so far have come to something."""
+        """Put a trial that has reached ``step`` aside."""
         self._set(trial._trial_id, PAUSED_AT, step)
-        self._set(trial._trial_id, ATTEMPTS, 0)
         self.release(trial._trial_id)
 
     def release(self, trial_id: int) -> None:
-        """Put a trial back into the queue."""
-        import optuna
-
-        self._set(trial_id, WORKER, None)
-        self._storage.set_trial_state_values(trial_id, optuna.trial.TrialState.WAITING)
+        """Put a trial of this worker back into the queue."""
+        self._set(trial_id, ATTEMPTS, 0)
+        self._put_back(trial_id)
 
     def end(self, trial: Trial, state: str, loss: float | None, error: str | None) -> FrozenTrial:
         """Write down the result of a trial; ``state`` is one of Optuna's names.
@@ -192,10 +189,16 @@ class Ledger:
         paused_at = trial.user_attrs.get(PAUSED_AT) or 0
         self.note_session(trial._trial_id, paused_at, last_step(trial), 0.0)
         if trial.user_attrs.get(ATTEMPTS, 0) < MAX_ATTEMPTS:
-            self.release(trial._trial_id)
+            self._put_back(trial._trial_id)
             return
         self._set(trial._trial_id, ERROR, f"the process that trained it ended {MAX_ATTEMPTS} times without a word")
         self._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
+
+    def _put_back(self, trial_id: int) -> None:
+        import optuna
+
+        self._set(trial_id, WORKER, None)
+        self._storage.set_trial_state_values(trial_id, optuna.trial.TrialState.WAITING)
 
     def _stale_ids(self, running: Sequence[FrozenTrial]) -> set[int]:
         """Trials of which no sign of life was seen for the grace period."""

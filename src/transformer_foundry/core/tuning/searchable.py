@@ -35,6 +35,13 @@ FIXED = frozenset(
         "save_total_limit",
         "precision",
         "device",
+        "tf32",
+        "deterministic",
+        "compile",
+        "memory_budget_gb",
+        "chunked_loss",
+        "activation_checkpointing",
+        "max_skipped_steps",
         "seed",
         "use_best",
     }
