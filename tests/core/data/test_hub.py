@@ -28,19 +28,32 @@ words = {"tokens": [["see", f"town{n}"] for n in range(50)], "ner_tags": [[0, 1]
 datasets.Dataset.from_dict(words, features=features).to_parquet(f"{folder}/train.parquet")
 api.create_repo("alice/tags", repo_type="dataset")
 api.upload_folder(folder_path=folder, repo_id="alice/tags", repo_type="dataset")
+from tests.core.data.samples import contract_for, corpus_of, documents_for
+from transformer_foundry.core.data import DataOptions, fit_tokenizer
+corpus = corpus_of(documents_for("causal_lm"), "causal_lm")
+fit_tokenizer(corpus, contract_for("causal_lm", 300), DataOptions()).save(f"{folder}/tokenizer")
+api.create_repo("alice/tokenizer")
+api.upload_folder(folder_path=f"{folder}/tokenizer", repo_id="alice/tokenizer")
 """
 
 _READ = """
 import json, os, sys, time
 time.sleep = lambda seconds: None  # huggingface_hub waits 23 s in all between its attempts
-from transformer_foundry.core.data import DataOptions, read_corpus
+from tests.core.data.samples import contract_for, corpus_of, documents_for
+from transformer_foundry.core.data import DataOptions, fit_tokenizer, read_corpus
 from transformer_foundry.core.errors import DataError
 for line in sys.stdin:
     request = json.loads(line)
     os.environ.pop("HF_TOKEN", None)
     os.environ.update({"HF_TOKEN": request.pop("token")} if "token" in request else {})
     task = request.pop("task", "sequence_classification")
+    vocab_size = request.pop("vocab_size", None)
     try:
+        if vocab_size is not None:
+            corpus, contract = corpus_of(documents_for("causal_lm"), "causal_lm"), contract_for("causal_lm", vocab_size)
+            tokenizer = fit_tokenizer(corpus, contract, DataOptions(tokenizer=request["source"]))
+            print(json.dumps([tokenizer.vocab_size, tokenizer.encode("the dog")]), flush=True)
+            continue
         corpus = read_corpus(DataOptions(**request), task)
         answer = [sum(corpus.plan.counts.values()), corpus.label_names, corpus.stamp()]
     except DataError as err:
@@ -159,6 +172,20 @@ def test_a_file_is_read_from_its_url(reader):
     address = f"{reader.hub.url}/datasets/alice/plain/resolve/main"
     assert reader.ask(f"{address}/train.jsonl")[0] == 60
     assert "nope.jsonl" in reader.ask(f"{address}/nope.jsonl")[0]
+
+
+def test_a_hub_tokenizer_of_the_models_size_is_used_and_a_larger_one_refused(reader):
+    fitting, refused = (reader.ask("alice/tokenizer", vocab_size=size) for size in (300, 280))
+    assert fitting[0] == 300
+    assert len(fitting[1]) >= 2
+    assert refused[0] == "The tokenizer alice/tokenizer has 300 tokens but the model only 280."
+    assert "vocab_size 300" in refused[2]
+
+
+def test_a_hub_tokenizer_that_is_not_there_is_refused(reader):
+    found = reader.ask("alice/nothing", vocab_size=300)
+    assert found[0].startswith("The tokenizer alice/nothing cannot be read")
+    assert "'auto'" in found[2]
 
 
 def test_a_busy_hub_is_asked_again(reader):
