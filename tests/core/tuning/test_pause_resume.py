@@ -44,16 +44,21 @@ def test_the_budget_is_spent_to_the_step():
     assert study.user_attrs["stopped"] == "the budget is spent"
 
 
-def test_more_configurations_are_tried_than_are_trained_in_full():
+@pytest.fixture(scope="module")
+def wide():
     trainer = CurveTrainer()
-    records, study = run(trainer, space=WIDE, n_trials=16)
+    return trainer, *run(trainer, space=WIDE, n_trials=16)
+
+
+def test_more_configurations_are_tried_than_are_trained_in_full(wide):
+    trainer, records, study = wide
     assert len(records) < 16 < len(trainer.tried) == len(study.get_trials())
 
 
-def test_what_is_paused_waits_half_trained_and_what_is_complete_is_not_trained_twice():
-    _, study = run(CurveTrainer(), space=WIDE, n_trials=16)
-    last = {trial.number: max(trial.intermediate_values) for trial in study.get_trials()}
-    states = {trial.number: trial.state.name for trial in study.get_trials()}
+def test_what_is_paused_waits_half_trained_and_what_is_complete_is_not_trained_twice(wide):
+    trials = wide[2].get_trials()
+    last = {trial.number: max(trial.intermediate_values) for trial in trials}
+    states = {trial.number: trial.state.name for trial in trials}
     assert {last[number] for number, state in states.items() if state == "WAITING"} == {50}
     assert {last[number] for number, state in states.items() if state == "COMPLETE"} == {100}
 

@@ -26,6 +26,9 @@ MOST_FIRST_TRIALS = 8
 
 FEWEST_FIRST_TRIALS = 3
 
+PATIENCE = 4
+"""Decisions in a row that must expect next to no gain before the search stops: a model of few points errs."""
+
 _SPENT = "the budget is spent"
 _TRIED_OUT = "every configuration of the space was tried"
 
@@ -127,11 +130,17 @@ class Planner:
         )
         if choice is None:
             return Stop(_SPENT if fresh else _TRIED_OUT)
-        if choice.gain < self._options.min_gain:
+        gains = [*_gains(trials), choice.gain]
+        if len(gains) >= PATIENCE and max(gains[-PATIENCE:]) < self._options.min_gain:
             return Stop(f"no training is expected to lower the best loss by {100 * self._options.min_gain:g} %")
+        gain = {names.GAIN: [[turn, choice.gain]]}
         if choice.is_new:
-            return self._begin(fresh[choice.index], to_the_end=choice.to_the_end, **{names.GAIN: choice.gain})
-        return self._go_on(trials[choice.index])
+            return self._begin(fresh[choice.index], to_the_end=choice.to_the_end, **gain)
+        resumed = trials[choice.index]
+        assignment = self._go_on(resumed)
+        if assignment is not None:
+            assignment.trial.set_user_attr(names.GAIN, resumed.user_attrs.get(names.GAIN, []) + gain[names.GAIN])
+        return assignment
 
     def _begin(self, configuration: dict[str, Any], *, to_the_end: bool, **attributes: Any) -> Assignment | None:
         trial = self._ledger.begin(configuration, **{names.STRAIGHT: to_the_end}, **attributes)
@@ -205,6 +214,11 @@ class Planner:
 def _counts(trial: FrozenTrial) -> bool:
     """Whether the trial is more than the trace of a lost race."""
     return trial.state.name != "FAIL" or bool(trial.user_attrs.get(names.ERROR))
+
+
+def _gains(trials: Sequence[FrozenTrial]) -> list[float]:
+    """Gains that the decisions so far expected, in their order."""
+    return [gain for _, gain in sorted(entry for trial in trials for entry in trial.user_attrs.get(names.GAIN, []))]
 
 
 def _best(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
