@@ -48,9 +48,10 @@ class NearDuplicates:
         """Return for each text the number of the first text of its group, (texts,) int64; the files are gone then."""
         firsts = np.arange(self._count)
         if self._count:
-            signatures, bands = _map(self._signatures, np.uint8, _NUMBERS), _map(self._bands, np.uint32, _BANDS)
+            self._signatures.flush()
+            signatures = np.memmap(self._signatures, np.uint8, "r").reshape(-1, _NUMBERS)
             for band in range(_BANDS):
-                for left, right in _pairs(np.ascontiguousarray(bands[:, band])):
+                for left, right in _pairs(_read_band(self._bands, band)):
                     alike = (signatures[left] == signatures[right]).mean(axis=1) >= SIMILARITY
                     _join(firsts, left[alike], right[alike])
             while not np.array_equal(roots := firsts[firsts], firsts):
@@ -76,9 +77,13 @@ def _signature(text: bytes, number: int) -> np.ndarray:
     return hashes[np.searchsorted(hashes, _BOUNDS) % len(hashes)]
 
 
-def _map(file: IO[bytes], dtype: type, columns: int) -> np.ndarray:
-    file.flush()
-    return np.memmap(file, dtype=dtype, mode="r").reshape(-1, columns)
+def _read_band(file: IO[bytes], band: int) -> np.ndarray:
+    """Return one number of each text, (texts,) uint32, without holding the others."""
+    file.seek(0)
+    parts = []
+    while chunk := file.read(_CHECKED_AT_ONCE * _BANDS * 4):
+        parts.append(np.frombuffer(chunk, np.uint32).reshape(-1, _BANDS)[:, band].copy())
+    return np.concatenate(parts)
 
 
 def _pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
