@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import re
@@ -200,6 +201,54 @@ def test_the_manifest_lists_the_sessions(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [session["step"] for session in manifest["sessions"]] == [0, 3]
     assert manifest["identity"] == {"data": "f" * 64}
+
+
+def test_the_manifest_says_what_each_session_lost(tmp_path: Path) -> None:
+    train(tmp_path, stop_after=6, logging_steps=1)
+    train(tmp_path, logging_steps=1)
+    sessions = json.loads((tmp_path / "manifest.json").read_text())["sessions"]
+    assert [(session["number"], session["lost_steps"]) for session in sessions] == [(1, 0), (2, 1)]
+    assert sessions[1]["fence"] > sessions[0]["fence"]
+
+
+def test_the_manifest_of_a_finished_run_has_the_digests_of_its_result(tmp_path: Path) -> None:
+    train(tmp_path)
+    expected = hashlib.sha256((generation(tmp_path, 10) / "weights.safetensors").read_bytes()).hexdigest()
+    assert read(tmp_path).manifest["result"]["sha256"]["weights.safetensors"] == expected
+    train(tmp_path)
+    assert read(tmp_path).manifest["result"]["step"] == 10
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DatasetError) as caught:
+        train(tmp_path)
+    found = find_foundry_error(caught.value)
+    assert found is not None
+    assert "too little free space" in found.problem
+    assert read(tmp_path).history == []
+
+
+def test_a_return_to_a_checkpoint_is_no_new_session(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path))
+    for record in fit(make_model(), make_splits(), make_options()):
+        dataset.save(record)
+    dataset.save(Started(4, 12, True, {}, ("back to step 4",)))
+    dataset.wait()
+    assert len(read(tmp_path).manifest["sessions"]) == 1
+    assert read(tmp_path).history[-1]["step"] == 4
+
+
+def test_a_fork_begins_with_the_checkpoint_of_another_run(tmp_path: Path) -> None:
+    train(tmp_path / "old")
+    run = TrainingRunDataset(filepath=str(tmp_path / "new"), fork_from="old").load()
+    state = run.latest()
+    assert state is not None
+    assert state.step == 10
+    assert state.forked_from == str(generation(tmp_path / "old", 10))
 
 
 def test_the_manifest_has_the_parameters_of_all_sections(tmp_path: Path) -> None:

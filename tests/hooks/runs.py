@@ -69,9 +69,9 @@ class Run:
         """What happens after the last node."""
         self._events.hook.after_pipeline_run(run_params={}, run_result={}, pipeline=None, catalog=self.catalog)
 
-    def fail(self):
+    def fail(self, error=None):
         """What happens when a node has raised."""
-        arguments = {"error": ValueError(), "run_params": {}, "pipeline": None, "catalog": self.catalog}
+        arguments = {"error": error or ValueError(), "run_params": {}, "pipeline": None, "catalog": self.catalog}
         self._events.hook.on_pipeline_error(**arguments)
 
 

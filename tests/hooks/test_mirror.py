@@ -152,6 +152,14 @@ def test_nothing_to_go_on_from_but_damaged_copies_is_refused(run, copy):
         Copying(run.folder, copy).restore()
 
 
+def test_an_only_copy_that_never_arrived_as_a_whole_is_no_reason_to_refuse(run, copy, caplog):
+    mirrored(run, copy, 10)
+    shutil.rmtree(run.folder)
+    (find_checkpoint(copy, 10) / "weights.safetensors").unlink()
+    assert Copying(run.folder, copy).restore() is None
+    assert "never completed" in caplog.text
+
+
 def test_a_damaged_copy_is_made_anew(run, copy):
     mirrored(run, copy, 10)
     damage(find_checkpoint(copy, 10))

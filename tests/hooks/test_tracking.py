@@ -12,6 +12,7 @@ import pytest
 
 from tests.hooks.runs import Run
 from tests.loopback.wandb_offline_reader import read_runs
+from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks import tracker as tracker_module
 from transformer_foundry.hooks.tracker import choose_mode, without_secrets
@@ -206,6 +207,24 @@ def test_the_package_is_an_artifact_only_when_asked_for(run, tmp_path):
     assert [session.config["package"] for session in logged(run)] == [{"formats": {"pt2": "passed"}}] * 2
     artifacts = [artifact for session in logged(run) for artifact in session.artifacts]
     assert artifacts == [{"name": "gpt-package", "type": "model", "files": ["model.pt2"]}]
+
+
+def test_a_failure_sends_an_alert_in_the_words_of_the_error(run):
+    train(run, 0, 10, checkpoints=(10,))
+    run.fail(TrainingError("The loss is not finite.", "A number.", "Lower it."))
+    (session,) = logged(run)
+    assert session.alerts == [("gpt failed", "The loss is not finite.")]
+
+
+def test_the_best_checkpoint_is_an_artifact_only_when_asked_for(run):
+    for log_checkpoint in (False, True):
+        run.parameters["tracking"] = {"log_checkpoint": log_checkpoint}
+        train(run, 0, 10, checkpoints=(10,))
+        run.show("evaluation", {"step": 10, "validation": {"loss": 2.5}, "comparisons": []})
+        run.end()
+    (artifact,) = [artifact for session in logged(run) for artifact in session.artifacts]
+    assert (artifact["name"], artifact["type"]) == ("gpt-checkpoint", "checkpoint")
+    assert "weights.safetensors" in artifact["files"]
 
 
 def test_each_trial_is_a_run_of_its_own_in_one_group(run):

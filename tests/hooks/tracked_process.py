@@ -1,6 +1,7 @@
-"""Tracks a run in a process of its own: ``python -m tests.hooks.tracked_process DATA_DIR FIRST LAST end|kill``.
+"""Tracks a run in a process of its own: ``python -m tests.hooks.tracked_process DATA_DIR FIRST LAST end|kill|wait``.
 
-Rows of every tenth step after FIRST up to LAST, a checkpoint at LAST; then the run ends, or the process dies.
+Rows of every tenth step after FIRST up to LAST, a checkpoint at LAST; then the run ends, or the process dies. With
+``wait`` it says so before the rows and before the end, and waits for a line on its standard input each time.
 """
 
 import os
@@ -18,12 +19,20 @@ def main(data_dir, first, last, end):
     run = Run(Path(data_dir), TrackingHooks())
     run.begin()
     run.start(int(first))
+    pause(end)
     for step in range(int(first) + 10, int(last) + 1, 10):
         run.progress(step)
     run.checkpoint(int(last))
     if end == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    pause(end)
     run.end()
+
+
+def pause(end):
+    if end == "wait":
+        print("waiting", flush=True)
+        sys.stdin.readline()
 
 
 if __name__ == "__main__":

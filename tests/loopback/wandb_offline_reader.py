@@ -31,6 +31,7 @@ class OfflineRun:
     artifacts: list = field(default_factory=list)
     files: list = field(default_factory=list)
     metrics: list = field(default_factory=list)
+    alerts: list = field(default_factory=list)
     exit_code: int | None = None
 
 
@@ -94,6 +95,8 @@ def _add(run, record):
         run.files += [entry.path for entry in record.files.files]
     elif kind == "metric":
         run.metrics.append((record.metric.name or record.metric.glob_name, record.metric.step_metric))
+    elif kind == "alert":
+        run.alerts.append((record.alert.title, record.alert.text))
     elif kind == "exit":
         run.exit_code = record.exit.exit_code
 

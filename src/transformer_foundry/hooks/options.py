@@ -28,6 +28,9 @@ class TrackingOptions:
     tags: list[str] = option([], "W&B tags.")
     log_package: bool = option(False, "Whether the package is uploaded as an artifact.")
 
+    log_checkpoint: bool = option(False, "Whether the best checkpoint is uploaded as an artifact when training ends.")
+    alerts: bool = option(True, "Whether W&B sends an alert when a run fails.")
+
     def __post_init__(self) -> None:
         check_options(self, "tracking")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -219,7 +220,14 @@ class RunCopy:
     def _restore_newer_than(self, local_step: int | None) -> str | None:
         notes: list[str] = []
         began = time.monotonic()
-        newest = newest_checkpoint(self._copy_folder, notes)
+        try:
+            newest = newest_checkpoint(self._copy_folder, notes)
+        except CheckpointError:
+            # Small files overtake large ones on their way to the cloud: a manifest whose files never came is no damage.
+            if not all(map(_is_incomplete, list_checkpoints(self._copy_folder))):
+                raise
+            _log.warning("%s: the upload of its only checkpoint was never completed.", self._copy_folder)
+            return None
         for note in notes:
             _log.warning("%s: %s", self._copy_folder, note)
         if newest is None or (local_step is not None and step_of(newest) <= local_step):
@@ -256,6 +264,15 @@ def _damage_of(folder: Path) -> str | None:
     except (OSError, CheckpointError) as err:
         return problem_of(err)
     return None
+
+
+def _is_incomplete(folder: Path) -> bool:
+    """Whether files of a copy are not there at all."""
+    try:
+        names = read_manifest(folder)["files"]
+    except CheckpointError:
+        return False
+    return not all(os.path.lexists(folder / name) for name in names)
 
 
 def _manifest_bytes(folder: Path) -> bytes:

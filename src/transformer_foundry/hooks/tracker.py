@@ -119,6 +119,11 @@ class Tracker:
         artifact.add_dir(str(folder), policy="immutable")
         self.run.log_artifact(artifact)
 
+    def alert(self, text: str) -> None:
+        """Have W&B tell the user of a failure, if a run is open."""
+        if self._run is not None:
+            self._run.alert(title=f"{self._run_name} failed", text=text)
+
     def log_trial(self, record: TrialRecord) -> None:
         """Log a trial of a search as a run of its own, in one group with the others."""
         trial = self._start_run(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.errors import FoundryError, find_foundry_error
 from transformer_foundry.core.options import parse_options
 from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.rank import is_main_process
@@ -75,8 +75,12 @@ class TrackingHooks:
         self._end(exit_code=0)
 
     @hook_impl
-    def on_pipeline_error(self) -> None:
-        """Close the W&B run as failed."""
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Send an alert and close the W&B run as failed."""
+        if self._tracker is not None and self._options.alerts:
+            with self._harmless():
+                expected = find_foundry_error(error)
+                self._tracker.alert(expected.problem if expected else f"{type(error).__name__}: {error}")
         self._end(exit_code=1)
 
     def _begin(self, catalog: CatalogProtocol) -> None:
@@ -107,6 +111,7 @@ class TrackingHooks:
             tracker.log_trial(data)
         elif dataset_name == "evaluation":
             self._log_reports(tracker)
+            self._log_checkpoint(tracker)
             tracker.summarise("evaluation", data)
         elif dataset_name == "samples":
             tracker.log_table("final_samples", [{"sample": text} for text in data.get("samples", [])])
@@ -138,6 +143,15 @@ class TrackingHooks:
             tracker.summarise(name, report)
             tracker.log_table(f"{name}/findings", report.get("findings", []))
         self._reports = {}
+
+    def _log_checkpoint(self, tracker: Tracker) -> None:
+        if not self._options.log_checkpoint:
+            return
+        from transformer_foundry.core.training.generations import best_checkpoint
+
+        folder = best_checkpoint(self._run.folder)
+        if folder is not None:
+            tracker.log_folder(f"{self._parameters['run']['name']}-checkpoint", "checkpoint", folder)
 
     def _log_package(self, tracker: Tracker, package: Any) -> None:
         tracker.update_config({"package": package.manifest})
