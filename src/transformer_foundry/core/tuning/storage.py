@@ -117,7 +117,7 @@ def _url_of(where: Path | str) -> str:
     if "://" not in where:
         raise TuningError(
             f"tuning.storage is {where!r}.",
-            "Expected the URL of a data base, such as postgresql://user@host/name.",
+            "Expected the URL of a data base, such as postgresql+psycopg2://user@host/name.",
             "Correct it, or leave it out for a SQLite file of the run.",
         )
     return where
