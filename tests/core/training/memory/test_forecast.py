@@ -19,6 +19,7 @@ from transformer_foundry.core.training.memory import (
     MemoryForecast,
     MemorySavings,
     Workload,
+    export_bytes,
     forecast_memory,
     optimizer_bytes,
     prove_savings,
@@ -135,6 +136,12 @@ def test_parts_are_counted_once() -> None:
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     parts = forecast_memory(make_work(model), 2, 1, MemorySavings()).parts
     assert (parts["parameters"], parts["gradients"], parts["optimizer"]) == (size, size, 2 * size)
+
+
+def test_an_export_needs_more_than_its_weights() -> None:
+    small, large = models.Model(), models.Model(vocab_size=20_000)
+    growth = 4 * sum(p.numel() for p in large.parameters()) - 4 * sum(p.numel() for p in small.parameters())
+    assert export_bytes(large) - export_bytes(small) == pytest.approx(5.6 * growth, abs=2)
 
 
 def test_the_optimizer_decides_what_is_kept() -> None:

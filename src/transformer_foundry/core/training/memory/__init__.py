@@ -16,6 +16,7 @@ __getattr__, __all__ = lazy_exports(
         "Verdict": "proof",
         "Workload": "forecast",
         "available_bytes": "heap",
+        "export_bytes": "forecast",
         "fit_memory": "fitting",
         "forecast_memory": "forecast",
         "halve": "fitting",
