@@ -42,7 +42,14 @@ def test_a_winner_that_loses_in_full_gives_way_to_the_default(falling):
     best, comparison = confirmed(falling, lambda parameters, seed: parameters["x"])
     assert best["parameters"] == {"x": 0.0}
     assert comparison["is_better"] is False
-    assert "is worse than the default" in comparison["verdict"]
+    assert comparison["verdict"].startswith("The winner is worse than the default configuration: ")
+    assert "nats higher after 100 steps (standard error 0.0000, 3 seeds)" in comparison["verdict"]
+
+
+def test_a_winner_that_diverges_in_full_gives_way_to_the_default(falling):
+    best, comparison = confirmed(falling, lambda parameters, seed: math.nan if parameters["x"] > 0 else 1.0)
+    assert best["parameters"] == {"x": 0.0}
+    assert "a training diverged" in comparison["verdict"]
 
 
 def test_the_uncertainty_is_the_standard_error_of_the_paired_differences(falling):

@@ -111,7 +111,10 @@ def _is_better(mean: float, error: float | None) -> bool | None:
 def _verdict(mean: float, error: float | None, n_seeds: int, steps: int) -> str:
     words = {True: "beats", False: "is worse than", None: "cannot be told from"}[_is_better(mean, error)]
     spread = "one seed, no uncertainty" if error is None else f"standard error {error:.4f}, {n_seeds} seeds"
-    return f"The winner {words} the default configuration: {mean:+.4f} nats lower after {steps} steps ({spread})."
+    margin = f"{abs(mean):.4f} nats {'lower' if mean >= 0 else 'higher'}"
+    if math.isnan(mean):
+        margin = "a training diverged"
+    return f"The winner {words} the default configuration: {margin} after {steps} steps ({spread})."
 
 
 def _result(verdict: str, is_better: bool | None, steps: int, **more: Any) -> dict[str, Any]:
