@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from transformer_foundry.core.training import (
 from transformer_foundry.core.training import checkpoints as module
 from transformer_foundry.core.training.checkpoints import find_checkpoint, set_aside_after
 from transformer_foundry.core.training.state import capture_model
+from transformer_foundry.core.training.state_files import read_state
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,16 @@ def test_a_newer_format_is_refused(made: list[Checkpoint], tmp_path: Path, monke
         write_checkpoint(tmp_path, made[1])
     with pytest.raises(CheckpointError, match="format version 99"):
         newest_checkpoint(tmp_path)
+
+
+def test_counters_of_another_version_are_read(made: list[Checkpoint], tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, made[0])
+    values = json.loads((folder / "state.json").read_text())
+    del values["counters"]["tokens_seen"]
+    values["counters"]["of_another_version"] = 1
+    (folder / "state.json").write_text(json.dumps(values))
+    found = read_state(folder).counters
+    assert found == dataclasses.replace(made[0].state.counters, tokens_seen=0)
 
 
 def test_the_best_checkpoint_is_found(made: list[Checkpoint], folders: list[Path], tmp_path: Path) -> None:

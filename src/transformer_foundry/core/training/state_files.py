@@ -49,7 +49,7 @@ def read_state(folder: Path, *, notes: tuple[str, ...] = ()) -> TrainingState:
         model=model,
         optimizer=optimizer,
         random=RandomState.from_json(values["random"]),
-        counters=Counters(**values["counters"]),
+        counters=_counters(values),
         notes=notes,
         **{name: values[name] for name in _PLAIN_FIELDS},
     )
@@ -57,7 +57,13 @@ def read_state(folder: Path, *, notes: tuple[str, ...] = ()) -> TrainingState:
 
 def read_counters(folder: Path) -> Counters:
     """Read the counters of a state without its tensors."""
-    return Counters(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["counters"])
+    return _counters(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+
+
+def _counters(values: Mapping[str, Any]) -> Counters:
+    """Counters of any earlier version: what it did not have has its default, what is no more is left out."""
+    known = {field.name for field in dataclasses.fields(Counters)}
+    return Counters(**{name: value for name, value in values["counters"].items() if name in known})
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
