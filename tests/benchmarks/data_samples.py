@@ -1,4 +1,4 @@
-"""Generated text for the benchmarks of the data: words with the frequencies of a language, documents of all lengths."""
+"""Generated text for the benchmarks of the data: real words with their real frequencies, documents of all lengths."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from transformer_foundry.core.data.corpora import BuiltInSource
 from transformer_foundry.core.exports import Contract
 
-_WORDS = 30_000
 _WORDS_AT_ONCE = 20_000
 
 
 def documents(size_bytes: int, seed: int = 0) -> Iterator[str]:
-    """Yield texts of 600 characters in the median until there are ``size_bytes``; word frequencies follow Zipf."""
+    """Yield texts of 600 characters in the median, words drawn from the built-in text, ``size_bytes`` in all."""
     random = np.random.default_rng(seed)
-    letters = random.integers(97, 123, (_WORDS, 10), dtype=np.uint8)
-    words = [bytes(row[: random.integers(2, 11)]).decode() for row in letters]
-    shares = 1 / np.arange(1, _WORDS + 1) ** 1.05
+    words = " ".join(document.text for document in BuiltInSource("causal_lm").documents("train")).split()
     made = 0
     while made < size_bytes:
-        drawn = random.choice(_WORDS, _WORDS_AT_ONCE, p=shares / shares.sum()).tolist()
+        drawn = random.integers(0, len(words), _WORDS_AT_ONCE).tolist()
         start = 0
         while start < _WORDS_AT_ONCE:
-            length = int(random.lognormal(4.5, 1.0)) + 5
+            length = int(random.lognormal(4.6, 1.0)) + 5
             text = " ".join(words[number] for number in drawn[start : start + length])
             start, made = start + length, made + len(text)
             yield text

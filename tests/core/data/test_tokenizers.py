@@ -32,6 +32,23 @@ def test_a_vocabulary_of_256_loses_no_text(byte_tokenizer, text):
     assert byte_tokenizer.decode(byte_tokenizer.encode(text)) == text
 
 
+@pytest.fixture(scope="module")
+def merging_tokenizer():
+    return fit(vocab_size=400)
+
+
+PIECES = st.sampled_from(
+    ["the", "dog", "'s", " ", "  ", "\n", "\t", "\u00a0", "\u3000", "7", "!?", "Zürich", "<|eos|>", "\u0301"]
+)
+
+
+@given(texts=st.lists(st.lists(PIECES, max_size=20).map("".join) | st.text(max_size=30), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_words_met_before_get_the_ids_that_the_backend_gives(merging_tokenizer, texts):
+    expected = [merging_tokenizer.backend.encode(text, add_special_tokens=False).ids for text in texts]
+    assert merging_tokenizer.encode_batch(texts, add_special_tokens=False) == expected
+
+
 @given(text=st.text(alphabet=st.characters(codec="utf-8")))
 @settings(max_examples=100, deadline=None)
 def test_ids_stay_below_the_vocabulary_and_are_never_special(byte_tokenizer, text):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.data.word_cache import WordCache
 from transformer_foundry.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Tokenizer:
         self.max_length = max_length
         self.algorithm = algorithm
         self.request = request
+        self._words: WordCache | None = None
         backend.encode_special_tokens = True
 
     def __len__(self) -> int:
@@ -90,7 +92,7 @@ class Tokenizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy: the backend forgets how to take special tokens in a text when it is copied."""
-        self.__dict__.update(state)
+        self.__dict__.update(state, _words=None)
         self.backend.encode_special_tokens = True
 
     @property
@@ -138,7 +140,12 @@ class Tokenizer:
         return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        """Return the ids of each text, computed on all cores."""
+        """Return the ids of each text: from the words met before where that is possible, else computed on all cores."""
+        if not add_special_tokens:
+            if self._words is None and WordCache.serves(self.backend):
+                self._words = WordCache(self.backend)
+            if self._words is not None:
+                return self._words.encode_batch(texts)
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return [encoding.ids for encoding in encodings]
 
