@@ -1,7 +1,14 @@
 """Kedro's project settings: configuration loader and hooks."""
 
 from transformer_foundry.config import FoundryConfigLoader
-from transformer_foundry.hooks import DriveHooks, PreflightHooks, ProgressHooks, SummaryHooks, TrackingHooks
+from transformer_foundry.hooks import (
+    DriveHooks,
+    PreflightHooks,
+    ProgressHooks,
+    SummaryHooks,
+    TrackingHooks,
+    WorkerHooks,
+)
 from transformer_foundry.quiet import silence_third_parties
 
 silence_third_parties()
@@ -11,7 +18,7 @@ CONFIG_LOADER_CLASS = FoundryConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}
 
 # Pluggy calls the last registered hook first: Drive restores, then inputs are checked, then tracking starts.
-HOOKS = (SummaryHooks(), ProgressHooks(), TrackingHooks(), PreflightHooks(), DriveHooks())
+HOOKS = (WorkerHooks(), SummaryHooks(), ProgressHooks(), TrackingHooks(), PreflightHooks(), DriveHooks())
 
 # kedro-viz records an event for every item that a generator node yields, which no one reads.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)

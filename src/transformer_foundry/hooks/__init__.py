@@ -5,5 +5,6 @@ from transformer_foundry.hooks.preflight import PreflightHooks
 from transformer_foundry.hooks.progress import ProgressHooks
 from transformer_foundry.hooks.summary import SummaryHooks
 from transformer_foundry.hooks.tracking import TrackingHooks
+from transformer_foundry.hooks.workers import WorkerHooks
 
-__all__ = ["DriveHooks", "PreflightHooks", "ProgressHooks", "SummaryHooks", "TrackingHooks"]
+__all__ = ["DriveHooks", "PreflightHooks", "ProgressHooks", "SummaryHooks", "TrackingHooks", "WorkerHooks"]
