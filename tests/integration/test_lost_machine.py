@@ -16,6 +16,7 @@ SETTINGS = {
     "training.num_samples": 0,
     "tuning.n_trials": 5,
     "tuning.max_steps": 6,
+    "tuning.confirm_steps": 4,
     "data.max_documents": 200,
 }
 PREPARATION = "validation,data_engineering"

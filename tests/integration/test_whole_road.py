@@ -36,7 +36,7 @@ def test_a_sample_is_trained_and_packaged(name: str, tmp_path: Path) -> None:
 
 
 def test_tuning_after_training_finds_parameters_that_a_new_training_uses(tmp_path: Path) -> None:
-    settings = {"tuning.n_trials": 3, "tuning.max_steps": 8}
+    settings = {"tuning.n_trials": 3, "tuning.max_steps": 8, "tuning.confirm_steps": 4}
     assert kedro_run(tmp_path, "validation,data_engineering,training", settings).returncode == 0
     result = kedro_run(tmp_path, "tuning", settings)
     assert result.returncode == 0, result.stderr
