@@ -18,9 +18,9 @@ def test_two_processes_keep_one_run_and_resume_it(tmp_path: Path) -> None:
     assert kedro_run(tmp_path, "validation,data_engineering").returncode == 0
     for max_steps, first_line in ((6, "STARTS"), (12, "CONTINUES")):
         command = arguments(tmp_path, "training", {"training.max_steps": max_steps})
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         result = subprocess.run(
-            [*launcher, *command[1:]], cwd=PROJECT, env=environment(), capture_output=True, text=True, timeout=300
+            [*launcher, *command[1:]], cwd=PROJECT, env=environment(), capture_output=True, text=True, timeout=120
         )
         assert result.returncode == 0, result.stderr
         assert result.stdout.count(first_line) == 1
