@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -34,6 +35,20 @@ def test_a_saving_that_is_demanded_changes_no_weight(saving: str) -> None:
     assert "not used" not in notes_of(saved) or saving == "activation_checkpointing"
 
 
+def test_large_logits_are_chunked_without_being_asked() -> None:
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(400_000, 4), nn.Linear(4, 400_000, bias=False)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return self.head(self.embedding(input_ids))
+
+    splits = dataclasses.replace(make_splits(), vocab_size=400_000)
+    assert "loss in chunks" in notes_of(run(Wide(), splits, max_steps=1, eval_steps=None))
+    assert "loss in chunks" not in notes_of(run(Wide(), splits, max_steps=1, eval_steps=None, chunked_loss="off"))
+
+
 def test_a_batch_of_automatic_size_gives_what_a_given_one_does() -> None:
     changes = {"max_steps": 8, "eval_steps": None}
     given = run(TinyTransformer(dropout=0.0), **changes, per_device_train_batch_size=8)
@@ -45,7 +60,7 @@ def test_a_batch_of_automatic_size_gives_what_a_given_one_does() -> None:
 
 
 def test_a_budget_that_nothing_fits_is_refused_before_the_first_step() -> None:
-    with pytest.raises(TrainingError, match=r"needs 0\.\d GB of 0.01") as caught:
+    with pytest.raises(TrainingError, match=r"needs 0\.\d+ GB of 0\.01") as caught:
         run(memory_budget_gb=0.01)
     assert "memory_budget_gb" in caught.value.remedy
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
 from transformer_foundry.core.training.memory.fitting import MemoryPlan, MemoryWishes, fit_memory, memory_budget
 from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes
 from transformer_foundry.core.training.memory.heap import return_freed_memory
@@ -62,7 +63,7 @@ def plan_memory(
     budget, origin = memory_budget(
         updater.precision.device, options.memory_budget_gb, is_wanted=options.per_device_train_batch_size == "auto"
     )
-    shape = _shape(splits)
+    shape = _shape(updater, splits)
     wishes = MemoryWishes(
         rows,
         chunked_loss=options.chunked_loss,
@@ -85,8 +86,22 @@ def plan_memory(
 
 
 def _make_plan(updater: Updater, work: Workload, wishes: MemoryWishes) -> tuple[MemoryPlan, MemorySavings]:
-    proven = _prove(updater, work.shape, wishes.chunked_loss == "on", wishes.activation_checkpointing == "on")
-    simplest = replace(wishes, rows=wishes.rows or wishes.total_rows, timing_s=0.0)
+    rows = wishes.rows or wishes.total_rows
+    is_large = work.shape.logits_bytes(rows) > CHUNK_BYTES
+    proven = _prove(
+        updater,
+        work.shape,
+        # Large logits are also faster in chunks: 0.80 to 0.95 of the CPU time was measured.
+        wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large),
+        wishes.activation_checkpointing == "on",
+    )
+    simplest = replace(
+        wishes,
+        rows=rows,
+        timing_s=0.0,
+        chunked_loss="off" if proven.chunked_loss is None else "on",
+        activation_checkpointing="off" if proven.activation_checkpointing is None else "on",
+    )
     plan = fit_memory(work, simplest, proven)
     if plan.fits:
         return plan, proven
@@ -108,8 +123,10 @@ def _prove(updater: Updater, shape: BatchShape, chunked_loss: bool, activation_c
     )
 
 
-def _shape(splits: TokenSplits) -> BatchShape:
-    return BatchShape(splits.task, splits.vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab"))
+def _shape(updater: Updater, splits: TokenSplits) -> BatchShape:
+    contract = getattr(updater.adapter, "contract", None)
+    vocab_size = contract.vocab_size if contract is not None else splits.vocab_size
+    return BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab"))
 
 
 def _workload(
@@ -122,6 +139,7 @@ def _workload(
         shape,
         updater.precision,
         optimizer_bytes(updater.adapter, updater.groups, has_average=updater.average is not None),
+        batches_per_step=options.gradient_accumulation_steps,
         eval_rows=options.rows_per_evaluation_batch if has_validation else None,
         sample_rows=options.num_samples if has_validation else 0,
         label_smoothing=updater.label_smoothing,

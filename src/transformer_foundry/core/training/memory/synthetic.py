@@ -28,6 +28,11 @@ class BatchShape:
     num_labels: int = 2
     decoder_vocab_size: int | None = None
 
+    def logits_bytes(self, rows: int) -> int:
+        """Return the size of the float32 logits over the vocabulary of ``rows`` rows; 0 for a classifier."""
+        is_lm = self.task.endswith("_lm")
+        return rows * self.length * (self.decoder_vocab_size or self.vocab_size) * 4 if is_lm else 0
+
     def batch(self, rows: int, length: int | None = None) -> dict[str, Tensor]:
         """Return a batch of ``rows`` rows of ``length`` tokens, by default the longest; always the same, on the CPU."""
         shape = (rows, min(length or self.length, self.length))
