@@ -1,11 +1,12 @@
 # make run   installs once, then trains and packages the bundled GPT (minutes, no network)
 # make test  installs once, then lint, types and all tests
+# make bench installs what Foundry is measured against, then prints every benchmark (an hour or two)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast lint clean
+.PHONY: help install run test test-fast bench lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,6 +34,10 @@ test-fast: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+	$(BIN)/python -m tests.benchmarks
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
