@@ -198,6 +198,29 @@ def test_a_given_tokenizer_is_made_to_end_a_pair(tmp_path):
     assert tokenizer.decoder_start_token_id == 1
 
 
+def test_a_given_tokenizer_neither_cuts_nor_pads_though_its_file_says_so(tmp_path):
+    given = fit(vocab_size=280)
+    whole = given.encode(sentences(1)[0])
+    given.backend.enable_truncation(4)
+    given.backend.enable_padding(length=100)
+    given.save(tmp_path)
+    tokenizer = fit(vocab_size=300, algorithm=str(tmp_path))
+    assert tokenizer.encode(sentences(1)[0]) == whole
+    assert tokenizer.encode_batch(sentences(1), add_special_tokens=False) == [whole]
+
+
+def test_a_given_tokenizer_keeps_its_special_tokens_where_config_names_ordinary_ones(tmp_path):
+    fit(vocab_size=280, eos_token_id=270).save(tmp_path)
+    tokenizer = fit(vocab_size=300, algorithm=str(tmp_path), eos_token_id=65, bos_token_id=66, pad_token_id=67)
+    assert tokenizer.special == SpecialIds(pad=0, eos=270)
+
+
+def test_a_role_that_a_given_tokenizer_lacks_goes_to_the_special_token_that_config_names(tmp_path):
+    fit(vocab_size=280, unk_token_id=5).save(tmp_path)
+    tokenizer = fit("sequence_classification", 300, algorithm=str(tmp_path), bos_token_id=5)
+    assert tokenizer.bos_token_id == 5
+
+
 def test_a_given_tokenizer_larger_than_the_model_is_refused_with_both_numbers(tmp_path):
     fit(vocab_size=300).save(tmp_path)
     with pytest.raises(DataError, match="has 300 tokens but the model only 280"):

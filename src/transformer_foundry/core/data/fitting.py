@@ -231,26 +231,32 @@ def _fit_given(
             f"Rows of {max_length} tokens need {sentinels}.",
             "Set data.tokenizer to 'auto', or data.target_column to the column that holds what is to be written.",
         )
-    tokenizer = Tokenizer(given.backend, _complete(given.special, contract, name, needed), max_length=max_length)
+    tokenizer = Tokenizer(given.backend, _complete(given, contract, name, needed), max_length=max_length)
     if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
         _set_template(tokenizer.backend, tokenizer.special, contract.task)
     return tokenizer
 
 
-def _complete(given: SpecialIds, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
-    """Add what the task needs: what the contract says, else another special token; only a mask cannot be replaced."""
-    found = dict(given.__dict__)
+def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
+    """Add what the task needs: the special token that the contract names, else another; a mask cannot be replaced.
+
+    An id that the contract names counts only where it is special to the tokenizer: with the ids of GPT-2 an
+    eos_token_id of 2 would end a text at each "#".
+    """
+    found = dict(given.special.__dict__)
+    special = {number for number, token in given.backend.get_added_tokens_decoder().items() if token.special}
     fallback = next((found[role] for role in ("pad", "eos", "bos", "unk") if found[role] is not None), None)
     for role in needed:
+        if found[role] is not None:
+            continue
         wanted = getattr(contract, f"{role}_token_id")
-        found[role] = found[role] if wanted is None else wanted
-        if found[role] is None and (role == "mask" or fallback is None):
+        found[role] = wanted if wanted in special else None if role == "mask" else fallback
+        if found[role] is None:
             raise DataError(
                 f"The tokenizer {name} has no {role} token.",
                 f"The task {contract.task} needs one.",
                 f"Set data.tokenizer to 'auto', or to a tokenizer with a {role} token.",
             )
-        found[role] = fallback if found[role] is None else found[role]
     return SpecialIds(**{**found, "decoder_start": _choose_decoder_start(contract, found["pad"])})
 
 

@@ -86,6 +86,9 @@ class Tokenizer:
         self.request = request
         self._words: WordCache | None = None
         backend.encode_special_tokens = True
+        # The files of many published tokenizers say both; a text must neither lose nor gain tokens.
+        backend.no_truncation()
+        backend.no_padding()
 
     def __len__(self) -> int:
         return self.vocab_size
