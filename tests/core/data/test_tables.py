@@ -35,11 +35,25 @@ def rows_of(**columns):
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
+@pytest.mark.parametrize(
+    ("name", "separator"), [("a.csv", ","), ("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "\t"), ("a.csv", "|")]
+)
 def test_separated_values_are_read(tmp_path, name, separator):
     corpus = read(write_csv(tmp_path / name, separator=separator))
     assert sorted(document.text for document in all_documents(corpus)) == sorted(TEXTS)
     assert corpus.label_names == ("0", "1")
+
+
+def test_a_semicolon_in_a_header_of_one_column_separates_nothing(tmp_path):
+    path = write_csv(tmp_path / "a.csv", header='"text; with a comma"', rows=TEXTS)
+    assert {document.text for document in all_documents(read(path, "causal_lm"))} == set(TEXTS)
+
+
+def test_commas_in_a_column_between_semicolons_are_text(tmp_path):
+    path = write_csv(
+        tmp_path / "a.csv", rows=[f"{text}, and more;{number % 2}" for number, text in enumerate(TEXTS)], separator=";"
+    )
+    assert {document.text for document in all_documents(read(path))} == {f"{text}, and more" for text in TEXTS}
 
 
 def test_json_lines_are_read(tmp_path):
@@ -64,9 +78,10 @@ def test_parquet_is_read(tmp_path):
     assert len(all_documents(read(path))) == 40
 
 
-def test_compressed_files_are_read(tmp_path):
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_compressed_files_are_read(tmp_path, separator):
     path = tmp_path / "a.csv.gz"
-    path.write_bytes(gzip.compress(write_csv(tmp_path / "a.csv").read_bytes()))
+    path.write_bytes(gzip.compress(write_csv(tmp_path / "a.csv", separator=separator).read_bytes()))
     assert len(all_documents(read(path))) == 40
 
 
@@ -134,7 +149,7 @@ def test_the_clearly_longest_column_is_the_text(tmp_path):
 
 def test_columns_that_could_each_be_the_text_are_refused_by_name(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows_of(left=TEXTS, right=TEXTS))
-    with pytest.raises(DataError, match=r"columns left, right, could each be the text"):
+    with pytest.raises(DataError, match=r"columns left, right, which could each be the text"):
         read(path, "causal_lm")
 
 
@@ -178,7 +193,11 @@ def test_a_fractional_label_is_refused(tmp_path):
         ("a.csv", b"text,label\na,0\nb,1,2\nc,0\n", r"a.csv, line 3: Expected 2 fields in line 3, saw 3"),
         ("a.csv", b"text,label\na,0,x\nb,1,y\n", r"more fields than its header"),
         ("a.csv", "text,label\na,0\nnaïve,1\n".encode("latin-1"), r"a.csv, line 3: byte 0xef at place 3 is not UTF-8"),
+        ("a.csv", "text\na\nb\n".encode("utf-16"), r"a.csv is written in UTF-16"),
+        ("a.csv", b'text,label\na,0\nb,"1\nc,0\n', r"a.csv, line 3: a quote is opened that is never closed"),
         ("a.csv", b"text,label\n", r"a.csv has no rows"),
+        ("a.jsonl", b'{"text": "a"}\n"b"\n', r"a.jsonl, line 2: not an object"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d b"}\n', r"a.jsonl, line 2: half a character"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": "b\n', r"a.jsonl, line 3: not JSON"),
         ("a.json", b'[{"text": "a"},\n {"text": }]', r"a.json, line 2: not JSON"),
         ("a.txt", bytes(range(256)), r"a.txt is binary"),

@@ -157,7 +157,7 @@ def _choose_text(rows: Sequence[Row], textual: list[str], names: list[str], sour
         return ranked[0]
     if ranked and _average_length(rows, ranked[0]) >= _CLEARLY_LONGER * _average_length(rows, ranked[1]):
         return ranked[0]
-    problem = "could each be the text" if ranked else "none of which holds text"
+    problem = "which could each be the text" if ranked else "none of which holds text"
     raise DataError(
         f"{source} has the columns {_list(ranked or names)}, {problem}.",
         "Expected one column of text.",

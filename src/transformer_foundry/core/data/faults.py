@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib
 import json
 import re
 from pathlib import Path
 
-from transformer_foundry.core.data.files import BINARY_BUILDERS, is_compressed
+from transformer_foundry.core.data.files import BINARY_BUILDERS, find_separator, is_compressed
 from transformer_foundry.core.errors import DataError
 
 __all__ = ["explain_file", "explain_remote", "read_errors"]
@@ -53,6 +54,12 @@ def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
             f"{path}, line {ragged.group(1)}: {text.rsplit('error: ', 1)[-1]}.",
             "Expected as many fields in each line as in the first.",
             "Correct the line; quote fields that hold a comma.",
+        )
+    if "EOF inside string" in text and not is_compressed(path):
+        return DataError(
+            f"{path}, line {_find_open_quote(path)}: a quote is opened that is never closed.",
+            "Expected quotes in pairs.",
+            'Close the quote; a quote inside a quoted field is written twice: "".',
         )
     return DataError(
         f"{path} cannot be read: {text}", f"Expected {builder} data.", "Check the file, or write it again."
@@ -141,13 +148,41 @@ def _find_bad_line(path: Path, builder: str) -> tuple[int, str, str, str] | None
                 problem = f"byte 0x{raw[err.start]:02x} at place {err.start + 1} is not UTF-8."
                 remedy = f"Convert the file: iconv -f latin1 -t utf-8 {path.name} > converted{path.suffix}"
                 return number, problem, "Expected text in UTF-8.", remedy
-            fault = _json_fault(text) if is_lines and text.strip() else None
-            if fault is not None:
-                return number, f"not JSON: {fault.msg}.", "Expected one JSON object a line.", "Correct the line."
+            problem = _find_json_problem(text) if is_lines and text.strip() else None
+            if problem is not None:
+                return number, problem, "Expected one JSON object a line.", "Correct the line."
     if builder == "json" and not is_lines:
         fault = _json_fault(path.read_text(encoding="utf-8"))
         if fault is not None:
             return fault.lineno, f"not JSON: {fault.msg}.", "Expected a list of objects.", "Correct the line."
+    return None
+
+
+def _find_open_quote(path: Path) -> int:
+    """Return the line on which the last row of a csv begins: the one whose quote swallows the rest."""
+    begins = next_begins = 1
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.reader(file, delimiter=find_separator(path))
+        try:
+            for _ in reader:
+                begins, next_begins = next_begins, reader.line_num + 1
+        except csv.Error:  # what is swallowed is more than the reader takes for a field
+            return next_begins
+    return begins
+
+
+def _find_json_problem(line: str) -> str | None:
+    """Say what is wrong with a line of a jsonl file; None where nothing is."""
+    fault = _json_fault(line)
+    if fault is not None:
+        return f"not JSON: {fault.msg}."
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        return f"not an object in braces, but {line.strip()[:40]}"
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as err:
+        return f"half a character, \\u{ord(err.object[err.start]):x} without its other half."
     return None
 
 

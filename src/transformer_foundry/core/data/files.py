@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import itertools
+import lzma
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +22,7 @@ __all__ = [
     "check_file",
     "digest_files",
     "find_files",
+    "find_separator",
     "is_compressed",
     "looks_like_path",
     "split_of",
@@ -57,6 +62,9 @@ _ABOUT_DATA = frozenset(  # what lies beside data and is none
 )
 _PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 4096
+_SEPARATORS = (",", ";", "\t", "|")
+_SEPARATED_ROWS = 20
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _CHUNK_BYTES = 2**20
 _LONGEST_LINE = 16 * 2**20  # bytes; readers hold a line several times over
 _LARGEST_JSON = 256 * 2**20  # bytes; a .json file is parsed as a whole
@@ -126,6 +134,29 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in _COMPRESSED
 
 
+def find_separator(path: Path) -> str:
+    """Return what separates the fields of a csv: spreadsheets of many countries write semicolons, not commas.
+
+    It is the first of comma, semicolon, tab and bar that gives all of the first rows equally many fields, more than
+    one; else the comma.
+    """
+    import fsspec
+
+    if ".tsv" in (suffix.lower() for suffix in path.suffixes):
+        return "\t"
+    for separator in _SEPARATORS:
+        text = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+        try:
+            with fsspec.open(str(path), "rt", compression="infer", **text) as file:
+                rows = itertools.islice(csv.reader(file, delimiter=separator), _SEPARATED_ROWS)
+                widths = {len(row) for row in rows if row}
+        except (OSError, EOFError, ValueError, csv.Error, zlib.error, lzma.LZMAError):
+            break  # reading the file says what is wrong with it
+        if len(widths) == 1 and max(widths) > 1:
+            return separator
+    return ","
+
+
 def split_of(name: str) -> str | None:
     """Return which split a file or split name speaks of.
 
@@ -159,7 +190,13 @@ def check_file(path: Path, builder: str) -> None:
             f"Expected {builder} data.",
             "Download the file itself (the 'raw' or 'download' link), not the page that shows it.",
         )
-    if builder not in BINARY_BUILDERS and b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if builder not in BINARY_BUILDERS and head.startswith(_UTF16_MARKS):
+        raise DataError(
+            f"{path} is written in UTF-16.",
+            "Expected text in UTF-8.",
+            f"Convert the file: iconv -f utf-16 -t utf-8 {path.name} > converted{path.suffix}",
+        )
+    if builder not in BINARY_BUILDERS and b"\0" in head:
         raise DataError(
             f"{path} is binary: byte {head.index(0)} is zero.",
             f"Expected {builder} data, text in UTF-8.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from transformer_foundry.core.data import faults
+from transformer_foundry.core.data.files import find_separator
 from transformer_foundry.core.data.sections import join_lines, section_size
 
 __all__ = ["LocalRows", "RemoteRows", "Row", "Rows", "StreamedRows"]
@@ -172,8 +173,7 @@ class StreamedRows:
 def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:
     import datasets
 
-    # A tsv is read by the builder of csv; its ending says how the fields are separated.
-    extra: dict[str, Any] = {"sep": "\t"} if any(".tsv" in path.suffixes for path in paths) else {}
+    extra: dict[str, Any] = {"sep": find_separator(paths[0])} if builder == "csv" else {}
     files = {"train": [glob.escape(str(path)) for path in paths]}  # a name may hold what looks like a pattern
     load: Callable[..., Any] = datasets.load_dataset
     rows = load(builder, data_files=files, streaming=True, **extra)["train"]
