@@ -114,6 +114,12 @@ def test_a_corpus_without_text_is_refused(texts):
         _ = corpus_of([Document(text) for text in texts], "causal_lm").plan
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_two_texts_are_enough_to_train_and_to_validate(seed):
+    plan = corpus_of([Document(text) for text in sentences(2)], "causal_lm", seed=seed).plan
+    assert plan.counts == {"train": 1, "validation": 1, "test": 0}
+
+
 def test_a_corpus_of_one_repeated_text_is_refused():
     with pytest.raises(DataError, match="too few different ones"):
         _ = corpus_of([Document("again")] * 50, "causal_lm").plan

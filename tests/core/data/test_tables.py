@@ -100,6 +100,14 @@ def test_text_without_blank_lines_is_cut_at_lines(tmp_path):
     assert sum(len(document.text.split("\n")) for document in documents) == 400
 
 
+def test_a_text_on_one_line_is_cut_at_blanks_and_loses_nothing(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text(" ".join(sentences(400)), encoding="utf-8")
+    sections = [row["text"] for row in read(path, "causal_lm").source._tables["train"]]
+    assert len(sections) > 20
+    assert " ".join(sections) == path.read_text()
+
+
 def test_a_folder_gives_its_splits_by_name(tmp_path):
     for name, part in (("train-0.jsonl", TEXTS[:10]), ("train-1.jsonl", TEXTS[10:20]), ("dev.jsonl", TEXTS[20:25])):
         write_jsonl(tmp_path / name, rows_of(text=part))

@@ -133,11 +133,17 @@ def test_a_decoder_reads_a_pair_as_one_text(tmp_path):
     assert "joined" in str(corpus.columns)
 
 
-def test_a_conversation_is_read_turn_by_turn(tmp_path):
-    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "yes"}] for text in TEXTS]
+def in_parts(text):
+    """What a turn holds where it may hold pictures too."""
+    return [{"type": "text", "text": text}, {"type": "image", "text": None}]
+
+
+@pytest.mark.parametrize("hold", [str, in_parts])
+def test_a_conversation_is_read_turn_by_turn(tmp_path, hold):
+    turns = [[{"role": "user", "content": hold(text)}, {"role": "assistant", "content": hold("yes")}] for text in TEXTS]
     path = write(tmp_path / "a.jsonl", [{"messages": turn} for turn in turns])
     document = next(read_corpus(DataOptions(source=str(path)), "causal_lm").documents("train"))
-    assert document.text.startswith("user: ")
+    assert document.text.split("\n")[0] in {f"user: {text}" for text in TEXTS}
     assert document.text.endswith("\nassistant: yes")
 
 

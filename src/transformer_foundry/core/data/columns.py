@@ -268,6 +268,9 @@ def _text(value: Any) -> str:
 def _turn(message: Mapping[str, Any]) -> str:
     """Return a turn of a conversation as a line: who speaks, and what."""
     role, content = (next((message[key] for key in keys if key in message), None) for keys in _TURN_KEYS)
+    if isinstance(content, list | tuple):  # parts, of which some may be pictures
+        parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+        content = "\n".join(part for part in parts if isinstance(part, str)) or None
     return "" if content is None else f"{role}: {content}" if role else str(content)
 
 

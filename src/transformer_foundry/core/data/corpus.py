@@ -14,7 +14,7 @@ __all__ = ["Corpus"]
 
 _CLASSIFICATIONS = ("sequence_classification", "token_classification")
 _MOST_CLASSES = 10_000  # a larger number is a code, not the number of a class
-_FORMAT = 2  # raise it whenever the same source gives other splits
+_FORMAT = 3  # raise it whenever the same source gives other splits
 
 
 class Corpus:

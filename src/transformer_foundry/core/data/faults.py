@@ -148,13 +148,13 @@ def _find_bad_line(path: Path, builder: str) -> tuple[int, str, str, str] | None
                 problem = f"byte 0x{raw[err.start]:02x} at place {err.start + 1} is not UTF-8."
                 remedy = f"Convert the file: iconv -f latin1 -t utf-8 {path.name} > converted{path.suffix}"
                 return number, problem, "Expected text in UTF-8.", remedy
-            problem = _find_json_problem(text) if is_lines and text.strip() else None
-            if problem is not None:
-                return number, problem, "Expected one JSON object a line.", "Correct the line."
+            fault = _find_json_problem(text) if is_lines and text.strip() else None
+            if fault is not None:
+                return number, fault, "Expected one JSON object a line.", "Correct the line."
     if builder == "json" and not is_lines:
-        fault = _json_fault(path.read_text(encoding="utf-8"))
-        if fault is not None:
-            return fault.lineno, f"not JSON: {fault.msg}.", "Expected a list of objects.", "Correct the line."
+        broken = _json_fault(path.read_text(encoding="utf-8"))
+        if broken is not None:
+            return broken.lineno, f"not JSON: {broken.msg}.", "Expected a list of objects.", "Correct the line."
     return None
 
 

@@ -140,7 +140,7 @@ def find_separator(path: Path) -> str:
     It is the first of comma, semicolon, tab and bar that gives all of the first rows equally many fields, more than
     one; else the comma.
     """
-    import fsspec
+    import fsspec  # type: ignore[import-untyped]
 
     if ".tsv" in (suffix.lower() for suffix in path.suffixes):
         return "\t"

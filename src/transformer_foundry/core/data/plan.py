@@ -160,13 +160,14 @@ def _sample(given: np.ndarray, keys: np.ndarray, size: int) -> None:
 
 
 def _cut_missing_splits(given: np.ndarray, keys: np.ndarray, shares: dict[str, float]) -> None:
-    """Give the texts with the smallest hashes to the missing splits; each gets at least one text."""
+    """Give the texts with the smallest hashes to the missing splits; each gets at least one, but not the last."""
     low, position = 0.0, keys / _HASH_RANGE
     for name, share in shares.items():
         left = (given == 0) & (position >= low)
-        if share <= 0 or not left.any():
+        places = position[left]
+        if share <= 0 or (places == places[:1]).all():
             continue
-        high = max(low + share, math.nextafter(float(position[left].min()), 2.0))
+        high = min(max(low + share, math.nextafter(float(places.min()), 2.0)), float(places.max()))
         given[left & (position < high)] = SPLIT_NAMES.index(name)
         low = high
 

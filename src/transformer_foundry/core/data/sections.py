@@ -42,15 +42,31 @@ def section_size(characters: int) -> int:
 
 
 def join_lines(lines: Iterable[str], size: int = SECTION_CHARACTERS) -> Iterator[str]:
-    """Join the lines of a text file to sections that end at a blank line, or at any line when none comes for long."""
+    """Join the lines of a text file to sections that end at a blank line, or at any line when none comes for long.
+
+    A line longer than two sections, such as a book without line breaks, is cut at blanks.
+    """
     section: list[str] = []
     length = 0
     for line in lines:
-        if section or line.strip():
-            section.append(line)
-            length += len(line) + 1
-        if (length >= size and not line.strip()) or length >= 2 * size:
+        *pieces, end = _cut_line(line, size)
+        for piece in pieces:
+            yield "\n".join([*section, piece])
+            section, length = [], 0
+        if section or end.strip():
+            section.append(end)
+            length += len(end) + 1
+        if (length >= size and not end.strip()) or length >= 2 * size:
             yield "\n".join(section).rstrip()
             section, length = [], 0
     if section:
         yield "\n".join(section).rstrip()
+
+
+def _cut_line(line: str, size: int) -> Iterator[str]:
+    """Yield pieces of at least ``size`` characters between which one blank is lost, and what is left."""
+    start = 0
+    while len(line) - start > 2 * size and (cut := line.find(" ", start + size)) != -1:
+        yield line[start:cut]
+        start = cut + 1
+    yield line[start:]
