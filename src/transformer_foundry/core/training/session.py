@@ -127,7 +127,7 @@ class Session:
         began = time.perf_counter()
         with hold_interrupts():
             gradients = self._accumulator.accumulate(counters.position)
-            self._fault = health.find_fault(gradients.loss, gradients.grad_norm, counters, self.options)
+            self._fault = health.find_fault(gradients, counters, self.options)
             if self._fault is None:
                 self._updater.apply(self._learning_rate(counters.step), counters.step + 1)
             else:
@@ -253,7 +253,7 @@ class Session:
         counters.position += self._batches_per_step
         vars(counters).update(self._accumulator.decisions())
         is_new_trouble = self._fault is not None and not counters.skipped_steps
-        health.note_step(gradients.loss, self._fault, counters)
+        health.note_step(gradients, self._fault, counters)
         if is_new_trouble and not self._is_overflow:
             _log.warning("Step %d is skipped: the %s.", counters.step, self._fault)
         self._meter.add(gradients, counters, is_skipped=self._fault is not None)
