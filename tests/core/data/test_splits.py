@@ -59,6 +59,15 @@ def test_unpacking_gives_back_every_document(tmp_path_factory, task, texts):
     assert stream[-1] == tokenizer.eos_token_id
 
 
+def test_tokens_know_the_tokenizer_that_made_them(tmp_path):
+    splits, tokenizer, _ = prepare("causal_lm", tmp_path)
+    _, other, _ = prepare("causal_lm", tmp_path / "other", count=60)
+    assert splits.vocab_size == other.vocab_size
+    splits.require_tokenizer(tokenizer)
+    with pytest.raises(DataError, match="not made with the tokenizer that lies beside them"):
+        splits.require_tokenizer(other)
+
+
 def test_a_distinct_first_token_begins_every_document(tmp_path):
     splits, tokenizer, _ = prepare("causal_lm", tmp_path, bos_token_id=1, eos_token_id=2)
     stream = stream_of(splits.train)

@@ -89,6 +89,7 @@ def prepare_splits(
                 "vocab_size": tokenizer.vocab_size,
                 "max_length": max_length,
                 "special": tokenizer.special.__dict__,
+                "tokenizer": tokenizer.digest(),
                 "label_names": corpus.label_names,
                 "source": corpus.name,
                 "notes": _notes(corpus, tokenizer, contract),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from transformer_foundry.core.data.storage import Ragged, map_column, writing_to
-from transformer_foundry.core.data.tokenizers import SpecialIds
+from transformer_foundry.core.data.tokenizers import SpecialIds, Tokenizer
 from transformer_foundry.core.errors import DataError
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "write_index",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _INDEX_FILE = "index.json"
 
 
@@ -94,6 +94,7 @@ class TokenSplits:
         notes: What the user should know about how they were made.
         folder: Where they lie; None in memory.
         texts: What was found in the texts before any token was made: what was read, duplicates, troubles, languages.
+        tokenizer: Digest of the tokenizer; empty where it is not known.
     """
 
     train: TokenSplit
@@ -110,6 +111,20 @@ class TokenSplits:
     notes: tuple[str, ...] = ()
     folder: Path | None = None
     texts: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+
+    def require_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer that did not make these tokens: a preparation that was broken off leaves such a pair.
+
+        Raises:
+            DataError: If it is another one.
+        """
+        if self.tokenizer and self.tokenizer != tokenizer.digest():
+            raise DataError(
+                f"The tokens of {self.source} were not made with the tokenizer that lies beside them.",
+                "Expected the two of one preparation; a later one was broken off before it was done.",
+                "Run the data_engineering pipeline again.",
+            )
 
     @property
     def splits(self) -> dict[str, TokenSplit]:
@@ -166,6 +181,7 @@ def map_splits(index: dict[str, Any], folder: Path) -> TokenSplits:
         source=index["source"],
         notes=tuple(index["notes"]),
         texts=index["texts"],
+        tokenizer=index["tokenizer"],
         folder=folder,
     )
 

@@ -80,7 +80,11 @@ def run_identity(export: Export, splits: TokenSplits, tokenizer: Tokenizer) -> d
         export: The model.
         splits: The data.
         tokenizer: The tokenizer.
+
+    Raises:
+        DataError: If the data were made with another tokenizer.
     """
+    splits.require_tokenizer(tokenizer)
     return {
         "model_code": export.sha256["model.py"],
         "config": export.sha256["config.json"],
