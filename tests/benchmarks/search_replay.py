@@ -7,7 +7,9 @@ Prints three of the numbers that the search is judged by:
 1. full trainings until a completed trial lies within 1 % of the table's best, by strategy, with the share of searches
    that get there (at most 100 full trainings are paid);
 2. with half the steps of 40 unpruned TPE trials: how often a search ends within 1 % of the best;
-3. how often the best configuration, once begun, is not trained to its end in those searches.
+3. how often the best configuration, once begun, is not trained to its end in those searches;
+
+and of searches that end by themselves, because nothing more is to be gained: what they cost and find.
 """
 
 import argparse
@@ -25,10 +27,10 @@ MOST_TRAININGS = 100
 BASELINES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 
 
-def losses_of_ours(table, seed, n_trials):
+def losses_of_ours(table, seed, n_trials, min_gain=0.0):
     """Final losses of the completed trials of our search, in their order."""
     settings = TuningOptions(
-        n_trials=n_trials, max_steps=table.full_steps, evals_per_trial=table.n_evals, seed=seed, min_gain=0.0
+        n_trials=n_trials, max_steps=table.full_steps, evals_per_trial=table.n_evals, seed=seed, min_gain=min_gain
     )
     for record in search(table.space, table.train, settings, optuna.storages.InMemoryStorage()):
         if record.state == "complete":
@@ -110,6 +112,22 @@ def print_half_budget(tables, seeds):
         )
 
 
+def print_stops(tables, seeds):
+    """What searches with the default ``min_gain`` cost and find; one that spends all its budget has not stopped."""
+    for table in tables:
+        found, costs = [], []
+        for seed in range(seeds):
+            table.reset()
+            found.append(min(losses_of_ours(table, seed, MOST_TRAININGS, TuningOptions().min_gain)))
+            costs.append(table.cost)
+        low, middle, high = np.percentile(costs, [25, 50, 75], method="nearest")
+        print(
+            f"stop {table.name:14} within 1 %: {np.mean(np.array(found) <= table.target):.2f}; trainings paid "
+            f"{middle:.1f} [{low:.1f}, {high:.1f}]; not stopped {np.mean(np.array(costs) > MOST_TRAININGS - 1):.2f}",
+            flush=True,
+        )
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=40)
@@ -117,6 +135,7 @@ def main():
     parser.add_argument("--tables", default=",".join(NAMES))
     parser.add_argument("--methods", default="pause_resume,tpe,random")
     parser.add_argument("--skip-half-budget", action="store_true")
+    parser.add_argument("--stops", type=int, default=0, help="seeds of searches that end by themselves")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
@@ -126,6 +145,8 @@ def main():
     print_ratios(found, tables)
     if not arguments.skip_half_budget:
         print_half_budget(tables, arguments.seeds)
+    if arguments.stops:
+        print_stops(tables, arguments.stops)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from tests.core.tuning.curves import CurveTrainer
 from transformer_foundry.core.tuning import TuningOptions, parse_space, search
 from transformer_foundry.core.tuning.encoding import candidates, encode, key_of, spread_out
-from transformer_foundry.core.tuning.pause_resume import Known, choose
+from transformer_foundry.core.tuning.pause_resume import Known, _standardise, choose
 from transformer_foundry.core.tuning.states import MemoryStates
 from transformer_foundry.core.tuning.storage import load_study
 from transformer_foundry.core.tuning.surrogate import CurveModel
@@ -170,6 +170,31 @@ def test_the_model_learns_that_late_bloomers_end_lower():
     model.fit(features, shares, np.concatenate([half, end[:6]]) * 2)
     mean, _, weights = model.predict_final(x)
     assert np.argmin(weights @ mean) >= 5
+
+
+@pytest.mark.parametrize("length", [1.0, 5.0, 20.0])
+def test_a_dimension_that_some_configurations_lack_leaves_the_covariance_positive(length):
+    features = np.append(np.linspace(0, 1, 20), np.nan)[:, None]
+    model = CurveModel(np.array([False]), np.random.default_rng(0))
+    draw = np.array([[math.log(length), 0.0, 0.0, 0.0, -9.0, -9.0]])
+    ends = np.ones(len(features))
+    covariance = model._covariance(model._distance(features, features), ends, ends, draw)[0]
+    assert np.linalg.eigvalsh(covariance).min() > -1e-9
+
+
+def test_a_diverged_configuration_is_worse_than_the_only_one_whose_loss_is_known():
+    shares, losses = np.array([0.5, 1.0, 0.5]), np.array([3.0, 2.0, math.inf])
+    values, _ = _standardise(shares, losses)
+    assert values[2] > values[0]
+
+
+def test_a_search_in_which_everything_diverges_ends_within_its_budget():
+    def train(parameters, resume_from=None):
+        yield 10, math.nan
+
+    records, study = run(train, n_trials=4)
+    assert len(records) <= 8
+    assert study.user_attrs["stopped"]
 
 
 def test_candidates_of_a_small_space_are_all_that_was_not_tried():

@@ -6,7 +6,12 @@ import pytest
 
 from transformer_foundry.core.errors import TuningError
 from transformer_foundry.core.tuning import storage as storage_module
+from transformer_foundry.core.tuning.ledger import Ledger
+from transformer_foundry.core.tuning.options import TuningOptions
+from transformer_foundry.core.tuning.space import parse_space
 from transformer_foundry.core.tuning.storage import load_study, open_storage, quiet_optuna, sign_of_life
+
+SPACE = parse_space({"x": {"type": "float", "low": 0.0, "high": 1.0}}, {"x": 0.5})
 
 
 def test_a_file_that_is_no_data_base_is_refused_by_name(tmp_path):
@@ -64,10 +69,10 @@ def test_a_trial_that_shows_signs_of_life_is_not_taken_for_dead(tmp_path):
     with quiet_optuna():
         study = optuna.create_study(storage=storage, study_name="search")
         alive, dead = study.ask(), study.ask()
-        storage.record_heartbeat(dead._trial_id)
+        ledger = Ledger(study, SPACE, TuningOptions())
         with sign_of_life(storage, alive._trial_id):
             deadline = time.monotonic() + 20
             while study.get_trials()[dead.number].state.name == "RUNNING" and time.monotonic() < deadline:
-                optuna.storages.fail_stale_trials(study)
+                ledger.recover()
         states = [trial.state.name for trial in study.get_trials()]
-    assert states == ["RUNNING", "FAIL", "WAITING"]
+    assert states == ["RUNNING", "WAITING"]

@@ -133,18 +133,21 @@ def _standardise(shares: Floats, losses: Floats) -> tuple[Floats, float]:
     values = np.where(np.isfinite(losses), losses, np.inf)
     if is_positive:
         values = np.log(values)
+    known = values[np.isfinite(values)]
+    bad = known.max() + OUTLIER_SPREAD * max(float(np.ptp(known)), SMALLEST_SPREAD)
     for stage in (shares < 1, shares >= 1):
-        values[stage] = _draw_in(values[stage], fallback=values[np.isfinite(values)].max())
+        values[stage] = _draw_in(values[stage], bad)
     reference = values[shares < 1] if (shares < 1).sum() > 1 else values
     unit = max(float(reference.std()), SMALLEST_SPREAD)
     share_of_loss = unit if is_positive else unit / max(abs(float(finite.min())), SMALLEST_SPREAD)
     return (values - reference.mean()) / unit, share_of_loss
 
 
-def _draw_in(values: Floats, fallback: float) -> Floats:
+def _draw_in(values: Floats, bad: float) -> Floats:
+    """Losses no further from the median than says "bad"; ``bad`` itself where there is no median to speak of."""
     finite = values[np.isfinite(values)]
     if len(finite) < 2:
-        return np.minimum(values, fallback)
+        return np.minimum(values, bad)
     median = float(np.median(np.minimum(values, finite.max())))
     limit = median + OUTLIER_SPREAD * max(median - float(finite.min()), SMALLEST_SPREAD)
     return np.minimum(values, limit)

@@ -175,8 +175,8 @@ class Planner:
         paused_at = trial.user_attrs.get(names.PAUSED_AT)
         if trial.state.name == "WAITING":
             return paused_at or 0
-        if trial.state.name == "FAIL":
-            # However fast it failed: a budget that failures do not touch might never end.
+        if trial.user_attrs.get(names.ERROR):
+            # However fast it failed or diverged: a budget that this does not touch might never end.
             return max(last_step(trial), self._pause_step)
         if trial.state.name != "RUNNING":
             return last_step(trial)

@@ -124,4 +124,7 @@ class FolderStates(Generic[StateT]):
         return self._folder / f"trial-{number}"
 
     def _size(self, number: int) -> int:
-        return sum(path.stat().st_size for path in self._path(number).rglob("*") if path.is_file())
+        try:
+            return sum(path.stat().st_size for path in self._path(number).rglob("*") if path.is_file())
+        except OSError:  # another worker is deleting it
+            return 0

@@ -158,11 +158,20 @@ class CurveModel:
         return factor, np.asarray(whitened), score
 
     def _distance(self, left: Floats, right: Floats) -> Floats:
-        """Distance in each dimension (D, n, m): 1 between categories and where only one configuration has it."""
-        gap = np.abs(left.T[:, :, None] - right.T[:, None, :])
-        gap = np.where(self._is_categorical[:, None, None], (gap > 0) * 1.0, gap)
-        is_absent = np.isnan(left.T)[:, :, None], np.isnan(right.T)[:, None, :]
-        return np.where(is_absent[0] | is_absent[1], (is_absent[0] != is_absent[1]) * 1.0, gap)
+        """Distance in each dimension (D, n, m): 1 between categories.
+
+        A configuration without the dimension is a point beside the interval, 1 from both of its ends. At 1 from all of
+        it there is no such point in any space, and the covariance would not be positive.
+        """
+        is_categorical = self._is_categorical[:, None, None]
+        one, other = left.T[:, :, None], right.T[:, None, :]
+        gap = np.abs(one - other)
+        gap = np.where(is_categorical, (gap > 0) * 1.0, gap)
+        of_one, of_other = np.broadcast_arrays(one, other)
+        beside = np.sqrt((np.where(np.isnan(of_one), of_other, of_one) - 0.5) ** 2 + 0.75)
+        has_one, has_other = ~np.isnan(of_one), ~np.isnan(of_other)
+        gap = np.where(has_one != has_other, np.where(is_categorical, 1.0, beside), gap)
+        return np.where(has_one | has_other, gap, 0.0)
 
     def _covariance(self, distance: Floats, left: Floats, right: Floats, draws: Floats) -> Floats:
         """Covariance (H, n, m) of observations after the shares ``left`` (n,) and ``right`` (m,)."""
