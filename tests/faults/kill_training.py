@@ -2,9 +2,10 @@
 
     python -m tests.faults.kill_training [--model gpt|bert|t5] [--kills 30] [--seed 0]
 
-Each session is killed with SIGKILL at a random moment of its training and started again. Prints one line for each kill
-and then what came out: tracebacks, steps lost at most, whether weights and optimizer are the same to the bit, and
-whether each metric is there once, in metrics.jsonl and in W&B's offline files. Exit code 1 if anything is not.
+Each session is killed with SIGKILL and started again: two in three at a random moment of its training, one in three at
+a random moment after its start, which may fall into the start. Prints one line for each kill and then what came out:
+tracebacks, steps lost at most, whether weights and optimizer are the same to the bit, and whether each metric is there
+once, in metrics.jsonl and in W&B's offline files. Exit code 1 if anything is not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 import re
 import shutil
@@ -28,6 +30,10 @@ from transformer_foundry.core.training.generations import step_of
 
 INTERVAL = 5
 STEPS_A_KILL = 12
+START_S = 8.0
+"""Kills without regard to the steps fall this long after the start of the process, at most."""
+
+_FIRST_LINE = re.compile(r"^(STARTS|CONTINUES).*", re.M)
 
 
 def settings(model: str, kills: int) -> dict[str, object]:
@@ -72,25 +78,35 @@ class Killed:
         sessions = read_runs(self.data_dir / "08_reporting" / "killed")
         return sorted(row["train/step"] for s in sessions for row in s.history if "train/loss" in row)
 
-    def kill(self, chance: random.Random, chosen: dict[str, object]) -> tuple[int, bool]:
-        """Kill a session somewhere in its training; return the steps that are lost and whether it went wrong."""
-        target = self.saved_step() + chance.randint(1, STEPS_A_KILL)
+    def kill(self, chance: random.Random, chosen: dict[str, object], number: int) -> tuple[int, bool]:
+        """Kill a session at a random moment; return the steps that are lost and whether it went wrong."""
+        before = self.saved_step()
+        target = before + chance.randint(1, STEPS_A_KILL)
+        output = self.data_dir / "killed.log"
+        deadline = time.monotonic() + chance.uniform(0, START_S) if number % 3 == 0 else math.inf
 
         def is_time() -> bool:
-            if self.logged_step() < target:
+            if time.monotonic() >= deadline:
+                return True
+            # The first line comes when the metrics of lost steps are gone.
+            if not _FIRST_LINE.search(output.read_text()) or self.logged_step() < target:
                 return False
             time.sleep(chance.uniform(0, 0.05))
             return True
 
-        before = self.logged_step()
         code = kill_when(is_time, self.data_dir, "training", chosen)
-        log = (self.data_dir / "killed.log").read_text()
+        log = output.read_text()
+        first = _FIRST_LINE.search(log)
         lost = self.logged_step() - self.saved_step()
-        is_wrong = "Traceback" in log or not re.search(r"^(STARTS|CONTINUES)", log, re.M) or code not in (-9, 0)
+        resumes = first is None or before == 0 or f"CONTINUES at step {before} " in first.group()
+        is_wrong = "Traceback" in log or code != -9 or not resumes
         print(
-            f"killed at step {self.logged_step()} (before: {before}), saved {self.saved_step()}, lost {lost}",
+            f"{number}: from {before} ({first.group() if first else 'killed in the start'}) to "
+            f"{self.logged_step()}, saved {self.saved_step()}, lost {lost}{' WRONG' if is_wrong else ''}",
             flush=True,
         )
+        if is_wrong:
+            print(f"exit code {code}\n{log}", flush=True)
         return lost, is_wrong
 
 
@@ -108,7 +124,7 @@ def main() -> int:
         shutil.copytree(whole.data_dir, killed.data_dir)
         assert kedro_run(whole.data_dir, "training", chosen).returncode == 0
         chance = random.Random(options.seed)
-        kills = [killed.kill(chance, chosen) for _ in range(options.kills)]
+        kills = [killed.kill(chance, chosen, number) for number in range(1, options.kills + 1)]
         last = kedro_run(killed.data_dir, "training", chosen)
         steps = [row["step"] for row in killed.rows()]
         report = {

@@ -81,6 +81,13 @@ def test_a_holder_that_is_long_silent_is_not_waited_for(make, other, clock):
     assert clock.now == began
 
 
+def test_a_clock_that_is_ahead_makes_nobody_wait_longer(make, other, clock, tmp_path):
+    move(tmp_path, at=clock.now + 3600)
+    began = clock.now
+    assert "no sign of life" in make().acquire()
+    assert clock.now - began <= DEAD_AFTER_S + 5
+
+
 def test_a_dead_process_of_this_machine_is_not_waited_for(make, other, clock, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()

@@ -7,6 +7,7 @@ import pytest
 from tests.hooks.runs import Run, make_checkpoint, weight_of
 from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, step_of, verify_checkpoint
+from transformer_foundry.hooks import mirror as mirror_module
 from transformer_foundry.hooks import run_copy
 from transformer_foundry.hooks.mirror import Mirror
 from transformer_foundry.hooks.run_copy import RunCopy
@@ -47,6 +48,7 @@ def mirrored(run, copy, *up_to):
         run.progress(step)
         run.checkpoint(step)
         mirror.request()
+        assert mirror.wait(60)
     mirror.request()
     assert mirror.finish(timeout_s=60)
     return mirror
@@ -185,6 +187,22 @@ def test_an_outage_is_reported_once_and_made_up_for_when_it_ends(run, copy, capl
     assert mirror.finish(timeout_s=60)
     assert steps(copy) == [30]
     assert "can be written again" in caplog.text
+
+
+def test_after_an_outage_the_copy_is_made_without_being_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror_module, "RETRY_S", 0.01)
+    attempts, is_made = [], threading.Event()
+
+    def update(_is_last):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("away")
+        is_made.set()
+
+    mirror = Mirror(tmp_path, update)
+    mirror.request()
+    assert is_made.wait(60)
+    assert mirror.finish()
 
 
 def test_an_outage_that_lasts_leaves_the_copy_incomplete(run, copy):

@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.core.options import parse_options
 from transformer_foundry.hooks.options import DriveOptions
-from transformer_foundry.hooks.rank import is_main_process
+from transformer_foundry.hooks.rank import is_main_process, is_only_process
 
 if TYPE_CHECKING:
     from transformer_foundry.core.errors import CheckpointError
@@ -61,15 +61,11 @@ class DriveHooks:
                 copy cannot be read or written or has only damaged ones.
         """
         self._finish()
-        if not is_main_process():
-            return
-        options = parse_options(DriveOptions, self._parameters.get("drive"), "drive")
         trains = "training_run" in pipeline.all_outputs()
-        run: Any = catalog.get("training_run") if not pipeline.datasets().isdisjoint(RUN_ENTRIES) else None
-        if trains:
-            self._take_lock(run.folder)
-        if (folder := find_folder(options.folder)) is not None:
-            self._begin(folder, options, pipeline, run, trains)
+        if is_main_process():
+            self._open(pipeline, catalog, trains)
+        if trains and not is_only_process():
+            self._meet_the_others()
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -93,6 +89,23 @@ class DriveHooks:
     def on_pipeline_error(self) -> None:
         """Wait for the last copy: what was saved before the error is worth keeping."""
         self._finish()
+
+    def _open(self, pipeline: Pipeline, catalog: CatalogProtocol, trains: bool) -> None:
+        options = parse_options(DriveOptions, self._parameters.get("drive"), "drive")
+        run: Any = catalog.get("training_run") if not pipeline.datasets().isdisjoint(RUN_ENTRIES) else None
+        if trains:
+            self._take_lock(run.folder)
+        if (folder := find_folder(options.folder)) is not None:
+            self._begin(folder, options, pipeline, run, trains)
+
+    def _meet_the_others(self) -> None:
+        """Let the other processes of torchrun wait for what the first has restored before they read it."""
+        from transformer_foundry.core.training.distributed import join_processes
+        from transformer_foundry.core.training.options import TrainingOptions
+        from transformer_foundry.core.training.precision import choose_precision
+
+        training = parse_options(TrainingOptions, self._parameters.get("training"), "training")
+        join_processes(choose_precision(training.device).device).gather(None)
 
     def _take_lock(self, run_folder: Path) -> None:
         from transformer_foundry.hooks.lease import RunLock

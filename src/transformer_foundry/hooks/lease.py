@@ -154,11 +154,13 @@ class Lease:
                 self._write(released=True)
 
     def _watch(self, holder: dict[str, Any]) -> None:
-        left = max(POLL_S, DEAD_AFTER_S - (self._clock() - holder["at"]))
+        # A clock that is ahead of ours must not make us wait for hours.
+        silence = max(0.0, self._clock() - holder["at"])
+        left = max(POLL_S, DEAD_AFTER_S - silence)
         _log.info(
             "%s may still train this run (last sign of life %.0f s ago): waiting up to %.0f s to see ...",
             _name(holder),
-            self._clock() - holder["at"],
+            silence,
             left,
         )
         end = self._clock() + left

@@ -21,11 +21,14 @@ _log = logging.getLogger(__name__)
 FINISH_TIMEOUT_S = 600.0
 """Longest wait at the end of a run: a checkpoint of 100M parameters (1.2 GB) at 2 MB/s."""
 
+RETRY_S = 60.0
+"""Between two attempts while nothing new is asked for."""
+
 
 class Mirror:
     """Brings a copy up to date in one background thread whenever it is asked to.
 
-    An update that fails is logged once for each outage and tried again with the next request.
+    An update that fails is logged once for each outage and tried again with the next request, or after a minute.
 
     Args:
         copy_folder: Folder of the copy, for messages.
@@ -45,14 +48,14 @@ class Mirror:
 
     def request(self) -> None:
         """Ask for the copy to be brought up to date; returns at once."""
-        with self._changed:
+        with self._changed:  # training and the writer of checkpoints may both ask first
             self._requested += 1
             self._changed.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="drive-copy", daemon=True)
-            self._thread.start()
-            # A Stop in a terminal ends the process without any hook being called.
-            atexit.register(self.finish)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="drive-copy", daemon=True)
+                self._thread.start()
+                # A Stop in a terminal ends the process without any hook being called.
+                atexit.register(self.finish)
 
     def finish(self, timeout_s: float = FINISH_TIMEOUT_S) -> bool:
         """Bring the copy up to date a last time and wait for it.
@@ -108,6 +111,7 @@ class Mirror:
                 self._is_out = False
             except Exception as err:  # a thread that ends would leave the end of the run waiting for it
                 self.report(err)
+                pause = RETRY_S
             with self._changed:
                 self._attempted = seen
                 self._changed.notify_all()

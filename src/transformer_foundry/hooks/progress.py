@@ -73,6 +73,7 @@ class ProgressHooks:
         self._began, self._first_step = self._clock(), 0
         self._shown_at = -math.inf
         self._saved_step: int | None = None
+        self._has_started = False
         self._metrics: dict[str, float] = {}
         self._open_line = 0
 
@@ -80,8 +81,14 @@ class ProgressHooks:
         from transformer_foundry.core.training.records import Progress, Started
 
         if isinstance(record, Started):
+            goes_back, saved_step = self._has_started, self._saved_step
             self._reset()
-            self._first_step = record.step
+            self._has_started, self._first_step = True, record.step
+            if goes_back:
+                # Why, training has logged; what is on the disk stays there.
+                self._saved_step = saved_step
+                self._print(f"GOES BACK to step {record.step} of {record.total_steps}.")
+                return
             session = {} if self._run is None else self._run.session
             for line in (_starting_line(record, session), *record.notes, *_device_notes(record)):
                 self._print(line)
