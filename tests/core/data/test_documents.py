@@ -115,6 +115,30 @@ def test_a_corpus_without_text_is_refused(texts):
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_texts_that_are_nearly_all_alike_do_not_leave_train_empty(seed):
+    template = "Dear customer, thank you for your order. It has been sent today and will arrive soon. Its number is {}."
+    texts = [template.format(number) for number in range(300)] + sentences(3)
+    plan = corpus_of([Document(text) for text in texts], "causal_lm", seed=seed).plan
+    assert plan.counts["train"] > 150
+    assert plan.counts["validation"] > 20
+    assert plan.near_leaks > 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_text_repeated_most_often_stays_in_train(seed):
+    documents = [Document(text) for text in (*["the same row again"] * 300, *sentences(5))]
+    corpus = corpus_of(documents, "causal_lm", seed=seed)
+    assert "the same row again" in texts_of(corpus, "train")
+    assert corpus.plan.counts["validation"] >= 1
+
+
+def test_a_train_split_that_a_given_test_split_holds_too_is_refused_as_a_leak():
+    given = {name: [Document(text) for text in sentences(20)] for name in ("train", "test")}
+    with pytest.raises(DataError, match="20 of its texts are also in a held-out split"):
+        _ = corpus_of(given, "causal_lm").plan
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_two_texts_are_enough_to_train_and_to_validate(seed):
     plan = corpus_of([Document(text) for text in sentences(2)], "causal_lm", seed=seed).plan
     assert plan.counts == {"train": 1, "validation": 1, "test": 0}

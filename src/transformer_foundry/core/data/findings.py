@@ -62,7 +62,7 @@ def _find_in_texts(texts: Mapping[str, Any]) -> Iterator[Finding]:
         severity = "warning" if alike > _MANY_DUPLICATES * documents else "info"
         yield Finding("duplicates", severity, message, "Set data.drop_near_duplicates=true to keep one of each.")
     if texts["near_leaks"] and not texts["dropped_duplicates"]:
-        message = f"{texts['near_leaks']} training texts are nearly the same as one of a held-out split of the source."
+        message = f"{texts['near_leaks']} texts are nearly the same as one that is held out from them."
         yield Finding("leaks", "warning", message, "Set data.drop_near_duplicates=true, or results look too good.")
     for trouble, found in texts["troubles"].items():
         message = (

@@ -20,6 +20,8 @@ __all__ = ["DROPPED", "SplitPlan", "make_plan"]
 DROPPED = 255
 _HASH_RANGE = float(2**64)
 _NO_LABEL = 2**32 - 1
+_LARGE_GROUP = 0.2  # share of the texts
+_SMALL_GROUP = 4  # texts
 
 
 @dataclass
@@ -34,7 +36,7 @@ class SplitPlan:
         label_values: All labels and tags found.
         repeats: Documents whose text had been seen before in the same split.
         near_duplicates: Documents much like an earlier one, wherever that is; equal ones do not count.
-        near_leaks: Of these, documents that are like one of a split held out by the source.
+        near_leaks: Of these, documents that are like one of a held-out split.
         leaks: Documents dropped because their text is also in a split held out by the source.
         empty: Documents dropped because they hold no text.
         dropped_duplicates: Documents dropped because they are like another one, as was asked for.
@@ -84,7 +86,8 @@ def make_plan(
     """Read ``source`` once and assign its documents.
 
     A missing split is cut from the train split: a group of equal or nearly equal texts belongs to the split that the
-    hash of its first text says, so that it never is on both sides.
+    hash of its first text says, so that it is not on both sides. Only a group that is a large part of the data is: its
+    texts go by their own hashes.
 
     Args:
         source: The documents.
@@ -105,7 +108,8 @@ def make_plan(
     if max_documents is not None:
         _sample(given, scan.keys, max_documents)
     group_keys = scan.keys[scan.groups]
-    _cut_missing_splits(given, group_keys, {name: share for name, share in shares.items() if name not in scan.bounds})
+    places = _place(scan.keys, group_keys, given == 0)
+    _cut_missing_splits(given, places, {name: share for name, share in shares.items() if name not in scan.bounds})
     plan.leaks = _drop_leaks(given, scan.keys)
     _count_likeness(plan, given, scan, group_keys)
     if drop_near_duplicates:
@@ -159,16 +163,31 @@ def _sample(given: np.ndarray, keys: np.ndarray, size: int) -> None:
     given[usable[np.argsort(scrambled[usable], kind="stable")[size:]]] = DROPPED
 
 
-def _cut_missing_splits(given: np.ndarray, keys: np.ndarray, shares: dict[str, float]) -> None:
-    """Give the texts with the smallest hashes to the missing splits; each gets at least one, but not the last."""
-    low, position = 0.0, keys / _HASH_RANGE
+def _place(keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+    """Return where in [0, 1] each text stands, (documents,) float64: a group in one place, its hash.
+
+    Texts made from a template are one chain of near-duplicates. As a group they would all be held out, or none, so
+    each stands by itself, and a text that is repeated as often stands last: in train.
+    """
+    places, rows = group_keys / _HASH_RANGE, np.flatnonzero(is_train)
+    large = max(_SMALL_GROUP, _LARGE_GROUP * len(rows))
+    for hashes, instead in ((group_keys, keys / _HASH_RANGE), (keys, np.ones(len(keys)))):
+        _, numbers, counts = np.unique(hashes[rows], return_inverse=True, return_counts=True)
+        moved = rows[counts[numbers] > large]
+        places[moved] = instead[moved]
+    return places
+
+
+def _cut_missing_splits(given: np.ndarray, places: np.ndarray, shares: dict[str, float]) -> None:
+    """Give the first texts to the missing splits; each gets at least one, but not the last."""
+    low = 0.0
     for name, share in shares.items():
-        left = (given == 0) & (position >= low)
-        places = position[left]
-        if share <= 0 or (places == places[:1]).all():
+        left = (given == 0) & (places >= low)
+        found = places[left]
+        if share <= 0 or (found == found[:1]).all():
             continue
-        high = min(max(low + share, math.nextafter(float(places.min()), 2.0)), float(places.max()))
-        given[left & (position < high)] = SPLIT_NAMES.index(name)
+        high = min(max(low + share, math.nextafter(float(found.min()), 2.0)), float(found.max()))
+        given[left & (places < high)] = SPLIT_NAMES.index(name)
         low = high
 
 
@@ -219,8 +238,11 @@ def _check(plan: SplitPlan, source: str) -> None:
         )
     for name in ("train", "validation"):
         if plan.counts[name] == 0:
+            why = f"{source} holds {total} texts, too few different ones"
+            if plan.leaks:
+                why = f"{plan.leaks} of its texts are also in a held-out split of {source}"
             raise DataError(
-                f"No text is left for the {name} split: {source} holds {total} texts, too few different ones.",
+                f"No text is left for the {name} split: {why}.",
                 "Expected at least two different texts, better some hundred.",
                 "Give more data in data.source, or lower data.validation_share and data.test_share.",
             )
