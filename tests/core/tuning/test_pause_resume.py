@@ -105,6 +105,16 @@ def test_a_trial_whose_state_is_lost_starts_over_and_its_steps_count():
     assert all(trial.value is not None for trial in study.get_trials() if trial.state.name == "COMPLETE")
 
 
+def test_states_of_trials_that_have_ended_are_deleted_when_the_search_goes_on():
+    storage, states = optuna.storages.InMemoryStorage(), MemoryStates()
+    _, study = run(CurveTrainer(), storage, states=states, n_trials=4)
+    for trial in study.get_trials():
+        states.keep(trial.number, 50)
+    run(CurveTrainer(), storage, states=states, n_trials=4)
+    kept = [states.has(trial.number) for trial in study.get_trials()]
+    assert kept == [trial.state.name == "WAITING" for trial in study.get_trials()]
+
+
 def test_failed_and_diverged_configurations_are_avoided_and_not_tried_again():
     def train(parameters, resume_from=None):
         if parameters["learning_rate"] > 2e-2:

@@ -34,7 +34,7 @@ def study():
 
 
 def prunes(study, step, loss, **options):
-    pruner = make_pruner(TuningOptions(max_steps=100, **options), longest_warmup_ratio=0.2)
+    pruner = make_pruner(TuningOptions(max_steps=100, sampler="tpe", **options), longest_warmup_ratio=0.2)
     trial = study.ask()
     trial.report(loss, step)
     return pruner.prune(study, study.get_trials()[trial.number])
@@ -70,7 +70,19 @@ def test_a_threshold_prunes_what_lies_above_it(study):
 
 def test_a_threshold_pruner_without_a_threshold_is_refused():
     with pytest.raises(ParameterError, match="prune_above is null"):
-        make_pruner(TuningOptions(pruner="threshold"), 0.0)
+        TuningOptions(sampler="tpe", pruner="threshold")
+
+
+def test_a_pruner_beside_the_strategy_that_pauses_is_refused():
+    with pytest.raises(ParameterError, match=r"pruner is median, but tuning\.sampler is pause_resume"):
+        TuningOptions(pruner="median")
+
+
+@pytest.mark.parametrize("single", [{"evals_per_trial": 1}, {"max_steps": 1}])
+def test_a_pruner_without_reports_to_judge_by_is_refused(single):
+    with pytest.raises(ParameterError, match="pruner is percentile, but a trial is evaluated only at its end"):
+        TuningOptions(sampler="tpe", **single)
+    TuningOptions(sampler="tpe", pruner="none", **single)
 
 
 def test_a_trial_is_paused_at_an_evaluation_after_the_warm_up_and_a_margin():

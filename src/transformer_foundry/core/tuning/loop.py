@@ -99,6 +99,9 @@ def search(
         study = _open_study(space, options, storage, identity or {}, study_name)
     ledger = Ledger(study, space, options)
     planner = Planner(ledger, states)
+    for trial in ledger.trials("COMPLETE", "PRUNED", "FAIL"):
+        # Of trials that were given up, or whose worker was killed before it could delete them.
+        states.drop(trial.number)
     while True:
         with explain_errors(storage):
             ledger.recover()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.options import check_options, option
 from transformer_foundry.core.tuning.searchable import check_space
 
@@ -96,3 +97,25 @@ class TuningOptions:
     def __post_init__(self) -> None:
         check_options(self, "tuning")
         check_space(self.space)
+        self._check_pruner()
+
+    def _check_pruner(self) -> None:
+        pauses = self.sampler == "pause_resume"
+        if pauses and self.pruner not in ("percentile", "none"):
+            raise ParameterError(
+                f"tuning.pruner is {self.pruner}, but tuning.sampler is pause_resume, which pauses trials itself.",
+                "Expected a pruner beside one of Optuna's samplers only.",
+                "Set tuning.sampler=tpe, or leave tuning.pruner out.",
+            )
+        if not pauses and self.pruner != "none" and min(self.evals_per_trial, self.max_steps) < 2:
+            raise ParameterError(
+                f"tuning.pruner is {self.pruner}, but a trial is evaluated only at its end.",
+                "Expected at least two evaluations, tuning.evals_per_trial and tuning.max_steps above 1.",
+                "Set tuning.evals_per_trial=4, or tuning.pruner=none.",
+            )
+        if self.pruner == "threshold" and self.prune_above is None:
+            raise ParameterError(
+                "tuning.pruner is threshold, but tuning.prune_above is null.",
+                "Expected the validation loss above which a trial is stopped.",
+                "Set tuning.prune_above, or another tuning.pruner.",
+            )

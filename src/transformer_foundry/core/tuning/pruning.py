@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.storage import quiet_optuna
 
@@ -86,11 +85,7 @@ class LatePruner:
 
 
 def make_pruner(options: TuningOptions, longest_warmup_ratio: float) -> LatePruner:
-    """Return the pruner that ``options`` name, held back until :func:`first_prunable_step`.
-
-    Raises:
-        ParameterError: If the threshold pruner has no threshold.
-    """
+    """Return the pruner that ``options`` name, held back until :func:`first_prunable_step`."""
     start = first_prunable_step(options.max_steps, longest_warmup_ratio, options.prune_after)
     with quiet_optuna():
         return LatePruner(_make_pruner(options, start), start)
@@ -112,17 +107,7 @@ def _make_pruner(options: TuningOptions, start: int) -> BasePruner:
         case "patient":
             return pruners.PatientPruner(pruners.MedianPruner(**late), patience=PATIENCE)
         case "threshold":
-            return pruners.ThresholdPruner(upper=_threshold(options), n_warmup_steps=start)
+            return pruners.ThresholdPruner(upper=options.prune_above, n_warmup_steps=start)
         case "wilcoxon":
             return pruners.WilcoxonPruner(n_startup_steps=COMPLETE_BEFORE_PRUNING)
     return pruners.PercentilePruner(KEPT_PERCENTILE, **late)
-
-
-def _threshold(options: TuningOptions) -> float:
-    if options.prune_above is None:
-        raise ParameterError(
-            "tuning.pruner is threshold, but tuning.prune_above is null.",
-            "Expected the validation loss above which a trial is stopped.",
-            "Set tuning.prune_above, or another tuning.pruner.",
-        )
-    return options.prune_above
