@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits, run
+from tests.core.training.tiny import TinyTransformer, checkpoints, make_model, make_options, make_splits, run
 from transformer_foundry.core.errors import TrainingError
-from transformer_foundry.core.training import Started, fit
+from transformer_foundry.core.training import Started, TrainingState, fit
+from transformer_foundry.core.training.memory import fitting
 
 
 def notes_of(records: list[Any]) -> str:
@@ -114,3 +115,35 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed() -> None:
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         run(Broken())
+
+
+def test_a_saving_that_is_demanded_in_vain_is_explained() -> None:
+    records = run(make_model("sequence_classification"), make_splits("sequence_classification"), chunked_loss="on")
+    assert "Chunked loss: not used, because the task sequence_classification has no logits" in notes_of(records)
+
+
+def resume(state: TrainingState, **changes: Any) -> list[Any]:
+    model = TinyTransformer(dropout=0.0)
+    return list(fit(model, make_splits(), make_options(max_steps=8, **changes), resume_from=state))
+
+
+def test_what_is_now_demanded_counts_more_than_the_plan_of_the_run() -> None:
+    state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, chunked_loss="on"))[-1].state
+    assert "loss in chunks" in notes_of(resume(state))
+    assert "loss in chunks" not in notes_of(resume(state, chunked_loss="off"))
+
+
+def test_a_run_of_automatic_size_goes_on_with_its_plan_whatever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"per_device_train_batch_size": "auto", "total_train_batch_size": 8}
+    state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, **changes))[-1].state
+    planned = {**(state.counters.memory_plan or {}), "rows": 3}
+    state.counters.memory_plan = planned
+    monkeypatch.setattr(fitting, "available_bytes", lambda: 77 * 10**9)
+    assert "batch 3 x accumulation 3" in notes_of(resume(state, **changes))
+
+
+def test_another_budget_makes_another_plan() -> None:
+    state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, memory_budget_gb=50.0))[-1].state
+    state.counters.memory_plan = {**(state.counters.memory_plan or {}), "rows": 2}
+    assert "batch 2 x" in notes_of(resume(state, memory_budget_gb=50.0))
+    assert "batch 4 x" in notes_of(resume(state, memory_budget_gb=60.0))

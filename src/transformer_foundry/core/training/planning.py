@@ -26,7 +26,7 @@ _PROOF_ROWS, _PROOF_LENGTH = 2, 12
 
 @dataclass(frozen=True)
 class PlannedMemory:
-    """A plan, the savings that it uses, and the budget that it was made for (None is no limit)."""
+    """A plan, the savings that it uses, and the limit it was made for; None is no limit, or what the machine has free."""
 
     plan: MemoryPlan
     savings: MemorySavings
@@ -48,7 +48,8 @@ def plan_memory(
     """Return the plan of a run and the savings that it uses.
 
     The batch as it is comes first; if it does not fit the budget, or its size is left to us, smaller micro-batches and
-    savings are weighed. A run that goes on follows the plan that it began with, as long as the budget is the same.
+    savings are weighed. A run that goes on follows the plan that it began with, as long as its limit is the same: where
+    that is what the machine has free, as long as the plan fits.
 
     Args:
         updater: Model, objective and optimizers.
@@ -60,47 +61,50 @@ def plan_memory(
     Raises:
         TrainingError: If not even one row fits the budget.
     """
+    device = updater.precision.device
     budget, origin = memory_budget(
-        updater.precision.device, options.memory_budget_gb, is_wanted=options.per_device_train_batch_size == "auto"
+        device, options.memory_budget_gb, is_wanted=options.per_device_train_batch_size == "auto"
     )
-    shape = _shape(updater, splits)
+    limit = None if options.memory_budget_gb is None and device.type == "cpu" else budget
     wishes = MemoryWishes(
         rows,
         chunked_loss=options.chunked_loss,
         activation_checkpointing=options.activation_checkpointing,
         budget_bytes=budget,
     )
-    if saved is not None and saved["budget_bytes"] == budget and rows % saved["rows"] == 0:
-        wishes = replace(
-            wishes,
-            rows=saved["rows"],
-            chunked_loss="on" if saved["chunked_loss"] else "off",
-            activation_checkpointing="on" if saved["activation_checkpointing"] else "off",
-        )
-    work = _workload(updater, splits, shape, options, has_budget=budget is not None)
-    plan, proven = _make_plan(updater, work, wishes)
+    work = _workload(updater, splits, options, has_budget=budget is not None)
+    kept = _keep_to(saved, wishes, limit)
+    plan, proven = _make_plan(updater, work, kept)
+    if not plan.fits and kept != wishes:
+        plan, proven = _make_plan(updater, work, wishes)
     if not plan.fits:
         raise _does_not_fit(plan, origin)
     used = proven.limited_to(chunked_loss=plan.chunked_loss, activation_checkpointing=plan.activation_checkpointing)
-    return PlannedMemory(plan, used, budget)
+    return PlannedMemory(plan, used, limit)
+
+
+def _keep_to(saved: Mapping[str, Any] | None, wishes: MemoryWishes, limit: int | None) -> MemoryWishes:
+    """Return ``wishes`` with what they leave open as it was decided before, if that was for the same limit."""
+    if saved is None or saved["budget_bytes"] != limit or saved["rows"] > wishes.total_rows:
+        return wishes
+    savings = [name for name in ("chunked_loss", "activation_checkpointing") if getattr(wishes, name) == "auto"]
+    decided: dict[str, Any] = {name: "on" if saved[name] else "off" for name in savings}
+    return replace(wishes, rows=saved["rows"], **decided)
 
 
 def _make_plan(updater: Updater, work: Workload, wishes: MemoryWishes) -> tuple[MemoryPlan, MemorySavings]:
     rows = wishes.rows or wishes.total_rows
     is_large = work.shape.logits_bytes(rows) > CHUNK_BYTES
-    proven = _prove(
-        updater,
-        work.shape,
-        # Large logits are also faster in chunks: 0.80 to 0.95 of the CPU time was measured.
-        wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large),
-        wishes.activation_checkpointing == "on",
-    )
+    # Large logits are also faster in chunks: 0.80 to 0.95 of the CPU time was measured.
+    chunks = wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large)
+    checkpoints = wishes.activation_checkpointing == "on"
+    proven = _prove(updater, work.shape, chunks, checkpoints)
     simplest = replace(
         wishes,
         rows=rows,
         timing_s=0.0,
-        chunked_loss="off" if proven.chunked_loss is None else "on",
-        activation_checkpointing="off" if proven.activation_checkpointing is None else "on",
+        chunked_loss="on" if chunks else "off",
+        activation_checkpointing="on" if checkpoints else "off",
     )
     plan = fit_memory(work, simplest, proven)
     if plan.fits:
@@ -129,14 +133,12 @@ def _shape(updater: Updater, splits: TokenSplits) -> BatchShape:
     return BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab"))
 
 
-def _workload(
-    updater: Updater, splits: TokenSplits, shape: BatchShape, options: TrainingOptions, *, has_budget: bool
-) -> Workload:
+def _workload(updater: Updater, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool) -> Workload:
     has_validation = len(splits.validation) > 0
     return Workload(
         updater.adapter,
         updater.objective,
-        shape,
+        _shape(updater, splits),
         updater.precision,
         optimizer_bytes(updater.adapter, updater.groups, has_average=updater.average is not None),
         batches_per_step=options.gradient_accumulation_steps,

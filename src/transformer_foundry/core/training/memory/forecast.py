@@ -107,7 +107,7 @@ class MemoryForecast:
     def sentence(self, budget_bytes: int | None = None) -> str:
         """Return the forecast in words: ``needs 9.1 GB of 12: batch 8 x accumulation 4, checkpointing on``."""
         needed = f"needs {_gigabytes(self.needed_bytes)} GB"
-        of = "" if budget_bytes is None else f" of {budget_bytes / GB:g}"
+        of = "" if budget_bytes is None else f" of {budget_bytes / GB:.3g}"
         largest = max(self.peaks, key=lambda name: self.peaks[name])
         cause = "" if largest == "train" else f" (most of all for {_DOINGS[largest]})"
         return f"{needed}{of}: {self.plan}{cause}"
