@@ -22,6 +22,10 @@ content = "\\n".join(map(json.dumps, rows)).encode()
 for name in ("plain", "private", "gated", "busy", "broken", "slow"):
     api.create_repo(f"alice/{name}", repo_type="dataset", private=name == "private")
     api.upload_file(path_or_fileobj=content, path_in_repo="train.jsonl", repo_id=f"alice/{name}", repo_type="dataset")
+api.create_repo("alice/tables", repo_type="dataset")
+for name, mark in (("a.tsv", "\\t"), ("b.csv", ";")):
+    table = "\\n".join([f"text{mark}label", *(f"text number {n}{mark}{n % 2}" for n in range(60))]).encode()
+    api.upload_file(path_or_fileobj=table, path_in_repo=name, repo_id="alice/tables", repo_type="dataset")
 tags = datasets.List(datasets.ClassLabel(names=["O", "B-X"]))
 features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
 words = {"tokens": [["see", f"town{n}"] for n in range(50)], "ner_tags": [[0, 1]] * 50}
@@ -172,6 +176,13 @@ def test_a_file_is_read_from_its_url(reader):
     address = f"{reader.hub.url}/datasets/alice/plain/resolve/main"
     assert reader.ask(f"{address}/train.jsonl")[0] == 60
     assert "nope.jsonl" in reader.ask(f"{address}/nope.jsonl")[0]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["a.tsv", "b.csv"])
+def test_the_separator_of_a_table_at_a_url_is_found(reader, name, streaming):
+    address = f"{reader.hub.url}/datasets/alice/tables/resolve/main/{name}"
+    assert reader.ask(address, streaming=streaming)[:2] == [60, ["0", "1"]]
 
 
 def test_a_hub_tokenizer_of_the_models_size_is_used_and_a_larger_one_refused(reader):

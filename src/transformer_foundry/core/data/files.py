@@ -134,20 +134,20 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in _COMPRESSED
 
 
-def find_separator(path: Path) -> str:
-    """Return what separates the fields of a csv: spreadsheets of many countries write semicolons, not commas.
+def find_separator(source: str | Path) -> str:
+    """Return what separates the fields of a csv file, or of one at a URL.
 
-    It is the first of comma, semicolon, tab and bar that gives all of the first rows equally many fields, more than
-    one; else the comma.
+    Spreadsheets of many countries write semicolons. It is the first of comma, semicolon, tab and bar that gives all of
+    the first rows equally many fields, more than one; else the comma.
     """
     import fsspec  # type: ignore[import-untyped]
 
-    if ".tsv" in (suffix.lower() for suffix in path.suffixes):
+    if ".tsv" in (suffix.lower() for suffix in Path(str(source).split("?", 1)[0]).suffixes):
         return "\t"
     for separator in _SEPARATORS:
         text = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
         try:
-            with fsspec.open(str(path), "rt", compression="infer", **text) as file:
+            with fsspec.open(str(source), "rt", compression="infer", **text) as file:
                 rows = itertools.islice(csv.reader(file, delimiter=separator), _SEPARATED_ROWS)
                 widths = {len(row) for row in rows if row}
         except (OSError, EOFError, ValueError, csv.Error, zlib.error, lzma.LZMAError):

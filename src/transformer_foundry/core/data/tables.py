@@ -18,6 +18,7 @@ from transformer_foundry.core.data.files import (
     check_file,
     digest_files,
     find_files,
+    find_separator,
     looks_like_path,
     split_of,
 )
@@ -189,6 +190,8 @@ def _load(options: DataOptions, builder: str | None) -> Any:
         if builder is None
         else {"path": builder, "data_files": options.source}
     )
+    if builder == "csv":
+        location["sep"] = find_separator(options.source)
     try:
         # Passing troubles (5xx, 429, time-outs) are tried five times by huggingface_hub itself, for about 25 s.
         return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
