@@ -129,6 +129,14 @@ def test_labels_that_are_balanced_otherwise_are_found(tmp_path):
     assert messages(profile, "label drift")
 
 
+def test_labels_of_few_texts_are_balanced_otherwise_by_chance(tmp_path):
+    train = [Document(text, label=number % 2) for number, text in enumerate(sentences(60))]
+    other = [Document(f"held out {number}", label=int(number < 13)) for number in range(20)]
+    profile = profile_of({"train": train, "validation": other}, tmp_path, "sequence_classification", test_share=0)
+    assert profile["drift"]["label_distance"] == 0.15
+    assert not messages(profile, "label drift")
+
+
 def test_text_shorter_than_a_row_is_found(tmp_path):
     profile = profile_of([Document("ab"), Document("cd"), Document("ef")], tmp_path)
     assert any("shorter than one row" in message for _, message in messages(profile, "amount"))

@@ -25,7 +25,8 @@ def measure_drift(splits: TokenSplits) -> dict[str, Any]:
     Returns:
         ``token_divergence``: the Jensen-Shannon divergence of the token frequencies, in nats (0 equal, 0.69 nothing in
         common), ``token_divergence_by_chance``: the largest of 20 samples, ``has_drifted``, and ``label_distance``:
-        half the summed difference of the shares of the classes (0 to 1), None without classes.
+        half the summed difference of the shares of the classes (0 to 1), with ``label_distance_by_chance``: what a
+        sample as small as the validation split has on average; both None without classes.
     """
     train = np.asarray(splits.train.input_ids.values[:_TOKENS])
     validation = np.asarray(splits.validation.input_ids.values[:_SCORED_TOKENS])
@@ -45,7 +46,7 @@ def measure_drift(splits: TokenSplits) -> dict[str, Any]:
         "token_divergence": round(divergence, 5),
         "token_divergence_by_chance": round(by_chance, 5),
         "has_drifted": divergence > _CLEARLY_MORE * by_chance,
-        "label_distance": _label_distance(splits),
+        **_compare_labels(splits),
     }
 
 
@@ -58,10 +59,15 @@ def _jensen_shannon(left: np.ndarray, right: np.ndarray) -> float:
     return float(sum(term.sum() for term in terms) / 2)
 
 
-def _label_distance(splits: TokenSplits) -> float | None:
+def _compare_labels(splits: TokenSplits) -> dict[str, float | None]:
     train, validation = splits.train.labels, splits.validation.labels
     if train is None or validation is None or not len(validation):
-        return None
+        return {"label_distance": None, "label_distance_by_chance": None}
     classes = int(max(train.max(), validation.max())) + 1
     p, q = (np.bincount(labels, minlength=classes) / len(labels) for labels in (train, validation))
-    return round(float(np.abs(p - q).sum() / 2), 4)
+    # The mean absolute deviation of a share of n draws, by the normal distribution.
+    by_chance = np.sqrt(2 * p * (1 - p) / (np.pi * len(validation))).sum() / 2
+    return {
+        "label_distance": round(float(np.abs(p - q).sum() / 2), 4),
+        "label_distance_by_chance": round(float(by_chance), 4),
+    }

@@ -139,6 +139,6 @@ def _find_drift(drift: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "drift", "warning", message, "Check that both come from the same place; shuffle before splitting."
         )
-    if (drift["label_distance"] or 0) > _OTHER_LABELS:
+    if (drift["label_distance"] or 0) > max(_OTHER_LABELS, 2 * (drift["label_distance_by_chance"] or 0)):
         message = f"{drift['label_distance']:.0%} of the labels would have to change to balance validation like train."
         yield Finding("label drift", "warning", message, "Split the data again, or judge each class by itself.")
