@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,15 @@ from transformer_foundry.core.data.corpus import Corpus
 from transformer_foundry.core.data.lengths import choose_max_length
 from transformer_foundry.core.data.noise import count_spans
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.tokenizers import ROLES, SENTINEL, SpecialIds, Tokenizer, load_tokenizer
+from transformer_foundry.core.data.special_tokens import (
+    add_special_tokens,
+    choose_decoder_start,
+    place_special_tokens,
+    set_template,
+    special_name,
+    too_small,
+)
+from transformer_foundry.core.data.tokenizers import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
 from transformer_foundry.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,11 +38,6 @@ _NEEDED = {
     "seq2seq_lm": ("pad", "eos"),
     "sequence_classification": ("pad", "bos"),
     "token_classification": ("pad", "bos"),
-}
-_TEMPLATES = {
-    "seq2seq_lm": ("eos", "$A {token}"),
-    "sequence_classification": ("bos", "{token} $A"),
-    "token_classification": ("bos", "{token} $A"),
 }
 # UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still loses nothing.
 _IMPOSSIBLE_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
@@ -67,21 +69,21 @@ def fit_tokenizer(
     sentinels = count_spans(max_length) if corpus.hides_spans else 0
     if options.tokenizer not in _FITTED:
         return _fit_given(options.tokenizer, contract, vocab_size, max_length, needed, sentinels)
-    special = _place_special_tokens(contract, vocab_size, needed, sentinels)
+    special = place_special_tokens(contract, vocab_size, needed, sentinels)
     request = _digest(corpus.stamp(), options.tokenizer, vocab_size, special, contract.task, max_length, _FIT_BYTES)
     if previous is not None and previous.request == request:
         return previous
     ordinary = vocab_size - len(special.ids())
     alphabet = _byte_alphabet()
     if options.tokenizer == "characters" or (options.tokenizer == "auto" and ordinary < len(alphabet)):
-        special = _place_special_tokens(contract, vocab_size, (*needed, "unk"), sentinels)
+        special = place_special_tokens(contract, vocab_size, (*needed, "unk"), sentinels)
         backend, algorithm = _fit_characters(corpus, special, vocab_size), "characters"
     elif ordinary < len(alphabet):
-        raise _too_small(vocab_size, len(alphabet) + len(special.ids()), f"'{options.tokenizer}'")
+        raise too_small(vocab_size, len(alphabet) + len(special.ids()), f"'{options.tokenizer}'")
     else:
         merges = 0 if options.tokenizer == "bytes" else ordinary - len(alphabet)
         backend, algorithm = _fit_bytes(corpus, special, alphabet, merges), "bpe" if merges else "bytes"
-    _add_special_tokens(backend, special, contract.task, has_pairs=corpus.columns.pair is not None)
+    add_special_tokens(backend, special, contract.task, has_pairs=corpus.columns.pair is not None)
     return Tokenizer(backend, special, max_length=max_length, algorithm=algorithm, request=request)
 
 
@@ -97,36 +99,6 @@ def _needed_roles(corpus: Corpus, contract: Contract) -> tuple[str, ...]:
     """Return what the task needs; between the two texts of a pair stands an end."""
     needed = _NEEDED[contract.task]
     return needed if corpus.columns.pair is None else (*needed, "eos")
-
-
-def _place_special_tokens(contract: Contract, vocab_size: int, needed: Sequence[str], sentinels: int) -> SpecialIds:
-    """Give each role the id that the contract names, else the smallest free one; then each sentinel."""
-    placed = {role: getattr(contract, f"{role}_token_id") for role in ROLES}
-    start = contract.decoder_start_token_id
-    for role, number in (*placed.items(), ("decoder_start", start)):
-        if number is not None and not 0 <= number < vocab_size:
-            raise DataError(
-                f"{role}_token_id is {number} but the model has {vocab_size} token ids.",
-                f"Expected 0 to {vocab_size - 1}.",
-                f"Correct {role}_token_id or vocab_size in config.json.",
-            )
-    taken = {number for number in (*placed.values(), start) if number is not None}
-    free = (number for number in itertools.count() if number not in taken)
-    for role in needed:
-        if placed[role] is None:
-            placed[role] = next(free)
-            taken.add(placed[role])
-    marks = tuple(itertools.islice(free, sentinels))
-    if len(taken) + len(marks) >= vocab_size:
-        raise _too_small(vocab_size, len(taken) + len(marks) + 2, "any")
-    return SpecialIds(**placed, decoder_start=_choose_decoder_start(contract, placed["pad"]), sentinels=marks)
-
-
-def _choose_decoder_start(contract: Contract, pad: int | None) -> int | None:
-    """Return what the contract says, else its bos, else the padding, as T5 does."""
-    if contract.task != "seq2seq_lm" or contract.decoder_start_token_id is not None:
-        return contract.decoder_start_token_id
-    return pad if contract.bos_token_id is None else contract.bos_token_id
 
 
 def _fit_bytes(corpus: Corpus, special: SpecialIds, alphabet: list[str], merges: int) -> tokenizers.Tokenizer:
@@ -163,8 +135,8 @@ def _fit_characters(corpus: Corpus, special: SpecialIds, vocab_size: int) -> tok
         while covered < _ENOUGH_COVERAGE * counts.total():
             covered += counts[ranked[enough]]
             enough += 1
-        raise _too_small(vocab_size, enough + len(special.ids()), "'characters'")
-    unk = _special_name(special, special.unk)
+        raise too_small(vocab_size, enough + len(special.ids()), "'characters'")
+    unk = special_name(special, special.unk)
     backend = tokenizers.Tokenizer(models.WordLevel(vocab=_number(kept, special), unk_token=unk))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
@@ -178,40 +150,7 @@ def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
     waiting = iter(tokens)
     free = (number for number in range(size) if number not in reserved)
     vocab = {next(waiting, f"<|unused{number}|>"): number for number in free}
-    return vocab | {_special_name(special, number): number for number in reserved}
-
-
-def _add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool) -> None:
-    from tokenizers import AddedToken
-
-    names = [_special_name(special, number) for number in special.ids()]
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    if task in _TEMPLATES:
-        _set_template(backend, special, task, has_pairs=has_pairs)
-
-
-def _set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool = False) -> None:
-    """Have the backend put the special token of the task before or after each text, and an end after each of a pair."""
-    from tokenizers import processors
-
-    role, template = _TEMPLATES[task]
-    name = backend.id_to_token(getattr(special, role))
-    tokens, single = [(name, getattr(special, role))], template.format(token=name)
-    if has_pairs:
-        assert special.eos is not None, "a pair needs an end between its texts"
-        end = backend.id_to_token(special.eos)
-        pair, tokens = f"{single} {end} $B:1 {end}:1", sorted({*tokens, (end, special.eos)})
-    backend.post_processor = processors.TemplateProcessing(
-        single=single, pair=pair if has_pairs else None, special_tokens=tokens
-    )
-
-
-def _special_name(special: SpecialIds, number: int | None) -> str:
-    """Name an id after the first role it has; words that no text is likely to hold, unlike ``<s>``."""
-    if number in special.sentinels:
-        return SENTINEL.format(special.sentinels.index(int(number or 0)))
-    roles = (*ROLES, "decoder_start")
-    return f"<|{next(role for role in roles if getattr(special, role) == number)}|>"
+    return vocab | {special_name(special, number): number for number in reserved}
 
 
 def _fit_given(
@@ -233,7 +172,7 @@ def _fit_given(
         )
     tokenizer = Tokenizer(given.backend, _complete(given, contract, name, needed), max_length=max_length)
     if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
-        _set_template(tokenizer.backend, tokenizer.special, contract.task)
+        set_template(tokenizer.backend, tokenizer.special, contract.task)
     return tokenizer
 
 
@@ -257,7 +196,7 @@ def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[
                 f"The task {contract.task} needs one.",
                 f"Set data.tokenizer to 'auto', or to a tokenizer with a {role} token.",
             )
-    return SpecialIds(**{**found, "decoder_start": _choose_decoder_start(contract, found["pad"])})
+    return SpecialIds(**{**found, "decoder_start": choose_decoder_start(contract, found["pad"])})
 
 
 def _download(name: str) -> Tokenizer:
@@ -297,11 +236,3 @@ def _byte_alphabet() -> list[str]:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:
-    return DataError(
-        f"The model has {vocab_size} token ids, but the tokenizer ({tokenizer}) needs {needed} for this text.",
-        f"Expected a vocabulary of at least {needed}.",
-        f"Export the model with vocab_size {max(needed, 256)} or more, or choose other text with data.source.",
-    )
