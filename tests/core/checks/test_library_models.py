@@ -12,6 +12,24 @@ S = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
     "max_position_embeddings": 64,
 }  # fmt: skip
+B = {
+    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64, "decoder_start_token_id": 2,
+}  # fmt: skip
+LATENT = {
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "kv_lora_rank": 16, "q_lora_rank": 16,
+    "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+}  # fmt: skip
+
+# Not listed, because the alarm is right about the library's code, as calling it without our checks shows.
+# ProphetNet: exchanging decoder token 4 moves earlier positions (relative biases are viewed along swapped axes).
+# YOSO: the mask, made for -10000, is divided by 10000 and multiplied in: padded keys weigh more, not nothing.
+# MRA: without its CUDA kernel the attention returns zeros. CPM-Ant: sees both sides by design, scored as a decoder.
+# Causal heads of XLM, MBart and Marian: their loss compares position t with label t. Luke: the stated tie is missing.
+# XLNet classifier: reads the last position, padding or not. T5Gemma classifier: reads another one when padded.
+# Nystromformer, Canine, Funnel, Perceiver, Reformer encoder: run at some lengths only, or pool across the padding.
+# ELECTRA discriminator: one number for each token, no logits over classes. PhiMoE classifier: top-1 gates are 1.
 
 
 def c(name, config, head, **settings):
@@ -85,6 +103,37 @@ MODELS= [
  c("blenderbot_small","BlenderbotSmallConfig","BlenderbotSmallForConditionalGeneration",d_model=32,encoder_layers=2,decoder_layers=2,encoder_attention_heads=4,decoder_attention_heads=4,encoder_ffn_dim=64,decoder_ffn_dim=64,max_position_embeddings=64,decoder_start_token_id=1),
  c("m2m100","M2M100Config","M2M100ForConditionalGeneration",d_model=32,encoder_layers=2,decoder_layers=2,encoder_attention_heads=4,decoder_attention_heads=4,encoder_ffn_dim=64,decoder_ffn_dim=64,max_position_embeddings=64,decoder_start_token_id=2),
  c("led","LEDConfig","LEDForConditionalGeneration",d_model=32,encoder_layers=2,decoder_layers=2,encoder_attention_heads=4,decoder_attention_heads=4,encoder_ffn_dim=64,decoder_ffn_dim=64,max_encoder_position_embeddings=64,max_decoder_position_embeddings=64,attention_window=8,decoder_start_token_id=2),
+ c("bart_cls","BartConfig","BartForSequenceClassification",**B,num_labels=3),
+ c("t5_cls","T5Config","T5ForSequenceClassification",d_model=32,d_kv=8,d_ff=64,num_layers=2,num_heads=4,decoder_start_token_id=0,num_labels=3),
+ c("t5_tok","T5Config","T5ForTokenClassification",d_model=32,d_kv=8,d_ff=64,num_layers=2,num_heads=4,decoder_start_token_id=0,num_labels=5),
+ c("plbart","PLBartConfig","PLBartForConditionalGeneration",**B),
+ c("pegasus_x","PegasusXConfig","PegasusXForConditionalGeneration",**B,num_global_tokens=4,block_size=8),
+ c("bigbird_pegasus","BigBirdPegasusConfig","BigBirdPegasusForConditionalGeneration",**B,attention_type="original_full"),
+ c("fsmt","FSMTConfig","FSMTForConditionalGeneration",langs=["en","de"],src_vocab_size=120,tgt_vocab_size=110,**B),
+ c("roc_bert","RoCBertConfig","RoCBertForMaskedLM",**S,pronunciation_embed_dim=16,pronunciation_vocab_size=50,shape_embed_dim=16,shape_vocab_size=50),
+ c("convbert","ConvBertConfig","ConvBertForMaskedLM",**S,embedding_size=32),
+ c("mobilebert","MobileBertConfig","MobileBertForSequenceClassification",**S,embedding_size=16,true_hidden_size=32,intra_bottleneck_size=32,num_feedforward_networks=2,num_labels=3),
+ c("megatron_bert","MegatronBertConfig","MegatronBertForMaskedLM",**S),
+ c("ibert","IBertConfig","IBertForMaskedLM",**S),
+ c("rembert","RemBertConfig","RemBertForMaskedLM",**S,input_embedding_size=16,output_embedding_size=32),
+ c("ernie","ErnieConfig","ErnieForTokenClassification",**S,num_labels=5),
+ c("luke_tok","LukeConfig","LukeForTokenClassification",**S,entity_vocab_size=10,entity_emb_size=16,num_labels=5),
+ c("eurobert","EuroBertConfig","EuroBertForMaskedLM",**S),
+ c("xmod","XmodConfig","XmodForMaskedLM",**{**D,**S,'pad_token_id':1,'bos_token_id':0,'max_position_embeddings':66},languages=["en_XX"],default_language="en_XX"),
+ c("xlnet","XLNetConfig","XLNetLMHeadModel",d_model=32,n_layer=2,n_head=4,d_inner=64),
+ c("xlm","XLMConfig","XLMWithLMHeadModel",emb_dim=32,n_layers=2,n_heads=4,max_position_embeddings=64,n_langs=1),
+ c("reformer","ReformerConfig","ReformerModelWithLMHead",attention_head_size=8,attn_layers=["local","local"],axial_pos_embds=False,feed_forward_size=64,hidden_size=32,local_attn_chunk_length=4,max_position_embeddings=64,num_attention_heads=4,is_decoder=True),
+ c("recurrent_gemma","RecurrentGemmaConfig","RecurrentGemmaForCausalLM",**{**S,'num_hidden_layers':3,'intermediate_size':256},num_key_value_heads=1,lru_width=32,attention_window_size=8,head_dim=8),
+ c("olmoe","OlmoeConfig","OlmoeForCausalLM",**S,num_key_value_heads=2,num_experts=4,num_experts_per_tok=2),
+ c("cohere2","Cohere2Config","Cohere2ForCausalLM",**S,num_key_value_heads=2,sliding_window=8),
+ c("deepseek_v2_cls","DeepseekV2Config","DeepseekV2ForSequenceClassification",**S,**LATENT,num_key_value_heads=4,num_labels=3),
+ c("deepseek_v3","DeepseekV3Config","DeepseekV3ForCausalLM",**S,**LATENT,num_key_value_heads=4),
+ c("glm_cls","GlmConfig","GlmForSequenceClassification",**S,num_key_value_heads=2,head_dim=8,num_labels=3),
+ c("llama4","Llama4TextConfig","Llama4ForCausalLM",**S,num_key_value_heads=2,head_dim=8,num_local_experts=2,intermediate_size_mlp=64,attention_chunk_size=16),
+ c("jamba_cls","JambaConfig","JambaForSequenceClassification",**S,num_key_value_heads=2,use_mamba_kernels=False,attn_layer_period=2,attn_layer_offset=1,expert_layer_period=2,expert_layer_offset=1,num_experts=2,mamba_dt_rank=4,mamba_d_state=4,num_labels=3),
+ c("mamba","MambaConfig","MambaForCausalLM",hidden_size=32,num_hidden_layers=2,state_size=4,time_step_rank=4),
+ c("mamba2","Mamba2Config","Mamba2ForCausalLM",hidden_size=32,num_hidden_layers=2,state_size=8,num_heads=8,head_dim=8,n_groups=1,chunk_size=16,expand=2),
+ c("rwkv","RwkvConfig","RwkvForCausalLM",hidden_size=32,num_hidden_layers=2,context_length=64,attention_hidden_size=32,intermediate_size=64),
 ]
 # fmt: on
 

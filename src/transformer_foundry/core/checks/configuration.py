@@ -12,13 +12,12 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.checks.attention import attention_records
-from transformer_foundry.core.checks.graph import Node
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Subject
 from transformer_foundry.core.exports import hints
 
-__all__ = ["check_configuration"]
+__all__ = ["FEED_FORWARD_KEYS", "HEAD_KEYS", "WIDTH_KEYS", "check_configuration", "stated_value"]
 
 WIDTH_KEYS = ("d_model", "hidden_size", "n_embd", "embed_dim", "model_dim", "dim", "hidden_dim")
 LAYER_KEYS = ("num_layers", "n_layer", "n_layers", "num_hidden_layers", "depth", "num_blocks")
@@ -40,7 +39,6 @@ def check_configuration(subject: Subject) -> Iterator[Finding]:
     yield from _dropout(subject)
     yield from _ties(subject)
     yield from _special_tokens(subject)
-    yield from _blocks(subject)
 
 
 def _mismatch(key: str, stated: object, found: str, place: Place, severity: str = "warning") -> Finding:
@@ -55,7 +53,7 @@ def _mismatch(key: str, stated: object, found: str, place: Place, severity: str 
 
 
 def _width(subject: Subject) -> Iterator[Finding]:
-    key, stated = _stated(subject.config, WIDTH_KEYS)
+    key, stated = stated_value(subject.config, WIDTH_KEYS)
     if stated is None:
         return
     tables = [
@@ -87,7 +85,7 @@ def _layers(subject: Subject) -> Iterator[Finding]:
         place = subject.places.module(path) if path else subject.places.at(None)
         yield _mismatch(key, value, f"{largest} layer{'' if largest == 1 else 's'}", place)
     for keys, word in ((ENCODER_LAYER_KEYS, "enc"), (DECODER_LAYER_KEYS, "dec")):
-        key, number = _stated(subject.config, keys)
+        key, number = stated_value(subject.config, keys)
         named = [(path, module) for path, module in _named_lists(subject) if word in path.lower()]
         if number is not None and named and all(len(module) != number for _, module in named):
             path, module = named[0]
@@ -95,7 +93,7 @@ def _layers(subject: Subject) -> Iterator[Finding]:
 
 
 def _heads(subject: Subject) -> Iterator[Finding]:
-    key, stated = _stated(subject.config, HEAD_KEYS)
+    key, stated = stated_value(subject.config, HEAD_KEYS)
     records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
     if stated is None or not records or any(record.heads in (stated, stated // _ratio(subject)) for record in records):
         return
@@ -109,13 +107,13 @@ def _ratio(subject: Subject) -> int:
 
 
 def _feed_forward(subject: Subject) -> Iterator[Finding]:
-    key, stated = _stated(subject.config, FEED_FORWARD_KEYS)
+    key, stated = stated_value(subject.config, FEED_FORWARD_KEYS)
     if stated is None:
         return
     sizes = {size for parameter in subject.model.parameters() if parameter.ndim >= 2 for size in parameter.shape}
     # Gated feed-forwards often take two thirds, rounded up to a multiple of at most 256.
     two_thirds = 2 * stated // 3
-    _, width = _stated(subject.config, WIDTH_KEYS)
+    _, width = stated_value(subject.config, WIDTH_KEYS)
     others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
     usual = {stated, 2 * stated} | ((_rounded(two_thirds) | {stated // 2}) - others)
     if sizes and not sizes & usual:
@@ -148,7 +146,7 @@ def _classes(subject: Subject) -> Iterator[Finding]:
 
 
 def _dropout(subject: Subject) -> Iterator[Finding]:
-    key, stated = _stated(subject.config, DROPOUT_KEYS, float)
+    key, stated = stated_value(subject.config, DROPOUT_KEYS, float)
     if not stated or stated <= 0:
         return
     inputs = subject.inputs(batch=2)
@@ -232,49 +230,8 @@ def _special_tokens(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _blocks(subject: Subject) -> Iterator[Finding]:
-    """The settings of each drawn block against the module that was generated for it."""
-    for path, module in subject.model.named_modules():
-        node = subject.graph.node_of(path) if path else None
-        if node is None:
-            continue
-        for names, found in [*_settings(module, subject), *_own_settings(module, node)]:
-            key, stated = _stated(node.params, names, float)
-            if stated is not None and abs(stated - found) > 1e-12:
-                place = subject.places.module(path)
-                yield Finding(
-                    "configuration",
-                    "warning",
-                    f"The block {node.id} is drawn with {key}: {stated:g}, but the generated module {path} has "
-                    f"{found:g}.",
-                    str(place),
-                    place.lead(f"export again, so that {key} is {stated:g} in the code too."),
-                )
-
-
-def _settings(module: nn.Module, subject: Subject) -> Iterable[tuple[tuple[str, ...], float]]:
-    if isinstance(module, nn.MultiheadAttention):
-        yield HEAD_KEYS, module.num_heads
-        yield (*WIDTH_KEYS, "embed_dim"), module.embed_dim
-    elif isinstance(module, nn.LayerNorm):
-        yield ("eps",), module.eps
-    elif isinstance(module, nn.Embedding) and module.num_embeddings == subject.contract.vocab_size:
-        yield ("d_model", "embed_dim", "embedding_dim"), module.embedding_dim
-
-
-def _own_settings(module: nn.Module, node: Node) -> Iterable[tuple[tuple[str, ...], float]]:
-    """What a generated module notes about itself under the name of a setting of its block, or shows by its weights."""
-    for names in (HEAD_KEYS, WIDTH_KEYS, FEED_FORWARD_KEYS, ("eps",)):
-        values = [getattr(module, name) for name in names if isinstance(vars(module).get(name), int | float)]
-        yield from ((names, value) for value in values[:1] if not isinstance(value, bool))
-    layers = [child for child in module.modules() if isinstance(child, nn.Linear)]
-    key, stated = _stated(node.params, FEED_FORWARD_KEYS)
-    sizes = {size for layer in layers for size in (layer.in_features, layer.out_features)}
-    if stated is not None and len(layers) > 1 and not sizes & {stated, 2 * stated}:
-        yield (key,), max(layer.out_features for layer in layers)
-
-
-def _stated(config: Mapping[str, Any], keys: Iterable[str], kind: type = int) -> tuple[str, Any]:
+def stated_value(config: Mapping[str, Any], keys: Iterable[str], kind: type = int) -> tuple[str, Any]:
+    """Return the first of ``keys`` that has a number of this kind, with the number; an empty key and None otherwise."""
     for key in keys:
         value = config.get(key)
         if isinstance(value, int | kind) and not isinstance(value, bool):

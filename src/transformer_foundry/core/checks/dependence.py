@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.subject import Inputs, Subject
 
-__all__ = ["dependence", "exchange", "noise_level"]
+__all__ = ["dependence", "dependence_map", "exchange", "noise_level"]
 
 # Two runs of the same numbers through other kernels differ by rounding; what stays below this share of the largest
 # change that a token causes at its own position is rounding, not dependence.
@@ -52,6 +52,13 @@ def dependence(
     return changes.amax(dim=1).T.contiguous()
 
 
+def dependence_map(subject: Subject) -> Tensor:
+    """Return the dependence map under generic weights, measured once."""
+    if "dependence" not in subject.evidence:
+        subject.evidence["dependence"] = dependence(subject, subject.inputs())
+    return subject.evidence["dependence"]
+
+
 def _stacked(runs: list[Inputs]) -> Inputs:
     decoder_ids = [run.decoder_ids for run in runs if run.decoder_ids is not None]
     return Inputs(torch.cat([run.ids for run in runs]), None, torch.cat(decoder_ids) if decoder_ids else None)
@@ -65,7 +72,7 @@ def exchange(subject: Subject, ids: Tensor, position: int, seed: int = 0) -> Ten
     token = pool[int(torch.randint(len(pool), (1,), generator=generator))]
     changed = ids.clone()
     changed[:, position] = token
-    return changed
+    return subject.contract.ended(changed)
 
 
 def noise_level(changes: Tensor) -> float:

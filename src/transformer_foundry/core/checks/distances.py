@@ -127,8 +127,9 @@ def _no_effect(subject: Subject, attention: AttentionRecord, promise: Promise, l
 
 def _departure_from_distance(attention: AttentionRecord) -> float:
     """Return how far, within a row, steps of the log-weights from key to key depend on more than the distance."""
-    logs = attention.weights.clamp(min=1e-20).log()
-    seen = attention.weights > 1e-12
+    # A first token that stands for the whole text may be kept out of the scheme.
+    weights = attention.weights[:, 1:, 1:]
+    logs, seen = weights.clamp(min=1e-20).log(), weights > 1e-12
     steps, known = logs[:, :, 1:] - logs[:, :, :-1], seen[:, :, 1:] & seen[:, :, :-1]
     length, worst = logs.shape[-1], 0.0
     for offset in range(-length + 2, length - 2):

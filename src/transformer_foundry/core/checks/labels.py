@@ -13,7 +13,7 @@ from torch import Tensor
 from transformer_foundry.core.checks.lessons import Lesson, shifted, taught
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
-from transformer_foundry.core.checks.subject import Inputs, Subject
+from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
 from transformer_foundry.core.checks.tracing import graph_tensors
 from transformer_foundry.core.exports.calls import call_arguments
 from transformer_foundry.core.exports.outputs import find_loss
@@ -63,7 +63,7 @@ def check_labels(subject: Subject) -> Iterator[Finding]:
 def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
     """A decoder that makes its inputs from the labels shifts them: a position must not see its own label."""
     contract = subject.contract
-    if subject.kind != "encoder-decoder" or not contract.computes_loss or not contract.labels_argument:
+    if subject.contract.task != "seq2seq_lm" or not contract.computes_loss or not contract.labels_argument:
         return
     inputs = subject.inputs(batch=1)
     labels = _labels(subject, inputs)
@@ -133,7 +133,7 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
     if abs(fits[best] - loss) > TOLERANCE * max(1.0, loss):
         lesson = taught(outcome.loss, outcome.graph_logits, labels)
         if lesson is None or lesson.shift in (wanted, None) or lesson.is_negative:
-            yield from _odd_loss(loss, outcome.logits, labels, wanted, lesson, place)
+            yield from _odd_loss(subject, loss, outcome.logits, labels, wanted, lesson, place)
             return
         best = lesson.shift
     if best == wanted or abs(fits[wanted] - loss) <= TOLERANCE * max(1.0, loss):
@@ -163,12 +163,11 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
 
 
 def _odd_loss(
-    loss: float, logits: Tensor, labels: Tensor, wanted: int, lesson: Lesson | None, place: Place
+    subject: Subject, loss: float, logits: Tensor, labels: Tensor, wanted: int, lesson: Lesson | None, place: Place
 ) -> Iterator[Finding]:
     """A loss that is no plain cross-entropy: other terms are welcome, mistakes are not."""
     right, count = _cross_entropy(logits, labels, wanted), labels[:, wanted:].numel()
-    twice = _cross_entropy(logits.softmax(dim=-1), labels, wanted)
-    if abs(twice - loss) <= TOLERANCE * loss:
+    if _is_softmaxed_twice(loss, logits, labels, wanted) and _stays_softmaxed_twice(subject, labels, wanted):
         yield Finding(
             "loss",
             "error",
@@ -203,6 +202,19 @@ def _odd_loss(
             str(place),
             place.lead('average it: reduction="mean".'),
         )
+
+
+def _is_softmaxed_twice(loss: float, logits: Tensor, labels: Tensor, wanted: int) -> bool:
+    return abs(_cross_entropy(logits.softmax(dim=-1), labels, wanted) - loss) <= TOLERANCE * loss
+
+
+def _stays_softmaxed_twice(subject: Subject, labels: Tensor, wanted: int) -> bool:
+    """Whether it is so under other weights too: before training, every loss is near ln V."""
+    with generic_weights(subject.model):
+        outcome = _call(subject, subject.inputs(batch=len(labels)), labels)
+    if outcome is None:
+        return True
+    return _is_softmaxed_twice(float(outcome.loss.detach().float().mean()), outcome.logits, labels, wanted)
 
 
 def _ignored(subject: Subject, inputs: Inputs, labels: Tensor, place: Place) -> Iterator[Finding]:

@@ -198,10 +198,11 @@ def _without_mask(subject: Subject) -> Iterator[Finding]:
 def _padded(subject: Subject) -> tuple[Inputs, Inputs]:
     """Return a text, and the same text with masked positions on its right."""
     whole = subject.inputs()
-    ids = whole.ids[:, :-PADS]
-    mask = torch.ones_like(whole.ids)
+    ids = subject.contract.ended(whole.ids[:, :-PADS])
+    padded = torch.cat([ids, subject.tokens(1, PADS, seed=20)], dim=1)
+    mask = torch.ones_like(padded)
     mask[:, -PADS:] = 0
-    return Inputs(ids, torch.ones_like(ids), whole.decoder_ids), Inputs(whole.ids, mask, whole.decoder_ids)
+    return Inputs(ids, torch.ones_like(ids), whole.decoder_ids), Inputs(padded, mask, whole.decoder_ids)
 
 
 def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial:
@@ -214,9 +215,9 @@ def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial
 
 
 def _knows_padding_by_id(subject: Subject, real: Inputs, padded: Inputs) -> bool:
-    """Whether a decoder that classifies finds its last real token by the id of padding: then others are real to it."""
+    """Whether a classifier finds its last real token by the id of padding, as decoders do: others are real to it."""
     pad = subject.contract.pad_token_id
-    if pad is None or subject.kind != "decoder-only":
+    if pad is None or (subject.kind != "decoder-only" and subject.labels_positions):
         return False
     ids = padded.ids.clone()
     ids[:, -PADS:] = pad

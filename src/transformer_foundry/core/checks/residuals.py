@@ -104,16 +104,19 @@ def _holds_an_end(subject: Subject, module: nn.Module) -> bool:
 
 
 def _contracts(subject: Subject, path: str, module: nn.Linear) -> bool:
-    """Whether a layer is the second of a feed-forward: one beside it widens what this one narrows."""
+    """Whether a layer is the second of a feed-forward: one beside it, run before, widens what this one narrows."""
     above = ".".join(path.split(".")[:-2])
     beside = subject.places.modules.get(above)
     if module.in_features <= module.out_features or beside is None:
         return False
     wide = (module.in_features, 2 * module.in_features)
-    return any(
-        isinstance(other, nn.Linear) and other.in_features == module.out_features and other.out_features in wide
-        for other in beside.modules()
-    )
+    widening = {
+        f"{above}.{name}".lstrip(".")
+        for name, other in beside.named_modules()
+        if isinstance(other, nn.Linear) and other.in_features == module.out_features and other.out_features in wide
+    }
+    ran = [step.module for step in subject.trace.modules]
+    return bool(widening.intersection(ran[: ran.index(path)] if path in ran else widening))
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 
 from transformer_foundry.core.checks import (
     activations,
+    blocks,
     building,
     causality,
     configuration,
@@ -29,6 +30,7 @@ from transformer_foundry.core.checks import (
     labels,
     layout,
     memorising,
+    neighbours,
     normalised,
     outputs,
     padding,
@@ -87,7 +89,7 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("token ids", 1, vocabulary.check_tokens),
     _Entry("batch independence", 1, samples.check_samples),
     _Entry("causality", 1, causality.check_causality),
-    _Entry("neighbours", 1, causality.check_neighbours),
+    _Entry("neighbours", 1, neighbours.check_neighbours),
     _Entry("source and target", 1, sequences.check_source_and_target),
     _Entry("padding", 1, padding.check_padding),
     _Entry("attention", 1, heads.check_attention),
@@ -105,6 +107,7 @@ CHECKS: tuple[_Entry, ...] = (
     _Entry("frozen parameters", 1, registration.check_frozen, calls=False),
     _Entry("gradients", 1, unused.check_gradients),
     _Entry("configuration", 1, configuration.check_configuration),
+    _Entry("drawn blocks", 1, blocks.check_blocks),
     _Entry("builds", 1, persistence.check_builds, calls=False),
     _Entry("initialisation", 1, initialisation.check_initialisation, calls=False),
     _Entry("state", 1, persistence.check_state),

@@ -21,7 +21,7 @@ __all__ = ["check_source_and_target"]
 
 def check_source_and_target(subject: Subject) -> Iterator[Finding]:
     """Every output position moves when a source token is exchanged, and when its own decoder token is."""
-    if subject.kind != "encoder-decoder":
+    if not subject.takes_decoder_ids:
         return
     inputs = subject.inputs()
     with generic_weights(subject.model):

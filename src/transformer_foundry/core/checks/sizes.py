@@ -84,7 +84,7 @@ def _is_offset(subject: Subject, trial: _Trial) -> bool:
 
 def _settle_source(subject: Subject) -> list[_Failure]:
     """Let the other checks use equal lengths when a model fails with different ones; give up when it fails anyway."""
-    if subject.kind == "encoder-decoder":
+    if subject.takes_decoder_ids:
         subject.equal_lengths = True
         if _try(subject, _trial(subject, "equal lengths", 2, subject.length, LENGTH_FIX)) is None:
             return []
@@ -93,7 +93,7 @@ def _settle_source(subject: Subject) -> list[_Failure]:
 
 
 def _trials(subject: Subject) -> Iterator[_Trial]:
-    different = " of different lengths" if subject.kind == "encoder-decoder" else ""
+    different = " of different lengths" if subject.takes_decoder_ids else ""
     for batch in (1, 2, 3):
         name = f"a batch of {batch}{f' (source and target{different})' if different else ''}"
         yield _trial(subject, name, batch, subject.length, BATCH_FIX, is_usual=True)
@@ -108,11 +108,11 @@ def _trials(subject: Subject) -> Iterator[_Trial]:
             "(max_seq_len), or promise less; do not cut the input."
         )
         yield _trial(subject, f"{longest} tokens, the longest promised sequence", 1, longest, fix)
-    if subject.kind != "encoder-decoder":
+    if not subject.takes_decoder_ids:
         vocabulary = hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
         for token in (0, vocabulary - 1):
             ids = subject.inputs().ids.clone()
-            ids[:, -1] = token
+            ids[:, 0] = token
             fix = f"give the embedding as many rows as config.json promises (vocab_size: {vocabulary})."
             yield _Trial(f"token id {token}", Inputs(ids), fix)
 

@@ -16,6 +16,7 @@ from torch import nn
 __all__ = ["ModelSource", "SourceFile"]
 
 _TORCH_FOLDER = str(Path(torch.__file__).parent)
+_GRADIENT_SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled")
 
 
 class SourceFile:
@@ -102,6 +103,18 @@ class ModelSource:
             frame = frame.f_back
         return None
 
+    def gradients_off(self, frame: FrameType | None) -> tuple[str, int] | None:
+        """Return (path, line) of the ``with`` or the decorator that switches gradients off around ``frame``."""
+        while frame is not None:
+            file = self.files.get(frame.f_code.co_filename)
+            for node in ast.walk(file.tree) if file is not None else ():
+                covers = getattr(node, "lineno", 0) <= frame.f_lineno <= (getattr(node, "end_lineno", 0) or 0)
+                for switch in _switches(node) if covers else ():
+                    if any(name in ast.unparse(switch) for name in _GRADIENT_SWITCHES):
+                        return frame.f_code.co_filename, switch.lineno
+            frame = frame.f_back
+        return None
+
     def raised_at(self, error: BaseException) -> tuple[str, int] | None:
         """Return (path, line) of the innermost frame of the model in the traceback of ``error`` or of its causes."""
         current: BaseException | None = error
@@ -176,6 +189,12 @@ class ModelSource:
 def current_frame(depth: int = 1) -> FrameType:
     """Return the frame ``depth`` levels above the caller."""
     return sys._getframe(depth + 1)
+
+
+def _switches(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.With):
+        return [item.context_expr for item in node.items]
+    return node.decorator_list if isinstance(node, ast.FunctionDef) else []
 
 
 def _defines(file: SourceFile, cls: type) -> bool:

@@ -102,6 +102,11 @@ class Subject:
         return self.contract.kind
 
     @property
+    def takes_decoder_ids(self) -> bool:
+        """Whether a call needs a source and a target; classifiers may make the target from the source."""
+        return self.contract.decoder_ids_argument is not None
+
+    @property
     def is_causal(self) -> bool:
         """Whether a position of the output must not see later tokens."""
         return self.contract.task in ("causal_lm", "seq2seq_lm")
@@ -163,12 +168,14 @@ class Subject:
     def inputs(self, batch: int = 1, length: int | None = None, seed: int = 0, source: int | None = None) -> Inputs:
         """Return probe inputs: ``length`` is that of the logits, ``source`` that of an encoder-decoder's source."""
         length = length or self.length
-        if self.kind != "encoder-decoder":
-            return Inputs(self.tokens(batch, length, seed))
+        if not self.takes_decoder_ids:
+            return Inputs(self.contract.ended(self.tokens(batch, length, seed)))
         if self.equal_lengths:
             source = length
         source = source or min(SOURCE_LENGTH, length if length < SHORTEST_PROBE else self.length)
-        return Inputs(self.tokens(batch, source, seed + 500), None, self.tokens(batch, length, seed))
+        return Inputs(
+            self.contract.ended(self.tokens(batch, source, seed + 500)), None, self.tokens(batch, length, seed)
+        )
 
     def call(self, inputs: Inputs) -> Tensor:
         """Return the logits as float32, with whatever gradient mode and training mode is set."""

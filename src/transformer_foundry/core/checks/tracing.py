@@ -175,6 +175,11 @@ class _Recorder(TorchFunctionMode):
             return
         result = output if isinstance(output, Tensor) else None
         if name in _ESCAPES or (result is not None and result.is_floating_point()):
+            if not torch.is_grad_enabled() and not self.record.cuts:
+                switch = self.source.gradients_off(current_frame())
+                if switch is not None:
+                    self.record.cuts.append((name, "", switch))
+                    return
             self.record.cuts.append((name, self.stack[-1], self.source.caller(current_frame())))
 
     def _attend(self, func: Any, args: Any, kwargs: dict[str, Any], before: tuple[Tensor, ...]) -> Any:

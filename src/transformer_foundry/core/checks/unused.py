@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ BATCHES = 4
 SAMPLES = 8
 SMALLEST_GRADIENT = 1e-12
 SHOWN = 3
+# Optional ids of another kind: shapes, pronunciations. Positions are made by the model where they are not given.
+OTHER_IDS = re.compile(r"(?!position|token_type|decoder).*_ids")
 
 
 def check_gradients(subject: Subject) -> Iterator[Finding]:
@@ -83,6 +87,7 @@ def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Fi
     groups = _groups(list(measured.largest), dead)
     conditional = {path for path in groups if runs_on_condition(subject, path, measured.called)}
     conditional |= {path for path in groups if "expert" in path and path not in measured.called}
+    conditional |= {path for path in groups if _lacks_its_input(subject, path)}
     groups = [path for path in groups if path not in conditional and not _is_returned(subject, path)]
     if not groups:
         return
@@ -94,7 +99,7 @@ def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Fi
     place = subject.places.attribute(owner, attribute) if first in weights else subject.places.module(first)
     never = not any(path == first or path.startswith(f"{first}.") for path in measured.called) and first not in weights
     shown = ", ".join(groups[:SHOWN]) + (f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
-    cut = measured.cut
+    cut = measured.cut if min(measured.largest[name] for name in dead) < 0.0 else None
     if cut is not None:
         why = f" The path from the loss to them is cut at {cut.file_name}:{cut.line[1] if cut.line else '?'}."
         where, fix = str(cut), cut.lead("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there.")
@@ -112,6 +117,18 @@ def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Fi
         where,
         fix,
     )
+
+
+def _lacks_its_input(subject: Subject, path: str) -> bool:
+    """Whether a table got nothing but padding, which never learns, where ``forward`` takes ids that are not given."""
+    table = subject.places.modules.get(path)
+    contract = subject.contract
+    given = {contract.ids_argument, contract.decoder_ids_argument, *dict(contract.fixed_arguments)}
+    others = [name for name in inspect.signature(subject.model.forward).parameters if OTHER_IDS.fullmatch(name)]
+    if not isinstance(table, nn.Embedding) or table.padding_idx is None or given.issuperset(others):
+        return False
+    fed = [step.inputs[0] for step in subject.trace.modules if step.module == path and step.inputs]
+    return bool(fed) and all(bool((ids == table.padding_idx).all()) for ids in fed)
 
 
 def _groups(names: list[str], dead: list[str]) -> list[str]:

@@ -37,6 +37,8 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
     failure: ExportError | None = None
     for number, draft in enumerate(_drafts(roles)):
         for sized in _sized(draft, config):
+            if sized.ends_with_eos and sized.eos_token_id is None:
+                continue
             # Odd shapes and odd masks together are not looked for.
             for batch, length in (*SHAPES, *whole) if number == 0 else SHAPES[:1]:
                 probe = Probe(model, sized, batch, length)
@@ -76,6 +78,7 @@ def _drafts(roles: Roles) -> Iterator[Contract]:
     )
     demanded = roles.demanded_masks
     yield draft.with_fixed(demanded, "none")
+    yield replace(draft.with_fixed(demanded, "none"), ends_with_eos=True)
     if not demanded:
         return
     padding = tuple(name for name in demanded if name in (roles.mask, roles.decoder_mask))

@@ -51,7 +51,8 @@ class Probe:
         usable = self._usable_ids(decoder)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(usable), (self.batch, length or self.length), generator=generator)
-        return torch.tensor(usable)[chosen].to(self.device)
+        ids = torch.tensor(usable)[chosen].to(self.device)
+        return ids if decoder else self.contract.ended(ids)
 
     def with_other_token(self, ids: Tensor, position: int, *, decoder: bool = False) -> Tensor:
         """Return ``ids`` with another token at ``position`` of each sequence."""
@@ -68,7 +69,8 @@ class Probe:
             contract.mask_token_id, contract.decoder_start_token_id,
         }  # fmt: skip
         usable = [token for token in range(min(size, MOST_IDS)) if token not in special]
-        return usable if len(usable) > 1 else list(range(size))
+        # Where nothing else is left, not the end of a text: some classifiers run only on texts with one.
+        return usable if len(usable) > 1 else [token for token in range(size) if token != contract.eos_token_id]
 
     @property
     def device(self) -> torch.device:

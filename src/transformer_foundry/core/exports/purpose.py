@@ -61,8 +61,20 @@ def settle_purpose(probe: Probe, config: Mapping[str, Any], kind: str | None, ta
     found_kind = _find_kind(probe, config, kind or hints.TASK_KINDS.get(task or ""), per_token)
     found_task = _find_task(probe, config, found_kind, per_token)
     _refuse_contradiction(probe, kind, task, found_kind, per_token)
+    if found_task == "sequence_classification":
+        probe = _without_decoder_ids(probe)
     num_labels = probe.contract.output_size if (task or found_task) in CLASSIFICATIONS else None
     return probe.knowing(kind=found_kind, task=task or found_task, num_labels=num_labels)
+
+
+def _without_decoder_ids(probe: Probe) -> Probe:
+    """Return the probe of a classifier that makes the decoder's ids from the text, as it is used, if it does."""
+    alone = probe.knowing(decoder_ids_argument=None, decoder_mask_argument=None)
+    try:
+        alone.run(alone.ids())
+    except ExportError:
+        return probe
+    return alone
 
 
 def _find(probe: Probe, config: Mapping[str, Any]) -> tuple[Any, Logits | None]:
@@ -104,6 +116,8 @@ def _find_kind(probe: Probe, config: Mapping[str, Any], stated: str | None, per_
     if probe.contract.decoder_ids_argument:
         return "encoder-decoder"
     hint = stated or hints.kind_hint(config, class_name)
+    if hint == "encoder-decoder" and not stated and _says_classifier(config, class_name):
+        return "encoder-only"  # The encoder of a family of encoder-decoders, under a head for classes.
     if hint == "encoder-decoder":
         raise ExportError(
             f"The model is said to be an encoder-decoder, but forward of {class_name} takes no decoder ids.",
@@ -117,6 +131,10 @@ def _find_kind(probe: Probe, config: Mapping[str, Any], stated: str | None, per_
     if per_token and not is_decoder:
         is_decoder = is_causal(probe) or _has_causal_parts(probe) or loss_behaviour(probe)[1] == "shifted"
     return "decoder-only" if is_decoder else "encoder-only"
+
+
+def _says_classifier(config: Mapping[str, Any], class_name: str) -> bool:
+    return hints.task_hint(config, class_name) in CLASSIFICATIONS
 
 
 def _has_causal_parts(probe: Probe) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Contract"]
 
@@ -46,6 +49,7 @@ class Contract:
         computes_loss: Whether the model returns a loss when it is given labels.
         loss_shift: ``shifted`` when its own loss compares position t with label t + 1, ``unshifted`` when it compares
             position t with label t, None when it computes no such loss.
+        ends_with_eos: Whether every text has to end with ``eos_token_id``: some classifiers read the class there.
     """
 
     kind: str
@@ -76,10 +80,19 @@ class Contract:
     tied_weights: tuple[tuple[str, ...], ...] = ()
     computes_loss: bool = False
     loss_shift: str | None = None
+    ends_with_eos: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract as a dictionary that ``json`` can write."""
         return asdict(self)
+
+    def ended(self, ids: Tensor) -> Tensor:
+        """Return (B, T) ids that end with ``eos_token_id`` if they have to."""
+        if not self.ends_with_eos or self.eos_token_id is None:
+            return ids
+        ended = ids.clone()
+        ended[:, -1] = self.eos_token_id
+        return ended
 
     def with_fixed(self, names: Iterable[str], value: str) -> Contract:
         """Return the contract with ``value`` passed for each of ``names`` on every call."""
