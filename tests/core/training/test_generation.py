@@ -127,3 +127,23 @@ def test_every_task_has_samples(task: str, word: str) -> None:
 def test_no_samples_are_made_when_none_are_wanted() -> None:
     batch = Batches(make_splits().validation, make_splits(), batch_size=4).batch(0)
     assert sample_texts(make_model(), Letters(), "causal_lm", batch, make_options(num_samples=0)) == ()
+
+
+def test_a_module_that_demands_a_mask_writes_too() -> None:
+    class Demanding(Successor):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # type: ignore[override]
+            assert attention_mask.shape == input_ids.shape
+            assert bool(attention_mask.all())
+            return super().forward(input_ids)
+
+    assert generate(Demanding(), torch.tensor([[4, 5]]), 2, temperature=0).tolist() == [[4, 5, 6, 7]]
+
+
+def test_labels_are_shown_for_tokens_that_have_one() -> None:
+    batch = {
+        "input_ids": torch.tensor([[4, 5, 6, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 0]]),
+        "labels": torch.tensor([[5, -100, 6, -100]]),
+    }
+    (line,) = sample_texts(Successor(), Letters(), "token_classification", batch, make_options())
+    assert line.endswith(">> 5 7 (true: 5 6)")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training import Progress, fit
 from transformer_foundry.core.training.averaging import WeightAverage
 from transformer_foundry.core.training.optimizers import build_optimizers
+from transformer_foundry.core.training.update import hold_interrupts
 
 CHANGES: list[dict[str, Any]] = [
     {"optimizer": "muon"},
@@ -89,6 +92,23 @@ def test_the_average_follows_its_formula() -> None:
     with average.in_place_of_weights():
         assert model.weight.item() == pytest.approx(expected, rel=1e-6)
     assert model.weight.item() == 29.0
+
+
+def test_an_interrupt_does_not_leave_half_of_the_average_in_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Linear(2, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    average = WeightAverage(model, decay=0.5)
+    nn.init.zeros_(average._averages[0])
+    swap = average._swap
+
+    def stopped() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        swap()
+
+    monkeypatch.setattr(average, "_swap", stopped)
+    with pytest.raises(KeyboardInterrupt), average.in_place_of_weights(hold_interrupts):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_evaluations_and_publication_take_the_average() -> None:

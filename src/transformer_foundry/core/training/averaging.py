@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +40,17 @@ class WeightAverage:
         get_ema_multi_avg_fn(decay)(self._averages, [parameter.detach() for parameter in self._parameters], step)
 
     @contextmanager
-    def in_place_of_weights(self) -> Iterator[None]:
-        """Let the model compute with the averages in the body."""
-        self._swap()
-        try:
+    def in_place_of_weights(self, hold: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[None]:
+        """Let the model compute with the averages in the body.
+
+        Args:
+            hold: Delays an interrupt: half an exchange would leave weights of two models.
+        """
+        with ExitStack() as stack:
+            with hold():
+                self._swap()
+                stack.callback(self._swap_back, hold)
             yield
-        finally:
-            self._swap()
 
     def capture(self) -> dict[str, Tensor]:
         """Copy the averages to the CPU, named as slots of an ``OptimizerState``."""
@@ -70,6 +74,10 @@ class WeightAverage:
                     "Set training.ema_decay=null, or start another run with run.name=NEW.",
                 )
             average.copy_(saved)
+
+    def _swap_back(self, hold: Callable[[], AbstractContextManager[None]]) -> None:
+        with hold():
+            self._swap()
 
     def _swap(self) -> None:
         """Exchange the values, not the tensors: ties and views of the model stay what they are."""

@@ -29,7 +29,7 @@ def generate(
     """Continue each row of ``input_ids`` with a causal language model.
 
     Args:
-        adapter: In eval mode; called with ids alone.
+        adapter: In eval mode.
         input_ids: (B, T) int64, rows of equal length without padding, T >= 1.
         max_new_tokens: Length of the continuation.
         temperature: 0 takes the likeliest token.
@@ -47,7 +47,9 @@ def generate(
     is_done = torch.zeros(len(ids), dtype=torch.bool)
     for _ in range(max_new_tokens):
         seen = ids if max_length is None else ids[:, -max_length:]
-        logits = adapter(input_ids=seen.to(device))[:, -1].float().cpu()
+        shown = seen.to(device)
+        # All real: a module without a contract may demand a mask.
+        logits = adapter(input_ids=shown, attention_mask=torch.ones_like(shown))[:, -1].float().cpu()
         chosen = choose_token(logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         if eos_token_id is not None:
             chosen = torch.where(is_done, eos_token_id, chosen)

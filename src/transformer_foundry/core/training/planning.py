@@ -26,7 +26,7 @@ _PROOF_ROWS, _PROOF_LENGTH = 2, 12
 
 @dataclass(frozen=True)
 class PlannedMemory:
-    """A plan, the savings that it uses, and the limit it was made for; None is no limit, or what the machine has free."""
+    """A plan, the savings that it uses, and the limit it was made for: None if none was set."""
 
     plan: MemoryPlan
     savings: MemorySavings

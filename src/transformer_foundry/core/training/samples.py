@@ -205,7 +205,8 @@ def _label_rows(
     lines = []
     for row, ids in enumerate(rows["input_ids"]):
         real = rows["attention_mask"][row].bool() if "attention_mask" in rows else torch.ones_like(ids).bool()
-        guess, truth = _label(predicted[row], names), _label(rows["labels"][row], names)
+        labels = rows["labels"][row]
+        guess, truth = _label(predicted[row].masked_fill(labels == IGNORED, IGNORED), names), _label(labels, names)
         lines.append(f"{_show(tokenizer, ids[real])} >> {guess} (true: {truth})")
     return lines
 

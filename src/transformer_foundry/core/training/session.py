@@ -319,7 +319,7 @@ class Session:
         """Evaluate the averaged weights where there are some, else those that are trained."""
         if self._updater.average is None:
             return self._observer.observe(self.counters.step)
-        with self._updater.average.in_place_of_weights():
+        with self._updater.average.in_place_of_weights(hold_interrupts):
             return self._observer.observe(self.counters.step)
 
     def _note_evaluation(self, loss: float) -> None:
