@@ -29,18 +29,38 @@ def train_here(folder: Path) -> None:
         torch.save({"weights": checkpoints(records)[-1].state.model, "metrics": metrics}, folder / "result.pt")
 
 
+class Normalised(TinyTransformer):
+    """With running statistics, which each process would gather of its own rows, and a weight that is a view."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.0)
+        self.norm = torch.nn.BatchNorm1d(16)
+        self.head.weight = torch.nn.Parameter(torch.randn(16, 32).t())
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.head(self.norm(self.embedding(input_ids).transpose(1, 2)).transpose(1, 2))
+
+
+def train_normalised(folder: Path) -> None:
+    model = Normalised()
+    records = list(fit(model, make_splits(), make_options(**OPTIONS, ema_decay=0.9)))
+    metrics = [record.metrics["eval/loss"] for record in records if "eval/loss" in getattr(record, "metrics", {})]
+    saved = {"model": model.state_dict(), "metrics": metrics}
+    torch.save(saved, folder / f"rank{os.environ['RANK']}.pt")
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def start(rank: int, port: int, folder: Path, count: int = 2) -> subprocess.Popen[str]:
+def start(rank: int, port: int, folder: Path, count: int = 2, function: str = "train_here") -> subprocess.Popen[str]:
     environment = {
         **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    code = f"from pathlib import Path; from {__name__} import train_here; train_here(Path({str(folder)!r}))"
+    code = f"from pathlib import Path; from {__name__} import {function}; {function}(Path({str(folder)!r}))"
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -70,3 +90,16 @@ def test_a_total_batch_that_processes_cannot_share_is_refused() -> None:
     with pytest.raises(ParameterError, match="which 2 processes cannot share") as caught:
         require_even_shares(options, 2)
     assert "total_train_batch_size=6" in caught.value.remedy
+
+
+@pytest.mark.slow
+def test_all_processes_keep_the_same_running_statistics(tmp_path: Path) -> None:
+    port = free_port()
+    processes = [start(rank, port, tmp_path, function="train_normalised") for rank in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert first["metrics"] == second["metrics"]
+    assert int(first["model"]["norm.num_batches_tracked"]) > 0
+    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])

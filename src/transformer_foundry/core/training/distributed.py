@@ -77,7 +77,17 @@ class Processes:
         """Give every process the weights and buffers of the first."""
         if self.count > 1:
             for tensor in model.state_dict().values():
-                dist.broadcast(tensor, src=0)
+                _broadcast(tensor)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the running statistics of the first, which are those that are saved.
+
+        Of batch normalisation and the like: floating point or single numbers; tables of masks do not change.
+        """
+        if self.count > 1:
+            for buffer in model.buffers():
+                if buffer.is_floating_point() or buffer.numel() == 1:
+                    _broadcast(buffer)
 
     def require_same_step(self, step: int) -> None:
         """Refuse to train when the processes found different checkpoints.
@@ -105,6 +115,14 @@ def join_processes(device: torch.device) -> Processes:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def _broadcast(tensor: Tensor) -> None:
+    """Give every process the values of the first; views, which cannot be sent as they are, go as copies."""
+    whole = tensor.detach().contiguous()
+    dist.broadcast(whole, src=0)
+    if whole.data_ptr() != tensor.data_ptr() and not torch.equal(whole, tensor):
+        tensor.detach().copy_(whole)
 
 
 def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:

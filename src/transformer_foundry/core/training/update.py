@@ -111,6 +111,7 @@ class Updater:
         loss_sum = torch.stack([self._backward(batch, max(1, target_count)) for batch in batches]).sum()
         self._processes.add_tensor(loss_sum)
         self._processes.add_gradients(self._parameters)
+        self._processes.share_buffers(self._model)
         for optimizer in self._optimizers:
             self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
