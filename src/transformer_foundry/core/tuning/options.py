@@ -49,7 +49,7 @@ class TuningOptions:
     )
     min_gain: float = option(
         0.0005,
-        "pause_resume stops when four decisions in a row expect no training to lower the best loss by more than this "
+        "pause_resume stops when eight decisions in a row expect no training to lower the best loss by more than this "
         "share of it; 0 spends the whole budget.",
         minimum=0,
         below=1,
