@@ -109,7 +109,7 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one(tmp_path, clock):
 
 def test_a_trial_is_one_line_with_the_best_so_far(tmp_path):
     stream = io.StringIO()
-    run = Run(tmp_path / "data", ProgressHooks(stream), sections={"tuning": {"n_trials": 8}})
+    run = Run(tmp_path / "data", ProgressHooks(stream), sections={"tuning": {"n_trials": 8, "sampler": "tpe"}})
     run.begin()
     run.show("study", TrialRecord(3, "pruned", {"learning_rate": 0.00123}, 2.5, 40, 75.0, False, 2.0))
     assert stream.getvalue() == "trial 3 (of 8) | pruned | loss 2.500 | best 2.000 | learning_rate 0.00123 | 1m15s\n"

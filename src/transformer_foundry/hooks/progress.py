@@ -117,7 +117,9 @@ class ProgressHooks:
         return " | ".join(parts)
 
     def _show_trial(self, record: Any) -> None:
-        n_trials = (self._parameters.get("tuning") or {}).get("n_trials")
+        tuning = self._parameters.get("tuning") or {}
+        # For pause_resume the budget is steps of so many trainings, and numbers of trials go beyond it.
+        n_trials = tuning.get("n_trials") if tuning.get("sampler", "pause_resume") != "pause_resume" else None
         loss = "no loss" if record.loss is None else f"loss {record.loss:.3f}"
         values = ", ".join(f"{name} {_value(value)}" for name, value in record.parameters.items())
         parts = [
