@@ -15,6 +15,7 @@ from transformer_foundry.core.training import VOLATILE_METRICS
 
 SETTINGS = {"training.max_steps": 40, "training.save_steps": 5, "training.gradient_accumulation_steps": 2}
 PREPARATION = "validation,data_engineering"
+NAMES = ("gpt", "gpt-again")
 
 pytestmark = pytest.mark.slow
 
@@ -88,17 +89,6 @@ def test_a_run_whose_folder_is_gone_goes_on_from_drive(prepared: Path, uninterru
     assert rows(data_dir) == rows(uninterrupted)
 
 
-def test_another_model_is_refused_in_the_folder_of_a_run(uninterrupted: Path, tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    shutil.copytree(uninterrupted, data_dir)
-    other = SETTINGS | {"model.source": "data/01_raw/exports/bert", "run.name": "gpt"}
-    assert kedro_run(data_dir, PREPARATION, other).returncode == 0
-    result = kedro_run(data_dir, "training", other)
-    assert result.returncode == 2
-    assert "run.name" in result.stderr
-    assert len(result.stderr.strip().splitlines()) <= 3
-
-
 def test_sigterm_saves_within_ten_seconds_and_the_run_goes_on(
     prepared: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -111,3 +101,13 @@ def test_sigterm_saves_within_ten_seconds_and_the_run_goes_on(
     assert "nothing was lost" in result.stdout
     assert final_files(data_dir) == final_files(uninterrupted)
     assert rows(data_dir) == rows(uninterrupted)
+
+
+def test_a_run_done_again_from_its_manifest_is_the_same_to_the_bit(uninterrupted: Path) -> None:
+    manifest = run_folder(uninterrupted) / "manifest.json"
+    again = {"run.reproduce": manifest, "training.seed": 7}  # what is recorded counts
+    result = kedro_run(uninterrupted, f"{PREPARATION},training", again)
+    assert result.returncode == 0, result.stderr
+    assert "REPRODUCED: final weights and optimizer state are the same to the bit." in result.stdout
+    first, second = (json.loads((run_folder(uninterrupted).with_name(n) / "manifest.json").read_text()) for n in NAMES)
+    assert first["result"] == second["result"]
