@@ -22,7 +22,7 @@ LATENT = {
     "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
 }  # fmt: skip
 
-# Not listed, because the finding describes what the library's code does (ProphetNet was also seen by calling it directly).
+# Not listed: the finding describes what the library's code does (ProphetNet was also seen by calling it directly).
 # ProphetNet: exchanging decoder token 4 moves earlier positions (relative biases are viewed along swapped axes).
 # YOSO: the mask, made for -10000, is divided by 10000 and multiplied in: padded keys weigh more, not nothing.
 # MRA: without its CUDA kernel the attention returns zeros. CPM-Ant: sees both sides by design, scored as a decoder.
