@@ -61,6 +61,14 @@ def test_a_head_of_its_own_is_left_to_adamw() -> None:
     assert not any(parameter is model.head.weight for group in muon.param_groups for parameter in group["params"])
 
 
+def test_the_head_of_a_classifier_is_found_by_the_size_of_its_output() -> None:
+    model = TinyTransformer(output_size=3, is_causal=False)
+    muon, _ = build_optimizers(model, make_options(optimizer="muon"), output_size=3)
+    taken = {id(parameter) for group in muon.param_groups for parameter in group["params"]}
+    assert id(model.head.weight) not in taken
+    assert id(model.feed_forward[3].weight) in taken
+
+
 def test_a_model_without_hidden_matrices_trains_with_muon() -> None:
     model = nn.Sequential(nn.Embedding(8, 4), nn.LayerNorm(4))
     (optimizer,) = build_optimizers(model, make_options(optimizer="muon"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,13 +35,21 @@ class OptimizerState:
     groups: list[dict[str, Any]] = field(default_factory=list)
 
 
-def build_optimizers(model: nn.Module, options: TrainingOptions) -> tuple[torch.optim.Optimizer, ...]:
+def build_optimizers(
+    model: nn.Module, options: TrainingOptions, *, output_size: int | None = None
+) -> tuple[torch.optim.Optimizer, ...]:
     """Return the optimizers that share the trainable parameters of ``model``: one, or Muon and AdamW.
 
     Weight decay applies to tensors of two or more dimensions, embeddings included, and not to biases and the gains of
     norms (nanoGPT's rule). Muon takes the matrices between embedding and head (Jordan et al. 2024) and scales its
     updates to the size of AdamW's, so that both follow one learning rate (Liu et al. 2025). Fused kernels are taken
     where torch has them for the device.
+
+    Args:
+        model: The model, on its device.
+        options: Kind and settings of the optimizers.
+        output_size: Size of the last dimension of the logits, by which the head is found; None takes the size of the
+            embeddings.
 
     Raises:
         TrainingError: If nothing is trainable.
@@ -53,7 +61,7 @@ def build_optimizers(model: nn.Module, options: TrainingOptions) -> tuple[torch.
             "At least one parameter with requires_grad was expected.",
             "Check that model.py keeps its layers in attributes or in nn.ModuleList, not in a Python list.",
         )
-    hidden = _hidden_matrices(model) if options.optimizer == "muon" else []
+    hidden = _hidden_matrices(model, output_size) if options.optimizer == "muon" else []
     taken = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in trainable if id(parameter) not in taken]
     optimizers = [_build_muon(hidden, options)] if hidden else []
@@ -124,22 +132,24 @@ def _load_state(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable matrices that are neither an embedding nor the head of a vocabulary."""
+def _hidden_matrices(model: nn.Module, output_size: int | None) -> list[nn.Parameter]:
+    """The trainable matrices that are neither an embedding nor the head."""
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     matrices = [p for p in model.parameters() if p.requires_grad and p.dim() == 2 and id(p) not in tables]
-    head = _untied_head(model, tables, matrices)
+    is_tied = any(id(module.weight) in tables for module in model.modules() if isinstance(module, nn.Linear))
+    head = None if is_tied else _find_head(tables.values(), matrices, output_size)
     return [parameter for parameter in matrices if parameter is not head]
 
 
-def _untied_head(
-    model: nn.Module, tables: Mapping[int, Tensor], matrices: Sequence[nn.Parameter]
+def _find_head(
+    tables: Iterable[Tensor], matrices: Sequence[nn.Parameter], output_size: int | None
 ) -> nn.Parameter | None:
-    """The last matrix of the shape of an embedding, either way round; None if the head is the embedding itself."""
-    if any(id(module.weight) in tables for module in model.modules() if isinstance(module, nn.Linear)):
-        return None
-    shapes = {tuple(table.shape) for table in tables.values()}
-    found = [p for p in matrices if tuple(p.shape) in shapes or tuple(p.shape)[::-1] in shapes]
+    """The last matrix with a side of the size of the output, or else of the shape of an embedding, either way round."""
+    if output_size is not None:
+        found = [parameter for parameter in matrices if output_size in parameter.shape]
+    else:
+        shapes = {frozenset(table.shape) for table in tables}
+        found = [parameter for parameter in matrices if frozenset(parameter.shape) in shapes]
     return found[-1] if found else None
 
 

@@ -82,7 +82,9 @@ class Updater:
         self.savings = MemorySavings()
         self.objective, self.precision, self._processes = objective, precision, processes
         self._model = bare_model(adapter)
-        self._optimizers = build_optimizers(self._model, options)
+        contract = getattr(adapter, "contract", None)
+        output_size = None if contract is None else contract.output_size
+        self._optimizers = build_optimizers(self._model, options, output_size=output_size)
         self.scaler = precision.scaler()
         self._parameters = [parameter for group in self.groups for parameter in group["params"]]
         self.average = None if options.ema_decay is None else WeightAverage(self._model, options.ema_decay)
