@@ -70,6 +70,7 @@ def checkpoint_of(adapter: Adapter, export: Export) -> Any:
     identity = {"model_code": export.sha256["model.py"], "config": export.sha256["config.json"]}
     return SimpleNamespace(
         model=weights,
+        evaluated_model=weights,
         identity=identity,
         step=3,
         total_steps=4,

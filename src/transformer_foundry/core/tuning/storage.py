@@ -61,7 +61,7 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
 
 def _connect(url: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
     for attempt in range(MOST_ATTEMPTS):
         try:
@@ -73,8 +73,9 @@ def _connect(url: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
                     grace_period=grace_s,
                 )
         except SQLAlchemyError as err:
-            # Workers that begin together make the tables together, and all but one find some made already.
-            if "already exists" not in str(err) or attempt + 1 == MOST_ATTEMPTS:
+            # Workers that begin together make the tables together, and all but one find tables or rows made already.
+            is_race = "already exists" in str(err) or isinstance(err, IntegrityError)
+            if not is_race or attempt + 1 == MOST_ATTEMPTS:
                 raise
             time.sleep(RETRY_S)
     raise AssertionError(url)
