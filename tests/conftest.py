@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from hypothesis import settings
+
 # A shell starts its background jobs with SIGINT ignored, and then there is no KeyboardInterrupt to test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -15,3 +17,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
 for name in ("HF_TOKEN", "WANDB_API_KEY", "FOUNDRY_DEBUG"):
     os.environ.pop(name, None)
+
+# Everywhere the same examples, so that a run says what the next one will; `pytest --hypothesis-profile=default` tries others.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile("same")

@@ -63,6 +63,7 @@ class _Scan:
 
     Attributes:
         keys: Hash of each text, (documents,) uint64.
+        loose_keys: Hash of each text but for case and blanks, (documents,) uint64.
         sizes: UTF-8 bytes of each text, 0 where it cannot be used, (documents,) uint32.
         labels: Number of each label among ``names``, (documents,) uint32.
         names: The labels.
@@ -72,6 +73,7 @@ class _Scan:
     """
 
     keys: np.ndarray
+    loose_keys: np.ndarray
     sizes: np.ndarray
     labels: np.ndarray
     names: list[int | str]
@@ -87,7 +89,7 @@ def make_plan(
 
     A missing split is cut from the train split: a group of equal or nearly equal texts belongs to the split that the
     hash of its first text says, so that it is not on both sides. Only a group that is a large part of the data is: its
-    texts go by their own hashes.
+    texts go by their own hashes, of which those that differ only in case and blanks have one.
 
     Args:
         source: The documents.
@@ -108,7 +110,7 @@ def make_plan(
     if max_documents is not None:
         _sample(given, scan.keys, max_documents)
     group_keys = scan.keys[scan.groups]
-    places = _place(scan.keys, group_keys, given == 0)
+    places = _place(scan.loose_keys, group_keys, given == 0)
     _cut_missing_splits(given, places, {name: share for name, share in shares.items() if name not in scan.bounds})
     plan.leaks = _drop_leaks(given, scan.keys)
     _count_likeness(plan, given, scan, group_keys)
@@ -123,7 +125,7 @@ def make_plan(
 
 
 def _scan(source: Source, salt: bytes) -> _Scan:
-    keys, sizes, labels, bounds = bytearray(), array("I"), array("I"), {}
+    keys, loose_keys, sizes, labels, bounds = bytearray(), bytearray(), array("I"), array("I"), {}
     numbers: dict[int | str, int] = {}
     alike, health = NearDuplicates(), TextHealth()
     for split in source.splits:
@@ -131,7 +133,8 @@ def _scan(source: Source, salt: bytes) -> _Scan:
         for document in source.documents(split):
             text = _whole_text(document)
             encoded = text.encode()
-            keys += hashlib.blake2b(encoded, digest_size=8, key=salt).digest()
+            keys += _hash(encoded, salt)
+            loose_keys += _hash(" ".join(text.lower().split()).encode("utf-8", "replace"), salt)
             unusable = not encoded.strip() or (document.target is not None and not document.target.strip())
             sizes.append(0 if unusable else len(encoded))
             found = [numbers.setdefault(label, len(numbers)) for label in document.labels()]
@@ -140,7 +143,8 @@ def _scan(source: Source, salt: bytes) -> _Scan:
             health.add(text)
         bounds[split] = slice(start, len(sizes))
     return _Scan(
-        keys=np.frombuffer(bytes(keys), "<u8"),
+        keys=np.frombuffer(keys, "<u8"),
+        loose_keys=np.frombuffer(loose_keys, "<u8"),
         sizes=np.array(sizes, np.int64),
         labels=np.array(labels, np.uint32),
         names=list(numbers),
@@ -148,6 +152,10 @@ def _scan(source: Source, salt: bytes) -> _Scan:
         bounds=bounds,
         health=health.report(),
     )
+
+
+def _hash(text: bytes, salt: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8, key=salt).digest()
 
 
 def _whole_text(document: Document) -> str:
@@ -163,7 +171,7 @@ def _sample(given: np.ndarray, keys: np.ndarray, size: int) -> None:
     given[usable[np.argsort(scrambled[usable], kind="stable")[size:]]] = DROPPED
 
 
-def _place(keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+def _place(loose_keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np.ndarray:
     """Return where in [0, 1] each text stands, (documents,) float64: a group in one place, its hash.
 
     Texts made from a template are one chain of near-duplicates. As a group they would all be held out, or none, so
@@ -171,7 +179,7 @@ def _place(keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np
     """
     places, rows = group_keys / _HASH_RANGE, np.flatnonzero(is_train)
     large = max(_SMALL_GROUP, _LARGE_GROUP * len(rows))
-    for hashes, instead in ((group_keys, keys / _HASH_RANGE), (keys, np.ones(len(keys)))):
+    for hashes, instead in ((group_keys, loose_keys / _HASH_RANGE), (loose_keys, np.ones(len(loose_keys)))):
         _, numbers, counts = np.unique(hashes[rows], return_inverse=True, return_counts=True)
         moved = rows[counts[numbers] > large]
         places[moved] = instead[moved]
