@@ -18,6 +18,6 @@ os.environ["DO_NOT_TRACK"] = "1"
 for name in ("HF_TOKEN", "WANDB_API_KEY", "FOUNDRY_DEBUG"):
     os.environ.pop(name, None)
 
-# Everywhere the same examples, so that a run says what the next one will; `pytest --hypothesis-profile=default` tries others.
+# The same examples everywhere, so that one run tells of the next; --hypothesis-profile=default tries others.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
