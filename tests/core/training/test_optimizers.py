@@ -96,7 +96,7 @@ def test_the_average_follows_its_formula() -> None:
         average.update(step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
-    assert average.capture()["average/weight"].item() == pytest.approx(expected, rel=1e-6)
+    assert average.capture(torch.clone)["average/weight"].item() == pytest.approx(expected, rel=1e-6)
     with average.in_place_of_weights():
         assert model.weight.item() == pytest.approx(expected, rel=1e-6)
     assert model.weight.item() == 29.0

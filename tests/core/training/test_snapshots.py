@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from transformer_foundry.core.training.snapshots import SMALLEST_BUFFER_BYTES, CopyBuffers
 
@@ -43,3 +46,22 @@ def test_two_copies_that_are_held_do_not_share_memory() -> None:
     buffers = CopyBuffers()
     first, second = buffers.copy(torch.zeros(LARGE)), buffers.copy(torch.ones(LARGE))
     assert (first.sum(), second.sum()) == (0, LARGE)
+
+
+@pytest.mark.parametrize(
+    "make", [torch.ones, lambda *shape: torch.ones(shape).t(), lambda *s: torch.ones(s).bfloat16()]
+)
+def test_a_copy_that_was_put_off_is_complete_when_it_is_read(make: Callable[..., Tensor]) -> None:
+    buffers, tensor = CopyBuffers(), make(2, LARGE)
+    copies = buffers.begin({"name": buffers.copy_later(tensor)})
+    buffers.wait()
+    expected = tensor.clone()
+    tensor.zero_()
+    assert torch.equal(copies["name"], expected)
+
+
+def test_a_copy_that_was_not_begun_is_given_up() -> None:
+    buffers = CopyBuffers()
+    address = buffers.copy_later(torch.ones(LARGE)).data_ptr()
+    buffers.wait()
+    assert buffers.copy_later(torch.ones(LARGE)).data_ptr() == address

@@ -52,11 +52,10 @@ class WeightAverage:
                 stack.callback(self._swap_back, hold)
             yield
 
-    def capture(self) -> dict[str, Tensor]:
-        """Copy the averages to the CPU, named as slots of an ``OptimizerState``."""
+    def capture(self, copy: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Copy the averages to the CPU by ``copy``, named as slots of an ``OptimizerState``."""
         return {
-            f"{AVERAGE_SLOT}/{name}": average.to("cpu", copy=True)
-            for name, average in zip(self._names, self._averages, strict=True)
+            f"{AVERAGE_SLOT}/{name}": copy(average) for name, average in zip(self._names, self._averages, strict=True)
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

@@ -114,4 +114,5 @@ def _train(session: Session) -> Generator[Record, None, None]:
             yield session.checkpoint("interrupt")
         raise
     finally:
+        session.finish_copy()  # the model is the caller's again
         session.adapter.eval()

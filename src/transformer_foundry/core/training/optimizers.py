@@ -30,7 +30,7 @@ class OptimizerState:
         groups: The parameter groups, their parameters by name.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     values: dict[str, Any] = field(default_factory=dict)
     groups: list[dict[str, Any]] = field(default_factory=list)
 
@@ -75,13 +75,14 @@ def capture_optimizers(
 ) -> OptimizerState:
     """Copy the state of ``optimizers`` to the CPU by ``copy``."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    captured = OptimizerState({})
+    tensors: dict[str, Tensor] = {}
+    captured = OptimizerState(tensors)
     for optimizer in optimizers:
         for parameter, slots in optimizer.state.items():
             for slot, value in slots.items():
                 key = f"{slot}/{names[id(parameter)]}"
                 if isinstance(value, Tensor):
-                    captured.tensors[key] = copy(value)
+                    tensors[key] = copy(value)
                 else:
                     captured.values[key] = value
         for group in optimizer.param_groups:

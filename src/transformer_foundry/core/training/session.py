@@ -128,6 +128,7 @@ class Session:
         with hold_interrupts():
             gradients = self._accumulator.accumulate(counters.position)
             self._fault = health.find_fault(gradients, counters, self.options)
+            self.finish_copy()  # nothing else changes weights or optimizer after a checkpoint
             if self._fault is None:
                 self._updater.apply(self._learning_rate(counters.step), counters.step + 1)
             else:
@@ -204,11 +205,14 @@ class Session:
         return "minutes" if options.save_minutes is not None and minutes >= options.save_minutes else None
 
     def checkpoint(self, reason: CheckpointReason) -> Checkpoint:
-        """Return a copy of the state."""
+        """Return a copy of the state; that of the optimizer is completed while training goes on."""
+        self.finish_copy()
         self._last_state = None  # one copy at a time
+        model = capture_model(bare_model(self.adapter), self._buffers.copy)
+        optimizer = self._updater.capture(self._buffers.copy_later)
         state = TrainingState(
-            model=capture_model(bare_model(self.adapter), self._buffers.copy),
-            optimizer=self._updater.capture(self._buffers.copy),
+            model=model,
+            optimizer=dataclasses.replace(optimizer, tensors=self._buffers.begin(optimizer.tensors)),
             scaler=self._updater.scaler.state_dict(),
             random=capture_random(self.device),
             counters=self.counters.copy(),
@@ -222,6 +226,10 @@ class Session:
         self._last_state = state
         self._checkpoint_time = time.monotonic()
         return Checkpoint(state.step, state.epoch, reason, dict(state.counters.metrics), state)
+
+    def finish_copy(self) -> None:
+        """Return when the newest copy of the state is complete: weights and optimizer are then free to change."""
+        self._buffers.wait()
 
     def _check(self, state: TrainingState | None) -> list[str]:
         if state is None:

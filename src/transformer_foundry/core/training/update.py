@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -150,9 +151,8 @@ class Updater:
     def capture(self, copy: Callable[[Tensor], Tensor]) -> OptimizerState:
         """Copy the state of the optimizers, and the averaged weights, to the CPU by ``copy``."""
         state = capture_optimizers(self._optimizers, self._model, copy)
-        if self.average is not None:
-            state.tensors.update(self.average.capture())
-        return state
+        averages = {} if self.average is None else self.average.capture(copy)
+        return replace(state, tensors={**state.tensors, **averages})
 
     def restore(self, saved: OptimizerState) -> None:
         """Put back what ``capture`` returned.
