@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
 from transformer_foundry.core.training.memory.fitting import MemoryPlan, MemoryWishes, fit_memory, memory_budget
-from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes
+from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes, update_bytes
 from transformer_foundry.core.training.memory.heap import return_freed_memory
 from transformer_foundry.core.training.memory.savings import MemorySavings, prove_savings
 from transformer_foundry.core.training.memory.synthetic import BatchShape
@@ -141,6 +141,7 @@ def _workload(updater: Updater, splits: TokenSplits, options: TrainingOptions, *
         _shape(updater, splits),
         updater.precision,
         optimizer_bytes(updater.adapter, updater.groups, has_average=updater.average is not None),
+        update_bytes(updater.groups),
         batches_per_step=options.gradient_accumulation_steps,
         eval_rows=options.rows_per_evaluation_batch if has_validation else None,
         sample_rows=options.num_samples if has_validation else 0,

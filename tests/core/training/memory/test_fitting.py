@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import Any
@@ -107,13 +106,6 @@ def test_passes_are_timed_without_a_trace() -> None:
     assert plan.rows in (2, 4)
     assert all(torch.equal(value, before[name]) for name, value in MODEL.state_dict().items())
     assert all(parameter.grad is None for parameter in MODEL.parameters())
-
-
-def test_a_plan_comes_back_from_json() -> None:
-    plan = fit(10**11)
-    found = MemoryPlan.from_dict(json.loads(json.dumps(plan.to_dict())))
-    assert choice(found) == choice(plan)
-    assert (found.lines, found.total_rows) == (plan.lines, 64)
 
 
 def test_a_model_that_cannot_be_simulated_is_fitted_too() -> None:

@@ -5,7 +5,7 @@ import functools
 import json
 import subprocess
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from transformer_foundry.core.training.memory import (
     forecast_memory,
     optimizer_bytes,
     prove_savings,
+    update_bytes,
 )
 from transformer_foundry.core.training.memory.simulation import Pass, _measure, pass_peak
 from transformer_foundry.core.training.memory.tracking import LiveBytes
@@ -152,6 +153,29 @@ def test_the_optimizer_decides_what_is_kept() -> None:
     assert optimizer_bytes(model, adamw.param_groups) == 2 * size
     assert optimizer_bytes(model, sgd.param_groups, has_average=True) == 2 * size
     assert optimizer_bytes(model, torch.optim.SGD(parameters).param_groups) == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"), [(torch.optim.Muon, {}), (torch.optim.AdamW, {"fused": True}), (torch.optim.SGD, {})]
+)
+def test_a_step_of_the_optimizer_needs_no_more_than_foreseen(optimizer: Any, settings: dict[str, bool]) -> None:
+    matrices = [nn.Parameter(torch.randn(300, 300)), nn.Parameter(torch.randn(300, 40))]
+    optimizer = optimizer(matrices, lr=0.1, weight_decay=0.0, **settings)
+    for _ in range(2):  # the first makes the state
+        for matrix in matrices:
+            matrix.grad = torch.randn_like(matrix)
+        kept = [value for state in optimizer.state.values() for value in state.values()]
+        with LiveBytes(torch.device("cpu"), [*matrices, *(matrix.grad for matrix in matrices), *kept]) as live:
+            optimizer.step()
+    small = 20_000  # single numbers and what a kernel pads
+    foreseen = update_bytes(optimizer.param_groups)
+    assert foreseen - small <= live.peak <= foreseen + small
+
+
+def test_a_large_step_of_the_optimizer_can_be_the_peak() -> None:
+    model = models.Model()
+    work = dataclasses.replace(make_work(model), update_bytes=10**9)
+    assert "most of all for the optimizer's step" in forecast_memory(work, 1, 1, MemorySavings()).sentence()
 
 
 def test_savings_and_smaller_batches_need_less() -> None:

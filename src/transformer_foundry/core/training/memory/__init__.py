@@ -27,5 +27,6 @@ __getattr__, __all__ = lazy_exports(
         "prove_chunked_loss": "chunked_loss",
         "prove_savings": "savings",
         "return_freed_memory": "heap",
+        "update_bytes": "forecast",
     },
 )

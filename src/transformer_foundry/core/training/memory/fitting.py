@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -73,16 +72,6 @@ class MemoryPlan:
     fits: bool = True
     lines: tuple[str, ...] = ()
     forecast: MemoryForecast | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, as values that JSON has; a resumed run follows the plan it began with."""
-        kept = asdict(replace(self, forecast=None))
-        return {**{key: value for key, value in kept.items() if key != "forecast"}, "lines": list(self.lines)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MemoryPlan:
-        """Return the plan that ``to_dict`` gave."""
-        return cls(**{**values, "lines": tuple(values["lines"])})
 
 
 @dataclass(frozen=True)

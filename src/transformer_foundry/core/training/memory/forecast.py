@@ -16,7 +16,16 @@ from transformer_foundry.core.training.memory.synthetic import BatchShape
 from transformer_foundry.core.training.objectives import Objective
 from transformer_foundry.core.training.precision import Precision
 
-__all__ = ["GB", "MemoryForecast", "Workload", "export_bytes", "forecast_memory", "optimizer_bytes", "process_bytes"]
+__all__ = [
+    "GB",
+    "MemoryForecast",
+    "Workload",
+    "export_bytes",
+    "forecast_memory",
+    "optimizer_bytes",
+    "process_bytes",
+    "update_bytes",
+]
 
 GB = 10**9
 """Bytes of a gigabyte, in budgets and messages."""
@@ -27,6 +36,9 @@ _CPU_WORKSPACE, _GPU_WORKSPACE = 24 * 2**20, 64 * 2**20
 # What allocators hold beyond the tensors: on a CPU 1 to 4 % were measured where freed memory is returned and 14 to 40 %
 # where it is not (``heap.return_freed_memory``); torch's allocator on a GPU rounds up and splits blocks.
 _CPU_MARGIN, _KEPT_HEAP_MARGIN, _GPU_MARGIN = 0.06, 0.45, 0.08
+
+# Copies of a matrix in float32 that its step by Muon holds: 1 + 4 x 0.5.
+_MUON_COPIES = 3
 
 # Measured with weights of 6 and of 222 MiB on a CPU: 643 and 1841 MiB.
 _EXPORT_FIXED, _EXPORT_WEIGHTS = 640 * 2**20, 5.6
@@ -42,6 +54,7 @@ class Workload:
         shape: What its batches look like.
         precision: Device and number format.
         state_bytes: What the optimizer keeps, averaged weights included; see ``optimizer_bytes``.
+        update_bytes: What a step of the optimizer needs for a moment; see ``update_bytes``.
         eval_rows: Rows of a batch of an evaluation.
         sample_rows: Rows of a batch from which samples are made; 0 if there are none.
         label_smoothing: As in training.
@@ -54,6 +67,7 @@ class Workload:
     shape: BatchShape
     precision: Precision
     state_bytes: int
+    update_bytes: int = 0
     eval_rows: int | None = None
     sample_rows: int = 2
     label_smoothing: float = 0.0
@@ -78,7 +92,7 @@ class MemoryForecast:
         parts: ``parameters``, ``buffers``, ``gradients``, ``optimizer``, ``activations`` (of a training pass with its
             loss, new gradients included), ``workspace`` (of the kernels), ``process`` (what there is besides: the
             interpreter, other programs).
-        peaks: Most bytes of tensors in ``train``, ``evaluation``, ``sampling``, ``checkpoint``, ``resume``.
+        peaks: Most bytes of tensors in ``train``, ``update``, ``evaluation``, ``sampling``, ``checkpoint``, ``resume``.
         margin: Share by which a peak may be exceeded.
         plan: What it is a forecast of, in words.
         is_simulated: Whether it was found on fake tensors; if not, it was extended from measured small batches.
@@ -119,6 +133,7 @@ def _gigabytes(size: int) -> str:
 
 
 _DOINGS = {
+    "update": "the optimizer's step",
     "evaluation": "the evaluation",
     "sampling": "the samples",
     "checkpoint": "the copy for a checkpoint",
@@ -151,6 +166,7 @@ def forecast_memory(work: Workload, rows: int, accumulation: int, savings: Memor
     kept, copy = state + workspace, state if is_cpu else 0
     peaks = {
         "train": kept + max(trainable, activations + (trainable if accumulation > 1 else 0)),
+        "update": kept + trainable + work.update_bytes,
         "evaluation": kept + trainable + evaluation,
         "sampling": kept + trainable + sampling,
         "checkpoint": kept + trainable + copy,
@@ -184,6 +200,22 @@ def optimizer_bytes(
         groups = [{"params": list(_trainable(adapter)), "betas": (0.9, 0.95)}]
     state = sum(_slots(group) * _size(group["params"]) for group in groups)
     return state + (_size(_trainable(adapter)) if has_average else 0)
+
+
+def update_bytes(groups: Sequence[Mapping[str, Any]]) -> int:
+    """Return what a step of the optimizers with these parameter groups needs for a moment.
+
+    Muon takes one matrix at a time: torch's orthogonalisation holds the update in the matrix's own format and in
+    bfloat16, there two more of its size and two products. SGD with weight decay makes new gradients.
+    """
+    most = 0
+    for group in groups:
+        largest = max((parameter.nbytes for parameter in group["params"]), default=0)
+        if "ns_steps" in group:
+            most = max(most, _MUON_COPIES * largest)
+        elif "betas" not in group and group.get("weight_decay"):
+            most = max(most, _size(group["params"]))
+    return most
 
 
 def export_bytes(adapter: nn.Module) -> int:
