@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 from hypothesis import settings
 
@@ -15,6 +18,9 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
+if "FOUNDRY_CACHE" not in os.environ:
+    os.environ["FOUNDRY_CACHE"] = tempfile.mkdtemp(prefix="foundry-cache-")
+    atexit.register(shutil.rmtree, os.environ["FOUNDRY_CACHE"], ignore_errors=True)
 for name in ("HF_TOKEN", "WANDB_API_KEY", "FOUNDRY_DEBUG"):
     os.environ.pop(name, None)
 

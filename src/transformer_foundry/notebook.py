@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.errors import find_foundry_error
 
-__all__ = ["find_project", "run"]
+__all__ = ["find_project", "run", "show_model"]
 
 
 def find_project(start: Path | None = None) -> Path:
@@ -21,6 +22,31 @@ def find_project(start: Path | None = None) -> Path:
         if (folder / "src" / "transformer_foundry").is_dir() and (folder / "pyproject.toml").is_file():
             return folder
     raise FileNotFoundError(f"{origin} is not inside a clone of Transformer Foundry: change to it with %cd FOLDER.")
+
+
+def show_model(source: str, revision: str | None = None) -> dict[str, str]:
+    """Print what the model at ``source`` is made of and return the section ``model`` that allows exactly this to run.
+
+    Nothing of it is run. Code from a gist or a zip file is pinned by its digest: if it changes, it is shown again.
+
+    Args:
+        source: Folder, zip file, gist id or gist URL; a folder or file also as a path from the project's root.
+        revision: Revision of a gist; the newest when None.
+
+    Raises:
+        FoundryError: If it cannot be read.
+    """
+    from transformer_foundry.core.exports import describe_export, read_export
+
+    local = find_project() / source
+    export = read_export(
+        local if source and local.exists() else source, revision=revision, token=os.environ.get("GITHUB_TOKEN")
+    )
+    print(describe_export(export))
+    if export.is_own:
+        return {"source": source}
+    pinned = {} if export.revision is None else {"revision": export.revision}
+    return {"source": source, "sha256": export.identity} | pinned
 
 
 def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.exports import Export, read_export
+from transformer_foundry.core.exports import Export, admit, read_export
 
 __all__ = ["ModelExportDataset"]
 
@@ -20,29 +20,47 @@ class ModelExportDataset(AbstractDataset[None, Export]):
         source: Path of a folder or zip file, a gist id or a gist URL.
         cache_dir: Folder in which what was downloaded or unpacked is kept.
         revision: Revision of the gist; the newest if None.
+        trust_code: The user's word for code from outside, whatever it holds.
+        sha256: Digest that the export must have; it is the user's word for that content.
+        first_run_seconds: Limit of the first import, construction and call of the model.
         metadata: Ignored; for users and plugins.
     """
 
     def __init__(
-        self, *, source: str, cache_dir: str, revision: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        source: str,
+        cache_dir: str,
+        revision: str | None = None,
+        trust_code: bool = False,
+        sha256: str | None = None,
+        first_run_seconds: float = 120.0,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._source = source
         self._revision = revision
         self._cache_dir = Path(cache_dir)
+        self._trust_code, self._sha256, self._first_run_seconds = trust_code, sha256, first_run_seconds
         self._export: Export | None = None
         self.metadata = metadata
 
     def load(self) -> Export:
-        """Return the export; all nodes of a session get the same one, though a gist may change meanwhile.
+        """Return the export, allowed to run; all nodes of a session get the same one, whatever changes meanwhile.
 
         ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
 
         Raises:
-            ExportError: If it cannot be read.
+            ExportError: If it cannot be read, is not trusted, or its first run goes beyond its limits.
         """
         if self._export is None:
             token = os.environ.get("GITHUB_TOKEN")
-            self._export = read_export(self._source, revision=self._revision, cache_dir=self._cache_dir, token=token)
+            export = read_export(self._source, revision=self._revision, cache_dir=self._cache_dir, token=token)
+            self._export = admit(
+                export,
+                trust_code=self._trust_code,
+                sha256=self._sha256,
+                first_run_seconds=self._first_run_seconds,
+            )
         return self._export
 
     def save(self, data: None) -> NoReturn:  # noqa: ARG002 - Kedro calls it so

@@ -41,8 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # The report's module imports nothing heavy.
     from transformer_foundry.core.checks import run_checks
+    from transformer_foundry.core.exports import admit, read_export
 
-    return run_checks(options.export, kind=options.kind, tier=options.tier)
+    export = read_export(options.export, token=os.environ.get("GITHUB_TOKEN"))
+    trusted = admit(
+        export, trust_code=options.trust_code, sha256=options.sha256, first_run_seconds=options.first_run_seconds
+    )
+    return run_checks(trusted, kind=options.kind, tier=options.tier)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="write the report there")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the figure there")
     parser.add_argument("--tier", type=int, choices=(1, 2), default=1, help="2 runs the thorough checks too")
+    parser.add_argument("--trust-code", action="store_true", help="run code from a gist or zip file, whatever it holds")
+    parser.add_argument("--sha256", metavar="DIGEST", help="run it only if model.py and config.json have this digest")
+    parser.add_argument(
+        "--first-run-seconds", type=float, default=120.0, metavar="S", help="limit of building and calling it once"
+    )
     return parser
 
 

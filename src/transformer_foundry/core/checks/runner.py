@@ -58,6 +58,7 @@ from transformer_foundry.core.checks.subject import Subject
 from transformer_foundry.core.exports.fetch import Export, read_export
 from transformer_foundry.core.exports.isolation import undisturbed
 from transformer_foundry.core.exports.options import normalise_kind
+from transformer_foundry.core.exports.trust import require_trusted
 
 logger = logging.getLogger(__name__)
 
@@ -129,11 +130,12 @@ def run_checks(export: Export | str | Path, *, kind: str | None = None, tier: in
         tier: 1 for the checks of about a minute, 2 for the thorough ones too.
 
     Raises:
-        ExportError: If the export cannot be read. A model that cannot be built or run is a finding.
+        ExportError: If the export cannot be read or is not trusted. A model that cannot be built or run is a finding.
     """
     started = time.perf_counter()
     if not isinstance(export, Export):
         export = read_export(export)
+    require_trusted(export)
     with _threads(1):
         outcome = building.build(export, normalise_kind(kind))
     return _report(outcome, normalise_kind(kind), tier, started)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Export:
         config: Content of ``config.json``.
         model_code: Text of ``model.py``.
         sha256: File name -> sha256 (hex) of the bytes that were read.
+        is_own: Whether it is a folder of the user's; a gist and a zip file come from outside.
+        is_trusted: Whether its code may run; ``admit`` says so of code from outside.
     """
 
     folder: Path
@@ -37,6 +39,8 @@ class Export:
     config: dict[str, Any]
     model_code: str
     sha256: Mapping[str, str]
+    is_own: bool = True
+    is_trusted: bool = True
 
     @property
     def name(self) -> str:
@@ -84,8 +88,9 @@ def read_export(
     if name and os.path.isdir(path):
         return _read_folder(Path(path), name)
     if os.path.isfile(path):
-        folder = Path(path).parent if os.path.basename(path) == MODEL_FILE else unpack_archive(Path(path), cache)
-        return _read_folder(folder, name)
+        if os.path.basename(path) == MODEL_FILE:
+            return _read_folder(Path(path).parent, name)
+        return _from_outside(_read_folder(unpack_archive(Path(path), cache), name))
     gist = parse_gist(name, revision)
     if gist is None:
         raise ExportError(
@@ -94,7 +99,11 @@ def read_export(
             "Set model.source to where the export is.",
         )
     folder, resolved = fetch_gist(gist, cache, api_url=api_url, token=token)
-    return _read_folder(folder, name, resolved)
+    return _from_outside(_read_folder(folder, name, resolved))
+
+
+def _from_outside(export: Export) -> Export:
+    return replace(export, is_own=False, is_trusted=False)
 
 
 def _read_folder(folder: Path, source: str, revision: str | None = None) -> Export:

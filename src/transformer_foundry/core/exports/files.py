@@ -20,9 +20,10 @@ CHECKSUMS_FILE = "sha256.json"
 
 
 def default_cache() -> Path:
-    """Return the folder of the user's cache in which fetched exports are kept."""
+    """Return the folder in which fetched exports are kept: ``FOUNDRY_CACHE``, else one of the user's cache."""
+    own = os.environ.get("FOUNDRY_CACHE")
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(root) / "transformer-foundry" / "exports"
+    return Path(own) if own else Path(root) / "transformer-foundry" / "exports"
 
 
 def cached_folder(folder: Path) -> Path | None:

@@ -11,6 +11,7 @@ from transformer_foundry.core.exports.failures import running_model_code
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.isolation import isolated_random
 from transformer_foundry.core.exports.screen import parse_model_code
+from transformer_foundry.core.exports.trust import require_trusted
 
 __all__ = ["import_model_code"]
 
@@ -22,8 +23,9 @@ def import_model_code(export: Export) -> ModuleType:
     the folder of the export. The module is registered in ``sys.modules``: dataclasses and pickling look there.
 
     Raises:
-        ExportError: If it does not parse or raises while it is imported, with the line.
+        ExportError: If it is not trusted, does not parse, or raises while it is imported, with the line.
     """
+    require_trusted(export)
     parse_model_code(export.model_code)
     file_name = str(export.model_file)
     module = ModuleType(f"transformer_foundry_export_{export.identity[:16]}")

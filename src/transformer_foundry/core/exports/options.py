@@ -18,6 +18,13 @@ class ModelOptions:
 
     source: str = option("data/01_raw/exports/gpt", "The export: a folder, a zip file, a gist id or a gist URL.")
     revision: str | None = option(None, "Revision of a gist (40 hexadecimal characters); null means the newest.")
+    trust_code: bool = option(False, "Run code from a gist or a zip file, whatever it holds; own folders are trusted.")
+    sha256: str | None = option(
+        None, "Digest that model.py and config.json together must have (64 hexadecimal characters); it is trusted."
+    )
+    first_run_seconds: float = option(
+        120.0, "Limit of the model's first import, construction and call, in a process of its own.", above=0, unit="s"
+    )
     kind: str | None = option(None, "Family of the model; null means that it is found.", choices=KINDS)
     task: str | None = option(None, "What the model is trained for; null means that it is found.", choices=TASKS)
 
