@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer"]
 
+_TRIED_BATCHES = 2
+"""Batches of an evaluation from which its length is forecast."""
+
 _COMPARED_TEXTS = 32
 """Texts that an evaluation while training writes; all of a test split are written when training is done."""
 
@@ -58,6 +61,30 @@ class Observer:
             samples = self._sample(step)
         metrics = {f"eval/{name}": value for name, value in found.items() if name != "targets"}
         return {**metrics, "eval/seconds": time.perf_counter() - began}, samples
+
+    def expected_seconds(self) -> float:
+        """Return about how long an evaluation takes, by making a small part of one; 0 if there are none."""
+        batches = evaluation_batches(self._splits, batch_size=self._options.rows_per_evaluation_batch)
+        if batches is None:
+            return 0.0
+        count = min(len(batches), self._options.eval_batches or len(batches))
+        tried = min(_TRIED_BATCHES, count)
+        with preserve_random(self._precision.device):
+            began = time.perf_counter()
+            with self._savings.active():
+                evaluate(
+                    self._adapter,
+                    self._splits,
+                    batch_size=self._options.rows_per_evaluation_batch,
+                    max_batches=tried * self._processes.count,
+                    precision=self._precision,
+                    processes=self._processes,
+                )
+            written = time.perf_counter()
+            self._measure_texts()
+            self._sample(0)
+        count = -(-count // self._processes.count)
+        return (written - began) / tried * count + time.perf_counter() - written
 
     def _measure_texts(self) -> dict[str, float]:
         if self._tokenizer is None or self._options.num_samples == 0:

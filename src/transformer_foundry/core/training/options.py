@@ -26,6 +26,13 @@ class TrainingOptions:
     num_train_epochs: float | None = option(
         None, "Passes over the training data; when given, it takes the place of max_steps.", above=0, unit="epochs"
     )
+    max_hours: float | None = option(
+        None,
+        "Hours that training may take, over all sessions of the run; when given, the number of steps and the schedule "
+        "are planned to end within them, and max_steps does not count.",
+        above=0,
+        unit="hours",
+    )
     per_device_train_batch_size: int | Literal["auto"] = option(
         DEFAULT_BATCH_SIZE,
         "Rows of one forward pass; auto takes the fastest number that fits into the memory.",
@@ -154,6 +161,12 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "training")
+        if self.max_hours is not None and self.num_train_epochs is not None:
+            raise ParameterError(
+                f"training.max_hours is {self.max_hours} and training.num_train_epochs is {self.num_train_epochs}.",
+                "The length of a run is given in hours, in epochs or in steps.",
+                "Leave one of them out.",
+            )
         if self.total_train_batch_size is not None:
             self._check_total()
 

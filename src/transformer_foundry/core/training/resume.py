@@ -24,6 +24,7 @@ CHANGEABLE = frozenset(
     {
         "max_steps",
         "num_train_epochs",
+        "max_hours",
         "per_device_eval_batch_size",
         "eval_steps",
         "eval_batches",
@@ -53,7 +54,7 @@ CHANGEABLE = frozenset(
 """Options that may differ when training goes on: they change how long it lasts and what is seen and kept of it, not
 what a step does. Every other option changes the weights, which takes a run of its own: a fork."""
 
-_EXTENDING = frozenset({"max_steps", "num_train_epochs"})
+_EXTENDING = frozenset({"max_steps", "num_train_epochs", "max_hours"})
 """Changeable options that make the run longer, and with it the course of the learning rate."""
 
 _NEVER = frozenset({"optimizer", "model_code", "config", "model", "tokenizer"})

@@ -14,7 +14,7 @@ def warmup_steps(options: TrainingOptions, total_steps: int) -> int:
     return round(options.warmup_ratio * total_steps)
 
 
-def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> float:
+def learning_rate_at(step: float, total_steps: int, options: TrainingOptions) -> float:
     """Return the learning rate of an optimizer update.
 
     It rises linearly to ``options.learning_rate`` in the first ``warmup_steps`` updates and then follows half a cosine
@@ -23,7 +23,8 @@ def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> f
     one end at ``min_lr_ratio * learning_rate``.
 
     Args:
-        step: Updates already done, >= 0; steps beyond the end keep the last value.
+        step: Updates already done, >= 0; steps beyond the end keep the last value. Where the length of a run is planned
+            anew on the way, a place on the schedule between two steps (``time_budget.schedule_step``).
         total_steps: Updates of the whole run, >= 1.
         options: Shape and height of the schedule.
 

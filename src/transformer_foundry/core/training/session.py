@@ -40,6 +40,7 @@ from transformer_foundry.core.training.state import (
     expected_size_bytes,
     restore_model,
 )
+from transformer_foundry.core.training.time_budget import Pace, schedule_step
 from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts
 
 if TYPE_CHECKING:
@@ -73,10 +74,12 @@ class Session:
         self.identity = {"data": splits.fingerprint, **(identity or {})}
         rows = options.rows_per_batch(self._processes.count)
         self._batches = training_batches(splits, batch_size=rows, seed=options.seed)
-        self.total_steps = plan_steps(options, len(self._batches), self._processes.count)
+        planned_steps = plan_steps(options, len(self._batches), self._processes.count)
         self._resumed = resume_from is not None
-        self._notes = self._check(resume_from)
         self.counters = starting_counters(resume_from, options, self.identity)
+        self._pace = Pace(options, self.counters, planned_steps, resumed=resume_from, processes=self._processes)
+        self.total_steps = self._pace.total_steps
+        self._notes = self._check(resume_from)
         self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
         self.random_at_start = self._restore(resume_from)
         self._accumulator = Accumulator(
@@ -136,6 +139,9 @@ class Session:
             self._count(gradients)
             self._updater.settle()
         self._meter.add_time(began)
+        self._pace.add_step(time.perf_counter() - began)
+        if self._pace.look_is_due(counters):
+            self._plan_time()
 
     def roll_back(self) -> Started:
         """Go back to the last checkpoint with half the learning rate and with the data that come next.
@@ -162,6 +168,7 @@ class Session:
         self.counters.total_skipped_steps = counters.total_skipped_steps
         self.counters.rollbacks = counters.rollbacks + 1
         self.counters.learning_rate_scale = counters.learning_rate_scale / 2
+        self.total_steps = self._pace.steps_of(self.counters)
         self._fault = None
         return Started(state.step, self.total_steps, True, self._manifest, (note,))
 
@@ -172,7 +179,10 @@ class Session:
         samples: tuple[str, ...] = ()
         loss: float | None = None
         if self._is_evaluation_due():
+            began = time.perf_counter()
             evaluation, samples = self._observe()
+            seconds = time.perf_counter() - began
+            self._pace.add_evaluation(seconds, seconds)
             metrics |= evaluation
             loss = evaluation.get("eval/loss")
         record = Progress(counters.step, self.total_steps, metrics, samples)
@@ -208,6 +218,7 @@ class Session:
         """Return a copy of the state; that of the optimizer is completed while training goes on."""
         self.finish_copy()
         self._last_state = None  # one copy at a time
+        self._note_time()
         model = capture_model(bare_model(self.adapter), self._buffers.copy)
         optimizer = self._updater.capture(self._buffers.copy_later)
         state = TrainingState(
@@ -226,6 +237,22 @@ class Session:
         self._last_state = state
         self._checkpoint_time = time.monotonic()
         return Checkpoint(state.step, state.epoch, reason, dict(state.counters.metrics), state)
+
+    def _plan_time(self) -> None:
+        """Look at the clock: say how long the run will take, and plan its steps where hours are given."""
+        if self._pace.evaluation_s is None:
+            began = time.perf_counter()
+            expected = self._observer.expected_seconds()
+            self._pace.add_evaluation(expected, time.perf_counter() - began)
+        costs = self._pace.look(self.counters)
+        self.total_steps = self._pace.total_steps
+        parameter_count = sum(parameter.numel() for parameter in bare_model(self.adapter).parameters())
+        if (forecast := self._pace.forecast(self.counters, costs, parameter_count)) is not None:
+            _log.info(forecast)
+
+    def _note_time(self) -> None:
+        if self.options.max_hours is not None:
+            self.counters.trained_s = self._pace.elapsed_s()
 
     def finish_copy(self) -> None:
         """Return when the newest copy of the state is complete: weights and optimizer are then free to change."""
@@ -270,6 +297,11 @@ class Session:
     def _remarks(self) -> list[str]:
         """What the user should know before the first step."""
         remarks = []
+        if self.options.max_hours is not None and not self.counters.time_plan:
+            remarks.append(
+                f"training.max_hours is {self.options.max_hours:g}: the number of steps is planned from the speed of "
+                "the first ones."
+            )
         if not len(self.splits.validation):
             remarks.append(
                 "The validation split is empty: there is no evaluation, no early stopping, no best checkpoint."
@@ -282,7 +314,7 @@ class Session:
         elif self.is_finished:
             remarks.append(
                 f"Nothing to train: step {self.counters.step} of {self.total_steps} is reached; "
-                "raise training.max_steps to go on."
+                f"raise training.{'max_steps' if self.options.max_hours is None else 'max_hours'} to go on."
             )
         return remarks
 
@@ -312,7 +344,8 @@ class Session:
         return position // length > (position - self._batches_per_step) // length
 
     def _learning_rate(self, step: int) -> float:
-        return learning_rate_at(step, self.total_steps, self.options) * self.counters.learning_rate_scale
+        place = schedule_step(step, self.total_steps, self.counters.time_plan)
+        return learning_rate_at(place, self.total_steps, self.options) * self.counters.learning_rate_scale
 
     def _training_metrics(self) -> dict[str, float]:
         metrics = self._meter.metrics(self.counters)

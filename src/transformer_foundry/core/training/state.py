@@ -49,6 +49,8 @@ class Counters:
         loss_variance: Its running variance.
         is_compiled: Whether the run trains a translation by torch.compile; None if that was not asked.
         memory_plan: How the run keeps within its memory; see ``planning.plan_memory``.
+        trained_s: Seconds that count against ``training.max_hours``, over all sessions; 0 without a budget.
+        time_plan: The plan of a run with ``training.max_hours``; see ``time_budget``.
         metrics: The newest value of each metric.
     """
 
@@ -71,6 +73,8 @@ class Counters:
     loss_variance: float = 0.0
     is_compiled: bool | None = None
     memory_plan: dict[str, Any] | None = None
+    trained_s: float = 0.0
+    time_plan: list[list[float]] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Counters:

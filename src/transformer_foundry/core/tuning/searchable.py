@@ -19,6 +19,7 @@ FIXED = frozenset(
     {
         "max_steps",
         "num_train_epochs",
+        "max_hours",
         "per_device_eval_batch_size",
         "eval_steps",
         "eval_batches",

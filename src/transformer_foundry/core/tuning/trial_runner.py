@@ -216,6 +216,7 @@ def _quiet(max_steps: int, eval_steps: int) -> dict[str, Any]:
     return {
         "max_steps": max_steps,
         "num_train_epochs": None,
+        "max_hours": None,
         "eval_steps": eval_steps,
         "logging_steps": max_steps,
         "early_stopping_patience": None,

@@ -1,0 +1,253 @@
+"""How long a run takes, and how many steps fit into the hours it may take.
+
+The plan of a run with ``training.max_hours`` is a list of points (step, share of the schedule done, last step, seconds
+a step). Between two points the share grows evenly with the steps, so that the learning rate is a function of the step
+and of the points, which a checkpoint keeps: an interruption between two points changes no bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.training.distributed import ALONE, Processes
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.state import Counters, TrainingState
+
+__all__ = ["FORECAST_STEPS", "Pace", "StepCosts", "schedule_step", "steps_within"]
+
+FORECAST_STEPS = 30
+"""Steps of a session after which it says how long it will take."""
+
+_FIRST_LOOK = 3
+"""Steps before the first plan; the very first is slower than the others and is not counted."""
+
+_MARKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Shares of the schedule at which the plan is made anew: what is wrong after the last can be wrong by 2 % only."""
+
+_OTHER_MACHINE = 0.1
+"""A session this much slower or faster than the plan says makes a plan of its own after ``FORECAST_STEPS``."""
+
+_PLACEHOLDER_STEPS = 100
+_RECENT = 100
+_COMPUTE_OPTIMAL = "about 20 is best for the compute spent, Hoffmann et al. 2022"
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """What was measured in a session, in seconds.
+
+    Attributes:
+        step_s: One step, without evaluations.
+        other_s: What else happens, for each step: records, checkpoints, the caller.
+        evaluation_s: One evaluation; 0 where there are none.
+        evaluation_steps: Steps between evaluations; None evaluates at the end only.
+    """
+
+    step_s: float
+    other_s: float = 0.0
+    evaluation_s: float = 0.0
+    evaluation_steps: int | None = None
+
+    @property
+    def per_step_s(self) -> float:
+        """One step with its share of everything but the last evaluation."""
+        return self.step_s + self.other_s + (self.evaluation_s / self.evaluation_steps if self.evaluation_steps else 0)
+
+    def seconds(self, steps: int) -> float:
+        """Return how long ``steps`` more steps and the evaluation at their end take."""
+        between = (steps - 1) // self.evaluation_steps if self.evaluation_steps else 0
+        return steps * (self.step_s + self.other_s) + (between + 1) * self.evaluation_s
+
+
+def steps_within(left_s: float, costs: StepCosts) -> int:
+    """Return the steps that fit into ``left_s`` seconds together with the evaluation at their end, at least 1."""
+    return max(1, math.floor((left_s - costs.evaluation_s) / max(costs.per_step_s, 1e-9)))
+
+
+def schedule_step(step: int, total_steps: int, plan: list[list[float]] | None) -> float:
+    """Return where on a schedule of ``total_steps`` a run is at ``step``; it need not be a whole number.
+
+    Example:
+        >>> schedule_step(50, 100, None)
+        50
+        >>> schedule_step(60, 70, [[50, 0.5, 70, 0.1]])  # half the schedule in 50 steps, the other half in 20
+        52.5
+    """
+    points = [point for point in plan or [] if point[0] <= step]
+    if not points:
+        return step
+    at, share, last = points[-1][:3]
+    done = share + (1.0 - share) * min(1.0, (step - at) / max(1.0, last - at))
+    return done * total_steps
+
+
+class Pace:
+    """The clock of a session: measures it, forecasts it, and plans the steps of a run with ``max_hours``.
+
+    Args:
+        options: ``max_hours`` and ``eval_steps``.
+        counters: Time and plan of earlier sessions; a new budget is planned into them.
+        planned_steps: Steps of a run without ``max_hours``.
+        resumed: State that the session goes on from.
+        processes: Those that must agree.
+
+    Attributes:
+        total_steps: Steps of the whole run as planned now.
+        evaluation_s: What an evaluation takes; None as long as that is not known.
+    """
+
+    def __init__(
+        self,
+        options: TrainingOptions,
+        counters: Counters,
+        planned_steps: int,
+        *,
+        resumed: TrainingState | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        self._began = time.monotonic()
+        self._processes, self._eval_steps = processes, options.eval_steps
+        self._budget_s = None if options.max_hours is None else options.max_hours * 3600
+        if self._budget_s is None or (resumed is not None and resumed.forked_from):
+            # The time of a fork is its own.
+            counters.trained_s, counters.time_plan = 0.0, None
+        self._earlier_s = counters.trained_s
+        self._starts_anew = counters.step > 0 and counters.time_plan is None
+        self._first_steps = planned_steps
+        if self._budget_s is not None:
+            self._first_steps = max(planned_steps, counters.step + _PLACEHOLDER_STEPS)
+            before = None if resumed is None else resumed.options.get("max_hours")
+            if counters.time_plan and before != options.max_hours:
+                self._stretch(counters)
+        self.total_steps = self.steps_of(counters)
+        self._steps, self._overhead_from = 0, self._began
+        self._seconds: deque[float] = deque(maxlen=_RECENT)
+        self._step_sum, self._evaluation_sum = 0.0, 0.0
+        self.evaluation_s: float | None = None
+
+    def steps_of(self, counters: Counters) -> int:
+        """Return the steps of the whole run by the plan in ``counters``."""
+        return int(counters.time_plan[-1][2]) if counters.time_plan else self._first_steps
+
+    def elapsed_s(self) -> float:
+        """Return the seconds of this run that count against its budget, those of earlier sessions included."""
+        return self._earlier_s + time.monotonic() - self._began
+
+    def add_step(self, seconds: float) -> None:
+        """Note a step of this session."""
+        self._steps += 1
+        if self._steps == 1:
+            self._overhead_from = time.monotonic()
+            return
+        self._seconds.append(seconds)
+        self._step_sum += seconds
+
+    def add_evaluation(self, seconds: float, spent_s: float) -> None:
+        """Note what an evaluation takes, samples included, and the time that went into knowing it."""
+        self.evaluation_s = seconds
+        self._evaluation_sum += spent_s
+
+    def look_is_due(self, counters: Counters) -> bool:
+        """Whether costs are wanted after this step: for the forecast, or for a plan."""
+        return self._steps == FORECAST_STEPS or (self._budget_s is not None and self._plan_is_due(counters))
+
+    def look(self, counters: Counters) -> StepCosts:
+        """Return what the steps of this session cost, and plan the rest of the run anew if that is due.
+
+        Args:
+            counters: Step and plan; a new point is added to the plan.
+
+        Raises:
+            TrainingError: If the budget is too small for one evaluation.
+        """
+        costs, elapsed = self._processes.gather((self._costs(), self.elapsed_s()))[0]
+        if self._budget_s is not None and (self._plan_is_due(counters) or self._is_other_machine(counters, costs)):
+            if not counters.time_plan:
+                self._require_enough(elapsed, costs)
+            share = self._share(counters)
+            last = counters.step + steps_within(self._budget_s - elapsed, costs)
+            points = [*(counters.time_plan or []), [counters.step, share, last, costs.per_step_s]]
+            counters.time_plan = points
+        self.total_steps = self.steps_of(counters)
+        return costs
+
+    def forecast(self, counters: Counters, costs: StepCosts, parameter_count: int) -> str | None:
+        """Return what the rest will take and buy, in a sentence; None if it is not the time to say it."""
+        if self._steps != FORECAST_STEPS or counters.step >= self.total_steps:
+            return None
+        left = self.total_steps - counters.step
+        tokens = counters.tokens_seen / counters.step * self.total_steps
+        seconds = costs.seconds(left)
+        when = f"{_duration(seconds)} more for {left:,} steps ({costs.step_s:.3g} s a step"
+        when += f", {costs.evaluation_s:.3g} s an evaluation)" if costs.evaluation_s else ")"
+        model = f"this {_amount(parameter_count)} model sees {_amount(tokens)} tokens"
+        ratio = f"{tokens / max(1, parameter_count):.2g} for each parameter; {_COMPUTE_OPTIMAL}"
+        if self._budget_s is None:
+            return f"Forecast: {when}; {model} in {self.total_steps:,} steps ({ratio})."
+        return f"Forecast: {when}; in {_duration(self._budget_s)} {model} in {self.total_steps:,} steps ({ratio})."
+
+    def _stretch(self, counters: Counters) -> None:
+        """Plan for another budget than before, with the speed of the last plan."""
+        assert self._budget_s is not None
+        assert counters.time_plan
+        per_step = counters.time_plan[-1][3]
+        left = self._budget_s - counters.trained_s
+        share = min(1.0, counters.trained_s / self._budget_s)
+        last = counters.step + max(0, math.floor(left / max(per_step, 1e-9)))
+        counters.time_plan = [*counters.time_plan, [counters.step, share, last, per_step]]
+
+    def _plan_is_due(self, counters: Counters) -> bool:
+        points = counters.time_plan or []
+        if len(points) < 2:
+            return self._steps >= (FORECAST_STEPS if points else _FIRST_LOOK)
+        planned = max(point[1] for point in points)
+        mark = next((mark for mark in _MARKS if mark > planned), math.inf)
+        return self._steps >= _FIRST_LOOK and self._share(counters) >= mark
+
+    def _is_other_machine(self, counters: Counters, costs: StepCosts) -> bool:
+        if not counters.time_plan or self._steps != FORECAST_STEPS:
+            return False
+        return abs(costs.per_step_s / counters.time_plan[-1][3] - 1.0) > _OTHER_MACHINE
+
+    def _share(self, counters: Counters) -> float:
+        """Share of the schedule that is done; a budget given to a run in the middle begins a schedule."""
+        if self._starts_anew and not counters.time_plan:
+            return 0.0
+        total = self.steps_of(counters)
+        return schedule_step(counters.step, total, counters.time_plan) / total
+
+    def _costs(self) -> StepCosts:
+        step_s = sum(self._seconds) / max(1, len(self._seconds))
+        counted = max(1, self._steps - 1)
+        spent = time.monotonic() - self._overhead_from - self._step_sum - self._evaluation_sum
+        return StepCosts(step_s, max(0.0, spent) / counted, self.evaluation_s or 0.0, self._eval_steps)
+
+    def _require_enough(self, elapsed: float, costs: StepCosts) -> None:
+        assert self._budget_s is not None
+        needed = elapsed + costs.evaluation_s + costs.step_s
+        if self._budget_s < needed:
+            raise TrainingError(
+                f"training.max_hours is {self._budget_s / 3600:.3g} ({_duration(self._budget_s)}); the first "
+                f"{self._steps} steps took {_duration(elapsed)}, one evaluation takes {_duration(costs.evaluation_s)}.",
+                f"A budget for at least one evaluation was expected: {_duration(needed)}.",
+                f"Set training.max_hours to {2 * needed / 3600:.2g} or more, or evaluate less with "
+                "training.eval_batches and training.num_samples.",
+            )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.3g} h"
+
+
+def _amount(count: float) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.0f}"

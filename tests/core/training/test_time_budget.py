@@ -1,0 +1,159 @@
+"""The hours of a run: how many steps fit, where the schedule ends, what an interruption changes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
+from transformer_foundry.core.errors import ParameterError, TrainingError
+from transformer_foundry.core.training import Checkpoint, Progress, Record, TrainingOptions, TrainingState, fit
+from transformer_foundry.core.training.time_budget import StepCosts, schedule_step, steps_within
+
+BUDGET_S = 12.0
+
+
+class Clock:
+    """A clock that only the model moves: what is measured is exact and the same each time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def read(self) -> float:
+        return self.now
+
+
+class TimedModel(TinyTransformer):
+    """Takes ``step_s`` for a pass of training, a fifth of it for one of evaluation."""
+
+    def __init__(self, clock: Clock, step_s: float = 0.1) -> None:
+        super().__init__()
+        self.clock, self.step_s = clock, step_s
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        self.clock.now += self.step_s if self.training else self.step_s / 5
+        return super().forward(input_ids, attention_mask)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in ("session", "observing", "meter", "time_budget"):
+        fake = SimpleNamespace(perf_counter=clock.read, monotonic=clock.read)
+        monkeypatch.setattr(f"transformer_foundry.core.training.{module}.time", fake)
+    return clock
+
+
+def budget_options(**changes: Any) -> TrainingOptions:
+    return make_options(
+        **{"max_hours": BUDGET_S / 3600, "eval_steps": 25, "save_steps": 10, "num_samples": 0, **changes}
+    )
+
+
+def train(model: TimedModel, state: TrainingState | None = None, **changes: Any) -> list[Record]:
+    return list(fit(model, make_splits(), budget_options(**changes), resume_from=state))
+
+
+def train_until(model: TimedModel, step: int, state: TrainingState | None = None) -> TrainingState:
+    records = fit(model, make_splits(), budget_options(), resume_from=state)
+    return next(record.state for record in records if isinstance(record, Checkpoint) and record.step >= step)
+
+
+def final_rate(records: list[Record]) -> float:
+    return [record for record in records if isinstance(record, Progress)][-1].metrics["train/learning_rate"]
+
+
+@pytest.mark.parametrize("step_s", [0.05, 0.1, 0.25])
+def test_a_run_ends_within_its_hours_with_the_learning_rate_at_its_floor(clock: Clock, step_s: float) -> None:
+    records = train(TimedModel(clock, step_s))
+    assert clock.now - 1000.0 == pytest.approx(BUDGET_S, rel=0.05)
+    assert final_rate(records) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
+
+
+def test_the_budget_counts_over_the_sessions_of_a_run_even_on_slower_machines(clock: Clock) -> None:
+    first = train_until(TimedModel(clock, 0.05), 60)
+    second = train_until(TimedModel(clock, 0.2), first.step + 30, first)
+    clock.now += 5000.0  # between two sessions no time is counted
+    last = train(TimedModel(clock, 0.1), second)
+    assert checkpoints(last)[-1].state.counters.trained_s == pytest.approx(BUDGET_S, rel=0.05)
+    assert clock.now - 6000.0 == pytest.approx(BUDGET_S, rel=0.05)
+    assert final_rate(last) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
+
+
+def test_between_two_plans_an_interruption_changes_no_bit(clock: Clock) -> None:
+    states = [record.state for record in checkpoints(train(TimedModel(clock)))]
+    plans = {state.step: len(state.counters.time_plan or []) for state in states}
+    before, after = next(
+        (ours, theirs) for ours, theirs in itertools.pairwise(states[4:]) if plans[ours.step] == plans[theirs.step]
+    )
+    resumed = train_until(TimedModel(clock, 0.1), after.step, before)
+    assert resumed.counters.time_plan == after.counters.time_plan
+    assert all(torch.equal(resumed.model[name], after.model[name]) for name in after.model)
+
+
+def test_the_learning_rate_has_no_jump_where_a_plan_is_made_anew(clock: Clock) -> None:
+    records = train(TimedModel(clock), logging_steps=1)
+    rates = [record.metrics["train/learning_rate"] for record in records if isinstance(record, Progress)][4:]
+    steepest = max(abs(after - before) for before, after in itertools.pairwise(rates))
+    assert steepest < 0.05 * max(rates)
+
+
+def test_more_hours_than_before_make_a_finished_run_longer(clock: Clock) -> None:
+    last = checkpoints(train(TimedModel(clock)))[-1].state
+    longer = train(TimedModel(clock), last, max_hours=1.5 * BUDGET_S / 3600)
+    assert clock.now - 1000.0 == pytest.approx(1.5 * BUDGET_S, rel=0.05)
+    assert final_rate(longer) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
+
+
+def test_a_finished_run_with_the_same_hours_has_nothing_left_to_do(clock: Clock) -> None:
+    last = checkpoints(train(TimedModel(clock)))[-1].state
+    assert not [record for record in train(TimedModel(clock), last) if isinstance(record, Progress)]
+
+
+def test_a_run_without_hours_can_be_given_some(clock: Clock) -> None:
+    state = checkpoints(train(TimedModel(clock), max_hours=None, max_steps=20))[-1].state
+    began = clock.now
+    assert final_rate(train(TimedModel(clock), state, max_steps=20)) == pytest.approx(1e-3, rel=0.05)
+    assert clock.now - began == pytest.approx(BUDGET_S, rel=0.05)
+
+
+def test_a_budget_too_small_for_one_evaluation_is_refused(clock: Clock) -> None:
+    with pytest.raises(TrainingError, match=r"0\.5 s.*one evaluation takes") as caught:
+        train(TimedModel(clock, 0.2), max_hours=0.5 / 3600)
+    assert "Set training.max_hours to" in caught.value.remedy
+
+
+def test_hours_and_epochs_cannot_both_be_given() -> None:
+    with pytest.raises(ParameterError, match=r"max_hours is 1 and training\.num_train_epochs is 2"):
+        TrainingOptions(max_hours=1, num_train_epochs=2)
+
+
+@pytest.mark.parametrize("max_hours", [None, BUDGET_S / 3600])
+def test_after_thirty_steps_the_time_of_the_rest_is_forecast(
+    clock: Clock, caplog: pytest.LogCaptureFixture, max_hours: float | None
+) -> None:
+    caplog.set_level(logging.INFO, "transformer_foundry")
+    train(TimedModel(clock), max_hours=max_hours, max_steps=130)
+    line = next(record.message for record in caplog.records if record.message.startswith("Forecast"))
+    # 100 steps of 0.1 s and 5 evaluations of two batches of 0.02 s; or what is left of the budget after 30 steps.
+    assert float(line.split()[1]) == pytest.approx(10.2 if max_hours is None else BUDGET_S - 3.1, rel=0.02)
+    assert "model sees" in line
+
+
+@pytest.mark.parametrize("left_s", [5.0, 60.0, 3600.0])
+def test_the_steps_that_fit_take_no_longer_than_there_is(left_s: float) -> None:
+    costs = StepCosts(0.13, 0.01, 2.0, 25)
+    assert 0.93 * left_s - 2 * costs.evaluation_s < costs.seconds(steps_within(left_s, costs)) <= left_s
+
+
+def test_a_schedule_goes_on_where_it_was_and_ends_with_the_plan() -> None:
+    plan = [[3, 0.01, 50, 1.0], [30, 0.5, 40, 1.0]]
+    assert schedule_step(2, 40, plan) == 2
+    assert schedule_step(30, 40, plan) == pytest.approx(0.5 * 40)
+    assert schedule_step(40, 40, plan) == pytest.approx(40)
