@@ -28,7 +28,8 @@ MANIFEST: dict[str, Any] = {
     "validation": {"status": "pass", "problems": []},
     "inputs": [{"name": "input_ids"}, {"name": "attention_mask"}],
     "formats": [{"format": "onnx", "status": "failed", "stage": "export", "reason": "a | b"}],
-    "prompt": {"input_ids": [5, 6]},
+    "prompt": {"text": "w5 w6", "input_ids": [5, 6]},
+    "parts": [],
     "environment": {"python": "3.11", "packages": {"torch": "2.13.0"}},
 }
 

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.environment import describe_environment
 from transformer_foundry.core.errors import DeploymentError
-from transformer_foundry.core.export.contents import describe_model, describe_training, make_prompt, special_token_ids
+from transformer_foundry.core.export.contents import (
+    describe_encoding,
+    describe_model,
+    describe_training,
+    make_prompt,
+    special_token_ids,
+)
 from transformer_foundry.core.export.files import (
     CALL_FILE,
     CARD_FILE,
@@ -24,6 +30,7 @@ from transformer_foundry.core.export.files import (
 )
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.export.package import Package
+from transformer_foundry.core.export.parts import add_parts
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizers import Tokenizer
@@ -82,6 +89,7 @@ def build_package(
             "evaluation": dict(evaluation),
             "validation": _summarise_checks(validation_report),
             "special_token_ids": special_token_ids(adapter.contract, tokenizer),
+            "encoding": describe_encoding(adapter.contract, tokenizer),
             "label_names": _label_names(data_profile),
             "prompt": make_prompt(adapter.contract, tokenizer, data_profile),
             "environment": _environment(),
@@ -92,6 +100,7 @@ def build_package(
         # load_example.py, which is verified like the other formats, reads the manifest.
         write_json(folder / MANIFEST_FILE, manifest)
         manifest |= _export_formats(folder, adapter, export, manifest, options)
+        manifest["parts"] = add_parts(folder, manifest, page=options.page)
         (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
         manifest["files"] = list_files(folder)
         write_json(folder / MANIFEST_FILE, manifest)

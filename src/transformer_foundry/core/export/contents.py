@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from transformer_foundry.core.exports.fetch import Export
     from transformer_foundry.core.training.state import TrainingState
 
-__all__ = ["describe_model", "describe_training", "make_prompt", "special_token_ids"]
+__all__ = ["describe_encoding", "describe_model", "describe_training", "make_prompt", "special_token_ids"]
 
 _PROMPT_WORDS = {"causal_lm": 6}
 _PROMPT_WORDS_OTHERWISE = 24
+# How byte-level BPE and SentencePiece write the space that begins a word.
+_SPACES = ("\u0120", "\u2581")
 _FALLBACK_TEXT = "The value of the argument is returned"
 
 
@@ -67,6 +69,29 @@ def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int
     return {"pad": pad, **ids, "decoder_start": start, "document_start": tokenizer.document_start_id}
 
 
+def describe_encoding(contract: Contract, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what turns the ids of a plain text into a row of the model, for programs that only have the ids.
+
+    Returns:
+        ``prefix`` and ``suffix``: ids before and after those of the text; ``mask_text``: how the tokenizer names the
+        token that hides another; ``mask_takes_space``: whether a token includes the space before its word.
+    """
+    plain, framed = (tokenizer.encode(_FALLBACK_TEXT, add_special_tokens=special) for special in (False, True))
+    start = next((at for at in range(len(framed)) if framed[at : at + len(plain)] == plain), 0)
+    prefix, suffix = framed[:start], framed[start + len(plain) :]
+    if contract.task == "causal_lm":
+        # A text that is to go on has no end, and begins as documents did in training.
+        prefix, suffix = [] if tokenizer.document_start_id is None else [tokenizer.document_start_id], []
+    mask = special_token_ids(contract, tokenizer)["mask"]
+    words = tokenizer.backend.get_vocab(with_added_tokens=False)
+    return {
+        "prefix": prefix,
+        "suffix": suffix,
+        "mask_text": None if mask is None else tokenizer.backend.id_to_token(mask),
+        "mask_takes_space": any(len(word) > 1 and word[0] in _SPACES for word in words),
+    }
+
+
 def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[str, Any]) -> dict[str, Any]:
     """Return a text of the kind the model was trained on, and its ids, for ``load_example.py``."""
     examples = data_profile.get("examples") or [{"input": ""}]
@@ -77,7 +102,7 @@ def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[
     words = text.removesuffix("...").split()
     # The first word of a packed row may be the end of a cut one.
     text = " ".join(words[1:][: _PROMPT_WORDS.get(contract.task, _PROMPT_WORDS_OTHERWISE)]) or _FALLBACK_TEXT
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode(text, add_special_tokens=contract.task != "causal_lm")
     begins_document = contract.task == "causal_lm"
     if begins_document and tokenizer.document_start_id is not None:
         ids = [tokenizer.document_start_id, *ids]

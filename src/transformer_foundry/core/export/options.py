@@ -32,6 +32,7 @@ class DeploymentOptions:
     formats: list[str] = option(_ALL_FORMATS, "Formats to make; pytorch (weights and code) is always made.")
     hub_repo: str | None = option(None, "Hugging Face repository USER/NAME to publish to; null publishes nothing.")
     hub_private: bool = option(True, "Whether a repository made by publishing is private.")
+    page: bool = option(True, "Whether the package has a page on which a visitor can try the model in a browser.")
     license: str = option("apache-2.0", "Licence of the published model, by its identifier on the Hub.")
     language: str = option("en", "Language of the training text, as an ISO 639 code.")
     tolerance: float = option(

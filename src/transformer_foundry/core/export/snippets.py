@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,11 +63,38 @@ def snippets(manifest: Mapping[str, Any]) -> str:
         "feed": ", ".join(f'"{name}": {name}' for name in names),
     }
     parts = [
+        *_programs(manifest),
         "`python load_example.py [TEXT]` prints an answer; it needs torch, safetensors and tokenizers. Ids come from "
-        "`tokenizer.json`; a mask is 1 where a token is real."
+        "`tokenizer.json`; a mask is 1 where a token is real.",
     ]
     for entry in manifest["formats"]:
         if entry["status"] == "verified":
             code = _TEMPLATES[entry["format"]].format(**fields)
             parts.append(f"{_TITLES[entry['format']]}:\n\n```python\n{code}\n```")
     return "\n\n".join(parts)
+
+
+def _programs(manifest: Mapping[str, Any]) -> list[str]:
+    """Return how each program of the package is started, or why it is not there."""
+    writes = manifest["model"]["task"] in ("causal_lm", "seq2seq_lm")
+    text = json.dumps(manifest["prompt"]["text"] if manifest["model"]["task"] != "masked_lm" else "A text with [MASK].")
+    body = f'{{"text": {text}}}' if writes else f'{{"texts": [{text}]}}'
+    request = shlex.quote(body)
+    address = f"http://127.0.0.1:8000/{'generate' if writes else 'predict'}"
+    paragraphs = {
+        "inference": "Without torch:\n\n```bash\npip install -r requirements.txt\npython inference.py\n```\n\n"
+        "`python inference.py TEXT` answers a text of yours.",
+        "server": "As a server, with limits on size and time and without authentication (`Dockerfile` puts it in a "
+        "container):\n\n```bash\npython server.py\n```\n\n```bash\ncurl http://127.0.0.1:8000/health\n"
+        f"curl -H 'content-type: application/json' -d {request} {address}\n```",
+        "page": "In a browser, with nothing installed:\n\n```bash\npython -m http.server\n```\n\nThen open "
+        "http://localhost:8000. The folder is a static Space as it is.",
+    }
+    titles = {"inference": "`inference.py`", "server": "server", "page": "page for browsers"}
+    made = [paragraphs[entry["part"]] for entry in manifest["parts"] if entry["status"] == "made"]
+    left_out = [
+        f"There is no {titles[entry['part']]}: {entry['reason']}."
+        for entry in manifest["parts"]
+        if entry["status"] != "made"
+    ]
+    return [*made, *left_out]

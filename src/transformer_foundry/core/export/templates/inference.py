@@ -1,0 +1,373 @@
+"""Use this model with ONNX Runtime, without torch: ``python inference.py [TEXT]``.
+
+Needs what ``requirements.txt`` names and the files beside it, nothing else. As a module::
+
+    from inference import Model
+
+    model = Model()
+    print(model.answer("A text"))
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import numpy as np
+    import onnxruntime
+    import tokenizers
+except ImportError as err:
+    raise SystemExit(f"{err.name} is missing: pip install -r requirements.txt") from err
+
+__all__ = ["Generated", "InputError", "Model"]
+
+# Not resolved: in the Hub's cache the files are links to another folder.
+FOLDER = Path(__file__).absolute().parent
+NEW_TOKENS, TEMPERATURE, TOP_K = 40, 0.8, 40
+BATCH_ROWS = 8
+# How people write a hidden token, besides the tokenizer's own name for it.
+MASK_WORDS = ("[MASK]", "<mask>")
+
+
+class InputError(ValueError):
+    """A text or a setting that this model cannot take, in one sentence for whoever gave it."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a model wrote.
+
+    Attributes:
+        text: The new text alone.
+        ids: The new ids, without the end.
+        stopped: ``end`` (the model ended it), ``length`` or ``time``.
+    """
+
+    text: str
+    ids: list[int]
+    stopped: str
+
+
+class Model:
+    """The model of this folder: an ONNX file, a tokenizer, and what ``manifest.json`` says of both.
+
+    Args:
+        folder: The folder of the package.
+        file: Name of the ONNX file; by default the one in full precision, else the first there is.
+        threads: Threads of ONNX Runtime; 0 takes all cores.
+    """
+
+    def __init__(self, folder: str | Path = FOLDER, file: str | None = None, threads: int = 0) -> None:
+        folder = Path(folder)
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.file = _choose_file(self.manifest, file)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        path = str(folder / self.file)
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        # Special tokens that are written out in a text are ordinary text, as in training.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        contract = self.manifest["model"]["contract"]
+        self.task: str = contract["task"]
+        self.max_length: int | None = contract["max_length"]
+        self.special: dict[str, int | None] = self.manifest["special_token_ids"]
+        self.label_names: list[str] = self.manifest["label_names"] or []
+        self._encoding: dict[str, Any] = self.manifest["encoding"]
+
+    # Text to ids and back
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text`` as the model expects them: cut to its length, special tokens where they belong.
+
+        A text to continue keeps its end, every other its beginning.
+
+        Raises:
+            InputError: If there is nothing in the text, or it is no valid Unicode.
+        """
+        return self._frame(self._plain_ids(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, without special tokens."""
+        return str(self._tokenizer.decode(list(ids)))
+
+    def _plain_ids(self, text: str) -> list[int]:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as err:
+            raise InputError("The text holds half of a surrogate pair; send valid Unicode.") from err
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _frame(self, ids: list[int]) -> list[int]:
+        before, after = self._encoding["prefix"], self._encoding["suffix"]
+        if not [*before, *ids]:
+            raise InputError("There is nothing in the text; write at least one word.")
+        if self.max_length is None:
+            return [*before, *ids, *after]
+        if self.task == "causal_lm":
+            return [*before, *ids][-self.max_length :]
+        return [*before, *ids[: max(0, self.max_length - len(before) - len(after))], *after][: self.max_length]
+
+    # Writing
+
+    def generate(
+        self,
+        text: str | None = None,
+        *,
+        max_new_tokens: int = NEW_TOKENS,
+        temperature: float = TEMPERATURE,
+        top_k: int | None = TOP_K,
+        seed: int | None = None,
+        seconds: float | None = None,
+    ) -> Generated:
+        """Continue ``text``, or answer it with an encoder-decoder.
+
+        Args:
+            text: What to continue or to turn into another text; None takes the package's own example.
+            max_new_tokens: Most tokens that are written.
+            temperature: 0 takes the likeliest token each time.
+            top_k: Draw among this many likeliest tokens; None draws among all.
+            seed: Makes the draws repeatable.
+            seconds: Stop after this time.
+
+        Raises:
+            InputError: If the model does not write, or a setting is out of range.
+        """
+        if self.task not in ("causal_lm", "seq2seq_lm"):
+            raise InputError(f"This model does not write text (its task is {self.task}); use predict.")
+        if max_new_tokens < 1 or not 0 <= temperature < float("inf") or (top_k is not None and top_k < 1):
+            raise InputError("max_new_tokens and top_k must be at least 1, temperature finite and not below 0.")
+        ids = list(self.manifest["prompt"]["input_ids"]) if text is None else self.encode(text)
+        stop_at = None if seconds is None else time.monotonic() + seconds
+        written: list[int] = []
+        generator = np.random.default_rng(seed)
+        limit = max_new_tokens
+        if self.task == "seq2seq_lm" and self.max_length is not None:
+            limit = min(limit, self.max_length)
+        for logits in self._next_logits(ids, written, limit):
+            token = _draw(logits, temperature, top_k, generator)
+            if token == self.special["eos"]:
+                return Generated(self.decode(written), written, "end")
+            written.append(token)
+            if stop_at is not None and time.monotonic() > stop_at:
+                return Generated(self.decode(written), written, "time")
+        return Generated(self.decode(written), written, "length")
+
+    def _next_logits(self, ids: list[int], written: list[int], limit: int) -> Iterator[np.ndarray]:
+        """Yield the logits after what is written so far, ``limit`` times."""
+        start = self.special["decoder_start"]
+        for _ in range(limit):
+            if self.task == "seq2seq_lm":
+                yield self._run([ids], [[0 if start is None else start, *written]])[0, -1]
+            else:
+                # The model sees as many of the last tokens as it has positions for.
+                yield self._run([[*ids, *written][-(self.max_length or 0) :]])[0, -1]
+
+    # Guessing hidden tokens and labels
+
+    def predict(self, texts: Sequence[str | None], top_k: int = 5) -> list[Any]:
+        """Return for each text what ``fill_mask`` or ``classify`` says, whichever is the model's task.
+
+        Raises:
+            InputError: If the model writes text, or one of the texts cannot be used.
+        """
+        if top_k < 1:
+            raise InputError("top_k must be at least 1.")
+        if self.task == "masked_lm":
+            return self.fill_mask(texts, top_k)
+        if self.task in ("sequence_classification", "token_classification"):
+            return self.classify(texts, top_k)
+        raise InputError(f"This model writes text (its task is {self.task}); use generate.")
+
+    def fill_mask(self, texts: Sequence[str | None], top_k: int = 5) -> list[list[dict[str, Any]]]:
+        """Return for each hidden token of each text its likeliest values.
+
+        Args:
+            texts: Each with at least one hidden token, written ``[MASK]`` or ``<mask>``; None takes the package's
+                own example, the token in its middle hidden.
+            top_k: Guesses for each hidden token.
+
+        Returns:
+            For each text and each hidden token ``position``, and ``guesses``: ``token``, ``id``, ``score``.
+        """
+        rows = [self._hide_one() if text is None else self._hidden_ids(text) for text in texts]
+        answers = []
+        for ids, logits in zip(rows, self._rows_of_logits(rows), strict=True):
+            places = [place for place, number in enumerate(ids) if number == self.special["mask"]]
+            answers.append([{"position": at, "guesses": self._guesses(logits[at], top_k)} for at in places])
+        return answers
+
+    def classify(self, texts: Sequence[str | None], top_k: int = 5) -> list[list[dict[str, Any]]]:
+        """Return for each text its likeliest labels, or for each of its tokens the likeliest one.
+
+        Returns:
+            For each text ``label`` and ``score`` of the likeliest labels; for a model that labels tokens, ``token``,
+            ``label`` and ``score`` of each token.
+        """
+        example = self.manifest["prompt"]["input_ids"]
+        rows = [list(example) if text is None else self.encode(text) for text in texts]
+        answers = []
+        for ids, logits in zip(rows, self._rows_of_logits(rows), strict=True):
+            if logits.ndim == 1:
+                answers.append([{"label": self._label(at), "score": share} for at, share in _likeliest(logits, top_k)])
+            else:
+                best = [_likeliest(scores, 1)[0] for scores in logits]
+                named = [{"label": self._label(at), "score": share} for at, share in best]
+                answers.append([{"token": self.token(number)} | name for number, name in zip(ids, named, strict=True)])
+        return answers
+
+    def token(self, number: int) -> str:
+        """Return how one id reads, special tokens by name."""
+        text = self.decode([number])
+        return text or str(self._tokenizer.id_to_token(number) or "")
+
+    def _label(self, index: int) -> str:
+        return self.label_names[index] if index < len(self.label_names) else str(index)
+
+    def _guesses(self, logits: np.ndarray, top_k: int) -> list[dict[str, Any]]:
+        return [{"token": self.token(at), "id": at, "score": share} for at, share in _likeliest(logits, top_k)]
+
+    def _hide_one(self) -> list[int]:
+        ids = list(self.manifest["prompt"]["input_ids"])
+        ids[len(ids) // 2] = self._mask_id()
+        return ids
+
+    def _hidden_ids(self, text: str) -> list[int]:
+        mask = self._mask_id()
+        words = {word for word in (*MASK_WORDS, self._encoding["mask_text"]) if word}
+        # In most vocabularies a word and the space before it are one token, which the hidden one stands for.
+        space = " ?" if self._encoding["mask_takes_space"] else ""
+        parts = re.split(space + "(?:" + "|".join(map(re.escape, sorted(words))) + ")", text)
+        ids = self._plain_ids(parts[0])
+        for part in parts[1:]:
+            ids += [mask, *self._plain_ids(part)]
+        if len(parts) == 1:
+            raise InputError("No token is hidden; write [MASK] where the model shall guess.")
+        framed = self._frame(ids)
+        if mask not in framed:
+            raise InputError(f"The hidden token lies beyond the {self.max_length} tokens that the model reads.")
+        return framed
+
+    def _mask_id(self) -> int:
+        number = self.special["mask"]
+        if number is None:
+            raise InputError("This model has no token that hides another.")
+        return number
+
+    # Running the ONNX file
+
+    def _rows_of_logits(self, rows: list[list[int]]) -> list[np.ndarray]:
+        """Return the logits of each row; rows are padded where the model can be told what padding is."""
+        found: dict[int, np.ndarray] = {}
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        while order:
+            together = [order.pop(0)]
+            while order and len(together) < BATCH_ROWS and self._may_join(rows[order[0]], rows[together[0]]):
+                together.append(order.pop(0))
+            for number, logits in zip(together, self._run([rows[number] for number in together]), strict=True):
+                found[number] = logits if logits.ndim == 1 else logits[: len(rows[number])]
+        return [found[number] for number in range(len(rows))]
+
+    def _may_join(self, row: list[int], first: list[int]) -> bool:
+        return len(row) == len(first) or "attention_mask" in self._inputs
+
+    def _run(self, rows: list[list[int]], decoder_rows: list[list[int]] | None = None) -> np.ndarray:
+        pad = self.special["pad"] or 0
+        ids, mask = _pad(rows, pad)
+        given = {"input_ids": ids, "attention_mask": mask}
+        if decoder_rows is not None:
+            decoder_ids, decoder_mask = _pad(decoder_rows, pad)
+            given |= {"decoder_input_ids": decoder_ids, "decoder_attention_mask": decoder_mask}
+        return np.asarray(self._session.run(None, {name: given[name] for name in self._inputs})[0], dtype=np.float32)
+
+    def answer(self, text: str | None = None, **settings: Any) -> str:
+        """Return what the model makes of ``text``, whatever its task is, as a text for people."""
+        if self.task in ("causal_lm", "seq2seq_lm"):
+            return self.generate(text, **settings).text
+        lines = []
+        for item in self.predict([text])[0]:
+            if "guesses" in item:
+                guesses = ", ".join(f"{guess['token']!r} ({guess['score']:.0%})" for guess in item["guesses"])
+                lines.append(f"hidden token {item['position'] + 1}: {guesses}")
+            else:
+                token = f"{item['token']!r}: " if "token" in item else ""
+                lines.append(f"{token}{item['label']} ({item['score']:.0%})")
+        return "\n".join(lines)
+
+
+def _choose_file(manifest: dict[str, Any], wanted: str | None) -> str:
+    files = [entry["file"] for entry in manifest["formats"] if str(entry["file"]).endswith(".onnx")]
+    if wanted is not None and wanted not in files:
+        raise InputError(f"There is no verified file {wanted} in this package, only {', '.join(files) or 'none'}.")
+    if not files:
+        raise InputError("This package has no verified ONNX file; manifest.json says why. Use load_example.py.")
+    # Names such as model.int8.onnx are variants of model.onnx.
+    return wanted or min(files, key=lambda name: (name.count("."), files.index(name)))
+
+
+def _pad(rows: list[list[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    longest = max(len(row) for row in rows)
+    ids = np.array([row + [pad] * (longest - len(row)) for row in rows], dtype=np.int64)
+    mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], dtype=np.int64)
+    return ids, mask
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shares = np.exp(logits.astype(np.float64) - logits.max())
+    return shares / shares.sum()
+
+
+def _likeliest(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
+    shares = _softmax(logits)
+    return [(int(at), float(shares[at])) for at in np.argsort(-shares, kind="stable")[:count]]
+
+
+def _draw(logits: np.ndarray, temperature: float, top_k: int | None, generator: np.random.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    order = np.argsort(-logits, kind="stable")[:top_k]
+    # Differences first: a tiny temperature would make infinities of the logits themselves.
+    with np.errstate(over="ignore"):
+        shares = np.exp((logits[order].astype(np.float64) - float(logits.max())) / temperature)
+    return int(generator.choice(order, p=shares / shares.sum()))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Let this model answer a text.")
+    parser.add_argument("text", nargs="?", help="by default the example that comes with the model")
+    parser.add_argument("--max-new-tokens", type=int, default=NEW_TOKENS)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: the likeliest token each time")
+    parser.add_argument("--top-k", type=int, default=TOP_K)
+    parser.add_argument("--seed", type=int, help="makes the answer repeatable")
+    parser.add_argument("--file", help="ONNX file to use, such as model.onnx")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the text and the model's answer; return the exit code."""
+    given = _arguments()
+    settings = {name: getattr(given, name) for name in ("max_new_tokens", "temperature", "top_k", "seed")}
+    try:
+        model = Model(file=given.file)
+        answer = model.answer(given.text, **settings)
+    except InputError as err:
+        print(err, file=sys.stderr)
+        return 2
+    print("prompt:", model.manifest["prompt"]["text"] if given.text is None else given.text)
+    print("answer:", answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
