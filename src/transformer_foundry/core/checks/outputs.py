@@ -102,37 +102,51 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
     with generic_weights(subject.model):
         logits = subject.logits(subject.inputs(batch=SAMPLES))
     initial = subject.logits(subject.inputs(batch=SAMPLES))
+    found = _probabilities(subject, logits, initial) or _squashed(subject, logits, initial)
+    if found is not None:
+        yield found
+
+
+def _probabilities(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | None:
+    """Find a softmax or its logarithm at the end, seen with ordinary weights and with the initial ones."""
     place = _head(subject)
-    values = torch.cat([logits.flatten(), initial.flatten()])
-    if bool((values >= 0).all()) and _sums_to_one(logits) and _sums_to_one(initial):
-        yield Finding(
+    is_positive = bool((logits >= 0).all() and (initial >= 0).all())
+    if is_positive and _sums_to_one(logits) and _sums_to_one(initial):
+        return Finding(
             "probabilities",
             "error",
             "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already "
-            "been "
-            "applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
+            "been applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
             str(place),
             place.lead("remove the softmax from the end of the model; apply it where probabilities are needed."),
         )
-    elif _are_log_probabilities(logits) and _are_log_probabilities(initial):
-        yield Finding(
+    if _are_log_probabilities(logits) and _are_log_probabilities(initial):
+        return Finding(
             "probabilities",
             "info",
             "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that of "
             "raw logits, so nothing is lost; a loss that applies softmax itself does the work twice.",
             str(place),
         )
-    elif float(logits.std()) < SMALLEST_SPREAD:
-        yield Finding(
+    return None
+
+
+def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | None:
+    """Find scores that cannot move far enough apart: scaled to nothing, or put through a function with bounds."""
+    place = _head(subject)
+    values = torch.cat([logits.flatten(), initial.flatten()])
+    spread, largest, zeros = float(logits.std()), float(values.abs().max()), float((values == 0).float().mean())
+    if spread < SMALLEST_SPREAD:
+        return Finding(
             "squashed logits",
             "warning",
-            f"The logits hardly differ, whatever the weights: their standard deviation is {float(logits.std()):.1g} "
-            "with weights of ordinary size. They are multiplied by next to nothing, and so is every gradient.",
+            f"The logits hardly differ, whatever the weights: their standard deviation is {spread:.1g} with weights of "
+            "ordinary size. They are multiplied by next to nothing, and so is every gradient.",
             str(place),
             place.lead("remove the factor before the end of the model, or let it be near 1."),
         )
-    elif bool(((values >= 0) & (values <= 1)).all()):
-        yield Finding(
+    if bool(((values >= 0) & (values <= 1)).all()):
+        return Finding(
             "probabilities",
             "error",
             f"The output is squashed into (0, 1), as by a sigmoid (seen: {values.min():.3f} to {values.max():.3f}). "
@@ -141,26 +155,25 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
             str(place),
             place.lead("remove the sigmoid from the end of the model: single-label classes compete through softmax."),
         )
-    elif float(values.abs().max()) <= SMALL_BOUND and _is_bounded(subject, float(values.abs().max())):
-        yield Finding(
+    if largest <= SMALL_BOUND and _is_bounded(subject, largest):
+        return Finding(
             "squashed logits",
             "warning",
-            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are "
-            "squashed, as "
-            "by tanh. The right answer can never get much more probability than the others.",
+            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, "
+            "as by tanh. The right answer can never get much more probability than the others.",
             str(place),
             place.lead("remove the squashing function from the end of the model, or scale its result up (soft cap)."),
         )
-    elif bool((values >= 0).all()) and float((values == 0).float().mean()) > 0.05:
-        yield Finding(
+    if bool((values >= 0).all()) and zeros > 0.05:
+        return Finding(
             "squashed logits",
             "warning",
-            f"No logit is negative and {float((values == 0).float().mean()):.0%} are exactly 0, as after a ReLU. A "
-            "class "
-            "whose score is cut off gets no gradient and cannot be pushed down.",
+            f"No logit is negative and {zeros:.0%} are exactly 0, as after a ReLU. A class whose score is cut off gets "
+            "no gradient and cannot be pushed down.",
             str(place),
             place.lead("remove the ReLU from the end of the model."),
         )
+    return None
 
 
 def check_initial_loss(subject: Subject) -> Iterator[Finding]:
