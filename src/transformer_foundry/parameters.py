@@ -125,9 +125,10 @@ def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any
     if Path.cwd() == project:
         return dict(parameters)
     model = dict(parameters["model"])
-    source = model.get("source")
-    if source and not Path(source).exists() and (project / source).exists():
-        model["source"] = str(project / source)
+    for key in ("source", "init_from"):
+        place = model.get(key)
+        if place and not Path(place).exists() and (project / place).exists():
+            model[key] = str(project / place)
     return dict(parameters) | {"data_dir": str(project / parameters["data_dir"]), "model": model}
 
 

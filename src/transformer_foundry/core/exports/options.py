@@ -25,6 +25,11 @@ class ModelOptions:
     first_run_seconds: float = option(
         120.0, "Limit of the model's first import, construction and call, in a process of its own.", above=0, unit="s"
     )
+    init_from: str | None = option(
+        None,
+        "Trained weights to begin with: a run (its name or folder), the folder of a package, or a Hub repository "
+        "OWNER/NAME; null begins with the model's own.",
+    )
     kind: str | None = option(None, "Family of the model; null means that it is found.", choices=KINDS)
     task: str | None = option(None, "What the model is trained for; null means that it is found.", choices=TASKS)
 

@@ -39,14 +39,30 @@ def train_model(
     require_sound(validation_report, model_export.identity, validation.on_errors)
     options = use_best_parameters(training, best_parameters, model_export.identity, token_splits.fingerprint)
     adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
+    state = previous_run.latest()
+    vocabulary = core_training.vocabulary_digest(tokenizer)
+    begun = core_training.begin_with(
+        adapter,
+        model.init_from,
+        state=state,
+        manifest=previous_run.manifest,
+        runs_folder=previous_run.folder.parent,
+        vocabulary=vocabulary,
+    )
+    described = {"kind": adapter.contract.kind, "task": adapter.contract.task, "vocabulary": vocabulary}
     yield from core_training.fit(
         adapter,
         token_splits,
         options,
         tokenizer=tokenizer,
-        resume_from=previous_run.latest(),
+        resume_from=state,
         identity=core_training.run_identity(model_export, token_splits, tokenizer),
-        manifest={"parameters": {"model": asdict(model), "data": asdict(data)}, "seeds": {"data": data.seed}},
+        manifest={
+            "parameters": {"model": asdict(model), "data": asdict(data)},
+            "seeds": {"data": data.seed},
+            "model": described,
+            **begun,
+        },
     )
 
 
