@@ -3,9 +3,13 @@
     python -m tests.benchmarks.checkpoint_stall [MILLIONS ...]
 
 With as many threads as torch takes by itself (OMP_NUM_THREADS sets others). For models of 10M and 100M parameters with
-AdamW state, three saves each, interleaved with torch.save; medians. ``wall`` is what a user waits; ``cpu`` is the
-processor time of the thread that trains, which other work on the machine changes less. The first save, which takes its
-memory from the system, is shown apart.
+AdamW state, three saves each, interleaved with torch.save; medians. A save is followed by the forward and backward pass
+of a step, beside which the optimizer's state is copied and the files are written. ``stall`` is what training waits
+for: the copy of the weights before the passes and the end of the copy of the optimizer's state after them. ``slower``
+is how much longer these passes take than those of steps without a save, interleaved with them: the memory's bandwidth
+and, where torch takes all cores, a core are shared with the copy and the writer. ``wall`` is what a user waits; ``cpu``
+is the processor time of the thread that trains, which other work on the machine changes less. The first save, which
+takes some of its memory from the system, is shown apart.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,51 +34,76 @@ from transformer_foundry.core.training.state import capture_model
 
 WIDTH = 1024
 ROUNDS = 3
+TOKENS = 512
+"""In the batch of a step: two rows of 256."""
+
+Times = tuple[float, float]
+"""Wall and processor time in milliseconds."""
 
 
-def make_model(parameters: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A stack of linear layers whose optimizer has taken a step."""
-    model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH) for _ in range(parameters // WIDTH**2)])
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    model(torch.randn(2, WIDTH)).sum().backward()
-    optimizer.step()
-    return model, optimizer
+class Training:
+    """A stack of linear layers with AdamW, which has taken a step."""
+
+    def __init__(self, parameters: int, folder: Path) -> None:
+        self.model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH) for _ in range(parameters // WIDTH**2)])
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
+        self.buffers, self.writer, self.folder = CopyBuffers(), CheckpointWriter(folder), folder
+        self.batch = torch.randn(TOKENS, WIDTH)
+        make_checkpoint(0)  # trained once, here
+        capture_model(self.model, self.buffers.copy_later)  # as a session does at its start
+        self.buffers.begin({})
+        self.passes()
+        self.buffers.wait()
+        self.optimizer.step()
+
+    def passes(self) -> None:
+        """Forward and backward, as in each step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model(self.batch).square().mean().backward()
+
+    def save(self, step: int) -> None:
+        """What ``fit`` and the catalog entry do for a checkpoint."""
+        made = make_checkpoint(step)
+        model = capture_model(self.model, self.buffers.copy)
+        optimizer = capture_optimizers([self.optimizer], self.model, self.buffers.copy_later)
+        optimizer = replace(optimizer, tensors=self.buffers.begin(optimizer.tensors))
+        self.writer.submit(replace(made, state=replace(made.state, model=model, optimizer=optimizer)), keep_last=1)
+
+    def save_with_torch(self) -> None:
+        path = self.folder / "torch.pt"
+        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, path)
+        sync(path)
 
 
-def timed(act: Callable[[], object]) -> tuple[float, float]:
-    """Return wall and processor time of ``act`` in milliseconds."""
+def timed(act: Callable[[], object]) -> Times:
+    """Return how long ``act`` took."""
     wall, cpu = time.perf_counter(), time.thread_time()
     act()
     return 1e3 * (time.perf_counter() - wall), 1e3 * (time.thread_time() - cpu)
 
 
 def measure(parameters: int, folder: Path) -> None:
-    model, optimizer = make_model(parameters)
-    buffers, writer, number = CopyBuffers(), CheckpointWriter(folder), 0
-
-    def save() -> None:
-        checkpoint = make_checkpoint(number)
-        checkpoint.state.__dict__["model"] = capture_model(model, buffers.copy)
-        checkpoint.state.__dict__["optimizer"] = capture_optimizers([optimizer], model, buffers.copy)
-        writer.submit(checkpoint, keep_last=1)
-
-    def save_with_torch() -> None:
-        path = folder / "torch.pt"
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
-        sync(path)
-
-    ours, theirs = [], []
-    for number in range(ROUNDS + 1):  # noqa: B007 - read by save
-        ours.append(timed(save))
-        writer.wait()
-        theirs.append(timed(save_with_torch))
-    threads = torch.get_num_threads()
-    print(f"{parameters / 1e6:.0f}M parameters with AdamW state, {threads} threads, milliseconds")
+    training = Training(parameters, folder)
+    rows: list[dict[str, Times]] = []
+    for number in range(ROUNDS + 1):
+        row = {"alone": timed(training.passes)}
+        row["save"] = timed(lambda number=number: training.save(number))  # type: ignore[misc]
+        row["beside"] = timed(training.passes)
+        row["wait"] = timed(training.buffers.wait)
+        training.optimizer.step()
+        training.writer.wait()
+        row["torch.save"] = timed(training.save_with_torch)
+        rows.append(row)
+    print(f"{parameters / 1e6:.0f}M parameters with AdamW state, {torch.get_num_threads()} threads, milliseconds")
     for column, name in enumerate(("wall", "cpu")):
-        stall, torch_save = (statistics.median(row[column] for row in rows[1:]) for rows in (ours, theirs))
-        first = ours[0][column]
-        print(f"  {name:5} stall {stall:8.1f} (first {first:8.1f})  torch.save {torch_save:8.1f}", end="")
-        print(f"  ratio 1/{torch_save / stall:.1f}", flush=True)
+        stalls = [row["save"][column] + row["wait"][column] for row in rows]
+        stall = statistics.median(stalls[1:])
+        passes, beside, wait, theirs = (
+            statistics.median(row[key][column] for row in rows[1:]) for key in ("alone", "beside", "wait", "torch.save")
+        )
+        print(f"  {name:4}  stall {stall:7.1f} (wait {wait:6.1f}, first save {stalls[0]:7.1f})", end="")
+        print(f"  torch.save {theirs:8.1f}  ratio 1/{theirs / stall:.1f}", end="")
+        print(f"  passes {passes:7.1f}, slower by {beside - passes:7.1f}", flush=True)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -52,22 +53,41 @@ def test_what_is_copied_late_is_of_the_step_of_its_checkpoint(
 
 
 def test_the_copy_is_made_while_the_next_step_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, is_computing, real = make_model(), threading.Event(), snapshots._copy_into
-    waited: list[bool] = []
+    is_computing, waited, begun = threading.Event(), list[bool](), itertools.count(1)
+    begin, copy_into = snapshots.CopyBuffers.begin, snapshots._copy_into
 
-    def copy_when_the_next_step_has_begun(target: torch.Tensor, source: torch.Tensor) -> None:
+    def begin_and_ask_for_a_pass(buffers: Any, tensors: Any) -> Any:
+        if next(begun) == 2:  # the first is for nobody, after the last nothing is computed
+            is_computing.clear()
+        return begin(buffers, tensors)
+
+    def copy_beside_a_pass(target: torch.Tensor, source: torch.Tensor) -> None:
         waited.append(is_computing.wait(60))
-        real(target, source)
+        copy_into(target, source)
 
-    monkeypatch.setattr(snapshots, "_copy_into", copy_when_the_next_step_has_begun)
-    records = fit(model, make_splits(), make_options(save_steps=2, max_steps=4, eval_steps=None))
-    checkpoint = next(record for record in records if isinstance(record, Checkpoint))
+    monkeypatch.setattr(snapshots.CopyBuffers, "begin", begin_and_ask_for_a_pass)
+    monkeypatch.setattr(snapshots, "_copy_into", copy_beside_a_pass)
+    model = make_model()
     model.register_forward_hook(lambda *_: is_computing.set())
-    assert not waited or not is_computing.is_set()
-    assert checkpoints(records)[-1].step == 4
+    assert [c.step for c in checkpoints(run(model, save_steps=2, max_steps=4, eval_steps=None))] == [2, 4]
     assert waited
     assert all(waited)
-    assert checkpoint.step == 2
+
+
+def test_the_first_save_of_the_weights_takes_no_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, room_for = list[int](), snapshots.CopyBuffers._room_for
+
+    def note(buffers: Any, tensor: torch.Tensor) -> torch.Tensor:
+        room = room_for(buffers, tensor)
+        taken.append(room.data_ptr())
+        return room
+
+    monkeypatch.setattr(snapshots.CopyBuffers, "_room_for", note)
+    records = fit(make_model(), make_splits(), make_options(save_steps=2))
+    next(records)
+    before = set(taken)
+    state = next(record.state for record in records if isinstance(record, Checkpoint))
+    assert before == {tensor.data_ptr() for tensor in state.model.values()}
 
 
 def test_a_return_to_a_checkpoint_that_is_still_being_copied_finds_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,9 @@ class Session:
         )
         self._manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
         self._buffers = CopyBuffers()
+        # A copy for nobody: memory that is written for the first time costs more than a save, so it is done beforehand.
+        capture_model(bare_model(adapter), self._buffers.copy_later)
+        self._buffers.begin({})
         self._checkpoint_time = time.monotonic()
         self.is_interrupted = False
 
