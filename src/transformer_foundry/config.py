@@ -9,6 +9,7 @@ from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
 from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.secrets import remember_secrets
 from transformer_foundry.parameters import check_parameters, complete_parameters, resolve_paths
 
 __all__ = ["FoundryConfigLoader"]
@@ -27,6 +28,8 @@ class FoundryConfigLoader(OmegaConfigLoader):
         # Resolvers are global to the process and a notebook opens many sessions: the reader registers itself.
         OmegaConf.register_new_resolver(_RESOLVER, self._parameter, replace=True)
         config = super().__getitem__(key)
+        if key == "credentials":
+            remember_secrets(config)
         if key != "parameters":
             return config
         completed = complete_parameters(config)
@@ -41,4 +44,4 @@ class FoundryConfigLoader(OmegaConfigLoader):
                 "Every parameter that a path is made of must be set.",
                 f"Set {path} in conf/ or with --params {path}=VALUE.",
             )
-        return value
+        return default[0] if value is None else value

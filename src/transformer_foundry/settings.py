@@ -10,8 +10,10 @@ from transformer_foundry.hooks import (
     WorkerHooks,
 )
 from transformer_foundry.quiet import silence_third_parties
+from transformer_foundry.redaction import install_redaction
 
 silence_third_parties()
+install_redaction()
 
 CONFIG_LOADER_CLASS = FoundryConfigLoader
 # A preset changes single keys of a section; Kedro's default would replace the whole section.

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.secrets import redact
+
 __all__ = ["PACKAGES", "describe_environment", "git_revision", "package_versions"]
 
 PACKAGES = (
@@ -45,7 +47,7 @@ def describe_environment() -> dict[str, Any]:
         "processor_count": os.cpu_count(),
         "gpu": _gpu_name(),
         "git_revision": git_revision(Path.cwd()),
-        "command": list(sys.argv),
+        "command": [redact(argument) for argument in sys.argv],
     }
 
 

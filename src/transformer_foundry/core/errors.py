@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from transformer_foundry.core.secrets import redact
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -29,8 +31,8 @@ class FoundryError(Exception):
     """
 
     def __init__(self, problem: str, expected: str = "", remedy: str = "") -> None:
-        super().__init__(problem, expected, remedy)
         self.problem, self.expected, self.remedy = (_one_line(text) for text in (problem, expected, remedy))
+        super().__init__(self.problem, self.expected, self.remedy)
 
     def __str__(self) -> str:
         return "\n".join(line for line in (self.problem, self.expected, self.remedy) if line)
@@ -92,4 +94,5 @@ def find_foundry_error(error: BaseException) -> FoundryError | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+    # An error ends up in terminals, logs, reports and trackers; a value that it quotes may be a secret.
+    return redact(" ".join(str(text).split()))

@@ -7,7 +7,6 @@ import json
 import logging
 import netrc
 import os
-import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from transformer_foundry.core.secrets import redact, without_secrets
 from transformer_foundry.core.training.metrics_log import read_rows
 from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.wandb_files import last_logged_step
 from transformer_foundry.termination import patience_s
 
-__all__ = ["Tracker", "choose_mode", "flatten_numbers", "without_secrets"]
+__all__ = ["Tracker", "choose_mode", "flatten_numbers"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +33,6 @@ FINISH_TIMEOUT_S = 60.0
 
 _DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 """Where wandb goes by default: before and since version 0.31."""
-
-_SECRET_NAME = re.compile(r"(^|_)(token|secret|password|credentials?|api_?key)$", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|AIza[\w-]{30,}|://[^/@\s]+:[^/@\s]+@")
 
 
 class Tracker:
@@ -122,7 +119,7 @@ class Tracker:
     def alert(self, text: str) -> None:
         """Have W&B tell the user of a failure, if a run is open."""
         if self._run is not None:
-            self._run.alert(title=f"{self._run_name} failed", text=text)
+            self._run.alert(title=f"{self._run_name} failed", text=redact(text))
 
     def log_trial(self, record: TrialRecord) -> None:
         """Log a trial of a search as a run of its own, in one group with the others."""
@@ -131,7 +128,7 @@ class Tracker:
             name=f"{self._run_name}-trial-{record.number}",
             group=f"{self._run_name}-tuning",
             job_type="trial",
-            config=dict(record.parameters),
+            config=without_secrets(record.parameters),
         )
         trial.define_metric("*", step_metric=STEP_METRIC)
         for step, loss in record.curve:
@@ -140,7 +137,7 @@ class Tracker:
         if record.loss is not None:
             trial.summary["loss"] = record.loss
         if record.error is not None:
-            trial.summary["error"] = record.error
+            trial.summary["error"] = redact(record.error)
         _finish(trial, exit_code=1 if record.state == "failed" else 0)
 
     def finish(self, exit_code: int = 0) -> None:
@@ -218,17 +215,6 @@ def choose_mode(mode: str) -> str:
     return "online" if _has_key() else "offline"
 
 
-def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``values`` without entries that are named like secrets or look like one, at any depth."""
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            kept[name] = without_secrets(value)
-        elif not _SECRET_NAME.search(str(name)) and not _SECRET_VALUE.search(str(value)):
-            kept[name] = value
-    return kept
-
-
 def flatten_numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
     """Return the numbers of a nested mapping under names like ``prefix/outer/inner``.
 
@@ -295,4 +281,4 @@ def _has_key() -> bool:
 
 
 def _first_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0]
+    return redact((str(err).strip().splitlines() or [type(err).__name__])[0])

@@ -1,0 +1,84 @@
+"""Which texts are secrets, and how they are kept out of what is printed, logged and written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["is_secret_name", "redact", "redact_values", "remember_secrets", "without_secrets"]
+
+REDACTED = "[redacted]"
+_NAME = re.compile(
+    r"(^|_)(token|secret|password|passwd|pgpassword|credentials?|(api|access|private|secret)_?key)$", re.I
+)
+_VALUES = re.compile(
+    r"hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}"
+    r"|wandb_v1_\w{20,}"
+)
+# The password of a URL; one that is masked already stays so.
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)(?!\*+@)[^/@\s]+(?=@)")
+# Shorter values ("1", "none") would blacken ordinary words.
+_SHORTEST = 8
+_remembered: set[str] = set()
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a variable or key of this name holds a secret.
+
+    Example:
+        >>> is_secret_name("WANDB_API_KEY"), is_secret_name("pad_token_id")
+        (True, False)
+    """
+    return _NAME.search(name) is not None
+
+
+def remember_secrets(values: Any) -> None:
+    """Take every text in ``values`` (of ``conf/local/credentials.yml``) for a secret from now on."""
+    if isinstance(values, Mapping):
+        for value in values.values():
+            remember_secrets(value)
+    elif isinstance(values, str):
+        if len(values) >= _SHORTEST:
+            _remembered.add(values)
+    elif isinstance(values, Iterable) and not isinstance(values, bytes):
+        for value in values:
+            remember_secrets(value)
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with secrets replaced: those of the environment, of the credentials, and what looks like one.
+
+    Example:
+        >>> redact("postgresql://someone:secret@host/name")
+        'postgresql://someone:[redacted]@host/name'
+    """
+    for value in _known():
+        text = text.replace(value, REDACTED)
+    return _PASSWORD.sub(rf"\1{REDACTED}", _VALUES.sub(REDACTED, text))
+
+
+def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with secrets replaced in its texts, at any depth."""
+    return {
+        name: redact_values(value) if isinstance(value, Mapping) else redact(value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` without entries that are named like secrets or hold one, at any depth."""
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            kept[name] = without_secrets(value)
+        elif not is_secret_name(str(name)) and redact(str(value)) == str(value):
+            kept[name] = value
+    return kept
+
+
+def _known() -> list[str]:
+    found = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and is_secret_name(name)}
+    # The longest first: one may contain another.
+    return sorted(found | _remembered, key=len, reverse=True)
