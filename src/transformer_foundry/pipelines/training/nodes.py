@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from transformer_foundry.core import error_analysis as core_errors
 from transformer_foundry.core import exports, figures
 from transformer_foundry.core import training as core_training
 from transformer_foundry.core.assessment import assess
@@ -20,7 +21,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.records import Record
 from transformer_foundry.core.tuning.best_parameters import use_best_parameters
 
-__all__ = ["draw_curves", "evaluate_model", "train_model"]
+__all__ = ["analyse_errors", "draw_curves", "evaluate_model", "train_model"]
 
 
 def train_model(
@@ -75,10 +76,27 @@ def evaluate_model(
     training: TrainingOptions,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return evaluation and samples of the checkpoint with the lowest validation loss."""
-    state = training_run.best()
-    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
-    core_training.restore_model(adapter.model, state.evaluated_model)
-    return assess(adapter, token_splits, tokenizer, training, step=state.step)
+    adapter, step = _load_best(training_run, model_export, model)
+    return assess(adapter, token_splits, tokenizer, training, step=step)
+
+
+def analyse_errors(
+    training_run: Any,
+    model_export: Export,
+    token_splits: TokenSplits,
+    tokenizer: Tokenizer,
+    model: ModelOptions,
+    training: TrainingOptions,
+) -> tuple[dict[str, Any], Any, Any, Any]:
+    """Return where the best checkpoint errs on the validation split, and the figures of it."""
+    adapter, _ = _load_best(training_run, model_export, model)
+    report = core_errors.analyse_errors(adapter, token_splits, tokenizer, training)
+    return (
+        report,
+        core_errors.confusion_figure(report),
+        core_errors.calibration_figure(report),
+        core_errors.segment_figure(report),
+    )
 
 
 def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any, Any]:
@@ -90,3 +108,10 @@ def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any,
         figures.learning_rate_figure(history),
         figures.gradient_norm_figure(history),
     )
+
+
+def _load_best(training_run: Any, model_export: Export, model: ModelOptions) -> tuple[Any, int]:
+    state = training_run.best()
+    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
+    core_training.restore_model(adapter.model, state.evaluated_model)
+    return adapter, state.step

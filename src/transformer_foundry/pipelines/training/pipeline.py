@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that trains, evaluates and draws the curves."""
+    """Return the pipeline that trains, evaluates, looks at the errors and draws the curves."""
     return pipeline(
         [
             node(
@@ -35,6 +35,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["training_run", "model_export", "token_splits", "tokenizer", "params:model", "params:training"],
                 outputs=["evaluation", "samples"],
                 name="evaluate_model",
+            ),
+            node(
+                nodes.analyse_errors,
+                inputs=["training_run", "model_export", "token_splits", "tokenizer", "params:model", "params:training"],
+                outputs=["error_analysis", "confusion_figure", "calibration_figure", "segment_figure"],
+                name="analyse_errors",
             ),
             node(
                 nodes.draw_curves,
