@@ -7,6 +7,7 @@ import json
 import logging
 import netrc
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,7 +182,8 @@ class Tracker:
         }
         if self._mode == "online":
             try:
-                return wandb.init(**arguments, resume="allow", settings=_settings("online"))
+                with _redacted_command():
+                    return wandb.init(**arguments, resume="allow", settings=_settings("online"))
             except Exception as err:  # wandb raises many kinds, some not its own; all mean: not online now
                 _log.warning("W&B cannot be reached (%s): recording offline.", _first_line(err))
                 self._mode = "offline"
@@ -190,7 +192,8 @@ class Tracker:
                     wandb.teardown()
                 else:
                     arguments["id"] = _new_id()
-        return wandb.init(**arguments, settings=_settings("offline"))
+        with _redacted_command():
+            return wandb.init(**arguments, settings=_settings("offline"))
 
     def _read_state(self) -> dict[str, Any]:
         try:
@@ -231,6 +234,17 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, floa
             yield from _numbers(value, f"{prefix}/{name}")
         elif isinstance(value, int | float):
             yield f"{prefix}/{name}", value
+
+
+@contextlib.contextmanager
+def _redacted_command() -> Iterator[None]:
+    """Hide secrets of the command line: wandb records it with the run."""
+    before = sys.argv
+    sys.argv = [redact(argument) for argument in before]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _settings(mode: str) -> Any:

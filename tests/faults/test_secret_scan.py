@@ -1,0 +1,62 @@
+"""No secret of the environment gets into what a run prints or writes, whether it ends well or not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.secret_scan import make_canaries, scan
+from tests.integration.foundry import PROJECT, SAMPLES, arguments, environment
+
+CANARIES = make_canaries()
+
+
+def run(folder: Path, pipelines: str, settings: dict[str, object], **variables: str) -> tuple[int, str, list[str]]:
+    """Return exit code, what was printed, and where canaries were found, the home folder included."""
+    home = folder / "home"
+    home.mkdir(parents=True)
+    around = environment() | {"HOME": str(home), "WANDB_DIR": str(folder), "TMPDIR": str(home)} | variables
+    command = arguments(folder / "data", pipelines, settings)
+    ended, hits = scan(command, folder, CANARIES, cwd=PROJECT, environment=around)
+    return ended.returncode, (ended.stdout + ended.stderr).decode(), hits
+
+
+def test_the_scan_finds_what_is_there(tmp_path: Path) -> None:
+    program = "import gzip, os; gzip.open('a.gz', 'w').write(os.environ['HF_TOKEN'].encode()); print(os.environ)"
+    _, hits = scan([sys.executable, "-c", program], tmp_path, CANARIES, cwd=tmp_path, environment=environment())
+    assert f"HF_TOKEN in {tmp_path}/a.gz!gzip" in hits
+    assert "GITHUB_TOKEN in what it printed" in hits
+
+
+@pytest.mark.slow
+def test_a_run_over_the_whole_road_leaves_no_secret(tmp_path: Path) -> None:
+    storage = f"postgresql+psycopg2://me:{CANARIES['PGPASSWORD']}@127.0.0.1:9/study"
+    settings = {"tracking.mode": "offline", "tuning.storage": storage, "deployment.formats": "[pytorch]"}
+    code, printed, hits = run(tmp_path, "", settings)
+    assert code == 0, printed
+    assert list((tmp_path / "data").rglob("*.wandb"))
+    assert hits == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_run_that_fails_with_a_secret_at_hand_tells_none(tmp_path: Path, debug: str) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+    leak = "import os\nraise RuntimeError(' '.join(map(str, os.environ.items())))\nclass Model: pass\n"
+    (export / "model.py").write_text(leak)
+    code, printed, hits = run(tmp_path, "", {"model.source": export}, FOUNDRY_DEBUG=debug)
+    assert code != 0
+    assert "RuntimeError" in printed
+    assert hits == []
+
+
+@pytest.mark.slow
+def test_a_bad_value_that_is_a_secret_is_not_repeated(tmp_path: Path) -> None:
+    settings = {"model.source": SAMPLES / "gpt", "model.revision": CANARIES["HF_TOKEN"], "training.seed": "x"}
+    code, _, hits = run(tmp_path, "validation", settings)
+    assert code == 2
+    assert hits == []
