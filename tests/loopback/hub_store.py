@@ -76,9 +76,11 @@ class Repo:
 class Refused(Exception):
     """An error answer, with the code from which huggingface_hub makes its specific exceptions."""
 
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.message, self.code = status, message, code
+        self.status, self.message, self.code, self.headers = status, message, code, headers or {}
 
 
 class HubStore:

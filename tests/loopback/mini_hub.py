@@ -20,6 +20,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import tempfile
 import threading
 import time
@@ -44,6 +45,7 @@ _SEGMENTS = {
     "path": ".*",
     "prefix": "datasets/|spaces/|",
 }
+_CUT_BEFORE, _CUT_AFTER = -1, -2
 _TRUE = ("True", "true", "1")
 
 
@@ -55,7 +57,8 @@ class MiniHub:
         self.store = HubStore(Path(self._folder.name))
         self.tokens = {"hf_test": "alice"} if tokens is None else tokens
         self.requests: list[tuple[str, str, int]] = []
-        self.faults: list[tuple[str, str, int]] = []
+        self.readers: set[str] = set()
+        self.faults: list[tuple[str, str, int, float | None]] = []
         self.delays: list[tuple[str, str, float]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         # Large files live on another origin, as on the real Hub: clients must not send their token there.
@@ -82,9 +85,20 @@ class MiniHub:
     def repo(self, repo_id: str, kind: str = "models") -> Repo:
         return self.store.repos[kind, repo_id]
 
-    def fail_next(self, status: int = 503, times: int = 1, method: str = "*", path: str = "*") -> None:
+    def fail_next(
+        self,
+        status: int = 503,
+        times: int = 1,
+        method: str = "*",
+        path: str = "*",
+        retry_after_s: float | None = None,
+    ) -> None:
         """Answer the next ``times`` requests that match with ``status``; the request is not carried out."""
-        self.faults += [(method, path, status)] * times
+        self.faults += [(method, path, status, retry_after_s)] * times
+
+    def cut_next(self, times: int = 1, method: str = "*", path: str = "*", after: bool = False) -> None:
+        """Cut the connection at the next requests that match: before they are carried out, or before the answer."""
+        self.faults += [(method, path, _CUT_AFTER if after else _CUT_BEFORE, None)] * times
 
     def stall_next(self, seconds: float, times: int = 1, method: str = "*", path: str = "*") -> None:
         """Let the next ``times`` requests that match wait before they are answered."""
@@ -110,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the log of requests is ``hub.requests``."""
 
     def _dispatch(self) -> None:
-        parts = urlsplit(self.path)
+        parts, self._cut = urlsplit(self.path), False
         self.query = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
         try:
             self._inject(parts.path)
@@ -119,7 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
                     return getattr(self, name)(**found.groupdict())
             self._refuse(404, f"No such route: {self.command} {parts.path}")
         except Refused as refused:
-            headers = {"X-Error-Message": refused.message} | ({"X-Error-Code": refused.code} if refused.code else {})
+            headers = (
+                {"X-Error-Message": refused.message}
+                | refused.headers
+                | ({"X-Error-Code": refused.code} if refused.code else {})
+            )
             self._send(refused.status, {"error": refused.message}, headers)
         except (BrokenPipeError, ConnectionResetError):
             pass
@@ -136,10 +154,22 @@ class _Handler(BaseHTTPRequestHandler):
                 del self.hub.delays[index]
                 time.sleep(seconds)
                 break
-        for index, (method, pattern, status) in enumerate(self.hub.faults):
+        for index, (method, pattern, status, retry_after_s) in enumerate(self.hub.faults):
             if method in ("*", self.command) and fnmatch(path, pattern):
                 del self.hub.faults[index]
-                self._refuse(status, "injected fault")
+                self._fail(status, retry_after_s)
+                break
+
+    def _fail(self, status: int, retry_after_s: float | None) -> None:
+        if status == _CUT_AFTER:
+            self._cut = True
+            return
+        self._body()
+        if status == _CUT_BEFORE:
+            self._cut = True
+        raise Refused(
+            status, "injected fault", headers={} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+        )
 
     def _refuse(self, status: int, message: str, code: str | None = None) -> None:
         # The body must be read before the answer, or the connection cannot be used again.
@@ -164,6 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         data = json.dumps({} if content is None else content).encode() if raw is None else raw
         self.hub.requests.append((self.command, self.path, status))
+        if self._cut:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         self.send_response(status)
         kind = {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(data))}
         for key, value in (kind | (headers or {})).items():
@@ -172,8 +206,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
+    def _token(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
+
     def _user(self, required: bool = False) -> str | None:
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
+        token = self._token()
         if (token and token not in self.hub.tokens) or (required and not token):
             self._refuse(401, "Invalid username or password.")
         return self.hub.tokens.get(token)
@@ -199,7 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
     @_route("GET", "/api/whoami-v2")
     def whoami(self) -> None:
         name = self._user(required=True)
-        access = {"type": "access_token", "accessToken": {"displayName": "test", "role": "write"}}
+        access = {
+            "type": "access_token",
+            "accessToken": {"displayName": "test", "role": "read" if self._token() in self.hub.readers else "write"},
+        }
         self._send(200, {"type": "user", "id": name, "name": name, "fullname": name, "orgs": [], "auth": access})
 
     @_route("POST", "/api/validate-yaml")

@@ -3,145 +3,198 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from tests.core.export import small_models
-from tests.core.export.packaging import make_package, run_alone, write_export
+from tests.core.export.packaging import make_package, write_export
+from tests.loopback.hub_client import HubClient
 from tests.loopback.mini_hub import MiniHub
-from transformer_foundry.core.export import Package, read_package
-from transformer_foundry.core.export.reference import reference_inputs
-from transformer_foundry.core.exports import Adapter
-
-PUBLISH = """
-import json, sys
-from transformer_foundry.core.errors import DeploymentError
-from transformer_foundry.core.export import hub
-hub._PAUSE_S = 0.01
-folder, repo_id, token = sys.argv[1:]
-try:
-    print(json.dumps(hub.publish(folder, repo_id, token=token or None)))
-except DeploymentError as err:
-    print(json.dumps({"problem": err.problem, "remedy": err.remedy}))
-"""
-DOWNLOAD = "import sys, huggingface_hub as h; print(h.snapshot_download(sys.argv[1], revision=sys.argv[2]))"
+from transformer_foundry.core.export.files import file_sha256, write_json
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Adapter, Package]:
-    return make_package(write_export(tmp_path_factory.mktemp("export") / "gpt", small_models.RotaryGpt))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_package(write_export(tmp_path_factory.mktemp("export") / "gpt", small_models.RotaryGpt))[1].folder
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[MiniHub]:
-    with MiniHub({"hf_alice": "alice", "hf_bob": "bob"}) as server:
+    with MiniHub({"hf_alice": "alice", "hf_bob": "bob", "hf_reader": "alice"}) as server:
+        server.readers = {"hf_reader"}
         yield server
 
 
-def run(hub: MiniHub, tmp_path: Path, code: str, *arguments: str) -> str:
-    environment = os.environ | hub.env(home=tmp_path / "home") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout.strip().splitlines()[-1]
+@pytest.fixture(scope="module")
+def client(hub: MiniHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
+    with HubClient(hub, tmp_path_factory.mktemp("home")) as process:
+        yield process
 
 
-def publish(hub: MiniHub, tmp_path: Path, folder: Path, repo_id: str, token: str = "hf_alice") -> dict[str, Any]:
-    return json.loads(run(hub, tmp_path, PUBLISH, str(folder), repo_id, token))
+def changed(folder: Path, target: Path, name: str, text: str) -> Path:
+    """A copy of a package with one file more (or another), as a later release would have it."""
+    shutil.copytree(folder, target)
+    (target / name).write_text(text)
+    manifest = json.loads((target / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": file_sha256(target / name), "size_bytes": (target / name).stat().st_size}
+    write_json(target / "manifest.json", manifest)
+    return target
 
 
-def test_one_commit_holds_the_whole_package(hub: MiniHub, tmp_path: Path, made: tuple[Adapter, Package]) -> None:
-    folder = made[1].folder
-    published = publish(hub, tmp_path, folder, "alice/whole")
+def contents(hub: MiniHub, repo_id: str) -> dict[str, bytes]:
+    return {name: file.data for name, file in hub.repo(repo_id).head.files.items() if name != ".gitattributes"}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_one_commit_holds_the_whole_package_and_each_release_has_a_number(
+    hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    published = client.publish(folder, "alice/whole")
     repo = hub.repo("alice/whole")
-    assert published == {"repo_id": "alice/whole", "revision": repo.head.oid, "url": f"{hub.url}/alice/whole"}
-    assert len(repo.commits) == 2
-    assert repo.private
-    stored = {name: file.data for name, file in repo.head.files.items() if name != ".gitattributes"}
-    assert stored == {path.name: path.read_bytes() for path in folder.iterdir()}
+    address = {"repo_id": "alice/whole", "revision": repo.head.oid, "url": f"{hub.url}/alice/whole"}
+    assert published == address | {"tag": "v1", "difference": 0.0}
+    assert (len(repo.commits), repo.private, repo.tags) == (2, True, {"v1": repo.head.oid})
+    assert contents(hub, "alice/whole") == files_of(folder)
+    # The same is no release; another package is, and what only the earlier one had goes in the same commit.
+    more = changed(folder, tmp_path / "more", "notes.txt", "one more file")
+    assert [client.publish(where, "alice/whole")["tag"] for where in (folder, more)] == ["v1", "v2"]
+    assert contents(hub, "alice/whole") == files_of(more)
+    assert client.publish(folder, "alice/whole")["tag"] == "v3"
+    assert len(repo.commits) == 4
+    assert contents(hub, "alice/whole") == files_of(folder)
 
 
-def test_publishing_again_makes_no_commit(hub: MiniHub, tmp_path: Path, made: tuple[Adapter, Package]) -> None:
-    first = publish(hub, tmp_path, made[1].folder, "alice/again")
-    assert publish(hub, tmp_path, made[1].folder, "alice/again") == first
-    assert len(hub.repo("alice/again").commits) == 2
+FAULTS: dict[str, list[Any]] = {
+    "before the commit": [
+        lambda hub: hub.fail_next(429, times=2, path="/api/models/*", retry_after_s=0),
+        lambda hub: hub.fail_next(503, method="POST", path="*/commit/main"),
+        lambda hub: hub.fail_next(412, method="POST", path="*/commit/main"),
+        lambda hub: hub.cut_next(method="POST", path="*/commit/main"),
+    ],
+    "after it": [
+        lambda hub: hub.cut_next(method="POST", path="*/commit/main", after=True),
+        lambda hub: hub.cut_next(method="POST", path="*/tag/*", after=True),
+    ],
+}
 
 
-def test_the_published_revision_gives_the_models_logits(
-    hub: MiniHub, tmp_path: Path, made: tuple[Adapter, Package]
+@pytest.mark.parametrize("when", FAULTS)
+def test_what_fails_is_done_once(hub: MiniHub, client: HubClient, folder: Path, when: str) -> None:
+    repo_id = f"alice/{when.replace(' ', '-')}"
+    for inject in FAULTS[when]:
+        inject(hub)
+    published = client.publish(folder, repo_id)
+    repo = hub.repo(repo_id)
+    assert hub.faults == []
+    assert (published["difference"], published["tag"]) == (0.0, "v1")
+    assert (len(repo.commits), repo.tags) == (2, {"v1": repo.head.oid})
+
+
+def test_the_pause_is_what_the_hub_asks_for() -> None:
+    from types import SimpleNamespace
+
+    from transformer_foundry.core.export.hub_errors import _pause
+
+    def refusal(asked: str) -> Any:
+        return SimpleNamespace(response=SimpleNamespace(headers={"Retry-After": asked}))
+
+    assert _pause(refusal("7"), 1) == 7
+    assert _pause(refusal("100000"), 1) == 300
+    assert [_pause(refusal("Wed, 21 Oct 2026"), attempt) for attempt in (1, 2, 3)] == [1, 2, 4]
+
+
+def test_a_repository_of_something_else_is_left_alone_unless_asked(
+    hub: MiniHub, client: HubClient, folder: Path
 ) -> None:
-    adapter, package = made
-    revision = publish(hub, tmp_path, package.folder, "alice/reloaded")["revision"]
-    folder = Path(
-        run(hub, tmp_path, "import os; os.environ['HF_TOKEN'] = 'hf_alice'\n" + DOWNLOAD, "alice/reloaded", revision)
-    )
-    assert read_package(folder).manifest == package.manifest
-    inputs = reference_inputs(adapter.contract, 0)(3, 11)
-    save_file(inputs, tmp_path / "inputs")
-    code = (
-        "import torch, sys; from load_example import load_model; from safetensors.torch import load_file, save_file\n"
-        "with torch.no_grad(): save_file({'logits': load_model()(**load_file(sys.argv[1]))}, sys.argv[2])"
-    )
-    run_alone(folder, str(tmp_path / "inputs"), str(tmp_path / "logits"), code=code)
-    with torch.no_grad():
-        torch.testing.assert_close(load_file(tmp_path / "logits")["logits"], adapter(**inputs))
+    repo = hub.store.create("models", "alice/other", "alice")
+    hub.store.apply(repo, "main", [{"key": "file", "value": {"path": "notes.md", "content": "mine"}}], "alice")
+    refusal = client.publish(folder, "alice/other")
+    assert "holds something else" in refusal["problem"]
+    assert "notes.md" in refusal["problem"]
+    assert "hub_overwrite" in refusal["remedy"]
+    assert list(contents(hub, "alice/other")) == ["notes.md"]
+    client.publish(folder, "alice/other", overwrite=True)
+    assert contents(hub, "alice/other") == files_of(folder) | {"notes.md": b"mine"}
 
 
-def test_a_format_of_an_earlier_package_is_deleted_and_other_files_stay(
-    hub: MiniHub, tmp_path: Path, made: tuple[Adapter, Package]
+def test_a_published_file_that_differs_is_noticed_and_no_release(
+    hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:
-    repo = hub.store.create("models", "alice/stale", "alice")
-    lines = [{"key": "file", "value": {"path": "notes.md", "content": "mine"}}]
-    hub.store.keep_lfs(oid := "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", b"foo")
-    lines.append({"key": "lfsFile", "value": {"path": "model.onnx", "oid": oid, "size": 3}})
-    hub.store.apply(repo, "main", lines, "alice")
-    publish(hub, tmp_path, made[1].folder, "alice/stale")
-    assert "model.onnx" not in repo.head.files
-    assert repo.head.files["notes.md"].data == b"mine"
+    from safetensors.torch import load_file, save_file
+
+    revision = client.publish(folder, "alice/differs")["revision"]
+    # The package on disk has other weights than the ones that its manifest says were published.
+    other = shutil.copytree(folder, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, other / "model.safetensors",
+              metadata={"format": "pt", "aliases": json.dumps({"lm_head.weight": "wte.weight"})})  # fmt: skip
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"]["sha256"] = file_sha256(other / "model.safetensors")
+    write_json(other / "manifest.json", manifest)
+    answer = client.call("tests.core.export.test_hub:compare", str(other), "alice/differs", revision, hub.url)
+    assert "differs from the package by" in answer["problem"]
 
 
-@pytest.mark.parametrize("status", [412, 429, 503])
-def test_a_commit_that_fails_once_is_made_once(
-    hub: MiniHub, tmp_path: Path, made: tuple[Adapter, Package], status: int
-) -> None:
-    hub.fail_next(status, method="POST", path="*/commit/main")
-    publish(hub, tmp_path, made[1].folder, f"alice/retried-{status}")
-    assert len(hub.repo(f"alice/retried-{status}").commits) == 2
+def compare(folder: str, repo_id: str, revision: str, endpoint: str) -> float:
+    """For the client: what ``publish`` does after its commit."""
+    from transformer_foundry.core.export import read_package
+    from transformer_foundry.core.export.reload import compare_published
+
+    return compare_published(read_package(folder), repo_id, revision, token="hf_alice", endpoint=endpoint)
 
 
 @pytest.mark.parametrize(
     ("repo_id", "token", "problem"),
     [
-        ("alice/gpt", "", "There is no token"),
+        ("alice/gpt", None, "There is no token"),
         ("alice/gpt", "hf_unknown", "does not accept the token"),
         ("alice/gpt", "hf_bob", "may not write to alice/gpt"),
+        ("alice/gpt", "hf_reader", "The token 'test' may only read"),
         ("alice/text", "hf_alice", "alice/text is a dataset"),
         ("gpt", "hf_alice", "cannot be the name"),
     ],
 )
 def test_a_refusal_says_what_is_wrong_and_what_to_do(
-    hub: MiniHub, tmp_path: Path, made: tuple[Adapter, Package], repo_id: str, token: str, problem: str
+    hub: MiniHub, client: HubClient, folder: Path, repo_id: str, token: str | None, problem: str
 ) -> None:
     if ("datasets", "alice/text") not in hub.store.repos:
         hub.store.create("datasets", "alice/text", "alice")
         hub.store.create("models", "alice/gpt", "alice", private=False)
-    answer = publish(hub, tmp_path, made[1].folder, repo_id, token)
+    answer = client.publish(folder, repo_id, token=token)
     assert problem in answer["problem"]
     assert "HF_TOKEN" in answer["remedy"] or "deployment.hub_repo" in answer["remedy"]
+    if "token" in problem:
+        assert f"kedro hub publish {folder} {repo_id}" in answer["remedy"]
 
 
-def test_without_a_network_the_command_for_later_is_given(tmp_path: Path, made: tuple[Adapter, Package]) -> None:
+def test_a_package_without_what_was_asked_for_is_not_published(
+    hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    lame = shutil.copytree(folder, tmp_path / "lame")
+    manifest = json.loads((lame / "manifest.json").read_text())
+    wrong = {
+        "format": "onnx",
+        "status": "failed",
+        "stage": "parity",
+        "reason": "differs from the model by 0.3 at (batch, length) = (4, 1)",
+    }
+    write_json(lame / "manifest.json", manifest | {"formats": [*manifest["formats"], wrong]})
+    assert "onnx differs from the model by 0.3" in client.publish(lame, "alice/lame")["problem"]
+    assert ("models", "alice/lame") not in hub.store.repos
+
+
+def test_without_a_network_the_command_for_later_is_given(tmp_path: Path, folder: Path) -> None:
     gone = MiniHub()
     with gone:
         pass
-    answer = publish(gone, tmp_path, made[1].folder, "alice/gpt")
+    with HubClient(gone, tmp_path / "home") as client:
+        answer = client.publish(folder, "alice/gpt")
     assert "cannot be reached" in answer["problem"]
-    assert "--params deployment.hub_repo=alice/gpt" in answer["remedy"]
+    assert f"kedro hub publish {folder} alice/gpt" in answer["remedy"]

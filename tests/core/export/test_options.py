@@ -27,4 +27,4 @@ def test_a_bad_value_is_refused_with_its_key(values: dict[str, object], key: str
 
 def test_two_options_do_not_share_their_list_of_formats() -> None:
     DeploymentOptions().formats.append("tensorrt")
-    assert DeploymentOptions().formats == ["pytorch", "pt2", "onnx", "torchscript"]
+    assert DeploymentOptions().formats == ["pytorch", "pt2", "onnx", "torchscript", "transformers"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.environment import describe_environment
 from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT, add_transformers_code
 from transformer_foundry.core.export.contents import (
     describe_encoding,
     describe_model,
@@ -21,6 +22,7 @@ from transformer_foundry.core.export.contents import (
 from transformer_foundry.core.export.files import (
     CALL_FILE,
     CARD_FILE,
+    EXPORT_CONFIG_FILE,
     FORMAT_VERSION,
     LOADER_FILE,
     MANIFEST_FILE,
@@ -100,6 +102,8 @@ def build_package(
         # load_example.py, which is verified like the other formats, reads the manifest.
         write_json(folder / MANIFEST_FILE, manifest)
         manifest |= _export_formats(folder, adapter, export, manifest, options)
+        if TRANSFORMERS_FORMAT in options.formats and manifest["formats"][0]["status"] == "verified":
+            manifest["formats"].append(add_transformers_code(folder, adapter, manifest, options.tolerance))
         manifest["parts"] = add_parts(folder, manifest, page=options.page)
         (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
         manifest["files"] = list_files(folder)
@@ -140,7 +144,7 @@ def _export_formats(
         adapter,
         reference_inputs(contract, special["pad"], [number for number in special.values() if number is not None]),
         folder,
-        ["pytorch", *options.formats],
+        ["pytorch", *(name for name in options.formats if name != TRANSFORMERS_FORMAT)],
         max_length=contract.max_length,
         tolerance=options.tolerance,
         compared=compared_by(contract, special["pad"]),
@@ -174,6 +178,8 @@ def _write_code(folder: Path, export: Export) -> None:
                 f"Expected sha256 {digest}.",
                 "Run the pipeline again.",
             )
+    # transformers wants a config.json of its own.
+    shutil.copyfile(folder / "config.json", folder / EXPORT_CONFIG_FILE)
     for module, name in ((load_example, LOADER_FILE), (calls, CALL_FILE)):
         shutil.copyfile(str(module.__file__), folder / name)
 

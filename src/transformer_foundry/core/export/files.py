@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "CALL_FILE",
     "CARD_FILE",
+    "EXPORT_CONFIG_FILE",
     "FORMAT_VERSION",
     "LOADER_FILE",
     "MANIFEST_FILE",
@@ -22,6 +23,8 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
+EXPORT_CONFIG_FILE = "export_config.json"
+"""The model's own ``config.json``; the package's is that of transformers where the package can be loaded by it."""
 LOADER_FILE = "load_example.py"
 CALL_FILE = "model_call.py"
 

@@ -1,28 +1,28 @@
-"""Publish a package on the Hugging Face Hub: one commit, the same as the folder, safe to repeat."""
+"""Publish a package on the Hugging Face Hub: one commit, proven by reloading it, tagged, safe to repeat."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.errors import DeploymentError
-from transformer_foundry.core.export.files import MANIFEST_FILE
-from transformer_foundry.core.export.options import FORMAT_FILES, is_repo_id
-from transformer_foundry.core.export.package import Package, read_package
+from transformer_foundry.core.export.files import CARD_FILE, MANIFEST_FILE
+from transformer_foundry.core.export.hub_errors import in_plain_words, persistently
+from transformer_foundry.core.export.options import is_repo_id
+from transformer_foundry.core.export.package import Package, read_package, require_whole
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["publish"]
+__all__ = ["connect", "next_tag", "publish", "published_manifest", "release_tags"]
 
-_ATTEMPTS = 3
-_PAUSE_S = 1.0
-# 412: somebody else's commit came between; 429 and the rest: the Hub is busy. Nothing has been committed, or the retry
-# finds it done.
-_WORTH_RETRYING = (412, 429, 500, 502, 503, 504)
+_TAG = re.compile(r"v(\d+)")
+# What a repository holds before anybody has put anything into it.
+_NOBODYS = (".gitattributes", CARD_FILE)
 
 
 def publish(
@@ -32,44 +32,100 @@ def publish(
     token: str | None,
     endpoint: str | None = None,
     private: bool = True,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Upload a package to the model repository ``repo_id``, which is made if it does not exist.
+    """Publish a package in the model repository ``repo_id``, which is made if it does not exist.
 
-    All files go into one commit on top of the newest revision; files that are there already make no commit. Model files
-    of an earlier package that this one does not have are deleted in the same commit, other files are left alone.
+    All files go into one commit on top of the newest revision; files that are there already make no commit. Files of
+    an earlier package that this one does not have are deleted in the same commit, other files are left alone. Then the
+    revision is reloaded in a fresh process and compared with the package, and tagged ``v1``, ``v2`` ... Publishing the
+    same again finds all that done; what the network has interrupted is finished.
 
     Args:
         package_folder: A package, as ``build_package`` makes it.
         repo_id: ``USER/NAME``.
-        token: Token with write access; None takes that of ``huggingface-cli login``.
+        token: Token with write access; None takes that of ``hf auth login``.
         endpoint: Address of the Hub; huggingface.co when None.
         private: Whether the repository is private when it is made; one that exists stays what it is.
+        overwrite: Whether to publish into a repository that holds something else than a package.
 
     Returns:
-        ``repo_id``, ``revision`` (commit), ``url``.
+        ``repo_id``, ``revision`` (commit), ``tag``, ``url``, ``difference`` (largest between the logits of the
+        published revision and those of the package).
 
     Raises:
-        DeploymentError: If the package is damaged, the name is not valid, there is no token or it may not write there,
-            or the Hub cannot be reached.
+        DeploymentError: If the package is damaged or not whole, the name is not valid, there is no token or it may not
+            write there, the repository holds something else, the Hub cannot be reached, or what was published differs.
     """
-    from huggingface_hub import HfApi, get_token
+    from transformer_foundry.core.export.reload import compare_published
 
     _check_name(repo_id)
     package = read_package(package_folder)
+    require_whole(package)
+    with in_plain_words(repo_id, package.folder):
+        api = connect(repo_id, token, endpoint, package.folder)
+        _refuse_reader(api, repo_id, package.folder)
+        _refuse_other_type(api, repo_id)
+        persistently(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        revision = persistently(lambda: _commit(api, repo_id, package, overwrite))
+        difference = compare_published(package, repo_id, revision, token=str(api.token), endpoint=api.endpoint)
+        tag = persistently(lambda: _tag(api, repo_id, revision, package))
+    return {
+        "repo_id": repo_id,
+        "revision": revision,
+        "tag": tag,
+        "url": f"{api.endpoint}/{repo_id}",
+        "difference": difference,
+    }
+
+
+def connect(repo_id: str, token: str | None, endpoint: str | None, folder: Path | None = None) -> HfApi:
+    """Return the client with a token.
+
+    Raises:
+        DeploymentError: If there is none; with how to publish ``folder`` later.
+    """
+    from huggingface_hub import HfApi, get_token
+
     token = token or get_token()
     if not token:
+        later = f" {publishing_later(folder, repo_id)}" if folder else ""
         raise DeploymentError(
-            f"There is no token to publish to {repo_id} with.",
+            f"There is no token for {repo_id}.",
             "Expected a Hugging Face token with write access.",
-            "Set HF_TOKEN in the environment (huggingface.co/settings/tokens); the package is complete in "
-            f"{package.folder}.",
+            f"Set HF_TOKEN in the environment (huggingface.co/settings/tokens).{later}",
         )
-    api = HfApi(endpoint=endpoint, token=token, library_name="transformer-foundry")
-    with _in_plain_words(repo_id, package.folder):
-        _refuse_other_type(api, repo_id)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        revision = _commit(api, repo_id, package)
-    return {"repo_id": repo_id, "revision": revision, "url": f"{api.endpoint}/{repo_id}"}
+    return HfApi(endpoint=endpoint, token=token, library_name="transformer-foundry")
+
+
+def release_tags(api: HfApi, repo_id: str) -> dict[str, str]:
+    """Return tag -> revision of the releases, ``v1`` first."""
+    tags = persistently(lambda: api.list_repo_refs(repo_id)).tags
+    releases = {tag.name: tag.target_commit for tag in tags if _TAG.fullmatch(tag.name)}
+    return dict(sorted(releases.items(), key=lambda item: int(item[0][1:])))
+
+
+def next_tag(tags: Mapping[str, str]) -> str:
+    """Return the name of the next release.
+
+    Example:
+        >>> next_tag({"v1": "a", "v7": "b"})
+        'v8'
+    """
+    return f"v{max((int(name[1:]) for name in tags), default=0) + 1}"
+
+
+def published_manifest(api: HfApi, repo_id: str, revision: str) -> dict[str, Any] | None:
+    """Return the manifest of the package at a revision, None if it holds none."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision)
+        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (EntryNotFoundError, ValueError):
+        return None
+    is_ours = isinstance(manifest, dict) and {"format_version", "model", "files"} <= manifest.keys()
+    return manifest if is_ours else None
 
 
 def _check_name(repo_id: str) -> None:
@@ -81,11 +137,23 @@ def _check_name(repo_id: str) -> None:
         )
 
 
+def _refuse_reader(api: HfApi, repo_id: str, folder: Path) -> None:
+    """Refuse a token that may only read, by its name; one whose rights are finely set is told by its first refusal."""
+    access = persistently(api.whoami).get("auth", {}).get("accessToken", {})
+    if access.get("role") == "read":
+        raise DeploymentError(
+            f"The token {access.get('displayName', '')!r} may only read.",
+            f"Publishing to {repo_id} needs one with write access.",
+            "Make one at huggingface.co/settings/tokens (type: write) and set HF_TOKEN to it. "
+            f"{publishing_later(folder, repo_id)}",
+        )
+
+
 def _refuse_other_type(api: HfApi, repo_id: str) -> None:
-    if api.repo_exists(repo_id):
+    if persistently(lambda: api.repo_exists(repo_id)):
         return
     for kind in ("dataset", "space"):
-        if api.repo_exists(repo_id, repo_type=kind):
+        if persistently(partial(api.repo_exists, repo_id, repo_type=kind)):
             raise DeploymentError(
                 f"{repo_id} is a {kind} on the Hub.",
                 "A model is published to a model repository, and the same name for both would mislead.",
@@ -93,88 +161,44 @@ def _refuse_other_type(api: HfApi, repo_id: str) -> None:
             )
 
 
-def _commit(api: HfApi, repo_id: str, package: Package) -> str:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _commit_once(api, repo_id, package)
-        except _network_errors() as err:
-            is_refusal = isinstance(err, HfHubHTTPError) and _status(err) not in _WORTH_RETRYING
-            if attempt == _ATTEMPTS or is_refusal:
-                raise
-            time.sleep(_PAUSE_S * attempt)
-    raise AssertionError("unreachable")
-
-
-def _commit_once(api: HfApi, repo_id: str, package: Package) -> str:
+def _commit(api: HfApi, repo_id: str, package: Package, overwrite: bool) -> str:
+    """Make the commit on the newest revision; what is there already is left out by the client."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     head = api.repo_info(repo_id)
-    local = [*package.manifest["files"], MANIFEST_FILE]
     there = {sibling.rfilename for sibling in head.siblings or []}
-    model_files = {name + end for name in FORMAT_FILES.values() for end in ("", ".data")}
+    earlier = published_manifest(api, repo_id, head.sha) if MANIFEST_FILE in there else None
+    if earlier is None and not there <= set(_NOBODYS) and not overwrite:
+        strangers = sorted(there - set(_NOBODYS))
+        raise DeploymentError(
+            f"{repo_id} exists and holds something else than a package of Transformer Foundry: "
+            f"{', '.join(strangers[:4])}{' ...' if len(strangers) > 4 else ''}.",
+            "Expected a new repository, an empty one, or one that was published to from here.",
+            "Choose another deployment.hub_repo, or set deployment.hub_overwrite=true: other files stay.",
+        )
+    local = [*package.manifest["files"], MANIFEST_FILE]
+    stale = (there & set(earlier["files"] if earlier else ())) - set(local)
     operations = [
         *(CommitOperationAdd(name, str(package.folder / name)) for name in local),
-        *(CommitOperationDelete(name) for name in sorted(there & model_files - set(local))),
+        *(CommitOperationDelete(name) for name in sorted(stale)),
     ]
-    # The client leaves out what is there already, and makes no commit when nothing is left.
     step = package.manifest["training"]["step"]
     title = f"Publish {package.manifest['model']['name']}" + ("" if step is None else f" of step {step}")
     return api.create_commit(repo_id, operations, commit_message=title, parent_commit=head.sha).oid
 
 
-@contextlib.contextmanager
-def _in_plain_words(repo_id: str, folder: Path) -> Iterator[None]:
-    """Say what the Hub's refusals mean and what to do; the package stays complete on disk in any case."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    later = f"The package is complete in {folder}."
-    try:
-        yield
-    except HFValidationError as err:
-        raise DeploymentError(
-            f"{repo_id!r} cannot be the name of a repository: {err}",
-            "Expected USER/NAME.",
-            "Set deployment.hub_repo to a valid name.",
-        ) from err
-    except HfHubHTTPError as err:
-        raise _refusal(repo_id, err, later) from err
-    except _network_errors() as err:
-        raise DeploymentError(
-            f"The Hugging Face Hub cannot be reached: {type(err).__name__}: {err}",
-            "Publishing needs the network.",
-            f"{later} Publish it later with 'kedro run --pipelines deployment --params deployment.hub_repo={repo_id}'.",
-        ) from err
+def _tag(api: HfApi, repo_id: str, revision: str, package: Package) -> str:
+    """Tag ``revision`` as the next release, if it is not a release yet."""
+    tags = release_tags(api, repo_id)
+    for name, target in tags.items():
+        if target == revision:
+            return name
+    name = next_tag(tags)
+    # A tag that somebody else made in between is refused (409); the next attempt takes the number after it.
+    api.create_tag(repo_id, tag=name, revision=revision, tag_message=package.manifest["model"]["name"])
+    return name
 
 
-def _refusal(repo_id: str, err: Any, later: str) -> DeploymentError:
-    status = _status(err)
-    if status == 401:
-        return DeploymentError(
-            f"The Hub does not accept the token for {repo_id} (401).",
-            "Expected a valid token with write access, which sees that repository.",
-            f"Make a new one at huggingface.co/settings/tokens and set HF_TOKEN. {later}",
-        )
-    if status in (403, 404):
-        return DeploymentError(
-            f"The token may not write to {repo_id} ({status}).",
-            f"Expected a token with write access to the repositories of {repo_id.split('/')[0]}.",
-            f"Set HF_TOKEN to such a token, or deployment.hub_repo to a repository of yours. {later}",
-        )
-    return DeploymentError(
-        f"The Hub refused {repo_id} ({status}): {getattr(err, 'server_message', None) or err}",
-        "Expected it to accept the package.",
-        f"{later} Correct what the message names, or publish it later.",
-    )
-
-
-def _status(err: Any) -> int | None:
-    return getattr(getattr(err, "response", None), "status_code", None)
-
-
-def _network_errors() -> tuple[type[BaseException], ...]:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The client's HTTP library has changed twice (requests, httpx, httpx2); HfHubHTTPError derives from its base class.
-    return (OSError, HfHubHTTPError.__bases__[0])
+def publishing_later(folder: Path, repo_id: str) -> str:
+    """Return what to say of a package that was not published: where it is, and the command that publishes it."""
+    return f"The package is complete in {folder}; publish it with 'kedro hub publish {folder} {repo_id}'."

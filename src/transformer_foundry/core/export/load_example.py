@@ -44,10 +44,10 @@ class Model(nn.Module):
 
 
 def load_model(folder: Path = FOLDER) -> Model:
-    """Build the model from ``model.py`` and ``config.json`` and fill it from ``model.safetensors``."""
+    """Build the model from ``model.py`` and ``export_config.json`` and fill it from ``model.safetensors``."""
     manifest = _read_json(folder / "manifest.json")
     code = _import(folder / "model.py", "model")
-    names = {"config": _read_json(folder / "config.json")}
+    names = {"config": _read_json(folder / "export_config.json")}
     model: nn.Module = eval(manifest["model"]["expression"], code.__dict__, names)
     _load_weights(model, folder / "model.safetensors")
     for module in model.modules():

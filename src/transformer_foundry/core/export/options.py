@@ -18,7 +18,7 @@ FORMAT_FILES = {
 }
 """Format -> name of its file in a package."""
 
-_ALL_FORMATS = list(FORMAT_FILES)
+_ALL_FORMATS = [*FORMAT_FILES, "transformers"]
 
 # huggingface_hub.utils.validate_repo_id has the same rule; the Hub itself demands the owner.
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
@@ -33,6 +33,7 @@ class DeploymentOptions:
     hub_repo: str | None = option(None, "Hugging Face repository USER/NAME to publish to; null publishes nothing.")
     hub_private: bool = option(True, "Whether a repository made by publishing is private.")
     page: bool = option(True, "Whether the package has a page on which a visitor can try the model in a browser.")
+    hub_overwrite: bool = option(False, "Whether to publish into a repository that holds something else.")
     license: str = option("apache-2.0", "Licence of the published model, by its identifier on the Hub.")
     language: str = option("en", "Language of the training text, as an ISO 639 code.")
     tolerance: float = option(
@@ -46,10 +47,10 @@ class DeploymentOptions:
     def __post_init__(self) -> None:
         check_options(self, "deployment")
         for name in self.formats:
-            if name not in FORMAT_FILES:
+            if name not in _ALL_FORMATS:
                 raise ParameterError(
-                    f"deployment.formats names {name!r}.{suggestion(name, FORMAT_FILES)}",
-                    f"Known formats: {', '.join(FORMAT_FILES)}.",
+                    f"deployment.formats names {name!r}.{suggestion(name, _ALL_FORMATS)}",
+                    f"Known formats: {', '.join(_ALL_FORMATS)}.",
                     "Set deployment.formats in conf/ to a list of these.",
                 )
         if self.hub_repo is not None and not is_repo_id(self.hub_repo):

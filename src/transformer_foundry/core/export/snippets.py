@@ -14,6 +14,7 @@ _TITLES = {
     "pt2": "PyTorch, without the code (`.pt2`)",
     "onnx": "ONNX Runtime",
     "torchscript": "TorchScript (legacy)",
+    "transformers": "transformers, with `generate`, `pipeline` and `AutoTokenizer`",
 }
 _TEMPLATES = {
     "pytorch": """\
@@ -39,6 +40,15 @@ import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 {arrays}
 (logits,) = session.run(None, {{{feed}}})
+print(logits.shape)""",
+    "transformers": """\
+import torch
+from transformers import {auto_class}
+
+model = {auto_class}.from_pretrained(".", trust_remote_code=True)  # or the name of the repository
+{tensors}
+with torch.no_grad():
+    logits = model({named}).logits
 print(logits.shape)""",
     "torchscript": """\
 import torch
@@ -69,7 +79,7 @@ def snippets(manifest: Mapping[str, Any]) -> str:
     ]
     for entry in manifest["formats"]:
         if entry["status"] == "verified":
-            code = _TEMPLATES[entry["format"]].format(**fields)
+            code = _TEMPLATES[entry["format"]].format(**fields, auto_class=entry.get("auto_class"))
             parts.append(f"{_TITLES[entry['format']]}:\n\n```python\n{code}\n```")
     return "\n\n".join(parts)
 

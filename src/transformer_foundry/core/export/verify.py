@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT, open_transformers
 from transformer_foundry.core.export.parity import compare, read_cases
 
 __all__ = ["main", "open_file"]
@@ -27,6 +28,8 @@ Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 def open_file(format_name: str, path: Path) -> Run:
     """Return a function that runs the exported file ``path`` on named arrays and returns logits."""
+    if format_name == TRANSFORMERS_FORMAT:
+        return open_transformers(str(path.parent))
     openers = {"pytorch": _open_pytorch, "pt2": _open_pt2, "onnx": _open_onnx, "torchscript": _open_torchscript}
     return openers[format_name](path)
 

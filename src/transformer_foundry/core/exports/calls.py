@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from transformer_foundry.core.exports.terms import Contract
-
 __all__ = ["CAUSAL_FORMS", "call_arguments", "express_mask", "pick_logits"]
+
+# core.exports.terms.Contract, or anything with its attributes: in a package this file stands alone, and transformers
+# demands that everything is installed that it imports, for type checkers or not.
+Contract: TypeAlias = Any
 
 # Values of Contract.fixed_arguments.
 CONSTANTS: Mapping[str, Any] = {"none": None, "false": False, "zero": 0}

@@ -53,4 +53,5 @@ def publish_package(model_package: Any, deployment: DeploymentOptions) -> dict[s
         deployment.hub_repo,
         token=os.environ.get("HF_TOKEN"),
         private=deployment.hub_private,
+        overwrite=deployment.hub_overwrite,
     )
