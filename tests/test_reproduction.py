@@ -35,3 +35,21 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
         path.write_text(text)
     with pytest.raises(ParameterError, match="is not the manifest of a run"):
         complete_parameters({"run": {"reproduce": str(path)}})
+
+
+@pytest.fixture
+def manifest_of_a_fork(manifest):
+    manifest.write_text(json.dumps({"parameters": RECORDED, "sessions": [{"step": 8}, {"step": 12}]}))
+    return manifest
+
+
+def test_a_fork_is_done_again_only_with_the_checkpoint_it_began_with(manifest_of_a_fork):
+    with pytest.raises(ParameterError, match=r"began with step 8 of another run(.|\n)*run\.fork_from"):
+        complete_parameters({"run": {"reproduce": str(manifest_of_a_fork)}})
+    run = {"reproduce": str(manifest_of_a_fork), "fork_from": "other"}
+    assert complete_parameters({"run": run})["run"]["fork_from"] == "other"
+
+
+def test_a_run_that_went_on_from_its_own_checkpoints_is_no_fork(manifest):
+    manifest.write_text(json.dumps({"parameters": RECORDED, "sessions": [{"step": 0}, {"step": 12}]}))
+    assert complete_parameters({"run": {"reproduce": str(manifest)}})["training"]["seed"] == 5

@@ -81,7 +81,7 @@ def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     run = parse_options(RunOptions, completed["run"], "run")
     name, preparation = run.name, run.preparation
     if run.reproduce is not None:
-        completed |= recorded_parameters(Path(run.reproduce))
+        completed |= recorded_parameters(Path(run.reproduce), fork_from=run.fork_from)
         name = name or f"{Path(run.reproduce).resolve().parent.name}-again"
     if name is None:
         base = default_run_name(parse_options(ModelOptions, completed["model"], "model").source)

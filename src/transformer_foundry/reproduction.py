@@ -13,24 +13,32 @@ __all__ = ["recorded_parameters"]
 _SECTIONS = ("model", "data", "training")
 
 
-def recorded_parameters(path: Path) -> dict[str, Any]:
+def recorded_parameters(path: Path, *, fork_from: str | None = None) -> dict[str, Any]:
     """Return the sections of parameters that a run was made with.
 
     Args:
         path: The run's ``manifest.json``.
+        fork_from: The checkpoint that the run is to begin with; one that was a fork cannot be done again without.
 
     Raises:
-        ParameterError: If it is not the manifest of a run.
+        ParameterError: If it is not the manifest of a run, or it is that of a fork and ``fork_from`` is None.
     """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         parameters = {name: dict(manifest["parameters"][name]) for name in _SECTIONS}
-    except (OSError, ValueError, KeyError, TypeError) as err:
+        first_step = int(manifest["sessions"][0]["step"]) if manifest.get("sessions") else 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as err:
         raise ParameterError(
             f"run.reproduce is {str(path)!r}, which is not the manifest of a run ({type(err).__name__}).",
             "The path of a manifest.json with the parameters of model, data and training was expected.",
             "Give data/06_models/NAME/manifest.json; 'kedro runs list' shows the names.",
         ) from err
+    if first_step and fork_from is None:
+        raise ParameterError(
+            f"run.reproduce is {str(path)!r}, a run that began with step {first_step} of another run.",
+            "Its result depends on that checkpoint, which the manifest does not hold.",
+            f"Give the checkpoint too: run.fork_from=FOLDER_OF_STEP_{first_step}; or reproduce the other run.",
+        )
     # What a search had found is among the recorded values.
     parameters["training"]["use_best"] = False
     return parameters

@@ -197,7 +197,9 @@ def test_a_second_process_is_refused_and_told_who_trains(tmp_path):
 def test_a_session_that_was_interrupted_frees_the_run_for_the_next_of_its_kernel(tmp_path):
     hooks = DriveHooks()
     make_run(tmp_path, hooks).begin()
-    make_run(tmp_path, hooks).begin()
+    make_run(tmp_path, hooks).begin()  # is not refused, but holds the run
+    with pytest.raises(CheckpointError, match="is being trained by another process"):
+        make_run(tmp_path, DriveHooks()).begin()
 
 
 def test_drive_is_found_where_it_is_mounted(tmp_path, monkeypatch):

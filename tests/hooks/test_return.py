@@ -3,6 +3,7 @@
 import io
 import json
 
+import pytest
 import torch
 
 from tests.core.training.tiny import make_model, make_options, make_splits
@@ -30,6 +31,7 @@ def train_with_a_fault(run, first, last):
     run.end()
 
 
+@pytest.mark.slow
 def test_a_return_to_a_checkpoint_leaves_one_row_a_step_everywhere(tmp_path):
     stream, drive = io.StringIO(), tmp_path / "drive"
     hooks = (DriveHooks(), TrackingHooks(), ProgressHooks(stream, clock=lambda: 0.0))

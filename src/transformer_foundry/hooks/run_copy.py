@@ -134,7 +134,7 @@ class RunCopy:
         """
         try:
             return self._update(is_last)
-        except Exception:
+        except Exception:  # whatever it was, it is raised again
             # What was acknowledged before an outage may be lost in it.
             self._verified.clear()
             raise

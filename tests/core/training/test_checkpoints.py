@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,6 +284,23 @@ def test_a_damaged_checkpoint_is_moved_aside_by_its_successor(made: list[Checkpo
     folder = write_checkpoint(tmp_path, made[0])
     verify_checkpoint(folder)
     assert names(sorted(folder.parent.iterdir())) == ["aside-1-step-00000002", "step-00000002"]
+
+
+def test_of_what_was_set_aside_earlier_only_the_newest_stay(made: list[Checkpoint], tmp_path: Path) -> None:
+    for seconds in range(1, 5):
+        write_checkpoint(tmp_path, made[0])
+        (moved,) = set_aside_after(tmp_path, 0)
+        os.utime(moved, (seconds, seconds))
+    kept = (tmp_path / "checkpoints").glob("aside-*")
+    assert sorted(path.stat().st_mtime for path in kept) == [3, 4]
+
+
+def test_what_is_set_aside_at_once_stays_however_much_it_is(made: list[Checkpoint], tmp_path: Path) -> None:
+    for checkpoint in made[:3]:
+        write_checkpoint(tmp_path, checkpoint)
+    moved = set_aside_after(tmp_path, 0)
+    assert len(moved) == 3
+    assert all(path.is_dir() for path in moved)
 
 
 def test_later_checkpoints_are_kept_aside_when_a_run_goes_on_from_an_earlier_one(

@@ -11,6 +11,9 @@ from transformer_foundry.core.training.sealed import MANIFEST_FILE, is_finished
 
 __all__ = ["delete_checkpoint", "prune_checkpoints", "set_aside", "set_aside_after"]
 
+KEPT_ASIDE = 2
+"""Generations set aside that stay: each takes as much space as a checkpoint, and the newest hold the most work."""
+
 
 def prune_checkpoints(run_folder: Path, keep_last: int, best_step: int | None = None) -> list[Path]:
     """Delete all finished generations but those of the newest ``keep_last`` steps and of the best; return them."""
@@ -34,18 +37,34 @@ def set_aside_after(run_folder: Path, step: int) -> list[Path]:
         if not is_finished(folder):
             delete_checkpoint(folder)
         elif step_of(folder) > step:
-            moved.append(set_aside(folder))
+            moved.append(folder)
+    return set_aside(*moved)
+
+
+def set_aside(*folders: Path) -> list[Path]:
+    """Give ``folders`` names under which they are never read again, and return them.
+
+    Of those that were set aside before, only so many stay that there are ``KEPT_ASIDE`` together.
+    """
+    moved = [_rename(folder) for folder in folders]
+    for parent in {folder.parent for folder in folders}:
+        sync(parent)
+        earlier = sorted((path for path in parent.glob("aside-*") if path not in moved), key=_made_at)
+        for folder in earlier[: max(0, len(earlier) + len(moved) - KEPT_ASIDE)]:
+            shutil.rmtree(folder, ignore_errors=True)
     return moved
 
 
-def set_aside(folder: Path) -> Path:
-    """Give ``folder`` a name under which it is never read again, and return it."""
+def _rename(folder: Path) -> Path:
     number = 1
     while (target := folder.with_name(f"aside-{number}-{folder.name}")).exists():
         number += 1
     folder.rename(target)
-    sync(folder.parent)
     return target
+
+
+def _made_at(folder: Path) -> tuple[int, str]:
+    return folder.stat().st_mtime_ns, folder.name
 
 
 def delete_checkpoint(folder: Path) -> None:
