@@ -17,6 +17,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.commands import checkpoints, runs, tracking
 from transformer_foundry.core.errors import ParameterError, find_foundry_error, suggestion
+from transformer_foundry.model_commands import hub, models
 from transformer_foundry.quiet import silence_third_parties
 from transformer_foundry.termination import is_terminated, stop_at_termination
 
@@ -88,7 +89,7 @@ run.callback = readable_errors(_run)
 run.help = "Run the pipelines: validation, data_engineering, training and deployment, or those named."
 cli.add_command(run, "run")
 
-for group in (checkpoints, runs, tracking):
+for group in (checkpoints, hub, models, runs, tracking):
     for command in group.commands.values():
         assert command.callback is not None
         command.callback = readable_errors(command.callback)

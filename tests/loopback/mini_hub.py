@@ -295,6 +295,13 @@ class _Handler(BaseHTTPRequestHandler):
         found.tags[asked["tag"]] = self._commit_at(found, name).oid
         self._send(200)
 
+    @_route("DELETE", "/api/<kind>/<repo>/tag/<name>")
+    def delete_tag(self, kind: str, repo: str, name: str) -> None:
+        found = self._repo(kind, repo, write=True)
+        if found.tags.pop(unquote(name), None) is None:
+            raise Refused(404, f"tag {name} does not exist", "RevisionNotFound")
+        self._send(200)
+
     # Reading
 
     @_route("GET", "/api/<kind>/<repo>/tree/<rev><path>")

@@ -7,7 +7,9 @@ __getattr__, __all__ = lazy_exports(
     {
         "ModelExportDataset": "model_export",
         "OptionalJSONDataset": "optional_json",
+        "HubPackageDataset": "hub_package",
         "PackageDataset": "package",
+        "RegistryDataset": "registry",
         "StudyDataset": "study",
         "TokenSplitsDataset": "token_splits",
         "TokenizerDataset": "tokenizer",

@@ -49,7 +49,7 @@ class PreflightHooks:
         """
         _check_writable(Path(self._parameters["data_dir"]))
         _check_inputs(pipeline, catalog)
-        if "hub_publication" in pipeline.outputs():
+        if "hub_publication" in pipeline.all_outputs():
             _check_token(self._parameters["deployment"].get("hub_repo"))
 
 

@@ -124,6 +124,34 @@ def test_a_repository_of_something_else_is_left_alone_unless_asked(
     assert contents(hub, "alice/other") == files_of(folder) | {"notes.md": b"mine"}
 
 
+def test_releases_are_listed_compared_and_gone_back_to(
+    hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    more = changed(folder, tmp_path / "more", "notes.txt", "one more file")
+    first, second = (client.publish(where, "alice/versions") for where in (folder, more))
+    versions = "transformer_foundry.core.export.hub_versions:"
+    options = {"token": "hf_alice", "endpoint": hub.url}
+
+    def listed() -> list[tuple[str, bool]]:
+        found = client.call(f"{versions}list_releases", "alice/versions", **options)
+        return [(item["tag"], item["is_current"]) for item in found]
+
+    assert listed() == [("v1", False), ("v2", True)]
+    found = client.call(f"{versions}compare_releases", "alice/versions", "v1", "v2", **options)
+    assert list(found) == ["file.notes.txt"]
+    hub.cut_next(method="POST", path="*/commit/main", after=True)
+    for _ in range(2):
+        client.call(f"{versions}roll_back", "alice/versions", "v1", **options)
+    assert listed() == [("v1", True), ("v2", False)]
+    assert contents(hub, "alice/versions") == files_of(folder)
+    assert len(hub.repo("alice/versions").commits) == 4
+    for release in (second, first):
+        client.call(f"{versions}mark_release", "alice/versions", "production", release["revision"], **options)
+        assert hub.repo("alice/versions").tags["production"] == release["revision"]
+    answer = client.call(f"{versions}roll_back", "alice/versions", "v7", **options)
+    assert answer["problem"].startswith("alice/versions has no release 'v7'.")
+
+
 def test_a_published_file_that_differs_is_noticed_and_no_release(
     hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,21 @@ from transformer_foundry.core.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.files import MANIFEST_FILE
 from transformer_foundry.core.export.hub import connect, published_manifest, release_tags
 from transformer_foundry.core.export.hub_errors import in_plain_words, persistently
+from transformer_foundry.core.export.package import Package, read_package
 
-__all__ = ["compare_releases", "list_releases", "mark_release", "roll_back"]
+__all__ = ["compare_releases", "fetch_package", "list_releases", "mark_release", "roll_back"]
+
+
+def fetch_package(repo_id: str, revision: str = "main", *, token: str | None = None) -> Package:
+    """Return a published package, downloaded to the cache of the Hub's client and verified.
+
+    Raises:
+        DeploymentError: If it cannot be reached, is no package, or a file differs from its sha256.
+    """
+    from huggingface_hub import snapshot_download
+
+    with in_plain_words(repo_id, None):
+        return read_package(persistently(lambda: snapshot_download(repo_id, revision=revision, token=token)))
 
 
 def list_releases(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> list[dict[str, Any]]:
@@ -67,10 +81,8 @@ def mark_release(
         if tags.get(alias) == revision:
             return
         if alias in tags:
-            try:
+            with contextlib.suppress(RevisionNotFoundError):  # deleted before, and the answer was lost
                 persistently(lambda: api.delete_tag(repo_id, tag=alias))
-            except RevisionNotFoundError:  # an answer was lost
-                pass
         persistently(lambda: api.create_tag(repo_id, tag=alias, revision=revision, exist_ok=True))
 
 

@@ -34,6 +34,7 @@ class DeploymentOptions:
     hub_private: bool = option(True, "Whether a repository made by publishing is private.")
     page: bool = option(True, "Whether the package has a page on which a visitor can try the model in a browser.")
     hub_overwrite: bool = option(False, "Whether to publish into a repository that holds something else.")
+    model_name: str | None = option(None, "Name of the model in the registry; null takes that of the export.")
     license: str = option("apache-2.0", "Licence of the published model, by its identifier on the Hub.")
     language: str = option("en", "Language of the training text, as an ISO 639 code.")
     tolerance: float = option(

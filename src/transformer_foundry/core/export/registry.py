@@ -1,4 +1,4 @@
-"""A registry of models: packages kept under a name and a version, aliases that say which one counts, and where each is from.
+"""A registry of models: packages under a name and a version, aliases that say which one counts, and their origin.
 
 It is a folder: ``log.jsonl``, to which lines are only added, and the packages themselves, ``NAME/v3``. What counts is
 what the log says; a line is on the disk before a call returns, and a line that a crash has cut off is no line. Two
@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from transformer_foundry.core.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.files import MANIFEST_FILE, file_sha256
 from transformer_foundry.core.export.package import Package, read_package, require_whole
 
-__all__ = ["CANDIDATE", "PRODUCTION", "ModelVersion", "Registry"]
+__all__ = ["CANDIDATE", "PRODUCTION", "ModelVersion", "Registration", "Registry"]
 
 CANDIDATE, PRODUCTION = "candidate", "production"
 _LOG = "log.jsonl"
@@ -59,6 +60,30 @@ class ModelVersion:
     lineage: Mapping[str, Any]
     publications: tuple[Mapping[str, Any], ...] = ()
     aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a registry is to remember.
+
+    Attributes:
+        package: The package.
+        name: Name of the model; that of the export by default.
+        lineage: Where the package is from.
+        publication: What ``publish`` returned, empty if the package was not published.
+    """
+
+    package: Package
+    name: str | None = None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    publication: Mapping[str, Any] = field(default_factory=dict)
+
+    def enter(self, registry: Registry) -> ModelVersion:
+        """Register the package, and where it was published."""
+        version = registry.register(self.package, self.name, **self.lineage)
+        if self.publication.get("revision"):
+            registry.note_publication(version, self.publication)
+        return version
 
 
 @dataclass
@@ -119,7 +144,8 @@ class Registry:
         package = read_package(package.folder)
         require_whole(package)
         manifest = package.manifest
-        name = name or str(manifest["model"]["name"])
+        # It names a folder, and is followed by ':' or '@' where it is asked for.
+        name = re.sub(r"[^\w.-]+", "-", name or str(manifest["model"]["name"])).strip("-.") or "model"
         digest = file_sha256(package.folder / MANIFEST_FILE)
         with self._locked():
             known = self._read().versions.get(name, [])
@@ -140,6 +166,23 @@ class Registry:
             }
             self._append(event, {"event": "alias", "name": name, "alias": CANDIDATE, "version": version})
         return self.find(f"{name}:{version}")
+
+    def of(self, package: Package) -> ModelVersion:
+        """Return the version that ``package`` is.
+
+        Raises:
+            DeploymentError: If it is none.
+        """
+        digest = file_sha256(package.folder / MANIFEST_FILE)
+        for items in self.versions().values():
+            for item in items:
+                if item.package_sha256 == digest:
+                    return item
+        raise DeploymentError(
+            f"The package in {package.folder} is not in the registry in {self.folder}.",
+            "Every package is registered before it is published.",
+            "Run 'kedro run --pipelines deployment'.",
+        )
 
     def note_publication(self, version: ModelVersion, publication: Mapping[str, Any]) -> None:
         """Remember where a version was published: ``repo_id``, ``tag``, ``revision``."""

@@ -10,10 +10,13 @@ from transformer_foundry.core import exports
 from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.export.consistency import require_consistent
 from transformer_foundry.core.export.options import DeploymentOptions
+from transformer_foundry.core.export.package import Package
+from transformer_foundry.core.export.registry import Registration, Registry
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.parameters import RunOptions
 
-__all__ = ["make_package", "publish_package"]
+__all__ = ["make_package", "note_publication", "publish_package", "register_package"]
 
 
 def make_package(
@@ -43,15 +46,37 @@ def make_package(
     )
 
 
-def publish_package(model_package: Any, deployment: DeploymentOptions) -> dict[str, Any]:
-    """Return where the package was published; nothing is published unless ``deployment.hub_repo`` is set."""
+def register_package(
+    model_package: Package, training_run: Any, run: RunOptions, deployment: DeploymentOptions
+) -> Registration:
+    """Return the package with its name and what it was made of, for the registry."""
     core_export.require_whole(model_package)
+    environment = training_run.manifest.get("environment", {})
+    lineage = {"run": run.name, "git_revision": environment.get("git_revision")}
+    return Registration(model_package, deployment.model_name, lineage)
+
+
+def publish_package(model_package: Package, model_registry: Registry, deployment: DeploymentOptions) -> dict[str, Any]:
+    """Return where the package was published; nothing is published unless ``deployment.hub_repo`` is set."""
+    version = model_registry.of(model_package)
+    registered = {"model": version.name, "version": version.version}
     if deployment.hub_repo is None:
-        return {"published": False}
-    return {"published": True} | core_export.publish(
-        model_package.folder,
-        deployment.hub_repo,
-        token=os.environ.get("HF_TOKEN"),
-        private=deployment.hub_private,
-        overwrite=deployment.hub_overwrite,
+        return {"published": False} | registered
+    return (
+        {"published": True}
+        | registered
+        | core_export.publish(
+            model_package.folder,
+            deployment.hub_repo,
+            token=os.environ.get("HF_TOKEN"),
+            private=deployment.hub_private,
+            overwrite=deployment.hub_overwrite,
+        )
     )
+
+
+def note_publication(
+    model_package: Package, hub_publication: dict[str, Any], deployment: DeploymentOptions
+) -> Registration:
+    """Return the package and where it was published, for the registry."""
+    return Registration(model_package, deployment.model_name, publication=hub_publication)

@@ -29,10 +29,22 @@ def create_pipeline() -> Pipeline:
                 name="make_package",
             ),
             node(
+                nodes.register_package,
+                inputs=["model_package", "training_run", "params:run", "params:deployment"],
+                outputs="model_registry",
+                name="register_package",
+            ),
+            node(
                 nodes.publish_package,
-                inputs=["model_package", "params:deployment"],
+                inputs=["model_package", "model_registry", "params:deployment"],
                 outputs="hub_publication",
                 name="publish_package",
+            ),
+            node(
+                nodes.note_publication,
+                inputs=["model_package", "hub_publication", "params:deployment"],
+                outputs="published_registry",
+                name="note_publication",
             ),
         ]
     )

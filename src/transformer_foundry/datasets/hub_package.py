@@ -1,0 +1,48 @@
+"""A package on the Hugging Face Hub as a catalog entry."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from transformer_foundry.core.export import Package, fetch_package, publish
+
+__all__ = ["HubPackageDataset"]
+
+
+class HubPackageDataset(AbstractDataset[Package, Package]):
+    """A package in a model repository of the Hub; the token is that of HF_TOKEN or of ``hf auth login``.
+
+    Args:
+        repo_id: ``USER/NAME``.
+        revision: Tag (``v2``), branch or commit that is loaded.
+        private: Whether the repository is private when saving makes it.
+        metadata: Ignored; for users and plugins.
+    """
+
+    def __init__(
+        self, *, repo_id: str, revision: str = "main", private: bool = True, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._repo_id, self._revision, self._private = repo_id, revision, private
+        self.metadata = metadata
+
+    def load(self) -> Package:
+        """Return the package, downloaded to the cache of the Hub's client and verified.
+
+        Raises:
+            DeploymentError: If it cannot be reached, is no package, or a file differs from its sha256.
+        """
+        return fetch_package(self._repo_id, self._revision, token=os.environ.get("HF_TOKEN"))
+
+    def save(self, data: Package) -> None:
+        """Publish a package.
+
+        Raises:
+            DeploymentError: As ``core.export.publish`` does.
+        """
+        publish(data.folder, self._repo_id, token=os.environ.get("HF_TOKEN"), private=self._private)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"repo_id": self._repo_id, "revision": self._revision}
