@@ -21,7 +21,8 @@ def forget_caches(adapter: nn.Module) -> Iterator[None]:
     """
     spaces = _spaces(adapter)
     kept = [{name: value for name, value in vars(space).items() if _is_cache(name, value)} for space in spaces]
-    contents = [(value, value.copy()) for found in kept for value in found.values() if isinstance(value, _CONTAINERS)]
+    # Plain ones only: transformers' table of activations makes a module of each value that is read, copies included.
+    contents = [(value, value.copy()) for found in kept for value in found.values() if type(value) in _CONTAINERS]
     try:
         yield
     finally:
