@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.errors import DeploymentError
-from transformer_foundry.core.export.vendored import ARCHIVES, page_programs
+from transformer_foundry.core.export import vendored
 
 __all__ = ["PAGE_FILE", "add_parts", "onnx_files"]
 
@@ -72,9 +72,9 @@ def _no_browser(manifest: Mapping[str, Any]) -> str:
 
 
 def _add_page(folder: Path, cache: Path | None) -> dict[str, Any]:
-    programs = page_programs(cache)
+    programs = vendored.page_programs(cache)
     for path in programs:
         shutil.copyfile(path, folder / path.name)
-    vendored = [{"name": item.name, "version": item.version, "license": item.license} for item in ARCHIVES]
+    others = [{"name": item.name, "version": item.version, "license": item.license} for item in vendored.ARCHIVES]
     made = _copy("page", folder, _PAGE)
-    return made | {"files": [*made["files"], *(path.name for path in programs)], "vendored": vendored}
+    return made | {"files": [*made["files"], *(path.name for path in programs)], "vendored": others}

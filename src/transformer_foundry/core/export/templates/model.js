@@ -119,9 +119,12 @@ export class Model {
     model.entry = chooseFile(manifest);
     onProgress?.("manifest", model);
     ort.env.wasm.numThreads = 1;
-    ort.env.wasm.wasmPaths = { wasm: here("ort-wasm-simd-threaded.wasm") };
+    // Fetched here, so that a file that is missing is named.
+    const runtime = fetchBytes("ort-wasm-simd-threaded.wasm");
+    runtime.catch(() => {}); // told when it is awaited
     const bytes = await fetchBytes(model.entry.file, model.entry.size_bytes, (share) => onProgress?.("bytes", share));
     onProgress?.("session");
+    ort.env.wasm.wasmBinary = await runtime;
     model.session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
     return model;
   }

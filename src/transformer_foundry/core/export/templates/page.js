@@ -119,6 +119,7 @@ async function answer() {
   try {
     say(await (model.task in WRITERS ? write : read)(at("text").value));
   } catch (error) {
+    at("answer").hidden = true;
     say(error.message, true);
   } finally {
     at("run").disabled = false;
