@@ -1,16 +1,20 @@
-"""Kills ``kedro run`` in tokenising and in export, deletes the whole data folder, and runs it again with Drive's copy.
+"""Kills ``kedro run`` in tokenising, in export and in trial 7 of 12, deletes the whole data folder, and runs it again.
 
-    python -m tests.faults.lost_machine
+    python -m tests.faults.lost_machine [--only search|export]
 
-Prints a line of JSON for each: whether tokens, final weights and the formats of the package are those of a run that was
-left alone. Exit code 1 if they are not. The search is lost in tests/integration/test_lost_machine.py.
+Only Drive's copy is left. Prints a line of JSON for each: whether tokens, final weights and the formats of the package
+are those of a run that was left alone; and how many trials of the search were trained again, in whole or to where they
+had been paused. Exit code 1 if the results differ, or more than one trial was trained again.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
 import json
 import shutil
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +24,8 @@ from tests.integration.foundry import kedro_run, kill_when
 
 SETTINGS = {"training.max_steps": 8, "training.num_samples": 0, "data.max_documents": 200}
 BEFORE_EXPORT = "validation,data_engineering,training"
+SEARCH = SETTINGS | {"tuning.n_trials": 12, "tuning.max_steps": 20, "tuning.confirm_steps": 4}
+STUDY = Path("06_models") / "gpt" / "tuning" / "study.db"
 
 
 def result(data_dir: Path) -> dict[str, Any]:
@@ -48,19 +54,79 @@ def lose_and_go_on(data_dir: Path, pipelines: str, made: Path, settings: dict[st
     return {"killed": code == -9, "restored": restored, **result(data_dir)}
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        alone, lost = Path(folder) / "alone", Path(folder) / "lost"
-        settings = SETTINGS | {"drive.folder": Path(folder) / "drive"}
-        for pipelines in (BEFORE_EXPORT, "deployment"):
-            assert kedro_run(alone, pipelines, SETTINGS | {"drive.folder": "null"}).returncode == 0
-        expected = result(alone)
-        tokenising = lose_and_go_on(lost, BEFORE_EXPORT, lost / "05_model_input", settings)
-        print(json.dumps({"lost in": "tokenising", **tokenising}), flush=True)
-        export = lose_and_go_on(lost, "deployment", lost / "07_model_output", settings)
-        print(json.dumps({"lost in": "export", **export}), flush=True)
+def trials_in(database: Path) -> dict[int, tuple[str, int, float]]:
+    """Number -> state, last step and loss of each trial that was trained, to its end or to where it was paused."""
+    query = (
+        "SELECT number, state, step, intermediate_value FROM trials JOIN trial_intermediate_values USING (trial_id) "
+        "ORDER BY number, step"
+    )
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(database)) as study:
+        return {number: (state, step, loss) for number, state, step, loss in study.execute(query)}
+    return {}
+
+
+def started_over(database: Path) -> int:
+    """Trials that had been paused and whose checkpoint was not there when they went on."""
+    query = "SELECT COUNT(*) FROM trial_user_attributes WHERE key = 'restarted'"
+    with contextlib.closing(sqlite3.connect(database)) as study:
+        return int(study.execute(query).fetchone()[0])
+
+
+def lose_search(root: Path) -> dict[str, Any]:
+    """Lose the machine in trial 7 of 12 and end the search on another one; then what was trained again."""
+    data_dir, drive = root / "search", root / "drive-search"
+    settings = SEARCH | {"drive.folder": drive}
+    assert kedro_run(data_dir, "validation,data_engineering", settings).returncode == 0
+    live = data_dir / STUDY
+    code = kill_when(lambda: live.is_file() and count(trials_in(live), "COMPLETE") >= 6, data_dir, "tuning", settings)
+    before = trials_in(live)
+    shutil.rmtree(data_dir)
+    kept = trials_in(max((drive / "files" / STUDY).glob("*/manifest.json")).with_name("study.db"))
+    again = kedro_run(data_dir, "tuning", settings)
+    assert again.returncode == 0, again.stderr
+    after = trials_in(live)
+    lost = [number for number, trial in before.items() if trial[1] > kept.get(number, ("", 0, 0.0))[1]]
+    return {
+        "killed": code == -9,
+        "before": {state: count(before, state) for state in ("COMPLETE", "WAITING", "RUNNING")},
+        "restored": [line for line in again.stdout.splitlines() if "Restored" in line],
+        "trials trained again": len(lost) + started_over(live),
+        "results kept": all(after.get(number) == trial for number, trial in kept.items() if trial[0] == "COMPLETE"),
+        "complete": count(after, "COMPLETE"),
+    }
+
+
+def count(trials: dict[int, tuple[str, int, float]], state: str) -> int:
+    return sum(trial[0] == state for trial in trials.values())
+
+
+def lose_preparation_and_export(root: Path) -> bool:
+    """Lose the machine in tokenising and in export; return whether everything came out as on one left alone."""
+    alone, lost = root / "alone", root / "lost"
+    settings: dict[str, object] = SETTINGS | {"drive.folder": root / "drive"}
+    for pipelines in (BEFORE_EXPORT, "deployment"):
+        assert kedro_run(alone, pipelines, SETTINGS | {"drive.folder": "null"}).returncode == 0
+    expected = result(alone)
+    tokenising = lose_and_go_on(lost, BEFORE_EXPORT, lost / "05_model_input", settings)
+    print(json.dumps({"lost in": "tokenising", **tokenising}), flush=True)
+    export = lose_and_go_on(lost, "deployment", lost / "07_model_output", settings)
+    print(json.dumps({"lost in": "export", **export}), flush=True)
     is_same = tokenising["weights"] == expected["weights"] and tokenising["tokens"] == expected["tokens"]
-    return 0 if is_same and export["formats"] == expected["formats"] else 1
+    return bool(is_same and export["formats"] == expected["formats"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["search", "export"], help="one of the two parts")
+    only, is_good = parser.parse_args().only, True
+    with tempfile.TemporaryDirectory() as folder:
+        if only != "search":
+            is_good = lose_preparation_and_export(Path(folder))
+        if only != "export":
+            search = lose_search(Path(folder))
+            print(json.dumps({"lost in": "trial 7 of 12", **search}), flush=True)
+            is_good = is_good and search["results kept"] and search["trials trained again"] <= 1
+    return 0 if is_good else 1
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformer_foundry.hooks.kept_files import KeptFiles
     from transformer_foundry.hooks.lease import Lease, RunLock
     from transformer_foundry.hooks.mirror import Mirror
+    from transformer_foundry.hooks.paused_copy import PausedCopy
     from transformer_foundry.hooks.run_copy import RunCopy
 
 __all__ = ["DriveHooks"]
@@ -45,6 +46,7 @@ class DriveHooks:
         self._mirror: Mirror | None = None
         self._run_copy: RunCopy | None = None
         self._files: KeptFiles | None = None
+        self._paused: PausedCopy | None = None
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -123,6 +125,8 @@ class DriveHooks:
         self._mirror = Mirror(folder, self._update)
         if run is not None:
             self._begin_run(folder / self._parameters["run"]["name"], options, run, trains)
+        if "study" in pipeline.all_outputs() & self._paths.keys():
+            self._begin_search(self._paths["study"])
         try:
             restored = [name for name in sorted(pipeline.inputs()) if self._restore_file(name)]
         except OSError as err:
@@ -130,6 +134,24 @@ class DriveHooks:
         else:
             if restored:
                 _log.info("Restored from %s: %s.", folder, ", ".join(restored))
+        if self._paused is not None:
+            self._mirror.request()  # it looks again and again from now on
+
+    def _begin_search(self, study: Path) -> None:
+        """Bring back the paused trials of a search, before its study, which says that they are paused."""
+        from transformer_foundry.core.errors import CheckpointError
+        from transformer_foundry.hooks.paused_copy import PAUSED_FOLDER, PausedCopy
+
+        assert self._mirror is not None
+        assert self._files is not None
+        paused = study.parent / PAUSED_FOLDER
+        copies = self._files.copy_folder / paused.relative_to(Path(self._parameters["data_dir"]))
+        self._paused = PausedCopy(paused, copies)
+        try:
+            if not study.exists() and (count := self._paused.restore()):
+                _log.info("Restored from %s: %d paused trial%s.", copies, count, "" if count == 1 else "s")
+        except (OSError, CheckpointError) as err:  # they begin again
+            self._mirror.report(err)
 
     def _begin_run(self, copy_folder: Path, options: DriveOptions, run: Any, trains: bool) -> None:
         from transformer_foundry.hooks.lease import Lease
@@ -169,16 +191,20 @@ class DriveHooks:
         """What the background thread does at each request."""
         from transformer_foundry.hooks.copying import check_mounted
         from transformer_foundry.hooks.lease import BEAT_S
+        from transformer_foundry.hooks.paused_copy import POLL_S
 
         assert self._files is not None
         check_mounted(self._files.copy_folder)
+        if self._paused is not None and self._paused.update():
+            self._files.note(self._paths["study"])
         self._files.update()
+        poll_s = None if self._paused is None else POLL_S
         if self._lease is None or self._run_copy is None:
-            return None
+            return poll_s
         if not self._lease.beat():
             return None
         pause = self._run_copy.update(is_last)
-        return min(pause or BEAT_S, BEAT_S)
+        return min(pause or BEAT_S, poll_s or BEAT_S)
 
     def _finish(self) -> None:
         mirror, self._mirror = self._mirror, None
@@ -193,7 +219,7 @@ class DriveHooks:
             self._lease.release()
         if self._lock is not None:
             self._lock.release()
-        self._lease = self._lock = self._run_copy = self._files = None
+        self._lease = self._lock = self._run_copy = self._files = self._paused = None
         self._paths = {}
 
 
