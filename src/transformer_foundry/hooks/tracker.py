@@ -205,7 +205,10 @@ class Tracker:
     def _write_state(self) -> None:
         self._run_folder.mkdir(parents=True, exist_ok=True)
         unfinished = self._run_folder / f"{STATE_FILE}.part"
-        unfinished.write_text(json.dumps({"run_id": self._run.id, "logged_step": self._logged_step}) + "\n")
+        # The card of a package names the address; offline there is none.
+        address = {"url": self._run.url} if self._run.url else {}
+        state = {"run_id": self._run.id, "logged_step": self._logged_step} | address
+        unfinished.write_text(json.dumps(state) + "\n")
         unfinished.replace(self._run_folder / STATE_FILE)
 
 

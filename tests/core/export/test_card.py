@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,26 @@ def test_the_cause_comes_before_what_wraps_it() -> None:
     error = RuntimeError("conversion failed")
     error.__cause__ = KeyError("aten.eigh")
     assert explain_error(error).startswith("KeyError: 'aten.eigh'")
+
+
+def test_the_card_names_the_address_of_the_run_only_if_others_can_see_it(tmp_path: Path) -> None:
+    from transformer_foundry.core.export.contents import describe_training, tracking_url
+
+    assert tracking_url(tmp_path) is None
+    for url, kept in (
+        ("http://localhost:8080/r", None),
+        ("https://wandb.ai/a/b/runs/c", "https://wandb.ai/a/b/runs/c"),
+    ):
+        (tmp_path / "tracking.json").write_text(json.dumps({"run_id": "c", "url": url}))
+        assert tracking_url(tmp_path) == kept
+    training = describe_training(None, {"tracking_url": kept})
+    assert f"Curves and settings of the run: {kept}" in card(training=training)
+
+
+def test_a_package_that_transformers_loads_says_so_to_the_hub() -> None:
+    entry = {"format": "transformers", "status": "verified", "file": "modeling_foundry.py", "max_abs_error": 0.0,
+             "tolerance": 1e-4, "shapes": [], "auto_class": "AutoModelForSequenceClassification"}  # fmt: skip
+    text = card(formats=[entry])
+    assert (card_metadata(text)["library_name"], card_metadata(card())["library_name"]) == ("transformers", "pytorch")
+    assert 'AutoModelForSequenceClassification.from_pretrained("."' in text
+    assert card_errors(text) == []

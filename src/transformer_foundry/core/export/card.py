@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.export.snippets import snippets
 
@@ -74,7 +75,7 @@ def _metadata(manifest: Mapping[str, Any], options: DeploymentOptions) -> str:
     data = ModelCardData(
         license=options.license,
         language=options.language,
-        library_name="pytorch",
+        library_name="transformers" if TRANSFORMERS_FORMAT in formats else "pytorch",
         pipeline_tag=_PIPELINE_TAGS[model["task"]],
         tags=["transformer-foundry", "transformer-builder", model["kind"], *formats],
         datasets=[dataset] if _is_hub_dataset(dataset) else None,
@@ -149,6 +150,8 @@ def _training(manifest: Mapping[str, Any]) -> str:
         lines.append(f"Data: {data['source']}" + (f": {', '.join(sizes)}." if sizes else "."))
     if data.get("fingerprint"):
         lines.append(f"Fingerprint of data, tokenizer and their settings: `{data['fingerprint']}`.")
+    if training.get("tracking_url"):
+        lines.append(f"Curves and settings of the run: {training['tracking_url']}")
     if training["step"] is None:
         lines.append("The weights are those of initialisation: the model was not trained.")
     else:

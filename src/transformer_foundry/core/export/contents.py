@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,14 @@ if TYPE_CHECKING:
     from transformer_foundry.core.exports.fetch import Export
     from transformer_foundry.core.training.state import TrainingState
 
-__all__ = ["describe_encoding", "describe_model", "describe_training", "make_prompt", "special_token_ids"]
+__all__ = [
+    "describe_encoding",
+    "describe_model",
+    "describe_training",
+    "make_prompt",
+    "special_token_ids",
+    "tracking_url",
+]
 
 _PROMPT_WORDS = {"causal_lm": 6}
 _PROMPT_WORDS_OTHERWISE = 24
@@ -45,6 +53,8 @@ def describe_training(state: TrainingState | None, run_manifest: Mapping[str, An
     """Return step, tokens seen, options and seeds; the step is None for a model that was not trained."""
     parameters = run_manifest.get("parameters", {})
     described = {"step": None, "options": parameters.get("training", {}), "seeds": run_manifest.get("seeds", {})}
+    if run_manifest.get("tracking_url"):
+        described["tracking_url"] = run_manifest["tracking_url"]
     if state is not None:
         described |= {
             "step": state.step,
@@ -54,6 +64,17 @@ def describe_training(state: TrainingState | None, run_manifest: Mapping[str, An
             "identity": dict(state.identity),
         }
     return described
+
+
+def tracking_url(run_folder: Path) -> str | None:
+    """Return the address at which the curves of a run can be seen, None if it was not tracked online."""
+    try:
+        state = json.loads((run_folder / "tracking.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    url = state.get("url") if isinstance(state, dict) else None
+    # A tracker on the machine itself is of no use to a reader of the card.
+    return url if isinstance(url, str) and url.startswith("https://") else None
 
 
 def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int | None]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from transformer_foundry.core import export as core_export
 from transformer_foundry.core import exports
+from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.export.consistency import require_consistent
+from transformer_foundry.core.export.contents import tracking_url
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.export.package import Package
 from transformer_foundry.core.export.registry import Registration, Registry
@@ -23,6 +25,7 @@ def make_package(
     training_run: Any,
     model_export: Export,
     tokenizer: Tokenizer,
+    token_splits: TokenSplits,
     validation_report: dict[str, Any],
     data_profile: dict[str, Any],
     evaluation: dict[str, Any],
@@ -41,8 +44,9 @@ def make_package(
         evaluation=evaluation,
         data_profile=data_profile,
         validation_report=validation_report,
-        run_manifest=training_run.manifest,
+        run_manifest=training_run.manifest | {"tracking_url": tracking_url(training_run.folder)},
         options=deployment,
+        splits=token_splits,
     )
 
 
@@ -52,7 +56,11 @@ def register_package(
     """Return the package with its name and what it was made of, for the registry."""
     core_export.require_whole(model_package)
     environment = training_run.manifest.get("environment", {})
-    lineage = {"run": run.name, "git_revision": environment.get("git_revision")}
+    lineage = {
+        "run": run.name,
+        "git_revision": environment.get("git_revision"),
+        "tracking_url": model_package.manifest["training"].get("tracking_url"),
+    }
     return Registration(model_package, deployment.model_name, lineage)
 
 
