@@ -5,6 +5,7 @@ from transformer_foundry.hooks import (
     DriveHooks,
     PreflightHooks,
     ProgressHooks,
+    ReportHooks,
     SummaryHooks,
     TrackingHooks,
     WorkerHooks,
@@ -20,7 +21,16 @@ CONFIG_LOADER_CLASS = FoundryConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}
 
 # Pluggy calls the last registered hook first: Drive restores, then inputs are checked, then tracking starts.
-HOOKS = (WorkerHooks(), SummaryHooks(), ProgressHooks(), TrackingHooks(), PreflightHooks(), DriveHooks())
+# At the end the report is written before the summary names it.
+HOOKS = (
+    WorkerHooks(),
+    SummaryHooks(),
+    ReportHooks(),
+    ProgressHooks(),
+    TrackingHooks(),
+    PreflightHooks(),
+    DriveHooks(),
+)
 
 # kedro-viz records an event for every item that a generator node yields, which no one reads.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)

@@ -46,6 +46,8 @@ class Page:
                 self.requested.append(content["params"]["request"]["url"])
             if content["method"] == "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(content["params"])[:500])
+            if content["method"] == "Log.entryAdded" and content["params"]["entry"]["level"] == "error":
+                self.errors.append(json.dumps(content["params"])[:500])
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""

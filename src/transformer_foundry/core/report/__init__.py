@@ -1,0 +1,13 @@
+"""The report of a run: one HTML file that shows all that is known of it and needs nothing else to be read."""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "RunRecord": "record",
+        "read_run": "record",
+        "render_report": "page",
+        "write_report": "page",
+    },
+)

@@ -1,0 +1,117 @@
+"""What is on disk of a run, read for its report: whatever is missing or cannot be read is left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunRecord", "read_run"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that is known of a run; each part is empty until a pipeline has made it.
+
+    Attributes:
+        name: ``run.name``.
+        folders: ``reports``, ``preparation`` (reports of what runs share), ``run``, ``package``.
+        validation: ``validation_report.json``.
+        profile: ``data_profile.json``.
+        manifest: ``manifest.json`` of the run.
+        metrics: Rows of ``metrics.jsonl``.
+        sampled: Rows of ``samples.jsonl``: what the model wrote while it was trained.
+        evaluation: ``evaluation.json``.
+        samples: ``samples.json``: what the trained model writes.
+        trials: Rows of ``trials.csv``, all values text.
+        comparison: ``search_comparison.json``.
+        best: ``best_parameters.json``.
+        package: ``manifest.json`` of the package.
+        publication: ``hub_publication.json``.
+    """
+
+    name: str
+    folders: Mapping[str, Path]
+    validation: Row = field(default_factory=dict)
+    profile: Row = field(default_factory=dict)
+    manifest: Row = field(default_factory=dict)
+    metrics: tuple[Row, ...] = ()
+    sampled: tuple[Row, ...] = ()
+    evaluation: Row = field(default_factory=dict)
+    samples: Row = field(default_factory=dict)
+    trials: tuple[Row, ...] = ()
+    comparison: Row = field(default_factory=dict)
+    best: Row = field(default_factory=dict)
+    package: Row = field(default_factory=dict)
+    publication: Row = field(default_factory=dict)
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report belongs."""
+        return self.folders["reports"] / "report.html"
+
+
+def read_run(data_dir: Path, name: str, preparation: str | None = None) -> RunRecord:
+    """Read what there is of a run.
+
+    Args:
+        data_dir: Root of everything that is written.
+        name: ``run.name``.
+        preparation: ``run.preparation``: where validation, data and search are kept; ``name`` by default.
+    """
+    folders = {
+        "reports": data_dir / "08_reporting" / name,
+        "preparation": data_dir / "08_reporting" / (preparation or name),
+        "run": data_dir / "06_models" / name,
+        "package": data_dir / "07_model_output" / name,
+    }
+    shared, own = folders["preparation"], folders["reports"]
+    return RunRecord(
+        name,
+        folders,
+        validation=_json(shared / "validation_report.json"),
+        profile=_json(shared / "data_profile.json"),
+        manifest=_json(folders["run"] / "manifest.json"),
+        metrics=_json_lines(folders["run"] / "metrics.jsonl"),
+        sampled=_json_lines(folders["run"] / "samples.jsonl"),
+        evaluation=_json(own / "evaluation.json"),
+        samples=_json(own / "samples.json"),
+        trials=_csv(shared / "trials.csv"),
+        comparison=_json(shared / "search_comparison.json"),
+        best=_json(data_dir / "06_models" / (preparation or name) / "tuning" / "best_parameters.json"),
+        package=_json(folders["package"] / "manifest.json"),
+        publication=_json(own / "hub_publication.json"),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return _object(_read(path))
+
+
+def _json_lines(path: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(row for row in map(_object, _read(path).splitlines()) if isinstance(row.get("step"), int))
+
+
+def _csv(path: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(csv.DictReader(_read(path).splitlines()))
+
+
+def _object(content: str) -> dict[str, Any]:
+    # A torn line or a file of another program is as good as none.
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

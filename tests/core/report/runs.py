@@ -1,0 +1,70 @@
+"""The files of a small run that has been through every pipeline, written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FINDING = {"severity": "warning", "message": "Dropout is 0.9.", "where": "model.py:7", "fix": "Use 0.1.", "check": "x"}
+ROWS = [
+    {"step": step, "train/loss": 6 - step / 20, "train/learning_rate": 1e-3, "train/memory_gb": 0.5,
+     "train/tokens_per_second": 1000.0 + step, "train/tokens_seen": 100.0 * step}
+    for step in range(1, 41)
+]  # fmt: skip
+ROWS[19] |= {"eval/loss": 5.2, "eval/seconds": 0.1}
+ROWS[39] |= {"eval/loss": 4.2, "eval/seconds": 0.1}
+PARITY = {"format": "onnx", "status": "verified", "max_abs_error": 3e-6, "tolerance": 1e-4, "shapes": [{}, {}],
+          "size_bytes": 3888244}  # fmt: skip
+
+FILES: dict[str, Any] = {
+    "08_reporting/gpt/validation_report.json": {
+        "status": "fail", "kind": "decoder-only", "findings": [FINDING], "seconds": 1.5, "model": {"name": "TinyGPT"},
+    },
+    "08_reporting/gpt/data_profile.json": {
+        "source": "built-in text", "task": "causal_lm", "max_length": 128, "texts": {"documents": 402},
+        "tokenizer": {"algorithm": "bpe", "vocab_size": 512}, "baselines": {"unigram_loss": 5.3, "bigram_loss": 3.5},
+        "splits": {"train": {"rows": 1231, "tokens": 156305}, "test": {"rows": 73, "tokens": 9223}},
+        "examples": [{"input": "To be", "expected": "or not"}], "findings": [],
+    },
+    "08_reporting/gpt/evaluation.json": {
+        "step": 40, "validation": {"loss": 4.2, "perplexity": 66.7}, "test": {"loss": 4.3, "perplexity": 73.7},
+        "comparisons": [{"is_beaten": True, "sentence": "loss 4.200 beats token frequencies (5.300)"}],
+    },
+    "08_reporting/gpt/samples.json": {"step": 40, "samples": ["To be >> or not to be"]},
+    "08_reporting/gpt/search_comparison.json": {"verdict": "The winner beats the default configuration."},
+    "08_reporting/gpt/trials.csv": "number,state,loss,steps,steps_trained,seconds,learning_rate,error\n"
+    "0,complete,4.5,40,40,1.0,0.001,\n1,complete,4.4,40,40,1.0,0.0023,\n2,paused,5.0,10,10,1.0,0.1,\n",
+    "08_reporting/gpt/hub_publication.json": {"published": True, "url": "https://huggingface.co/someone/gpt"},
+    "06_models/gpt/manifest.json": {
+        "total_steps": 40, "result": {"step": 40}, "seeds": {"training": 7}, "sessions": [{"started_at": "2026-01-01"}],
+        "identity": {"model_code": "abc123"}, "parameters": {"training": {"max_steps": 40}}, "checkpoint_bytes": 1024,
+        "environment": {"python": "3.11.7", "git_revision": "0123abc", "processor_count": 2, "packages": {"torch": "2"},
+                        "command": ["kedro", "run"]},
+    },
+    "06_models/gpt/metrics.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+    "06_models/gpt/samples.jsonl": '{"step": 20, "samples": ["To be >> tbtbt"]}\n',
+    "06_models/gpt/tuning/best_parameters.json": {"parameters": {"learning_rate": 0.0023}, "model_overrides": {}},
+    "07_model_output/gpt/manifest.json": {"model": {"parameter_count": 875264}, "formats": [PARITY]},
+    "07_model_output/gpt/README.md": "# gpt\n",
+}  # fmt: skip
+"""Path under the data folder -> content; what is no text is written as JSON."""
+
+
+def write_run(data_dir: Path, files: dict[str, Any] | None = None) -> Path:
+    """Write ``files``, all of :data:`FILES` by default, and return the data folder."""
+    for name, content in (FILES if files is None else files).items():
+        path = data_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return data_dir
+
+
+def with_every_text(value: Any, text: str) -> Any:
+    """Return ``value`` with each text in it replaced by ``text`` at any depth, but for words that choose a branch."""
+    kept = ("warning", "complete", "verified", "fail")
+    if isinstance(value, dict):
+        return {key: with_every_text(item, text) for key, item in value.items()} | {text: text}
+    if isinstance(value, list):
+        return [with_every_text(item, text) for item in value]
+    return text if isinstance(value, str) and value not in kept else value
