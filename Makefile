@@ -1,12 +1,13 @@
 # make run   installs once, then trains and packages the bundled GPT (minutes, no network)
 # make test  installs once, then lint, types and all tests
+# make audit asks for advisories on the tested versions (needs the network)
 # make bench installs what Foundry is measured against, then prints every benchmark (an hour or two)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast bench lint clean
+.PHONY: help install run test test-fast bench lint audit lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -28,12 +29,22 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --severity-level high src
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+audit: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+
+# The tested versions with the hashes of what pip would install here; run it after a change of constraints.txt.
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
+		-c constraints.txt --report - ".[dev]" | $(BIN)/python .ci/lock.py > requirements.lock
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
