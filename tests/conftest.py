@@ -19,7 +19,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["NPM_CONFIG_OFFLINE"] = "true"
-os.environ["NPM_CONFIG_OFFLINE"] = "true"
 if "FOUNDRY_CACHE" not in os.environ:
     os.environ["FOUNDRY_CACHE"] = tempfile.mkdtemp(prefix="foundry-cache-")
     atexit.register(shutil.rmtree, os.environ["FOUNDRY_CACHE"], ignore_errors=True)

@@ -83,14 +83,14 @@ def copied_by_docker(package: Path, target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path, **settings: str) -> Iterator[int]:
-    """Run ``server.py`` as a process and give its port once it answers."""
+def running_server(folder: Path, command: list[str] | None = None, **settings: str) -> Iterator[int]:
+    """Run ``server.py`` as a process, by default ``alone``, and give its port once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PORT": str(port), **settings}
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(alone("server.py"), cwd=folder, env=environment, stderr=log, stdout=log)
+        process = subprocess.Popen(command or alone("server.py"), cwd=folder, env=environment, stderr=log, stdout=log)
     try:
         while True:
             assert process.poll() is None, (folder / "server.log").read_text()

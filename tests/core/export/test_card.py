@@ -135,3 +135,12 @@ def test_a_package_that_transformers_loads_says_so_to_the_hub() -> None:
     assert (card_metadata(text)["library_name"], card_metadata(card())["library_name"]) == ("transformers", "pytorch")
     assert 'AutoModelForSequenceClassification.from_pretrained("."' in text
     assert card_errors(text) == []
+
+
+def test_a_package_with_a_page_is_a_static_space_too() -> None:
+    made = [{"part": name, "status": "made"} for name in ("inference", "server", "page")]
+    text = card(parts=made)
+    assert card_errors(text) == []
+    assert (card_metadata(text)["sdk"], card_metadata(text)["app_file"]) == ("static", "index.html")
+    assert all(command in text for command in ("python inference.py", "python server.py", "python -m http.server"))
+    assert "sdk" not in card_metadata(card(parts=[{"part": "page", "status": "left out", "reason": "npm is missing"}]))

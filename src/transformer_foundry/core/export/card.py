@@ -82,8 +82,15 @@ def _metadata(manifest: Mapping[str, Any], options: DeploymentOptions) -> str:
         metrics=[name for name in metrics if name != "targets"] or None,
         model_name=model["name"],
         eval_results=results or None,
+        **_as_space(manifest),
     )
     return data.to_yaml()
+
+
+def _as_space(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what makes the folder a static Space too, if it has a page; to a repository of a model it says nothing."""
+    has_page = any(part["part"] == "page" and part["status"] == "made" for part in manifest["parts"])
+    return {"sdk": "static", "app_file": "index.html"} if has_page else {}
 
 
 def _is_hub_dataset(name: str) -> bool:

@@ -26,7 +26,7 @@ _LARGEST_IN_BROWSER = 10**9
 
 def onnx_files(manifest: Mapping[str, Any]) -> list[str]:
     """Return the names of the verified ONNX files of a package."""
-    return [entry["file"] for entry in manifest["formats"] if str(entry["file"]).endswith(".onnx")]
+    return [entry["file"] for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
 
 
 def add_parts(
@@ -66,7 +66,7 @@ def _copy(part: str, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _no_browser(manifest: Mapping[str, Any]) -> str:
     """Return why a browser cannot run the model; empty if it can."""
-    files = [entry for entry in manifest["formats"] if str(entry["file"]).endswith(".onnx")]
+    files = [entry for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
     smallest = min(entry["size_bytes"] for entry in files)
     return f"the smallest ONNX file has {smallest:,} bytes" if smallest > _LARGEST_IN_BROWSER else ""
 

@@ -307,13 +307,12 @@ class Model:
 
 
 def _choose_file(manifest: dict[str, Any], wanted: str | None) -> str:
-    files = [entry["file"] for entry in manifest["formats"] if str(entry["file"]).endswith(".onnx")]
+    files = [entry["file"] for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
     if wanted is not None and wanted not in files:
         raise InputError(f"There is no verified file {wanted} in this package, only {', '.join(files) or 'none'}.")
     if not files:
         raise InputError("This package has no verified ONNX file; manifest.json says why. Use load_example.py.")
-    # Names such as model.int8.onnx are variants of model.onnx.
-    return wanted or min(files, key=lambda name: (name.count("."), files.index(name)))
+    return wanted or ("model.onnx" if "model.onnx" in files else files[0])
 
 
 def _pad(rows: list[list[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:

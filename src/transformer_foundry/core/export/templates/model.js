@@ -45,11 +45,11 @@ async function fetchJson(name) {
   }
 }
 
-// The int8 file loads and runs fastest; among the others the one without a second name, such as model.onnx.
+// The int8 file loads and runs fastest; half precision is slow without a graphics card.
 function chooseFile(manifest) {
-  const files = manifest.formats.filter((entry) => entry.file?.endsWith(".onnx") && !entry.file.includes("fp16"));
-  if (!files.length) throw new Error("This package has no ONNX file that a browser can run.");
-  const rank = (entry) => (entry.file.includes("int8") ? 0 : entry.file.split(".").length);
+  const files = manifest.formats.filter((entry) => entry.file?.endsWith(".onnx"));
+  if (!files.length) throw new Error("This package has no ONNX file.");
+  const rank = ({ file }) => (file.includes("int8") ? 0 : file.includes("fp16") ? 2 : 1);
   return files.sort((one, other) => rank(one) - rank(other))[0];
 }
 
