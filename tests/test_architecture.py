@@ -79,7 +79,7 @@ def test_registering_the_pipelines_loads_no_heavy_library() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     names, loaded = json.loads(answer.stdout.splitlines()[-1])
-    assert names == ["__default__", "data_engineering", "deployment", "training", "tuning", "validation"]
+    assert names == ["__default__", "comparison", "data_engineering", "deployment", "training", "tuning", "validation"]
     assert loaded == []
 
 

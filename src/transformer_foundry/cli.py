@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kedro.pipeline import Pipeline
 from transformer_foundry.commands import checkpoints, runs, tracking
 from transformer_foundry.core.errors import ParameterError, find_foundry_error, suggestion
 from transformer_foundry.model_commands import hub, models
+from transformer_foundry.parameters import compared_pipelines
 from transformer_foundry.quiet import silence_third_parties
 from transformer_foundry.termination import is_terminated, stop_at_termination
 
@@ -62,11 +64,43 @@ def _run(**options: Any) -> Any:
     if options.get("env"):
         presets = sorted(path.name for path in (Path.cwd() / "conf").glob("*") if path.is_dir())
         _require_known("preset", [options["env"]], presets, "Leave --env out for the quick preset.")
+    if _models_of(options):
+        requested = compared_pipelines(requested)
+        options |= {"pipeline": None, "pipelines": requested}
     chosen = sum((pipelines[name] for name in requested or ["__default__"]), Pipeline([]))
     names = [name for key in ("node_names", "from_nodes", "to_nodes") for name in options.get(key) or []]
     _require_known("node", names, sorted(node.name for node in chosen.nodes), "Name nodes of the chosen pipelines.")
     assert kedro_run.callback is not None
     return kedro_run.callback(**options)
+
+
+def _models_of(options: Mapping[str, Any]) -> list[str]:
+    """Return ``benchmark.models`` of ``--params`` and of the configuration files."""
+    from transformer_foundry.config import FoundryConfigLoader
+    from transformer_foundry.settings import CONFIG_LOADER_ARGS
+
+    source = Path(options.get("conf_source") or Path.cwd() / "conf")
+    if not source.is_dir():
+        return list((options.get("params") or {}).get("benchmark", {}).get("models", []))
+    settings: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    loader = FoundryConfigLoader(
+        str(source), env=options.get("env"), runtime_params=dict(options.get("params") or {}), **settings
+    )
+    return list((loader["parameters"]["benchmark"] or {}).get("models", []))
+
+
+def _split_params(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
+    """Read ``--params`` as Kedro does, but let a comma between brackets stand: ``benchmark.models=[a,b]``."""
+    from omegaconf import OmegaConf
+
+    if isinstance(value, dict) or not value:
+        return value or {}
+    items = [item.strip() for item in re.split(r",(?![^\[\]]*\])", value) if item.strip()]
+    for item in items:
+        if not item.partition("=")[0].strip() or "=" not in item:
+            raise click.BadParameter(f"Item `{item}` must contain a key and a value separated by `=`.")
+    pairs = [item.partition("=") for item in items]
+    return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key.strip()}={text}" for key, _, text in pairs]))
 
 
 def _require_known(kind: str, names: Sequence[str], known: Sequence[str], remedy: str) -> None:
@@ -87,6 +121,10 @@ def cli() -> None:
 run = copy.copy(kedro_run)
 run.callback = readable_errors(_run)
 run.help = "Run the pipelines: validation, data_engineering, training and deployment, or those named."
+run.params = [copy.copy(parameter) for parameter in run.params]
+for parameter in run.params:
+    if parameter.name == "params":
+        parameter.callback = _split_params
 cli.add_command(run, "run")
 
 for group in (checkpoints, hub, models, runs, tracking):

@@ -65,14 +65,16 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
+    from transformer_foundry.parameters import compared_pipelines
     from transformer_foundry.termination import stop_at_termination
 
     project = find_project()
     bootstrap_project(project)
     try:
         session = KedroSession.create(project_path=project, env=env, runtime_params=sections)
+        chosen = compared_pipelines(pipelines) if (sections.get("benchmark") or {}).get("models") else list(pipelines)
         with session, stop_at_termination():
-            session.run(pipeline_names=list(pipelines) or None)
+            session.run(pipeline_names=chosen or None)
     except Exception as error:  # The edge of the program: what is not expected goes on as it came.
         expected = find_foundry_error(error)
         if expected is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from transformer_foundry.core.checks.options import ValidationOptions
+from transformer_foundry.core.comparison.options import BenchmarkOptions
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.errors import ParameterError, suggestion
 from transformer_foundry.core.export.options import DeploymentOptions
@@ -19,7 +20,15 @@ from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
 from transformer_foundry.reproduction import recorded_parameters
 
-__all__ = ["SECTIONS", "RunOptions", "check_parameters", "complete_parameters", "default_run_name", "resolve_paths"]
+__all__ = [
+    "SECTIONS",
+    "RunOptions",
+    "check_parameters",
+    "compared_pipelines",
+    "complete_parameters",
+    "default_run_name",
+    "resolve_paths",
+]
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,6 +67,7 @@ SECTIONS: dict[str, type[Any]] = {
     "validation": ValidationOptions,
     "data": DataOptions,
     "training": TrainingOptions,
+    "benchmark": BenchmarkOptions,
     "tuning": TuningOptions,
     "deployment": DeploymentOptions,
     "tracking": TrackingOptions,
@@ -130,6 +140,17 @@ def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any
         if place and not Path(place).exists() and (project / place).exists():
             model[key] = str(project / place)
     return dict(parameters) | {"data_dir": str(project / parameters["data_dir"]), "model": model}
+
+
+def compared_pipelines(names: Sequence[str]) -> list[str]:
+    """Return the pipelines of a run with ``benchmark.models``: a comparison takes the place of training.
+
+    Example:
+        >>> compared_pipelines(["training"]), compared_pipelines([])
+        (['comparison'], ['validation', 'data_engineering', 'comparison'])
+    """
+    chosen = names or ("validation", "data_engineering", "training")
+    return ["comparison" if name == "training" else name for name in chosen]
 
 
 def default_run_name(source: str) -> str:

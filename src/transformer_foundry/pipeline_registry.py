@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Pipeline
 
 from transformer_foundry.hooks.rank import is_main_process
-from transformer_foundry.pipelines import data_engineering, deployment, training, tuning, validation
+from transformer_foundry.pipelines import comparison, data_engineering, deployment, training, tuning, validation
 
 __all__ = ["register_pipelines"]
 
@@ -19,6 +19,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "validation": validation.create_pipeline(),
         "data_engineering": data_engineering.create_pipeline(),
         "training": training.create_pipeline(),
+        "comparison": comparison.create_pipeline(),
         "tuning": tuning.create_pipeline(),
         "deployment": deployment.create_pipeline(),
     }

@@ -5,6 +5,7 @@ from transformer_foundry.core.lazy import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
+        "ComparisonDataset": "comparison",
         "ModelExportDataset": "model_export",
         "OptionalJSONDataset": "optional_json",
         "HubPackageDataset": "hub_package",

@@ -1,0 +1,18 @@
+"""Models side by side: drawings and reference architectures, trained on the same tokens with the same budget."""
+
+from transformer_foundry.core.lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "BenchmarkOptions": "options",
+        "Member": "members",
+        "MemberResult": "running",
+        "compare_models": "running",
+        "comparison_figure": "report",
+        "comparison_table": "report",
+        "find_members": "members",
+        "mean_interval": "statistics",
+        "summarise": "report",
+    },
+)

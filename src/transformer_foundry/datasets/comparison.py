@@ -1,0 +1,59 @@
+"""The results of a comparison as a catalog entry: one file that grows with every training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from transformer_foundry.core.comparison.running import MemberResult
+from transformer_foundry.core.training.durable import make_folder
+from transformer_foundry.core.training.metrics_log import append_row, read_rows
+
+__all__ = ["ComparisonDataset"]
+
+
+class ComparisonDataset(AbstractDataset[MemberResult, list[MemberResult]]):
+    """Adds each result that is new to a file of JSON lines, and loads what is there; a torn last line is left out.
+
+    Loading gives the results of the newest comparison where this session made one, else all there are.
+
+    Args:
+        filepath: The file.
+        metadata: Ignored; for users and plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(filepath)
+        self._saved: list[MemberResult] = []
+        self.metadata = metadata
+
+    def load(self) -> list[MemberResult]:
+        """Return the results; none if there is no file."""
+        return self._saved or self._read()
+
+    def save(self, data: MemberResult) -> None:
+        """Keep a result; one that the file has is not written again."""
+        if data.key not in {result.key for result in self._read()}:
+            make_folder(self._path.parent)
+            self._mend()
+            append_row(self._path, dataclasses.asdict(data))
+        self._saved.append(data)
+
+    def _mend(self) -> None:
+        """Take away a line that a kill has torn: what is added would become a part of it."""
+        if self._path.is_file() and not (content := self._path.read_bytes()).endswith(b"\n") and content:
+            self._path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+    def _read(self) -> list[MemberResult]:
+        # JSON has no nan: the loss of a training that failed is not in the file.
+        return [MemberResult(**{"loss": math.nan, **row}) for row in read_rows(self._path)]
+
+    def _exists(self) -> bool:
+        return self._path.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path)}

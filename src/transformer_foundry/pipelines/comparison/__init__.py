@@ -1,0 +1,10 @@
+"""Comparison: models side by side, trained on the same tokens with the same budget.
+
+Inputs: ``model_export``, ``token_splits``, ``previous_comparison``. Outputs: ``comparison_results``, ``comparison``,
+``comparison_table``, ``comparison_figure``. It takes the place of training where ``benchmark.models`` is set:
+``kedro run --pipelines training --params benchmark.models=[FOLDER,gpt2]``.
+"""
+
+from transformer_foundry.pipelines.comparison.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

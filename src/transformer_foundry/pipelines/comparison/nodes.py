@@ -1,0 +1,39 @@
+"""Nodes of the comparison pipeline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from transformer_foundry.core import comparison
+from transformer_foundry.core.comparison.options import BenchmarkOptions
+from transformer_foundry.core.comparison.running import MemberResult
+from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.training.options import TrainingOptions
+
+__all__ = ["compare_models", "draw_comparison"]
+
+_log = logging.getLogger(__name__)
+
+
+def compare_models(
+    previous_comparison: list[MemberResult],
+    model_export: Export,
+    token_splits: TokenSplits,
+    training: TrainingOptions,
+    benchmark: BenchmarkOptions,
+) -> Iterator[MemberResult]:
+    """Yield the result of each training; those of an earlier session are not repeated."""
+    members = comparison.find_members(benchmark.models, token_splits, model_export)
+    yield from comparison.compare_models(members, token_splits, training, benchmark, previous_comparison)
+
+
+def draw_comparison(comparison_results: list[MemberResult]) -> tuple[dict[str, Any], Any, Any]:
+    """Return the comparison as json, as a table and as a figure."""
+    rows = comparison.summarise(comparison_results)
+    table = comparison.comparison_table(rows)
+    shown = ["model", "parameters", "loss", "loss_interval", "difference", "verdict", "tokens_per_second", "memory_gb"]
+    _log.info("%s", table[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    return {"models": rows}, table, comparison.comparison_figure(rows)
