@@ -1,0 +1,190 @@
+"""Fuzz a reader for minutes: ``python -m tests.faults.fuzz READER [MINUTES]``; only a FoundryError may come out.
+
+READER is one of config, gist, zip, data, manifest, or all of them in turn; damaged checkpoints: ``test_damage.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.integration.foundry import SAMPLES
+from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.exports import read_export
+from transformer_foundry.core.exports.downloads import Downloads
+from transformer_foundry.core.exports.gists import Gist, fetch_gist
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+GIST = Gist("0" * 32)
+
+
+class Answers(Downloads):
+    """Answers every request with the same bytes."""
+
+    def __init__(self, body: bytes) -> None:
+        object.__setattr__(self, "body", body)
+
+    def get(self, url: str, *, token: str | None = None) -> bytes:
+        return self.body  # type: ignore[attr-defined]
+
+
+def damaged(original: bytes) -> st.SearchStrategy[bytes]:
+    """The original with a piece of it cut out, overwritten or put in."""
+    place = st.integers(0, len(original))
+    return st.builds(
+        lambda start, length, piece: original[:start] + piece + original[start + length :],
+        place, st.integers(0, 40) | place, st.binary(max_size=40),
+    )  # fmt: skip
+
+
+def edited(original: Any) -> st.SearchStrategy[bytes]:
+    """JSON with one value anywhere in it replaced."""
+    paths = list(_paths(original))
+    return st.builds(
+        lambda path, value: json.dumps(_replaced(original, path, value)).encode(), st.sampled_from(paths), JSON
+    )
+
+
+def _paths(value: Any, before: tuple[Any, ...] = ()) -> Any:
+    yield before
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _paths(item, (*before, key))
+
+
+def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+def read_config(folder: Path, content: bytes) -> None:
+    """Read an export whose ``config.json`` holds ``content``."""
+    shutil.copy(SAMPLES / "gpt" / "model.py", folder)
+    (folder / "config.json").write_bytes(content)
+    read_export(folder)
+
+
+def read_gist(folder: Path, content: bytes) -> None:
+    """Fetch a gist that GitHub answers with ``content`` for."""
+    home, _ = fetch_gist(GIST, folder, downloads=Answers(content))
+    read_export(home)
+
+
+def read_zip(folder: Path, content: bytes) -> None:
+    """Read an export from a zip file that holds ``content``."""
+    (folder / "a.zip").write_bytes(content)
+    read_export(folder / "a.zip", cache_dir=folder / "cache")
+
+
+def read_data(folder: Path, content: bytes) -> None:
+    """Read documents from a file of each kind that holds ``content``."""
+    from transformer_foundry.core.data import read_corpus
+    from transformer_foundry.core.data.options import DataOptions
+
+    kind = ("txt", "jsonl", "csv", "json")[len(content) % 4]
+    (folder / f"a.{kind}").write_bytes(content)
+    corpus = read_corpus(DataOptions(source=str(folder / f"a.{kind}")), "causal_lm", None)
+    for _ in corpus.documents if hasattr(corpus, "documents") else ():
+        pass
+
+
+def read_manifest(folder: Path, content: bytes) -> None:
+    """Reproduce a run whose manifest holds ``content``."""
+    from transformer_foundry.parameters import check_parameters, complete_parameters
+
+    (folder / "manifest.json").write_bytes(content)
+    check_parameters(complete_parameters({"run": {"reproduce": str(folder / "manifest.json")}}))
+
+
+def _zip_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        return Path(shutil.make_archive(f"{scratch}/a", "zip", SAMPLES / "gpt")).read_bytes()
+
+
+def _answer() -> dict[str, Any]:
+    files = {name: (SAMPLES / "gpt" / name).read_text() for name in ("model.py", "config.json")}
+    listed = {
+        name: {"filename": name, "size": len(text), "truncated": False, "content": text, "raw_url": "https://x"}
+        for name, text in files.items()
+    }
+    return {"id": GIST.id, "files": listed, "history": [{"version": "0" * 40}]}
+
+
+def _manifest() -> dict[str, Any]:
+    parameters = {"model": {"source": "x", "kind": None}, "data": {"source": "built-in"}, "training": {"max_steps": 4}}
+    return {"parameters": parameters, "seeds": {"data": 0}}
+
+
+def readers() -> dict[str, tuple[Callable[[Path, bytes], None], st.SearchStrategy[bytes]]]:
+    """Name -> reader, and what it is given."""
+    config = (SAMPLES / "gpt" / "config.json").read_bytes()
+    text = b"text,label\nsome words here,1\nother words there,0\n" * 8
+    anything = st.binary(max_size=200)
+    return {
+        "config": (read_config, anything | damaged(config) | edited(json.loads(config))),
+        "gist": (read_gist, anything | edited(_answer())),
+        "zip": (read_zip, anything | damaged(_zip_bytes())),
+        "data": (read_data, anything | damaged(text) | damaged(b'{"text": "some words"}\n' * 12)),
+        "manifest": (read_manifest, anything | edited(_manifest())),
+    }
+
+
+def fuzz(name: str, examples: int, seconds: float | None = None) -> int:
+    """Give a reader ``examples`` inputs, or as many as ``seconds`` allow, and return how many it was given.
+
+    Raises:
+        BaseException: What came out that is no FoundryError, for the smallest input that hypothesis found.
+    """
+    reader, inputs = readers()[name]
+    end = None if seconds is None else time.monotonic() + seconds
+    given_count = 0
+
+    def attempt(content: bytes) -> None:
+        nonlocal given_count
+        if end is not None and time.monotonic() > end:
+            return
+        given_count += 1
+        with tempfile.TemporaryDirectory(prefix="foundry-fuzz-") as scratch:
+            try:
+                reader(Path(scratch), content)
+            except FoundryError as err:
+                if not 1 <= len(str(err).splitlines()) <= 3:
+                    raise AssertionError(str(err)) from err
+
+    phases = [Phase.explicit, Phase.generate, Phase.shrink]
+    checked = settings(
+        max_examples=examples, deadline=None, database=None, phases=phases, derandomize=end is None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    while True:
+        checked(given(inputs)(attempt))()
+        if end is None or time.monotonic() > end:
+            return given_count
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Fuzz one reader, or each in turn, for some minutes."""
+    minutes = float(arguments[1]) if len(arguments) > 1 else 10.0
+    for name in readers() if arguments[0] == "all" else arguments[:1]:
+        count = fuzz(name, 1000, minutes * 60)
+        print(f"{name}: {count:,} inputs in {minutes:g} minutes, nothing but FoundryError came out", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
