@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from transformer_foundry.hooks import SummaryHooks
-from transformer_foundry.pipelines import data_engineering, training, validation
+from transformer_foundry.pipelines import data_engineering, training, tuning, validation
 
 FINDING = {"severity": "error", "message": "It sees the future.", "where": "model.py:3", "fix": "Mask it."}
+BROKEN = {"kind": "decoder-only", "seconds": 1.0, "findings": [FINDING]}
 
 
-def summarise(caplog: pytest.LogCaptureFixture, pipeline: Any, **saved: Any) -> str:
+def summarise(
+    caplog: pytest.LogCaptureFixture, pipeline: Any, run_params: Any = None, data_dir: str = "data", **saved: Any
+) -> str:
     caplog.set_level(logging.INFO)
     hooks = SummaryHooks()
-    parameters = {"data_dir": "data", "run": {"name": "gpt"}}
+    parameters = {"data_dir": data_dir, "run": {"name": "gpt", "preparation": "base"}}
     hooks.after_context_created(SimpleNamespace(config_loader={"parameters": parameters}))
+    hooks.before_pipeline_run(run_params or {})
     for name, data in saved.items():
         hooks.after_dataset_saved(name, data)
     hooks.after_pipeline_run(pipeline)
@@ -33,14 +38,44 @@ def test_a_sound_model_is_said_to_be_sound(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_each_problem_is_told_with_its_place_and_cure(caplog: pytest.LogCaptureFixture) -> None:
-    report = {"kind": "decoder-only", "seconds": 1.0, "findings": [FINDING]}
-    text = summarise(caplog, validation.create_pipeline(), validation_report=report)
+    text = summarise(caplog, validation.create_pipeline(), validation_report=BROKEN)
     assert all(part in text for part in ("1 problem found", "It sees the future.", "model.py:3", "Mask it."))
+
+
+def test_a_model_with_an_error_is_to_be_mended_next(caplog: pytest.LogCaptureFixture) -> None:
+    text = summarise(caplog, validation.create_pipeline(), validation_report=BROKEN)
+    assert "Next: mend the model, export it again, and: kedro run --pipelines validation" in text
+    assert "data_engineering" not in text
+
+
+def test_the_next_command_is_given_as_this_one_was(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"env": "standard", "runtime_params": {"model": {"source": "my models/gpt"}, "data": {"streaming": True}}}
+    text = summarise(caplog, data_engineering.create_pipeline(), given, token_splits=1)
+    assert (
+        "Next: kedro run --pipelines training --env standard "
+        "--params 'model.source=my models/gpt,data.streaming=true'" in text
+    )
+
+
+def test_a_search_tells_its_verdict_and_how_to_train_with_what_it_found(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"runtime_params": {"model": {"source": "x"}}}
+    comparison = {"verdict": "The winner beats the default configuration."}
+    text = summarise(caplog, tuning.create_pipeline(), given, study=1, trials=1, search_comparison=comparison)
+    assert "Search: The winner beats the default configuration." in text
+    assert "06_models/base" in text
+    assert "kedro run --pipelines training --params model.source=x,training.use_best=true" in text
+
+
+def test_the_report_is_named_where_there_is_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    path = tmp_path / "08_reporting" / "gpt" / "report.html"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert str(path) in summarise(caplog, training.create_pipeline(), data_dir=str(tmp_path), training_run=1)
 
 
 def test_data_lead_on_to_training(caplog: pytest.LogCaptureFixture) -> None:
     text = summarise(caplog, data_engineering.create_pipeline(), tokenizer=1, token_splits=1, data_profile={})
-    assert "data/05_model_input/gpt" in text
+    assert "data/05_model_input/base" in text
     assert "--pipelines training" in text
 
 

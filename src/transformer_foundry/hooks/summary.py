@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,27 @@ __all__ = ["SummaryHooks"]
 
 _log = logging.getLogger(__name__)
 
-_NEXT = (
-    ("hub_publication", ""),
-    ("training_run", "Next: kedro run --pipelines deployment"),
-    ("study", "Next: kedro run --pipelines training --params training.use_best=true"),
-    ("token_splits", "Next: kedro run --pipelines training"),
-    ("validation_report", "Next: kedro run --pipelines data_engineering"),
+_NEXT: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("training_run", "deployment", {}),
+    ("study", "training", {"training.use_best": "true"}),
+    ("token_splits", "training", {}),
+    ("validation_report", "data_engineering", {}),
 )
-"""The last thing a run has made -> the command that goes on from there."""
+"""The last thing a run has made -> the pipeline that goes on from there, and what it is told besides."""
+
+_TOLD = frozenset({"validation_report", "evaluation", "model_package", "search_comparison"})
+"""Results that are small enough to be remembered."""
+
+_MADE = (
+    ("token_splits", "tokenizer, tokens", "05_model_input", "preparation"),
+    ("training_run", "checkpoints, metrics", "06_models", "name"),
+    ("study", "study, best values", "06_models", "preparation"),
+    ("model_package", "package", "07_model_output", "name"),
+    ("validation_report", "reports, figures", "08_reporting", "preparation"),
+    ("evaluation", "reports, figures", "08_reporting", "name"),
+    ("trials", "trials", "08_reporting", "preparation"),
+)
+"""Catalog entry -> what to call it, and the folder it lies in: of the run, or of the preparation that runs share."""
 
 
 class SummaryHooks:
@@ -29,47 +44,76 @@ class SummaryHooks:
     def __init__(self) -> None:
         self._parameters: dict[str, Any] = {}
         self._saved: dict[str, Any] = {}
+        self._run_params: Mapping[str, Any] = {}
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Keep the parameters."""
         self._parameters = context.config_loader["parameters"]
-        self._saved = {}
+        self._saved, self._run_params = {}, {}
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Keep how the command was given, to write the next one in the same way."""
+        self._run_params = run_params
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember the small results that the summary tells."""
-        is_told = dataset_name in ("validation_report", "evaluation", "model_package")
-        self._saved[dataset_name] = data if is_told else None
+        self._saved[dataset_name] = data if dataset_name in _TOLD else None
         if dataset_name == "validation_report":
             _log.info(_verdict(data))
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
         """Log the summary."""
-        root, name = Path(self._parameters["data_dir"]), self._parameters["run"]["name"]
-        for line in _evaluation_lines(self._saved.get("evaluation")):
-            _log.info(line)
-        for line in self._reproduction_lines():
-            _log.info(line)
+        lines = _evaluation_lines(self._saved.get("evaluation"))
+        lines += self._reproduction_lines()
+        if self._saved.get("search_comparison") is not None:
+            lines.append(f"Search: {self._saved['search_comparison'].get('verdict', '')}")
         if self._saved.get("model_package") is not None:
-            _log.info(_package_line(self._saved["model_package"].manifest))
-        folders = (
-            ("token_splits", "tokenizer, tokens", "05_model_input"),
-            ("training_run", "checkpoints, metrics", "06_models"),
-            ("model_package", "package", "07_model_output"),
-            ("validation_report", "reports, figures", "08_reporting"),
-            ("evaluation", "reports, figures", "08_reporting"),
-            ("trials", "trials", "08_reporting"),
-        )
-        shown: set[str] = set()
-        for entry, label, folder in folders:
-            if entry in self._saved and folder not in shown:
-                _log.info("%-21s %s", label, root / folder / name)
-                shown.add(folder)
-        advice = next((text for entry, text in _NEXT if entry in pipeline.outputs() | set(self._saved)), "")
-        if advice:
-            _log.info(advice)
+            lines.append(_package_line(self._saved["model_package"].manifest))
+        lines += self._places()
+        lines += self._next(pipeline)
+        for line in lines:
+            _log.info(line)
+
+    def _places(self) -> Iterator[str]:
+        """Say where what was made lies."""
+        root, run = Path(self._parameters["data_dir"]), self._parameters["run"]
+        shown: set[Path] = set()
+        for entry, label, folder, owner in _MADE:
+            path = root / folder / run.get(owner, run["name"])
+            if entry in self._saved and path not in shown:
+                yield f"{label:<21} {path}"
+                shown.add(path)
+        report = root / "08_reporting" / run["name"] / "report.html"
+        if report.exists():
+            yield f"{'report to look at':<21} {report}"
+
+    def _next(self, pipeline: Pipeline) -> Iterator[str]:
+        """Say how to go on, with the parameters of this command."""
+        made = pipeline.outputs() | set(self._saved)
+        report = self._saved.get("validation_report") or {"findings": []}
+        has_errors = any(finding["severity"] == "error" for finding in report["findings"])
+        if has_errors and not made & {"training_run", "study"}:
+            yield f"Next: mend the model, export it again, and: {self._command('validation', {})}"
+            return
+        if "hub_publication" in made:
+            return
+        for entry, name, besides in _NEXT:
+            if entry in made:
+                yield f"Next: {self._command(name, besides)}"
+                return
+
+    def _command(self, pipeline_name: str, besides: Mapping[str, str]) -> str:
+        given = dict(_flat(self._run_params.get("runtime_params") or {})) | dict(besides)
+        parts = ["kedro", "run", "--pipelines", pipeline_name]
+        if self._run_params.get("env"):
+            parts += ["--env", self._run_params["env"]]
+        if given:
+            parts += ["--params", ",".join(f"{name}={value}" for name, value in given.items())]
+        return shlex.join(parts)
 
     def _reproduction_lines(self) -> list[str]:
         """Say whether a run that was done again came out the same."""
@@ -109,3 +153,13 @@ def _evaluation_lines(evaluation: dict[str, Any] | None) -> list[str]:
 def _package_line(manifest: dict[str, Any]) -> str:
     formats = ", ".join(f"{item['format']} {item['status']}" for item in manifest["formats"])
     return f"Package: {formats}."
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield runtime parameters as ``--params`` takes them."""
+    words = {None: "null", True: "true", False: "false"}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", words[value] if value is None or isinstance(value, bool) else str(value)
