@@ -17,6 +17,7 @@ BENCHMARKS = (
     "data_preparation",
     "data_loading",
     "data_memory",
+    "publishing",
     "search_kills",
     "search_real",
     "search_replay",

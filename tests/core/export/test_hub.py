@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,26 @@ def test_releases_are_listed_compared_and_gone_back_to(
         assert hub.repo("alice/versions").tags["production"] == release["revision"]
     answer = client.call(f"{versions}roll_back", "alice/versions", "v7", **options)
     assert answer["problem"].startswith("alice/versions has no release 'v7'.")
+
+
+def test_a_catalog_entry_publishes_and_loads(hub: MiniHub, client: HubClient, folder: Path) -> None:
+    loaded = client.call("tests.core.export.test_hub:save_and_load", str(folder), "alice/entry")
+    assert loaded == json.loads((folder / "manifest.json").read_text())
+    assert hub.repo("alice/entry").tags == {"v1": hub.repo("alice/entry").head.oid}
+
+
+def save_and_load(folder: str, repo_id: str) -> Any:
+    """For the client: a catalog entry of its own."""
+    from transformer_foundry.core.export import read_package
+    from transformer_foundry.datasets import HubPackageDataset
+
+    os.environ["HF_TOKEN"] = "hf_alice"
+    entry = HubPackageDataset(repo_id=repo_id, revision="v1")
+    try:
+        entry.save(read_package(folder))
+        return entry.load().manifest
+    finally:
+        del os.environ["HF_TOKEN"]
 
 
 def test_a_published_file_that_differs_is_noticed_and_no_release(
