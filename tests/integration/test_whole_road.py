@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.foundry import kedro_run
+from transformer_foundry.core.export import FORMAT_FILES
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ def test_a_sample_is_trained_and_packaged(name: str, tmp_path: Path) -> None:
     for figure in ("loss", "learning_rate", "gradient_norm"):
         assert read(reports / f"{figure}.json")["data"]
     formats = {item["format"]: item["status"] for item in read(package / "manifest.json")["formats"]}
-    assert formats == dict.fromkeys(("pytorch", "pt2", "onnx", "torchscript"), "verified")
+    assert formats == dict.fromkeys((*FORMAT_FILES, "transformers"), "verified")
     assert (package / "README.md").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from transformer_foundry.core.errors import ParameterError
-from transformer_foundry.core.export import DeploymentOptions
+from transformer_foundry.core.export import FORMAT_FILES, DeploymentOptions
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_a_bad_value_is_refused_with_its_key(values: dict[str, object], key: str
 
 def test_two_options_do_not_share_their_list_of_formats() -> None:
     DeploymentOptions().formats.append("tensorrt")
-    assert DeploymentOptions().formats == ["pytorch", "pt2", "onnx", "torchscript", "transformers"]
+    assert DeploymentOptions().formats == [*FORMAT_FILES, "transformers"]

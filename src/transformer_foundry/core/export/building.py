@@ -35,6 +35,7 @@ from transformer_foundry.core.export.package import Package
 from transformer_foundry.core.export.parts import add_parts
 
 if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
     from transformer_foundry.core.data.tokenizers import Tokenizer
     from transformer_foundry.core.exports.adapter import Adapter
     from transformer_foundry.core.exports.fetch import Export
@@ -58,6 +59,7 @@ def build_package(
     validation_report: Mapping[str, Any],
     run_manifest: Mapping[str, Any],
     options: DeploymentOptions,
+    splits: TokenSplits | None = None,
 ) -> Package:
     """Make the package of a trained model in a temporary folder, which then belongs to the caller.
 
@@ -71,6 +73,7 @@ def build_package(
         validation_report: Report of the checks.
         run_manifest: Manifest of the training run: parameters, seeds, environment.
         options: Formats, tolerance, licence, language.
+        splits: The data; the smaller variants of the ONNX file are judged on its test split.
 
     Returns:
         The package; ``problems`` names requested formats that were wrong.
@@ -101,7 +104,7 @@ def build_package(
         manifest = _plain(manifest)
         # load_example.py, which is verified like the other formats, reads the manifest.
         write_json(folder / MANIFEST_FILE, manifest)
-        manifest |= _export_formats(folder, adapter, export, manifest, options)
+        manifest |= _export_formats(folder, adapter, export, manifest, options, splits)
         if TRANSFORMERS_FORMAT in options.formats and manifest["formats"][0]["status"] == "verified":
             manifest["formats"].append(add_transformers_code(folder, adapter, manifest, options.tolerance))
         manifest["parts"] = add_parts(folder, manifest, page=options.page)
@@ -130,11 +133,16 @@ def _fill(adapter: Adapter, export: Export, state: TrainingState | None) -> None
 
 
 def _export_formats(
-    folder: Path, adapter: Adapter, export: Export, manifest: Mapping[str, Any], options: DeploymentOptions
+    folder: Path,
+    adapter: Adapter,
+    export: Export,
+    manifest: Mapping[str, Any],
+    options: DeploymentOptions,
+    splits: TokenSplits | None,
 ) -> dict[str, Any]:
     from transformer_foundry.core.export.exporting import export_model
     from transformer_foundry.core.export.formats import write_weights
-    from transformer_foundry.core.export.reference import compared_by, reference_inputs
+    from transformer_foundry.core.export.reference import compared_by, labelled_calls, reference_inputs
     from transformer_foundry.core.exports.build import build_model
 
     contract, special = adapter.contract, manifest["special_token_ids"]
@@ -148,6 +156,7 @@ def _export_formats(
         max_length=contract.max_length,
         tolerance=options.tolerance,
         compared=compared_by(contract, special["pad"]),
+        labelled=labelled_calls(splits, contract) if splits else (),
         write_pytorch=lambda path: write_weights(adapter.model, path, buffers),
     )
     return {key: exported[key] for key in ("inputs", "example", "tolerance", "formats")}

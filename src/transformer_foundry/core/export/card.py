@@ -177,7 +177,7 @@ def _formats(manifest: Mapping[str, Any]) -> str:
         if entry["status"] == "verified":
             shapes = ", ".join(f"{row['batch']}x{row['length']}" for row in entry["shapes"])
             file = f"`{entry['file']}`" + (f" (opset {entry['opset']})" if "opset" in entry else "")
-            rows.append([entry["format"], file, f"{entry['max_abs_error']:.2g}", f"{entry['tolerance']:.2g}", shapes])
+            rows.append([entry["format"], file, f"{entry['max_abs_error']:.2g}", _allowed(entry), shapes])
         else:
             rows.append([entry["format"], "not shipped", "", "", entry["reason"].replace("|", "/")])
     text = (
@@ -187,6 +187,12 @@ def _formats(manifest: Mapping[str, Any]) -> str:
     notes = [f"{entry['format']}: {entry['note']}." for entry in manifest["formats"] if "note" in entry]
     table = _table(["format", "file", "largest error", "allowed", "batch x length"], rows)
     return f"{text}\n\n{table}" + ("\n\n" + _bullets(notes) if notes else "")
+
+
+def _allowed(entry: Mapping[str, Any]) -> str:
+    if "tolerance" in entry:
+        return f"{entry['tolerance']:.2g}"
+    return f"{entry['judged_by']}: {entry['relative_change']:+.2%}, 1 % worse is allowed"
 
 
 def _limitations(manifest: Mapping[str, Any]) -> str:

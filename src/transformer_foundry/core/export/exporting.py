@@ -5,37 +5,19 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.errors import DeploymentError, suggestion
+from transformer_foundry.core.export.attempts import Attempt, Check, conclude, start
 from transformer_foundry.core.export.capture import EXPORTER_ERRORS, Inputs, Source, private_copy
-from transformer_foundry.core.export.files import FORMAT_VERSION, LOADER_FILE, MANIFEST_FILE, file_sha256, write_json
-from transformer_foundry.core.export.formats import (
-    load_weights,
-    write_onnx,
-    write_pt2,
-    write_torchscript,
-    write_weights,
-)
-from transformer_foundry.core.export.options import FORMAT_FILES
-from transformer_foundry.core.export.parity import (
-    Case,
-    check_shapes,
-    compare,
-    compared_logits,
-    is_plain,
-    make_cases,
-    write_cases,
-)
-from transformer_foundry.core.export.reasons import explain_error
-from transformer_foundry.core.export.verification import Verification, judge
+from transformer_foundry.core.export.files import FORMAT_VERSION, MANIFEST_FILE, write_json
+from transformer_foundry.core.export.options import FORMAT_FILES, VARIANT_FORMATS
+from transformer_foundry.core.export.parity import Case, check_shapes, compared_logits, make_cases, write_cases
+from transformer_foundry.core.export.variants import label_cases, make_variants
 
 __all__ = ["compared_positions", "export_model"]
 
@@ -43,7 +25,6 @@ DEFAULT_TOLERANCE = 1e-4
 
 # Longest length tried when nothing limits the model.
 _LONGEST_UNLIMITED = 128
-_NOTES = {"torchscript": "legacy: TorchScript is deprecated since torch 2.11; prefer model.pt2"}
 
 Compared = Callable[[Mapping[str, Tensor]], Tensor | None]
 
@@ -57,35 +38,44 @@ def export_model(
     max_length: int | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
     compared: Compared | None = None,
+    labelled: Iterable[Mapping[str, Tensor]] = (),
     write_pytorch: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
     """Write ``module`` in several formats and keep those that a fresh process finds equal to it.
 
     Every file is run at six or more (batch, length) pairs besides that of the example, length 1 and the
     greatest among them. A file that differs at any of them, or fails, is deleted and its reason is recorded.
+    The smaller variants ``onnx-fp16`` and ``onnx-int8`` are made from a verified ONNX file. They must run at the same
+    pairs, and perplexity or accuracy on ``labelled`` may be at most 1 % worse than the model's; without labelled rows,
+    perplexity on the model's own predictions.
 
     Args:
         module: Module whose forward takes the tensors of ``inputs`` by name. It is not changed.
         inputs: ``inputs(batch, length)`` returns the keyword tensors of one call, always in the same order. Rows
             should end in padding where the model knows it, the first row excepted.
         folder: Where the files and ``manifest.json`` go; it is made if it is missing.
-        formats: Any of ``pytorch``, ``pt2``, ``onnx``, ``torchscript``.
+        formats: Any of ``pytorch``, ``pt2``, ``onnx``, ``torchscript``, ``onnx-fp16``, ``onnx-int8``.
         max_length: Greatest length the model takes; None if nothing limits it.
         tolerance: Largest difference allowed between logits, times the largest logit when that is above 1.
         compared: Given the tensors of a call, the (B, T) positions to compare, 1 or True; by default those that
             ``decoder_attention_mask`` or, without decoder ids, ``attention_mask`` marks as real.
+        labelled: Rows of the test split in batches: the tensors of a call and ``labels``, (B, T) int64 aligned with the
+            logits they score, -100 where ignored, for perplexity; or (B,) classes, for accuracy.
         write_pytorch: Writes the weights to the given path; by default the module's parameters and buffers.
 
     Returns:
         The manifest: ``format_version``; ``inputs``, with their dimensions by name; ``example``; ``tolerance``;
         ``formats``, for each ``format``, ``file``, ``status`` (``verified`` or ``failed``), ``stage`` of a failure
-        (``export``: it could not be made; ``parity``: it was wrong) and its ``reason``, ``max_abs_error``,
-        ``tolerance`` (what was allowed), ``shapes``, ``sha256``, ``size_bytes``, ``opset``, ``note``.
+        (``export``: it could not be made; ``parity``: it was wrong; ``quality``: a variant is too coarse) and its
+        ``reason``, ``max_abs_error``, ``tolerance`` (what was allowed), ``shapes``, ``sha256``, ``size_bytes``,
+        ``opset``, ``note``, ``data`` (file, sha256 and size of weights above 2 GB). Variants have ``computes``,
+        ``relative_size`` (to the ONNX file), ``judged_by`` and ``relative_change`` in place of a tolerance.
 
     Raises:
         DeploymentError: If a format is unknown, or the model itself fails or returns NaN at one of the shapes.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Embedding(16, 4), nn.Linear(4, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     made = export_model(model, lambda b, t: {"input": torch.ones(b, t).long()}, folder, ["pytorch"])
@@ -96,14 +86,26 @@ def export_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = Source(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
+    exact = [name for name in wanted if name not in VARIANT_FORMATS]
+    variants = [name for name in wanted if name in VARIANT_FORMATS]
     with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch:
         cases = _reference_cases(source, wanted, compared or compared_positions)
-        check = _Check(cases, Path(scratch) / "cases.safetensors", tolerance)
+        check = Check(cases, Path(scratch) / "cases.safetensors", tolerance)
         _refuse_chance(source, check)
         write_cases(cases, check.file)
+        labels = label_cases(source, labelled, Path(scratch) / "labelled.safetensors") if variants else None
         # A file is verified by another process while the next one is made.
-        attempts = [_make(name, source, folder / FORMAT_FILES[name], check, write_pytorch) for name in wanted]
-        entries = [_conclude(attempt, check) for attempt in attempts]
+        attempts = [Attempt(name, folder / FORMAT_FILES[name]) for name in exact]
+        if variants and "onnx" not in exact:
+            attempts.append(Attempt("onnx", Path(scratch) / FORMAT_FILES["onnx"]))
+        for attempt in attempts:
+            start(attempt, source, check, write_pytorch)
+        concluded = {attempt.name: conclude(attempt, source, check) for attempt in attempts}
+        entries = [concluded[name] for name in exact]
+        if variants:
+            onnx = next(attempt.path for attempt in attempts if attempt.name == "onnx")
+            entries += make_variants(variants, folder, onnx, concluded["onnx"], check, labels)
+        entries.sort(key=lambda entry: wanted.index(entry["format"]))
     manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}
     write_json(folder / MANIFEST_FILE, manifest)
     return manifest
@@ -114,44 +116,6 @@ def compared_positions(tensors: Mapping[str, Tensor]) -> Tensor | None:
     if "decoder_input_ids" in tensors:
         return tensors.get("decoder_attention_mask")
     return tensors.get("attention_mask")
-
-
-@dataclass
-class _Attempt:
-    """A format on its way: its file, and either the process that verifies it, rows of results, or a failure."""
-
-    name: str
-    path: Path
-    verification: Verification | None = None
-    rows: list[dict[str, Any]] | None = None
-    failure: str = ""
-    opset: int | None = None
-
-
-class _Check:
-    """The reference cases, the file they are kept in, and the error that is allowed."""
-
-    def __init__(self, cases: list[Case], file: Path, tolerance: float) -> None:
-        self.cases, self.file = cases, file
-        largest = max(float(np.abs(case.logits[is_plain(case.logits)]).max(initial=0.0)) for case in cases)
-        self.bound = tolerance * max(1.0, largest)
-
-    def rows(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
-        """Run ``model`` on every case in this process."""
-        rows = []
-        for case in self.cases:
-            with torch.no_grad():
-                logits = model(*(torch.from_numpy(value.copy()) for value in case.inputs.values()))
-            error, problem = compare(case, logits.float().numpy())
-            rows.append({"batch": case.batch, "length": case.length, "max_abs_error": error, "problem": problem})
-        return rows
-
-    def accepts(self, model: Callable[..., Any]) -> bool:
-        """Return whether ``model`` runs and agrees on every case."""
-        try:
-            return not judge(self.rows(model), "", self.bound).reason
-        except EXPORTER_ERRORS:
-            return False
 
 
 def _check_formats(formats: Iterable[str]) -> list[str]:
@@ -190,80 +154,17 @@ def _reference_cases(source: Source, wanted: list[str], compared: Compared) -> l
 
 
 def _allowed_again(source: Source, wanted: list[str]) -> list[tuple[int, int]]:
-    if {"pt2", "onnx"}.intersection(wanted):
+    if {"pt2", "onnx", *VARIANT_FORMATS}.intersection(wanted):
         with contextlib.suppress(*EXPORTER_ERRORS):
             # A failure is told when the format is made.
             source.program()
     return source.allowed_again
 
 
-def _refuse_chance(source: Source, check: _Check) -> None:
+def _refuse_chance(source: Source, check: Check) -> None:
     if not check.accepts(source.wrapper):
         raise DeploymentError(
             "The model answers the same input differently each time, in evaluation mode too.",
             "Only a model without chance can be compared with its exported files.",
             "Look in forward for random numbers, or for F.dropout without training=self.training.",
         )
-
-
-def _make(
-    name: str, source: Source, path: Path, check: _Check, write_pytorch: Callable[[Path], None] | None
-) -> _Attempt:
-    """Write one format and start its verification; what cannot be written is explained."""
-    attempt = _Attempt(name, path)
-    try:
-        if name == "pytorch":
-            (write_pytorch or partial(write_weights, source.module))(path)
-        elif name == "pt2":
-            write_pt2(source.program(), path)
-        elif name == "onnx":
-            attempt.opset = write_onnx(source.program(), source.names, path)
-        else:
-            write_torchscript(source.wrapper, source.example_tensors(), path, check.accepts)
-    except EXPORTER_ERRORS as err:
-        attempt.failure = explain_error(err, source.names)
-    else:
-        _start_check(attempt, source, check)
-    return attempt
-
-
-def _start_check(attempt: _Attempt, source: Source, check: _Check) -> None:
-    if attempt.name == "pytorch" and not attempt.path.with_name(LOADER_FILE).is_file():
-        # Weights alone mean nothing to a process without the module's code.
-        attempt.rows = check.rows(_reloaded(source, attempt.path))
-    else:
-        attempt.verification = Verification(attempt.name, attempt.path, check.file)
-
-
-def _reloaded(source: Source, path: Path) -> nn.Module:
-    wrapper = private_copy(source.wrapper)
-    with torch.no_grad():
-        for parameter in wrapper.parameters():
-            parameter.zero_()
-        load_weights(wrapper.get_submodule("module"), path)
-    return wrapper
-
-
-def _conclude(attempt: _Attempt, check: _Check) -> dict[str, Any]:
-    """Return the manifest's entry of a format; the file of one that is not right is deleted."""
-    entry: dict[str, Any] = {"format": attempt.name, "file": None, "status": "failed"}
-    if attempt.failure:
-        _delete(attempt.path)
-        return entry | {"stage": "export", "reason": attempt.failure}
-    rows, failure = attempt.verification.wait() if attempt.verification else (attempt.rows or [], "")
-    verdict = judge(rows, failure, check.bound)
-    entry |= {"max_abs_error": verdict.max_abs_error, "tolerance": check.bound, "shapes": verdict.rows}
-    if verdict.reason:
-        _delete(attempt.path)
-        return entry | {"stage": "parity", "reason": verdict.reason}
-    entry |= {"file": attempt.path.name, "status": "verified"}
-    entry |= {"sha256": file_sha256(attempt.path), "size_bytes": attempt.path.stat().st_size}
-    if attempt.opset is not None:
-        entry["opset"] = attempt.opset
-    return entry | ({"note": _NOTES[attempt.name]} if attempt.name in _NOTES else {})
-
-
-def _delete(path: Path) -> None:
-    # ONNX keeps weights above 2 GB in a second file.
-    for file in (path, path.with_name(path.name + ".data")):
-        file.unlink(missing_ok=True)

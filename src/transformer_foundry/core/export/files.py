@@ -11,12 +11,14 @@ from typing import Any
 __all__ = [
     "CALL_FILE",
     "CARD_FILE",
+    "DATA_SUFFIX",
     "EXPORT_CONFIG_FILE",
     "FORMAT_VERSION",
     "LOADER_FILE",
     "MANIFEST_FILE",
     "file_sha256",
     "list_files",
+    "needs_data_file",
     "write_json",
 ]
 
@@ -27,6 +29,17 @@ EXPORT_CONFIG_FILE = "export_config.json"
 """The model's own ``config.json``; the package's is that of transformers where the package can be loaded by it."""
 LOADER_FILE = "load_example.py"
 CALL_FILE = "model_call.py"
+
+DATA_SUFFIX = ".data"
+"""What the name of an ONNX file's weights ends in, where they lie in a file of their own."""
+
+# A protobuf message cannot be larger than 2 GiB; the graph needs some of it too.
+_LARGEST_MESSAGE = 2**31 - 2**26
+
+
+def needs_data_file(size_bytes: int) -> bool:
+    """Return whether an ONNX file with weights of that size must keep them in a file of their own."""
+    return size_bytes > _LARGEST_MESSAGE
 
 
 def file_sha256(path: Path) -> str:

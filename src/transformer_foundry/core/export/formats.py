@@ -15,12 +15,25 @@ from transformer_foundry.core.export.capture import (
     EXPORTER_ERRORS,
     DimNames,
     LogitsOnly,
+    exportable_copy,
     exporters_quiet,
     exporting_patches,
     private_copy,
 )
+from transformer_foundry.core.export.files import needs_data_file
 
-__all__ = ["load_weights", "write_onnx", "write_pt2", "write_torchscript", "write_weights"]
+__all__ = [
+    "compiled_copy",
+    "load_weights",
+    "write_onnx",
+    "write_pt2",
+    "write_torchscript",
+    "write_traced_onnx",
+    "write_weights",
+]
+
+# The newest that the older exporter writes without a warning about what it cannot check.
+_TRACED_OPSET = 18
 
 
 def write_weights(module: nn.Module, path: Path, buffers: Collection[str] = ()) -> None:
@@ -98,8 +111,42 @@ def write_onnx(program: torch.export.ExportedProgram, names: DimNames, path: Pat
             verbose=False,
         )
         assert translated is not None
-        translated.save(path)
+        weights = translated.model.graph.initializers.values()
+        size_bytes = sum(item.const_value.nbytes for item in weights if item.const_value is not None)
+        translated.save(path, external_data=needs_data_file(size_bytes))
     return translated.model.opset_imports[""]
+
+
+def write_traced_onnx(module: LogitsOnly, example: Mapping[str, Tensor], names: DimNames, path: Path) -> int:
+    """Write ONNX by the older exporter, which knows some operations that the newer one lacks.
+
+    It follows one path through the model and may fix sizes; what it writes must be verified at other shapes.
+
+    Args:
+        module: What is traced, in evaluation mode; a compiled module inside keeps its loops.
+        example: The keyword tensors of one call.
+        names: The inputs and their dimensions.
+        path: The file.
+
+    Returns:
+        The version of the operator set it needs.
+    """
+    axes = {
+        argument: {dim: name for dim, name in enumerate(dims) if isinstance(name, str)}
+        for argument, dims in names.items()
+    }
+    with torch.no_grad(), exporting_patches(), exporters_quiet():
+        torch.onnx.export(
+            module,
+            tuple(example.values()),
+            str(path),
+            dynamo=False,
+            input_names=list(names),
+            output_names=["logits"],
+            dynamic_axes=axes,
+            opset_version=_TRACED_OPSET,
+        )
+    return _TRACED_OPSET
 
 
 def write_torchscript(
@@ -116,11 +163,11 @@ def write_torchscript(
         is_right: Whether a candidate agrees with the model at other shapes.
     """
     tensors = tuple(example.values())
-    traced = _trace(module, tensors)
+    traced = _trace(exportable_copy(module), tensors)
     if not is_right(traced):
         # A trace keeps one path; a compiled module inside keeps its loops and branches.
         try:
-            scripted = _trace(_script_inside(private_copy(module)), tensors)
+            scripted = _trace(compiled_copy(module), tensors)
         except EXPORTER_ERRORS:
             scripted = traced
         traced = scripted if is_right(scripted) else traced
@@ -133,7 +180,13 @@ def _trace(module: nn.Module, tensors: tuple[Tensor, ...]) -> torch.jit.ScriptMo
         return torch.jit.trace(module, tensors, check_trace=False, strict=False)
 
 
-def _script_inside(module: nn.Module) -> nn.Module:
+def compiled_copy(module: nn.Module) -> LogitsOnly:
+    """Return a private copy of ``module`` around its compiled self, which keeps loops and branches.
+
+    Raises:
+        RuntimeError: Or whatever else the model cannot be compiled for.
+    """
+    module = private_copy(module)
     assert isinstance(module, LogitsOnly)
     with exporters_quiet():
         try:

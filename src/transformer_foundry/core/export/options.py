@@ -15,8 +15,13 @@ FORMAT_FILES = {
     "pt2": "model.pt2",
     "onnx": "model.onnx",
     "torchscript": "model.torchscript.pt",
+    "onnx-fp16": "model-fp16.onnx",
+    "onnx-int8": "model-int8.onnx",
 }
 """Format -> name of its file in a package."""
+
+VARIANT_FORMATS = ("onnx-fp16", "onnx-int8")
+"""Smaller, not equal: they are made from the ONNX file and judged by what they predict."""
 
 _ALL_FORMATS = [*FORMAT_FILES, "transformers"]
 

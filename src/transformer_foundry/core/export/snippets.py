@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from transformer_foundry.core.export.options import VARIANT_FORMATS
+
 __all__ = ["snippets"]
 
 _TITLES = {
@@ -14,6 +16,8 @@ _TITLES = {
     "pt2": "PyTorch, without the code (`.pt2`)",
     "onnx": "ONNX Runtime",
     "torchscript": "TorchScript (legacy)",
+    "onnx-fp16": "ONNX Runtime, with float16 weights",
+    "onnx-int8": "ONNX Runtime, quantised to int8",
     "transformers": "transformers, with `generate`, `pipeline` and `AutoTokenizer`",
 }
 _TEMPLATES = {
@@ -37,7 +41,7 @@ print(logits.shape)""",
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
 {arrays}
 (logits,) = session.run(None, {{{feed}}})
 print(logits.shape)""",
@@ -79,7 +83,8 @@ def snippets(manifest: Mapping[str, Any]) -> str:
     ]
     for entry in manifest["formats"]:
         if entry["status"] == "verified":
-            code = _TEMPLATES[entry["format"]].format(**fields, auto_class=entry.get("auto_class"))
+            template = _TEMPLATES["onnx" if entry["format"] in VARIANT_FORMATS else entry["format"]]
+            code = template.format(**fields, auto_class=entry.get("auto_class"), file=entry["file"])
             parts.append(f"{_TITLES[entry['format']]}:\n\n```python\n{code}\n```")
     return "\n\n".join(parts)
 

@@ -26,7 +26,7 @@ class Verdict:
 
     Attributes:
         rows: For each (batch, length) pair ``batch``, ``length``, ``max_abs_error`` (None when outputs could not be
-            compared).
+            compared), and for a variant ``relative_error`` and ``divergence``.
         reason: Why the file is not right, empty if it is.
     """
 
@@ -47,17 +47,20 @@ class Verification:
         format_name: Format of the file.
         path: The file.
         cases: File of the reference cases; the report is written beside it.
+        labelled: File of labelled rows to be scored as well.
     """
 
-    def __init__(self, format_name: str, path: Path, cases: Path) -> None:
-        self._report = cases.with_name(f"{format_name}.jsonl")
-        files = [str(item.absolute()) for item in (path, cases, self._report)]
+    def __init__(self, format_name: str, path: Path, cases: Path, labelled: Path | None = None) -> None:
+        self._report = cases.with_name(f"{path.name}.jsonl")
+        self._report.unlink(missing_ok=True)
+        self.score: dict[str, Any] | None = None
+        files = [str(item.absolute()) for item in (path, cases, self._report, *filter(None, [labelled]))]
         command = [sys.executable, "-m", f"{__package__}.verify", format_name, *files]
         # The child finds this package however the parent did: installed, or from a clone on sys.path.
         paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         # No __pycache__ in the folder that is to be published.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
-        self._errors = cases.with_name(f"{format_name}.stderr").open("w+", encoding="utf-8", errors="replace")
+        self._errors = cases.with_name(f"{path.name}.stderr").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=environment
         )
@@ -75,7 +78,8 @@ class Verification:
             errors = self._errors.read()
         written = self._report.read_text(encoding="utf-8") if self._report.exists() else ""
         entries = [json.loads(line) for line in written.splitlines()]
-        rows = [entry for entry in entries if "trying" not in entry]
+        rows = [entry for entry in entries if "max_abs_error" in entry]
+        self.score = next((entry["score"] for entry in entries if "score" in entry), None)
         if code == 0:
             return rows, ""
         place = entries[-1].get("trying") if entries else None

@@ -2,7 +2,7 @@
 
 A process that has never seen the model cannot borrow anything from it. Used by ``export_model`` as::
 
-    python -m transformer_foundry.core.export.verify FORMAT FILE CASES REPORT
+    python -m transformer_foundry.core.export.verify FORMAT FILE CASES REPORT [LABELLED]
 
 It writes a line of JSON to REPORT for each case, at once, so that a crash is known by the case it happened at. What the
 model's code prints is its own affair.
@@ -13,13 +13,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT, open_transformers
+from transformer_foundry.core.export.options import VARIANT_FORMATS
 from transformer_foundry.core.export.parity import compare, read_cases
+from transformer_foundry.core.export.scoring import Score, difference, score_logits
 
 __all__ = ["main", "open_file"]
 
@@ -31,7 +34,7 @@ def open_file(format_name: str, path: Path) -> Run:
     if format_name == TRANSFORMERS_FORMAT:
         return open_transformers(str(path.parent))
     openers = {"pytorch": _open_pytorch, "pt2": _open_pt2, "onnx": _open_onnx, "torchscript": _open_torchscript}
-    return openers[format_name](path)
+    return openers[format_name.partition("-")[0]](path)
 
 
 def _open_pytorch(path: Path) -> Run:
@@ -96,15 +99,23 @@ def _named(model: Callable[..., Any]) -> Run:
 
 
 def main(arguments: list[str]) -> int:
-    """Verify ``FORMAT FILE CASES`` and write ``REPORT``."""
-    format_name, path, cases, report = arguments
+    """Verify ``FORMAT FILE CASES`` and write ``REPORT``; score the rows of ``LABELLED`` if there is one."""
+    format_name, path, cases, report, *labelled = arguments
     run = open_file(format_name, Path(path))
+    is_variant = format_name in VARIANT_FORMATS
     with Path(report).open("w", encoding="utf-8", buffering=1) as lines:
         for case in read_cases(Path(cases)):
             place = {"batch": case.batch, "length": case.length}
             lines.write(json.dumps({"trying": place}) + "\n")
-            error, problem = compare(case, run(case.inputs))
-            lines.write(json.dumps(place | {"max_abs_error": error, "problem": problem}) + "\n")
+            logits = run(case.inputs)
+            error, problem = (None, "") if is_variant else compare(case, logits)
+            found = difference(case, logits) if is_variant else {"max_abs_error": error, "problem": problem}
+            lines.write(json.dumps(place | found) + "\n")
+        for file in labelled:
+            # What such a case holds in place of logits are labels.
+            scores = [score_logits(run(case.inputs), case.logits) for case in read_cases(Path(file))]
+            total = Score.total(scores)
+            lines.write(json.dumps({"score": total and asdict(total)}) + "\n")
     return 0
 
 

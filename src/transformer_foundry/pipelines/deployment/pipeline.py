@@ -19,6 +19,7 @@ def create_pipeline() -> Pipeline:
                     "training_run",
                     "model_export",
                     "tokenizer",
+                    "token_splits",
                     "validation_report",
                     "data_profile",
                     "evaluation",
