@@ -17,7 +17,9 @@ from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from transformer_foundry.commands import checkpoints, runs, tracking
-from transformer_foundry.core.errors import ParameterError, find_foundry_error, suggestion
+from transformer_foundry.commands_doctor import doctor
+from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.failures import expected_error
 from transformer_foundry.model_commands import hub, models
 from transformer_foundry.parameters import compared_pipelines
 from transformer_foundry.quiet import silence_third_parties
@@ -48,7 +50,7 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(f"{word}. Run the same command again to go on from the last checkpoint.", err=True)
             sys.exit(EXIT_CODE_TERMINATED if is_terminated() else EXIT_CODE_INTERRUPTED)
         except Exception as error:  # The edge of the program: what is not expected goes on as it came.
-            expected = find_foundry_error(error)
+            expected = expected_error(error)
             if expected is None or os.environ.get("FOUNDRY_DEBUG"):
                 raise
             click.echo(str(expected), err=True)
@@ -126,6 +128,10 @@ for parameter in run.params:
     if parameter.name == "params":
         parameter.callback = _split_params
 cli.add_command(run, "run")
+
+assert doctor.callback is not None
+doctor.callback = readable_errors(doctor.callback)
+cli.add_command(doctor)
 
 for group in (checkpoints, hub, models, runs, tracking):
     for command in group.commands.values():

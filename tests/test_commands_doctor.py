@@ -1,0 +1,94 @@
+"""The doctor finds what is wrong, says how to mend it, and never tells a key."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from transformer_foundry import commands_doctor
+from transformer_foundry.cli import cli
+from transformer_foundry.commands_doctor import check_disk, check_keys, check_packages, check_tested_versions
+
+KEY = "correct-horse-battery-staple"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "GITHUB_TOKEN", "HF_HOME", "HF_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_machine_that_will_do_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=50 * 2**30))
+    result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "FAIL" not in result.output
+    assert "Ready." in result.output
+    for subject in ("Python 3", "memory free", "Packages", "50 GiB free", "W&B", "Hugging Face", "Drive", "GPU"):
+        assert subject in result.output
+
+
+def test_a_full_disk_has_to_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**29))
+    result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"FAIL  0.5 GiB free for {tmp_path}\n      -> Delete old runs" in result.output
+    assert "1 to mend." in result.output
+
+
+def test_a_file_in_the_place_of_the_data_folder_has_to_be_mended(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    (finding,) = check_disk(tmp_path / "data" / "deeper")
+    assert finding.status == "FAIL"
+
+
+def test_a_package_that_is_missing_or_too_old_has_to_be_mended() -> None:
+    (finding,) = check_packages(["click>=8", "numpy<1", "no-such-package-at-all", "nor-this; extra == 'dev'"])
+    assert finding.status == "FAIL"
+    assert "no-such-package-at-all is missing" in finding.message
+    assert "numpy is" in finding.message
+    assert "click" not in finding.message
+    assert "nor-this" not in finding.message
+    assert finding.cure
+
+
+def test_versions_other_than_the_tested_ones_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"torch": "2.13.0+cu130", "numpy": "2.1.3"}
+    monkeypatch.setattr(commands_doctor, "_version", versions.get)
+    (tmp_path / "constraints.txt").write_text("# ours\ntorch==2.13.0\nnumpy==2.4.6\n")
+    (finding,) = check_tested_versions(tmp_path / "constraints.txt")
+    assert finding.message.endswith("tested: numpy 2.1.3 (2.4.6)")
+
+
+def test_a_key_is_known_to_be_set_and_never_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    (home / ".cache" / "huggingface").mkdir(parents=True)
+    (home / ".cache" / "huggingface" / "token").write_text(KEY)
+    wandb, hub, github = check_keys()
+    assert (wandb.status, hub.status, github.status) == ("ok", "ok", "note")
+    assert KEY not in "".join(f"{finding.message}{finding.cure}" for finding in (wandb, hub, github))
+
+
+def test_only_the_look_at_the_gpu_loads_torch() -> None:
+    program = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from transformer_foundry import cli, commands_doctor\n"
+        "commands_doctor.check_gpu = lambda: []\n"
+        "result = CliRunner().invoke(cli.cli, ['doctor'])\n"
+        "print('Drive' in result.output, 'torch' in sys.modules)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout == "True False\n"
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
