@@ -49,11 +49,12 @@ class Upload(threading.Thread):
         self.mount, self.cloud, self._rate, self._chance = mount, cloud, bytes_per_s, random.Random(seed)
         self._known: dict[str, tuple[int, int]] = {}
         self._stopped = threading.Event()
-        self.uploaded = self.deleted = 0
+        self.uploaded = self.deleted = self.most = 0
 
     def run(self) -> None:
         while not self._stopped.is_set():
             now = files_of(self.mount)
+            self.most = max(self.most, sum(size for size, _ in now.values()))
             for name in [name for name in self._known if name not in now]:
                 self.deleted += self._known.pop(name)[0]
                 (self.cloud / name).unlink(missing_ok=True)
@@ -111,7 +112,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.session:
         train(*options.session, options.mb_per_s)
-    chance, lost, uploaded, deleted, before = random.Random(options.seed), [], 0, 0, 0
+    chance, lost, uploaded, deleted, before, most = random.Random(options.seed), [], 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         cloud, mount, data_dir = root / "cloud", root / "mount", root / "data"
@@ -137,11 +138,14 @@ def main() -> int:
             before = reached(data_dir)
             print(f"began at step {step} (lost {lost[-1]:.1f} s), vanished at step {before}", flush=True)
             uploaded, deleted = uploaded + upload.uploaded, deleted + upload.deleted
+            most = max(most, upload.most)
         live = sum(size for size, _ in files_of(cloud).values())
+        kept = sum(path.parent.parent.name == "checkpoints" for path in cloud.rglob("manifest.json"))
     allowed = SAVE_STEPS * STEP_S + CHECKPOINT_BYTES / (options.mb_per_s * 1e6)
     print(
         f"lost at most {max(lost):.1f} s of {allowed:.1f} allowed; checkpoints of {CHECKPOINT_BYTES / 1e6:.0f} MB: "
-        f"{live / CHECKPOINT_BYTES:.2f} of them lie in the cloud, {uploaded / CHECKPOINT_BYTES:.1f} were uploaded and "
+        f"{live / CHECKPOINT_BYTES:.2f} of them lie in the cloud in {kept} generations, at most "
+        f"{most / CHECKPOINT_BYTES:.2f} lay on the mount, {uploaded / CHECKPOINT_BYTES:.1f} were uploaded and "
         f"{deleted / CHECKPOINT_BYTES:.1f} deleted in {options.kills + 1} sessions"
     )
     return int(max(lost) > allowed)
