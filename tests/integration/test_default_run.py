@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.foundry import PROJECT, environment
+from transformer_foundry.core.export.options import FORMAT_FILES, VARIANT_FORMATS
 
 
 @pytest.mark.slow
@@ -22,6 +23,7 @@ def test_the_default_run_beats_the_bigram_baseline_and_leaves_a_verified_package
     for split in ("validation", "test"):
         assert evaluation[split]["loss"] < evaluation["baselines"]["bigram_loss"]
     manifest = json.loads((tmp_path / "07_model_output/gpt/manifest.json").read_text())
-    assert {item["format"]: item["status"] for item in manifest["formats"]} == dict.fromkeys(
-        ("pytorch", "pt2", "onnx", "torchscript"), "verified"
-    )
+    formats = {item["format"]: item["status"] for item in manifest["formats"]}
+    assert list(formats) == [*FORMAT_FILES, "transformers"]
+    exact = [name for name in formats if name not in VARIANT_FORMATS]
+    assert {name: formats[name] for name in exact} == dict.fromkeys(exact, "verified")
