@@ -80,8 +80,12 @@ def test_data_lead_on_to_training(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_training_tells_how_good_the_model_is(caplog: pytest.LogCaptureFixture) -> None:
-    evaluation = {"validation": {"loss": 2.0}, "comparisons": [{"sentence": "loss 2.000 beats a bigram model (2.500)"}]}
+    evaluation = {
+        "validation": {"loss": 2.0, "targets": 10382.0},
+        "comparisons": [{"sentence": "loss 2.000 beats a bigram model (2.500)"}],
+    }
     text = summarise(caplog, training.create_pipeline(), training_run=None, evaluation=evaluation)
     assert "loss 2.000 beats a bigram model (2.500)" in text
+    assert "loss 2, targets 10,382" in text
     assert "data/06_models/gpt" in text
     assert "--pipelines deployment" in text

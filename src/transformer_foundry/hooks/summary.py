@@ -11,6 +11,8 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
+from transformer_foundry.core.report.parts import number
+
 __all__ = ["SummaryHooks"]
 
 _log = logging.getLogger(__name__)
@@ -144,7 +146,7 @@ def _verdict(report: dict[str, Any]) -> str:
 def _evaluation_lines(evaluation: dict[str, Any] | None) -> list[str]:
     if not evaluation:
         return []
-    measured = ", ".join(f"{key} {value:.4g}" for key, value in evaluation["validation"].items())
+    measured = ", ".join(f"{key} {number(value)}" for key, value in evaluation["validation"].items())
     lines = [f"Validation split: {measured}"]
     lines += [f"  {item['sentence']}" for item in evaluation["comparisons"]]
     return lines

@@ -46,12 +46,13 @@ def tuning_section(record: RunRecord) -> Markup | None:
     )
     verdict = record.comparison.get("verdict")
     chosen = {**mapping(record.best.get("parameters")), **mapping(record.best.get("model_overrides"))}
+    chart = line_chart("Loss of complete trials", {"trial": points, "lowest so far": lowest}, x_label="trial")
     return section(
         "tuning",
         "Tuning",
         tag("p", verdict) if verdict else None,
         facts({name: number(value) for name, value in chosen.items()}),
-        line_chart("Loss of complete trials", {"trial": points, "lowest so far": lowest}, x_label="trial"),
+        tag("div", chart, class_="charts") if chart else None,
         details(f"Trials: {len(trials)} begun, {len(losses)} complete; the best {len(ranked)}", best),
     )
 

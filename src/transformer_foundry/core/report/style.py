@@ -23,7 +23,7 @@ nav a { padding: .15rem 0; }
 .tiles dt { color: var(--soft); font-size: .82rem; }
 .tiles dd { margin: 0; font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 dl { margin: .5rem 0; }
-section dl div { display: grid; grid-template-columns: minmax(6.5rem, 25%) 1fr; gap: .75rem; padding: .15rem 0; }
+section dl div { display: grid; grid-template-columns: minmax(8rem, 25%) 1fr; gap: .75rem; padding: .15rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
 ul { padding-left: 1.2rem; }
