@@ -1,8 +1,8 @@
 """Whether ``training.max_hours`` is kept, and the forecast after 30 steps: wall time, so on a quiet machine.
 
 ``python -m tests.benchmarks.time_budget [--budgets 20 40 60] [--kinds gpt bert t5]`` takes about ten minutes. Each run
-is cut off three times at a random moment (its generator is dropped) and goes on from its last checkpoint. The time between
-the last checkpoint and the cut is done again and does not count.
+is cut off three times at a random moment (its generator is dropped) and goes on from its last checkpoint. The time
+between the last checkpoint and the cut is done again and does not count.
 """
 
 import argparse
