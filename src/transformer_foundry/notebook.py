@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import find_foundry_error
+from transformer_foundry.failures import expected_error
 
 __all__ = ["find_project", "run", "show_model"]
 
@@ -76,7 +76,7 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
         with session, stop_at_termination():
             session.run(pipeline_names=chosen or None)
     except Exception as error:  # The edge of the program: what is not expected goes on as it came.
-        expected = find_foundry_error(error)
+        expected = expected_error(error)
         if expected is None:
             raise
         raise expected from None

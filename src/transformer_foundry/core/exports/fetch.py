@@ -65,7 +65,7 @@ def read_export(
     *,
     revision: str | None = None,
     cache_dir: Path | None = None,
-    api_url: str = DEFAULT_API_URL,
+    api_url: str | None = None,
     token: str | None = None,
 ) -> Export:
     """Read the export that ``source`` names; none of its code is run.
@@ -76,7 +76,7 @@ def read_export(
         source: Folder, zip file, gist id (20 to 40 hexadecimal characters) or gist URL.
         revision: Revision of a gist (40 hexadecimal characters); None means the newest.
         cache_dir: Where the files of a gist or a zip are put; a folder of the user's cache when None.
-        api_url: Base address of the gist API.
+        api_url: Base address of the gist API; None takes ``GITHUB_API_URL`` of the environment, else GitHub's own.
         token: GitHub token; it only raises the number of requests allowed an hour.
 
     Raises:
@@ -98,6 +98,7 @@ def read_export(
             "Expected a folder with model.py and config.json, a zip file of one, a gist id or a gist URL.",
             "Set model.source to where the export is.",
         )
+    api_url = api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
     folder, resolved = fetch_gist(gist, cache, api_url=api_url, token=token)
     return _from_outside(_read_folder(folder, name, resolved))
 
