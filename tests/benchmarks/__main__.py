@@ -23,6 +23,8 @@ BENCHMARKS = (
     "model_comparison",
     "time_budget",
     "publishing",
+    "export_models",
+    "export_speed",
     "search_kills",
     "search_real",
     "search_replay",

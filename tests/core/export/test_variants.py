@@ -154,7 +154,12 @@ ROW = {"batch": 1, "length": 2, "max_abs_error": 0.1, "problem": "", "relative_e
         ([ROW], Score(100, 0, 89, "accuracy"), Score(100, 0, 90, "accuracy"), "accuracy changes from 0.9 to 0.89"),
         ([ROW], Score(100, 0, 93, "accuracy"), Score(100, 0, 90, "accuracy"), ""),
         ([ROW], Score(100, 101.1, 0, "perplexity"), Score(100, 100, 0, "perplexity"), r"\+1.11 %"),
-        ([ROW], Score(100, float("nan"), 0, "perplexity"), Score(100, 100, 0, "perplexity"), "perplexity changes from 2.718"),
+        (
+            [ROW],
+            Score(100, float("nan"), 0, "perplexity"),
+            Score(100, 100, 0, "perplexity"),
+            "perplexity changes from 2.718",
+        ),
         ([ROW], Score(100, 100.5, 0, "perplexity"), Score(100, 100, 0, "perplexity"), ""),
     ],
 )

@@ -14,6 +14,8 @@ __getattr__, __all__ = lazy_exports(
         "Package": "package",
         "build_package": "building",
         "export_model": "exporting",
+        "parity_figure": "parity_report",
+        "parity_table": "parity_report",
         "ModelVersion": "registry",
         "Registration": "registry",
         "Registry": "registry",
