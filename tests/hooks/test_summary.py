@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from transformer_foundry.core.export import Package
 from transformer_foundry.hooks import SummaryHooks
-from transformer_foundry.pipelines import data_engineering, training, tuning, validation
+from transformer_foundry.pipelines import data_engineering, deployment, training, tuning, validation
 
 FINDING = {"severity": "error", "message": "It sees the future.", "where": "model.py:3", "fix": "Mask it."}
 BROKEN = {"kind": "decoder-only", "seconds": 1.0, "findings": [FINDING]}
@@ -64,6 +65,14 @@ def test_a_search_tells_its_verdict_and_how_to_train_with_what_it_found(caplog: 
     assert "Search: The winner beats the default configuration." in text
     assert "06_models/base" in text
     assert "kedro run --pipelines training --params model.source=x,training.use_best=true" in text
+
+
+def test_a_package_can_be_tried_next(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "inference.py").touch()
+    package = Package(tmp_path, {"formats": [{"format": "onnx", "status": "verified"}]})
+    text = summarise(caplog, deployment.create_pipeline(), model_package=package, hub_publication=1)
+    assert "Package: onnx verified." in text
+    assert f"Try it: python {tmp_path}/inference.py" in text
 
 
 def test_the_report_is_named_where_there_is_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ class SummaryHooks:
             yield f"Next: mend the model, export it again, and: {self._command('validation', {})}"
             return
         if "hub_publication" in made:
+            package = self._saved.get("model_package")
+            if package is not None and (package.folder / "inference.py").exists():
+                yield f"Try it: {shlex.join(['python', str(package.folder / 'inference.py')])}"
             return
         for entry, name, besides in _NEXT:
             if entry in made:

@@ -31,6 +31,14 @@ FILES: dict[str, Any] = {
         "step": 40, "validation": {"loss": 4.2, "perplexity": 66.7}, "test": {"loss": 4.3, "perplexity": 73.7},
         "comparisons": [{"is_beaten": True, "sentence": "loss 4.200 beats token frequencies (5.300)"}],
     },
+    "08_reporting/gpt/error_analysis.json": {
+        "task": "sequence_classification", "split": "validation", "examples": 20,
+        "segments": [
+            {"segment": "length", "value": "65 to 128", "examples": 12, "loss": 2.25, "is_weak": True},
+            {"segment": "label", "value": "calm", "examples": 11, "loss": 0.5, "is_weak": False},
+        ],
+        "worst": [{"row": 3, "loss": 9.5, "text": "What a night", "expected": "joy", "predicted": "fear"}],
+    },
     "08_reporting/gpt/samples.json": {"step": 40, "samples": ["To be >> or not to be"]},
     "08_reporting/gpt/search_comparison.json": {"verdict": "The winner beats the default configuration."},
     "08_reporting/gpt/trials.csv": "number,state,loss,steps,steps_trained,seconds,learning_rate,error\n"

@@ -13,7 +13,7 @@ from tests.core.report.runs import FILES, PARITY, ROWS, with_every_text, write_r
 from transformer_foundry.core.report import page, read_run, render_report, write_report
 
 ATTACK = "<script>boom()</script><img src=x onerror=boom()>\"' onload='boom()'></style></title></svg>&amp;\x00\ud800"
-ALL = ["verdict", "data", "curves", "baselines", "samples", "cost", "tuning", "parity", "provenance", "links"]
+ALL = ["verdict", "data", "curves", "baselines", "errors", "samples", "cost", "tuning", "parity", "provenance", "links"]
 VOID = {"meta", "img", "line", "circle", "polyline"}
 
 
@@ -57,9 +57,10 @@ def test_a_run_that_went_all_the_way_has_every_section(tmp_path: Path) -> None:
     document = render(write_run(tmp_path))
     assert sections_of(document) == ALL
     shown = Reader(document).shown
+    assert "calm" not in shown  # no weak segment
     for told in ("TinyGPT", "Dropout is 0.9.", "model.py:7", "Use 0.1.", "156,305", "beats token frequencies", "73.7",
                  "or not to be", "477 MiB", "The winner beats", "0.0023", "3e-06", "3.71 MiB", "0123abc",
-                 "875,264"):  # fmt: skip
+                 "875,264", "65 to 128", "expected joy, predicted fear"):  # fmt: skip
         assert told in shown, told
 
 
@@ -159,6 +160,12 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
         write_report(read_run(tmp_path, "gpt"))
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".report*"))
+
+
+def test_a_smaller_format_tells_what_it_costs(tmp_path: Path) -> None:
+    small = {"format": "onnx-int8", "status": "verified", "max_abs_error": 0.05, "relative_change": 0.00123}
+    write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [small]}})
+    assert "perplexity +0.12%" in Reader(render(tmp_path)).shown
 
 
 def test_a_format_that_failed_says_why(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def parity_section(record: RunRecord) -> Markup | None:
             entry.get("format", "?"),
             _status(entry),
             number(entry.get("max_abs_error"), 2),
-            number(entry.get("tolerance"), 2),
+            _judgement(entry),
             len(sequence(entry.get("shapes"))) or "-",
             size(entry.get("size_bytes")),
         ]
@@ -79,7 +79,7 @@ def parity_section(record: RunRecord) -> Markup | None:
     return section(
         "parity",
         "Package and parity",
-        table(["format", "status", "largest difference", "tolerance", "shapes tried", "size"], rows),
+        table(["format", "status", "largest difference", "allowed", "shapes tried", "size"], rows),
         findings_list(failures),
     )
 
@@ -149,6 +149,14 @@ def _code(value: object) -> Markup | None:
 def _status(entry: Mapping[str, Any]) -> Markup:
     status = str(entry.get("status", "unknown"))
     return chip(status, {"verified": "good", "failed": "bad"}.get(status, "calm"))
+
+
+def _judgement(entry: Mapping[str, Any]) -> str:
+    """Return what a format was judged by: the difference that is allowed, or what it costs in perplexity."""
+    change = entry.get("relative_change")
+    if isinstance(change, int | float):
+        return f"perplexity {change:+.2%}"
+    return number(entry.get("tolerance"), 2)
 
 
 def _loss(row: Mapping[str, Any]) -> float | None:

@@ -22,6 +22,7 @@ from transformer_foundry.core.report.training import (
     baselines_section,
     cost_section,
     curves_section,
+    errors_section,
     newest,
     samples_section,
 )
@@ -33,6 +34,7 @@ _SECTIONS: dict[str, Callable[[RunRecord], Markup | None]] = {
     "Data": data_section,
     "Curves": curves_section,
     "Results": baselines_section,
+    "Errors": errors_section,
     "Samples": samples_section,
     "Memory and speed": cost_section,
     "Tuning": tuning_section,

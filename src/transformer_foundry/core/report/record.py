@@ -27,6 +27,7 @@ class RunRecord:
         metrics: Rows of ``metrics.jsonl``.
         sampled: Rows of ``samples.jsonl``: what the model wrote while it was trained.
         evaluation: ``evaluation.json``.
+        errors: ``error_analysis.json``.
         samples: ``samples.json``: what the trained model writes.
         trials: Rows of ``trials.csv``, all values text.
         comparison: ``search_comparison.json``.
@@ -43,6 +44,7 @@ class RunRecord:
     metrics: tuple[Row, ...] = ()
     sampled: tuple[Row, ...] = ()
     evaluation: Row = field(default_factory=dict)
+    errors: Row = field(default_factory=dict)
     samples: Row = field(default_factory=dict)
     trials: tuple[Row, ...] = ()
     comparison: Row = field(default_factory=dict)
@@ -80,6 +82,7 @@ def read_run(data_dir: Path, name: str, preparation: str | None = None) -> RunRe
         metrics=_json_lines(folders["run"] / "metrics.jsonl"),
         sampled=_json_lines(folders["run"] / "samples.jsonl"),
         evaluation=_json(own / "evaluation.json"),
+        errors=_json(own / "error_analysis.json"),
         samples=_json(own / "samples.json"),
         trials=_csv(shared / "trials.csv"),
         comparison=_json(shared / "search_comparison.json"),
