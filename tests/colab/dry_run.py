@@ -2,9 +2,9 @@
 
     python -m tests.colab.dry_run 3.13
 
-pip resolves for Colab's Python and platform with every package of Colab pinned, as the training notebook does, and
-installs nothing. A package whose version differs from Colab's is printed, and the exit code is then 1. What a package
-says of the versions it needs is read from its wheel; packages that Colab builds itself are left out of the pins.
+pip resolves what Colab lacks, for Colab's Python and platform, with every package of Colab pinned, as the training
+notebook does, and installs nothing. A package whose version differs from Colab's is printed, and the exit code is then
+1. What Colab has is not resolved again: its torch is a build of its own, with other requirements than the registry's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.colab import colab_packages
@@ -26,8 +27,9 @@ def main(python: str = "3.13") -> int:
     """Print what would be added and what would be changed."""
     present = {canonicalize_name(name): version for name, version in colab_packages(python).items()}
     requirements = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    absent = [line for line in requirements if canonicalize_name(Requirement(line).name) not in present]
     with tempfile.TemporaryDirectory() as folder:
-        report = _resolve(requirements, present, python, Path(folder))
+        report = _resolve(absent, present, python, Path(folder))
     planned = {
         canonicalize_name(item["metadata"]["name"]): item["metadata"]["version"] for item in report.get("install", [])
     }

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -24,15 +25,14 @@ def _blocked_modules() -> frozenset[str]:
     )
 
 
-class _Absent:
-    """Finds nothing for what Colab lacks."""
+class _ColabFinder(PathFinder):
+    """Finds what Python's own finder does, but for what Colab lacks."""
 
     blocked = _blocked_modules()
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name.partition(".")[0] in cls.blocked:
-            raise ModuleNotFoundError(f"No module named {name!r} (Colab does not have it)", name=name)
+    def find_spec(cls, fullname, path=None, target=None):
+        return None if fullname.partition(".")[0] in cls.blocked else super().find_spec(fullname, path, target)
 
 
-sys.meta_path.insert(0, _Absent)
+sys.meta_path[sys.meta_path.index(PathFinder)] = _ColabFinder
