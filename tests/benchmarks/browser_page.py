@@ -18,7 +18,7 @@ from tests.core.export.browser import CHROMIUM, open_browser, serve
 from tests.core.export.packaging import make_package, write_export
 
 RUNS = 5
-SIZES = {"vocab_size": 4096, "d_model": 448, "n_layer": 10, "max_seq_len": 128}
+SIZES = {"vocab_size": 96, "d_model": 448, "n_layer": 12, "max_seq_len": 128}
 FORMATS = ["pytorch", "onnx", "onnx-int8"]
 # Times since the visitor asked for the page; the text is the example that comes with the model.
 _STEPS = """(async () => {

@@ -93,10 +93,12 @@ def running_server(folder: Path, command: list[str] | None = None, **settings: s
         process = subprocess.Popen(command or alone("server.py"), cwd=folder, env=environment, stderr=log, stdout=log)
     try:
         while True:
-            assert process.poll() is None, (folder / "server.log").read_text()
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.05)
+                raise AssertionError((folder / "server.log").read_text())
         yield port
     finally:
         process.terminate()
