@@ -36,6 +36,12 @@ def use_best_parameters(
             "It takes the values that the tuning pipeline found for this run, or for the run in run.preparation.",
             "Run 'kedro run --pipelines tuning' first, or leave training.use_best out.",
         )
+    if not isinstance(best_parameters, dict) or not isinstance(best_parameters.get("parameters"), dict):
+        raise TuningError(
+            "training.use_best is true, but best_parameters.json is not what a search writes.",
+            "Expected an object with the parameters, the model and the data of the search.",
+            "Run 'kedro run --pipelines tuning' again, or leave training.use_best out.",
+        )
     found = {"model": best_parameters.get("model"), "data": best_parameters.get("data")}
     if found != {"model": model, "data": data}:
         changed = "another model" if found["model"] != model else "other data"
