@@ -27,7 +27,7 @@ def check(folder: Path, pipeline: Pipeline, *, hub_repo: str | None = None, pres
 
 
 TRAINING_INPUTS = ("validation_report", "token_splits", "tokenizer")
-DEPLOYMENT_INPUTS = ("training_run", "evaluation", "data_profile", "tokenizer", "validation_report")
+DEPLOYMENT_INPUTS = ("training_run", "evaluation", "data_profile", "tokenizer", "token_splits", "validation_report")
 
 
 def test_missing_inputs_are_named_with_the_pipelines_that_make_them(tmp_path: Path) -> None:
