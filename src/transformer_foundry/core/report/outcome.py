@@ -79,7 +79,7 @@ def parity_section(record: RunRecord) -> Markup | None:
     return section(
         "parity",
         "Package and parity",
-        table(["format", "status", "largest difference", "allowed", "shapes tried", "size"], rows),
+        table(["format", "status", "largest difference", "judged by", "shapes tried", "size"], rows),
         findings_list(failures),
     )
 
@@ -155,7 +155,7 @@ def _judgement(entry: Mapping[str, Any]) -> str:
     """Return what a format was judged by: the difference that is allowed, or what it costs in perplexity."""
     change = entry.get("relative_change")
     if isinstance(change, int | float):
-        return f"perplexity {change:+.2%}"
+        return f"perplexity {change:+.2%}".replace("-0.00%", "+0.00%")
     return number(entry.get("tolerance"), 2)
 
 

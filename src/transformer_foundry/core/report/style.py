@@ -48,7 +48,7 @@ pre { background: var(--panel); border-radius: .5rem; padding: .7rem .8rem; marg
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: var(--accent); padding: .2rem 0; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: .5rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; min-width: 0; max-width: 36rem; }
 figcaption { font-weight: 600; font-size: .92rem; margin-bottom: .3rem; }
 svg { display: block; width: 100%; height: auto; }
