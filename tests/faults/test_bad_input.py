@@ -1,4 +1,4 @@
-"""The table of bad inputs is large and names each case once; ``python -m tests.faults.bad_input`` runs and prints it."""
+"""The table of bad inputs is large and names each case once; ``python -m tests.faults.bad_input`` runs it."""
 
 from __future__ import annotations
 
