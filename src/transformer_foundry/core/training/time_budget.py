@@ -202,8 +202,10 @@ class Pace:
 
     def _plan_is_due(self, counters: Counters) -> bool:
         points = counters.time_plan or []
-        if len(points) < 2:
-            return self._steps >= (FORECAST_STEPS if points else _FIRST_LOOK)
+        if not points:
+            return self._steps >= _FIRST_LOOK
+        if len(points) == 1 and self._steps == FORECAST_STEPS:
+            return True
         planned = max(point[1] for point in points)
         mark = next((mark for mark in _MARKS if mark > planned), math.inf)
         return self._steps >= _FIRST_LOOK and self._share(counters) >= mark
