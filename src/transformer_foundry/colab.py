@@ -1,0 +1,66 @@
+"""What a session on Colab begins with: keys from its Secrets, Google Drive, and a word about both."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+__all__ = ["SECRETS", "open_session"]
+
+SECRETS = ("HF_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN")
+"""Names of the secrets that are looked for; each becomes an environment variable."""
+
+DRIVE_FOLDER = "/content/drive"
+
+
+def open_session(*, use_drive: bool = False) -> None:
+    """Take the keys that Colab keeps, mount Google Drive if wanted, and say what is there; elsewhere only say it.
+
+    Neither is needed: what cannot be had is told in one line, and the session goes on without.
+
+    Args:
+        use_drive: Whether Google Drive is mounted; Colab then asks for permission.
+    """
+    colab = _colab()
+    if colab is not None:
+        for name in SECRETS:
+            _take_secret(colab.userdata, name)
+    found = [name for name in SECRETS if os.environ.get(name)]
+    print(f"Keys found: {', '.join(found) or 'none (none is needed)'}")
+    if use_drive:
+        print(_mount(colab))
+
+
+def _colab() -> Any:
+    try:
+        import_module("google.colab.drive")
+        import_module("google.colab.userdata")
+        return import_module("google.colab")
+    except ImportError:
+        return None
+
+
+def _take_secret(userdata: Any, name: str) -> None:
+    """Copy a secret into the environment, where programs that this one starts see it too."""
+    if os.environ.get(name):
+        return
+    refusals = (userdata.SecretNotFoundError, userdata.NotebookAccessError, userdata.TimeoutException)
+    try:
+        value = userdata.get(name)
+    except refusals as error:
+        if not isinstance(error, userdata.SecretNotFoundError):
+            print(f"The secret {name} is not used ({type(error).__name__}): allow this notebook to see it.")
+        return
+    if value:
+        os.environ[name] = value
+
+
+def _mount(colab: Any) -> str:
+    if colab is None:
+        return "Drive: not on Colab; everything stays in the data folder."
+    try:
+        colab.drive.mount(DRIVE_FOLDER)
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"Drive: not mounted ({error}); everything stays on this machine and goes with the session."
+    return "Drive: mounted; checkpoints and package are copied to MyDrive/transformer-foundry."

@@ -1,0 +1,135 @@
+"""What the training notebook shows of data and model: a batch before training, the answer of the trained model."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformer_foundry.core.errors import DataError
+from transformer_foundry.notebook import find_project
+
+__all__ = ["answer", "free_memory", "show_batch"]
+
+MASK = "[MASK]"
+_SHOWN_CHARACTERS = 300
+
+
+def show_batch(rows: int = 2, env: str | None = None, **sections: Any) -> None:
+    """Print the first rows that the model is going to read, as text.
+
+    Args:
+        rows: How many.
+        env: Preset, as for ``run``.
+        **sections: Parameters, as for ``run``.
+    """
+    from transformer_foundry.core.data.batches import Batches
+
+    with _catalog(env, sections) as catalog:
+        splits, tokenizer = catalog.load("token_splits"), catalog.load("tokenizer")
+    batch = Batches(splits.train, splits, batch_size=rows, shuffle=True).batch(0)
+    for name, tensor in batch.items():
+        print(f"{name:16} {tuple(tensor.shape)}")
+    for row in range(len(batch["input_ids"])):
+        for name, tensor in batch.items():
+            if name == "input_ids" or (name == "labels" and splits.task == "seq2seq_lm"):
+                ids = [number for number in tensor[row].tolist() if number >= 0]
+                text = tokenizer.decode(ids, skip_special_tokens=splits.task != "masked_lm")
+                print(f"\n{name} of row {row}: {text[:_SHOWN_CHARACTERS]!r}")
+
+
+def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **sections: Any) -> str:
+    """Return what the best checkpoint makes of ``prompt``: its continuation, the filled gaps, a translation, a class.
+
+    Args:
+        prompt: Text; for a masked language model with ``[MASK]`` at the gaps.
+        env: Preset, as for ``run``.
+        max_new_tokens: Longest continuation or translation.
+        **sections: Parameters, as for ``run``.
+
+    Raises:
+        DataError: If the prompt is empty, or has no gap where one is needed.
+    """
+    from transformer_foundry.core import exports, training
+
+    if not prompt.strip():
+        raise DataError("The prompt is empty.", "Expected some text.", "Type a few words into PROMPT.")
+    with _catalog(env, sections) as catalog:
+        state = catalog.load("training_run").best()
+        if state is None:
+            raise DataError("There is no checkpoint.", "Expected a trained model.", "Run the training cell first.")
+        options = catalog.load("params:model")
+        export, tokenizer, splits = (catalog.load(name) for name in ("model_export", "tokenizer", "token_splits"))
+    adapter = exports.load_model(export, kind=options.kind, task=options.task)
+    training.restore_model(adapter.model, state.evaluated_model)
+    return _answer(adapter.eval(), tokenizer, splits, prompt, max_new_tokens)
+
+
+def free_memory() -> None:
+    """Give the memory of the GPU back and say how much of it is still in use."""
+    import torch
+
+    gc.collect()
+    if not torch.cuda.is_available():
+        print("No GPU was used: there is nothing to free.")
+        return
+    torch.cuda.empty_cache()
+    print(f"The GPU holds {torch.cuda.memory_allocated() / 1e9:.2f} GB.")
+
+
+def _answer(adapter: Any, tokenizer: Any, splits: Any, prompt: str, max_new_tokens: int) -> str:
+    import torch
+
+    from transformer_foundry.core import training
+    from transformer_foundry.core.training.generation import fill_masks, translate
+
+    if splits.task == "masked_lm":
+        ids = torch.tensor([_with_gaps(tokenizer, prompt)[: splits.max_length]])
+        gaps = torch.where(ids == tokenizer.mask_token_id, 0, -100)
+        return str(tokenizer.decode(fill_masks(adapter, {"input_ids": ids, "labels": gaps})[0].tolist()))
+    is_causal = splits.task == "causal_lm"
+    ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=not is_causal)[-splits.max_length :]])
+    if is_causal:
+        written = training.generate(
+            adapter,
+            ids,
+            max_new_tokens,
+            temperature=0.8,
+            top_k=40,
+            eos_token_id=tokenizer.eos_token_id,
+            max_length=splits.max_length,
+        )
+        return str(tokenizer.decode(written[0].tolist()))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if splits.task == "seq2seq_lm":
+        batch["decoder_input_ids"] = torch.tensor([[tokenizer.decoder_start_token_id]])
+        length = min(max_new_tokens, splits.max_length)
+        return str(tokenizer.decode(translate(adapter, batch, length, eos_token_id=tokenizer.eos_token_id)[0].tolist()))
+    with torch.no_grad():
+        shares = adapter(**batch)[0].float().softmax(-1)
+    rows = shares[None] if shares.dim() == 1 else shares
+    names = splits.label_names or [str(number) for number in range(rows.size(-1))]
+    return ", ".join(f"{names[int(row.argmax())]} ({float(row.max()):.0%})" for row in rows)
+
+
+def _with_gaps(tokenizer: Any, prompt: str) -> list[int]:
+    parts = [tokenizer.encode(part, add_special_tokens=False) if part else [] for part in prompt.split(MASK)]
+    if len(parts) == 1:
+        parts.append([])  # No gap was named: the next word is one.
+    ids = list(parts[0])
+    for part in parts[1:]:
+        ids += [tokenizer.mask_token_id, *part]
+    return ids
+
+
+@contextmanager
+def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[Any]:
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    project = find_project()
+    bootstrap_project(project)
+    with KedroSession.create(project_path=project, env=env, runtime_params=sections) as session:
+        context: Any = session.load_context()  # type: ignore[attr-defined]  # Kedro's abstract session lacks it.
+        yield context.catalog
