@@ -25,6 +25,8 @@ BENCHMARKS = (
     "publishing",
     "export_models",
     "export_speed",
+    "package_environment",
+    "browser_page",
     "search_kills",
     "search_real",
     "search_replay",
