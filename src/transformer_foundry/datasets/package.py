@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from kedro.io import AbstractDataset
 
 from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export import Package, read_package
+from transformer_foundry.core.training.durable import sync
 
 __all__ = ["PackageDataset"]
 
@@ -58,7 +58,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
         if self._folder.exists():
             self._folder.rename(self._old)
         self._new.rename(self._folder)
-        _sync(self._folder.parent)
+        sync(self._folder.parent)
         shutil.rmtree(self._old, ignore_errors=True)
         if data.folder.resolve() != self._folder.resolve():
             shutil.rmtree(data.folder, ignore_errors=True)
@@ -102,13 +102,5 @@ def _copy(source: Path, target: Path) -> None:
     files = sorted((path for path in source.iterdir() if path.is_file()), key=lambda path: path.name == _MANIFEST)
     for path in files:
         shutil.copyfile(path, target / path.name)
-        _sync(target / path.name)
-    _sync(target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(target / path.name)
+    sync(target)

@@ -100,6 +100,8 @@ def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "canary-canary")
     top = "import os\nif 'canary-canary' in os.environ.values(): os._exit(4)"
     admit(read_export(write(tmp_path, top)), cache_dir=tmp_path)
+    (record,) = (tmp_path / "first_runs").iterdir()
+    assert json.loads(record.read_text())["outcome"] == "ran"
 
 
 def test_a_first_run_is_remembered_by_the_digest(tmp_path: Path) -> None:

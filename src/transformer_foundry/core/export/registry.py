@@ -23,6 +23,7 @@ from typing import Any
 from transformer_foundry.core.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.files import MANIFEST_FILE, file_sha256
 from transformer_foundry.core.export.package import Package, read_package, require_whole
+from transformer_foundry.core.training.durable import sync
 
 __all__ = ["CANDIDATE", "PRODUCTION", "ModelVersion", "Registration", "Registry"]
 
@@ -292,7 +293,7 @@ class Registry:
                 file.write(f"{_check(text)} {text}\n".encode())
             file.flush()
             os.fsync(file.fileno())
-        _sync(self.folder)
+        sync(self.folder)
 
 
 def _require_better(version: ModelVersion, present: ModelVersion | None, metric: str) -> None:
@@ -360,7 +361,7 @@ def _keep(source: Path, target: Path) -> None:
             "Expected room for a copy of it.",
             f"Make room, or delete versions that you do not need; the package is complete in {source}.",
         ) from err
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _share_or_copy(source: str, target: str) -> str:
@@ -370,13 +371,5 @@ def _share_or_copy(source: str, target: str) -> str:
             os.link(source, target)
             return target
     shutil.copyfile(source, target)
-    _sync(Path(target))
+    sync(Path(target))
     return target
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
