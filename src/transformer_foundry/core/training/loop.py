@@ -74,22 +74,26 @@ def fit(
             adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
         )
         del resume_from  # the session drops it when it has a newer state: there is one copy at a time
-        records = _train(session)
-        random_state = session.random_at_start
+        yield from _in_turns(_train(session), session)
+
+
+def _in_turns(records: Generator[Record, None, None], session: Session) -> Iterator[Record]:
+    """Hand over ``records``; the random generators are the session's while one is made, the caller's otherwise."""
+    random_state = session.random_at_start
+    is_interrupted = False
+    while True:
+        with preserve_random(session.device):
+            restore_random(random_state, session.device)
+            record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
+            random_state = capture_random(session.device)
+        if record is None:
+            return
         is_interrupted = False
-        while True:
-            with preserve_random(session.device):
-                restore_random(random_state, session.device)
-                record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
-                random_state = capture_random(session.device)
-            if record is None:
-                return
-            is_interrupted = False
-            try:
-                with hold_interrupts(limit_s=CALLER_HOLD_S):
-                    yield record
-            except KeyboardInterrupt:
-                is_interrupted = True
+        try:
+            with hold_interrupts(limit_s=CALLER_HOLD_S):
+                yield record
+        except KeyboardInterrupt:
+            is_interrupted = True
 
 
 def _train(session: Session) -> Generator[Record, None, None]:
