@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from transformer_foundry.core.errors import ParameterError, suggestion
 
-__all__ = ["check_options", "option", "parse_options"]
+__all__ = ["check_options", "describe_limits", "describe_type", "option", "parse_options"]
 
 OptionsT = TypeVar("OptionsT")
 
@@ -91,9 +91,35 @@ def check_options(options: Any, section: str) -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if not _matches(value, hints[field.name]):
-            raise _bad_value(section, field, value, _describe_type(hints[field.name]))
+            raise _bad_value(section, field, value, describe_type(hints[field.name]))
         if value is not None:
             _check_range(section, field, value)
+
+
+def describe_limits(metadata: Mapping[str, Any]) -> str:
+    """Return the range of an option in words, empty if it has none.
+
+    Example:
+        >>> describe_limits({"minimum": 0, "below": 1})
+        'at least 0 and below 1'
+    """
+    words = (("minimum", "at least"), ("above", "above"), ("maximum", "at most"), ("below", "below"))
+    return " and ".join(f"{word} {metadata[key]:g}" for key, word in words if metadata.get(key) is not None)
+
+
+def describe_type(hint: Any) -> str:
+    """Return the type of an option in words: ``a whole number or null``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe_type(argument) for argument in arguments)
+    if origin is typing.Literal:
+        return "one of: " + ", ".join(str(argument) for argument in arguments)
+    if origin in (list, tuple):
+        return f"a list of {describe_type(arguments[0])}"
+    if origin is dict:
+        return "a mapping"
+    return words.get(hint, str(hint))
 
 
 def _check_range(section: str, field: dataclasses.Field[Any], value: Any) -> None:
@@ -111,7 +137,7 @@ def _check_range(section: str, field: dataclasses.Field[Any], value: Any) -> Non
         or (meta.get("below") is not None and value >= meta["below"])
     )
     if failed:
-        raise _bad_value(section, field, value, _describe_range(meta))
+        raise _bad_value(section, field, value, f"a finite number {describe_limits(meta)}".rstrip())
 
 
 def _bad_value(
@@ -125,15 +151,6 @@ def _bad_value(
         f"Set {section}.{field.name} in conf/"
         + ("." if is_collection else f" or with --params {section}.{field.name}=VALUE."),
     )
-
-
-def _describe_range(meta: Mapping[str, Any]) -> str:
-    parts = [
-        f"{word} {meta[key]:g}"
-        for key, word in (("minimum", "at least"), ("above", "above"), ("maximum", "at most"), ("below", "below"))
-        if meta.get(key) is not None
-    ]
-    return "a finite number" + (" " + " and ".join(parts) if parts else "")
 
 
 def _matches(value: Any, hint: Any) -> bool:
@@ -155,20 +172,6 @@ def _matches(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, Mapping)
     return isinstance(value, origin or hint)
-
-
-def _describe_type(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe_type(argument) for argument in arguments)
-    if origin is typing.Literal:
-        return "one of: " + ", ".join(str(argument) for argument in arguments)
-    if origin in (list, tuple):
-        return f"a list of {_describe_type(arguments[0])}"
-    if origin is dict:
-        return "a mapping"
-    return words.get(hint, str(hint))
 
 
 def _names(options_class: Any) -> list[str]:

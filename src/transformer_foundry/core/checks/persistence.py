@@ -50,7 +50,7 @@ def check_builds(subject: Subject) -> Iterator[Finding]:
             "Every build has the same random weights, whatever the seed: the code seeds the global generator itself. "
             "Runs with several seeds are copies of one, and the rest of the program loses its own seed.",
             str(place),
-            place.lead("remove torch.manual_seed(...) from the model's code; Foundry sets run.seed."),
+            place.lead("remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed)."),
         )
 
 
