@@ -1,10 +1,12 @@
 """Fuzz a reader for minutes: ``python -m tests.faults.fuzz READER [MINUTES]``; only a FoundryError may come out.
 
-READER is one of config, gist, zip, data, manifest, or all of them in turn; damaged checkpoints: ``test_damage.py``.
+READER is one of config, gist, zip, data, manifest, checkpoint, or all of them in turn.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import shutil
 import sys
@@ -110,6 +112,68 @@ def read_manifest(folder: Path, content: bytes) -> None:
     check_parameters(complete_parameters({"run": {"reproduce": str(folder / "manifest.json")}}))
 
 
+def read_generation(folder: Path, change: tuple[str, bytes, bool]) -> None:
+    """Find and read the newest checkpoint of a run, a file of which holds something else.
+
+    Args:
+        folder: Where the run is made.
+        change: File name, its content, and whether the manifest names the digests of what is there now.
+    """
+    from transformer_foundry.core.training import newest_checkpoint, read_checkpoint
+
+    name, content, is_sealed = change
+    generation = folder / "checkpoints" / "step-00000004"
+    shutil.copytree(_generation(), generation)
+    (generation / name).write_bytes(content)
+    if is_sealed:
+        _seal_again(generation)
+    newest = newest_checkpoint(folder)
+    if newest is not None:
+        read_checkpoint(newest)
+
+
+def _seal_again(generation: Path) -> None:
+    """Write the manifest as somebody would who made the files on purpose."""
+    from transformer_foundry.core.training import sealed
+
+    path = generation / sealed.MANIFEST_FILE
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, dict):
+        return
+    values.pop("seal", None)
+    original = json.loads((_generation() / sealed.MANIFEST_FILE).read_bytes())
+    if values.get("files") == original["files"]:
+        files = {file.name: file for file in generation.iterdir() if file != path}
+        values = json.loads(sealed.sealed_text(files, values))
+        del values["seal"]
+    path.write_text(json.dumps({**values, "seal": sealed._seal(values)}))
+
+
+@functools.cache
+def _generation() -> Path:
+    """A small checkpoint; it lies there until the process ends."""
+    from tests.hooks.runs import make_checkpoint
+    from transformer_foundry.core.training import write_checkpoint
+
+    scratch = Path(tempfile.mkdtemp(prefix="foundry-fuzz-"))
+    atexit.register(shutil.rmtree, scratch)
+    return write_checkpoint(scratch, make_checkpoint(4, 64))
+
+
+def _changes() -> st.SearchStrategy[tuple[str, bytes, bool]]:
+    files = {path.name: path.read_bytes() for path in _generation().iterdir()}
+    changes = [
+        st.tuples(st.just(name), damaged(content) | st.binary(max_size=200), st.just(name != "manifest.json"))
+        for name, content in files.items()
+    ]
+    changes += [
+        st.tuples(st.just(name), edited(json.loads(files[name])), st.just(is_sealed))
+        for name in ("state.json", "manifest.json")
+        for is_sealed in (True, False)
+    ]
+    return st.one_of(changes)
+
+
 def _zip_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         return Path(shutil.make_archive(f"{scratch}/a", "zip", SAMPLES / "gpt")).read_bytes()
@@ -129,7 +193,7 @@ def _manifest() -> dict[str, Any]:
     return {"parameters": parameters, "seeds": {"data": 0}}
 
 
-def readers() -> dict[str, tuple[Callable[[Path, bytes], None], st.SearchStrategy[bytes]]]:
+def readers() -> dict[str, tuple[Callable[[Path, Any], None], st.SearchStrategy[Any]]]:
     """Name -> reader, and what it is given."""
     config = (SAMPLES / "gpt" / "config.json").read_bytes()
     text = b"text,label\nsome words here,1\nother words there,0\n" * 8
@@ -140,6 +204,7 @@ def readers() -> dict[str, tuple[Callable[[Path, bytes], None], st.SearchStrateg
         "zip": (read_zip, anything | damaged(_zip_bytes())),
         "data": (read_data, anything | damaged(text) | damaged(b'{"text": "some words"}\n' * 12)),
         "manifest": (read_manifest, anything | edited(_manifest())),
+        "checkpoint": (read_generation, _changes()),
     }
 
 
@@ -153,7 +218,7 @@ def fuzz(name: str, examples: int, seconds: float | None = None) -> int:
     end = None if seconds is None else time.monotonic() + seconds
     given_count = 0
 
-    def attempt(content: bytes) -> None:
+    def attempt(content: Any) -> None:
         nonlocal given_count
         if end is not None and time.monotonic() > end:
             return

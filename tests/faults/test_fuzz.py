@@ -7,6 +7,8 @@ import pytest
 from tests.faults.fuzz import fuzz
 
 
-@pytest.mark.parametrize(("reader", "examples"), [("config", 150), ("gist", 150), ("zip", 100), ("manifest", 150)])
+@pytest.mark.parametrize(
+    ("reader", "examples"), [("config", 150), ("gist", 150), ("zip", 100), ("manifest", 150), ("checkpoint", 60)]
+)
 def test_a_reader_raises_nothing_but_foundry_errors(reader: str, examples: int) -> None:
     assert fuzz(reader, examples) >= examples // 2

@@ -39,7 +39,7 @@ from transformer_foundry.core.training.retention import (
     set_aside,
     set_aside_after,
 )
-from transformer_foundry.core.training.sealed import is_finished, seal_folder
+from transformer_foundry.core.training.sealed import damaged, is_finished, seal_folder
 from transformer_foundry.core.training.state import TrainingState
 from transformer_foundry.core.training.state_files import read_counters, read_state, write_state
 
@@ -127,8 +127,15 @@ def read_checkpoint(folder: Path, notes: Sequence[str] = ()) -> TrainingState:
     Raises:
         CheckpointError: If it is damaged or of a newer format.
     """
+    from safetensors import SafetensorError
+
     verify_checkpoint(folder)
-    return read_state(folder, notes=tuple(notes))
+    try:
+        return read_state(folder, notes=tuple(notes))
+    # The files are as they were written, so something else wrote them: any of these says that it is no state.
+    except (OSError, ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError,
+            ValueError) as err:  # fmt: skip
+        raise damaged(folder, f"it holds no state of training ({type(err).__name__}: {err})"[:200]) from err
 
 
 def state_size_bytes(state: TrainingState) -> int:

@@ -57,6 +57,9 @@ def verify_checkpoint(folder: Path) -> None:
         CheckpointError: Naming what is wrong with it.
     """
     manifest = read_manifest(folder)
+    kinds = {"format_version": int, "step": int, "best_step": int | None}
+    if not all(isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
+        raise damaged(folder, f"{MANIFEST_FILE} is not that of a checkpoint")
     if manifest["format_version"] > FORMAT_VERSION:
         raise NewerFormatError(
             f"The checkpoint {folder.name} has format version {manifest['format_version']}.",

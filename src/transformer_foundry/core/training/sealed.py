@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformer_foundry.core.errors import CheckpointError
@@ -52,9 +52,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(_read(folder / MANIFEST_FILE))
     except FileNotFoundError as err:
         raise damaged(folder, f"{MANIFEST_FILE} is missing") from err
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise damaged(folder, f"{MANIFEST_FILE} cannot be read") from err
-    if not isinstance(manifest, dict):
+    if not (isinstance(manifest, dict) and _is_listing(manifest.get("files"))):
         raise damaged(folder, f"{MANIFEST_FILE} is not a manifest")
     seal = manifest.pop("seal", None)
     if seal != _seal(manifest):
@@ -108,6 +108,19 @@ def _read(path: Path) -> str:
         raise
     except OSError:
         return path.read_text(encoding="utf-8")
+
+
+def _is_listing(files: Any) -> bool:
+    """Return whether these are sizes and digests by names that stay inside the folder: anybody can make a seal."""
+    return isinstance(files, dict) and all(
+        isinstance(file, dict)
+        and isinstance(file.get("size"), int)
+        and isinstance(file.get("sha256"), str)
+        and not PurePosixPath(name).is_absolute()
+        and ".." not in PurePosixPath(name).parts
+        and "\0" not in name
+        for name, file in files.items()
+    )
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:
