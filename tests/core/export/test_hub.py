@@ -191,6 +191,17 @@ def test_a_published_file_that_differs_is_noticed_and_no_release(
     assert "differs from the package by" in answer["problem"]
 
 
+def test_the_process_that_reloads_a_release_has_no_token(
+    hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    program = "import os\nraise SystemExit('sees ' + ' '.join(sorted(os.environ)))"
+    curious = changed(folder, tmp_path / "curious", "load_example.py", program)
+    names = client.publish(curious, "alice/curious")["problem"].split("sees ")[1].split()
+    assert "HF_HUB_OFFLINE" in names
+    assert not {"HF_TOKEN", "HF_ENDPOINT"} & set(names)
+    assert hub.repo("alice/curious").tags == {}
+
+
 def compare(folder: str, repo_id: str, revision: str, endpoint: str) -> float:
     """For the client: what ``publish`` does after its commit."""
     from transformer_foundry.core.export import read_package

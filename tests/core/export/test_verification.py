@@ -49,3 +49,14 @@ def test_a_process_that_hangs_is_a_failure(tmp_path: Path, cases: Path, monkeypa
     (tmp_path / "load_example.py").write_text("while True: pass")
     _, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
     assert "still running after 0.2 s" in failure
+
+
+def test_the_code_of_a_model_sees_no_token(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("HF_TOKEN", "WANDB_API_KEY", "DATABASE_URL")
+    for name in names:
+        monkeypatch.setenv(name, "postgresql://alice:not-a-real-one@localhost/studies")
+    monkeypatch.setenv("PLAIN", "stays")
+    program = f"import os\nraise ValueError([name for name in {(*names, 'PLAIN')} if name in os.environ])"
+    (tmp_path / "load_example.py").write_text(program)
+    _, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
+    assert failure.endswith("ValueError: ['PLAIN']")

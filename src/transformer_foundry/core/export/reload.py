@@ -1,7 +1,8 @@
 """Reload a published revision in a fresh process and compare it with the package; also that process itself.
 
-Used as ``python -m transformer_foundry.core.export.reload PACKAGE REPO REVISION REPORT``. The process knows the Hub,
-the token and the path of the package, and has an empty cache.
+Used as ``python -m transformer_foundry.core.export.reload PACKAGE REPO REVISION REPORT``. Of the Hub the process has
+what was downloaded into a cache that was empty before; it runs the code of a model, so it knows neither the token nor
+anything else of the environment that it does not need.
 """
 
 from __future__ import annotations
@@ -17,16 +18,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.export.hub_errors import persistently
 from transformer_foundry.core.export.package import Package, read_package
 
 __all__ = ["compare_published", "main"]
 
 TIMEOUT_S = 1800
 _SOURCE_ROOT = Path(__file__).resolve().parents[3]
-# What Python, TLS and the Hub's client need; nothing else of the environment is for the code of a model.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OMP_NUM_THREADS", "SSL_CERT_FILE",
-              "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HF_HUB_DISABLE_XET", "PYTHONPATH",
-              "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")  # fmt: skip
+# What Python needs; nothing else of the environment is for the code of a model.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OMP_NUM_THREADS", "PYTHONPATH")
 _LENGTHS = ((1, 1), (3, 7), (2, 16))
 
 
@@ -36,21 +36,32 @@ def compare_published(package: Package, repo_id: str, revision: str, *, token: s
     Raises:
         DeploymentError: If the revision cannot be loaded, or differs by more than the package's formats may.
     """
+    from huggingface_hub import snapshot_download
+
     with tempfile.TemporaryDirectory(prefix="foundry-reload-") as scratch:
+        download = {"cache_dir": Path(scratch) / "hub", "token": token, "endpoint": endpoint}
+        persistently(lambda: snapshot_download(repo_id, revision=revision, **download))
         report = Path(scratch) / "report.json"
         command = [sys.executable, "-m", f"{__package__}.reload", str(package.folder.absolute()), repo_id, revision]
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment |= {"HF_TOKEN": token, "HF_ENDPOINT": endpoint, "HF_HOME": scratch, "HF_HUB_OFFLINE": "0"}
-        environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
-        environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        problem = _run([*command, str(report)], environment)
+        problem = _run([*command, str(report)], _environment(scratch))
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     if problem or not found:
         raise _failure(package, repo_id, revision, f"cannot be reloaded: {problem or 'no answer'}")
     if found["difference"] > found["allowed"]:
         raise _failure(package, repo_id, revision, f"differs from the package by {found['difference']:.3g}")
     return float(found["difference"])
+
+
+def _environment(home: str) -> dict[str, str]:
+    paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return kept | {
+        "HF_HOME": home,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
@@ -79,16 +90,15 @@ def main(arguments: list[str]) -> int:
     from huggingface_hub import snapshot_download
 
     from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT, open_transformers
-    from transformer_foundry.core.export.hub_errors import persistently
     from transformer_foundry.core.export.verify import open_file
 
     folder, repo_id, revision, report = arguments
     package = read_package(folder)
-    published = read_package(persistently(lambda: snapshot_download(repo_id, revision=revision)))
+    published = read_package(snapshot_download(repo_id, revision=revision))
     models = [open_file("pytorch", published.folder / "model.safetensors")]
     if any(item["format"] == TRANSFORMERS_FORMAT for item in _verified(published)):
         # By the name of the repository, as its users do.
-        models.append(persistently(lambda: open_transformers(repo_id, revision=revision)))
+        models.append(open_transformers(repo_id, revision=revision))
     own = open_file("pytorch", package.folder / "model.safetensors")
     difference, largest = 0.0, 1.0
     for inputs in _inputs(package.manifest):

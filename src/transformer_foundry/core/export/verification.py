@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.export.reasons import explain
+from transformer_foundry.core.secrets import without_secrets
 
 __all__ = ["Verdict", "Verification", "judge"]
 
@@ -58,8 +59,11 @@ class Verification:
         command = [sys.executable, "-m", f"{__package__}.verify", format_name, *files]
         # The child finds this package however the parent did: installed, or from a clone on sys.path.
         paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        # No __pycache__ in the folder that is to be published.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+        # No __pycache__ in the folder that is to be published, and no token for the model's code.
+        environment = without_secrets(os.environ) | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         self._errors = cases.with_name(f"{path.name}.stderr").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=environment
