@@ -20,16 +20,16 @@ CONFIG_LOADER_CLASS = FoundryConfigLoader
 # A preset changes single keys of a section; Kedro's default would replace the whole section.
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}
 
-# Pluggy calls the last registered hook first: Drive restores, then inputs are checked, then tracking starts.
-# At the end the report is written before the summary names it.
+# Pluggy calls the last registered hook first: inputs are checked, then tracking starts; before them Drive restores,
+# which asks to be first. At the end the report is written, then Drive copies it, then the summary names it.
 HOOKS = (
     WorkerHooks(),
     SummaryHooks(),
+    DriveHooks(),
     ReportHooks(),
     ProgressHooks(),
     TrackingHooks(),
     PreflightHooks(),
-    DriveHooks(),
 )
 
 # kedro-viz records an event for every item that a generator node yields, which no one reads.

@@ -7,13 +7,13 @@ import pytest
 from tests.hooks.runs import Run, weight_of
 from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, step_of
-from transformer_foundry.hooks import copying, run_copy
+from transformer_foundry.hooks import ReportHooks, copying, run_copy
 from transformer_foundry.hooks.drive import DriveHooks, find_folder
 
 
-def make_run(tmp_path, hooks, folder="drive"):
+def make_run(tmp_path, *hooks, folder="drive"):
     sections = {"drive": {"folder": str(tmp_path / folder) if folder else None}}
-    return Run(tmp_path / "data", hooks, sections=sections)
+    return Run(tmp_path / "data", *hooks, sections=sections)
 
 
 def train(run, *steps):
@@ -208,3 +208,31 @@ def test_drive_is_found_where_it_is_mounted(tmp_path, monkeypatch):
     assert find_folder("auto") is None
     monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
     assert find_folder("auto") == tmp_path / "MyDrive" / "transformer-foundry"
+
+
+def test_the_report_that_a_command_ends_with_is_copied_too(tmp_path):
+    report = tmp_path / "data" / "08_reporting" / "gpt" / "report.html"
+    for end in (Run.end, Run.fail):
+        run = make_run(tmp_path, DriveHooks(), ReportHooks())  # the last one is called first
+        run.begin()
+        run.start()
+        end(run)
+        copies = sorted((tmp_path / "drive" / "files" / report.relative_to(run.data_dir)).iterdir())
+        assert (copies[-1] / "report.html").read_bytes() == report.read_bytes()
+        report.unlink()
+
+
+def test_reports_of_earlier_commands_come_back_with_what_a_pipeline_reads(tmp_path):
+    run = make_run(tmp_path, DriveHooks())
+    path = run.data_dir / "08_reporting" / "gpt" / "evaluation.json"
+    run.files["evaluation"] = {"type": "json.JSONDataset", "filepath": str(path)}
+    run.begin(outputs=("evaluation",))
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    run.show("evaluation", {})
+    run.end()
+    shutil.rmtree(run.data_dir)
+    run.begin(outputs=("evaluation",))
+    assert not path.exists()  # it is made anew
+    run.begin(outputs=("model_package",))
+    assert path.read_text() == "{}"

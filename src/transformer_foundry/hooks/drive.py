@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 RUN_ENTRIES = frozenset({"previous_run", "training_run"})
 
+REPORTS_FOLDER = "08_reporting"
+"""Of the data folder: what is in it is small, and ``report.html`` shows all of it."""
+
 
 class DriveHooks:
     """Keeps a copy of a run in ``<drive.folder>/<run.name>`` and of everything else in ``<drive.folder>/files``.
@@ -54,9 +57,9 @@ class DriveHooks:
         self._parameters = context.config_loader["parameters"]
         self._catalog_config = context.config_loader["catalog"]
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Lock the run, and restore what the copy has and this machine has not.
+        """Lock the run, and restore what the copy has and this machine has not; others then find it there.
 
         Raises:
             CheckpointError: If another session trains the run; or if the run's folder has no intact checkpoint, and the
@@ -127,13 +130,7 @@ class DriveHooks:
             self._begin_run(folder / self._parameters["run"]["name"], options, run, trains)
         if "study" in pipeline.all_outputs() & self._paths.keys():
             self._begin_search(self._paths["study"])
-        try:
-            restored = [name for name in sorted(pipeline.inputs()) if self._restore_file(name)]
-        except OSError as err:
-            self._mirror.report(err)
-        else:
-            if restored:
-                _log.info("Restored from %s: %s.", folder, ", ".join(restored))
+        self._restore_files(folder, pipeline)
         if self._paused is not None:
             self._mirror.request()  # it looks again and again from now on
 
@@ -183,28 +180,54 @@ class DriveHooks:
             _log.info(restored)
         run.minimum_fence = self._run_copy.highest_fence
 
+    def _restore_files(self, folder: Path, pipeline: Pipeline) -> None:
+        """Bring back what the pipeline reads, and the reports of earlier commands, which ``report.html`` shows."""
+        assert self._mirror is not None
+        reports = Path(self._parameters["data_dir"]) / REPORTS_FOLDER
+        earlier = {name for name, path in self._paths.items() if reports in path.parents} - pipeline.all_outputs()
+        read = pipeline.inputs()
+        try:
+            restored = [name for name in sorted(read) if self._restore_file(name)]
+            count = sum(self._restore_file(name) for name in sorted(earlier - read))
+        except OSError as err:
+            self._mirror.report(err)
+            return
+        restored += [f"{count} report{'' if count == 1 else 's'}"] if count else []
+        if restored:
+            _log.info("Restored from %s: %s.", folder, ", ".join(restored))
+
     def _restore_file(self, name: str) -> bool:
         assert self._files is not None
         return name in self._paths and self._files.restore(self._paths[name])
 
     def _update(self, is_last: bool) -> float | None:
-        """What the background thread does at each request."""
+        """What the background thread does at each request; checkpoints first, which are worth most."""
         from transformer_foundry.hooks.copying import check_mounted
-        from transformer_foundry.hooks.lease import BEAT_S
         from transformer_foundry.hooks.paused_copy import POLL_S
 
         assert self._files is not None
         check_mounted(self._files.copy_folder)
-        if self._paused is not None and self._paused.update():
-            self._files.note(self._paths["study"])
+        pauses = [self._update_run(is_last)]
+        if self._paused is not None:
+            pauses.append(POLL_S)
+            if self._paused.update():
+                self._files.note(self._paths["study"])
+        if is_last:
+            self._files.note(self._report)
         self._files.update()
-        poll_s = None if self._paused is None else POLL_S
-        if self._lease is None or self._run_copy is None:
-            return poll_s
-        if not self._lease.beat():
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _update_run(self, is_last: bool) -> float | None:
+        from transformer_foundry.hooks.lease import BEAT_S
+
+        if self._lease is None or self._run_copy is None or not self._lease.beat():
             return None
-        pause = self._run_copy.update(is_last)
-        return min(pause or BEAT_S, poll_s or BEAT_S)
+        return min(self._run_copy.update(is_last) or BEAT_S, BEAT_S)
+
+    @property
+    def _report(self) -> Path:
+        """Another hook writes it at the end of the command, also of one that was stopped."""
+        return Path(self._parameters["data_dir"]) / REPORTS_FOLDER / self._parameters["run"]["name"] / "report.html"
 
     def _finish(self) -> None:
         mirror, self._mirror = self._mirror, None
