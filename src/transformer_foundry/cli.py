@@ -20,6 +20,9 @@ from transformer_foundry.commands import checkpoints, runs, tracking
 from transformer_foundry.commands_doctor import doctor
 from transformer_foundry.core.errors import ParameterError, suggestion
 from transformer_foundry.failures import expected_error
+from transformer_foundry.hooks.rank import is_main_process
+from transformer_foundry.hooks.report import report_interrupted
+from transformer_foundry.live_line import LINE
 from transformer_foundry.model_commands import hub, models
 from transformer_foundry.parameters import compared_pipelines
 from transformer_foundry.quiet import silence_third_parties
@@ -46,6 +49,7 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             with stop_at_termination():
                 return command(*args, **kwargs)
         except KeyboardInterrupt:
+            LINE.end()
             word = "Terminated" if is_terminated() else "Stopped"
             click.echo(f"{word}. Run the same command again to go on from the last checkpoint.", err=True)
             sys.exit(EXIT_CODE_TERMINATED if is_terminated() else EXIT_CODE_INTERRUPTED)
@@ -61,6 +65,7 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run(**options: Any) -> Any:
     requested = [options["pipeline"]] if options.get("pipeline") else list(options.get("pipelines") or [])
+    _announce(requested, options.get("env"))
     known = sorted(name for name in pipelines if name != "__default__")
     _require_known("pipeline", requested, known, "Run 'kedro run' for the whole road, or name pipelines of the list.")
     if options.get("env"):
@@ -73,7 +78,18 @@ def _run(**options: Any) -> Any:
     names = [name for key in ("node_names", "from_nodes", "to_nodes") for name in options.get(key) or []]
     _require_known("node", names, sorted(node.name for node in chosen.nodes), "Name nodes of the chosen pipelines.")
     assert kedro_run.callback is not None
-    return kedro_run.callback(**options)
+    try:
+        return kedro_run.callback(**options)
+    except KeyboardInterrupt:
+        report_interrupted()
+        raise
+
+
+def _announce(requested: Sequence[str], preset: str | None) -> None:
+    """Say at once what begins: loading the libraries and reading the model take seconds."""
+    if is_main_process():
+        names = ", ".join(requested) or "validation, data_engineering, training, deployment"
+        LINE.print(f"Running {names}" + (f" with the preset {preset}." if preset else "."))
 
 
 def _models_of(options: Mapping[str, Any]) -> list[str]:

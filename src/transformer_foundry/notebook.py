@@ -65,6 +65,7 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
+    from transformer_foundry.hooks.report import report_interrupted
     from transformer_foundry.parameters import compared_pipelines
     from transformer_foundry.termination import stop_at_termination
 
@@ -75,6 +76,10 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
         chosen = compared_pipelines(pipelines) if (sections.get("benchmark") or {}).get("models") else list(pipelines)
         with session, stop_at_termination():
             session.run(pipeline_names=chosen or None)
+    except KeyboardInterrupt:
+        report_interrupted()
+        print("Stopped. Run this cell again to go on from the last checkpoint.")
+        raise
     except Exception as error:  # The edge of the program: what is not expected goes on as it came.
         expected = expected_error(error)
         if expected is None:

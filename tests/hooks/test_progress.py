@@ -4,7 +4,8 @@ import pytest
 
 from tests.hooks.runs import Run
 from transformer_foundry.core.tuning import TrialRecord
-from transformer_foundry.hooks.progress import ProgressHooks
+from transformer_foundry.hooks.progress import STAGES, ProgressHooks
+from transformer_foundry.pipeline_registry import register_pipelines
 
 
 class Terminal(io.StringIO):
@@ -105,6 +106,21 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one(tmp_path, clock):
     clock.now = 99.0
     run.progress(99, train_tokens_per_second=0.0)
     assert len(stream.getvalue().rpartition("\r")[2]) >= longer
+
+
+def test_a_stage_that_takes_time_is_said_and_every_other_is_not():
+    stream = io.StringIO()
+    hooks = ProgressHooks(stream)
+    for node in register_pipelines()["__default__"].nodes:
+        hooks.before_node_run(node)
+    assert "Checking the model ...\n" in stream.getvalue()
+    assert "Exporting" in stream.getvalue()
+    assert len(stream.getvalue().splitlines()) == 10
+
+
+def test_every_stage_is_a_node_of_a_pipeline():
+    nodes = {node.name for pipeline in register_pipelines().values() for node in pipeline.nodes}
+    assert set(STAGES) <= nodes
 
 
 def test_a_trial_is_one_line_with_the_best_so_far(tmp_path):

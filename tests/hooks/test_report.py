@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.core.report.runs import write_run
-from transformer_foundry.hooks import ReportHooks
+from transformer_foundry.hooks.report import ReportHooks, report_interrupted
 
 
 def begin(data_dir: Path) -> ReportHooks:
@@ -28,6 +28,21 @@ def test_a_command_that_failed_says_where_the_report_is(tmp_path: Path, caplog: 
     caplog.set_level(logging.INFO)
     begin(write_run(tmp_path)).on_pipeline_error()
     assert str(tmp_path / "08_reporting/gpt/report.html") in caplog.text
+
+
+def test_a_run_that_is_stopped_has_a_report_of_what_there_is(tmp_path: Path) -> None:
+    begin(write_run(tmp_path)).before_pipeline_run()
+    report_interrupted()
+    assert "TinyGPT" in (tmp_path / "08_reporting/gpt/report.html").read_text()
+
+
+def test_a_stop_after_the_end_writes_no_second_report(tmp_path: Path) -> None:
+    hooks = begin(write_run(tmp_path))
+    hooks.before_pipeline_run()
+    hooks.after_pipeline_run()
+    (tmp_path / "08_reporting/gpt/report.html").unlink()
+    report_interrupted()
+    assert not (tmp_path / "08_reporting/gpt/report.html").exists()
 
 
 def test_only_the_first_of_several_processes_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

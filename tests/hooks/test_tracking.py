@@ -162,6 +162,19 @@ def test_reports_wait_for_a_run_and_open_none(run):
     assert logged(run) == []
 
 
+@pytest.mark.parametrize("pipeline", ["validation", "data_engineering"])
+def test_nothing_that_checks_a_model_or_prepares_data_opens_a_run(run, pipeline):
+    import plotly.graph_objects as go
+
+    from transformer_foundry.pipeline_registry import register_pipelines
+
+    run.begin()
+    for name in sorted(register_pipelines()[pipeline].all_outputs()):
+        run.show(name, go.Figure() if name.endswith("figure") else {"findings": []})
+    run.end()
+    assert logged(run) == []
+
+
 def test_reports_and_evaluation_are_in_the_summary(run):
     run.begin()
     run.show("validation_report", REPORT)

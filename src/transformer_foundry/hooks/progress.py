@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
+from kedro.pipeline.node import Node
 
 from transformer_foundry.hooks.rank import is_main_process
+from transformer_foundry.live_line import LINE, LiveLine, keep_log_apart
 
-__all__ = ["ProgressHooks"]
+__all__ = ["STAGES", "ProgressHooks"]
 
 TERMINAL_REFRESH_S = 0.5
 """Refreshes of a line that is rewritten in place; Colab's tabs freeze when there are many."""
 
 PLAIN_REFRESH_S = 5.0
 """Between two plain lines of a log or notebook; evaluations are always shown."""
+
+STAGES = {
+    "check_model": "Checking the model",
+    "read_data": "Reading the data",
+    "fit_tokenizer": "Making the tokenizer",
+    "prepare_tokens": "Writing the tokens",
+    "profile_data": "Looking at the data",
+    "train_model": "Loading the model",
+    "evaluate_model": "Evaluating the model",
+    "analyse_errors": "Looking at its errors",
+    "search_parameters": "Searching for better settings",
+    "confirm_best": "Comparing what was found with the default",
+    "compare_models": "Comparing models",
+    "make_package": "Exporting, and comparing every format with the model",
+    "publish_package": "Publishing",
+}
+"""Node -> what it does, said when it begins; what takes no time is left out."""
 
 
 class ProgressHooks:
@@ -31,7 +49,7 @@ class ProgressHooks:
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
+        self._line, self._clock = LINE if stream is None else LiveLine(stream), clock
         self._parameters: Mapping[str, Any] = {}
         self._run: Any = None
         self._reset()
@@ -39,6 +57,7 @@ class ProgressHooks:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Keep the parameters and forget earlier runs."""
+        keep_log_apart()
         self._parameters = context.config_loader["parameters"]
         self._reset()
 
@@ -48,6 +67,12 @@ class ProgressHooks:
         if "training_run" in catalog:
             self._run = catalog.get("training_run")
             self._run.subscribe(self._note_saved)
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Say what begins."""
+        if node.name in STAGES and is_main_process():
+            self._line.replace(f"{STAGES[node.name]} ...")
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -61,13 +86,13 @@ class ProgressHooks:
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        """End a line that was rewritten in place."""
-        self._end_line()
+        """Take the line away that was rewritten in place."""
+        self._line.clear()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """End a line that was rewritten in place, so that the error has one of its own."""
-        self._end_line()
+        self._line.end()
 
     def _reset(self) -> None:
         self._began, self._first_step = self._clock(), 0
@@ -75,7 +100,6 @@ class ProgressHooks:
         self._saved_step: int | None = None
         self._has_started = False
         self._metrics: dict[str, float] = {}
-        self._open_line = 0
 
     def _show_training(self, record: Any) -> None:
         from transformer_foundry.core.training.records import Progress, Started
@@ -87,11 +111,11 @@ class ProgressHooks:
             if goes_back:
                 # Why, training has logged; what is on the disk stays there.
                 self._saved_step = saved_step
-                self._print(f"GOES BACK to step {record.step} of {record.total_steps}.")
+                self._line.print(f"GOES BACK to step {record.step} of {record.total_steps}.")
                 return
             session = {} if self._run is None else self._run.session
             for line in (_starting_line(record, session), *record.notes, *_device_notes(record)):
-                self._print(line)
+                self._line.print(line)
         elif isinstance(record, Progress):
             self._metrics |= record.metrics
             is_milestone = "eval/loss" in record.metrics or record.step >= record.total_steps
@@ -131,42 +155,19 @@ class ProgressHooks:
             _duration(record.seconds),
             record.error or "",
         ]
-        self._print(" | ".join(part for part in parts if part))
+        self._line.print(" | ".join(part for part in parts if part))
 
     def _refresh(self, line: str, is_milestone: bool) -> None:
         """Show a line that later ones replace, unless the last one is too fresh."""
-        interval = TERMINAL_REFRESH_S if self._is_terminal else PLAIN_REFRESH_S
+        interval = TERMINAL_REFRESH_S if self._line.is_terminal else PLAIN_REFRESH_S
         now = self._clock()
         if now - self._shown_at < interval and not is_milestone:
             return
         self._shown_at = now
-        if is_milestone or not self._is_terminal:
-            self._print(line)
+        if is_milestone:
+            self._line.print(line)
         else:
-            self._write("\r" + line.ljust(self._open_line))
-            self._open_line = len(line)
-
-    def _print(self, line: str) -> None:
-        self._write(("\r" + line.ljust(self._open_line) if self._open_line else line) + "\n")
-        self._open_line = 0
-
-    def _end_line(self) -> None:
-        if self._open_line:
-            self._write("\n")
-            self._open_line = 0
-
-    def _write(self, text: str) -> None:
-        output = self._output
-        output.write(text)
-        output.flush()
-
-    @property
-    def _output(self) -> TextIO:
-        return self._stream or sys.stdout
-
-    @property
-    def _is_terminal(self) -> bool:
-        return self._output.isatty()
+            self._line.replace(line)
 
 
 def _starting_line(started: Any, session: Mapping[str, Any]) -> str:

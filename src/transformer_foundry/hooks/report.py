@@ -11,9 +11,12 @@ from kedro.framework.hooks import hook_impl
 
 from transformer_foundry.hooks.rank import is_main_process
 
-__all__ = ["ReportHooks"]
+__all__ = ["ReportHooks", "report_interrupted"]
 
 _log = logging.getLogger(__name__)
+
+_running: list[ReportHooks] = []
+"""The hook of the pipeline that runs; none before its start and after its end."""
 
 
 class ReportHooks:
@@ -28,6 +31,11 @@ class ReportHooks:
         self._parameters = context.config_loader["parameters"]
 
     @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Note that something may be interrupted."""
+        _running[:] = [self]
+
+    @hook_impl
     def after_pipeline_run(self) -> None:
         """Write the report; the summary names it."""
         self._write()
@@ -35,10 +43,15 @@ class ReportHooks:
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Write the report of what there is, and say where."""
+        self.report_unfinished()
+
+    def report_unfinished(self) -> None:
+        """Write the report of what there is, and say where."""
         if (path := self._write()) is not None:
             _log.info("Report of what there is: %s", path)
 
     def _write(self) -> Path | None:
+        _running.clear()
         if not is_main_process():
             return None
         from transformer_foundry.core.report import read_run, write_report
@@ -49,3 +62,9 @@ class ReportHooks:
         except Exception as err:  # The run is done and good; what shows it must not turn it into a failure.
             _log.warning("The report was not written: %s: %s", type(err).__name__, err)
             return None
+
+
+def report_interrupted() -> None:
+    """Write the report of a run that Ctrl-C or SIGTERM has ended: Kedro tells its hooks of exceptions only."""
+    for hook in list(_running):
+        hook.report_unfinished()

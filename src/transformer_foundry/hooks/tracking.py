@@ -24,7 +24,15 @@ __all__ = ["TrackingHooks"]
 
 _log = logging.getLogger(__name__)
 
-_REPORTS = ("validation_report", "data_profile", "validation_figure")
+_REPORTS = (
+    "validation_report",
+    "data_profile",
+    "validation_figure",
+    "length_figure",
+    "token_figure",
+    "label_figure",
+)
+"""What is known before there is a model: it waits for the run that training or a search opens."""
 
 
 class TrackingHooks:
