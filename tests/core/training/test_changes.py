@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ from tests.core.training.tiny import assert_same_state, checkpoints, make_model,
 from transformer_foundry.core.errors import CheckpointError
 from transformer_foundry.core.training import Started, TrainingState, fit, write_checkpoint
 from transformer_foundry.core.training.forks import read_fork
+from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.resume import change_verdict
+
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "checkpoints.md"
 
 CHANGES: list[tuple[str, Any, str]] = [
     ("max_steps", 16, "extend"),
@@ -60,6 +66,14 @@ def test_a_changed_parameter_gets_its_verdict(run_folder: Path, name: str, value
             with pytest.raises(CheckpointError, match=rf"training\.{name} is") as caught:
                 train(start, **{name: value})
             assert ("run.fork_from=OLD" in caught.value.remedy) == (verdict == "fork")
+
+
+def test_the_documentation_says_the_same_of_every_option() -> None:
+    rows = re.findall(r"^\| (`.*?) \| \*\*(\w+)\*\*", DOCUMENTATION.read_text(encoding="utf-8"), re.M)
+    told = {pattern: verdict for names, verdict in rows for pattern in re.findall(r"`([a-z0-9_*]+)`", names)}
+    for field in dataclasses.fields(TrainingOptions):
+        verdicts = {verdict for pattern, verdict in told.items() if fnmatch(field.name, pattern)}
+        assert (verdicts or {"fork"}) == {change_verdict(field.name)}, field.name
 
 
 @pytest.mark.parametrize("name", ["model_code", "config", "tokenizer"])

@@ -8,10 +8,44 @@ from typing import Literal
 from transformer_foundry.core.errors import ParameterError
 from transformer_foundry.core.options import check_options, option
 
-__all__ = ["DEFAULT_BATCH_SIZE", "TrainingOptions"]
+__all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions"]
 
 DEFAULT_BATCH_SIZE = 16
 """Rows of a batch where none are given."""
+
+CHANGEABLE = frozenset(
+    {
+        "max_steps",
+        "num_train_epochs",
+        "max_hours",
+        "per_device_eval_batch_size",
+        "eval_steps",
+        "eval_batches",
+        "early_stopping_patience",
+        "logging_steps",
+        "num_samples",
+        "sample_tokens",
+        "sample_temperature",
+        "sample_top_k",
+        "sample_top_p",
+        "save_steps",
+        "save_minutes",
+        "save_epochs",
+        "save_total_limit",
+        "spike_threshold",
+        "max_skipped_steps",
+        "memory_budget_gb",
+        "chunked_loss",
+        "activation_checkpointing",
+        "compile",
+        "tf32",
+        "deterministic",
+        "device",
+        "use_best",
+    }
+)
+"""Options that may differ when training goes on: they change how long it lasts and what is seen and kept of it, not
+what a step does. Every other option changes the weights, which takes a run of its own: a fork."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from transformer_foundry.core.errors import CheckpointError
-from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.state import Counters, TrainingState
 
@@ -16,43 +16,9 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizers import Tokenizer
     from transformer_foundry.core.exports.fetch import Export
 
-__all__ = ["CHANGEABLE", "Verdict", "change_verdict", "check_resume", "run_identity", "starting_counters"]
+__all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_counters"]
 
 Verdict: TypeAlias = Literal["continue", "extend", "fork", "refuse"]
-
-CHANGEABLE = frozenset(
-    {
-        "max_steps",
-        "num_train_epochs",
-        "max_hours",
-        "per_device_eval_batch_size",
-        "eval_steps",
-        "eval_batches",
-        "early_stopping_patience",
-        "logging_steps",
-        "num_samples",
-        "sample_tokens",
-        "sample_temperature",
-        "sample_top_k",
-        "sample_top_p",
-        "save_steps",
-        "save_minutes",
-        "save_epochs",
-        "save_total_limit",
-        "spike_threshold",
-        "max_skipped_steps",
-        "memory_budget_gb",
-        "chunked_loss",
-        "activation_checkpointing",
-        "compile",
-        "tf32",
-        "deterministic",
-        "device",
-        "use_best",
-    }
-)
-"""Options that may differ when training goes on: they change how long it lasts and what is seen and kept of it, not
-what a step does. Every other option changes the weights, which takes a run of its own: a fork."""
 
 _EXTENDING = frozenset({"max_steps", "num_train_epochs", "max_hours"})
 """Changeable options that make the run longer, and with it the course of the learning rate."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformer_foundry.core.errors import ParameterError, suggestion
-from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 from transformer_foundry.core.tuning.space import Dimension, SearchSpace, parse_space
 
 __all__ = ["DEFAULT_SPACES", "MODEL_PREFIX", "SEARCHABLE", "check_space", "split_parameters", "training_space"]
@@ -15,38 +15,7 @@ __all__ = ["DEFAULT_SPACES", "MODEL_PREFIX", "SEARCHABLE", "check_space", "split
 MODEL_PREFIX = "model."
 """A dimension ``model.NAME`` is the value ``NAME`` of the model's ``config.json``."""
 
-FIXED = frozenset(
-    {
-        "max_steps",
-        "num_train_epochs",
-        "max_hours",
-        "per_device_eval_batch_size",
-        "eval_steps",
-        "eval_batches",
-        "early_stopping_patience",
-        "logging_steps",
-        "num_samples",
-        "sample_tokens",
-        "sample_temperature",
-        "sample_top_k",
-        "sample_top_p",
-        "save_steps",
-        "save_minutes",
-        "save_epochs",
-        "save_total_limit",
-        "precision",
-        "device",
-        "tf32",
-        "deterministic",
-        "compile",
-        "memory_budget_gb",
-        "chunked_loss",
-        "activation_checkpointing",
-        "max_skipped_steps",
-        "seed",
-        "use_best",
-    }
-)
+FIXED = CHANGEABLE | {"precision", "seed"}
 """Parameters of section ``training`` that say how long, where and how often, not what is learnt."""
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainingOptions) if field.name not in FIXED)
