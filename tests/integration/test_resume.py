@@ -83,6 +83,8 @@ def test_a_run_whose_folder_is_gone_goes_on_from_drive(prepared: Path, uninterru
     shutil.rmtree(run_folder(data_dir))
     result = kedro_run(data_dir, "training", settings)
     assert result.returncode == 0, result.stderr
+    (report,) = (drive / "files" / "08_reporting" / "gpt" / "report.html").glob("*/report.html")
+    assert report.read_bytes() == (data_dir / "08_reporting" / "gpt" / "report.html").read_bytes()
     assert "Restored step" in result.stdout
     assert "CONTINUES at step" in result.stdout
     assert final_files(data_dir) == final_files(uninterrupted)
