@@ -1,13 +1,14 @@
 # make run   installs once, then trains and packages the bundled GPT (minutes, no network)
 # make test  installs once, then lint, types and all tests
 # make audit asks for advisories on the tested versions (needs the network)
+# make docs  builds the documentation into site/, the drawing of the pipelines with it
 # make bench installs what Foundry is measured against, then prints every benchmark (an hour or two)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast bench lint audit lock clean
+.PHONY: help install run test test-fast bench lint docs audit lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,15 +20,15 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "Python $$($(PYTHON) --version 2>&1 | cut -d" " -f2) is too old: 3.11 or newer is needed."; \
 		echo "Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	@touch $@
 
 run: $(STAMP)
 	@$(BIN)/kedro run
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests docs/tooling
+	$(BIN)/ruff check src tests docs/tooling
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --severity-level high src
 
@@ -36,6 +37,10 @@ test-fast: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@$(BIN)/python docs/tooling/drawing.py site/pipelines
 
 audit: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit

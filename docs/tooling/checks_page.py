@@ -1,0 +1,128 @@
+"""The page of all checks, made of the list in which they run and of the findings in their source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from markup import escaped
+from source_text import ALTERNATIVE, SOURCES, UNKNOWN, Call, calls
+
+from transformer_foundry.core.checks.explanations import _KNOWN as EXPLANATIONS
+from transformer_foundry.core.checks.report import SEVERITIES
+
+__all__ = ["checks_page", "findings"]
+
+CHECKS = SOURCES / "core" / "checks"
+BOXES = {"error": "danger", "warning": "warning", "info": "info"}
+INTRODUCTION = """# Checks
+
+What `kedro run --pipelines validation` and `python -m transformer_foundry.core.checks EXPORT` look at, in the order \
+in which they do; [Validation](../validation.md) tells how to read the report. Words in CAPITALS stand for what was \
+found in your model, `…` for more of it. **error**: training is pointless or impossible. **warning**: training works, \
+worse than it could. **info**: worth knowing, no problem.
+
+This page is made from the source of the checks.
+
+## All checks
+
+| check | tier | what it asks for | what it reports |
+|---|---|---|---|
+"""
+BUILDING = "The model is built and called; without that nothing else can be checked."
+
+
+def checks_page() -> str:
+    """Return the page: a table of the checks, then every finding with what it means and how to mend it."""
+    by_name: dict[str, list[Call]] = {}
+    for finding in findings():
+        by_name.setdefault(finding.arguments[0], []).append(finding)
+    rows = [f"| build | 1 | {BUILDING} | {_links(_names_of('building', None))} |"]
+    rows += [
+        f"| {name} | {tier} | {escaped(promise)} | {_links(reported)} |" for name, tier, promise, reported in _entries()
+    ]
+    parts = [INTRODUCTION + "\n".join(rows), "\n## Findings\n"]
+    for name, found in by_name.items():
+        parts.append(f"### {name} {{ #{_anchor(name)} }}\n")
+        parts += [_box(finding) for finding in found]
+    parts.append("## When the model's own code stops\n\nA finding then says in plain words what the exception means:\n")
+    parts.append("| meaning | how to mend it |\n|---|---|")
+    parts += [f"| {escaped(meaning)} | {escaped(fix)} |" for _, meaning, fix in EXPLANATIONS]
+    return "\n".join(parts) + "\n"
+
+
+def findings() -> list[Call]:
+    """Return the findings that the checks can make, in the order of the checks; arguments as ``Finding`` takes them."""
+    order = ["building", *dict.fromkeys(module for _, _, module, _ in _registered())]
+    found = [call for module in order for call in calls(CHECKS / f"{module}.py", frozenset({"Finding"}))]
+    others = sorted({path.stem for path in CHECKS.glob("*.py")} - {*order, "runner", "report"})
+    found += [call for module in others for call in calls(CHECKS / f"{module}.py", frozenset({"Finding"}))]
+    return found
+
+
+def _registered() -> list[tuple[str, int, str, str]]:
+    """Return (name, tier, module, function) of each check in ``runner.CHECKS``, read without importing torch."""
+    tree = ast.parse((CHECKS / "runner.py").read_text(encoding="utf-8"))
+    listed = next(
+        node.value for node in tree.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "CHECKS"
+    )
+    assert isinstance(listed, ast.Tuple)
+    found = []
+    for item in listed.elts:
+        assert isinstance(item, ast.Call)
+        name, tier, check = item.args
+        module, function = ast.unparse(check).split(".")
+        found.append((ast.literal_eval(name), ast.literal_eval(tier), module, function))
+    return found
+
+
+def _entries() -> list[tuple[str, int, str, list[str]]]:
+    return [
+        (name, tier, _docstring(CHECKS / f"{module}.py", function), _names_of(module, function))
+        for name, tier, module, function in _registered()
+    ]
+
+
+def _docstring(path: Path, function: str) -> str:
+    return (ast.get_docstring(_functions(path)[function]) or "").split("\n")[0]
+
+
+def _names_of(module: str, function: str | None) -> list[str]:
+    """Return the names of the findings of ``function`` and of the functions of its module that it calls."""
+    path = CHECKS / f"{module}.py"
+    found = list(calls(path, frozenset({"Finding"})))
+    reached = set(_functions(path)) if function is None else _reached(path, function)
+    return list(dict.fromkeys(call.arguments[0] for call in found if call.function in reached))
+
+
+def _reached(path: Path, function: str) -> set[str]:
+    functions, reached, waiting = _functions(path), set[str](), [function]
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in reached:
+            reached.add(name)
+            waiting += [node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)]
+    return reached
+
+
+def _functions(path: Path) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _box(finding: Call) -> str:
+    _, severity, message, *rest = finding.arguments
+    stated = [name for name in SEVERITIES if name in severity.split(ALTERNATIVE)] or list(SEVERITIES[:2])
+    fix = rest[1] if len(rest) > 1 else UNKNOWN
+    lines = [f'!!! {BOXES[stated[0]]} "{" or ".join(stated)}"', f"    {escaped(message)}"]
+    if fix.strip(f". {UNKNOWN}"):
+        lines += ["", f"    **Mend:** {escaped(fix)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _links(names: list[str]) -> str:
+    return ", ".join(f"[{name}](#{_anchor(name)})" for name in names)
+
+
+def _anchor(name: str) -> str:
+    return name.replace(" ", "-")

@@ -1,0 +1,63 @@
+"""The page of all expected errors, made of the places in the source that raise them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from source_text import SOURCES, UNKNOWN, Call, calls
+
+from transformer_foundry.core import errors
+
+__all__ = ["messages", "messages_page"]
+
+ERRORS = frozenset(name for name in errors.__all__ if name.endswith("Error"))
+SUBJECTS = {
+    "core/exports": "The model",
+    "core/checks": "Validation",
+    "core/data": "Data and tokenizer",
+    "core/training": "Training and checkpoints",
+    "core/tuning": "Tuning",
+    "core/comparison": "Comparison",
+    "core/export": "Export, package, Hub, registry",
+    "": "Parameters, commands, Drive, W&B",
+}
+_FEWEST_LETTERS = 12
+INTRODUCTION = """# Error messages
+
+Every expected error, as it is printed: what is wrong, what was expected, what to do. Words in CAPITALS stand for the \
+values found, `…` for more of the sentence. Search for a few words of yours; [Troubleshooting](../troubleshooting.md) \
+says more about the usual ones. The exit code is 2; `FOUNDRY_DEBUG=1` shows the traceback.
+
+This page is made from the source.
+"""
+
+
+def messages_page() -> str:
+    """Return the page: the messages by subject."""
+    parts = [INTRODUCTION]
+    by_subject: dict[str, list[str]] = {}
+    for call in messages():
+        text = "\n".join(argument for argument in call.arguments[:3] if argument)
+        if _says_something(call) and text not in by_subject.setdefault(_subject(call.path), []):
+            by_subject[_subject(call.path)].append(text)
+    for subject in SUBJECTS.values():
+        parts.append(f"## {subject}\n")
+        parts += [f"```text\n{text}\n```\n" for text in by_subject.get(subject, [])]
+    return "\n".join(parts)
+
+
+def messages() -> list[Call]:
+    """Return the expected errors that the source makes."""
+    paths = sorted(path for path in SOURCES.rglob("*.py") if "templates" not in path.parts)
+    return [call for path in paths for call in calls(path, ERRORS)]
+
+
+def _says_something(call: Call) -> bool:
+    """Whether two of the lines are told by the source: others are passed on from elsewhere."""
+    return sum(len(argument.strip(f". {UNKNOWN}")) > _FEWEST_LETTERS for argument in call.arguments[:3]) > 1
+
+
+def _subject(path: Path) -> str:
+    return next(
+        title for folder, title in SUBJECTS.items() if path.as_posix().startswith(f"{folder}/" if folder else "")
+    )
