@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
 from transformer_foundry.core.errors import ParameterError, TrainingError
-from transformer_foundry.core.training import Checkpoint, Progress, Record, TrainingOptions, TrainingState, fit
+from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, TrainingOptions, TrainingState, fit
 from transformer_foundry.core.training.time_budget import StepCosts, schedule_step, steps_within
 
 BUDGET_S = 12.0
@@ -30,14 +32,16 @@ class Clock:
 
 
 class TimedModel(TinyTransformer):
-    """Takes ``step_s`` for a pass of training, a fifth of it for one of evaluation."""
+    """Takes ``step_s`` for a pass of training, a fifth of it for one of evaluation; ``slow`` are passes that differ."""
 
-    def __init__(self, clock: Clock, step_s: float = 0.1) -> None:
+    def __init__(self, clock: Clock, step_s: float = 0.1, slow: dict[int, float] | None = None) -> None:
         super().__init__()
-        self.clock, self.step_s = clock, step_s
+        self.clock, self.step_s, self.slow, self.passes = clock, step_s, slow or {}, 0
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        self.clock.now += self.step_s if self.training else self.step_s / 5
+        self.passes += self.training
+        usual = self.step_s if self.training else self.step_s / 5
+        self.clock.now += self.slow.get(self.passes, usual) if self.training else usual
         return super().forward(input_ids, attention_mask)
 
 
@@ -84,6 +88,35 @@ def test_the_budget_counts_over_the_sessions_of_a_run_even_on_slower_machines(cl
     assert checkpoints(last)[-1].state.counters.trained_s == pytest.approx(BUDGET_S, rel=0.05)
     assert clock.now - 6000.0 == pytest.approx(BUDGET_S, rel=0.05)
     assert final_rate(last) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
+
+
+def test_what_each_session_takes_to_begin_counts_as_well(clock: Clock) -> None:
+    slow = {1: 0.3}
+    first = train_until(TimedModel(clock, slow=slow), 20)
+    second = train_until(TimedModel(clock, slow=slow), 60, first)
+    last = train(TimedModel(clock, slow=slow), train_until(TimedModel(clock, slow=slow), 80, second))
+    assert checkpoints(last)[-1].state.counters.trained_s == pytest.approx(BUDGET_S, rel=0.02)
+    assert final_rate(last) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
+
+
+def test_a_step_that_compiles_does_not_make_the_plan_short(clock: Clock) -> None:
+    state = train_until(TimedModel(clock, slow={1: 0.5, 3: 1.5}), 1)
+    assert state.counters.time_plan is not None
+    first_plan = state.counters.time_plan[0]
+    # What is left after 2.6 s, in steps of 0.1 s and an evaluation of 0.04 s in every 25 of them.
+    assert first_plan[2] == pytest.approx((BUDGET_S - 2.6) / 0.1, rel=0.05)
+
+
+def test_a_long_budget_is_enough_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = lambda *_: (None, "Tried to compile.")  # noqa: E731
+    monkeypatch.setattr("transformer_foundry.core.training.accumulation.compile_model", tried)
+    notes = {}
+    for hours in (0.1, 1.0):
+        started = next(fit(TinyTransformer(), make_splits(), make_options(max_hours=hours, compile="auto")))
+        assert isinstance(started, Started)
+        notes[hours] = " ".join(started.notes)
+    assert "shorter than ten times" in notes[0.1]
+    assert "Tried to compile." in notes[1.0]
 
 
 def test_between_two_plans_an_interruption_changes_no_bit(clock: Clock) -> None:
@@ -146,10 +179,19 @@ def test_after_thirty_steps_the_time_of_the_rest_is_forecast(
     assert "model sees" in line
 
 
+@given(st.integers(0, 60), st.integers(1, 200), st.none() | st.integers(1, 40))
+def test_costs_are_those_of_every_step_and_evaluation_to_come(step: int, steps: int, every: int | None) -> None:
+    seconds = 2.0 + sum(0.14 for _ in range(steps))
+    seconds += sum(2.0 for at in range(max(step, 1), step + steps) if every and at % every == 0)
+    assert StepCosts(0.13, 0.01, 2.0, every).seconds(steps, step) == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("left_s", [5.0, 60.0, 3600.0])
-def test_the_steps_that_fit_take_no_longer_than_there_is(left_s: float) -> None:
+@pytest.mark.parametrize("step", [0, 49, 50])
+def test_one_more_step_than_fits_takes_longer_than_there_is(left_s: float, step: int) -> None:
     costs = StepCosts(0.13, 0.01, 2.0, 25)
-    assert 0.93 * left_s - 2 * costs.evaluation_s < costs.seconds(steps_within(left_s, costs)) <= left_s
+    steps = steps_within(left_s, costs, step)
+    assert costs.seconds(steps, step) <= left_s < costs.seconds(steps + 1, step)
 
 
 def test_a_schedule_goes_on_where_it_was_and_ends_with_the_plan() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from transformer_foundry.core.errors import TrainingError
-from transformer_foundry.core.training.compilation import compile_model, pays_off
+from transformer_foundry.core.training.compilation import PAYS_OFF_S, compile_model, time_of
 from transformer_foundry.core.training.distributed import Processes
 from transformer_foundry.core.training.evaluation import BatchSource
 from transformer_foundry.core.training.memory.fitting import halve, is_out_of_memory
@@ -39,6 +39,7 @@ class Accumulator:
         processes: Those that share each step.
         counters: What an earlier session decided.
         total_steps: Of the whole run.
+        left_s: Seconds that the run may still take; None where its steps are known instead.
 
     Attributes:
         notes: What the user should know before the first step.
@@ -56,6 +57,7 @@ class Accumulator:
         processes: Processes,
         counters: Counters,
         total_steps: int,
+        left_s: float | None = None,
     ) -> None:
         self._updater, self._batches, self._options, self._processes = updater, batches, options, processes
         self.batches_per_step = options.gradient_accumulation_steps * processes.count
@@ -63,7 +65,8 @@ class Accumulator:
         self._memory: PlannedMemory = plan_memory(updater, splits, options, rows, counters.memory_plan)
         self._updater.savings = self._memory.savings
         self._is_compiled = counters.is_compiled
-        self.notes = [*self._memory.plan.lines, *self._compile((total_steps - counters.step) * self.batches_per_step)]
+        batches_left = (total_steps - counters.step) * self.batches_per_step
+        self.notes = [*self._memory.plan.lines, *self._compile(batches_left, left_s)]
 
     @property
     def savings(self) -> MemorySavings:
@@ -117,7 +120,7 @@ class Accumulator:
             words = np.random.SeedSequence([self._options.seed, position, self._processes.rank]).generate_state(1)
             seed_random(int(words[0]))
 
-    def _compile(self, batches_left: int) -> list[str]:
+    def _compile(self, batches_left: int, left_s: float | None) -> list[str]:
         """Translate the model if that is wanted; what was decided at the start of a run holds for all its sessions."""
         if self._options.compile == "off" or self._is_compiled is False:
             return []
@@ -128,8 +131,10 @@ class Accumulator:
             ]
         updater, batch = self._updater, split_rows(self._batches.batch(0), self._memory.plan.rows)[0]
         if self._options.compile == "auto" and self._is_compiled is None:
-            passes = batches_left * self._memory.plan.accumulation
-            self._is_compiled = pays_off(updater.adapter, updater.objective, batch, updater.precision, passes)
+            if left_s is None:
+                passes = batches_left * self._memory.plan.accumulation
+                left_s = time_of(updater.adapter, updater.objective, batch, updater.precision, passes)
+            self._is_compiled = left_s >= PAYS_OFF_S
             if not self._is_compiled:
                 return ["Not compiled: the run is shorter than ten times what torch.compile takes."]
         compiled, note = compile_model(updater.adapter, updater.objective, batch, updater.precision)

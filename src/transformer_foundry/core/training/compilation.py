@@ -15,29 +15,29 @@ from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.randomness import preserve_random
 from transformer_foundry.core.training.update import move_batch
 
-__all__ = ["compile_model", "pays_off"]
+__all__ = ["PAYS_OFF_S", "compile_model", "time_of"]
 
 _log = logging.getLogger(__name__)
 
 COMPILE_SECONDS = 60.0
 """What compiling takes: 27 to 48 s were measured on a CPU with small models; more on a GPU with larger ones."""
 
-_PAYS_OFF_AT = 10
-"""A run must last this many times longer."""
+PAYS_OFF_S = 10 * COMPILE_SECONDS
+"""How long a run must last for it."""
 
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Relative difference of the loss that a translation may show: other kernels round in another order."""
 
 
-def pays_off(adapter: nn.Module, objective: Objective, batch: Batch, precision: Precision, steps: int) -> bool:
-    """Return whether ``steps`` steps of the model as it is, of ``batch`` each, last ten times a compilation.
+def time_of(adapter: nn.Module, objective: Objective, batch: Batch, precision: Precision, passes: int) -> float:
+    """Return the seconds of ``passes`` passes of the model as it is, forward and backward, of ``batch`` each.
 
     The second of two probes is timed; weights, buffers and random state are as before.
     """
     _probe(adapter, adapter, objective, batch, precision)
     began = time.perf_counter()
     _probe(adapter, adapter, objective, batch, precision)
-    return steps * (time.perf_counter() - began) >= _PAYS_OFF_AT * COMPILE_SECONDS
+    return passes * (time.perf_counter() - began)
 
 
 def compile_model(

@@ -83,7 +83,14 @@ class Session:
         self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
         self.random_at_start = self._restore(resume_from)
         self._accumulator = Accumulator(
-            self._updater, self._batches, splits, options, self._processes, self.counters, self.total_steps
+            self._updater,
+            self._batches,
+            splits,
+            options,
+            self._processes,
+            self.counters,
+            self.total_steps,
+            self._pace.left_s(),
         )
         self._batches_per_step = self._accumulator.batches_per_step
         self._observer = Observer(

@@ -7,10 +7,12 @@ and of the points, which a checkpoint keeps: an interruption between two points 
 
 from __future__ import annotations
 
+import bisect
 import math
+import statistics
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.distributed import ALONE, Processes
@@ -30,6 +32,16 @@ _MARKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 _OTHER_MACHINE = 0.1
 """A session this much slower or faster than the plan says makes a plan of its own after ``FORECAST_STEPS``."""
+
+_LATE = 0.01
+"""A session that would end this share of the budget too late or too early (it has loaded, compiled, repeated a slow
+first step) makes a plan of its own after its first steps."""
+
+_TRUST = 5
+"""The speed of earlier sessions counts like so many steps of this one, until ``FORECAST_STEPS`` are measured."""
+
+_WARM_UP = 4.0
+"""Among the first ``FORECAST_STEPS`` those this many times slower than the median do not come again: they compile."""
 
 _PLACEHOLDER_STEPS = 100
 _RECENT = 100
@@ -57,15 +69,20 @@ class StepCosts:
         """One step with its share of everything but the last evaluation."""
         return self.step_s + self.other_s + (self.evaluation_s / self.evaluation_steps if self.evaluation_steps else 0)
 
-    def seconds(self, steps: int) -> float:
-        """Return how long ``steps`` more steps and the evaluation at their end take."""
-        between = (steps - 1) // self.evaluation_steps if self.evaluation_steps else 0
+    def seconds(self, steps: int, step: int = 0) -> float:
+        """Return how long ``steps`` more steps after ``step`` take, with the evaluations that fall due.
+
+        That of ``step`` itself has not been made yet, and there is one at the end.
+        """
+        every = self.evaluation_steps
+        between = (step + steps - 1) // every - (max(step, 1) - 1) // every if every else 0
         return steps * (self.step_s + self.other_s) + (between + 1) * self.evaluation_s
 
 
-def steps_within(left_s: float, costs: StepCosts) -> int:
-    """Return the steps that fit into ``left_s`` seconds together with the evaluation at their end, at least 1."""
-    return max(1, math.floor((left_s - costs.evaluation_s) / max(costs.per_step_s, 1e-9)))
+def steps_within(left_s: float, costs: StepCosts, step: int = 0) -> int:
+    """Return the steps after ``step`` that fit into ``left_s`` seconds with the evaluations among them, at least 1."""
+    most = math.ceil(max(0.0, left_s) / max(costs.step_s + costs.other_s, 1e-9)) + 1
+    return max(1, bisect.bisect_right(range(1, most + 1), left_s, key=lambda steps: costs.seconds(steps, step)))
 
 
 def schedule_step(step: int, total_steps: int, plan: list[list[float]] | None) -> float:
@@ -137,6 +154,10 @@ class Pace:
         """Return the seconds of this run that count against its budget, those of earlier sessions included."""
         return self._earlier_s + time.monotonic() - self._began
 
+    def left_s(self) -> float | None:
+        """Return the seconds of the budget that are left; None without a budget."""
+        return None if self._budget_s is None else max(0.0, self._budget_s - self.elapsed_s())
+
     def add_step(self, seconds: float) -> None:
         """Note a step of this session."""
         self._steps += 1
@@ -153,7 +174,9 @@ class Pace:
 
     def look_is_due(self, counters: Counters) -> bool:
         """Whether costs are wanted after this step: for the forecast, or for a plan."""
-        return self._steps == FORECAST_STEPS or (self._budget_s is not None and self._plan_is_due(counters))
+        if self._steps == FORECAST_STEPS:
+            return True
+        return self._budget_s is not None and (self._steps == _FIRST_LOOK or self._plan_is_due(counters))
 
     def look(self, counters: Counters) -> StepCosts:
         """Return what the steps of this session cost, and plan the rest of the run anew if that is due.
@@ -164,12 +187,17 @@ class Pace:
         Raises:
             TrainingError: If the budget is too small for one evaluation.
         """
-        costs, elapsed = self._processes.gather((self._costs(), self.elapsed_s()))[0]
-        if self._budget_s is not None and (self._plan_is_due(counters) or self._is_other_machine(counters, costs)):
+        measured = self._blend(self._costs(), counters)
+        costs, elapsed = self._processes.gather((measured, self.elapsed_s()))[0]
+        if self._budget_s is not None and (
+            self._plan_is_due(counters)
+            or self._is_other_machine(counters, costs)
+            or self._is_late(counters, costs, elapsed)
+        ):
             if not counters.time_plan:
                 self._require_enough(elapsed, costs)
             share = self._share(counters)
-            last = counters.step + steps_within(self._budget_s - elapsed, costs)
+            last = counters.step + steps_within(self._budget_s - elapsed, costs, counters.step)
             points = [*(counters.time_plan or []), [counters.step, share, last, costs.per_step_s]]
             counters.time_plan = points
         self.total_steps = self.steps_of(counters)
@@ -181,7 +209,7 @@ class Pace:
             return None
         left = self.total_steps - counters.step
         tokens = counters.tokens_seen / counters.step * self.total_steps
-        seconds = costs.seconds(left)
+        seconds = costs.seconds(left, counters.step)
         when = f"{_duration(seconds)} more for {left:,} steps ({costs.step_s:.3g} s a step"
         when += f", {costs.evaluation_s:.3g} s an evaluation)" if costs.evaluation_s else ")"
         model = f"this {_amount(parameter_count)} model sees {_amount(tokens)} tokens"
@@ -215,6 +243,22 @@ class Pace:
             return False
         return abs(costs.per_step_s / counters.time_plan[-1][3] - 1.0) > _OTHER_MACHINE
 
+    def _is_late(self, counters: Counters, costs: StepCosts, elapsed: float) -> bool:
+        """Whether what a session takes to begin moves the end: by the speed of the plan, a few steps say too little."""
+        if self._budget_s is None or not counters.time_plan or self._steps != _FIRST_LOOK:
+            return False
+        last, per_step = counters.time_plan[-1][2:4]
+        end = elapsed + (last - counters.step) * per_step + costs.evaluation_s
+        return bool(abs(end - self._budget_s) > _LATE * self._budget_s)
+
+    def _blend(self, costs: StepCosts, counters: Counters) -> StepCosts:
+        """Return what a session that has measured few steps should expect: nearly what the last plan did."""
+        if self._steps >= FORECAST_STEPS or not counters.time_plan or costs.per_step_s <= 0:
+            return costs
+        planned, count = counters.time_plan[-1][3], len(self._seconds)
+        factor = (_TRUST * planned / costs.per_step_s + count) / (_TRUST + count)
+        return replace(costs, step_s=costs.step_s * factor, other_s=costs.other_s * factor)
+
     def _share(self, counters: Counters) -> float:
         """Share of the schedule that is done; a budget given to a run in the middle begins a schedule."""
         if self._starts_anew and not counters.time_plan:
@@ -223,7 +267,11 @@ class Pace:
         return schedule_step(counters.step, total, counters.time_plan) / total
 
     def _costs(self) -> StepCosts:
-        step_s = sum(self._seconds) / max(1, len(self._seconds))
+        seconds = list(self._seconds)
+        if seconds and self._steps <= FORECAST_STEPS:
+            limit = _WARM_UP * statistics.median_low(seconds)
+            seconds = [value for value in seconds if value <= limit]
+        step_s = math.fsum(seconds) / max(1, len(seconds))
         counted = max(1, self._steps - 1)
         spent = time.monotonic() - self._overhead_from - self._step_sum - self._evaluation_sum
         return StepCosts(step_s, max(0.0, spent) / counted, self.evaluation_s or 0.0, self._eval_steps)
