@@ -70,14 +70,14 @@ class Observer:
         count = min(len(batches), self._options.eval_batches or len(batches))
         tried = min(_TRIED_BATCHES, count)
         with preserve_random(self._precision.device):
-            for batches in (1, tried):  # the first pass is slower than those after it
+            for most in (1, tried):  # the first pass is slower than those after it
                 began = time.perf_counter()
                 with self._savings.active():
                     evaluate(
                         self._adapter,
                         self._splits,
                         batch_size=self._options.rows_per_evaluation_batch,
-                        max_batches=batches * self._processes.count,
+                        max_batches=most * self._processes.count,
                         precision=self._precision,
                         processes=self._processes,
                     )
