@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TextIO
 
-__all__ = ["LINE", "LiveLine", "keep_log_apart"]
+__all__ = ["LINE", "LiveLine", "in_notebook", "keep_log_apart"]
 
 
 class LiveLine:
@@ -85,3 +85,10 @@ def keep_log_apart() -> None:
 def _take_line_away(_: logging.LogRecord) -> bool:
     LINE.clear()
     return True
+
+
+def in_notebook() -> bool:
+    """Return whether the program runs in the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
 from transformer_foundry.hooks.rank import is_main_process
-from transformer_foundry.live_line import LINE, LiveLine, keep_log_apart
+from transformer_foundry.live_line import LINE, LiveLine, in_notebook, keep_log_apart
+
+if TYPE_CHECKING:
+    from transformer_foundry.live_figure import LiveFigure
 
 __all__ = ["STAGES", "ProgressHooks"]
+
+_log = logging.getLogger(__name__)
 
 TERMINAL_REFRESH_S = 0.5
 """Refreshes of a line that is rewritten in place; Colab's tabs freeze when there are many."""
 
 PLAIN_REFRESH_S = 5.0
 """Between two plain lines of a log or notebook; evaluations are always shown."""
+
+FIGURE_SHARE = 50
+"""A drawing in a notebook is followed by at least so many times the time that it took."""
 
 STAGES = {
     "check_model": "Checking the model",
@@ -52,12 +61,15 @@ class ProgressHooks:
         self._line, self._clock = LINE if stream is None else LiveLine(stream), clock
         self._parameters: Mapping[str, Any] = {}
         self._run: Any = None
+        self._figure: LiveFigure | None = None
+        self._baselines: Mapping[str, Any] = {}
         self._reset()
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Keep the parameters and forget earlier runs."""
         keep_log_apart()
+        self._figure = None
         self._parameters = context.config_loader["parameters"]
         self._reset()
 
@@ -67,6 +79,12 @@ class ProgressHooks:
         if "training_run" in catalog:
             self._run = catalog.get("training_run")
             self._run.subscribe(self._note_saved)
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Keep the baselines of the tokens for the figure."""
+        if dataset_name == "token_splits":
+            self._baselines = data.baselines
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
@@ -100,6 +118,7 @@ class ProgressHooks:
         self._saved_step: int | None = None
         self._has_started = False
         self._metrics: dict[str, float] = {}
+        self._drawing_s = 0.0
 
     def _show_training(self, record: Any) -> None:
         from transformer_foundry.core.training.records import Progress, Started
@@ -108,6 +127,7 @@ class ProgressHooks:
             goes_back, saved_step = self._has_started, self._saved_step
             self._reset()
             self._has_started, self._first_step = True, record.step
+            self._start_figure(record)
             if goes_back:
                 # Why, training has logged; what is on the disk stays there.
                 self._saved_step = saved_step
@@ -118,6 +138,8 @@ class ProgressHooks:
                 self._line.print(line)
         elif isinstance(record, Progress):
             self._metrics |= record.metrics
+            if self._figure is not None:
+                self._figure.add(record.step, record.metrics, record.samples)
             is_milestone = "eval/loss" in record.metrics or record.step >= record.total_steps
             self._refresh(self._training_line(record.step, record.total_steps), is_milestone)
 
@@ -161,13 +183,36 @@ class ProgressHooks:
         """Show a line that later ones replace, unless the last one is too fresh."""
         interval = TERMINAL_REFRESH_S if self._line.is_terminal else PLAIN_REFRESH_S
         now = self._clock()
-        if now - self._shown_at < interval and not is_milestone:
+        if now - self._shown_at < max(interval, FIGURE_SHARE * self._drawing_s) and not is_milestone:
             return
         self._shown_at = now
-        if is_milestone:
+        if self._figure is not None:
+            self._draw(line)
+        elif is_milestone:
             self._line.print(line)
         else:
             self._line.replace(line)
+
+    def _start_figure(self, started: Any) -> None:
+        """Begin the figure of a notebook with what earlier sessions have logged."""
+        if not in_notebook() or started.step >= started.total_steps:
+            return
+        if self._figure is None:
+            from transformer_foundry.live_figure import LiveFigure
+
+            self._figure = LiveFigure(self._baselines)
+        self._figure.start([] if self._run is None else self._run.load().history)
+
+    def _draw(self, line: str) -> None:
+        began = self._clock()
+        try:
+            assert self._figure is not None
+            self._figure.show(line)
+        except Exception as error:  # A figure must not end training.
+            _log.warning("The live figure stops: %s: %s.", type(error).__name__, error)
+            self._figure = None
+            self._line.print(line)
+        self._drawing_s = self._clock() - began
 
 
 def _starting_line(started: Any, session: Mapping[str, Any]) -> str:

@@ -11,7 +11,15 @@ from transformer_foundry.core.report.markup import Markup, tag
 from transformer_foundry.core.report.parts import chip, details, facts, mapping, number, section, sequence, size, table
 from transformer_foundry.core.report.record import RunRecord
 
-__all__ = ["baselines_section", "cost_section", "curves_section", "errors_section", "newest", "samples_section"]
+__all__ = [
+    "baselines_section",
+    "cost_section",
+    "curves_section",
+    "errors_section",
+    "loss_chart",
+    "newest",
+    "samples_section",
+]
 
 _GIGA = 1e9
 _EARLIER_SAMPLES = 12
@@ -28,24 +36,43 @@ _BASELINE_NAMES = {
 def curves_section(record: RunRecord) -> Markup | None:
     """Return the curves of ``metrics.jsonl``."""
     rows = record.metrics
-    marks = {
-        _BASELINE_NAMES.get(name, name): value
-        for name, value in mapping(record.profile.get("baselines")).items()
-        if name.endswith("_loss") and isinstance(value, int | float)
-    }
     charts = [
-        line_chart(
-            "Loss, nats per target",
-            {"training": _points(rows, "train/loss"), "validation": _points(rows, "eval/loss")},
-            x_label="step",
-            marks=marks,
-        ),
+        loss_chart(rows, mapping(record.profile.get("baselines"))),
         _chart(rows, "eval/accuracy", "Validation accuracy"),
         _chart(rows, "train/learning_rate", "Learning rate"),
         _chart(rows, "train/grad_norm", "Gradient norm before clipping"),
     ]
     shown = [chart for chart in charts if chart]
     return section("curves", "Curves", tag("div", *shown, class_="charts")) if shown else None
+
+
+def loss_chart(
+    rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any], *, by_tokens: bool = False
+) -> Markup | None:
+    """Return the loss on training and validation data, with a level line for each baseline that is a loss.
+
+    Args:
+        rows: Rows of ``metrics.jsonl``.
+        baselines: Name -> value, as the profile of the data has them.
+        by_tokens: Whether x is the tokens seen instead of the step.
+
+    Returns:
+        A figure; None before there are two points.
+    """
+    marks = {
+        _BASELINE_NAMES.get(name, name): value
+        for name, value in baselines.items()
+        if name.endswith("_loss") and isinstance(value, int | float)
+    }
+    if by_tokens:
+        rows = _with_tokens(rows)
+    x = "tokens" if by_tokens else "step"
+    return line_chart(
+        "Loss, nats per target",
+        {"training": _points(rows, "train/loss", x), "validation": _points(rows, "eval/loss", x)},
+        x_label="tokens seen" if by_tokens else "step",
+        marks=marks,
+    )
 
 
 def baselines_section(record: RunRecord) -> Markup | None:
@@ -151,8 +178,18 @@ def newest(rows: Sequence[Mapping[str, Any]], metric: str) -> Any:
     return next((row[metric] for row in reversed(rows) if metric in row), None)
 
 
-def _points(rows: Sequence[Mapping[str, Any]], metric: str) -> Points:
-    return [(row["step"], row[metric]) for row in rows if isinstance(row.get(metric), int | float)]
+def _with_tokens(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows with the tokens seen by then; a row of an evaluation does not say it itself."""
+    told: list[Mapping[str, Any]] = []
+    tokens = 0.0
+    for row in rows:
+        tokens = row.get("train/tokens_seen", tokens)
+        told.append({**row, "tokens": tokens})
+    return told
+
+
+def _points(rows: Sequence[Mapping[str, Any]], metric: str, x: str = "step") -> Points:
+    return [(row[x], row[metric]) for row in rows if isinstance(row.get(metric), int | float)]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
