@@ -211,6 +211,20 @@ def test_a_newer_format_is_refused(made: list[Checkpoint], tmp_path: Path, monke
         newest_checkpoint(tmp_path)
 
 
+def test_one_failed_call_in_reading_means_nothing(
+    folders: list[Path], made: list[Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([OSError(errno.EIO, "Input/output error")])
+
+    def failing_once(folder: Path, **options: Any) -> Any:
+        for answer in answers:
+            raise answer
+        return read_state(folder, **options)
+
+    monkeypatch.setattr(module, "read_state", failing_once)
+    assert read_checkpoint(folders[0]).counters == made[0].state.counters
+
+
 def test_counters_of_another_version_are_read(made: list[Checkpoint], tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, made[0])
     values = json.loads((folder / "state.json").read_text())

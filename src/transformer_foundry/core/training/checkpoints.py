@@ -131,11 +131,19 @@ def read_checkpoint(folder: Path, notes: Sequence[str] = ()) -> TrainingState:
 
     verify_checkpoint(folder)
     try:
-        return read_state(folder, notes=tuple(notes))
+        return _read_state(folder, notes)
+    except OSError as err:
+        raise damaged(folder, f"it cannot be read: {err.strerror or err}") from err
     # The files are as they were written, so something else wrote them: any of these says that it is no state.
-    except (OSError, ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError,
-            ValueError) as err:  # fmt: skip
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError) as err:
         raise damaged(folder, f"it holds no state of training ({type(err).__name__}: {err})"[:200]) from err
+
+
+def _read_state(folder: Path, notes: Sequence[str]) -> TrainingState:
+    try:
+        return read_state(folder, notes=tuple(notes))
+    except OSError:  # as in verifying: one failed call is common on Drive and means nothing
+        return read_state(folder, notes=tuple(notes))
 
 
 def state_size_bytes(state: TrainingState) -> int:
