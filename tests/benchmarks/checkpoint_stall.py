@@ -9,7 +9,8 @@ for: the copy of the weights before the passes and the end of the copy of the op
 is how much longer these passes take than those of steps without a save, interleaved with them: the memory's bandwidth
 and, where torch takes all cores, a core are shared with the copy and the writer. ``wall`` is what a user waits; ``cpu``
 is the processor time of the thread that trains, which other work on the machine changes less. The first save, which
-takes some of its memory from the system, is shown apart.
+takes some of its memory from the system, is shown apart. ``of training`` is what a save costs at the default interval,
+``stall`` and ``slower`` together, in percent of the steps between two saves.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 from torch import nn
 
 from tests.hooks.runs import make_checkpoint
-from transformer_foundry.core.training import CheckpointWriter
+from transformer_foundry.core.training import CheckpointWriter, TrainingOptions
 from transformer_foundry.core.training.durable import sync
 from transformer_foundry.core.training.optimizers import capture_optimizers
 from transformer_foundry.core.training.snapshots import CopyBuffers
@@ -90,7 +91,7 @@ def measure(parameters: int, folder: Path) -> None:
         row["save"] = timed(lambda number=number: training.save(number))  # type: ignore[misc]
         row["beside"] = timed(training.passes)
         row["wait"] = timed(training.buffers.wait)
-        training.optimizer.step()
+        row["update"] = timed(training.optimizer.step)
         training.writer.wait()
         row["torch.save"] = timed(training.save_with_torch)
         rows.append(row)
@@ -98,12 +99,23 @@ def measure(parameters: int, folder: Path) -> None:
     for column, name in enumerate(("wall", "cpu")):
         stalls = [row["save"][column] + row["wait"][column] for row in rows]
         stall = statistics.median(stalls[1:])
-        passes, beside, wait, theirs = (
-            statistics.median(row[key][column] for row in rows[1:]) for key in ("alone", "beside", "wait", "torch.save")
+        passes, beside, wait, update, theirs = (
+            statistics.median(row[key][column] for row in rows[1:])
+            for key in ("alone", "beside", "wait", "update", "torch.save")
         )
+        between = default_interval((passes + update) / 1e3) * (passes + update)
         print(f"  {name:4}  stall {stall:7.1f} (wait {wait:6.1f}, first save {stalls[0]:7.1f})", end="")
         print(f"  torch.save {theirs:8.1f}  ratio 1/{theirs / stall:.1f}", end="")
-        print(f"  passes {passes:7.1f}, slower by {beside - passes:7.1f}", flush=True)
+        print(f"  passes {passes:7.1f}, slower by {beside - passes:7.1f}", end="")
+        print(f"  of training {(stall + max(0.0, beside - passes)) / between:.2%}", flush=True)
+
+
+def default_interval(step_seconds: float) -> float:
+    """Steps between two checkpoints that are made by the defaults."""
+    options = TrainingOptions()
+    assert options.save_steps is not None
+    assert options.save_minutes is not None
+    return min(options.save_steps, max(1.0, 60 * options.save_minutes / step_seconds))
 
 
 def main() -> None:
