@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from transformer_foundry.config import FoundryConfigLoader
 from transformer_foundry.core.errors import ParameterError
-from transformer_foundry.parameters import check_parameters, complete_parameters, default_run_name
+from transformer_foundry.parameters import check_parameters, compared_models, complete_parameters, default_run_name
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -87,6 +88,20 @@ def test_a_command_works_from_any_folder_of_the_project(monkeypatch: pytest.Monk
     parameters = load()["parameters"]
     assert parameters["data_dir"] == str(CONF.parent / "data")
     assert parameters["model"]["source"] == str(CONF.parent / "data/01_raw/exports/gpt")
+
+
+def test_compared_models_are_found_from_any_folder_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONF)
+    found = load(benchmark={"models": ["data/01_raw/exports/gpt", "llama"]})["parameters"]["benchmark"]["models"]
+    assert found == [str(CONF.parent / "data/01_raw/exports/gpt"), "llama"]
+
+
+def test_models_of_the_configuration_are_compared_unless_others_are_given(tmp_path: Path) -> None:
+    conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
+    (conf / "local").mkdir(exist_ok=True)
+    (conf / "local" / "parameters_benchmark.yml").write_text("benchmark: {models: [gpt2, llama]}\n")
+    assert compared_models(conf, None, {"training": {"seed": 1}}) == ["gpt2", "llama"]
+    assert compared_models(conf, None, {"benchmark": {"models": ["opt", "olmo"]}}) == ["opt", "olmo"]
 
 
 def test_the_newest_session_decides_which_parameters_the_catalog_reads() -> None:

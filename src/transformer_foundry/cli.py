@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformer_foundry.hooks.rank import is_main_process
 from transformer_foundry.hooks.report import report_interrupted
 from transformer_foundry.live_line import LINE
 from transformer_foundry.model_commands import hub, models
-from transformer_foundry.parameters import compared_pipelines
+from transformer_foundry.parameters import compared_models, compared_pipelines
 from transformer_foundry.quiet import silence_third_parties
 from transformer_foundry.termination import is_terminated, stop_at_termination
 
@@ -71,7 +71,8 @@ def _run(**options: Any) -> Any:
     if options.get("env"):
         presets = sorted(path.name for path in (Path.cwd() / "conf").glob("*") if path.is_dir())
         _require_known("preset", [options["env"]], presets, "Leave --env out for the quick preset.")
-    if _models_of(options):
+    source = Path(options.get("conf_source") or Path.cwd() / "conf")
+    if compared_models(source, options.get("env"), options.get("params") or {}):
         requested = compared_pipelines(requested)
         options |= {"pipeline": None, "pipelines": requested}
     chosen = sum((pipelines[name] for name in requested or ["__default__"]), Pipeline([]))
@@ -90,21 +91,6 @@ def _announce(requested: Sequence[str], preset: str | None) -> None:
     if is_main_process():
         names = ", ".join(requested) or "validation, data_engineering, training, deployment"
         LINE.print(f"Running {names}" + (f" with the preset {preset}." if preset else "."))
-
-
-def _models_of(options: Mapping[str, Any]) -> list[str]:
-    """Return ``benchmark.models`` of ``--params`` and of the configuration files."""
-    from transformer_foundry.config import FoundryConfigLoader
-    from transformer_foundry.settings import CONFIG_LOADER_ARGS
-
-    source = Path(options.get("conf_source") or Path.cwd() / "conf")
-    if not source.is_dir():
-        return list((options.get("params") or {}).get("benchmark", {}).get("models", []))
-    settings: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-    loader = FoundryConfigLoader(
-        str(source), env=options.get("env"), runtime_params=dict(options.get("params") or {}), **settings
-    )
-    return list((loader["parameters"]["benchmark"] or {}).get("models", []))
 
 
 def _split_params(_context: click.Context, _option: click.Parameter, value: Any) -> Any:

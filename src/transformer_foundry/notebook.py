@@ -66,14 +66,14 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     from kedro.framework.startup import bootstrap_project
 
     from transformer_foundry.hooks.report import report_interrupted
-    from transformer_foundry.parameters import compared_pipelines
+    from transformer_foundry.parameters import compared_models, compared_pipelines
     from transformer_foundry.termination import stop_at_termination
 
     project = find_project()
     bootstrap_project(project)
     try:
         session = KedroSession.create(project_path=project, env=env, runtime_params=sections)
-        chosen = compared_pipelines(pipelines) if (sections.get("benchmark") or {}).get("models") else list(pipelines)
+        chosen = compared_pipelines(pipelines) if compared_models(project / "conf", env, sections) else list(pipelines)
         with session, stop_at_termination():
             session.run(pipeline_names=chosen or None)
     except KeyboardInterrupt:

@@ -24,6 +24,7 @@ __all__ = [
     "SECTIONS",
     "RunOptions",
     "check_parameters",
+    "compared_models",
     "compared_pipelines",
     "complete_parameters",
     "default_run_name",
@@ -129,17 +130,38 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any]:
     """Return ``parameters`` so that a command works from any folder of the project, as Kedro's own paths do.
 
-    ``data_dir`` is relative to the project; ``model.source`` to the working directory or, if there is nothing, to the
-    project. From the project's root all stay as they were written.
+    ``data_dir`` is relative to the project; models to the working directory or, if there is nothing, to the project.
+    From the project's root all stay as they were written.
     """
     if Path.cwd() == project:
         return dict(parameters)
-    model = dict(parameters["model"])
-    for key in ("source", "init_from"):
-        place = model.get(key)
-        if place and not Path(place).exists() and (project / place).exists():
-            model[key] = str(project / place)
-    return dict(parameters) | {"data_dir": str(project / parameters["data_dir"]), "model": model}
+
+    def resolve(place: str) -> str:
+        return str(project / place) if not Path(place).exists() and (project / place).exists() else place
+
+    model, benchmark = dict(parameters["model"]), dict(parameters["benchmark"] or {})
+    model |= {key: resolve(model[key]) for key in ("source", "init_from") if model.get(key)}
+    benchmark["models"] = [resolve(name) for name in benchmark.get("models") or []]
+    data_dir = str(project / parameters["data_dir"])
+    return dict(parameters) | {"data_dir": data_dir, "model": model, "benchmark": benchmark}
+
+
+def compared_models(source: Path, env: str | None, given: Mapping[str, Any]) -> list[str]:
+    """Return ``benchmark.models`` as ``given`` or, where it is not, as the configuration files say.
+
+    Args:
+        source: The folder ``conf``; one that does not exist says nothing.
+        env: The preset.
+        given: Parameters of the command line or of a notebook, by section.
+    """
+    from transformer_foundry.config import FoundryConfigLoader
+    from transformer_foundry.settings import CONFIG_LOADER_ARGS
+
+    if not source.is_dir():
+        return list((given.get("benchmark") or {}).get("models") or [])
+    settings: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    loader = FoundryConfigLoader(str(source), env=env, runtime_params=dict(given), **settings)
+    return list((loader["parameters"].get("benchmark") or {}).get("models") or [])
 
 
 def compared_pipelines(names: Sequence[str]) -> list[str]:

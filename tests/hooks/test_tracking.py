@@ -341,3 +341,17 @@ def test_rows_that_a_kill_took_from_wandb_are_logged_by_the_next_session(run):
     train(run, 20, 30, 40, checkpoints=(40,))
     run.end()
     assert metric_steps(run, killed=1) == [10, 20, 30, 40]
+
+
+def test_a_comparison_and_the_worst_examples_are_tables(run):
+    run.begin()
+    run.show("comparison", {"models": [{"model": "gpt", "loss": 2.0}, {"model": "llama", "loss": 1.9}]})
+    run.show("error_analysis", {"task": "seq2seq_lm", "worst": [{"row": 7, "loss": 3.5, "text": "a b"}]})
+    run.end()
+    (session,) = logged(run)
+    tables = {}
+    for name in ("comparison", "worst_examples"):
+        row = next(row for row in session.history if name in row)
+        path = next((run.data_dir / "08_reporting").rglob(row[name]["path"]))
+        tables[name] = json.loads(path.read_text())["data"]
+    assert tables == {"comparison": [["gpt", 2.0], ["llama", 1.9]], "worst_examples": [[7, 3.5, "a b"]]}

@@ -36,7 +36,7 @@ _REPORTS = (
 
 
 class TrackingHooks:
-    """Logs parameters, metrics, samples, figures, reports, trials and the package of a run.
+    """Logs parameters, metrics, samples, figures, reports, errors, trials, comparison and package of a run.
 
     The W&B run is opened when there is something of a model to log: checking a model or preparing data opens none.
     """
@@ -123,6 +123,11 @@ class TrackingHooks:
             tracker.summarise("evaluation", data)
         elif dataset_name == "samples":
             tracker.log_table("final_samples", [{"sample": text} for text in data.get("samples", [])])
+        elif dataset_name == "error_analysis":
+            tracker.summarise("error_analysis", data)
+            tracker.log_table("worst_examples", data.get("worst", []))
+        elif dataset_name == "comparison":
+            tracker.log_table("comparison", data["models"])
         elif dataset_name == "model_package":
             self._log_package(tracker, data)
         elif (figure := _as_wandb_figure(data)) is not None:

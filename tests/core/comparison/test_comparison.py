@@ -17,9 +17,9 @@ from tests.core.export import small_models
 from tests.core.export.packaging import write_export
 from tests.core.training.tiny import VOCAB_SIZE, make_options, make_splits
 from transformer_foundry.core import comparison
-from transformer_foundry.core.comparison import BenchmarkOptions, MemberResult
+from transformer_foundry.core.comparison import BenchmarkOptions, Member, MemberResult
 from transformer_foundry.core.comparison.references import REFERENCES, build_reference
-from transformer_foundry.core.comparison.statistics import is_difference
+from transformer_foundry.core.comparison.statistics import is_difference, student_t
 from transformer_foundry.core.errors import DataError, ParameterError
 from transformer_foundry.core.exports import Export, adapt
 from transformer_foundry.datasets import ComparisonDataset
@@ -132,6 +132,21 @@ def test_two_draws_of_one_distribution_are_rarely_called_different() -> None:
     random = np.random.default_rng(0)
     alarms = [is_difference(random.normal(0, 1, 3).tolist()) for _ in range(2000)]
     assert 0.002 < np.mean([bool(alarm) for alarm in alarms]) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("degrees", "confidence", "t"),
+    [(1, 0.5, 1.0), (1, 0.99, 63.657), (2, 0.9, 2.920), (4, 0.95, 2.776), (9, 0.98, 2.821), (30, 0.999, 3.646)],
+)
+def test_an_interval_has_the_width_of_the_printed_tables(degrees: int, confidence: float, t: float) -> None:
+    assert student_t(degrees, confidence) == pytest.approx(t, abs=5e-4)
+
+
+def test_a_budget_of_tokens_counts_what_encoder_and_decoder_see() -> None:
+    splits, training = make_splits("seq2seq_lm"), make_options(max_steps=2)
+    model = Member("t5", "t5", reference="t5", parameter_count=20_000, layers=1)
+    options = BenchmarkOptions(models=["a", "b"], seeds=1, tokens=3000)
+    assert next(comparison.compare_models([model], splits, training, options)).tokens == pytest.approx(3000, rel=0.1)
 
 
 def test_a_difference_is_found_by_pairs_where_seeds_differ_more_than_models() -> None:

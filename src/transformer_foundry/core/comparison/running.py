@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _ONLY_SEEN = ("eval_steps", "eval_batches", "logging_steps", "num_samples", "save_steps", "save_minutes", "save_epochs")
 """Options that change what is seen of a training, not its result."""
 
+_TRIED_ROWS = 64
+"""Rows from which tokens are estimated where spans are hidden."""
+
 
 @dataclass(frozen=True)
 class MemberResult:
@@ -166,11 +169,26 @@ def _options(
     if options.minutes is not None:
         changes |= {"max_hours": options.minutes / 60, "num_train_epochs": None}
     elif tokens is not None:
-        rows = splits.train.input_ids.offsets
-        of_a_row = float(rows[-1] - rows[0]) / max(1, len(splits.train))
-        of_a_step = of_a_row * training.rows_per_batch() * training.gradient_accumulation_steps
+        of_a_step = _tokens_per_row(splits) * training.rows_per_batch() * training.gradient_accumulation_steps
         changes |= {"max_steps": max(1, round(tokens / of_a_step)), "num_train_epochs": None, "max_hours": None}
     return dataclasses.replace(training, **changes)
+
+
+def _tokens_per_row(splits: TokenSplits) -> float:
+    """Return the tokens of a row that ``train/tokens_seen`` counts, on the average: those of encoder and decoder.
+
+    Where the batches hide spans, the rows themselves do not tell what goes in: the first batches do.
+    """
+    from transformer_foundry.core.data.batches import Batches
+    from transformer_foundry.core.training.update import count_tokens
+
+    train = splits.train
+    if splits.task != "seq2seq_lm" or train.target_ids is not None:
+        sides = [side for side in (train.input_ids, train.target_ids) if side is not None]
+        return sum(float(side.offsets[-1] - side.offsets[0]) for side in sides) / max(1, len(train))
+    batches = Batches(train, splits, batch_size=1)
+    tried = range(min(_TRIED_ROWS, len(batches)))
+    return sum(count_tokens(batches.batch(position)) for position in tried) / max(1, len(tried))
 
 
 def _key(

@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["is_difference", "mean_interval"]
-
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131,
-         2.12, 2.11, 2.101, 2.093, 2.086)  # fmt: skip
-_T_99 = (63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.25, 3.169, 3.106, 3.055, 3.012, 2.977, 2.947,
-         2.921, 2.898, 2.878, 2.861, 2.845)  # fmt: skip
-"""Student's t, two-sided, for 1, 2 ... 20 degrees of freedom; more take the last, which is a little too wide."""
+__all__ = ["is_difference", "mean_interval", "student_t"]
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float | None]:
-    """Return the mean of ``values`` and half the width of its interval; None for a single value.
+    """Return the mean of ``values`` and half the width of its interval (Student's t); None for a single value.
 
     Args:
         values: Independent measurements, such as losses of several seeds.
-        confidence: 0.95 or 0.99.
+        confidence: Between 0 and 1.
 
     Example:
         >>> mean, half = mean_interval([1.0, 2.0, 3.0])
@@ -31,8 +25,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
     if count < 2:
         return mean, None
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    table = _T_99 if confidence == 0.99 else _T_95
-    return mean, table[min(count - 2, len(table) - 1)] * deviation / math.sqrt(count)
+    return mean, student_t(count - 1, confidence) * deviation / math.sqrt(count)
 
 
 def is_difference(differences: Sequence[float]) -> bool | None:
@@ -44,3 +37,33 @@ def is_difference(differences: Sequence[float]) -> bool | None:
         return None
     mean, half = mean_interval(differences, confidence=0.99)
     return None if half is None else abs(mean) > half
+
+
+def student_t(degrees: int, confidence: float) -> float:
+    """Return the t that Student's distribution exceeds, on either side, with probability 1 - ``confidence``.
+
+    Args:
+        degrees: Of freedom, 1 or more.
+        confidence: Between 0 and 1.
+
+    Example:
+        >>> round(student_t(4, 0.99), 3)
+        4.604
+    """
+    if degrees < 1 or not 0 < confidence < 1:
+        raise ValueError(f"degrees are {degrees}, confidence {confidence}: expected 1 or more, and between 0 and 1")
+    low, high = 0.0, math.pi / 2
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if _share_within(middle, degrees) < confidence else (low, middle)
+    return math.tan(high) * math.sqrt(degrees)
+
+
+def _share_within(angle: float, degrees: int) -> float:
+    """Return the probability of -t to t, where t = tan(angle) sqrt(degrees) (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = degrees % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for index in range(degrees // 2):
+        total += term
+        term *= cosine**2 * (2 * index + 1 + odd) / (2 * index + 2 + odd)
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total

@@ -30,7 +30,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.state import bare_model
 
-__all__ = ["Gradients", "Updater", "hold_interrupts", "move_batch", "split_rows"]
+__all__ = ["Gradients", "Updater", "count_tokens", "hold_interrupts", "move_batch", "split_rows"]
 
 
 class Gradients(NamedTuple):
@@ -107,7 +107,7 @@ class Updater:
         Args:
             batches: This process's micro-batches of the step, on the CPU.
         """
-        counts = [sum(map(self.objective.count_targets, batches)), sum(map(_count_tokens, batches))]
+        counts = [sum(map(self.objective.count_targets, batches)), sum(map(count_tokens, batches))]
         target_count, token_count = map(int, self._processes.add(counts, self.precision.device))
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -221,6 +221,7 @@ def hold_interrupts(limit_s: float = math.inf) -> Iterator[None]:
             previous(signal.SIGINT, held[0])
 
 
-def _count_tokens(batch: Batch) -> int:
+def count_tokens(batch: Batch) -> int:
+    """Return the real tokens that go into the model, those of encoder and decoder."""
     masks = [batch[name] for name in ("attention_mask", "decoder_attention_mask") if name in batch]
     return sum(int(mask.sum()) for mask in masks) or batch["input_ids"].numel()
