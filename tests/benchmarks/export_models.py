@@ -56,6 +56,9 @@ def library_subject(config: str, head: str, settings: dict[str, Any]) -> Subject
     def rows(batch: int, length: int) -> tuple[Tensor, Tensor]:
         mask = (torch.arange(length) < (length - torch.arange(batch)).clamp(min=1)[:, None]).long()
         ids = torch.randint(5, 100, (batch, length), generator=torch.Generator().manual_seed(97 * batch + length))
+        if labelled and pairs:
+            # The library's classifiers of pairs read the last <eos>, and want exactly one in each row.
+            ids[torch.arange(batch), mask.sum(1) - 1] = configuration.eos_token_id
         return torch.where(mask == 1, ids, pad), mask
 
     def inputs(batch: int, length: int) -> dict[str, Tensor]:
@@ -69,7 +72,9 @@ def library_subject(config: str, head: str, settings: dict[str, Any]) -> Subject
         ids = tensors.get("decoder_input_ids", tensors["input_ids"])
         return None if labelled else ids != pad
 
-    return Subject(getattr(transformers, head)(configuration).eval(), inputs, compared, LONGEST)
+    # LUKE counts positions from 1 and has a table of as many as the others.
+    longest = LONGEST - 1 if "Luke" in head else LONGEST
+    return Subject(getattr(transformers, head)(configuration).eval(), inputs, compared, longest)
 
 
 def folder_subject(folder: Path) -> Subject:

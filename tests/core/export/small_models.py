@@ -114,6 +114,22 @@ class Translator(nn.Module):
         )
 
 
+class Branching(nn.Module):
+    """Goes another way from 7 tokens on, as windows of attention do; harmless where both ways lead to the same."""
+
+    def __init__(self, harmless, vocab_size=96, d_model=8):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, d_model)
+        self.head = nn.Linear(d_model, vocab_size)
+        self.harmless = harmless
+
+    def forward(self, input_ids):
+        x = self.tokens(input_ids)
+        if input_ids.shape[1] >= 7:
+            x = torch.cat([x[:, :7], x[:, 7:]], dim=1) if self.harmless else 2 * x
+        return self.head(x)
+
+
 class BakedLength(nn.Module):
     """Right at every length in Python; exporters keep the example's, because the positions come from numpy."""
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.export.small_models import make_inputs
-from transformer_foundry.core.export.capture import Source, dynamic_dims, exporting_patches, find_logits
+from tests.core.export.small_models import Branching, make_inputs
+from transformer_foundry.core.export.capture import Source, dynamic_dims, find_logits
+from transformer_foundry.core.export.tracing import exporting_patches
 
 
 def test_dimensions_are_named_after_what_they_follow() -> None:
@@ -35,6 +36,15 @@ def test_the_sizes_of_an_example_are_distinct_and_at_least_two(longest: int, dec
     assert len(sizes) == 2 + decoder
     assert min(sizes) >= 2
     assert all(shape[1] <= longest for shape in shapes)
+
+
+def test_sizes_that_a_branch_excludes_are_served_and_verified() -> None:
+    model, inputs = Branching(harmless=True), make_inputs()
+    source = Source(model, inputs, 24)
+    module = source.program().module()
+    assert {(1, 6), (1, 7)} <= set(source.allowed_again)
+    for batch, length in ((1, 1), (3, 6), (2, 24)):
+        torch.testing.assert_close(module(inputs(batch, length)["input_ids"]), model(**inputs(batch, length)))
 
 
 def test_logits_are_found_in_any_output() -> None:

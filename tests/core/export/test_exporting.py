@@ -116,6 +116,14 @@ def test_a_mask_cut_out_of_a_table_serves_every_length(tmp_path: Path, table_siz
 
 
 @pytest.mark.slow
+def test_a_branch_that_matters_is_found_by_verification(tmp_path: Path) -> None:
+    model, inputs = small_models.Branching(harmless=False), small_models.make_inputs()
+    entry = export_model(model, inputs, tmp_path, ["pt2"], max_length=24)["formats"][0]
+    assert (entry["status"], entry["stage"]) == ("failed", "parity")
+    assert "(batch, length) = " in entry["reason"]
+
+
+@pytest.mark.slow
 def test_a_loop_over_time_is_kept_by_compilation(tmp_path: Path) -> None:
     inputs = small_models.make_inputs()
     manifest = export_model(small_models.Recurrent(), inputs, tmp_path, ["torchscript"], max_length=24)
@@ -123,10 +131,13 @@ def test_a_loop_over_time_is_kept_by_compilation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_operation_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+def test_an_operation_that_onnx_lacks_is_named_without_printing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     inputs = small_models.make_inputs()
     manifest = export_model(small_models.Eigenvalues(), inputs, tmp_path, ["onnx"], max_length=24)
     assert "operation that ONNX does not have" in manifest["formats"][0]["reason"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_model_that_returns_nan_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from transformer_foundry.core.export.capture import EXPORTER_ERRORS, Source, exportable_copy, private_copy
+from transformer_foundry.core.export.capture import Source
 from transformer_foundry.core.export.files import DATA_SUFFIX, LOADER_FILE, file_sha256
 from transformer_foundry.core.export.formats import (
     compiled_copy,
@@ -25,6 +25,7 @@ from transformer_foundry.core.export.formats import (
 )
 from transformer_foundry.core.export.parity import Case, compare, is_plain
 from transformer_foundry.core.export.reasons import explain_error
+from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, exportable_copy, private_copy
 from transformer_foundry.core.export.verification import Verification, judge
 
 __all__ = ["Attempt", "Check", "conclude", "delete", "describe_file", "start"]

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import itertools
-import logging
-import math
-import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._export.verifier import SpecViolationError
+
+from transformer_foundry.core.export.guards import lift_guards
+from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, exportable_copy, exporters_quiet, exporting_patches
 
 __all__ = [
-    "EXPORTER_ERRORS",
     "DimNames",
     "Inputs",
     "LogitsOnly",
     "Source",
     "dynamic_dims",
-    "exportable_copy",
-    "exporters_quiet",
-    "exporting_patches",
     "find_logits",
-    "private_copy",
 ]
 
 Inputs = Callable[[int, int], Mapping[str, Tensor]]
@@ -36,34 +27,11 @@ Inputs = Callable[[int, int], Mapping[str, Tensor]]
 DimNames = Mapping[str, tuple[str | int, ...]]
 """Argument -> for each of its dimensions a name, or its size where that never changes."""
 
-# What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: torch's own classes derive
-# from RuntimeError, the rest escapes from the model's code run with symbolic sizes or traced values.
-EXPORTER_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-    ImportError,
-    OSError,
-    SpecViolationError,
-)
-
 # A dimension whose example size is 1 is taken for a constant, and equal sizes are taken for one dimension: sizes are
 # at least 2, odd and distinct. The later pairs serve models that compare a size with one of the earlier numbers.
 _EXAMPLES = ((3, 7), (5, 11), (11, 5), (7, 3), (5, 2))
 
 _ATTEMPTS = 2
-
-# The tracer writes down which way it went: a mask[:T, :T] cut out of a table of 128 rows gives `T != 128`, a window
-# of 8 gives `T >= 7`, and the file would refuse sizes that its graph serves. They are allowed again, and verified.
-_GUARDED_SIZE = re.compile(r"L\['tensors'\]\[\d+\]\.size\(\)\[\d+\]")
-_MOST_ROWS = 64
-_MOST_BOUNDARIES = 12
-
-_EXPORTER_LOGGERS = ("torch.onnx", "torch.export", "torch.fx.experimental", "onnxscript", "onnx_ir")
 
 
 class LogitsOnly(nn.Module):
@@ -188,7 +156,7 @@ class Source:
             self.example = example
             try:
                 self._program = _capture(exportable_copy(self.wrapper), self.example_tensors(), self.names)
-                self.allowed_again = _lift_guards(self._program, self.inputs, self.longest)
+                self.allowed_again = lift_guards(self._program, self.inputs, self.longest)
                 return
             except EXPORTER_ERRORS as err:
                 # The first failure is about the model; a second example cures sizes that coincide with its own.
@@ -227,110 +195,3 @@ def _capture(module: nn.Module, example: Mapping[str, Tensor], names: DimNames) 
     )
     with torch.no_grad(), exporting_patches(), exporters_quiet():
         return torch.export.export(module, tuple(example.values()), dynamic_shapes=(dynamic,), strict=False)
-
-
-def _lift_guards(program: torch.export.ExportedProgram, inputs: Inputs, longest: int) -> list[tuple[int, int]]:
-    """Remove the guards that refuse a size the model takes; return (batch, length) pairs on both sides of each."""
-    # Guards are private to torch; where they are called otherwise, files refuse those sizes and are not shipped.
-    guards: list[str] = getattr(program, "_guards_code", [])
-    lifted: set[str] = set()
-    boundaries: set[tuple[int, int]] = set()
-    for guard in guards:
-        near = _near(guard, longest)
-        if not all(_holds(guard, inputs(*shape)) for shape in near):
-            lifted.add(guard)
-            boundaries |= near
-    guards[:] = [guard for guard in guards if guard not in lifted]
-    kept = sorted(boundaries)
-    return kept[:: max(1, math.ceil(len(kept) / _MOST_BOUNDARIES))]
-
-
-def _near(guard: str, longest: int) -> set[tuple[int, int]]:
-    """Return the (batch, length) pairs at which the truth of ``guard`` may change, and the smallest ones."""
-    numbers = {int(text) for text in re.findall(r"\d+", _GUARDED_SIZE.sub("", guard))}
-    sizes = {1, 2} | {number + step for number in numbers for step in (-1, 0, 1)}
-    lengths = {(1, size) for size in sizes | {longest} if 1 <= size <= longest}
-    return lengths | {(size, min(2, longest)) for size in sizes if 1 <= size <= _MOST_ROWS}
-
-
-def _holds(guard: str, tensors: Mapping[str, Tensor]) -> bool:
-    try:
-        return bool(eval(guard, {"L": {"tensors": tuple(tensors.values())}, "max": max, "min": min}))
-    except EXPORTER_ERRORS:
-        # It is written for another environment: whether it holds is found when the file is verified.
-        return False
-
-
-def private_copy(module: nn.Module) -> nn.Module:
-    """Return a copy to work on, in evaluation mode on the CPU: tracing leaves fake tensors in a module's caches."""
-    # A result kept as an attribute (torch.nn.utils.weight_norm does so) has a history, and deepcopy refuses it.
-    attributes = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
-    memo = {id(value): value.detach().clone() for value in attributes if not value.is_leaf}
-    # Attention chooses its kernel, and with it the layout of its result, by whether gradients are wanted: a capture
-    # without them and a translation with them would not fit together.
-    return copy.deepcopy(module, memo).cpu().eval().requires_grad_(False)
-
-
-def exportable_copy(module: nn.Module) -> nn.Module:
-    """Return a private copy whose mixtures of experts, where they are transformers' own, can be captured.
-
-    Their usual implementation sorts tokens by expert, which is an operation of its own; another is plain products.
-    """
-    copied = private_copy(module)
-    for part in copied.modules():
-        choose = getattr(part, "set_experts_implementation", None)
-        if callable(choose):
-            with contextlib.suppress(*EXPORTER_ERRORS):
-                choose("batched_mm")
-    return copied
-
-
-@contextlib.contextmanager
-def exporting_patches() -> Iterator[None]:
-    """Let exporters see through modules that they stumble over while the block lasts; results stay the same.
-
-    The fused path of evaluation mode and nested tensors of ``nn.Transformer*`` have no graph form. The test whether a
-    mask is causal reads the mask's values; the mask itself is applied either way. A conversion inside forward
-    (``self.head.to(x.dtype)``) exchanges parameters, which a capture forbids even where it changes nothing.
-    """
-    import torch.nn.modules.transformer as layers
-
-    fast = torch.backends.mha.get_fastpath_enabled()
-    detect, convert = layers._detect_is_causal_mask, nn.Module.to
-    torch.backends.mha.set_fastpath_enabled(False)
-    layers._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)  # noqa: ARG005
-    nn.Module.to = lambda self, *args, **kwargs: (  # type: ignore[method-assign]
-        self if _is_converted(self, *args, **kwargs) else convert(self, *args, **kwargs)
-    )
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        layers._detect_is_causal_mask, nn.Module.to = detect, convert  # type: ignore[method-assign]
-
-
-def _is_converted(module: nn.Module, *args: Any, **kwargs: Any) -> bool:
-    """Return whether ``module.to(...)`` with these arguments would change nothing."""
-    device, dtype, _, memory_format = torch._C._nn._parse_to(*args, **kwargs)
-    tensors = [*module.parameters(), *module.buffers()]
-    return memory_format is None and all(
-        (device is None or tensor.device == device)
-        and (dtype is None or tensor.dtype == dtype or not tensor.is_floating_point())
-        for tensor in tensors
-    )
-
-
-@contextlib.contextmanager
-def exporters_quiet() -> Iterator[None]:
-    """Keep back the exporters' own warnings while the block lasts: what matters ends in the manifest."""
-    loggers = [logging.getLogger(name) for name in _EXPORTER_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.attempts import Attempt, Check, conclude, start
-from transformer_foundry.core.export.capture import EXPORTER_ERRORS, Inputs, Source, private_copy
+from transformer_foundry.core.export.capture import Inputs, Source
 from transformer_foundry.core.export.files import FORMAT_VERSION, MANIFEST_FILE, write_json
 from transformer_foundry.core.export.options import FORMAT_FILES, VARIANT_FORMATS
 from transformer_foundry.core.export.parity import Case, check_shapes, compared_logits, make_cases, write_cases
+from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, private_copy
 from transformer_foundry.core.export.variants import label_cases, make_variants
 
 __all__ = ["compared_positions", "export_model"]

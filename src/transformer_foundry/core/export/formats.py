@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.export.capture import (
+from transformer_foundry.core.export.capture import DimNames, LogitsOnly
+from transformer_foundry.core.export.files import needs_data_file
+from transformer_foundry.core.export.tracing import (
     EXPORTER_ERRORS,
-    DimNames,
-    LogitsOnly,
     exportable_copy,
     exporters_quiet,
     exporting_patches,
     private_copy,
 )
-from transformer_foundry.core.export.files import needs_data_file
 
 __all__ = [
     "compiled_copy",

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export.attempts import Check, delete, describe_file
-from transformer_foundry.core.export.capture import EXPORTER_ERRORS, Source
+from transformer_foundry.core.export.capture import Source
 from transformer_foundry.core.export.options import FORMAT_FILES
 from transformer_foundry.core.export.parity import Case, write_cases
 from transformer_foundry.core.export.quantisation import write_half, write_half_weights, write_int8, write_int8_weights
 from transformer_foundry.core.export.reasons import explain_error
 from transformer_foundry.core.export.scoring import Score, judge_variant, score_logits
+from transformer_foundry.core.export.tracing import EXPORTER_ERRORS
 from transformer_foundry.core.export.verification import Verification
 
 __all__ = ["Labelled", "label_cases", "make_variants"]
