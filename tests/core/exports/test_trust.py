@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.foundry import SAMPLES
+from tests.integration.foundry import PROJECT, SAMPLES
 from transformer_foundry.core.checks import run_checks
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import Export, admit, build_model, describe_export, load_model, read_export
@@ -87,6 +87,8 @@ def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Pa
         ("import subprocess\ntry: subprocess.run(['true'])\nexcept Exception: pass", "another program"),
         ("try: open('/tmp/foundry-mark', 'w')\nexcept Exception: pass", "writes /tmp/foundry-mark"),
         ("import os\ntry: open(f'/proc/{os.getppid()}/environ')\nexcept Exception: pass", "reads /proc"),
+        ("import os\ntry: os.kill(os.getppid(), 0)\nexcept Exception: pass", "signal to another process"),
+        (f"try: open({str(PROJECT / 'conf/base/catalog.yml')!r})\nexcept Exception: pass", "reads .*catalog.yml"),
     ],
 )
 def test_code_from_outside_that_reaches_out_is_refused(tmp_path: Path, top: str, said: str) -> None:
@@ -104,11 +106,29 @@ def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(record.read_text())["outcome"] == "ran"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "top",
+    [
+        "from transformers import GPT2LMHeadModel",
+        "@torch.compile\ndef twice(x): return 2 * x\ntwice(torch.ones(2))",
+        "from torch.nn.attention.flex_attention import flex_attention",
+    ],
+)
+def test_code_that_loads_libraries_is_not_taken_for_code_that_reaches_out(tmp_path: Path, top: str) -> None:
+    export = from_zip(tmp_path, f"import torch\n{top}")
+    assert admit(export, cache_dir=tmp_path, trust_code=True).source == export.source
+    (record,) = (tmp_path / "first_runs").iterdir()
+    assert json.loads(record.read_text())["outcome"] == "ran"
+
+
 def test_a_first_run_is_remembered_by_the_digest(tmp_path: Path) -> None:
     export = read_export(write(tmp_path))
     admit(export, cache_dir=tmp_path)
     (record,) = (tmp_path / "first_runs").iterdir()
-    assert json.loads(record.read_text()) == {"parameters": 64, "bytes": 256, "outcome": "ran", "reached": []}
+    noted = json.loads(record.read_text())
+    assert set(noted.pop("walls")) <= {"network", "files", "calls"}
+    assert noted == {"parameters": 64, "bytes": 256, "outcome": "ran", "reached": []}
     # No process could end within this: it is not started.
     admit(export, first_run_seconds=1e-9, cache_dir=tmp_path)
 

@@ -25,7 +25,6 @@ __all__ = ["FIRST_RUN_SECONDS", "require_first_run"]
 FIRST_RUN_SECONDS = 120.0
 """Default limit of wall and CPU time; the largest model that fits a free Colab session takes a third of it."""
 
-RESULT_FILE = "result.json"
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROGRAM = (
     "import json, sys; job = json.load(sys.stdin); sys.path[:] = job['sys_path']; "
@@ -82,24 +81,24 @@ def _remember(path: Path, result: dict[str, Any]) -> None:
 
 
 def _run(export: Export, seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="foundry-first-run-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="foundry-first-run-") as scratch, tempfile.TemporaryFile() as answer:
         job = {
-            "sys_path": [str(Path(__file__).parents[3]), *(path or os.getcwd() for path in sys.path)],
+            "sys_path": _import_paths(export.is_own),
             "folder": str(export.folder.resolve()),
             "source": export.source,
             "model_code": export.model_code,
             "config": export.config,
             "sha256": dict(export.sha256),
             "seconds": seconds,
-            "home": os.path.expanduser("~"),
             "scratch": scratch,
         }
         kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         # No graphics card, no home (tokens lie there), no thread of its own: nothing but computing.
         environment = kept | {"HOME": scratch, "TMPDIR": scratch, "CUDA_VISIBLE_DEVICES": ""}
+        environment["TORCHDYNAMO_DISABLE"] = "1"  # torch.compile would start a compiler, for the same result
         process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-c", _PROGRAM], cwd=scratch, env=environment, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=answer, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         is_late = False
         try:
@@ -108,7 +107,24 @@ def _run(export: Export, seconds: float) -> dict[str, Any]:
             is_late = True
         finally:
             _end(process)
-        return _result(Path(scratch) / RESULT_FILE, process.returncode, is_late, seconds)
+        answer.seek(0)
+        return _result(answer.read(), process.returncode, is_late, seconds)
+
+
+def _import_paths(is_own: bool) -> list[str]:
+    """Where the process imports from, and so what it may read: of the user's own folders nothing for foreign code."""
+    here = str(Path(__file__).parents[3])
+    paths = [here, *(path or os.getcwd() for path in sys.path)]
+    if is_own:
+        return paths
+    installed = tuple(os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix))
+    return [
+        path
+        for path in paths
+        if path == here
+        or os.path.basename(path) in ("site-packages", "dist-packages")
+        or os.path.realpath(path).startswith(installed)
+    ]
 
 
 _STARTING_SECONDS = 30.0
@@ -127,12 +143,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _result(path: Path, code: int, is_late: bool, seconds: float) -> dict[str, Any]:
+def _result(answer: bytes, code: int, is_late: bool, seconds: float) -> dict[str, Any]:
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(answer)
         if isinstance(result, dict) and not is_late:
             return result
-    except (OSError, ValueError):
+    except ValueError:  # it was ended before it could say how it went
         result = {}
     late = (-getattr(signal, "SIGXCPU", 24), -signal.SIGALRM if hasattr(signal, "SIGALRM") else None)
     if is_late or code in late:

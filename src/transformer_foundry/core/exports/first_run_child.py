@@ -1,42 +1,36 @@
-"""The process of :mod:`first_run`: limits first, then the model's code, then one file that says how it went."""
+"""The process of :mod:`first_run`: walls and limits first, then the model's code, then one line on how it went."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.errors import ExportError
-from transformer_foundry.core.exports.first_run import RESULT_FILE
+from transformer_foundry.core.exports.first_run_watch import readable_paths, watch
+from transformer_foundry.core.exports.landlock import restrict_files
+from transformer_foundry.core.exports.seccomp import restrict_calls
 
 __all__ = ["main"]
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _MAX_FILE_BYTES = 2**20
 _SHARE_OF_FREE_MEMORY = 0.9
-_PROGRAMS = (
-    "subprocess.Popen",
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.fork",
-    "os.forkpty",
-    "pty.spawn",
-)
-_NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
-_CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown",
-            "os.truncate", "shutil.rmtree")  # fmt: skip
 
 
 def main(job: dict[str, Any]) -> None:
-    """Try the model that ``job`` describes and write the result into its scratch folder."""
-    _leave_network()
+    """Try the model that ``job`` describes and write the result to what is the standard output at the beginning."""
+    answer = _take_output()
+    readable = readable_paths(job["folder"])
+    walls = _confine(readable, job["scratch"])
     import torch  # The limits are for the model: torch itself maps gigabytes.
 
     from transformer_foundry.core.exports.fetch import Export
@@ -48,19 +42,43 @@ def main(job: dict[str, Any]) -> None:
     )  # fmt: skip
     reached: list[str] = []
     _import_what_calls_need()
+    _import_libraries(export.model_code)
     _limit(job["seconds"])
-    _watch(reached, job)
+    watch(reached, readable, job["scratch"])
     result = _try(export)
-    result["reached"] = list(dict.fromkeys(reached))
-    (Path(job["scratch"]) / RESULT_FILE).write_text(json.dumps(result), encoding="utf-8")
+    result |= {"reached": list(dict.fromkeys(reached)), "walls": walls}
+    os.write(answer, json.dumps(result).encode())
     # Threads and exit handlers of the model's code have nothing to say any more.
     os._exit(0)
 
 
-def _leave_network() -> None:
-    """Take a network of one's own, with nothing in it, where the system allows that; only before there are threads."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER | _NEW_NETWORK)
+def _take_output() -> int:
+    """Return a file that the result goes to; what the model prints goes nowhere."""
+    answer = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return answer
+
+
+def _confine(readable: Sequence[str], scratch: str) -> list[str]:
+    """Give up what the system lets this process give up; only before there are threads. Return what that was."""
+    if not sys.platform.startswith("linux"):
+        return []
+    walls = {
+        "network": _leave_network,
+        "files": lambda: restrict_files(readable, (scratch, os.devnull)),
+        "calls": restrict_calls,
+    }
+    return [name for name, build in walls.items() if build()]
+
+
+def _leave_network() -> bool:
+    """Take a network of one's own, with nothing in it, where the system allows that."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER | _NEW_NETWORK) == 0
+    except (OSError, AttributeError):  # a C library without it
+        return False
 
 
 def _import_what_calls_need() -> None:
@@ -68,6 +86,27 @@ def _import_what_calls_need() -> None:
     import linecache  # noqa: F401
 
     from transformer_foundry.core.exports import build, contract, first_call, roles  # noqa: F401
+
+
+def _import_libraries(code: str) -> None:
+    """Load what ``code`` imports of the libraries that models use, for the same reason: they load native code."""
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot run either
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    _import_one(alias.name)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:
+                    _import_one(node.module, alias.name)
+
+
+def _import_one(module: str, name: str = "") -> None:
+    from transformer_foundry.core.exports.screening import ALLOWED_IMPORTS
+
+    if module.split(".")[0] in ALLOWED_IMPORTS:
+        # Whatever it raises, the code's own import raises it again, where it is told.
+        with contextlib.suppress(Exception):
+            getattr(importlib.import_module(module), name, None)  # some libraries load a part when it is asked for
 
 
 def _limit(seconds: float) -> None:
@@ -87,45 +126,6 @@ def _limit(seconds: float) -> None:
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = mapped + int(_SHARE_OF_FREE_MEMORY * free)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def _watch(reached: list[str], job: dict[str, Any]) -> None:
-    """Note and refuse what a model has no need of; an audit hook cannot be taken away, native code can go past it."""
-    scratch, home = os.path.realpath(job["scratch"]), os.path.realpath(job["home"])
-    readable = tuple(
-        os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, job["folder"], scratch, *sys.path) if path
-    )
-
-    def refuse(what: str) -> None:
-        reached.append(what)
-        raise PermissionError(f"{what}: not in a model's first run")
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in _NETWORK:
-            refuse("it uses the network")
-        elif event in _PROGRAMS:
-            refuse("it starts another program")
-        elif event in _CHANGES and not _is_under(arguments[0], (scratch,)):
-            refuse(f"it changes {str(arguments[0])[:100]}")
-        elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-            path, _, flags = arguments
-            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                if not _is_under(path, (scratch, "/dev/null", "/dev/shm")):
-                    refuse(f"it writes {os.fsdecode(path)[:100]}")
-            elif (_is_under(path, (home,)) and not _is_under(path, readable)) or _is_environment(path):
-                refuse(f"it reads {os.fsdecode(path)[:100]}")
-
-    sys.addaudithook(hook)
-
-
-def _is_under(path: Any, folders: tuple[str, ...]) -> bool:
-    real = os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else ""
-    return any(real == folder or real.startswith(folder.rstrip("/") + "/") for folder in folders)
-
-
-def _is_environment(path: Any) -> bool:
-    real = os.path.normpath(os.fsdecode(path))
-    return real.startswith("/proc/") and real.endswith(("/environ", "/mem", "/cmdline"))
 
 
 def _try(export: Any) -> dict[str, Any]:
