@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.comparison.running import MemberResult
-from transformer_foundry.core.comparison.statistics import is_difference, mean_interval
+from transformer_foundry.core.comparison.statistics import CONFIDENCE, is_difference, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,16 +15,30 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_figure", "comparison_table", "summarise"]
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#888888"
-_COLOURS = {"better": _GREEN, "worse": _ORANGE}
+_BLUE, _RED, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
+_COLOURS = {"better": _GREEN, "worse": _RED}
+_HEADER = (
+    "model",
+    "parameters",
+    "steps",
+    "loss (95 %)",
+    "bits per byte",
+    "difference (99 %)",
+    "verdict",
+    "tokens/s",
+    "GB",
+)
+_WIDTHS = (26, 14, 9, 20, 14, 21, 22, 11, 8)
+_PLOT_PX, _PLOT_ROW_PX, _GAP_PX, _TABLE_PX, _TABLE_ROW_PX = 40, 36, 70, 60, 28
+_LONGEST_NAME = 20
 
 
 def summarise(results: Sequence[MemberResult]) -> list[dict[str, Any]]:
     """Return one row for each member, in the order in which they were named.
 
     Losses are means over seeds with their 95 % interval. The difference to the first member is paired: seed by seed,
-    on the same batches. It is called better or worse with 99 % confidence, else there is ``no difference`` that these
-    seeds could show; one seed shows none.
+    on the same batches, with its 99 % interval. Where that does not hold zero it is called better or worse, else there
+    is ``no difference`` that these seeds could show; one seed shows none.
     """
     by_name: dict[str, list[MemberResult]] = {}
     for result in results:
@@ -47,33 +61,54 @@ def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draw the loss of each model with its 95 % interval, and the rest of the table below."""
     from plotly.subplots import make_subplots
 
+    heights = [_PLOT_PX + _PLOT_ROW_PX * len(rows), _TABLE_PX + _TABLE_ROW_PX * len(rows)]
+    height = sum(heights) + _GAP_PX
     figure = make_subplots(
-        rows=2, cols=1, specs=[[{"type": "xy"}], [{"type": "table"}]], row_heights=[0.55, 0.45], vertical_spacing=0.14
+        rows=2,
+        cols=1,
+        specs=[[{"type": "xy"}], [{"type": "table"}]],
+        row_heights=heights,
+        vertical_spacing=_GAP_PX / height,
     )
+    names = [row["model"] for row in rows]
     figure.add_scatter(
-        x=[row["model"] for row in rows],
-        y=[row["loss"] for row in rows],
-        error_y={"type": "data", "array": [row["loss_interval"] or 0 for row in rows]},
+        x=[row["loss"] for row in rows],
+        y=names,
+        error_x={"type": "data", "array": [row["loss_interval"] or 0 for row in rows], "color": _GREY},
         mode="markers",
         marker={"size": 11, "color": [_COLOURS.get(row["verdict"], _BLUE) for row in rows]},
         showlegend=False,
         row=1,
         col=1,
     )
-    header = ["model", "parameters", "steps", "loss", "bits per byte", "difference", "verdict", "tokens/s", "GB"]
+    for name, row in zip(names, rows, strict=True):
+        if row["loss"] is None:
+            figure.add_annotation(text="failed", x=0.5, xref="x domain", y=name, yref="y", showarrow=False)
     figure.add_table(
-        header={"values": header, "align": "left"},
-        cells={"values": list(zip(*map(_cells, rows), strict=True)), "align": "left"},
+        header={"values": list(_HEADER), "align": "left"},
+        cells={"values": list(zip(*map(_cells, rows), strict=True)), "align": "left", "height": _TABLE_ROW_PX},
+        columnwidth=_WIDTHS,
         row=2,
         col=1,
     )
-    split = rows[0]["split"] if rows else "test"
-    figure.update_yaxes(title=f"{split} loss, nats per target", row=1, col=1)
+    split, seeds = (rows[0]["split"] if rows else "test"), max((row["seeds"] for row in rows), default=0)
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=names[::-1],
+        tickvals=names,
+        ticktext=[_shorten(name) for name in names],
+        automargin=True,
+        row=1,
+        col=1,
+    )
+    figure.update_xaxes(title=f"{split} loss, nats per target (95 % interval, {seeds} seeds)", row=1, col=1)
     figure.update_layout(
-        title="Comparison: mean over seeds with its 95 % interval (green better, orange worse than the first)",
+        title="Comparison with the first model: <span style='color:#009E73'>better</span>, "
+        "<span style='color:#D55E00'>worse</span>, <span style='color:#0072B2'>no difference found</span>",
         template="plotly_white",
-        height=420 + 40 * len(rows),
-        margin={"l": 70, "r": 30, "t": 70, "b": 30},
+        height=height + 100,
+        margin={"l": 30, "r": 30, "t": 70, "b": 30},
     )
     return figure
 
@@ -84,7 +119,8 @@ def _row(name: str, results: list[MemberResult], baseline: dict[int, float], is_
     loss, interval = mean_interval(losses) if losses else (math.nan, None)
     pairs = [result.loss - baseline[result.seed] for result in results if result.seed in baseline]
     pairs = [pair for pair in pairs if math.isfinite(pair)]
-    difference, half = mean_interval(pairs) if pairs and not is_first else (None, None)
+    # The confidence of the verdict: the interval of a difference holds zero exactly where none was found.
+    difference, half = mean_interval(pairs, confidence=CONFIDENCE) if pairs and not is_first else (None, None)
     newest = results[-1]
     return {
         "model": name,
@@ -129,14 +165,22 @@ def _finite(value: float) -> float | None:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     def number(key: str, form: str) -> str:
-        return "" if row[key] is None else format(row[key], form)
+        return "" if row[key] is None else format(row[key], form).replace("-", "\u2212")
 
     def with_interval(key: str, sign: str = "") -> str:
         half = row[f"{key}_interval"]
         return number(key, f"{sign}.4f") + ("" if half is None else f" ± {half:.4f}")
 
     return (
-        row["model"], f"{row['parameters']:,}", f"{row['steps']:,}", with_interval("loss"),
+        _shorten(row["model"]), f"{row['parameters']:,}", f"{row['steps']:,}", with_interval("loss"),
         number("bits_per_byte", ".3f"), with_interval("difference", "+"), row["verdict"],
         number("tokens_per_second", ",.0f"), number("memory_gb", ".2f"),
     )  # fmt: skip
+
+
+def _shorten(name: str) -> str:
+    """Return a name that fits: the end tells two drawings apart more often than the middle."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = _LONGEST_NAME // 2
+    return f"{name[:half]}…{name[-half + 1 :]}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["is_difference", "mean_interval", "student_t"]
+__all__ = ["CONFIDENCE", "is_difference", "mean_interval", "student_t"]
+
+CONFIDENCE = 0.99
+"""Of a verdict. Not 95 %: several models are compared at once, and one false alarm in twenty is too many."""
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float | None]:
@@ -29,13 +32,10 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
 
 
 def is_difference(differences: Sequence[float]) -> bool | None:
-    """Return whether paired differences differ from zero with 99 % confidence; None if that cannot be known.
-
-    99 and not 95: several models are compared at once, and one false alarm in twenty is too many.
-    """
+    """Return whether paired differences differ from zero with ``CONFIDENCE``; None if that cannot be known."""
     if not all(map(math.isfinite, differences)):
         return None
-    mean, half = mean_interval(differences, confidence=0.99)
+    mean, half = mean_interval(differences, confidence=CONFIDENCE)
     return None if half is None else abs(mean) > half
 
 
