@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from kedro.io import DatasetError
 
+from tests.faults.full_disk import room_for
 from transformer_foundry.core.errors import DeploymentError, find_foundry_error
 from transformer_foundry.core.export import Package
 from transformer_foundry.datasets import PackageDataset
@@ -104,6 +105,17 @@ def test_a_first_package_cut_short_is_no_package(
         dataset.save(package)
     assert (tmp_path / "output" / ".run.new" / "manifest.json").read_text() == '{"torn'
     assert not dataset.exists()
+
+
+def test_a_full_disk_leaves_the_old_package_and_nothing_half_written(dataset: PackageDataset, tmp_path: Path) -> None:
+    dataset.save(make_package(tmp_path / "first", "first"))
+    second = make_package(tmp_path / "second", "second")
+    with room_for(10), pytest.raises((DeploymentError, DatasetError)) as raised:
+        dataset.save(second)
+    assert "cannot be written" in str(find_foundry_error(raised.value))
+    assert dataset.load().manifest["content"] == "first"
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["run"]
+    assert (second.folder / "manifest.json").exists()
 
 
 def test_a_folder_of_other_files_is_not_replaced(dataset: PackageDataset, tmp_path: Path) -> None:

@@ -49,12 +49,20 @@ class PackageDataset(AbstractDataset[Package, Package]):
         """Move ``data`` into place; its folder is gone afterwards.
 
         Raises:
-            DeploymentError: If the folder holds something else than a package.
+            DeploymentError: If the folder holds something else than a package, or the disk does not take the package.
         """
         self._recover()
         self._refuse_foreign_folder()
         shutil.rmtree(self._new, ignore_errors=True)
-        _copy(data.folder, self._new)
+        try:
+            _copy(data.folder, self._new)
+        except OSError as err:
+            shutil.rmtree(self._new, ignore_errors=True)
+            raise DeploymentError(
+                f"The package cannot be written to {self._folder}: {err}",
+                "Expected room for a copy of it; an earlier package there is unchanged.",
+                f"Make room, then run the pipeline again; the package is complete in {data.folder}.",
+            ) from err
         if self._folder.exists():
             self._folder.rename(self._old)
         self._new.rename(self._folder)

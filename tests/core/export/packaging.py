@@ -100,6 +100,13 @@ def make_package(export: Export, *, state: Any = None, **options: Any) -> tuple[
 
 
 def run_alone(folder: Path, *arguments: str, code: str | None = None) -> str:
+    """Return what ``load_example.py``, or ``code``, prints in ``folder`` where transformer_foundry is not there."""
+    answer = run_program(folder, *arguments, code=code)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def run_program(folder: Path, *arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``load_example.py``, or ``code``, in ``folder`` where transformer_foundry cannot be imported."""
     program = (
         "import runpy, sys; sys.modules['transformer_foundry'] = None; sys.path.insert(0, '.')\n"
@@ -107,7 +114,7 @@ def run_alone(folder: Path, *arguments: str, code: str | None = None) -> str:
     )
     program += code or "runpy.run_path('load_example.py', run_name='__main__')"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    answer = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-B", "-c", program, *arguments],
         cwd=folder,
         env=environment,
@@ -115,5 +122,3 @@ def run_alone(folder: Path, *arguments: str, code: str | None = None) -> str:
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout

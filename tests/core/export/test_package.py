@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.core.export import small_models
-from tests.core.export.packaging import checkpoint_of, make_package, run_alone, write_export
+from tests.core.export.packaging import checkpoint_of, make_package, run_alone, run_program, write_export
 from tests.loopback.hub_cards import card_errors
 from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export import Package, load_example, read_package, require_whole
@@ -89,6 +89,18 @@ def test_load_example_answers_a_text_of_the_users(original: Package) -> None:
     prompt, answer = run_alone(original.folder, "w20 w21 w22").splitlines()
     assert prompt.endswith(" w20 w21 w22")
     assert re.match(r"answer: \S", answer)
+
+
+@pytest.mark.parametrize(("damage", "words"), [("begins", "no word"), ("weights", "download")])
+def test_load_example_says_in_a_sentence_what_is_wrong(package: Package, damage: str, words: str) -> None:
+    weights, manifest = package.folder / "model.safetensors", package.folder / "manifest.json"
+    if damage == "weights":
+        weights.write_bytes(weights.read_bytes()[:100])
+    manifest.write_text(manifest.read_text().replace('"begins_document": true', '"begins_document": false'))
+    answer = run_program(package.folder, "")
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_the_hub_accepts_the_card(made: tuple[Export, Adapter, Package]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.full_disk import room_for
 from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export import Package, Registration, Registry
 from transformer_foundry.core.export.files import list_files, write_json
@@ -102,11 +103,12 @@ def test_rolling_back_goes_through_all_that_were_in_production(registry: Registr
 
 def test_a_line_that_a_crash_cut_off_is_no_line(registry: Registry, tmp_path: Path) -> None:
     registry.register(package(tmp_path / "a", 2.0))
+    registry.register(package(tmp_path / "c", 1.5))
     log = registry.folder / "log.jsonl"
     whole = log.read_bytes()
     for cut in range(1, len(whole.splitlines(keepends=True)[-1])):
         log.write_bytes(whole[:-cut])
-        assert [item.version for item in registry.versions()["gpt"]] == [1]
+        assert [item.aliases for item in registry.versions()["gpt"]] == [("candidate",)]
     registry.register(package(tmp_path / "b", 1.0))
     assert [item.aliases for item in registry.versions()["gpt"]] == [(), ("candidate",)]
 
@@ -117,6 +119,17 @@ def test_a_damaged_line_is_named(registry: Registry, tmp_path: Path) -> None:
     log.write_bytes(log.read_bytes().replace(b'"version": 1', b'"version": 3', 1))
     with pytest.raises(DeploymentError, match=r"Line 1 of .*log.jsonl is damaged"):
         registry.versions()
+
+
+def test_on_a_full_disk_the_log_stays_as_it_was(registry: Registry, tmp_path: Path) -> None:
+    version = registry.register(package(tmp_path / "a", 2.0))
+    log = registry.folder / "log.jsonl"
+    before = log.read_bytes()
+    with room_for(len(before) + 10), pytest.raises(DeploymentError, match="cannot be written to"):
+        registry.promote(version)
+    assert log.read_bytes() == before
+    registry.promote(version)
+    assert registry.find("gpt@production").version == 1
 
 
 def test_two_processes_take_turns(registry: Registry, tmp_path: Path) -> None:

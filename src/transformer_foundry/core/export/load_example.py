@@ -14,8 +14,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+try:
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from torch import Tensor, nn
+except ImportError as err:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"{err}. This program needs: pip install torch safetensors tokenizers")
 
 # Not resolved: in the Hub's cache the files are links to another folder.
 FOLDER = Path(__file__).absolute().parent
@@ -59,8 +65,6 @@ def load_model(folder: Path = FOLDER) -> Model:
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         # Tied tensors are stored once, under one of their names.
@@ -166,11 +170,19 @@ def _row(ids: list[int]) -> Tensor:
 
 def main() -> None:
     """Print the prompt and the model's answer."""
-    manifest = _read_json(FOLDER / "manifest.json")
-    text = Text(manifest)
+    try:
+        manifest = _read_json(FOLDER / "manifest.json")
+        text, model = Text(manifest), load_model()
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as err:
+        sys.exit(
+            f"The model in {FOLDER} cannot be loaded ({type(err).__name__}: {err}).\n"
+            "Every file of the package must lie there as it was published: download it again."
+        )
     ids = text.encode(sys.argv[1] if len(sys.argv) > 1 else None)
+    if not ids:
+        sys.exit("There is no word in this text. Expected one at least.")
     print("prompt:", text.show(ids))
-    print("answer:", answer(load_model(), text, ids, manifest["label_names"]))
+    print("answer:", answer(model, text, ids, manifest["label_names"]))
 
 
 if __name__ == "__main__":

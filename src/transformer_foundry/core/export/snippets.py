@@ -102,8 +102,8 @@ def _programs(manifest: Mapping[str, Any]) -> list[str]:
         "server": "As a server, with limits on size and time and without authentication (`Dockerfile` puts it in a "
         "container):\n\n```bash\npython server.py\n```\n\n```bash\ncurl http://127.0.0.1:8000/health\n"
         f"curl -H 'content-type: application/json' -d {request} {address}\n```",
-        "page": "In a browser, with nothing installed:\n\n```bash\npython -m http.server\n```\n\nThen open "
-        "http://localhost:8000. The folder is a static Space as it is.",
+        "page": "In a browser, with nothing installed:\n\n```bash\npython -m http.server 8080\n```\n\nThen open "
+        "http://localhost:8080. The folder is a static Space as it is.",
     }
     titles = {"inference": "`inference.py`", "server": "server", "page": "page for browsers"}
     made = [paragraphs[entry["part"]] for entry in manifest["parts"] if entry["status"] == "made"]

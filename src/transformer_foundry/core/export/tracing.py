@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._export.verifier import SpecViolationError
+from torch.jit.frontend import FrontendError
 
 __all__ = ["EXPORTER_ERRORS", "exportable_copy", "exporters_quiet", "exporting_patches", "private_copy"]
 
-# What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: torch's own classes derive
-# from RuntimeError, the rest escapes from the model's code run with symbolic sizes or traced values.
+# What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: most of torch's own
+# classes derive from RuntimeError, the rest escapes from the model's code run with symbolic sizes or traced values.
 EXPORTER_ERRORS = (
     RuntimeError,
     ValueError,
@@ -28,6 +29,7 @@ EXPORTER_ERRORS = (
     ImportError,
     OSError,
     SpecViolationError,
+    FrontendError,
 )
 
 

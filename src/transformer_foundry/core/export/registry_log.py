@@ -1,0 +1,111 @@
+"""The log of a registry: lines are only added, each with its checksum, and are on the disk before a call returns.
+
+A line that a crash has cut off is no line; what is to hold together is one line. Two processes take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.training.durable import sync
+
+__all__ = ["RegistryLog"]
+
+_LOG = "log.jsonl"
+_CHECK_LENGTH = 16
+
+
+class RegistryLog:
+    """The log in ``folder``, which need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / _LOG
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; the system takes the lock back when a process ends, however that happens.
+
+        Raises:
+            DeploymentError: If the folder cannot be written to.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((self.folder / ".lock").open("w"))
+            except OSError as err:
+                raise self._not_written(err) from err
+            with contextlib.suppress(ImportError):  # Windows
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what the lines say, the oldest first.
+
+        Raises:
+            DeploymentError: If a line is damaged.
+        """
+        data = self.path.read_bytes() if self.path.exists() else b""
+        # What follows the last line end was cut off by a crash: it was never acknowledged.
+        for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+            yield self._checked(line, number)
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Add a line, durably; the caller holds the lock.
+
+        Raises:
+            DeploymentError: If it cannot be written; the log is then as it was.
+        """
+        text = json.dumps(event, sort_keys=True)
+        try:
+            with self.path.open("ab+", buffering=0) as file:
+                file.seek(0)
+                end = file.readall().rfind(b"\n") + 1
+                file.truncate(end)
+                try:
+                    _write_all(file.fileno(), f"{_check(text)} {text}\n".encode())
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(end)
+                    raise
+            sync(self.folder)
+        except OSError as err:
+            raise self._not_written(err) from err
+
+    def _checked(self, line: bytes, number: int) -> dict[str, Any]:
+        text = line.decode("utf-8", errors="replace")
+        check, _, body = text.partition(" ")
+        if check != _check(body):
+            raise DeploymentError(
+                f"Line {number} of {self.path} is damaged.",
+                "Every line begins with its own checksum.",
+                f"Restore {self.path.name} from a copy, or delete that line if you know what it said.",
+            )
+        event: dict[str, Any] = json.loads(body)
+        return event
+
+    def _not_written(self, err: OSError) -> DeploymentError:
+        return DeploymentError(
+            f"The registry in {self.folder} cannot be written to: {err}",
+            "Expected a folder with room for a line; what it held is unchanged.",
+            "Make room or correct its rights, then run the command again; packages are complete where they were.",
+        )
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    # On a disk that fills up, the system writes a part and says so; only the next call fails.
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _check(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_CHECK_LENGTH]
