@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from transformer_foundry.core.errors import ParameterError, TrainingError
+from transformer_foundry.core.training.agenda import Agenda
 from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.state import Counters
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
 
-__all__ = ["plan_steps", "require_even_shares", "require_fit"]
+__all__ = ["plan_steps", "remarks_before", "require_even_shares", "require_fit"]
 
 
 def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
@@ -81,3 +83,34 @@ def require_even_shares(options: TrainingOptions, process_count: int) -> None:
             "A multiple of the number of processes was expected.",
             f"Set training.total_train_batch_size={max(1, total // process_count) * process_count}.",
         )
+
+
+def remarks_before(agenda: Agenda, counters: Counters, total_steps: int) -> list[str]:
+    """Return what the user should know before the first step, a sentence or two each.
+
+    Args:
+        agenda: What is due when.
+        counters: Those that the session begins with.
+        total_steps: Steps of the whole run.
+    """
+    options, remarks = agenda.options, []
+    if options.max_hours is not None and not counters.time_plan:
+        remarks.append(
+            f"training.max_hours is {options.max_hours:g}: the number of steps is planned from the speed of the first "
+            "ones."
+        )
+    if not agenda.has_validation:
+        remarks.append("The validation split is empty: there is no evaluation, no early stopping, no best checkpoint.")
+    if not agenda.is_finished(counters, total_steps):
+        return remarks
+    if agenda.is_stopped_early(counters):
+        remarks.append(
+            f"Nothing to train: the run stopped early at step {counters.step}; "
+            "raise training.early_stopping_patience to go on."
+        )
+    else:
+        remarks.append(
+            f"Nothing to train: step {counters.step} of {total_steps} is reached; "
+            f"raise training.{'max_steps' if options.max_hours is None else 'max_hours'} to go on."
+        )
+    return remarks

@@ -12,6 +12,7 @@ from torch import nn
 
 from transformer_foundry.core.training import health
 from transformer_foundry.core.training.accumulation import Accumulator
+from transformer_foundry.core.training.agenda import Agenda
 from transformer_foundry.core.training.distributed import join_processes
 from transformer_foundry.core.training.evaluation import training_batches
 from transformer_foundry.core.training.manifests import describe_run
@@ -20,7 +21,7 @@ from transformer_foundry.core.training.objectives import objective_for
 from transformer_foundry.core.training.observing import Observer
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import choose_precision
-from transformer_foundry.core.training.preconditions import plan_steps, require_even_shares, require_fit
+from transformer_foundry.core.training.preconditions import plan_steps, remarks_before, require_even_shares, require_fit
 from transformer_foundry.core.training.randomness import (
     RandomState,
     capture_random,
@@ -109,12 +110,13 @@ class Session:
         capture_model(bare_model(adapter), self._buffers.copy_later)
         self._buffers.begin({})
         self._checkpoint_time = time.monotonic()
+        self._agenda = Agenda(options, len(splits.validation) > 0, len(self._batches), self._batches_per_step)
         self.is_interrupted = False
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do: all steps are taken, or the validation loss no longer falls."""
-        return self.counters.is_recorded and (self.counters.step >= self.total_steps or self._is_stopped_early)
+        return self._agenda.is_finished(self.counters, self.total_steps)
 
     @property
     def is_consistent(self) -> bool:
@@ -131,7 +133,8 @@ class Session:
     def started(self) -> Started:
         """Return the first record."""
         plans = [] if self.is_finished else self._accumulator.notes
-        notes = (*self._notes, *self._remarks(), *plans)
+        remarks = remarks_before(self._agenda, self.counters, self.total_steps)
+        notes = (*self._notes, *remarks, *plans)
         return Started(self.counters.step, self.total_steps, self._resumed, self._manifest, notes)
 
     def step(self) -> None:
@@ -188,7 +191,7 @@ class Session:
         metrics = self._training_metrics()
         samples: tuple[str, ...] = ()
         loss: float | None = None
-        if self._is_evaluation_due():
+        if self._agenda.evaluation_is_due(counters.step, self.total_steps):
             began = time.perf_counter()
             evaluation, samples = self._observe()
             seconds = time.perf_counter() - began
@@ -209,20 +212,11 @@ class Session:
         return record
 
     def checkpoint_reason(self) -> CheckpointReason | None:
-        """Return why a checkpoint is due now, or None; none is made while spikes are being skipped."""
-        counters, options = self.counters, self.options
-        if self.is_finished:
-            return "end"
-        if counters.skipped_steps and not self._is_overflow:
-            return None
-        if options.save_epochs and self._crossed_epoch():
-            return "epoch"
-        if options.save_steps is not None and counters.step % options.save_steps == 0:
-            return "steps"
-        if counters.best_step == counters.step:
-            return "best"
-        minutes = (time.monotonic() - self._checkpoint_time) / 60
-        return "minutes" if options.save_minutes is not None and minutes >= options.save_minutes else None
+        """Return why a checkpoint is due now, or None."""
+        unsaved_s = time.monotonic() - self._checkpoint_time
+        return self._agenda.checkpoint_reason(
+            self.counters, self.total_steps, unsaved_s=unsaved_s, is_overflow=self._is_overflow
+        )
 
     def checkpoint(self, reason: CheckpointReason) -> Checkpoint:
         """Return a copy of the state; that of the optimizer is completed while training goes on."""
@@ -302,56 +296,12 @@ class Session:
         if is_new_trouble and not self._is_overflow:
             _log.warning("Step %d is skipped: the %s.", counters.step, self._fault)
         self._meter.add(gradients, counters, is_skipped=self._fault is not None)
-        counters.is_recorded = not self._is_record_due()
-
-    def _remarks(self) -> list[str]:
-        """What the user should know before the first step."""
-        remarks = []
-        if self.options.max_hours is not None and not self.counters.time_plan:
-            remarks.append(
-                f"training.max_hours is {self.options.max_hours:g}: the number of steps is planned from the speed of "
-                "the first ones."
-            )
-        if not len(self.splits.validation):
-            remarks.append(
-                "The validation split is empty: there is no evaluation, no early stopping, no best checkpoint."
-            )
-        if self.is_finished and self._is_stopped_early:
-            remarks.append(
-                f"Nothing to train: the run stopped early at step {self.counters.step}; "
-                "raise training.early_stopping_patience to go on."
-            )
-        elif self.is_finished:
-            remarks.append(
-                f"Nothing to train: step {self.counters.step} of {self.total_steps} is reached; "
-                f"raise training.{'max_steps' if self.options.max_hours is None else 'max_hours'} to go on."
-            )
-        return remarks
+        counters.is_recorded = not self._agenda.record_is_due(counters.step, self.total_steps)
 
     @property
     def _is_overflow(self) -> bool:
         """Whether the last fault is one that a scaler cures."""
         return self._fault == health.GRADIENT_NOT_FINITE and self._updater.scaler.is_enabled()
-
-    @property
-    def _is_stopped_early(self) -> bool:
-        patience = self.options.early_stopping_patience
-        return patience is not None and self.counters.evaluations_since_best >= patience
-
-    def _is_evaluation_due(self) -> bool:
-        step, every = self.counters.step, self.options.eval_steps
-        return len(self.splits.validation) > 0 and (
-            step >= self.total_steps or (every is not None and step % every == 0)
-        )
-
-    def _is_record_due(self) -> bool:
-        step = self.counters.step
-        is_logged = step == 1 or step % self.options.logging_steps == 0 or step >= self.total_steps
-        return is_logged or self._is_evaluation_due()
-
-    def _crossed_epoch(self) -> bool:
-        position, length = self.counters.position, len(self._batches)
-        return position // length > (position - self._batches_per_step) // length
 
     def _learning_rate(self, step: int) -> float:
         place = schedule_step(step, self.total_steps, self.counters.time_plan)
@@ -379,7 +329,7 @@ class Session:
             counters.best_loss, counters.best_step, counters.evaluations_since_best = loss, counters.step, 0
         else:
             counters.evaluations_since_best += 1
-        if self._is_stopped_early:
+        if self._agenda.is_stopped_early(counters):
             _log.info(
                 "Stopping early at step %d: the validation loss was lowest at step %d.",
                 counters.step,
