@@ -281,7 +281,7 @@ class Pace:
         needed = elapsed + costs.evaluation_s + costs.step_s
         if self._budget_s < needed:
             raise TrainingError(
-                f"training.max_hours is {self._budget_s / 3600:.3g} ({_duration(self._budget_s)}); the first "
+                f"training.max_hours is {self._budget_s / 3600:.3g} ({_duration(self._budget_s)}); start and "
                 f"{self._steps} steps took {_duration(elapsed)}, one evaluation takes {_duration(costs.evaluation_s)}.",
                 f"A budget for at least one evaluation was expected: {_duration(needed)}.",
                 f"Set training.max_hours to {2 * needed / 3600:.2g} or more, or evaluate less with "
