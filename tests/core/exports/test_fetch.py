@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -71,6 +72,14 @@ class TestFolders:
 
     def test_a_path_of_the_code_means_its_folder(self, tmp_path) -> None:
         assert read_export(write_export(tmp_path, CODE) / "model.py").folder == tmp_path
+
+    def test_the_export_in_a_package_is_the_models_own(self, tmp_path) -> None:
+        own = read_export(write_export(tmp_path / "own", CODE))
+        package = write_export(tmp_path / "package", CODE, {"model_type": "foundry"})
+        shutil.copy(own.folder / "config.json", package / "export_config.json")
+        for source in (package, package / "model.py"):
+            read = read_export(source, cache_dir=tmp_path / "cache")
+            assert (read.identity, read.config, read.is_own) == (own.identity, CONFIG, True)
 
     def test_a_byte_order_mark_is_no_part_of_the_text(self, tmp_path) -> None:
         write_export(tmp_path, CODE)

@@ -12,7 +12,14 @@ from typing import Any
 
 from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports.archives import unpack_archive
-from transformer_foundry.core.exports.files import CONFIG_FILE, MAX_FILE_BYTES, MODEL_FILE, default_cache
+from transformer_foundry.core.exports.files import (
+    CONFIG_FILE,
+    MAX_FILE_BYTES,
+    MODEL_FILE,
+    PACKAGED_CONFIG_FILE,
+    default_cache,
+    write_cache,
+)
 from transformer_foundry.core.exports.gists import DEFAULT_API_URL, fetch_gist, parse_gist
 
 __all__ = ["Export", "read_export"]
@@ -73,7 +80,8 @@ def read_export(
     A name that exists on this machine is a folder or a zip file, whatever else it looks like.
 
     Args:
-        source: Folder, zip file, gist id (20 to 40 hexadecimal characters) or gist URL.
+        source: Folder (of an export, or of a package made from one), zip file, gist id (20 to 40 hexadecimal
+            characters) or gist URL.
         revision: Revision of a gist (40 hexadecimal characters); None means the newest.
         cache_dir: Where the files of a gist or a zip are put; a folder of the user's cache when None.
         api_url: Base address of the gist API; None takes ``GITHUB_API_URL`` of the environment, else GitHub's own.
@@ -86,10 +94,10 @@ def read_export(
     path = os.path.expanduser(name)
     cache = default_cache() if cache_dir is None else Path(cache_dir)
     if name and os.path.isdir(path):
-        return _read_folder(Path(path), name)
+        return _read_folder(_unpackaged(Path(path), cache), name)
     if os.path.isfile(path):
         if os.path.basename(path) == MODEL_FILE:
-            return _read_folder(Path(path).parent, name)
+            return _read_folder(_unpackaged(Path(path).parent, cache), name)
         return _from_outside(_read_folder(unpack_archive(Path(path), cache), name))
     gist = parse_gist(name, revision)
     if gist is None:
@@ -105,6 +113,16 @@ def read_export(
 
 def _from_outside(export: Export) -> Export:
     return replace(export, is_own=False, is_trusted=False)
+
+
+def _unpackaged(folder: Path, cache: Path) -> Path:
+    """Return ``folder``, or the export in it if it is a package, whose ``config.json`` is that of transformers."""
+    if not (folder / PACKAGED_CONFIG_FILE).is_file():
+        return folder
+    names = {MODEL_FILE: MODEL_FILE, CONFIG_FILE: PACKAGED_CONFIG_FILE}
+    content = {name: _read_file(folder / packaged, str(folder)) for name, packaged in names.items()}
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in content.values())).hexdigest()
+    return write_cache(cache / "package" / digest, content)
 
 
 def _read_folder(folder: Path, source: str, revision: str | None = None) -> Export:

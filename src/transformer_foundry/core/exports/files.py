@@ -10,10 +10,20 @@ from pathlib import Path
 
 from transformer_foundry.core.errors import ExportError
 
-__all__ = ["CONFIG_FILE", "MAX_FILE_BYTES", "MODEL_FILE", "cached_folder", "default_cache", "write_cache"]
+__all__ = [
+    "CONFIG_FILE",
+    "MAX_FILE_BYTES",
+    "MODEL_FILE",
+    "PACKAGED_CONFIG_FILE",
+    "cached_folder",
+    "default_cache",
+    "write_cache",
+]
 
 MODEL_FILE = "model.py"
 CONFIG_FILE = "config.json"
+PACKAGED_CONFIG_FILE = "export_config.json"
+"""The model's own ``config.json`` in a package, where that name belongs to transformers."""
 # GitHub refuses larger files in a gist; a model's code has a few hundred kilobytes.
 MAX_FILE_BYTES = 10 * 2**20
 CHECKSUMS_FILE = "sha256.json"
