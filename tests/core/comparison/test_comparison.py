@@ -158,6 +158,22 @@ def test_a_difference_is_found_by_pairs_where_seeds_differ_more_than_models() ->
     assert rows["b"]["difference"] == pytest.approx(0.1005)
 
 
+@pytest.mark.parametrize("spread", [0.001, 0.005, 0.01, 0.02, 0.1])
+def test_the_interval_of_a_difference_holds_zero_where_none_is_found(spread: float) -> None:
+    results = [result("a", seed, 3.0) for seed in range(3)]
+    results += [result("b", seed, 3.03 + spread * (seed - 1)) for seed in range(3)]
+    row = comparison.summarise(results)[1]
+    assert (row["verdict"] == "worse") == (row["difference_interval"] < row["difference"])
+
+
+def test_the_figure_names_every_model_even_one_that_failed() -> None:
+    results = [result("a", 0, 3.0), result("a_drawing_with_a_long_name", 0, math.nan, problem="It diverged.")]
+    figure = comparison.comparison_figure(comparison.summarise(results))
+    assert list(figure.layout.yaxis.ticktext) == ["a", "a_drawing_…long_name"]
+    assert [note.text for note in figure.layout.annotations] == ["failed"]
+    assert list(figure.data[1].cells.values[0]) == ["a", "a_drawing_…long_name"]
+
+
 def test_one_seed_shows_no_difference() -> None:
     rows = comparison.summarise([result("a", 0, 3.0), result("b", 0, 2.0)])
     assert rows[1]["verdict"] == "not known: one seed"
@@ -170,6 +186,9 @@ def test_a_training_that_failed_is_said_and_breaks_nothing() -> None:
     assert len(table) == 2
     assert "nan" not in json.dumps(report, allow_nan=False)
     assert figure.to_json()
+    assert [line.split() for line in comparison.comparison_text(report["models"]).splitlines()[1:]] == [
+        ["a", "10", "2", "3.0000", "±", "0.0000", "5"], ["b", "10", "2", "failed", "5"], ["b:", "It", "diverged."],
+    ]  # fmt: skip
 
 
 def test_results_survive_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:

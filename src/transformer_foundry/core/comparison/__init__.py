@@ -11,6 +11,7 @@ __getattr__, __all__ = lazy_exports(
         "compare_models": "running",
         "comparison_figure": "report",
         "comparison_table": "report",
+        "comparison_text": "report",
         "find_members": "members",
         "mean_interval": "statistics",
         "summarise": "report",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-__all__ = ["comparison_figure", "comparison_table", "summarise"]
+__all__ = ["comparison_figure", "comparison_table", "comparison_text", "summarise"]
 
 _BLUE, _RED, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 _COLOURS = {"better": _GREEN, "worse": _RED}
@@ -55,6 +55,14 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(list(rows))
+
+
+def comparison_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the table as it is read in a terminal, and below it why trainings failed."""
+    import pandas as pd
+
+    table = pd.DataFrame([_cells(row) for row in rows], columns=list(_HEADER)).to_string(index=False)
+    return "\n".join([table, *(f"{row['model']}: {row['problem']}" for row in rows if row["problem"])])
 
 
 def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:

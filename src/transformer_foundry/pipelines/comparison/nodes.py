@@ -33,7 +33,5 @@ def compare_models(
 def draw_comparison(comparison_results: list[MemberResult]) -> tuple[dict[str, Any], Any, Any]:
     """Return the comparison as json, as a table and as a figure."""
     rows = comparison.summarise(comparison_results)
-    table = comparison.comparison_table(rows)
-    shown = ["model", "parameters", "loss", "loss_interval", "difference", "verdict", "tokens_per_second", "memory_gb"]
-    _log.info("%s", table[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    return {"models": rows}, table, comparison.comparison_figure(rows)
+    _log.info("%s", comparison.comparison_text(rows))
+    return {"models": rows}, comparison.comparison_table(rows), comparison.comparison_figure(rows)
