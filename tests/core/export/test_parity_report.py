@@ -23,6 +23,10 @@ def test_the_table_has_a_row_for_each_format_and_shape() -> None:
 
 def test_the_figure_shows_each_format_and_what_is_allowed() -> None:
     (axes,) = parity_figure(MANIFEST).axes
-    assert [line.get_label() for line in axes.get_lines()] == ["onnx", "onnx-int8", "allowed"]
+    assert [line.get_label() for line in axes.get_lines()] == [
+        "onnx",
+        "onnx-int8, judged by quality",
+        "allowed, of exact formats",
+    ]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1x1", "2x9"]
     assert parity_figure({"formats": []}).axes

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
     from transformer_foundry.core.data.tokenizers import Tokenizer
     from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.exports.contract import Contract
     from transformer_foundry.core.exports.fetch import Export
     from transformer_foundry.core.training.state import TrainingState
 
@@ -86,22 +87,19 @@ def build_package(
     _fill(adapter, export, training_state)
     folder = Path(tempfile.mkdtemp(prefix="foundry-package-"))
     try:
-        manifest: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "model": describe_model(adapter, export),
-            "training": describe_training(training_state, run_manifest),
-            "data": {key: data_profile[key] for key in _DATA_KEYS if key in data_profile},
-            "evaluation": dict(evaluation),
-            "validation": _summarise_checks(validation_report),
-            "special_token_ids": special_token_ids(adapter.contract, tokenizer),
-            "encoding": describe_encoding(adapter.contract, tokenizer),
-            "label_names": _label_names(data_profile),
-            "prompt": make_prompt(adapter.contract, tokenizer, data_profile),
-            "environment": _environment(),
-        }
+        manifest = _plain(
+            {
+                "format_version": FORMAT_VERSION,
+                "model": describe_model(adapter, export),
+                "training": describe_training(training_state, run_manifest),
+                "evaluation": dict(evaluation),
+                "validation": _summarise_checks(validation_report),
+                "environment": _environment(),
+            }
+            | _describe_data(adapter.contract, tokenizer, data_profile)
+        )
         _write_code(folder, export)
         tokenizer.save(folder)
-        manifest = _plain(manifest)
         # load_example.py, which is verified like the other formats, reads the manifest.
         write_json(folder / MANIFEST_FILE, manifest)
         manifest |= _export_formats(folder, adapter, export, manifest, options, splits)
@@ -196,6 +194,16 @@ def _write_code(folder: Path, export: Export) -> None:
 def _environment() -> dict[str, Any]:
     # What is published need not know the command line and the folders of the machine it was made on.
     return {key: value for key, value in describe_environment().items() if key in ("python", "packages", "platform")}
+
+
+def _describe_data(contract: Contract, tokenizer: Tokenizer, profile: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "data": {key: profile[key] for key in _DATA_KEYS if key in profile},
+        "special_token_ids": special_token_ids(contract, tokenizer),
+        "encoding": describe_encoding(contract, tokenizer),
+        "label_names": _label_names(profile),
+        "prompt": make_prompt(contract, tokenizer, profile),
+    }
 
 
 def _summarise_checks(report: Mapping[str, Any]) -> dict[str, Any]:

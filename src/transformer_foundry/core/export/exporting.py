@@ -87,29 +87,44 @@ def export_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = Source(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
-    exact = [name for name in wanted if name not in VARIANT_FORMATS]
-    variants = [name for name in wanted if name in VARIANT_FORMATS]
     with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch:
-        cases = _reference_cases(source, wanted, compared or compared_positions)
-        check = Check(cases, Path(scratch) / "cases.safetensors", tolerance)
-        _refuse_chance(source, check)
-        write_cases(cases, check.file)
-        labels = label_cases(source, labelled, Path(scratch) / "labelled.safetensors") if variants else None
-        # A file is verified by another process while the next one is made.
-        attempts = [Attempt(name, folder / FORMAT_FILES[name]) for name in exact]
-        if variants and "onnx" not in exact:
-            attempts.append(Attempt("onnx", Path(scratch) / FORMAT_FILES["onnx"]))
-        for attempt in attempts:
-            start(attempt, source, check, write_pytorch)
-        concluded = {attempt.name: conclude(attempt, source, check) for attempt in attempts}
-        entries = [concluded[name] for name in exact]
-        if variants:
-            onnx = next(attempt.path for attempt in attempts if attempt.name == "onnx")
-            entries += make_variants(variants, folder, onnx, concluded["onnx"], check, labels)
-        entries.sort(key=lambda entry: wanted.index(entry["format"]))
+        check = _make_check(source, wanted, compared or compared_positions, tolerance, Path(scratch))
+        entries = _make_formats(source, wanted, folder, check, labelled, write_pytorch)
     manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}
     write_json(folder / MANIFEST_FILE, manifest)
     return manifest
+
+
+def _make_check(source: Source, wanted: list[str], compared: Compared, tolerance: float, scratch: Path) -> Check:
+    cases = _reference_cases(source, wanted, compared)
+    check = Check(cases, scratch / "cases.safetensors", tolerance)
+    _refuse_chance(source, check)
+    write_cases(cases, check.file)
+    return check
+
+
+def _make_formats(
+    source: Source,
+    wanted: list[str],
+    folder: Path,
+    check: Check,
+    labelled: Iterable[Mapping[str, Tensor]],
+    write_pytorch: Callable[[Path], None] | None,
+) -> list[dict[str, Any]]:
+    variants = [name for name in wanted if name in VARIANT_FORMATS]
+    # A file is verified by another process while the next one is made.
+    attempts = [Attempt(name, folder / FORMAT_FILES[name]) for name in wanted if name not in variants]
+    if variants and "onnx" not in wanted:
+        attempts.append(Attempt("onnx", check.file.with_name(FORMAT_FILES["onnx"])))
+    labels = label_cases(source, labelled, check.file.with_name("labelled.safetensors")) if variants else None
+    for attempt in attempts:
+        start(attempt, source, check, write_pytorch)
+    concluded = {attempt.name: conclude(attempt, source, check) for attempt in attempts}
+    if variants:
+        onnx = next(attempt.path for attempt in attempts if attempt.name == "onnx")
+        made = make_variants(variants, folder, onnx, concluded["onnx"], check, labels)
+        concluded |= {entry["format"]: entry for entry in made}
+    return [concluded[name] for name in wanted]
 
 
 def compared_positions(tensors: Mapping[str, Tensor]) -> Tensor | None:
