@@ -31,6 +31,14 @@ FILES: dict[str, Any] = {
         "step": 40, "validation": {"loss": 4.2, "perplexity": 66.7}, "test": {"loss": 4.3, "perplexity": 73.7},
         "comparisons": [{"is_beaten": True, "sentence": "loss 4.200 beats token frequencies (5.300)"}],
     },
+    "08_reporting/gpt/comparison.json": {
+        "models": [
+            {"model": "gpt", "loss": 2.5, "loss_interval": 0.01, "difference": None, "verdict": "", "parameters": 900,
+             "seeds": 3, "split": "test", "problem": ""},
+            {"model": "llama", "loss": 2.4, "loss_interval": 0.02, "difference": -0.1, "difference_interval": 0.03,
+             "verdict": "better", "parameters": 910, "seeds": 3, "split": "test", "problem": ""},
+        ],
+    },
     "08_reporting/gpt/error_analysis.json": {
         "task": "sequence_classification", "split": "validation", "examples": 20,
         "segments": [

@@ -13,7 +13,20 @@ from tests.core.report.runs import FILES, PARITY, ROWS, with_every_text, write_r
 from transformer_foundry.core.report import page, read_run, render_report, write_report
 
 ATTACK = "<script>boom()</script><img src=x onerror=boom()>\"' onload='boom()'></style></title></svg>&amp;\x00\ud800"
-ALL = ["verdict", "data", "curves", "baselines", "errors", "samples", "cost", "tuning", "parity", "provenance", "links"]
+ALL = [
+    "verdict",
+    "data",
+    "models",
+    "curves",
+    "baselines",
+    "errors",
+    "samples",
+    "cost",
+    "tuning",
+    "parity",
+    "provenance",
+    "links",
+]
 VOID = {"meta", "img", "line", "circle", "polyline"}
 
 
@@ -47,6 +60,13 @@ def render(data_dir: Path) -> str:
     document = render_report(read_run(data_dir, "gpt"), written_at=datetime(2026, 1, 2, tzinfo=UTC))
     assert document is not None
     return document
+
+
+def test_models_that_were_compared_stand_side_by_side(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    shown = " ".join(Reader(render(tmp_path)).shown.split())
+    assert "llama 2.4 ± 0.02 -0.1 ± 0.03 better 910" in shown
+    assert "Means over 3 seeds, on the test split." in shown
 
 
 def sections_of(document: str) -> list[str | None]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from transformer_foundry.core.report.compared import models_section
 from transformer_foundry.core.report.markup import Markup, tag
 from transformer_foundry.core.report.outcome import (
     links_section,
@@ -32,6 +33,7 @@ __all__ = ["render_report", "write_report"]
 _SECTIONS: dict[str, Callable[[RunRecord], Markup | None]] = {
     "Verdict": verdict_section,
     "Data": data_section,
+    "Models": models_section,
     "Curves": curves_section,
     "Results": baselines_section,
     "Errors": errors_section,

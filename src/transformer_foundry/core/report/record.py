@@ -31,6 +31,7 @@ class RunRecord:
         samples: ``samples.json``: what the trained model writes.
         trials: Rows of ``trials.csv``, all values text.
         comparison: ``search_comparison.json``.
+        models: ``comparison.json``: models side by side.
         best: ``best_parameters.json``.
         package: ``manifest.json`` of the package.
         publication: ``hub_publication.json``.
@@ -48,6 +49,7 @@ class RunRecord:
     samples: Row = field(default_factory=dict)
     trials: tuple[Row, ...] = ()
     comparison: Row = field(default_factory=dict)
+    models: Row = field(default_factory=dict)
     best: Row = field(default_factory=dict)
     package: Row = field(default_factory=dict)
     publication: Row = field(default_factory=dict)
@@ -86,6 +88,7 @@ def read_run(data_dir: Path, name: str, preparation: str | None = None) -> RunRe
         samples=_json(own / "samples.json"),
         trials=_csv(shared / "trials.csv"),
         comparison=_json(shared / "search_comparison.json"),
+        models=_json(own / "comparison.json"),
         best=_json(data_dir / "06_models" / (preparation or name) / "tuning" / "best_parameters.json"),
         package=_json(folders["package"] / "manifest.json"),
         publication=_json(own / "hub_publication.json"),
