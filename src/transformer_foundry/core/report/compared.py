@@ -13,7 +13,7 @@ __all__ = ["models_section"]
 
 _CHIPS = {"better": "good", "worse": "warn", "failed": "bad"}
 _MEASURES = ("bits_per_byte", "accuracy", "parameters", "steps", "tokens_per_second", "memory_gb")
-_HEAD = ("model", "loss (95 %)", "difference to the first (99 %)", "verdict")
+_HEAD = ("model", "loss (95 %)", "difference (99 %)", "verdict")
 
 
 def models_section(record: RunRecord) -> Markup | None:
@@ -22,6 +22,7 @@ def models_section(record: RunRecord) -> Markup | None:
     if not rows:
         return None
     measures = [name for name in _MEASURES if any(row.get(name) is not None for row in rows)]
+    means = f"Means over {number(rows[0].get('seeds'))} seeds, on the {rows[0].get('split')} split"
     return section(
         "models",
         "Models side by side",
@@ -39,17 +40,15 @@ def models_section(record: RunRecord) -> Markup | None:
             ),
         ),
         *(tag("p", f"{row.get('model')}: {row['problem']}", class_="small") for row in rows if row.get("problem")),
-        tag(
-            "p",
-            f"Means over {number(rows[0].get('seeds'))} seeds, on the {rows[0].get('split')} split.",
-            class_="small",
-        ),
+        tag("p", f"{means}; the difference is to the first model.", class_="small"),
     )
 
 
 def _with_interval(row: Mapping[str, Any], name: str) -> str:
-    half = row.get(f"{name}_interval")
-    return number(row.get(name)) + ("" if half is None else f" ± {number(half, 2)}")
+    value, half = row.get(name), row.get(f"{name}_interval")
+    return " ± ".join(
+        f"{part:.4f}" if isinstance(part, float) else number(part) for part in (value, half) if part is not None
+    )
 
 
 def _verdict(text: str) -> Markup | str:
