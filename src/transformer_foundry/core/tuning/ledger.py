@@ -155,6 +155,15 @@ class Ledger:
         self._set(trial_id, ATTEMPTS, 0)
         self._put_back(trial_id)
 
+    def withdraw(self, trial: Trial) -> None:
+        """Undo that this worker has begun or claimed a trial, of which no step was trained."""
+        import optuna
+
+        if self._storage.get_trial(trial._trial_id).user_attrs.get(PAUSED_AT) is None:
+            self._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
+        else:
+            self.release(trial._trial_id)
+
     def end(self, trial: Trial, state: str, loss: float | None, error: str | None) -> FrozenTrial:
         """Write down the result of a trial; ``state`` is one of Optuna's names.
 
@@ -179,8 +188,9 @@ class Ledger:
             if trial._trial_id not in stale and not has_died(trial.user_attrs.get(WORKER)):
                 continue
             try:
-                self._recover_one(trial)
-            except UpdateFinishedTrialError:  # another worker was faster
+                if self._storage.get_trial(trial._trial_id).user_attrs == trial.user_attrs:
+                    self._recover_one(trial)
+            except UpdateFinishedTrialError:  # another worker was faster, and has ended it
                 continue
 
     def _recover_one(self, trial: FrozenTrial) -> None:

@@ -85,18 +85,27 @@ class Planner:
 
     def next(self) -> Assignment | Wait | Stop:
         """Return what to do now."""
-        trials = [trial for trial in self._ledger.trials() if _counts(trial)]
+        trials = self._trials()
+        for trial in trials:
+            if trial.state.name == "WAITING" and not (self._pauses and is_paused(trial)):
+                return self._go_on(trial) or Wait(is_lost_race=True)
         running = [trial for trial in trials if trial.state.name == "RUNNING"]
         found = self._plan(trials, running)
+        if found is None:
+            return Wait(is_lost_race=True)
         if isinstance(found, Stop) and running:
             return Wait()
-        return Wait(is_lost_race=True) if found is None else found
+        if isinstance(found, Assignment) and self._affordable(self._trials()) < 0:
+            # Another worker has decided at the same moment, and the budget does not pay both.
+            self._ledger.withdraw(found.trial)
+            return Wait()
+        return found
+
+    def _trials(self) -> list[FrozenTrial]:
+        return [trial for trial in self._ledger.trials() if _counts(trial)]
 
     def _plan(self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial]) -> Assignment | Wait | Stop | None:
         affordable = self._affordable(trials)
-        for trial in trials:
-            if trial.state.name == "WAITING" and not (self._pauses and is_paused(trial)):
-                return self._go_on(trial)
         if affordable <= 0:
             return Stop(_SPENT)
         hours = sum(seconds_of(trial) for trial in trials) / 3600
@@ -171,7 +180,7 @@ class Planner:
         if not self._pauses:
             return self._options.n_trials - sum(trial.state.name != "WAITING" for trial in trials)
         steps = sum(self._steps_planned(trial) + trial.user_attrs.get(names.RESTARTED, 0) for trial in trials)
-        return self._options.n_trials - steps / self._options.max_steps
+        return (self._options.n_trials * self._options.max_steps - steps) / self._options.max_steps
 
     def _steps_planned(self, trial: FrozenTrial) -> int:
         paused_at = trial.user_attrs.get(names.PAUSED_AT)
