@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["SECRETS", "open_session"]
+__all__ = ["SECRETS", "is_colab", "open_session"]
 
 SECRETS = ("HF_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN")
 """Names of the secrets that are looked for; each becomes an environment variable."""
 
 DRIVE_FOLDER = "/content/drive"
+
+
+def is_colab() -> bool:
+    """Return whether this machine is one of Colab's; nothing is imported."""
+    # The parent first: find_spec of a submodule of a package that is absent raises.
+    return find_spec("google") is not None and find_spec("google.colab") is not None
 
 
 def open_session(*, use_drive: bool = False) -> None:

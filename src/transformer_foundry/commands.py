@@ -124,6 +124,9 @@ def list_runs_command(data_dir: str) -> None:
     from transformer_foundry.core.training.run_list import list_runs
 
     found = list_runs(Path(data_dir) / "06_models")
+    if not found:
+        click.echo(f"There is no run in {Path(data_dir) / '06_models'} yet. 'kedro run' makes one.")
+        return
     rows = [("run", "step", "of", "sessions", "train loss", "best eval", "started", "model")]
     rows += [
         (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+
+from transformer_foundry.colab import is_colab
 
 __all__ = ["Finding", "doctor"]
 
@@ -168,7 +169,7 @@ def check_drive() -> Iterator[Finding]:
             if is_writable
             else Finding("FAIL", f"Drive: {folder} cannot be written", cure)
         )
-    elif _is_colab():
+    elif is_colab():
         cure = "from google.colab import drive; drive.mount('/content/drive')"
         yield Finding("note", "Drive is not mounted: what is made is lost with this machine", cure)
     else:
@@ -192,7 +193,7 @@ def check_gpu() -> Iterator[Finding]:
         cure = "Install the build for CUDA: pip uninstall torch, then pip install torch (pytorch.org/get-started)"
         yield Finding("note", f"GPU: there is one, but torch {torch.__version__} is built for CPU only", cure)
     else:
-        cure = "Runtime > Change runtime type > T4 GPU" if _is_colab() else ""
+        cure = "Runtime > Change runtime type > T4 GPU" if is_colab() else ""
         yield Finding("note", "GPU: none, training runs on the CPU", cure)
 
 
@@ -220,7 +221,7 @@ def _kept_key(variable: str) -> str | None:
 
 
 def _install_cure() -> str:
-    if _is_colab():
+    if is_colab():
         return "Run the cell that installs again: it keeps Colab's own packages."
     return "pip install -e . -c constraints.txt"
 
@@ -230,8 +231,3 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _is_colab() -> bool:
-    # The parent first: find_spec of a submodule of a package that is absent raises.
-    return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None

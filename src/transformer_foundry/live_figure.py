@@ -21,7 +21,7 @@ html[theme=dark] .foundry-live, body[data-jp-theme-light=false] .foundry-live, .
   --line: #444d5a; --soft: #a3adbd; --s0: #58b4ee; --s1: #f0a04b; }
 html[theme=light] .foundry-live, body[data-jp-theme-light=true] .foundry-live, .vscode-light .foundry-live {
   --line: #d8dde5; --soft: #566072; --s0: #0072b2; --s1: #c2590a; }
-.foundry-live figure { margin: 0; } .foundry-live figcaption { font-weight: 600; }
+.foundry-live figure { margin: 0; max-width: 34rem; } .foundry-live figcaption { font-weight: 600; }
 .foundry-live svg { display: block; width: 100%; height: auto; }
 .foundry-live svg text { fill: var(--soft); font-size: 11px; }
 .foundry-live .grid { stroke: var(--line); } .foundry-live .curve { fill: none; stroke-width: 2; }

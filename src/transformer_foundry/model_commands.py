@@ -47,6 +47,9 @@ def list_models(data_dir: str) -> None:
             )
             for item in versions
         ]
+    if len(rows) == 1:
+        click.echo(f"No model is registered in {Path(data_dir) / 'registry'} yet. 'kedro run' makes and registers one.")
+        return
     _show_table(rows)
 
 

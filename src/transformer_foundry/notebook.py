@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.command_text import run_command
 from transformer_foundry.failures import expected_error
 
 __all__ = ["find_project", "run", "show_model"]
@@ -52,7 +53,7 @@ def show_model(source: str, revision: str | None = None) -> dict[str, str]:
 def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     """Run ``pipelines`` one after the other in a session of their own, as ``kedro run --pipelines`` does.
 
-    Training that was interrupted goes on from its newest checkpoint.
+    The command that does the same is printed. Training that was interrupted goes on from its newest checkpoint.
 
     Args:
         *pipelines: Names, for example ``"validation", "data_engineering"``; none runs the whole road.
@@ -71,6 +72,7 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
 
     project = find_project()
     bootstrap_project(project)
+    print(f"The same on the command line: {run_command(pipelines, env, sections)}")
     try:
         session = KedroSession.create(project_path=project, env=env, runtime_params=sections)
         chosen = compared_pipelines(pipelines) if compared_models(project / "conf", env, sections) else list(pipelines)

@@ -1,8 +1,10 @@
 import io
+from types import SimpleNamespace
 
 import pytest
 
 from tests.hooks.runs import Run
+from transformer_foundry.core.training import Started
 from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks.progress import STAGES, ProgressHooks
 from transformer_foundry.pipeline_registry import register_pipelines
@@ -108,14 +110,29 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one(tmp_path, clock):
     assert len(stream.getvalue().rpartition("\r")[2]) >= longer
 
 
-def test_a_stage_that_takes_time_is_said_and_every_other_is_not():
+@pytest.mark.parametrize(("hub_repo", "stages"), [(None, 9), ("someone/gpt", 10)])
+def test_a_stage_that_takes_time_is_said_and_every_other_is_not(hub_repo, stages):
     stream = io.StringIO()
     hooks = ProgressHooks(stream)
+    hooks.after_context_created(SimpleNamespace(config_loader={"parameters": {"deployment": {"hub_repo": hub_repo}}}))
     for node in register_pipelines()["__default__"].nodes:
         hooks.before_node_run(node)
     assert "Checking the model ...\n" in stream.getvalue()
     assert "Exporting" in stream.getvalue()
-    assert len(stream.getvalue().splitlines()) == 10
+    assert len(stream.getvalue().splitlines()) == stages
+
+
+@pytest.mark.parametrize(("colab", "cure"), [(True, "Runtime > Change runtime type"), (False, "'kedro doctor'")])
+def test_training_without_a_gpu_is_told_with_what_helps_here(tmp_path, clock, monkeypatch, colab, cure):
+    monkeypatch.setattr("transformer_foundry.hooks.progress.is_colab", lambda: colab)
+    stream = io.StringIO()
+    run = Run(tmp_path / "data", ProgressHooks(stream, clock))
+    run.begin()
+    run.dataset.folder.mkdir(parents=True)
+    manifest = {"environment": {"gpu": None, "python": "3"}, "parameters": {"training": {"device": "auto"}}}
+    run.save(Started(0, run.total_steps, False, manifest))
+    [line] = [line for line in stream.getvalue().splitlines() if "NO GPU" in line]
+    assert cure in line
 
 
 def test_every_stage_is_a_node_of_a_pipeline():

@@ -12,6 +12,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
+from transformer_foundry.colab import is_colab
 from transformer_foundry.hooks.rank import is_main_process
 from transformer_foundry.live_line import LINE, LiveLine, in_notebook, keep_log_apart
 
@@ -89,7 +90,9 @@ class ProgressHooks:
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         """Say what begins."""
-        if node.name in STAGES and is_main_process():
+        # The node runs in every deployment; without a repository it has nothing to do.
+        is_idle = node.name == "publish_package" and not (self._parameters.get("deployment") or {}).get("hub_repo")
+        if node.name in STAGES and is_main_process() and not is_idle:
             self._line.replace(f"{STAGES[node.name]} ...")
 
     @hook_impl
@@ -234,10 +237,12 @@ def _device_notes(started: Any) -> list[str]:
     wants_gpu = started.manifest.get("parameters", {}).get("training", {}).get("device") == "auto"
     if environment.get("gpu") or not environment or not wants_gpu or started.step >= started.total_steps:
         return []
-    return [
-        "NO GPU: training runs on the CPU. In Colab choose Runtime > Change runtime type > T4 GPU and run again: "
-        "training goes on from its last checkpoint."
-    ]
+    cure = (
+        "Choose Runtime > Change runtime type > T4 GPU and run again: training goes on from its last checkpoint."
+        if is_colab()
+        else "If this machine has one, 'kedro doctor' says what is missing."
+    )
+    return [f"NO GPU: training runs on the CPU. {cure}"]
 
 
 def _count(value: float) -> str:

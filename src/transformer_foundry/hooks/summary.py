@@ -11,6 +11,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
+from transformer_foundry.command_text import run_command
 from transformer_foundry.core.report.parts import number
 
 __all__ = ["SummaryHooks"]
@@ -112,13 +113,11 @@ class SummaryHooks:
                 return
 
     def _command(self, pipeline_name: str, besides: Mapping[str, str]) -> str:
-        given = dict(_flat(self._run_params.get("runtime_params") or {})) | dict(besides)
-        parts = ["kedro", "run", "--pipelines", pipeline_name]
-        if self._run_params.get("env"):
-            parts += ["--env", self._run_params["env"]]
-        if given:
-            parts += ["--params", ",".join(f"{name}={value}" for name, value in given.items())]
-        return shlex.join(parts)
+        given = dict(self._run_params.get("runtime_params") or {})
+        for name, value in besides.items():
+            section, _, key = name.partition(".")
+            given[section] = {**given.get(section, {}), key: value}
+        return run_command([pipeline_name], self._run_params.get("env"), given)
 
     def _reproduction_lines(self) -> list[str]:
         """Say whether a run that was done again came out the same."""
@@ -158,13 +157,3 @@ def _evaluation_lines(evaluation: dict[str, Any] | None) -> list[str]:
 def _package_line(manifest: dict[str, Any]) -> str:
     formats = ", ".join(f"{item['format']} {item['status']}" for item in manifest["formats"])
     return f"Package: {formats}."
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield runtime parameters as ``--params`` takes them."""
-    words = {None: "null", True: "true", False: "false"}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", words[value] if value is None or isinstance(value, bool) else str(value)
