@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from collections.abc import Iterator
 
 from kedro.io import DatasetError
 
@@ -10,19 +12,53 @@ from transformer_foundry.core.errors import FoundryError, find_foundry_error
 
 __all__ = ["expected_error"]
 
+_DISK_ERRORS = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the quota of the disk is used up, no space is left",
+    errno.EFBIG: "the limit on the size of a file is reached, no space is left",
+    errno.EROFS: "the disk is read-only",
+}
+
 
 def expected_error(error: BaseException) -> FoundryError | None:
     """Return the expected error in the chain of ``error``, one for a file that cannot be read or written included."""
-    return find_foundry_error(error) or _file_error(error)
+    return find_foundry_error(error) or _disk_error(error) or _file_error(error)
+
+
+def _disk_error(error: BaseException) -> FoundryError | None:
+    """Return the error for a disk that is full or takes no writing, wherever in the program it was met."""
+    for current in _chain(error):
+        number = current.errno if isinstance(current, OSError) else _number_in_text(current)
+        if number in _DISK_ERRORS:
+            file = current.filename if isinstance(current, OSError) else None
+            return FoundryError(
+                f"{file or 'A file'} cannot be written: {_DISK_ERRORS[number]}.",
+                "Expected free space in data_dir and in the folder of temporary files (TMPDIR).",
+                "Free some space or choose another folder with --params data_dir=PATH, and run the same command again.",
+            )
+    return None
+
+
+def _number_in_text(error: BaseException) -> int | None:
+    # safetensors and tokenizers, written in Rust, raise errors of their own that name the system's number.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def _file_error(error: BaseException) -> FoundryError | None:
-    seen: set[int] = set()
-    current: BaseException | None = error
     file = ""
     is_saving = False
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    for current in _chain(error):
         if isinstance(current, DatasetError):
             found = re.search(r"filepath=(?:\w+\()?'?([^,')]+)", str(current))
             file = found[1] if found else file
@@ -30,7 +66,6 @@ def _file_error(error: BaseException) -> FoundryError | None:
         # Data that is no text or no JSON, or a disk: anything else is a fault of the program.
         elif file and isinstance(current, OSError | ValueError):
             return _explain(file, current, is_saving)
-        current = current.__cause__ or current.__context__
     return None
 
 

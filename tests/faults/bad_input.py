@@ -42,13 +42,20 @@ class Ended:
     err: str
     seconds: float
 
-    def problems(self, said: Sequence[str]) -> list[str]:
-        """Return what is wrong with how it ended, for bad input that should be refused with the words ``said``."""
+    def problems(self, said: Sequence[str], goes_on: bool = False) -> list[str]:
+        """Return what is wrong with how it ended, for bad input that should be met with the words ``said``.
+
+        Args:
+            said: Words that its errors must hold.
+            goes_on: Whether it should warn and reach its end; otherwise it should be refused.
+        """
+        # What is refused is told on stderr; warnings of a command that goes on stand among what it prints.
+        told = self.out + self.err if goes_on else self.err
         lines = [line for line in self.err.splitlines() if line.strip()]
-        found = [] if self.code in (1, 2) else [f"exit code {self.code}"]
-        found += [] if 1 <= len(lines) <= MOST_LINES else [f"{len(lines)} lines"]
+        found = [] if self.code in ((0,) if goes_on else (1, 2)) else [f"exit code {self.code}"]
+        found += [] if goes_on or 1 <= len(lines) <= MOST_LINES else [f"{len(lines)} lines"]
         found += ["a traceback"] if "Traceback" in self.out + self.err else []
-        return found + [f"does not say {word!r}" for word in said if word.lower() not in self.err.lower()]
+        return found + [f"does not say {word!r}" for word in said if word.lower() not in told.lower()]
 
 
 def preload() -> None:
@@ -170,10 +177,10 @@ def main(words: Sequence[str]) -> int:
             folder.mkdir()
             with prepare(case, folder, base, hub) as (module, command, variables):
                 ended = run_in_fork(module, command, folder, variables)
-            problems = ended.problems(case.said) + case.left_behind(folder)
+            problems = ended.problems(case.said, case.goes_on) + case.left_behind(folder)
             failed += bool(problems)
             print(f"{'FAIL' if problems else 'ok':4} {ended.code:3} {ended.seconds:5.1f} s  {case.name}")
-            for line in [*problems, *(ended.err.splitlines()[-12:] if problems or words else [])]:
+            for line in [*problems, *((ended.err or ended.out).splitlines()[-12:] if problems or words else [])]:
                 print(f"          {line[:220]}")
             sys.stdout.flush()
             shutil.rmtree(folder)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.bad_input import CHECKS, KEDRO, kedro_arguments
+from tests.faults.full_disk import room_for
 from tests.integration.foundry import SAMPLES
 from tests.loopback.gist_server import Failure, GistServer
 from tests.loopback.mini_hub import MiniHub
+from tests.loopback.mini_wandb import MiniWandb
 from transformer_foundry.core.training import sealed
 
 GIST = "0123456789abcdef0123456789abcdef"
@@ -50,6 +52,9 @@ class Case:
         settings: Makes the input and returns the parameters, or the arguments of the checks.
         said: Words that the error must hold.
         needs_run: Whether the case begins with the data folder of a finished run.
+        goes_on: Whether the command warns and reaches its end.
+        room_bytes: Size beyond which no file can grow, as on a full disk.
+        wandb: What the server of W&B answers; None: it is not asked.
     """
 
     name: str
@@ -57,6 +62,9 @@ class Case:
     settings: Callable[[World], dict[str, object]]
     said: tuple[str, ...]
     needs_run: bool = False
+    goes_on: bool = False
+    room_bytes: int | None = None
+    wandb: int | str | None = None
 
     def left_behind(self, folder: Path) -> list[str]:
         """Return the unfinished files in the data folder."""
@@ -71,15 +79,19 @@ def prepare(case: Case, folder: Path, base: Path, hub: MiniHub) -> Iterator[tupl
     data_dir = folder / "data"
     if case.needs_run:
         shutil.copytree(base, data_dir, symlinks=True)
-    with GistServer() as gists:
+    room = room_for(case.room_bytes) if case.room_bytes else contextlib.nullcontext()
+    with GistServer() as gists, MiniWandb() as wandb:
+        wandb.refuse_with(case.wandb)
         files = {name: (SAMPLES / "gpt" / name).read_text() for name in ("model.py", "config.json")}
         gists.gists[GIST] = [files]
         settings = case.settings(World(folder, data_dir, gists, hub))
-        variables = {"GITHUB_API_URL": gists.url}
-        if case.pipelines == "checks":
-            yield CHECKS, [str(settings["model.source"])], variables
-        else:
-            yield KEDRO, kedro_arguments(data_dir, case.pipelines, settings), variables
+        variables = {"GITHUB_API_URL": gists.url} | (wandb.environment() if case.wandb else {})
+        with room:
+            if case.pipelines == "checks":
+                yield CHECKS, [str(settings["model.source"])], variables
+            else:
+                yield KEDRO, kedro_arguments(data_dir, case.pipelines, settings), variables
+        wandb.refuse_with(None)
     hub.faults.clear()
     hub.delays.clear()
 
@@ -225,6 +237,11 @@ def data_dir_is(make: Callable[[Path], object], name: str = "place/inside") -> C
     return settings
 
 
+def file_at(path: Path) -> Path:
+    path.write_text("x")
+    return path
+
+
 LOOP = "while True: pass\nclass Model: pass\n"
 HOARD = "import torch\nhoard = torch.ones(25 * 10**10)\nclass Model(torch.nn.Module): pass\n"
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
@@ -356,7 +373,22 @@ CASES = [
     Case("Hub: 429", P, hub(lambda it: it.fail_next(429, 50, path="*commit*", retry_after_s=0)), ("429", REPO), True),
     Case("Hub: 500", P, hub(lambda it: it.fail_next(500, 90, path="*commit*")), ("500", REPO), True),
     Case("Hub: cut off", P, hub(lambda it: it.cut_next(90)), ("Hub", "network"), True),
+    # What W&B answers: training goes on, offline
+    *(
+        Case(f"W&B: {answer}", T, given(tracking__mode="online", training__max_steps=14), ("W&B cannot be reached",),
+             needs_run=True, goes_on=True, wandb=answer)
+        for answer in (401, 404, 409, 429, 500, "hang", "cut")
+    ),
     # Disks
+    Case("disk: full while tokens are written", D, given(run__name="other"), ("space",), room_bytes=20_000),
+    Case("disk: full while training", T, given(training__max_steps=14), ("space",), True, room_bytes=100_000),
+    Case("disk: full while exporting", P, given(), ("space",), True, room_bytes=100_000),
+    Case("disk: Drive is a file", T,
+         lambda w: {"drive.folder": file_at(w.folder / "drive"), "training.max_steps": 14}, ("drive",), True,
+         goes_on=True),
+    Case("disk: Drive is read-only", T,
+         lambda w: {"drive.folder": "/proc/foundry", "training.max_steps": 14}, ("/proc/foundry",), True,
+         goes_on=True),
     Case("disk: the data folder is a file", V, data_dir_is(lambda place: place.write_text("x")), ("place",)),
     Case("disk: read-only", V, data_dir_is(lambda _: "/proc/foundry"), ("/proc",)),
     Case("disk: gone", V, data_dir_is(lambda place: place.symlink_to("/nonexistent/drive")), ("place",)),

@@ -3,7 +3,7 @@
     with MiniWandb() as server:
         ...a process with server.environment() in its environment logs...
         server.history("run-id")        # the rows that arrived, in order
-        server.refuse_with(500)         # from now on; None recovers
+        server.refuse_with(500)         # from now on; "hang" and "cut" are answers too; None recovers
 
 Covered: login, init, resume status, configuration, history, summary, uploads of files, finish. Not covered:
 artifacts, sweeps, permissions.
@@ -16,6 +16,7 @@ import gzip
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,7 +30,7 @@ class MiniWandb:
         self.runs: dict[str, dict[str, Any]] = {}
         self.alerts: list[str] = []
         self._streams: dict[str, dict[str, dict[int, str]]] = {}
-        self._status: int | None = None
+        self._status: int | str | None = None
 
         class Handler(_Handler):
             owner = self
@@ -47,14 +48,15 @@ class MiniWandb:
         self._server.server_close()
 
     @property
-    def status(self) -> int | None:
+    def status(self) -> int | str | None:
         """What every request is answered with; None for the real answers."""
         return self._status
 
     def environment(self) -> dict[str, str]:
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "f" * 40, "WANDB_MODE": "online", "WANDB_SILENT": "true"}
 
-    def refuse_with(self, status: int | None) -> None:
+    def refuse_with(self, status: int | str | None) -> None:
+        """Answer every request with ``status``, never ("hang") or with half an answer ("cut")."""
         self._status = status
 
     def history(self, run: str) -> list[dict[str, Any]]:
@@ -148,8 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
-        if self.owner.status:
-            self._answer({"error": "refused"}, self.owner.status)
+        status = self.owner.status
+        if status == "hang":
+            while self.owner.status == "hang":
+                time.sleep(0.1)
+            self.close_connection = True
+        elif status == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"data": ')
+            self.close_connection = True
+        elif isinstance(status, int):
+            self._answer({"error": "refused"}, status)
         elif self.command == "POST" and self.path.startswith("/graphql"):
             query = json.loads(body)
             found = re.search(r"(?:query|mutation)\s+(\w+)", query["query"])
