@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 from pathlib import Path
 
 __all__ = ["PeakMemory"]
@@ -21,6 +24,7 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats()
             return
+        _return_freed_memory()
         try:
             _CLEAR.write_text(_RESET_PEAK)
             self._before = _read_kilobytes("VmRSS")
@@ -37,6 +41,13 @@ class PeakMemory:
             return None
         peak = _read_kilobytes("VmHWM")
         return None if peak is None else max(0, peak - self._before) * 1024 / 1e9
+
+
+def _return_freed_memory() -> None:
+    """Give back what an earlier training has freed: reused, it would not count as growth."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _read_kilobytes(name: str) -> int | None:
