@@ -6,7 +6,9 @@ READER is one of config, gist, zip, data, manifest, checkpoint, or all of them i
 from __future__ import annotations
 
 import atexit
+import base64
 import functools
+import gzip
 import json
 import shutil
 import sys
@@ -31,6 +33,23 @@ JSON = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 GIST = Gist("0" * 32)
+MODEL = """
+from torch import nn
+class Model(nn.Module):
+    def __init__(self, vocab_size=32, d_model=8, max_seq_len=16, **others):
+        if max(vocab_size, d_model, max_seq_len) > 512:
+            raise ValueError("too large for fuzzing")
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocab_size, d_model), nn.Embedding(max_seq_len, d_model)
+        self.output = nn.Linear(d_model, vocab_size)
+    def forward(self, input_ids):
+        return self.output(self.tokens(input_ids) + self.places.weight[: input_ids.shape[1]])
+"""
+CONFIG = {
+    "version": "1.0", "model_name": "Model", "vocab_size": 32, "d_model": 8, "max_position_embeddings": 16,
+    "pad_token_id": 0, "eos_token_id": 2, "num_labels": 2, "model_type": "gpt",
+    "nodes": [{"id": "a", "type": "embedding", "params": {"vocab_size": 32, "max_seq_len": 16}}], "edges": [],
+}  # fmt: skip
 
 
 class Answers(Downloads):
@@ -76,10 +95,14 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 def read_config(folder: Path, content: bytes) -> None:
-    """Read an export whose ``config.json`` holds ``content``."""
-    shutil.copy(SAMPLES / "gpt" / "model.py", folder)
+    """Read an export whose ``config.json`` holds ``content``, build its model and find its contract."""
+    from transformer_foundry.core.exports.build import build_model
+    from transformer_foundry.core.exports.contract import find_contract
+
+    (folder / "model.py").write_text(MODEL)
     (folder / "config.json").write_bytes(content)
-    read_export(folder)
+    export = read_export(folder)
+    find_contract(build_model(export, seed=0), export.config)
 
 
 def read_gist(folder: Path, content: bytes) -> None:
@@ -94,12 +117,12 @@ def read_zip(folder: Path, content: bytes) -> None:
     read_export(folder / "a.zip", cache_dir=folder / "cache")
 
 
-def read_data(folder: Path, content: bytes) -> None:
-    """Read documents from a file of each kind that holds ``content``."""
+def read_data(folder: Path, file: tuple[str, bytes]) -> None:
+    """Read documents from a file with the ending and the content of ``file``."""
     from transformer_foundry.core.data import read_corpus
     from transformer_foundry.core.data.options import DataOptions
 
-    kind = ("txt", "jsonl", "csv", "json")[len(content) % 4]
+    kind, content = file
     (folder / f"a.{kind}").write_bytes(content)
     read_corpus(DataOptions(source=str(folder / f"a.{kind}")), "causal_lm", None)
 
@@ -174,17 +197,41 @@ def _changes() -> st.SearchStrategy[tuple[str, bytes, bool]]:
     return st.one_of(changes)
 
 
+def _data_files() -> st.SearchStrategy[tuple[str, bytes]]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    texts = ["some words here", "other words there"] * 8
+    parquet = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(pa.table({"text": texts, "label": [1, 0] * 8}), parquet)
+    lines = b"".join(b'{"text": "%b"}\n' % text.encode() for text in texts)
+    files = {
+        "txt": "\n".join(texts).encode(),
+        "csv": b"text,label\n" + b"".join(b"%b,1\n" % text.encode() for text in texts),
+        "jsonl": lines,
+        "json": json.dumps([{"text": text} for text in texts]).encode(),
+        "jsonl.gz": gzip.compress(lines, mtime=0),
+        "parquet": parquet.getvalue().to_pybytes(),
+    }
+    anything = st.binary(max_size=200)
+    return st.one_of([st.tuples(st.just(kind), damaged(content) | anything) for kind, content in files.items()])
+
+
 def _zip_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         return Path(shutil.make_archive(f"{scratch}/a", "zip", SAMPLES / "gpt")).read_bytes()
 
 
-def _answer() -> dict[str, Any]:
-    files = {name: (SAMPLES / "gpt" / name).read_text() for name in ("model.py", "config.json")}
+def _answer(encoding: str = "utf-8", truncated: bool = False) -> dict[str, Any]:
+    files = {name: (SAMPLES / "gpt" / name).read_bytes() for name in ("model.py", "config.json")}
     listed = {
-        name: {"filename": name, "size": len(text), "truncated": False, "content": text, "raw_url": "https://x"}
+        name: {
+            "filename": name, "size": len(text), "truncated": truncated, "encoding": encoding,
+            "content": (base64.b64encode(text) if encoding == "base64" else text).decode(),
+            "raw_url": f"https://gist.githubusercontent.com/{name}",
+        }
         for name, text in files.items()
-    }
+    }  # fmt: skip
     return {"id": GIST.id, "files": listed, "history": [{"version": "0" * 40}]}
 
 
@@ -195,14 +242,13 @@ def _manifest() -> dict[str, Any]:
 
 def readers() -> dict[str, tuple[Callable[[Path, Any], None], st.SearchStrategy[Any]]]:
     """Name -> reader, and what it is given."""
-    config = (SAMPLES / "gpt" / "config.json").read_bytes()
-    text = b"text,label\nsome words here,1\nother words there,0\n" * 8
+    config = json.dumps(CONFIG).encode()
     anything = st.binary(max_size=200)
     return {
-        "config": (read_config, anything | damaged(config) | edited(json.loads(config))),
-        "gist": (read_gist, anything | edited(_answer())),
+        "config": (read_config, anything | damaged(config) | edited(CONFIG)),
+        "gist": (read_gist, st.one_of(anything, *map(edited, (_answer(), _answer("base64"), _answer(truncated=True))))),
         "zip": (read_zip, anything | damaged(_zip_bytes())),
-        "data": (read_data, anything | damaged(text) | damaged(b'{"text": "some words"}\n' * 12)),
+        "data": (read_data, _data_files()),
         "manifest": (read_manifest, anything | edited(_manifest())),
         "checkpoint": (read_generation, _changes()),
     }

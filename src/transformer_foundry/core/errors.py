@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from transformer_foundry.core.secrets import redact
@@ -17,8 +18,11 @@ __all__ = [
     "TrainingError",
     "TuningError",
     "find_foundry_error",
+    "printable",
     "suggestion",
 ]
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class FoundryError(Exception):
@@ -93,6 +97,16 @@ def find_foundry_error(error: BaseException) -> FoundryError | None:
     return None
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with control characters and halves of characters spelt out: a terminal would obey them.
+
+    Example:
+        >>> printable("a\\x1b[2Jb")
+        'a\\\\x1b[2Jb'
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _one_line(text: str) -> str:
     # An error ends up in terminals, logs, reports and trackers; a value that it quotes may be a secret.
-    return redact(" ".join(str(text).split()))
+    return printable(redact(" ".join(str(text).split())))

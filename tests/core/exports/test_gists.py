@@ -101,6 +101,30 @@ def test_a_cut_file_is_not_fetched_from_another_host(server, fetch) -> None:
         fetch()
 
 
+class Answer(Downloads):
+    """Answers every request with the same bytes."""
+
+    def __init__(self, **file: object) -> None:
+        files = {name: {"content": "{}", **file} for name in FILES}
+        object.__setattr__(self, "body", json.dumps({"files": files}).encode())
+
+    def get(self, url: str, *, token: str | None = None) -> bytes:
+        return self.body
+
+
+@pytest.mark.parametrize(
+    "url", ["file://gist.github.com/etc/passwd", "ftp://gist.github.com/x", "http://gist.github.com"]
+)
+def test_a_cut_file_is_fetched_over_https_alone(tmp_path, url) -> None:
+    with pytest.raises(ExportError, match=r"gist\.github\.com"):
+        fetch_gist(Gist(ID), tmp_path, downloads=Answer(truncated=True, raw_url=url))
+
+
+def test_a_file_that_is_no_base64_is_refused(tmp_path) -> None:
+    with pytest.raises(ExportError, match=r"model\.py is no base64"):
+        fetch_gist(Gist(ID), tmp_path, downloads=Answer(encoding="base64", content="\u00e9"))
+
+
 def test_a_redirect_to_another_host_is_refused(server, fetch) -> None:
     server.failures = [Failure(302, {"Location": "http://localhost:1/gists"})]
     with pytest.raises(ExportError, match="leads to another host, localhost"):

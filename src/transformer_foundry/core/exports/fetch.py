@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from transformer_foundry.core.exports.files import (
 from transformer_foundry.core.exports.gists import DEFAULT_API_URL, fetch_gist, parse_gist
 
 __all__ = ["Export", "read_export"]
+
+# Sizes of a model nest a few levels; expressions made of them are read by Python, which takes less than 200.
+MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,14 @@ def _decode(name: str, data: bytes) -> str:
 
 def _parse_config(text: str) -> dict[str, Any]:
     try:
-        config = json.loads(text, parse_constant=_refuse_constant)
+        config = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _require_shallow(config)
+        # Escapes can hold half a character, which no file and no terminal takes.
+        json.dumps(config, ensure_ascii=False).encode()
     except json.JSONDecodeError as err:
         raise _bad_config(f"line {err.lineno}, column {err.colno}: {err.msg}") from err
+    except UnicodeEncodeError as err:
+        raise _bad_config(f"it holds half a character, {err.object[err.start]!a}") from err
     except (ValueError, RecursionError) as err:
         raise _bad_config(str(err)) from err
     if not isinstance(config, dict):
@@ -185,8 +194,27 @@ def _parse_config(text: str) -> dict[str, Any]:
     return config
 
 
+def _require_shallow(config: Any) -> None:
+    level, depth = [config], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_constant(text)
+
+
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text[:20]} is no JSON number")
 
 
 def _bad_config(what: str) -> ExportError:

@@ -149,14 +149,18 @@ def _content(file: Mapping[str, Any], name: str, downloads: Downloads, api_url: 
     if not isinstance(content, str):
         raise _strange_answer(gist, f"{name} has no content")
     if file.get("encoding") == "base64":
-        return base64.b64decode(content)
+        try:
+            return base64.b64decode(content)
+        except ValueError as err:
+            raise _strange_answer(gist, f"{name} is no base64") from err
     return content.encode("utf-8", errors="surrogatepass")
 
 
 def _raw_content(file: Mapping[str, Any], name: str, downloads: Downloads, api_url: str, gist: Gist) -> bytes:
     """The whole of a file that the API has cut (at 1 MB); the token is not sent there."""
     url = str(file.get("raw_url"))
-    if _host(url) not in (*RAW_HOSTS, _host(api_url)):
+    # The scheme too: urllib would also read file: and ftp: addresses.
+    if not (url.startswith("https://") and _host(url) in RAW_HOSTS) and _origin(url) != _origin(api_url):
         raise _strange_answer(gist, f"{name} is to be had from {_host(url)}, which is not GitHub")
     data = downloads.get(url)
     size = file.get("size")
@@ -170,6 +174,13 @@ def _newest_revision(answer: Mapping[str, Any]) -> str | None:
     newest = history[0] if isinstance(history, list) and history else None
     version = newest.get("version") if isinstance(newest, dict) else None
     return version if isinstance(version, str) and REVISION.fullmatch(version) else None
+
+
+def _origin(url: str) -> tuple[str, str] | None:
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return None
 
 
 def _host(url: str) -> str | None:

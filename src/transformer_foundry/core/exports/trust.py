@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.errors import ExportError, printable
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.first_run import FIRST_RUN_SECONDS, require_first_run
 from transformer_foundry.core.exports.screening import screen_code
@@ -69,7 +69,7 @@ def describe_export(export: Export) -> str:
         lines.append(f"  and {len(found) - _LINES_SHOWN} lines more")
     if not found:
         lines.append("  Screening of model.py found nothing beyond computing (it is no sandbox).")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def require_trusted(export: Export) -> None:
