@@ -15,6 +15,8 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
+    # The datasets library asks a counter on the network for every local file that it opens.
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "WANDB_SILENT": "true",
 }
 

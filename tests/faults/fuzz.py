@@ -26,6 +26,7 @@ from transformer_foundry.core.errors import FoundryError
 from transformer_foundry.core.exports import read_export
 from transformer_foundry.core.exports.downloads import Downloads
 from transformer_foundry.core.exports.gists import Gist, fetch_gist
+from transformer_foundry.quiet import silence_third_parties
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 JSON = st.recursive(
@@ -289,6 +290,7 @@ def fuzz(name: str, examples: int, seconds: float | None = None) -> int:
 
 def main(arguments: Sequence[str]) -> None:
     """Fuzz one reader, or each in turn, for some minutes."""
+    silence_third_parties()
     minutes = float(arguments[1]) if len(arguments) > 1 else 10.0
     for name in readers() if arguments[0] == "all" else arguments[:1]:
         count = fuzz(name, 1000, minutes * 60)
