@@ -1,130 +1,97 @@
-"""Make a table of learning curves: a small byte-level GPT trained in full with every configuration of a grid.
+"""Make tables of learning curves: small models trained in full with every configuration of a grid, or with drawn ones.
 
-``python -m tests.benchmarks.search_make_table FILE.npz`` takes about four minutes on one core. A search can then be
-replayed against the table in milliseconds (``search_replay``). The grid has a categorical and a conditional dimension:
-``min_lr_ratio`` exists only where the schedule decays.
+``python -m tests.benchmarks.search_make_table FOLDER [--problems schedules,...] [--processes 2]`` takes four to ten
+minutes of one core for a table. A search can then be replayed against the tables in milliseconds (``search_replay``).
+Curves are written as they are made, and the command goes on where it was ended. It needs no package of this project.
 """
 
-import itertools
+import argparse
 import json
-import math
-import sys
+import multiprocessing
+import os
+from functools import cache
+from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 
-SPACE = {
-    "learning_rate": {"type": "categorical", "choices": [4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 1.28e-2, 2.56e-2]},
-    "lr_scheduler_type": {"type": "categorical", "choices": ["cosine", "linear", "constant"]},
-    "min_lr_ratio": {
-        "type": "categorical",
-        "choices": [0.0, 0.2],
-        "when": {"lr_scheduler_type": ["cosine", "linear"]},
-    },
-    "warmup_ratio": {"type": "categorical", "choices": [0.0, 0.1, 0.3]},
-    "per_device_train_batch_size": {"type": "categorical", "choices": [6, 12]},
-}
-STEPS, EVERY = 160, 8
-WIDTH, LAYERS, HEADS, LENGTH, VOCAB = 40, 2, 4, 40, 128
-SEED = 0
+from tests.benchmarks.search_problems import PROBLEMS, train
 
 
-def configurations():
-    """Every configuration of the grid, without the parameters that do not apply."""
-    for values in itertools.product(*(entry["choices"] for entry in SPACE.values())):
-        configuration = dict(zip(SPACE, values, strict=True))
-        decays = configuration["lr_scheduler_type"] in SPACE["min_lr_ratio"]["when"]["lr_scheduler_type"]
-        if decays or configuration.pop("min_lr_ratio") == SPACE["min_lr_ratio"]["choices"][0]:
-            yield configuration
+@cache
+def _rows(name):
+    return PROBLEMS[name].configurations()
 
 
-def text():
-    """Bytes for training and for validation: the documentation that every Python carries."""
-    from pydoc_data.topics import topics
-
-    raw = "\n\n".join(topics[name] for name in sorted(topics, key=lambda name: name[::-1])).encode("ascii", "replace")
-    tokens = torch.tensor(np.frombuffer(raw, dtype=np.uint8).astype(np.int64)).clamp_(max=VOCAB - 1)
-    cut = int(0.9 * len(tokens))
-    return tokens[:cut], tokens[cut:]
+@cache
+def _tokens(name):
+    return PROBLEMS[name].tokens()
 
 
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.before, self.between = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
-        self.gate, self.up, self.down = nn.Linear(WIDTH, 96), nn.Linear(WIDTH, 96), nn.Linear(96, WIDTH)
+def _start():
+    import torch
+    import transformers
 
-    def forward(self, x):
-        shape = (*x.shape[:2], 3, HEADS, WIDTH // HEADS)
-        query, key, value = self.qkv(self.before(x)).view(shape).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        hidden = self.between(x)
-        return x + self.down(functional.silu(self.gate(hidden)) * self.up(hidden))
-
-
-class Gpt(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.tokens, self.positions = nn.Embedding(VOCAB, WIDTH), nn.Embedding(LENGTH, WIDTH)
-        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
-        self.norm = nn.LayerNorm(WIDTH)
-        for parameter in (self.tokens.weight, self.positions.weight):
-            nn.init.normal_(parameter, std=0.02)
-
-    def forward(self, ids):
-        hidden = self.blocks(self.tokens(ids) + self.positions.weight[: ids.shape[1]])
-        return self.norm(hidden) @ self.tokens.weight.T
-
-
-def loss_of(model, rows):
-    return functional.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-
-
-def rate_at(step, configuration):
-    """Learning rate of a step, as a share of the highest."""
-    warmup = int(configuration["warmup_ratio"] * STEPS)
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, STEPS - warmup)
-    least = configuration.get("min_lr_ratio", 1.0)
-    decay = 1 - done if configuration["lr_scheduler_type"] == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return least + (1 - least) * decay
-
-
-def train(configuration, training, validation):
-    """Validation loss each EVERY steps."""
-    torch.manual_seed(SEED)
-    model, generator = Gpt(), torch.Generator().manual_seed(SEED + 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=(0.9, 0.97), weight_decay=0.1, fused=True)
-    span = torch.arange(LENGTH + 1)
-    held_out = validation[torch.linspace(0, len(validation) - LENGTH - 2, 48).long()[:, None] + span]
-    losses = []
-    for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = configuration["learning_rate"] * rate_at(step, configuration)
-        n_rows = configuration["per_device_train_batch_size"]
-        starts = torch.randint(len(training) - LENGTH - 1, (n_rows,), generator=generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss_of(model, training[starts[:, None] + span]).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % EVERY == 0:
-            with torch.no_grad():
-                losses.append(loss_of(model, held_out).item())
-    return losses
-
-
-def main(path):
     torch.set_num_threads(1)
-    training, validation = text()
-    rows = list(configurations())
-    curves = np.array([train(row, training, validation) for row in rows], dtype=np.float32)
-    np.savez_compressed(path, curves=curves, space=json.dumps(SPACE), every=EVERY)
-    print(f"{len(rows)} configurations, best loss {curves[:, -1].min():.3f}, {path}")
+    transformers.logging.set_verbosity_error()
+
+
+def _train_row(task):
+    name, index = task
+    return name, index, train(PROBLEMS[name], _rows(name)[index], *_tokens(name))
+
+
+def _read_curves(path):
+    """Index -> curve of what earlier commands have trained; a last line that was cut off is taken away."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    path.write_text("".join(whole), encoding="utf-8")
+    entries = [json.loads(line) for line in whole]
+    return {entry["index"]: entry["curve"] for entry in entries}
+
+
+def _write_table(folder, name, curves):
+    problem, rows = PROBLEMS[name], _rows(name)
+    kept = sorted(curves)
+    stored = {
+        "curves": np.array([curves[index] for index in kept], dtype=np.float32),
+        "space": json.dumps(problem.space),
+        "every": problem.every,
+    }
+    if problem.n_rows is not None:
+        stored["rows"] = json.dumps([rows[index] for index in kept])
+    np.savez_compressed(folder / f"{name}.npz", **stored)
+    print(
+        f"{name}: {len(kept)} of {len(rows)} configurations, best loss {stored['curves'][:, -1].min():.3f}", flush=True
+    )
+
+
+def _make(folder, names, processes, limit):
+    partial = {name: folder / f"{name}.jsonl" for name in names}
+    curves = {name: _read_curves(partial[name]) for name in names}
+    wanted = {name: min(limit or len(_rows(name)), len(_rows(name))) for name in names}
+    tasks = [(name, index) for name in names for index in range(wanted[name]) if index not in curves[name]]
+    for name in names:
+        if len(curves[name]) >= wanted[name]:
+            _write_table(folder, name, curves[name])
+    with multiprocessing.get_context("spawn").Pool(processes, _start) as pool:
+        for name, index, curve in pool.imap_unordered(_train_row, tasks):
+            curves[name][index] = curve
+            with partial[name].open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"index": index, "curve": curve}) + "\n")
+            if len(curves[name]) == wanted[name]:
+                _write_table(folder, name, curves[name])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--problems", default=",".join(PROBLEMS))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--limit", type=int, help="configurations of each table, to try the command")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    _make(arguments.folder, arguments.problems.split(","), arguments.processes, arguments.limit)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
