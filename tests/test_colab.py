@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.colab.session import STUB
 from tests.integration.foundry import PROJECT
+from transformer_foundry.colab import pin_installed
 
 PROGRAM = """
 import os, sys
@@ -40,3 +44,12 @@ def test_a_key_of_the_environment_goes_before_the_secret() -> None:
 
 def test_a_drive_that_cannot_be_mounted_is_told_and_the_session_goes_on() -> None:
     assert "Drive: not mounted (mount failed" in session()
+
+
+def test_the_pins_are_the_versions_that_python_would_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, name, version in (("own", "Py_YAML", "6.0"), ("system", "py-yaml", "5.4")):
+        metadata = tmp_path / folder / f"{name}-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "own"), str(tmp_path / "system")])
+    assert Path(pin_installed(str(tmp_path / "live.txt"))).read_text() == "py-yaml==6.0\n"

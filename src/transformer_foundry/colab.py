@@ -1,13 +1,16 @@
-"""What a session on Colab begins with: keys from its Secrets, Google Drive, and a word about both."""
+"""What a session on Colab begins with: pins of what is installed, keys from its Secrets, Google Drive."""
 
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
+from importlib.metadata import distributions
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-__all__ = ["SECRETS", "is_colab", "open_session"]
+__all__ = ["SECRETS", "is_colab", "open_session", "pin_installed"]
 
 SECRETS = ("HF_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN")
 """Names of the secrets that are looked for; each becomes an environment variable."""
@@ -19,6 +22,20 @@ def is_colab() -> bool:
     """Return whether this machine is one of Colab's; nothing is imported."""
     # The parent first: find_spec of a submodule of a package that is absent raises.
     return find_spec("google") is not None and find_spec("google.colab") is not None
+
+
+def pin_installed(path: str) -> str:
+    """Write every installed version to ``path`` as constraints for pip, and return ``path``.
+
+    ``pip freeze`` would write addresses for some of them, which are no constraints.
+    """
+    versions: dict[str, str] = {}
+    for item in distributions():
+        # Colab has some packages twice, its own and Debian's: Python takes the first that it finds, and so does pip.
+        if item.name:
+            versions.setdefault(re.sub(r"[-_.]+", "-", item.name).lower(), item.version)
+    Path(path).write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
+    return path
 
 
 def open_session(*, use_drive: bool = False) -> None:

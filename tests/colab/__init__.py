@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -13,3 +16,20 @@ def colab_packages(python: str) -> dict[str, str]:
     """Return name -> version of what Colab has installed."""
     lines = (FOLDER / f"python-{python}.txt").read_text().split()
     return dict(line.split("==", 1) for line in lines)
+
+
+def cannot_reach_an_index(message: str) -> bool:
+    """Whether pip's message says that there is no network rather than no fitting version."""
+    return bool(re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Max retries", message))
+
+
+def colab_kernel(folder: Path) -> Path | None:
+    """Return a folder with the versions of IPython and of its kernel that Colab has, installed once; None offline."""
+    if not (folder / "IPython").is_dir():
+        newest = FOLDER / f"python-{PYTHONS[-1]}.txt"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "--constraint"]
+        done = subprocess.run([*command, str(newest), "ipython", "ipykernel"], capture_output=True, text=True)
+        if done.returncode and cannot_reach_an_index(done.stderr):
+            return None
+        assert done.returncode == 0, done.stderr[-3000:]
+    return folder

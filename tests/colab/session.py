@@ -29,13 +29,15 @@ def read(name: str, **form: Any) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, *, where: Path = NOTEBOOKS, path: Path | None = None, **env: str) -> str:
+def execute(
+    notebook: nbformat.NotebookNode, *, where: Path = NOTEBOOKS, path: Path | str | None = None, **env: str
+) -> str:
     """Run the notebook in the folder ``where`` and return everything that it printed.
 
     Args:
         notebook: Its outputs are in it afterwards.
         where: Working directory of the kernel.
-        path: Folder that comes first on PYTHONPATH.
+        path: What comes first on PYTHONPATH, one folder or several.
         **env: Further environment variables.
     """
     paths = {"PYTHONPATH": str(path)} if path else {}

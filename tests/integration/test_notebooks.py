@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.colab.session import BLOCKED, NOTEBOOKS, execute, read, shown
+from tests.colab import colab_kernel, colab_packages
+from tests.colab.session import BLOCKED, NOTEBOOKS, STUB, execute, read, shown
 from tests.integration.foundry import PROJECT, SAMPLES
 
 NAMES = ("template.ipynb", "training.ipynb")
@@ -58,13 +60,24 @@ def test_both_notebooks_find_the_project_in_the_same_way() -> None:
 
 
 @pytest.mark.slow
-def test_the_training_notebook_goes_from_the_model_to_the_package(tmp_path: Path) -> None:
-    printed = execute(read("training.ipynb", STEPS=6, DATA_DIR=str(tmp_path / "data")))
+def test_the_training_notebook_goes_from_the_model_to_the_package_on_colab(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    kernel = colab_kernel(request.config.cache.mkdir("colab-kernel"))
+    notebook = read("training.ipynb", STEPS=6, DATA_DIR=str(tmp_path / "data"))
+    notebook.cells.append(nbformat.v4.new_code_cell("import IPython\nprint('IPython', IPython.__version__)"))
+    printed = execute(notebook, path=os.pathsep.join(map(str, filter(None, (kernel, STUB)))))
+    assert "The secret WANDB_API_KEY is not used (NotebookAccessError)" in printed
+    assert "Keys found: HF_TOKEN" in printed
     assert "STARTS at step 0 of 6" in printed
     assert "input_ids of row 0" in printed
     assert "\nThe statement" in printed
+    assert any("foundry-live" in page and "<polyline" in page for page in shown(notebook, "text/html"))
     manifest = json.loads((tmp_path / "data/07_model_output/gpt/manifest.json").read_text())
     assert {item["status"] for item in manifest["formats"]} == {"verified"}
+    if kernel is None:
+        pytest.skip("pip reaches no package index: it ran with this environment's IPython, not with Colab's")
+    assert f"IPython {colab_packages('3.13')['ipython']}\n" in printed
 
 
 @pytest.mark.parametrize("name", NAMES)
