@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from transformer_foundry.core.export import Package
+from transformer_foundry.datasets import PackageDataset
 from transformer_foundry.hooks import SummaryHooks
 from transformer_foundry.pipelines import data_engineering, deployment, training, tuning, validation
 
@@ -68,11 +69,22 @@ def test_a_search_tells_its_verdict_and_how_to_train_with_what_it_found(caplog: 
 
 
 def test_a_package_can_be_tried_next(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    (tmp_path / "inference.py").touch()
-    package = Package(tmp_path, {"formats": [{"format": "onnx", "status": "verified"}]})
-    text = summarise(caplog, deployment.create_pipeline(), model_package=package, hub_publication=1)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/inference.py").touch()
+    (tmp_path / "made/manifest.json").write_text("{}")
+    package = Package(tmp_path / "made", {"formats": [{"format": "onnx", "status": "verified"}]})
+    place = tmp_path / "07_model_output/gpt"
+    PackageDataset(filepath=str(place)).save(package)
+    text = summarise(
+        caplog, deployment.create_pipeline(), data_dir=str(tmp_path), model_package=package, hub_publication=1
+    )
     assert "Package: onnx verified." in text
-    assert f"Try it: python {tmp_path}/inference.py" in text
+    assert f"Try it: python {place}/inference.py" in text
+
+
+def test_a_notebook_names_no_next_command(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformer_foundry.hooks.summary.in_notebook", lambda: True)
+    assert "Next" not in summarise(caplog, training.create_pipeline(), training_run=1)
 
 
 def test_the_report_is_named_where_there_is_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

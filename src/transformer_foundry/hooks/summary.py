@@ -13,6 +13,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.command_text import run_command
 from transformer_foundry.core.report.parts import number
+from transformer_foundry.live_line import in_notebook
 
 __all__ = ["SummaryHooks"]
 
@@ -95,7 +96,7 @@ class SummaryHooks:
             yield f"{'report to look at':<21} {report}"
 
     def _next(self, pipeline: Pipeline) -> Iterator[str]:
-        """Say how to go on, with the parameters of this command."""
+        """Say how to go on, with the parameters of this command; in a notebook the next cell does."""
         made = pipeline.outputs() | set(self._saved)
         report = self._saved.get("validation_report") or {"findings": []}
         has_errors = any(finding["severity"] == "error" for finding in report["findings"])
@@ -103,9 +104,12 @@ class SummaryHooks:
             yield f"Next: mend the model, export it again, and: {self._command('validation', {})}"
             return
         if "hub_publication" in made:
-            package = self._saved.get("model_package")
-            if package is not None and (package.folder / "inference.py").exists():
-                yield f"Try it: {shlex.join(['python', str(package.folder / 'inference.py')])}"
+            # Where the package lies now: the folder that was saved was moved there.
+            program = Path(self._parameters["data_dir"], "07_model_output", self._parameters["run"]["name"])
+            if "model_package" in self._saved and (program / "inference.py").exists():
+                yield f"Try it: {shlex.join(['python', str(program / 'inference.py')])}"
+            return
+        if in_notebook():
             return
         for entry, name, besides in _NEXT:
             if entry in made:
