@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from transformer_foundry.cli import readable_errors
+from transformer_foundry.cli import cli, readable_errors
 from transformer_foundry.core.errors import DataError
 
 
@@ -39,3 +41,15 @@ def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> N
         fail_with(KeyboardInterrupt())
     assert caught.value.code == 130
     assert "again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", [cli, *(item for item in cli.commands.values() if hasattr(item, "commands"))])
+def test_a_list_of_commands_says_each_in_one_whole_line(group: click.Group) -> None:
+    listed = CliRunner().invoke(group, ["--help"]).output.split("Commands:")[1]
+    assert "..." not in listed
+
+
+def test_the_help_of_run_shows_the_presets_and_a_command_for_data_of_ones_own() -> None:
+    shown = CliRunner().invoke(cli, ["run", "--help"]).output
+    assert "standard or thorough" in shown
+    assert "  kedro run --params model.source=my_export,data.source=reviews.csv\n" in shown

@@ -34,6 +34,24 @@ EXIT_CODE_EXPECTED_ERROR = 2
 EXIT_CODE_INTERRUPTED = 130
 EXIT_CODE_TERMINATED = 143
 
+_OPTIONS = {
+    "pipelines": "Names with commas between them: validation, data_engineering, training, tuning, deployment. "
+    "Without it all but tuning run, one after the other.",
+    "pipeline": "The older spelling of --pipelines, for one name.",
+    "env": "A preset: standard or thorough, which train longer. Without it the quick one.",
+    "params": "SECTION.NAME=VALUE with commas between them; the documentation lists all (reference/parameters). What "
+    "you set always, write into conf/local/parameters.yml.",
+}
+"""What options of ``kedro run`` mean here; the others are Kedro's own."""
+
+_EXAMPLES = """\b
+Examples:
+  kedro run
+  kedro run --params model.source=my_export,data.source=reviews.csv
+  kedro run --pipelines training --params training.max_steps=2000
+  kedro run --env standard --params run.name=longer
+"""
+
 silence_third_parties()
 
 
@@ -119,14 +137,18 @@ def _require_known(kind: str, names: Sequence[str], known: Sequence[str], remedy
 
 @click.group(name="transformer-foundry")
 def cli() -> None:
-    """Transformer Foundry's commands."""
+    """Transformer Foundry: begin with kedro doctor, then kedro run."""
 
 
 run = copy.copy(kedro_run)
 run.callback = readable_errors(_run)
 run.help = "Run the pipelines: validation, data_engineering, training and deployment, or those named."
+run.short_help = "Run the pipelines."
+run.epilog = _EXAMPLES
 run.params = [copy.copy(parameter) for parameter in run.params]
 for parameter in run.params:
+    if isinstance(parameter, click.Option):
+        parameter.help = _OPTIONS.get(parameter.name or "", parameter.help)
     if parameter.name == "params":
         parameter.callback = _split_params
 cli.add_command(run, "run")

@@ -13,7 +13,7 @@ _data_dir = click.option("--data-dir", default="data", show_default=True, help="
 _step = click.option("--step", type=int, help="Step of the checkpoint; the newest intact one by default.")
 
 
-@click.group()
+@click.group(short_help="List, export and restore checkpoints.")
 def checkpoints() -> None:
     """List, inspect, export and restore the checkpoints of a run."""
 
@@ -74,7 +74,7 @@ def inspect(run: str, step: int | None, data_dir: str) -> None:
             click.echo(f"  {name}: {value}")
 
 
-@checkpoints.command()
+@checkpoints.command(short_help="Copy a checkpoint into a folder, verified.")
 @click.argument("run")
 @click.argument("folder", type=click.Path(path_type=Path))
 @_step
@@ -90,7 +90,7 @@ def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
     click.echo(f"Exported to {target}.")
 
 
-@checkpoints.command()
+@checkpoints.command(short_help="Go on from an earlier checkpoint.")
 @click.argument("run")
 @_step
 @click.option("--from", "source", type=click.Path(path_type=Path), help="A checkpoint that was exported.")
@@ -146,7 +146,7 @@ def list_runs_command(data_dir: str) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@runs.command()
+@runs.command(short_help="Show what is different between two runs.")
 @click.argument("first")
 @click.argument("second")
 @_data_dir
@@ -170,7 +170,7 @@ def compare(first: str, second: str, data_dir: str) -> None:
     click.echo(f"final weights and optimizer: {verdict[is_same_result(*manifests)]}")
 
 
-@tracking.command()
+@tracking.command(short_help="Log a run to W&B as a new run.")
 @click.argument("run")
 @click.option("--project", default="transformer-foundry", show_default=True, help="W&B project.")
 @_data_dir

@@ -47,7 +47,7 @@ class Finding:
     cure: str = ""
 
 
-@click.command()
+@click.command(short_help="Check this machine, with cures.")
 @click.option("--data-dir", default="data", show_default=True, help="Root of everything that is written.")
 def doctor(data_dir: str) -> None:
     """Check Python, packages, memory, disk, keys, Drive and GPU, and say how to mend what is wrong.

@@ -18,12 +18,12 @@ _data_dir = click.option("--data-dir", default="data", show_default=True, help="
 _alias = click.option("--alias", default="production", show_default=True, help="The alias.")
 
 
-@click.group()
+@click.group(short_help="List, compare, promote registered models.")
 def models() -> None:
     """List, compare, promote and roll back the registered models."""
 
 
-@click.group()
+@click.group(short_help="Publish packages, list and compare releases.")
 def hub() -> None:
     """Publish a package on the Hugging Face Hub; list, compare and roll back its releases."""
 
@@ -53,7 +53,7 @@ def list_models(data_dir: str) -> None:
     _show_table(rows)
 
 
-@models.command()
+@models.command(short_help="Show what was measured, and its origin.")
 @click.argument("model")
 @_data_dir
 def show(model: str, data_dir: str) -> None:
@@ -83,7 +83,7 @@ def compare_models(first: str, second: str, data_dir: str) -> None:
     click.echo("The test data are the same." if same else "The test data are NOT the same: do not compare the figures.")
 
 
-@models.command()
+@models.command(short_help="Make a model the production model.")
 @click.argument("model")
 @_alias
 @click.option("--metric", default="loss", show_default=True, help="Metric of the test split that decides.")
@@ -99,7 +99,7 @@ def promote(model: str, alias: str, metric: str, force: bool, data_dir: str) -> 
     _mirror(version, alias)
 
 
-@models.command("rollback")
+@models.command("rollback", short_help="Give the alias back to the version before.")
 @click.argument("name")
 @_alias
 @_data_dir
@@ -136,7 +136,7 @@ def versions(repo: str) -> None:
     _show_table(rows)
 
 
-@hub.command("compare")
+@hub.command("compare", short_help="Show what is different between releases.")
 @click.argument("repo")
 @click.argument("first")
 @click.argument("second")
