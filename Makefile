@@ -2,13 +2,14 @@
 # make test  installs once, then lint, types and all tests
 # make audit asks for advisories on the tested versions (needs the network)
 # make docs  builds the documentation into site/, the drawing of the pipelines with it
+# make address REPO=OWNER/NAME  writes the project's public address into notebooks, README and citation
 # make bench installs what Foundry is measured against, then prints every benchmark (an hour or two)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast bench lint docs audit lock clean
+.PHONY: help install run test test-fast bench lint docs address audit lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -41,6 +42,9 @@ test: lint
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@$(BIN)/python docs/tooling/drawing.py site/pipelines
+
+address: $(STAMP)
+	@$(BIN)/python docs/tooling/address.py $(REPO)
 
 audit: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
