@@ -50,6 +50,8 @@ CALLS = {
     "end all processes of the user": "os.kill(-1, 0)",
     "read the parent's memory": "call('ptrace', 16, parent, 0, 0)",
     "change the parent's limits": "call('prlimit', parent, 7, None, ctypes.create_string_buffer(16))",
+    "take the parent's priority": "os.setpriority(0, parent, os.getpriority(0, parent))",
+    "take the parent's processors": "os.sched_setaffinity(parent, os.sched_getaffinity(parent))",
     "take other namespaces": "call('unshare', 0x10000000)",
 }
 HARMLESS = {
@@ -57,6 +59,7 @@ HARMLESS = {
     "a file of its own": "open(f'{scratch}/own', 'w').write('x')",
     "a library": "import decimal, _decimal",
     "a signal to itself": "os.kill(os.getpid(), 0)",
+    "its own processors": "os.sched_setaffinity(0, os.sched_getaffinity(0))",
     "its own limits": "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
 }
 WATCHED = {
@@ -73,6 +76,8 @@ WATCHED = {
     "os.kill(-1, 0)": "signal",
     "os.killpg(os.getpgid(parent), 0)": "signal",
     "[open(f'{n}', 'w') for n in range(100)]": "more than 64 files",
+    "[(os.mkdir('in'), os.chdir('in')) for n in range(100)]": "more than 64 files",
+    "sys.modules['_posixsubprocess'].fork_exec()": "another program",
     "os.path.realpath = lambda path: scratch; open(f'{home}/token')": "reads",
 }
 

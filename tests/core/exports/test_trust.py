@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,15 @@ import pytest
 from tests.integration.foundry import PROJECT, SAMPLES
 from transformer_foundry.core.checks import run_checks
 from transformer_foundry.core.errors import ExportError
-from transformer_foundry.core.exports import Export, admit, build_model, describe_export, load_model, read_export
+from transformer_foundry.core.exports import (
+    Export,
+    admit,
+    build_model,
+    describe_export,
+    first_run,
+    load_model,
+    read_export,
+)
 
 MODEL = """
 import torch
@@ -136,3 +147,23 @@ def test_a_first_run_is_remembered_by_the_digest(tmp_path: Path) -> None:
 def test_an_error_of_an_own_model_is_left_to_the_checks(tmp_path: Path) -> None:
     export = admit(read_export(write(tmp_path, "raise ValueError('no')")), cache_dir=tmp_path)
     assert run_checks(export).status == "fail"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "[" * 100_000, "5", '{"refused": 5}', '{"refused": ["a", "b"]}', '{"refused": [1, 2, 3]}', '{"reached": "x"}'],
+)
+def test_an_answer_that_the_models_code_has_written_is_none(answer: str) -> None:
+    with pytest.raises(ExportError, match=r"(?s)exit status 0"):
+        raise ExportError(*first_run._result(answer.encode(), 0, False, 1.0)["refused"])
+
+
+def test_a_folder_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with first_run._scratch_folder() as scratch:
+        monkeypatch.chdir(scratch)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+    os.chdir(tmp_path)
+    subprocess.run(["rm", "-rf", scratch], check=True)

@@ -6,13 +6,16 @@ that would take the machine with it, or that reaches out of it. A run that ended
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +84,7 @@ def _remember(path: Path, result: dict[str, Any]) -> None:
 
 
 def _run(export: Export, seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="foundry-first-run-") as scratch, tempfile.TemporaryFile() as answer:
+    with _scratch_folder() as scratch, tempfile.TemporaryFile() as answer:
         job = {
             "sys_path": _import_paths(export.is_own),
             "folder": str(export.folder.resolve()),
@@ -109,6 +112,18 @@ def _run(export: Export, seconds: float) -> dict[str, Any]:
             _end(process)
         answer.seek(0)
         return _result(answer.read(), process.returncode, is_late, seconds)
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """A folder that is removed afterwards, as far as its content lets itself be removed."""
+    folder = tempfile.mkdtemp(prefix="foundry-first-run-")
+    try:
+        yield folder
+    finally:
+        # Folders in folders, thousands deep, are more than Python's own functions go down.
+        with contextlib.suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_paths(is_own: bool) -> list[str]:
@@ -144,12 +159,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _result(answer: bytes, code: int, is_late: bool, seconds: float) -> dict[str, Any]:
-    try:
-        result = json.loads(answer)
-        if isinstance(result, dict) and not is_late:
-            return result
-    except ValueError:  # it was ended before it could say how it went
-        result = {}
+    result = _read_answer(answer)
+    if result is not None and not is_late:
+        return result
     late = (-getattr(signal, "SIGXCPU", 24), -signal.SIGALRM if hasattr(signal, "SIGALRM") else None)
     if is_late or code in late:
         what = f"The model was not built and called within {seconds:g} seconds: model.py may loop without an end."
@@ -163,6 +175,20 @@ def _result(answer: bytes, code: int, is_late: bool, seconds: float) -> dict[str
         what = f"model.py ended the process in which it was tried (exit status {code})."
         remedy = "Remove what ends the process there (os._exit, quit), or export the model again."
     return {"refused": [what, "Expected the model to be imported, built and called within its limits.", remedy]}
+
+
+def _read_answer(answer: bytes) -> dict[str, Any] | None:
+    """Return what the process says, None if that is not how it speaks: it was ended before, or the model's code spoke.
+
+    Whatever else stands there is not to be relied on: the model's code can write there too.
+    """
+    try:
+        result = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    lists = [result.get(name, []) for name in ("refused", "reached")] if isinstance(result, dict) else [None]
+    are_texts = all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
+    return result if are_texts and len(lists[0] or []) in (0, 3) else None
 
 
 def _reached_out(export: Export, reached: list[str]) -> ExportError:

@@ -29,7 +29,7 @@ _CHANGES = frozenset((
 _TWO_PATHS = frozenset(("os.rename", "os.link", "os.symlink"))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _MOST_FILES = 64
-"""Files that may be written, each of at most a mebibyte."""
+"""Files and folders that may be made, each file of at most a mebibyte."""
 
 # What Python and its libraries read of a system, besides what is installed for them. Not the whole of /proc: other
 # processes' command lines and environments are there.
@@ -77,13 +77,16 @@ def watch(reached: list[str], readable: Sequence[str], scratch: str) -> None:
             if not isinstance(path, str | bytes | os.PathLike) or not within(path, writable):
                 refuse(f"it changes {str(path)[:100]}")
 
+    def count(path: str) -> None:
+        written.add(path)
+        if len(written) > _MOST_FILES:
+            refuse(f"it writes more than {_MOST_FILES} files")
+
     def judge_open(path: Any, flags: int) -> None:
         if flags & writing:
-            written.add(real(decode(path)))
             if not within(path, writable):
                 refuse(f"it writes {decode(path)[:100]}")
-            elif len(written) > _MOST_FILES:
-                refuse(f"it writes more than {_MOST_FILES} files")
+            count(real(decode(path)))
         elif not within(path, (*readable, *writable)):
             refuse(f"it reads {decode(path)[:100]}")
 
@@ -96,6 +99,8 @@ def watch(reached: list[str], readable: Sequence[str], scratch: str) -> None:
                 judge_open(arguments[0], 0)
         elif event in changes:
             judge_change(arguments[: 2 if event in two_paths else 1])
+            if event == "os.mkdir":
+                count(real(decode(arguments[0])))
         elif event in network:
             refuse("it uses the network")
         elif event in programs:
@@ -106,3 +111,7 @@ def watch(reached: list[str], readable: Sequence[str], scratch: str) -> None:
             refuse("it calls native code")
 
     sys.addaudithook(hook)
+    # What subprocess calls after it has told the hook; called by itself it tells nobody.
+    starting = sys.modules.get("_posixsubprocess")
+    if starting is not None:
+        starting.fork_exec = lambda *_: refuse("it starts another program")  # type: ignore[attr-defined]

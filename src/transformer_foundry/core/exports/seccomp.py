@@ -30,12 +30,16 @@ _REFUSED = {
 }  # fmt: skip
 # pidfd_open, pidfd_getfd, pidfd_send_signal, io_uring_setup, open_tree, move_mount, fsopen: the same everywhere.
 _REFUSED_EVERYWHERE = (434, 438, 424, 425, 428, 429, 430)
-_REFUSED_MORE = {"x86_64": (321, 298, 323, 129, 297), "aarch64": (280, 241, 282, 138, 240)}
-"""bpf, perf_event_open, userfaultfd, rt_sigqueueinfo, rt_tgsigqueueinfo"""
+_REFUSED_MORE = {
+    "x86_64": (321, 298, 323, 129, 297, 141, 142, 144, 314, 251, 256, 279),
+    "aarch64": (280, 241, 282, 138, 240, 140, 118, 119, 274, 30, 238, 239),
+}
+"""bpf, perf_event_open, userfaultfd, rt_sigqueueinfo, rt_tgsigqueueinfo; how much time and which memory a process gets:
+setpriority, sched_setparam, sched_setscheduler, sched_setattr, ioprio_set, migrate_pages, move_pages"""
 _TO_ITSELF = {"x86_64": (62, 200, 234), "aarch64": (129, 130, 131)}
 """kill, tkill, tgkill: a process may end itself"""
-_LIMITS = {"x86_64": 302, "aarch64": 261}
-"""prlimit64: 0 is the process itself"""
+_ON_ITSELF = {"x86_64": (302, 203), "aarch64": (261, 122)}
+"""prlimit64, sched_setaffinity: 0 is the process or thread itself"""
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _THREAD = 0x10000
@@ -90,5 +94,6 @@ def _program(machine: str, process: int) -> list[tuple[int, int, int, int]]:
     lines += [(_EQUAL, 0, 4, _CLONE[machine]), first, (_ANY_BIT, 1, 0, _THREAD), refuse, allow]
     for number in _TO_ITSELF[machine]:
         lines += [(_EQUAL, 0, 4, number), first, (_EQUAL, 1, 0, process), refuse, allow]
-    lines += [(_EQUAL, 0, 5, _LIMITS[machine]), first, (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, process), refuse, allow]
+    for number in _ON_ITSELF[machine]:
+        lines += [(_EQUAL, 0, 5, number), first, (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, process), refuse, allow]
     return [*lines, allow]
