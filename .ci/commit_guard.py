@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 SECRETS = re.compile(
-    r"\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{40,}|\bAIza[\w-]{35}|\bAKIA[A-Z0-9]{16}\b"
+    r"\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{40,}|\bAIza[\w-]{35}|\bAKIA[A-Z0-9]{16}\b|\bwandb_v1_\w{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(?:WANDB_API_KEY|wandb_api_key)\s*[=:]\s*['\"]?[0-9a-f]{40}\b"
 )
 

@@ -18,7 +18,14 @@ def guard(*paths: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "text", ["hf_" + "a" * 34, "ghp_" + "b" * 36, "WANDB_API_KEY=" + "0f" * 20, "-----BEGIN RSA PRIVATE KEY" + "-----"]
+    "text",
+    [
+        "hf_" + "a" * 34,
+        "ghp_" + "b" * 36,
+        "WANDB_API_KEY=" + "0f" * 20,
+        "wandb_v1_" + "0f" * 20,
+        "-----BEGIN RSA PRIVATE KEY" + "-----",
+    ],
 )
 def test_a_secret_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.md"
