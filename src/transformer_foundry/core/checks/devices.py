@@ -85,8 +85,7 @@ def _run(subject: Subject, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _Two
             subject.call(inputs)
     except _TwoDevicesError as err:
         return err
-    # Code that asks for a real GPU fails here; that it runs on the CPU has been seen before.
-    except Exception as err:
+    except Exception as err:  # Code that asks for a real GPU fails here; that it runs on the CPU has been seen before.
         return _hidden_error(err)
     finally:
         for tensor in tensors + given:

@@ -107,8 +107,7 @@ def _call(subject: Subject, inputs: Inputs, labels: Tensor) -> _Outcome | None:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             output = subject.model(**arguments)
             loss = find_loss(output)
-    # With labels a model may do something else altogether; then there is nothing to compare.
-    except Exception:
+    except Exception:  # With labels a model may do something else altogether; then there is nothing to compare.
         return None
     logits = next((tensor for tensor in _tensors(output) if _are_logits(tensor, contract.output_size)), None)
     return None if loss is None or logits is None else _Outcome(loss, logits.detach().float(), logits)

@@ -28,8 +28,7 @@ def check_precision(subject: Subject) -> Iterator[Finding]:
         try:
             with torch.autocast("cpu", dtype=dtype):
                 rough = subject.logits(inputs)
-        # The model's code is somebody else's and may raise anything; what it raises is the finding.
-        except Exception as err:
+        except Exception as err:  # somebody else's code may raise anything; what it raises is the finding
             failures.setdefault(str(subject.source.raised_at(err)), []).append((name, err))
             continue
         share = float((rough - exact).abs().max() / exact.std().clamp(min=1e-6))

@@ -197,9 +197,8 @@ def _run(entry: _Entry, subject: Subject) -> list[Finding]:
     try:
         for finding in entry.check(subject):
             found.append(finding)
-    # The model's code is somebody else's and may raise anything in a situation that only a check makes: other checks
-    # go on, and the report says so. What no line of the model raised is a fault of the check itself: it is logged.
-    except Exception as err:
+    except Exception as err:  # somebody else's code may raise anything in a situation that only a check makes
+        # Other checks go on, and the report says so. What no line of the model raised is a fault of the check itself.
         if subject.source.raised_at(err) is None:
             logger.exception("The check '%s' has a fault of its own.", entry.name)
         message = f"The check '{entry.name}' could not be carried out on this model ({describe(err)})."

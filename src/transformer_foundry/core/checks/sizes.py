@@ -125,8 +125,7 @@ def _trial(subject: Subject, name: str, batch: int, length: int, remedy: str, *,
 def _try(subject: Subject, trial: _Trial) -> _Failure | None:
     try:
         logits = subject.logits(trial.inputs)
-    # The model's code is somebody else's and may raise anything; what it raises is the finding.
-    except Exception as err:
+    except Exception as err:  # somebody else's code may raise anything; what it raises is the finding
         return _Failure(trial, subject.source.raised_at(err), err)
     if tuple(logits.shape) == _expected(subject, trial):
         return None

@@ -99,7 +99,7 @@ def prepare_splits(
             }
             index["baselines"] = measure_baselines(map_splits(index, folder))
             write_index(folder, index)
-    except BaseException:
+    except BaseException:  # whatever it was, it is raised again
         shutil.rmtree(folder if is_temporary else data_folder, ignore_errors=True)
         raise
     return load_splits(folder)

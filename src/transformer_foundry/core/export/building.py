@@ -109,7 +109,7 @@ def build_package(
         (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
         manifest["files"] = list_files(folder)
         write_json(folder / MANIFEST_FILE, manifest)
-    except BaseException:
+    except BaseException:  # whatever it was, it is raised again
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return Package(folder, manifest)

@@ -50,8 +50,7 @@ def running_model_code(expected: str, model_file: str | Path | None) -> Iterator
         yield
     except FoundryError:
         raise
-    # The code is somebody else's: it may raise anything, and SystemExit must not end Foundry.
-    except (Exception, SystemExit) as err:
+    except (Exception, SystemExit) as err:  # somebody else's code may raise anything; SystemExit must not end Foundry
         raise explain_failure(err, expected, model_file) from err
 
 

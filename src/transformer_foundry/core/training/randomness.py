@@ -100,7 +100,7 @@ def rewind_on_failure(device: torch.device) -> Iterator[None]:
     before_cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
         yield
-    except BaseException:
+    except BaseException:  # whatever it was, it is raised again
         torch.set_rng_state(before)
         if before_cuda is not None:
             torch.cuda.set_rng_state(before_cuda, device)

@@ -165,8 +165,8 @@ class _Training:
             ended = self._ledger.end(self._trial, state, loss, detail)
         except UpdateFinishedTrialError:
             return None
-        except BaseException:
-            # Interrupted, or the storage failed: back into the queue at once, if that is still possible.
+        except BaseException:  # interrupted, or the storage failed; it is raised again
+            # Back into the queue at once, if that is still possible.
             with suppress(UpdateFinishedTrialError):
                 self._note_session()
                 self._ledger.release(self._trial._trial_id)
