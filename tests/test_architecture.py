@@ -91,3 +91,12 @@ def test_every_public_name_exists() -> None:
         module = importlib.import_module(name)
         for public in getattr(module, "__all__", []):
             assert getattr(module, public) is not None, f"{name}.{public}"
+
+
+def test_hooks_can_be_registered_by_a_pluggy_that_reads_properties_too() -> None:
+    # Pluggy before 1.7, which Colab has, calls getattr for every name of a plugin, before anything was run.
+    from transformer_foundry.settings import HOOKS
+
+    for hook in HOOKS:
+        for name in dir(hook):
+            getattr(hook, name)

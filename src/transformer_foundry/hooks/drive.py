@@ -213,7 +213,7 @@ class DriveHooks:
             if self._paused.update():
                 self._files.note(self._paths["study"])
         if is_last:
-            self._files.note(self._report)
+            self._files.note(self._report())
         self._files.update()
         return min((pause for pause in pauses if pause is not None), default=None)
 
@@ -224,7 +224,6 @@ class DriveHooks:
             return None
         return min(self._run_copy.update(is_last) or BEAT_S, BEAT_S)
 
-    @property
     def _report(self) -> Path:
         """Another hook writes it at the end of the command, also of one that was stopped."""
         return Path(self._parameters["data_dir"]) / REPORTS_FOLDER / self._parameters["run"]["name"] / "report.html"
