@@ -1,6 +1,6 @@
 """Fuzz a reader for minutes: ``python -m tests.faults.fuzz READER [MINUTES]``; only a FoundryError may come out.
 
-READER is one of config, gist, zip, data, manifest, checkpoint, or all of them in turn.
+READER is one of config, gist, zip, data, manifest, checkpoint, weights, or all of them in turn.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import atexit
 import base64
 import functools
 import gzip
+import hashlib
 import json
 import shutil
 import sys
@@ -156,6 +157,49 @@ def read_generation(folder: Path, change: tuple[str, bytes, bool]) -> None:
         read_checkpoint(newest)
 
 
+def read_weights(folder: Path, change: tuple[str, bytes]) -> None:
+    """Begin with the weights of a package, a file of which (given with its content) holds something else."""
+    from transformer_foundry.core.training import read_weight_source
+
+    files = _package() | dict([change])
+    if change[0] != "manifest.json":
+        # As somebody would who made the file on purpose.
+        old, new = (hashlib.sha256(content).hexdigest().encode() for content in (_package()[change[0]], change[1]))
+        files["manifest.json"] = files["manifest.json"].replace(old, new)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    read_weight_source(str(folder), folder)
+
+
+@functools.cache
+def _package() -> dict[str, bytes]:
+    """File name -> content of what ``model.init_from`` reads of a package."""
+    import torch
+    from safetensors.torch import save
+    from tokenizers import Tokenizer, models
+
+    files = {
+        "model.safetensors": save({"a": torch.ones(2, 3)}, {"aliases": json.dumps({"b": "a"})}),
+        "tokenizer.json": Tokenizer(models.WordLevel({"a": 0, "b": 1}, "a")).to_str().encode(),
+    }
+    manifest = {
+        "formats": [{"format": "pytorch", "status": "verified", "file": "model.safetensors"}],
+        "files": {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()},
+        "model": {"kind": "decoder-only", "task": "causal_lm"},
+    }
+    return files | {"manifest.json": json.dumps(manifest).encode()}
+
+
+def _package_changes() -> st.SearchStrategy[tuple[str, bytes]]:
+    changes = [
+        st.tuples(st.just(name), damaged(content) | st.binary(max_size=200)) for name, content in _package().items()
+    ]
+    changes += [
+        st.tuples(st.just(name), edited(json.loads(_package()[name]))) for name in ("manifest.json", "tokenizer.json")
+    ]
+    return st.one_of(changes)
+
+
 def _seal_again(generation: Path) -> None:
     """Write the manifest as somebody would who made the files on purpose."""
     from transformer_foundry.core.training import sealed
@@ -252,6 +296,7 @@ def readers() -> dict[str, tuple[Callable[[Path, Any], None], st.SearchStrategy[
         "data": (read_data, _data_files()),
         "manifest": (read_manifest, anything | edited(_manifest())),
         "checkpoint": (read_generation, _changes()),
+        "weights": (read_weights, _package_changes()),
     }
 
 

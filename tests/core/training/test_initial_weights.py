@@ -205,6 +205,26 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"formats": [5], "files": {"a": 1}, "model": {}},
+        {"formats": [{"format": "pytorch", "status": "verified"}], "files": {"a": 1}, "model": {}},
+        {"formats": [{"format": "pytorch", "status": "verified", "file": "a"}], "files": {"b": 1}, "model": {}},
+        {"formats": [{"format": "pytorch", "status": "verified", "file": "a"}], "files": {"a": 1}, "model": {}},
+        {"formats": [{"format": "pytorch", "status": "verified", "file": "../a"}], "files": {"../a": {}}, "model": {}},
+    ],
+)
+def test_a_manifest_that_is_made_otherwise_is_refused(tmp_path: Path, manifest: object) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    for file in (folder / "a", tmp_path / "a"):
+        file.write_bytes(b"no weights")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="not verified"):
+        read_weight_source(str(folder), tmp_path)
+
+
 def test_a_repository_of_the_hub_is_a_source(package: tuple[Adapter, Package], tmp_path: Path) -> None:
     made = package[1]
     upload = "import sys, huggingface_hub as h; h.create_repo(sys.argv[2]); "

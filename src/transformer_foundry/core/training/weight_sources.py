@@ -105,12 +105,25 @@ def _read_run(name: str, folder: Path) -> WeightSource:
 
 
 def _read_package(name: str, folder: Path, origin: str) -> WeightSource:
-    manifest = _package_manifest(name, folder)
+    from safetensors import SafetensorError
+
+    try:
+        return _read_verified(name, folder, origin, _package_manifest(name, folder))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as err:
+        # A repository is somebody else's: what its manifest says may be anything.
+        what = " ".join(str(err).split())[:100]
+        raise _not_verified(name, f"it is not as a package is made ({type(err).__name__}: {what})") from err
+
+
+def _read_verified(name: str, folder: Path, origin: str, manifest: Mapping[str, Any]) -> WeightSource:
     entry: dict[str, Any] = next((item for item in manifest["formats"] if item.get("format") == "pytorch"), {})
     if entry.get("status") != "verified":
         raise _not_verified(name, f"its weights have the status {entry.get('status', 'missing')!r}")
     for file in (entry["file"], *([_TOKENIZER] if _TOKENIZER in manifest["files"] else [])):
-        if not (folder / file).is_file() or sha256_of(folder / file) != manifest["files"][file]["sha256"]:
+        is_inside = Path(file).name == file
+        if not (is_inside and (folder / file).is_file()) or (
+            sha256_of(folder / file) != manifest["files"][file]["sha256"]
+        ):
             raise _not_verified(name, f"{file} is missing or is not what its manifest says")
     model = manifest["model"]
     return WeightSource(
@@ -118,8 +131,8 @@ def _read_package(name: str, folder: Path, origin: str) -> WeightSource:
         origin,
         manifest["files"][entry["file"]]["sha256"],
         _read_tensors(folder / entry["file"]),
-        kind=model.get("kind", ""),
-        task=model.get("task", ""),
+        kind=str(model.get("kind", "")),
+        task=str(model.get("task", "")),
         vocabulary=_read_vocabulary(folder / _TOKENIZER),
     )
 
@@ -129,7 +142,7 @@ def _package_manifest(name: str, folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         if not manifest["formats"] or not manifest["files"] or "model" not in manifest:
             raise KeyError("formats, files, model")
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
         raise _not_verified(name, f"its {_MANIFEST} is not that of a package") from err
     return manifest
 
@@ -168,7 +181,10 @@ def _read_vocabulary(path: Path) -> str:
         return ""
     from tokenizers import Tokenizer as Backend
 
-    return _digest_of(Backend.from_file(str(path)).get_vocab())
+    try:
+        return _digest_of(Backend.from_file(str(path)).get_vocab())
+    except Exception as err:  # tokenizers raises bare Exception on a damaged file
+        raise ValueError(f"{path.name}: {err}") from err
 
 
 def _digest_of(vocabulary: Mapping[str, int]) -> str:
