@@ -34,6 +34,7 @@ from transformer_foundry.core.training import (
     fit,
     observing,
     session,
+    step_costs,
     time_budget,
 )
 from transformer_foundry.datasets.training_run import TrainingRunDataset
@@ -65,7 +66,7 @@ def prepare(name):
 
 def use_clock(name):
     torch.set_num_threads(1)
-    for module in (observing, session, time_budget):
+    for module in (observing, session, step_costs, time_budget):
         module.time = SimpleNamespace(perf_counter=CLOCKS[name], monotonic=CLOCKS[name])
     return CLOCKS[name]
 
@@ -147,7 +148,7 @@ def forecast(export, splits, clock_name):
     for record in fit(load_model(export), splits, TrainingOptions(max_steps=STEPS, **COMMON)):
         reached[record.step] = clock()
     log.removeHandler(handler)
-    return handler.seconds[0], reached[STEPS] - reached[time_budget.FORECAST_STEPS]
+    return handler.seconds[0], reached[STEPS] - reached[step_costs.FORECAST_STEPS]
 
 
 def main():

@@ -69,6 +69,16 @@ def test_rows_are_padded_to_the_longest_of_the_batch():
     assert batch["labels"].tolist() == [[5, 6, 7], [8, -100, -100]]
 
 
+@pytest.mark.parametrize("targets", [None, [[5], [6, 7, 8, 9], [5], [5]]])
+def test_the_size_of_a_batch_counts_its_padding(targets):
+    rows = [[5, 6, 7], [8], [9] * 9, [4]]
+    batches = batches_of("causal_lm" if targets is None else "seq2seq_lm", rows, targets=targets)
+    for position in range(len(batches)):
+        batch = batches.batch(position)
+        sides = [batch[name] for name in ("input_ids", "decoder_input_ids") if name in batch]
+        assert batches.padded_size(position) == sum(side.numel() for side in sides)
+
+
 def test_a_real_token_with_the_id_of_the_padding_is_a_target():
     batch = batches_of("causal_lm", [[5, 0, 7], [0]]).batch(0)
     assert batch["labels"].tolist() == [[5, 0, 7], [0, -100, -100]]

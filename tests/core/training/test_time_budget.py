@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,13 @@ from torch import Tensor
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
 from transformer_foundry.core.errors import ParameterError, TrainingError
 from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, TrainingOptions, TrainingState, fit
-from transformer_foundry.core.training.time_budget import StepCosts, schedule_step, steps_within
+from transformer_foundry.core.training.step_costs import StepCosts, steps_within, usual_seconds
+from transformer_foundry.core.training.time_budget import schedule_step
 
 BUDGET_S = 12.0
+
+SHORT_FIRST, LONG_FIRST = 21, 24
+"""Seeds: the first 30 steps have 14 % fewer, or more, tokens than the others."""
 
 
 class Clock:
@@ -34,8 +39,8 @@ class Clock:
 class TimedModel(TinyTransformer):
     """Takes ``step_s`` for a pass of training, a fifth of it for one of evaluation; ``slow`` are passes that differ."""
 
-    def __init__(self, clock: Clock, step_s: float = 0.1, slow: dict[int, float] | None = None) -> None:
-        super().__init__()
+    def __init__(self, clock: Clock, step_s: float = 0.1, slow: dict[int, float] | None = None, **changes: Any) -> None:
+        super().__init__(**changes)
         self.clock, self.step_s, self.slow, self.passes = clock, step_s, slow or {}, 0
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -48,7 +53,7 @@ class TimedModel(TinyTransformer):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("session", "observing", "meter", "time_budget"):
+    for module in ("session", "observing", "meter", "step_costs", "time_budget"):
         fake = SimpleNamespace(perf_counter=clock.read, monotonic=clock.read)
         monkeypatch.setattr(f"transformer_foundry.core.training.{module}.time", fake)
     return clock
@@ -177,6 +182,39 @@ def test_after_thirty_steps_the_time_of_the_rest_is_forecast(
     # 100 steps of 0.1 s and 5 evaluations of two batches of 0.02 s; or what is left of the budget after 30 steps.
     assert float(line.split()[1]) == pytest.approx(10.2 if max_hours is None else BUDGET_S - 3.1, rel=0.02)
     assert "model sees" in line
+
+
+class LongRowsTakeLonger(TimedModel):
+    """Takes 0.1 s and 0.01 s for each token."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        self.step_s = 0.1 + 0.01 * input_ids.numel()
+        return super().forward(input_ids, attention_mask)
+
+
+@pytest.mark.parametrize("seed", [SHORT_FIRST, LONG_FIRST])
+def test_steps_that_happen_to_be_short_or_long_at_first_do_not_mislead_the_forecast(
+    clock: Clock, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    caplog.set_level(logging.INFO, "transformer_foundry")
+    options = make_options(max_steps=200, eval_steps=None, num_samples=0, seed=seed)
+    model, after = LongRowsTakeLonger(clock, output_size=3, is_causal=False), 0.0
+    for record in fit(model, make_splits("sequence_classification", train=800), options):
+        after = clock.now if record.step <= 30 else after
+    line = next(record.message for record in caplog.records if record.message.startswith("Forecast"))
+    assert float(line.split()[1]) == pytest.approx(clock.now - after, rel=0.03)
+
+
+@given(st.floats(0.01, 1.0), st.floats(0.0, 0.1), st.integers(1, 100))
+def test_time_that_grows_with_the_size_is_found_for_any_size(fixed: float, each: float, usual: int) -> None:
+    sizes = [5, 9, 40, 12, 7, 30, 22, 8, 16, 11]
+    seconds = [fixed + each * size for size in sizes]
+    assert usual_seconds(seconds, sizes, usual) == pytest.approx(fixed + each * usual, rel=1e-6)
+
+
+def test_time_that_falls_with_the_size_is_chance() -> None:
+    sizes = list(range(1, 31))
+    assert usual_seconds([1.0 / size for size in sizes], sizes, 30.0) == pytest.approx(fmean(1.0 / n for n in sizes))
 
 
 @given(st.integers(0, 60), st.integers(1, 200), st.none() | st.integers(1, 40))

@@ -85,6 +85,14 @@ class Batches:
         epoch, index = divmod(position, len(self))
         return self._epoch_order(epoch).batch(index)
 
+    def padded_size(self, position: int) -> int:
+        """Return the tokens of the micro-batch at ``position``, padding included, of both sides of pairs.
+
+        Spans that are hidden later make it somewhat smaller. Nothing but lengths is read.
+        """
+        lengths = self._lengths(self.rows(position))
+        return int(lengths.max(0).sum()) * len(lengths)
+
     def describe(self, position: int) -> dict[str, Any]:
         """Say which rows of which epoch a position holds, for logs and bug reports."""
         epoch, index = divmod(position, len(self))

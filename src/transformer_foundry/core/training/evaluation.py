@@ -30,6 +30,10 @@ class BatchSource(Protocol):
         """Return the micro-batch at ``position``, always the same; epoch = position // len."""
         ...
 
+    def padded_size(self, position: int) -> int:
+        """Return the tokens of the micro-batch at ``position``, padding included."""
+        ...
+
 
 def training_batches(splits: TokenSplits, *, batch_size: int, seed: int) -> BatchSource:
     """Return the shuffled micro-batches of the training split."""

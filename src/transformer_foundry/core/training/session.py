@@ -41,6 +41,7 @@ from transformer_foundry.core.training.state import (
     expected_size_bytes,
     restore_model,
 )
+from transformer_foundry.core.training.step_costs import StepSizes
 from transformer_foundry.core.training.time_budget import Pace, schedule_step
 from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts
 
@@ -78,7 +79,8 @@ class Session:
         planned_steps = plan_steps(options, len(self._batches), self._processes.count)
         self._resumed = resume_from is not None
         self.counters = starting_counters(resume_from, options, self.identity)
-        self._pace = Pace(options, self.counters, planned_steps, resumed=resume_from, processes=self._processes)
+        sizes = StepSizes(self._batches, options.gradient_accumulation_steps * self._processes.count, self._processes)
+        self._pace = Pace(options, self.counters, planned_steps, sizes, resumed=resume_from, processes=self._processes)
         self.total_steps = self._pace.total_steps
         self._notes = self._check(resume_from)
         self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
@@ -140,9 +142,9 @@ class Session:
     def step(self) -> None:
         """Take one optimizer step, or skip it when its loss or gradient is out of line."""
         counters = self.counters
-        began = time.perf_counter()
+        began, position = time.perf_counter(), counters.position
         with hold_interrupts():
-            gradients = self._accumulator.accumulate(counters.position)
+            gradients = self._accumulator.accumulate(position)
             self._fault = health.find_fault(gradients, counters, self.options)
             self.finish_copy()  # nothing else changes weights or optimizer after a checkpoint
             if self._fault is None:
@@ -152,7 +154,7 @@ class Session:
             self._count(gradients)
             self._updater.settle()
         self._meter.add_time(began)
-        self._pace.add_step(time.perf_counter() - began)
+        self._pace.meter.add_step(time.perf_counter() - began, position)
         if self._pace.look_is_due(counters):
             self._plan_time()
 
@@ -195,7 +197,7 @@ class Session:
             began = time.perf_counter()
             evaluation, samples = self._observe()
             seconds = time.perf_counter() - began
-            self._pace.add_evaluation(seconds, seconds)
+            self._pace.meter.add_evaluation(seconds, seconds)
             metrics |= evaluation
             loss = evaluation.get("eval/loss")
         record = Progress(counters.step, self.total_steps, metrics, samples)
@@ -244,10 +246,10 @@ class Session:
 
     def _plan_time(self) -> None:
         """Look at the clock: say how long the run will take, and plan its steps where hours are given."""
-        if self._pace.evaluation_s is None:
+        if self._pace.meter.evaluation_s is None:
             began = time.perf_counter()
             expected = self._observer.expected_seconds()
-            self._pace.add_evaluation(expected, time.perf_counter() - began)
+            self._pace.meter.add_evaluation(expected, time.perf_counter() - began)
         costs = self._pace.look(self.counters)
         self.total_steps = self._pace.total_steps
         parameter_count = sum(parameter.numel() for parameter in bare_model(self.adapter).parameters())

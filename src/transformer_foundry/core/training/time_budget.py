@@ -7,25 +7,26 @@ and of the points, which a checkpoint keeps: an interruption between two points 
 
 from __future__ import annotations
 
-import bisect
 import math
-import statistics
 import time
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.distributed import ALONE, Processes
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.state import Counters, TrainingState
+from transformer_foundry.core.training.step_costs import (
+    FORECAST_STEPS,
+    CostMeter,
+    StepCosts,
+    StepSizes,
+    steps_within,
+)
 
-__all__ = ["FORECAST_STEPS", "Pace", "StepCosts", "schedule_step", "steps_within"]
-
-FORECAST_STEPS = 30
-"""Steps of a session after which it says how long it will take."""
+__all__ = ["Pace", "schedule_step"]
 
 _FIRST_LOOK = 3
-"""Steps before the first plan; the very first is slower than the others and is not counted."""
+"""Steps before the first plan."""
 
 _MARKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Shares of the schedule at which the plan is made anew: what is wrong after the last can be wrong by 2 % only."""
@@ -40,49 +41,8 @@ first step) makes a plan of its own after its first steps."""
 _TRUST = 5
 """The speed of earlier sessions counts like so many steps of this one, until ``FORECAST_STEPS`` are measured."""
 
-_WARM_UP = 4.0
-"""Among the first ``FORECAST_STEPS`` those this many times slower than the median do not come again: they compile."""
-
 _PLACEHOLDER_STEPS = 100
-_RECENT = 100
 _COMPUTE_OPTIMAL = "about 20 is best for the compute spent, Hoffmann et al. 2022"
-
-
-@dataclass(frozen=True)
-class StepCosts:
-    """What was measured in a session, in seconds.
-
-    Attributes:
-        step_s: One step, without evaluations.
-        other_s: What else happens, for each step: records, checkpoints, the caller.
-        evaluation_s: One evaluation; 0 where there are none.
-        evaluation_steps: Steps between evaluations; None evaluates at the end only.
-    """
-
-    step_s: float
-    other_s: float = 0.0
-    evaluation_s: float = 0.0
-    evaluation_steps: int | None = None
-
-    @property
-    def per_step_s(self) -> float:
-        """One step with its share of everything but the last evaluation."""
-        return self.step_s + self.other_s + (self.evaluation_s / self.evaluation_steps if self.evaluation_steps else 0)
-
-    def seconds(self, steps: int, step: int = 0) -> float:
-        """Return how long ``steps`` more steps after ``step`` take, with the evaluations that fall due.
-
-        That of ``step`` itself has not been made yet, and there is one at the end.
-        """
-        every = self.evaluation_steps
-        between = (step + steps - 1) // every - (max(step, 1) - 1) // every if every else 0
-        return steps * (self.step_s + self.other_s) + (between + 1) * self.evaluation_s
-
-
-def steps_within(left_s: float, costs: StepCosts, step: int = 0) -> int:
-    """Return the steps after ``step`` that fit into ``left_s`` seconds with the evaluations among them, at least 1."""
-    most = math.ceil(max(0.0, left_s) / max(costs.step_s + costs.other_s, 1e-9)) + 1
-    return max(1, bisect.bisect_right(range(1, most + 1), left_s, key=lambda steps: costs.seconds(steps, step)))
 
 
 def schedule_step(step: int, total_steps: int, plan: list[list[float]] | None) -> float:
@@ -109,12 +69,13 @@ class Pace:
         options: ``max_hours`` and ``eval_steps``.
         counters: Time and plan of earlier sessions; a new budget is planned into them.
         planned_steps: Steps of a run without ``max_hours``.
+        sizes: Of the steps.
         resumed: State that the session goes on from.
         processes: Those that must agree.
 
     Attributes:
         total_steps: Steps of the whole run as planned now.
-        evaluation_s: What an evaluation takes; None as long as that is not known.
+        meter: What is measured.
     """
 
     def __init__(
@@ -122,12 +83,14 @@ class Pace:
         options: TrainingOptions,
         counters: Counters,
         planned_steps: int,
+        sizes: StepSizes,
         *,
         resumed: TrainingState | None = None,
         processes: Processes = ALONE,
     ) -> None:
         self._began = time.monotonic()
-        self._processes, self._eval_steps = processes, options.eval_steps
+        self._processes = processes
+        self.meter = CostMeter(options.eval_steps, sizes)
         self._budget_s = None if options.max_hours is None else options.max_hours * 3600
         if self._budget_s is None or (resumed is not None and resumed.forked_from):
             # The time of a fork is its own.
@@ -141,10 +104,6 @@ class Pace:
             if counters.time_plan and before != options.max_hours:
                 self._stretch(counters)
         self.total_steps = self.steps_of(counters)
-        self._steps, self._overhead_from = 0, self._began
-        self._seconds: deque[float] = deque(maxlen=_RECENT)
-        self._step_sum, self._evaluation_sum = 0.0, 0.0
-        self.evaluation_s: float | None = None
 
     def steps_of(self, counters: Counters) -> int:
         """Return the steps of the whole run by the plan in ``counters``."""
@@ -158,25 +117,11 @@ class Pace:
         """Return the seconds of the budget that are left; None without a budget."""
         return None if self._budget_s is None else max(0.0, self._budget_s - self.elapsed_s())
 
-    def add_step(self, seconds: float) -> None:
-        """Note a step of this session."""
-        self._steps += 1
-        if self._steps == 1:
-            self._overhead_from = time.monotonic()
-            return
-        self._seconds.append(seconds)
-        self._step_sum += seconds
-
-    def add_evaluation(self, seconds: float, spent_s: float) -> None:
-        """Note what an evaluation takes, samples included, and the time that went into knowing it."""
-        self.evaluation_s = seconds
-        self._evaluation_sum += spent_s
-
     def look_is_due(self, counters: Counters) -> bool:
         """Whether costs are wanted after this step: for the forecast, or for a plan."""
-        if self._steps == FORECAST_STEPS:
+        if self.meter.steps == FORECAST_STEPS:
             return True
-        return self._budget_s is not None and (self._steps == _FIRST_LOOK or self._plan_is_due(counters))
+        return self._budget_s is not None and (self.meter.steps == _FIRST_LOOK or self._plan_is_due(counters))
 
     def look(self, counters: Counters) -> StepCosts:
         """Return what the steps of this session cost, and plan the rest of the run anew if that is due.
@@ -187,7 +132,7 @@ class Pace:
         Raises:
             TrainingError: If the budget is too small for one evaluation.
         """
-        measured = self._blend(self._costs(), counters)
+        measured = self._blend(self.meter.costs(), counters)
         costs, elapsed = self._processes.gather((measured, self.elapsed_s()))[0]
         if self._budget_s is not None and (
             self._plan_is_due(counters)
@@ -205,7 +150,7 @@ class Pace:
 
     def forecast(self, counters: Counters, costs: StepCosts, parameter_count: int) -> str | None:
         """Return what the rest will take and buy, in a sentence; None if it is not the time to say it."""
-        if self._steps != FORECAST_STEPS or counters.step >= self.total_steps:
+        if self.meter.steps != FORECAST_STEPS or counters.step >= self.total_steps:
             return None
         left = self.total_steps - counters.step
         tokens = counters.tokens_seen / counters.step * self.total_steps
@@ -231,21 +176,21 @@ class Pace:
     def _plan_is_due(self, counters: Counters) -> bool:
         points = counters.time_plan or []
         if not points:
-            return self._steps >= _FIRST_LOOK
-        if len(points) == 1 and self._steps == FORECAST_STEPS:
+            return self.meter.steps >= _FIRST_LOOK
+        if len(points) == 1 and self.meter.steps == FORECAST_STEPS:
             return True
         planned = max(point[1] for point in points)
         mark = next((mark for mark in _MARKS if mark > planned), math.inf)
-        return self._steps >= _FIRST_LOOK and self._share(counters) >= mark
+        return self.meter.steps >= _FIRST_LOOK and self._share(counters) >= mark
 
     def _is_other_machine(self, counters: Counters, costs: StepCosts) -> bool:
-        if not counters.time_plan or self._steps != FORECAST_STEPS:
+        if not counters.time_plan or self.meter.steps != FORECAST_STEPS:
             return False
         return abs(costs.per_step_s / counters.time_plan[-1][3] - 1.0) > _OTHER_MACHINE
 
     def _is_late(self, counters: Counters, costs: StepCosts, elapsed: float) -> bool:
         """Whether what a session takes to begin moves the end: by the speed of the plan, a few steps say too little."""
-        if self._budget_s is None or not counters.time_plan or self._steps != _FIRST_LOOK:
+        if self._budget_s is None or not counters.time_plan or self.meter.steps != _FIRST_LOOK:
             return False
         last, per_step = counters.time_plan[-1][2:4]
         end = elapsed + (last - counters.step) * per_step + costs.evaluation_s
@@ -253,9 +198,9 @@ class Pace:
 
     def _blend(self, costs: StepCosts, counters: Counters) -> StepCosts:
         """Return what a session that has measured few steps should expect: nearly what the last plan did."""
-        if self._steps >= FORECAST_STEPS or not counters.time_plan or costs.per_step_s <= 0:
+        if self.meter.steps >= FORECAST_STEPS or not counters.time_plan or costs.per_step_s <= 0:
             return costs
-        planned, count = counters.time_plan[-1][3], len(self._seconds)
+        planned, count = counters.time_plan[-1][3], self.meter.counted
         factor = (_TRUST * planned / costs.per_step_s + count) / (_TRUST + count)
         return replace(costs, step_s=costs.step_s * factor, other_s=costs.other_s * factor)
 
@@ -266,23 +211,14 @@ class Pace:
         total = self.steps_of(counters)
         return schedule_step(counters.step, total, counters.time_plan) / total
 
-    def _costs(self) -> StepCosts:
-        seconds = list(self._seconds)
-        if seconds and self._steps <= FORECAST_STEPS:
-            limit = _WARM_UP * statistics.median_low(seconds)
-            seconds = [value for value in seconds if value <= limit]
-        step_s = math.fsum(seconds) / max(1, len(seconds))
-        counted = max(1, self._steps - 1)
-        spent = time.monotonic() - self._overhead_from - self._step_sum - self._evaluation_sum
-        return StepCosts(step_s, max(0.0, spent) / counted, self.evaluation_s or 0.0, self._eval_steps)
-
     def _require_enough(self, elapsed: float, costs: StepCosts) -> None:
         assert self._budget_s is not None
         needed = elapsed + costs.evaluation_s + costs.step_s
         if self._budget_s < needed:
             raise TrainingError(
                 f"training.max_hours is {self._budget_s / 3600:.3g} ({_duration(self._budget_s)}); start and "
-                f"{self._steps} steps took {_duration(elapsed)}, one evaluation takes {_duration(costs.evaluation_s)}.",
+                f"{self.meter.steps} steps took {_duration(elapsed)}, one evaluation takes "
+                f"{_duration(costs.evaluation_s)}.",
                 f"A budget for at least one evaluation was expected: {_duration(needed)}.",
                 f"Set training.max_hours to {2 * needed / 3600:.2g} or more, or evaluate less with "
                 "training.eval_batches and training.num_samples.",
