@@ -1,7 +1,6 @@
 """A search that is killed goes on, and several work on one study: nothing lost, doubled or left running."""
 
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.tuning.postgresql import running_server
+from tests.core.tuning.postgresql import running_server, server_command
 from transformer_foundry.core.tuning.ledger import is_paused
 from transformer_foundry.core.tuning.storage import load_study, open_storage
 
@@ -46,14 +45,19 @@ def trials_of(where):
     return load_study(open_storage(where)).get_trials()
 
 
-def require_whole(trials):
-    """Every trial is complete with its whole curve, or paused half way; none is there twice."""
+def harm_to(trials):
+    """What is wrong with the trials of a whole search: each is complete with its whole curve or paused half way."""
     steps = {trial.number: sorted(trial.intermediate_values) for trial in trials}
     for trial in trials:
-        assert trial.state.name == "COMPLETE" or is_paused(trial), trial
-        assert steps[trial.number] == list(range(10, 101 if trial.value else 51, 10))
-    assert max(Counter(str(trial.params) for trial in trials).values()) == 1
-    assert sum(max(curve) for curve in steps.values()) == N_TRIALS * 100
+        if trial.state.name != "COMPLETE" and not is_paused(trial):
+            yield f"{trial} is neither complete nor paused"
+        if steps[trial.number] != list(range(10, 101 if trial.value else 51, 10)):
+            yield f"{trial} has the steps {steps[trial.number]}"
+    for configuration, count in Counter(str(trial.params) for trial in trials).items():
+        if count > 1:
+            yield f"{configuration} is there {count} times"
+    if sum(max(curve) for curve in steps.values()) != N_TRIALS * 100:
+        yield f"the steps are not those of {N_TRIALS} trainings: {steps}"
 
 
 @pytest.mark.slow
@@ -66,7 +70,7 @@ def test_a_search_killed_after_a_pause_goes_on_from_the_pause(tmp_path):
     run_search(other, lines_until_kill=resumed + 3)
     _, lines = run_search(other)
     assert lines[0] == ["begin", "50"]
-    require_whole(trials_of(other))
+    assert list(harm_to(trials_of(other))) == []
     assert [trial.params for trial in trials_of(other)] == [trial.params for trial in trials_of(path)]
 
 
@@ -79,7 +83,7 @@ def test_ten_kills_at_any_moment_lose_no_finished_trial_and_change_no_result(tmp
         assert finished.items() <= now.items()
         finished = now
     run_search(path)
-    require_whole(trials_of(path))
+    assert list(harm_to(trials_of(path))) == []
 
 
 @pytest.mark.slow
@@ -90,30 +94,40 @@ def test_a_killed_search_with_a_classic_sampler_goes_on(tmp_path):
     assert [trial.state.name for trial in trials_of(path)] == ["COMPLETE"] * N_TRIALS
 
 
-def require_shared(where, tmp_path):
-    """Three workers on one study, one of them killed on its way."""
+def share(where, tmp_path):
+    """Three workers on one study, the first of them killed on its way: exit codes, and the trials that were told."""
     workers = [start(where, "pause_resume", tmp_path / "paused") for _ in range(3)]
     for _ in range(5):
         workers[0].stdout.readline()
     workers[0].kill()
     outputs = [worker.communicate(timeout=120)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [-signal.SIGKILL, 0, 0]
-    require_whole([trial for trial in trials_of(where) if trial.state.name != "FAIL"])
     told = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("trial")]
-    assert len(told) == len(set(told))
+    return [worker.returncode for worker in workers], told
+
+
+def kept_of(where):
+    """The trials of a study but for the traces of lost races."""
+    return [trial for trial in trials_of(where) if trial.state.name != "FAIL"]
 
 
 @pytest.mark.slow
 def test_several_processes_share_a_study_in_a_file(tmp_path):
-    require_shared(tmp_path / "study.db", tmp_path)
+    path = tmp_path / "study.db"
+    codes, told = share(path, tmp_path)
+    assert codes == [-signal.SIGKILL, 0, 0]
+    assert list(harm_to(kept_of(path))) == []
+    assert len(told) == len(set(told))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("initdb"), reason="PostgreSQL is not installed")
+@pytest.mark.skipif(server_command("initdb") is None, reason="PostgreSQL is not installed")
 def test_several_processes_share_a_study_in_postgresql(tmp_path):
     pytest.importorskip("psycopg2")
     with running_server(tmp_path) as url:
-        require_shared(url, tmp_path)
+        codes, told = share(url, tmp_path)
+        assert codes == [-signal.SIGKILL, 0, 0]
+        assert list(harm_to(kept_of(url))) == []
+        assert len(told) == len(set(told))
 
 
 @pytest.mark.slow
