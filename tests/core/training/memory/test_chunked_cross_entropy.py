@@ -7,6 +7,7 @@ from torch import Tensor
 
 from transformer_foundry.core.training.memory.chunked_cross_entropy import (
     CHUNK_BYTES,
+    GPU_CHUNK_BYTES,
     Head,
     chunk_rows,
     chunked_argmax,
@@ -107,5 +108,7 @@ def test_the_gradients_can_be_had_once() -> None:
 
 
 def test_a_chunk_has_its_size() -> None:
-    assert chunk_rows(50257) * 50257 * 4 <= CHUNK_BYTES < (chunk_rows(50257) + 1) * 50257 * 4
-    assert chunk_rows(10**9) == 1
+    rows, rows_on_gpu = (chunk_rows(50257, torch.device(name)) for name in ("cpu", "cuda"))
+    assert rows * 50257 * 4 <= CHUNK_BYTES < (rows + 1) * 50257 * 4
+    assert rows_on_gpu * 50257 * 4 <= GPU_CHUNK_BYTES < (rows_on_gpu + 1) * 50257 * 4
+    assert chunk_rows(10**9, torch.device("cpu")) == 1

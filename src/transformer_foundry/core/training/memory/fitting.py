@@ -108,10 +108,10 @@ def memory_budget(device: torch.device, budget_gb: float | None, *, is_wanted: b
 def fit_memory(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> MemoryPlan:
     """Choose micro-batch, accumulation and savings: of the plans that fit, the fastest one.
 
-    Without and with activation checkpointing, the largest micro-batch that fits and half of it are forecast; a pass of
-    each is timed while ``wishes.timing_s`` lasts. Without a budget the largest micro-batch is taken, and nothing is
-    timed. With ``auto`` the loss is computed in chunks wherever there is more than one: that saves memory and was
-    measured to take 0.8 to 1.0 of the time.
+    With each choice of savings, the largest micro-batch that fits and half of it are forecast; a pass of each is timed
+    while ``wishes.timing_s`` lasts. Without a budget the largest micro-batch is taken, and nothing is timed. With
+    ``auto`` a CPU computes the loss in chunks wherever there is more than one, in 0.8 to 1.0 of the time; on a GPU,
+    where that may take longer than a smaller micro-batch, both are weighed.
 
     Args:
         work: What is going to be done; the model lies on its device if passes are to be timed.
@@ -121,13 +121,13 @@ def fit_memory(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> M
     Returns:
         A plan; the one that needs least, with ``fits`` false, if none keeps within the budget.
     """
-    choices = _checkpointing_choices(wishes, proven)
+    choices = _choices(wishes, proven, work.precision.device)
     if wishes.budget_bytes is None:
-        return _plan(_candidate(work, wishes, proven, _sizes(wishes)[0], choices[0]), wishes, proven, fits=True)
-    fitting = [found for choice in choices for found in _largest(work, wishes, proven, choice)]
+        return _plan(_candidate(work, choices[0], proven, _sizes(wishes)[0]), wishes, proven, fits=True)
+    fitting = [found for choice in choices for found in _largest(work, choice, proven)]
     if fitting:
         return _plan(_fastest(work, wishes, fitting), wishes, proven, fits=True)
-    smallest = _candidate(work, wishes, proven, _sizes(wishes)[-1], choices[-1], saves_all=True)
+    smallest = _candidate(work, choices[-1], proven, _sizes(wishes)[-1], saves_all=True)
     return _plan(smallest, wishes, proven, fits=smallest.forecast.fits(wishes.budget_bytes))
 
 
@@ -158,11 +158,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _ALLOCATION_FAILURES)
 
 
-def _checkpointing_choices(wishes: MemoryWishes, proven: MemorySavings) -> tuple[bool, ...]:
-    """Without and with checkpointing, as far as it is wished and proven."""
-    if proven.activation_checkpointing is None or wishes.activation_checkpointing == "off":
-        return (False,)
-    return (True,) if wishes.activation_checkpointing == "on" else (False, True)
+def _choices(wishes: MemoryWishes, proven: MemorySavings, device: torch.device) -> list[MemoryWishes]:
+    """``wishes`` with what they leave open decided each way that is proven, the least saving first."""
+    decided = {
+        "chunked_loss": ["off", "on"] if proven.chunked_loss is not None and device.type != "cpu" else ["auto"],
+        "activation_checkpointing": ["off", "on"] if proven.activation_checkpointing is not None else ["off"],
+    }
+    for name in decided:
+        if getattr(wishes, name) != "auto":
+            decided[name] = [getattr(wishes, name)]
+    return [
+        replace(wishes, chunked_loss=chunks, activation_checkpointing=checkpoints)
+        for checkpoints in decided["activation_checkpointing"]
+        for chunks in decided["chunked_loss"]
+    ]
 
 
 def _sizes(wishes: MemoryWishes) -> list[int]:
@@ -173,14 +182,14 @@ def _sizes(wishes: MemoryWishes) -> list[int]:
     return list(dict.fromkeys(math.ceil(total / count) for count in range(1, total + 1)))
 
 
-def _largest(work: Workload, wishes: MemoryWishes, proven: MemorySavings, checkpoints: bool) -> Sequence[_Candidate]:
+def _largest(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> Sequence[_Candidate]:
     """The largest micro-batch that fits, and half of it; a smaller one never needs more."""
     sizes = _sizes(wishes)
     low, high = 0, len(sizes)
     best: _Candidate | None = None
     while low < high:
         middle = (low + high) // 2
-        candidate = _candidate(work, wishes, proven, sizes[middle], checkpoints)
+        candidate = _candidate(work, wishes, proven, sizes[middle])
         if candidate.forecast.fits(wishes.budget_bytes):
             best, high = candidate, middle
         else:
@@ -189,7 +198,7 @@ def _largest(work: Workload, wishes: MemoryWishes, proven: MemorySavings, checkp
         return []
     half = math.ceil(best.rows / 2)
     is_smaller = wishes.rows is None and half < best.rows
-    return [best, _candidate(work, wishes, proven, half, checkpoints)] if is_smaller else [best]
+    return [best, _candidate(work, wishes, proven, half)] if is_smaller else [best]
 
 
 def _candidate(
@@ -197,13 +206,13 @@ def _candidate(
     wishes: MemoryWishes,
     proven: MemorySavings,
     rows: int,
-    checkpoints: bool,
     *,
     saves_all: bool = False,
 ) -> _Candidate:
     logits = 4 * rows * work.shape.length * (work.shape.decoder_vocab_size or work.shape.vocab_size)
     is_large = logits > CHUNK_BYTES or saves_all
     chunks = wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large)
+    checkpoints = wishes.activation_checkpointing == "on"
     savings = proven.limited_to(chunked_loss=chunks, activation_checkpointing=checkpoints)
     return _Candidate(rows, savings, forecast_memory(work, rows, math.ceil(wishes.total_rows / rows), savings))
 

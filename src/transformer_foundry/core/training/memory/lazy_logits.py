@@ -19,7 +19,7 @@ class Tally:
     """What became of lazy logits.
 
     Args:
-        rows: Rows of a chunk; None takes as many as fit into ``CHUNK_BYTES``.
+        rows: Rows of a chunk; None takes as many as ``chunk_rows`` says.
 
     Attributes:
         losses: Losses that were computed in chunks.
