@@ -1,6 +1,6 @@
 """How long a save keeps training waiting, against torch.save of the same state.
 
-    python -m tests.benchmarks.checkpoint_stall [MILLIONS ...]
+    python -m tests.benchmarks.checkpoint_stall [--device cuda] [MILLIONS ...]
 
 With as many threads as torch takes by itself (OMP_NUM_THREADS sets others). For models of 10M and 100M parameters with
 AdamW state, three saves each, interleaved with torch.save; medians. A save is followed by the forward and backward pass
@@ -15,8 +15,8 @@ takes some of its memory from the system, is shown apart. ``of training`` is wha
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,11 +45,11 @@ Times = tuple[float, float]
 class Training:
     """A stack of linear layers with AdamW, which has taken a step."""
 
-    def __init__(self, parameters: int, folder: Path) -> None:
-        self.model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH) for _ in range(parameters // WIDTH**2)])
+    def __init__(self, parameters: int, folder: Path, device: str) -> None:
+        self.model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH) for _ in range(parameters // WIDTH**2)]).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
         self.buffers, self.writer, self.folder = CopyBuffers(), CheckpointWriter(folder), folder
-        self.batch = torch.randn(TOKENS, WIDTH)
+        self.batch = torch.randn(TOKENS, WIDTH, device=device)
         make_checkpoint(0)  # trained once, here
         capture_model(self.model, self.buffers.copy_later)  # as a session does at its start
         self.buffers.begin({})
@@ -77,14 +77,21 @@ class Training:
 
 
 def timed(act: Callable[[], object]) -> Times:
-    """Return how long ``act`` took."""
+    """Return how long ``act`` took, until a GPU has done all of it."""
+    _finish()
     wall, cpu = time.perf_counter(), time.thread_time()
     act()
+    _finish()
     return 1e3 * (time.perf_counter() - wall), 1e3 * (time.thread_time() - cpu)
 
 
-def measure(parameters: int, folder: Path) -> None:
-    training = Training(parameters, folder)
+def _finish() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def measure(parameters: int, folder: Path, device: str) -> None:
+    training = Training(parameters, folder, device)
     rows: list[dict[str, Times]] = []
     for number in range(ROUNDS + 1):
         row = {"alone": timed(training.passes)}
@@ -95,7 +102,8 @@ def measure(parameters: int, folder: Path) -> None:
         training.writer.wait()
         row["torch.save"] = timed(training.save_with_torch)
         rows.append(row)
-    print(f"{parameters / 1e6:.0f}M parameters with AdamW state, {torch.get_num_threads()} threads, milliseconds")
+    place = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{parameters / 1e6:.0f}M parameters with AdamW state, {place}, milliseconds")
     for column, name in enumerate(("wall", "cpu")):
         stalls = [row["save"][column] + row["wait"][column] for row in rows]
         stall = statistics.median(stalls[1:])
@@ -119,9 +127,13 @@ def default_interval(step_seconds: float) -> float:
 
 
 def main() -> None:
-    for millions in [int(argument) for argument in sys.argv[1:]] or [10, 100]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("millions", nargs="*", type=int, default=[10, 100])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    arguments = parser.parse_args()
+    for millions in arguments.millions:
         with tempfile.TemporaryDirectory() as folder:
-            measure(millions * 10**6, Path(folder))
+            measure(millions * 10**6, Path(folder), arguments.device)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class TinyTransformer(nn.Module):
             self.calls += 1
         x = self.embedding(input_ids)
         length = input_ids.size(1)
-        causal = torch.ones(length, length, dtype=torch.bool).triu(1) if self.is_causal else None
+        causal = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1) if self.is_causal else None
         mixed, _ = self.attention(x, x, x, attn_mask=causal, need_weights=False)
         x = x + self.dropout(mixed)
         x = x + self.dropout(self.feed_forward(x))
