@@ -27,7 +27,7 @@ def recorded_parameters(path: Path, *, fork_from: str | None = None) -> dict[str
         manifest = json.loads(path.read_text(encoding="utf-8"))
         parameters = {name: dict(manifest["parameters"][name]) for name in _SECTIONS}
         first_step = int(manifest["sessions"][0]["step"]) if manifest.get("sessions") else 0
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as err:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
         raise ParameterError(
             f"run.reproduce is {str(path)!r}, which is not the manifest of a run ({type(err).__name__}).",
             "The path of a manifest.json with the parameters of model, data and training was expected.",

@@ -34,6 +34,11 @@ JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
+ANYTHING = st.binary(max_size=200) | st.builds(
+    lambda before, piece, times: before + piece * times,
+    st.binary(max_size=8) | st.just(b'{"text": '), st.sampled_from((b"[", b'{"a":', b"[[]", b"9", b"\0")),
+    st.sampled_from((400, 900, 5000, 100_000)),
+)  # fmt: skip
 GIST = Gist("0" * 32)
 MODEL = """
 from torch import nn
@@ -191,9 +196,7 @@ def _package() -> dict[str, bytes]:
 
 
 def _package_changes() -> st.SearchStrategy[tuple[str, bytes]]:
-    changes = [
-        st.tuples(st.just(name), damaged(content) | st.binary(max_size=200)) for name, content in _package().items()
-    ]
+    changes = [st.tuples(st.just(name), damaged(content) | ANYTHING) for name, content in _package().items()]
     changes += [
         st.tuples(st.just(name), edited(json.loads(_package()[name]))) for name in ("manifest.json", "tokenizer.json")
     ]
@@ -231,7 +234,7 @@ def _generation() -> Path:
 def _changes() -> st.SearchStrategy[tuple[str, bytes, bool]]:
     files = {path.name: path.read_bytes() for path in _generation().iterdir()}
     changes = [
-        st.tuples(st.just(name), damaged(content) | st.binary(max_size=200), st.just(name != "manifest.json"))
+        st.tuples(st.just(name), damaged(content) | ANYTHING, st.just(name != "manifest.json"))
         for name, content in files.items()
     ]
     changes += [
@@ -258,8 +261,7 @@ def _data_files() -> st.SearchStrategy[tuple[str, bytes]]:
         "jsonl.gz": gzip.compress(lines, mtime=0),
         "parquet": parquet.getvalue().to_pybytes(),
     }
-    anything = st.binary(max_size=200)
-    return st.one_of([st.tuples(st.just(kind), damaged(content) | anything) for kind, content in files.items()])
+    return st.one_of([st.tuples(st.just(kind), damaged(content) | ANYTHING) for kind, content in files.items()])
 
 
 def _zip_bytes() -> bytes:
@@ -288,13 +290,12 @@ def _manifest() -> dict[str, Any]:
 def readers() -> dict[str, tuple[Callable[[Path, Any], None], st.SearchStrategy[Any]]]:
     """Name -> reader, and what it is given."""
     config = json.dumps(CONFIG).encode()
-    anything = st.binary(max_size=200)
     return {
-        "config": (read_config, anything | damaged(config) | edited(CONFIG)),
-        "gist": (read_gist, st.one_of(anything, *map(edited, (_answer(), _answer("base64"), _answer(truncated=True))))),
-        "zip": (read_zip, anything | damaged(_zip_bytes())),
+        "config": (read_config, ANYTHING | damaged(config) | edited(CONFIG)),
+        "gist": (read_gist, st.one_of(ANYTHING, *map(edited, (_answer(), _answer("base64"), _answer(truncated=True))))),
+        "zip": (read_zip, ANYTHING | damaged(_zip_bytes())),
         "data": (read_data, _data_files()),
-        "manifest": (read_manifest, anything | edited(_manifest())),
+        "manifest": (read_manifest, ANYTHING | edited(_manifest())),
         "checkpoint": (read_generation, _changes()),
         "weights": (read_weights, _package_changes()),
     }

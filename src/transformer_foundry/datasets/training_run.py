@@ -239,7 +239,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         _log.warning("%s cannot be read (%s): the run goes on without the list of its earlier sessions.", path, err)
         return {}
     return values if isinstance(values, dict) else {}

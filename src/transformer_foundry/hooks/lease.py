@@ -181,7 +181,7 @@ class Lease:
         try:
             holder = json.loads(self._path.read_text(encoding="utf-8"))
             return holder if {"token", "host", "pid", "at", "since"} <= holder.keys() else {}
-        except (FileNotFoundError, ValueError, AttributeError):
+        except (FileNotFoundError, ValueError, AttributeError, RecursionError):
             return {}
 
     def _write(self, released: bool = False) -> None:

@@ -198,7 +198,7 @@ class Tracker:
     def _read_state(self) -> dict[str, Any]:
         try:
             state = json.loads((self._run_folder / STATE_FILE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return state if isinstance(state, dict) else {}
 

@@ -191,6 +191,10 @@ def _json_fault(text: str) -> json.JSONDecodeError | None:
         json.loads(text)
     except json.JSONDecodeError as err:
         return err
+    except RecursionError:
+        return json.JSONDecodeError("Nested too deep", "", 0)
+    except ValueError as err:  # a number of thousands of digits
+        return json.JSONDecodeError(str(err), "", 0)
     return None
 
 

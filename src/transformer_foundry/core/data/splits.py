@@ -232,7 +232,7 @@ def _copy_files(source: Path, target: Path) -> None:
 def _read_index(folder: Path) -> dict[str, Any] | None:
     try:
         index = json.loads((folder / _INDEX_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return index if isinstance(index, dict) and index.get("format_version") == FORMAT_VERSION else None
 

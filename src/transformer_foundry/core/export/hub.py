@@ -122,7 +122,7 @@ def published_manifest(api: HfApi, repo_id: str, revision: str) -> dict[str, Any
     try:
         path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision)
         manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (EntryNotFoundError, ValueError):
+    except (EntryNotFoundError, ValueError, RecursionError):
         return None
     is_ours = isinstance(manifest, dict) and {"format_version", "model", "files"} <= manifest.keys()
     return manifest if is_ours else None

@@ -64,7 +64,7 @@ def read_package(folder: str | Path) -> Package:
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
         raise DeploymentError(
             f"There is no complete package in {folder}: {type(err).__name__}: {err}",
             f"Expected a folder with {MANIFEST_FILE}, written last.",

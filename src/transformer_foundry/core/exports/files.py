@@ -44,7 +44,7 @@ def cached_folder(folder: Path) -> Path | None:
             hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected[name]
             for name in (MODEL_FILE, CONFIG_FILE)
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return folder if intact else None
 

@@ -118,6 +118,6 @@ def _object(content: str) -> dict[str, Any]:
     # A torn line or a file of another program is as good as none.
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -192,5 +192,5 @@ def _parts(folder: Path) -> tuple[str, str]:
 def _fence_of(folder: Path) -> int:
     try:
         return int(json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("fence", 0))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return 0

@@ -53,5 +53,5 @@ def _whole_lines(path: Path) -> list[str]:
 def _is_row(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
