@@ -57,6 +57,13 @@ def test_a_trial_is_a_training_with_its_parameters(export, train_trial):
     assert [report[1] for report in trial] == [loss for loss in losses if loss is not None]
 
 
+def test_a_trial_forecasts_nothing(export, caplog):
+    tuning = TuningOptions(n_trials=3, max_steps=34, evals_per_trial=1)
+    with caplog.at_level("INFO"):
+        list(make_train_trial(export, make_splits(), make_options(), tuning, **TASK)({}))
+    assert "Forecast" not in caplog.text
+
+
 def test_a_trial_that_was_paused_on_disk_ends_as_if_it_had_not_been(train_trial, tmp_path):
     whole = list(train_trial({"learning_rate": 3e-3}))
     states = paused_states(tmp_path / "paused", limit_gib=1.0)

@@ -253,7 +253,9 @@ class Session:
         costs = self._pace.look(self.counters)
         self.total_steps = self._pace.total_steps
         parameter_count = sum(parameter.numel() for parameter in bare_model(self.adapter).parameters())
-        if (forecast := self._pace.forecast(self.counters, costs, parameter_count)) is not None:
+        forecast = self._pace.forecast(self.counters, costs, parameter_count)
+        # A training that tells its loss only at the end, such as a trial of a search, is not watched on its way.
+        if forecast is not None and self.options.logging_steps < self.total_steps:
             _log.info(forecast)
 
     def _note_time(self) -> None:
