@@ -76,10 +76,26 @@ def test_a_package_can_be_tried_next(caplog: pytest.LogCaptureFixture, tmp_path:
     place = tmp_path / "07_model_output/gpt"
     PackageDataset(filepath=str(place)).save(package)
     text = summarise(
-        caplog, deployment.create_pipeline(), data_dir=str(tmp_path), model_package=package, hub_publication=1
+        caplog,
+        deployment.create_pipeline(),
+        data_dir=str(tmp_path),
+        model_package=package,
+        hub_publication={"published": False},
     )
     assert "Package: onnx verified." in text
     assert f"Try it: python {place}/inference.py" in text
+
+
+def test_a_publication_is_told_with_its_address(caplog: pytest.LogCaptureFixture) -> None:
+    done = {"published": True, "url": "https://hub/alice/gpt", "tag": "v2"}
+    assert "Published: https://hub/alice/gpt v2\n" in summarise(
+        caplog, deployment.create_pipeline(), hub_publication=done
+    )
+
+
+def test_a_package_that_was_not_published_is_not_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    skipped = {"published": False}
+    assert "Published" not in summarise(caplog, deployment.create_pipeline(), hub_publication=skipped)
 
 
 def test_a_notebook_names_no_next_command(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

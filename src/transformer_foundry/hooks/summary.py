@@ -27,7 +27,7 @@ _NEXT: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 """The last thing a run has made -> the pipeline that goes on from there, and what it is told besides."""
 
-_TOLD = frozenset({"validation_report", "evaluation", "model_package", "search_comparison"})
+_TOLD = frozenset({"validation_report", "evaluation", "model_package", "search_comparison", "hub_publication"})
 """Results that are small enough to be remembered."""
 
 _MADE = (
@@ -77,6 +77,8 @@ class SummaryHooks:
             lines.append(f"Search: {self._saved['search_comparison'].get('verdict', '')}")
         if self._saved.get("model_package") is not None:
             lines.append(_package_line(self._saved["model_package"].manifest))
+        if (published := self._saved.get("hub_publication")) and published["published"]:
+            lines.append(f"Published: {published['url']} {published['tag']}")
         lines += self._places()
         lines += self._next(pipeline)
         for line in lines:
