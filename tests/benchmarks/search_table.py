@@ -2,15 +2,20 @@
 
 A table holds a space of choices and the validation losses of each of its configurations, in the order of
 ``itertools.product``. Choices that are numbers are searched by their level (0, 1, 2, ...), so that samplers see order.
+A table of a space without end holds configurations that were drawn at random: whatever is proposed there becomes the
+nearest of them.
 """
 
+import dataclasses
 import itertools
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from transformer_foundry.core.tuning.space import parse_space
+from transformer_foundry.core.tuning.encoding import encode
+from transformer_foundry.core.tuning.space import SearchSpace, parse_space
 
 FOLDER = Path(__file__).parent / "tables"
 NAMES = ("topics", "docstrings", "unicode_names", "source_code", "schedules")
@@ -18,20 +23,55 @@ TOLERANCE = 0.01
 """A trial has found the best if its final loss is within this share of the table's lowest."""
 
 
+@dataclasses.dataclass(frozen=True)
+class DrawnSpace(SearchSpace):
+    """A space of which only some configurations can be trained: any other becomes the nearest of ``rows``."""
+
+    rows: tuple = ()
+
+    def complete(self, value_of):
+        return self.nearest_row(super().complete(value_of))
+
+    def nearest_row(self, configuration, untried=None):
+        """Return the row that is nearest, of those with the numbers ``untried`` if given."""
+        gap = np.abs(self._points - encode(self, [configuration]))
+        gap = np.where(np.isnan(gap), np.isnan(self._points) != np.isnan(encode(self, [configuration])), gap)
+        gap[:, self._is_named] = gap[:, self._is_named] > 0
+        distances = (gap**2).sum(1)
+        among = np.arange(len(self.rows)) if untried is None else np.array(untried)
+        return dict(self.rows[among[distances[among].argmin()]])
+
+    @cached_property
+    def _points(self):
+        return encode(self, self.rows)
+
+    @cached_property
+    def _is_named(self):
+        return np.array([not dimension.is_ordered for dimension in self.dimensions])
+
+
 class Table:
     """Learning curves by configuration, which meters what is asked of it."""
 
-    def __init__(self, name):
-        with np.load(FOLDER / f"{name}.npz") as stored:
+    def __init__(self, name, folder=FOLDER):
+        with np.load(Path(folder) / f"{name}.npz") as stored:
             self.curves, self.every = stored["curves"].astype(float), int(stored["every"])
-            # Under other names: a warm-up of level 2 is not a warm-up of twice the steps.
-            self.choices = _levels_by_name(json.loads(str(stored["space"])))
+            self.choices = json.loads(str(stored["space"]))
+            drawn = json.loads(str(stored["rows"])) if "rows" in stored else None
         self.name = name
         self.n_evals = self.curves.shape[1]
         self.full_steps = self.n_evals * self.every
-        self._index = {self._key(row): index for index, row in enumerate(self._rows())}
+        # Under other names: a warm-up of level 2 is not a warm-up of twice the steps.
+        self.choices = _levels_by_name(self.choices)
+        if drawn is None:
+            self.rows = list(self._grid_rows())
+            self.space = parse_space({name: self._entry(name) for name in self.choices}, dict.fromkeys(self.choices))
+        else:
+            self.rows = [{f"{name}_level": value for name, value in row.items()} for row in drawn]
+            space = parse_space(self.choices, dict.fromkeys(self.choices))
+            self.space = DrawnSpace(space.dimensions, space.default, tuple(self.rows))
+        self._index = {self._key(row): index for index, row in enumerate(self.rows)}
         assert len(self._index) == len(self.curves), (len(self._index), len(self.curves))
-        self.space = parse_space({name: self._entry(name) for name in self.choices}, dict.fromkeys(self.choices))
         self.reset()
 
     @property
@@ -73,7 +113,7 @@ class Table:
             return {"type": "int", "low": 0, "high": len(entry["choices"]) - 1, **when}
         return {"type": "categorical", "choices": entry["choices"], **when}
 
-    def _rows(self):
+    def _grid_rows(self):
         levels = [
             range(len(entry["choices"])) if self._is_ordered(name) else entry["choices"]
             for name, entry in self.choices.items()
