@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -65,8 +66,27 @@ def render(data_dir: Path) -> str:
 def test_models_that_were_compared_stand_side_by_side(tmp_path: Path) -> None:
     write_run(tmp_path)
     shown = " ".join(Reader(render(tmp_path)).shown.split())
-    assert "llama 2.4000 ± 0.0200 -0.1000 ± 0.0300 better 910" in shown
-    assert "Means over 3 seeds, on the test split; the difference is to the first model." in shown
+    assert "llama 2.4000 ± 0.0200 \u22120.1000 ± 0.0300 better 910" in shown
+    assert "Means over 3 seeds, on the test split; the difference is to the first model, seed by seed." in shown
+
+
+def test_the_errors_of_a_classifier_are_shown_with_confusions_and_confidence(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    shown = " ".join(Reader(render(tmp_path)).shown.split())
+    assert "true class, taken for: joy fear right joy 8 2 80% fear 10 100%" in shown
+    assert "Confidence and the share that is right lie 0.071 apart on the average" in shown
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_listed(tmp_path: Path) -> None:
+    path = write_run(tmp_path) / "08_reporting/gpt/error_analysis.json"
+    matrix = [[9 if i == j else 0 for j in range(20)] for i in range(20)]
+    matrix[3][7], matrix[7][3] = 2, 5
+    labels = [f"class{i}" for i in range(20)]
+    path.write_text(json.dumps({"confusion": {"labels": labels, "matrix": matrix}}))
+    shown = " ".join(Reader(render(tmp_path)).shown.split())
+    assert "true class taken for examples class7 class3 5 class3 class7 2" in shown
+    path.write_text(json.dumps({"confusion": {"labels": labels, "matrix": matrix[1:]}}))
+    assert "errors" not in sections_of(render(tmp_path))
 
 
 def sections_of(document: str) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: small, sharp on every screen, coloured by the page's style sheet."""
+"""Charts as inline SVG: small, sharp on every screen, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from itertools import pairwise
 
 from transformer_foundry.core.report.markup import Markup, tag
 
-__all__ = ["Points", "line_chart"]
+__all__ = ["Interval", "Points", "interval_chart", "line_chart"]
 
 Points = Sequence[tuple[float, float]]
 """(x, y) pairs, x ascending."""
+
+Interval = tuple[str, float, float, str]
+"""Name, value, half the width of its interval, and the colour: good, bad or none."""
 
 # In units of the drawing, which is scaled to the width of the page: on a phone of 390 px one unit is about 0.9 px.
 _WIDTH, _HEIGHT = 400, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
 _TICKS = 4
+_ROW, _SIDE, _END = 34, 14, 4
 _MOST_POINTS = 400
 """More cannot be told apart on a screen; each is some ten bytes of the file."""
 
@@ -54,6 +58,43 @@ def line_chart(
     return tag("figure", tag("figcaption", title), drawing, tag("ul", *keys, class_="legend") if keys else None)
 
 
+def interval_chart(title: str, intervals: Sequence[Interval]) -> Markup | None:
+    """Draw values below each other with their intervals, each under its name.
+
+    Args:
+        title: What is drawn, with its unit.
+        intervals: Those that are not finite are named only.
+
+    Returns:
+        A figure; None if there is nothing to draw.
+    """
+    known = [(value - half, value + half) for _, value, half, _ in intervals if math.isfinite(value + half)]
+    if not known:
+        return None
+    frame = _Frame(*_padded(min(low for low, _ in known), max(high for _, high in known)), 0, 1, left=_SIDE)
+    bottom = _TOP + _ROW * len(intervals)
+    parts = []
+    for value in _ticks(frame.x_low, frame.x_high):
+        x = frame.x(value)
+        parts.append(tag("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=bottom))
+        parts.append(tag("text", f"{value:.6g}", x=x, y=bottom + 14, text_anchor="middle"))
+    for row, interval in enumerate(intervals):
+        parts += _interval(frame, interval, _TOP + _ROW * row)
+    drawing = tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {bottom + 20}", role="img", aria_label=title)
+    return tag("figure", tag("figcaption", title), drawing)
+
+
+def _interval(frame: _Frame, interval: Interval, top: int) -> list[Markup]:
+    name, value, half, colour = interval
+    parts = [tag("text", name, class_="name", x=_SIDE, y=top + 12)]
+    if not math.isfinite(value + half):
+        return parts
+    y, low, high = top + 23, frame.x(value - half), frame.x(value + half)
+    parts.append(tag("line", class_="bar", x1=low, x2=high, y1=y, y2=y))
+    parts += [tag("line", class_="bar", x1=x, x2=x, y1=y - _END, y2=y + _END) for x in (low, high)]
+    return [*parts, tag("circle", class_=f"point {colour}".strip(), cx=frame.x(value), cy=y, r=4.5)]
+
+
 def thin(points: Points) -> Points:
     """Return at most twice ``_MOST_POINTS`` of ``points``: of each stretch the lowest and the highest, so spikes stay.
 
@@ -74,12 +115,13 @@ def thin(points: Points) -> Points:
 class _Frame:
     """Turns values into places of the drawing."""
 
-    def __init__(self, x_low: float, x_high: float, y_low: float, y_high: float) -> None:
+    def __init__(self, x_low: float, x_high: float, y_low: float, y_high: float, left: int = _LEFT) -> None:
         self.x_low, self.x_high, self.y_low, self.y_high = x_low, x_high, y_low, y_high
+        self._left = left
 
     def x(self, value: float) -> float:
         share = (value - self.x_low) / ((self.x_high - self.x_low) or 1.0)
-        return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
+        return round(self._left + share * (_WIDTH - self._left - _RIGHT), 1)
 
     def y(self, value: float) -> float:
         share = (value - self.y_low) / (self.y_high - self.y_low)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transformer_foundry.core.report.charts import interval_chart
 from transformer_foundry.core.report.markup import Markup, tag
 from transformer_foundry.core.report.parts import chip, mapping, number, section, sequence, table
 from transformer_foundry.core.report.record import RunRecord
 
 __all__ = ["models_section"]
 
-_CHIPS = {"better": "good", "worse": "warn", "failed": "bad"}
-_MEASURES = ("bits_per_byte", "accuracy", "parameters", "steps", "tokens_per_second", "memory_gb")
-_HEAD = ("model", "loss (95 %)", "difference (99 %)", "verdict")
+_CHIPS = {"better": "good", "worse": "bad", "failed": "bad"}
+_MEASURES = {
+    "bits_per_byte": ("bits/byte", ".3f"),
+    "accuracy": ("accuracy", ".3f"),
+    "parameters": ("parameters", ",.0f"),
+    "steps": ("steps", ",.0f"),
+    "tokens_per_second": ("tokens/s", ",.0f"),
+    "memory_gb": ("GB", ".2f"),
+}
+"""Name in ``comparison.json`` -> its title and form: wide tables have to be scrolled."""
 
 
 def models_section(record: RunRecord) -> Markup | None:
@@ -21,35 +30,46 @@ def models_section(record: RunRecord) -> Markup | None:
     rows = [mapping(item) for item in sequence(record.models.get("models"))]
     if not rows:
         return None
-    measures = [name for name in _MEASURES if any(row.get(name) is not None for row in rows)]
+    measures = {name: form for name, form in _MEASURES.items() if any(row.get(name) is not None for row in rows)}
     means = f"Means over {number(rows[0].get('seeds'))} seeds, on the {rows[0].get('split')} split"
     return section(
         "models",
         "Models side by side",
+        interval_chart("Loss, nats per target (95 % interval)", [_interval(row) for row in rows]),
         table(
-            [*_HEAD, *(name.replace("_", " ") for name in measures)],
+            ["model", "loss (95 %)", "difference (99 %)", "verdict", *(title for title, _ in measures.values())],
             (
                 [
                     row.get("model", ""),
-                    _with_interval(row, "loss"),
-                    _with_interval(row, "difference"),
-                    _verdict(str(row.get("verdict") or "")),
-                    *(number(row.get(name)) for name in measures),
+                    _with_interval(row, "loss", ".4f"),
+                    _with_interval(row, "difference", "+.4f"),
+                    _verdict(row),
+                    *(_written(row.get(name), form) for name, (_, form) in measures.items()),
                 ]
                 for row in rows
             ),
         ),
         *(tag("p", f"{row.get('model')}: {row['problem']}", class_="small") for row in rows if row.get("problem")),
-        tag("p", f"{means}; the difference is to the first model.", class_="small"),
+        tag("p", f"{means}; the difference is to the first model, seed by seed.", class_="small"),
     )
 
 
-def _with_interval(row: Mapping[str, Any], name: str) -> str:
-    value, half = row.get(name), row.get(f"{name}_interval")
-    return " ± ".join(
-        f"{part:.4f}" if isinstance(part, float) else number(part) for part in (value, half) if part is not None
-    )
+def _interval(row: Mapping[str, Any]) -> tuple[str, float, float, str]:
+    loss, half = (row.get(name) for name in ("loss", "loss_interval"))
+    value = float(loss) if isinstance(loss, int | float) else math.nan
+    width = float(half) if isinstance(half, int | float) else 0.0
+    return str(row.get("model", "")), value, width, _CHIPS.get(str(row.get("verdict")), "")
 
 
-def _verdict(text: str) -> Markup | str:
+def _with_interval(row: Mapping[str, Any], name: str, form: str) -> str:
+    parts: Sequence[tuple[object, str]] = ((row.get(name), form), (row.get(f"{name}_interval"), ".4f"))
+    return " ± ".join(_written(value, how) for value, how in parts if value is not None)
+
+
+def _written(value: object, form: str) -> str:
+    return format(value, form).replace("-", "\u2212") if isinstance(value, int | float) else number(value)
+
+
+def _verdict(row: Mapping[str, Any]) -> Markup | str:
+    text = str(row.get("verdict") or "")
     return chip(text, _CHIPS.get(text, "calm")) if text else ""

@@ -125,6 +125,8 @@ def links_section(record: RunRecord) -> Markup | None:
         "Metrics, one object a line": folders["run"] / "metrics.jsonl",
         "Manifest of the run": folders["run"] / "manifest.json",
         "Evaluation": folders["reports"] / "evaluation.json",
+        "Errors of the model": folders["reports"] / "error_analysis.json",
+        "Comparison, as a table": folders["reports"] / "comparison.csv",
         "Validation report": folders["preparation"] / "validation_report.json",
         "Data profile": folders["preparation"] / "data_profile.json",
         "Trials": folders["preparation"] / "trials.csv",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from transformer_foundry.core.report.compared import models_section
+from transformer_foundry.core.report.errors import errors_section
 from transformer_foundry.core.report.markup import Markup, tag
 from transformer_foundry.core.report.outcome import (
     links_section,
@@ -23,7 +24,6 @@ from transformer_foundry.core.report.training import (
     baselines_section,
     cost_section,
     curves_section,
-    errors_section,
     newest,
     samples_section,
 )
@@ -119,6 +119,8 @@ def _chips(record: RunRecord) -> list[Markup]:
     if record.validation:
         is_sound = record.validation.get("status") == "pass"
         chips.append(chip("model sound" if is_sound else "model has problems", "good" if is_sound else "bad"))
+    if models := sequence(record.models.get("models")):
+        chips.append(chip(f"{len(models)} models compared", "calm"))
     step, planned = newest(record.metrics, "step"), record.manifest.get("total_steps")
     if step is not None:
         is_done = record.manifest.get("result") is not None

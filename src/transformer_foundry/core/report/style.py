@@ -56,6 +56,9 @@ svg text { fill: var(--soft); font-size: 11px; }
 .grid { stroke: var(--line); stroke-width: 1; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .curve.s0 { stroke: var(--s0); } .curve.s1 { stroke: var(--s1); }
+.bar { stroke: var(--soft); stroke-width: 1.5; }
+.point { fill: var(--s0); } .point.good { fill: var(--good); } .point.bad { fill: var(--bad); }
+svg .name { fill: var(--ink); font-size: 12px; }
 .dot.s0 { fill: var(--s0); } .dot.s1 { fill: var(--s1); }
 line.mark { stroke: var(--mark); stroke-width: 1.5; stroke-dasharray: 2 4; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; padding: 0; margin: .3rem 0 0;

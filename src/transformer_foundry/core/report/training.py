@@ -15,7 +15,6 @@ __all__ = [
     "baselines_section",
     "cost_section",
     "curves_section",
-    "errors_section",
     "loss_chart",
     "newest",
     "samples_section",
@@ -23,7 +22,6 @@ __all__ = [
 
 _GIGA = 1e9
 _EARLIER_SAMPLES = 12
-_WORST_EXAMPLES = 8
 _BASELINE_NAMES = {
     "unigram_loss": "token frequencies",
     "bigram_loss": "bigram model",
@@ -98,36 +96,6 @@ def baselines_section(record: RunRecord) -> Markup | None:
         "Results and baselines",
         tag("ul", *verdicts, class_="findings") if verdicts else None,
         measured,
-    )
-
-
-def errors_section(record: RunRecord) -> Markup | None:
-    """Return where the model errs: kinds of examples it is worse at, and its worst examples."""
-    looked_at = [mapping(item) for item in sequence(record.errors.get("segments"))]
-    weak = [item for item in looked_at if item.get("is_weak")]
-    worst = [mapping(item) for item in sequence(record.errors.get("worst"))]
-    columns = ("value", "examples", "loss", "accuracy", "difference", "standard_error")
-    segments = table(
-        ["segment", *map(_words, columns)],
-        ([item.get("segment", ""), *(number(item.get(name)) for name in columns)] for item in weak),
-    )
-    found = (
-        "It is worse at these than at the others:" if weak else "No kind of example is clearly worse than the others."
-    )
-    examples = [
-        tag(
-            "div",
-            tag("pre", str(item.get("text", "")), dir="auto"),
-            tag("p", f"expected {item.get('expected')}, predicted {item.get('predicted')}", class_="small"),
-        )
-        for item in worst[:_WORST_EXAMPLES]
-    ]
-    return section(
-        "errors",
-        "Where the model errs",
-        tag("p", found) if looked_at else None,
-        segments,
-        details("The examples with the highest loss", *examples),
     )
 
 
