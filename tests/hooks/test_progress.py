@@ -43,14 +43,23 @@ def show(tmp_path, stream, clock, seconds_a_step, *steps, start=0, **metrics):
 
 def test_a_line_tells_step_loss_speed_and_time_left(tmp_path, clock):
     stream = io.StringIO()
-    show(tmp_path, stream, clock, 1.0, 20, train_tokens_per_second=1234.0)
+    show(tmp_path, stream, clock, 1.0, 1, 20, train_tokens_per_second=1234.0)
     assert stream.getvalue().splitlines()[-1] == "step 20/100 | loss 3.800 | 1.2k tokens/s | ETA 1m20s"
 
 
 def test_the_time_left_of_a_resumed_run_counts_its_own_steps(tmp_path, clock):
     stream = io.StringIO()
-    show(tmp_path, stream, clock, 2.0, 90, start=80)
+    show(tmp_path, stream, clock, 2.0, 81, 90, start=80)
     assert stream.getvalue().splitlines()[-1].endswith("ETA 20s")
+
+
+def test_the_time_left_does_not_count_the_slow_first_step(tmp_path, clock):
+    stream = io.StringIO()
+    run = show(tmp_path, stream, clock, 60.0, 1)
+    assert "ETA" not in stream.getvalue()
+    clock.now += 9.0
+    run.progress(10)
+    assert stream.getvalue().splitlines()[-1].endswith("ETA 1m30s")
 
 
 def test_the_first_line_says_whether_a_run_starts_or_continues(tmp_path, clock):

@@ -116,7 +116,8 @@ class ProgressHooks:
         self._line.end()
 
     def _reset(self) -> None:
-        self._began, self._first_step = self._clock(), 0
+        self._began = self._clock()
+        self._paced_from: tuple[int, float] | None = None
         self._shown_at = -math.inf
         self._saved_step: int | None = None
         self._has_started = False
@@ -129,7 +130,7 @@ class ProgressHooks:
         if isinstance(record, Started):
             goes_back, saved_step = self._has_started, self._saved_step
             self._reset()
-            self._has_started, self._first_step = True, record.step
+            self._has_started = True
             self._start_figure(record)
             if goes_back:
                 # Why, training has logged; what is on the disk stays there.
@@ -156,11 +157,15 @@ class ProgressHooks:
                 parts.append(f"{label} {self._metrics[name]:.3f}")
         if self._metrics.get("train/tokens_per_second"):
             parts.append(f"{_count(self._metrics['train/tokens_per_second'])} tokens/s")
-        if step < total_steps and step > self._first_step:
-            per_step = (self._clock() - self._began) / (step - self._first_step)
-            parts.append(f"ETA {_duration(per_step * (total_steps - step))}")
-        else:
+        if self._paced_from is None:
+            # Of the first step much is the start of a GPU and of its kernels: sixty times a later one on an H200.
+            self._paced_from = (step, self._clock())
+        first_step, first_time = self._paced_from
+        if step >= total_steps:
             parts.append(_duration(self._clock() - self._began))
+        elif step > first_step:
+            per_step = (self._clock() - first_time) / (step - first_step)
+            parts.append(f"ETA {_duration(per_step * (total_steps - step))}")
         if self._saved_step is not None:
             parts.append(f"saved at {self._saved_step}")
         return " | ".join(parts)
