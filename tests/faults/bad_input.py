@@ -70,13 +70,16 @@ def preload() -> None:
 
     import transformer_foundry.core.checks.runner
     import transformer_foundry.core.data.sources
+    import transformer_foundry.core.export.hub_errors as hub_errors
+    import transformer_foundry.core.hub_waits as hub_waits
     import transformer_foundry.core.training
     import transformer_foundry.pipeline_registry  # noqa: F401
     from transformer_foundry.core.exports.downloads import Downloads
 
     torch.set_num_threads(1)
     # Waits for a server that does not answer, made short: time limit, attempts, first pause.
-    Downloads.__init__.__defaults__ = (5.0, 2, 0.05, time.sleep)  # type: ignore[misc]
+    Downloads.__init__.__defaults__ = (2.0, 2, 0.05, time.sleep)  # type: ignore[misc]
+    hub_waits.WAIT_S, hub_errors._PAUSE_S = 1.0, 0.05
 
 
 def import_again(folder: Path) -> None:

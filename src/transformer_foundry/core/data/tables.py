@@ -25,6 +25,7 @@ from transformer_foundry.core.data.files import (
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
 from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.hub_waits import limit_hub_waits
 
 __all__ = ["TableSource", "open_table"]
 
@@ -192,6 +193,7 @@ def _load(options: DataOptions, builder: str | None) -> Any:
     )
     if builder == "csv":
         location["sep"] = find_separator(options.source)
+    limit_hub_waits()
     try:
         # Passing troubles (5xx, 429, time-outs) are tried five times by huggingface_hub itself, for about 25 s.
         return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)

@@ -14,6 +14,7 @@ from transformer_foundry.core.export.files import CARD_FILE, MANIFEST_FILE
 from transformer_foundry.core.export.hub_errors import in_plain_words, persistently
 from transformer_foundry.core.export.options import is_repo_id
 from transformer_foundry.core.export.package import Package, read_package, require_whole
+from transformer_foundry.core.hub_waits import limit_hub_waits
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -95,6 +96,7 @@ def connect(repo_id: str, token: str | None, endpoint: str | None, folder: Path 
             "Expected a Hugging Face token with write access.",
             f"Set HF_TOKEN in the environment (huggingface.co/settings/tokens).{later}",
         )
+    limit_hub_waits()
     return HfApi(endpoint=endpoint, token=token, library_name="transformer-foundry")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.hub_waits import network_errors
 
 __all__ = ["in_plain_words", "persistently"]
 
@@ -35,7 +36,7 @@ def persistently(call: Callable[[], Result]) -> Result:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return call()
-        except _network_errors() as err:
+        except network_errors() as err:
             is_refusal = isinstance(err, HfHubHTTPError) and _status(err) not in _WORTH_RETRYING
             if attempt == _ATTEMPTS or is_refusal or _is_full(err):
                 raise
@@ -61,7 +62,7 @@ def in_plain_words(repo_id: str, folder: Path | None) -> Iterator[None]:
         ) from err
     except HfHubHTTPError as err:
         raise _refusal(repo_id, err, later) from err
-    except _network_errors() as err:
+    except network_errors() as err:
         if _is_full(err):
             raise DeploymentError(
                 f"There is no space left on this machine: {err}", "Publishing reloads what was published.", later
@@ -111,10 +112,3 @@ def _is_full(err: BaseException) -> bool:
 
 def _status(err: Any) -> int | None:
     return getattr(getattr(err, "response", None), "status_code", None)
-
-
-def _network_errors() -> tuple[type[BaseException], ...]:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The client's HTTP library has changed twice (requests, httpx, httpx2); HfHubHTTPError derives from its base class.
-    return (OSError, HfHubHTTPError.__bases__[0])

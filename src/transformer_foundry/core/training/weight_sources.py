@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.hub_waits import limit_hub_waits, network_errors
 from transformer_foundry.core.training.checkpoints import best_checkpoint, read_checkpoint
 from transformer_foundry.core.training.durable import sha256_of
 from transformer_foundry.core.training.run_list import read_run_manifest
@@ -149,13 +150,14 @@ def _package_manifest(name: str, folder: Path) -> dict[str, Any]:
 
 def _read_hub(name: str) -> WeightSource:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
+    limit_hub_waits()
     repository, _, revision = name.partition("@")
     wanted = [_MANIFEST, _TOKENIZER, "*.safetensors"]
+    failures: tuple[type[BaseException], ...] = (*network_errors(), ValueError)
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
-    except (HfHubHTTPError, OSError, ValueError) as err:
+    except failures as err:
         raise CheckpointError(
             f"model.init_from is {name!r}: no run has this name, and the Hub gave no such repository "
             f"({type(err).__name__}).",
