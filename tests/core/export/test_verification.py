@@ -55,8 +55,9 @@ def test_the_code_of_a_model_sees_no_token(tmp_path: Path, cases: Path, monkeypa
     names = ("HF_TOKEN", "WANDB_API_KEY", "DATABASE_URL")
     for name in names:
         monkeypatch.setenv(name, "postgresql://alice:not-a-real-one@localhost/studies")
-    monkeypatch.setenv("PLAIN", "stays")
-    program = f"import os\nraise ValueError([name for name in {(*names, 'PLAIN')} if name in os.environ])"
+    monkeypatch.setenv("OPENAI_KEY", "named otherwise than secrets are")
+    asked = (*names, "OPENAI_KEY", "PATH")
+    program = f"import os\nraise ValueError([name for name in {asked} if name in os.environ])"
     (tmp_path / "load_example.py").write_text(program)
     _, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
-    assert failure.endswith("ValueError: ['PLAIN']")
+    assert failure.endswith("ValueError: ['PATH']")

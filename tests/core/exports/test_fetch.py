@@ -129,6 +129,21 @@ class TestFolders:
         with pytest.raises(ExportError, match=f"{name} line 3 is not UTF-8 text: byte 0xe9"):
             read_export(tmp_path)
 
+    def test_a_folder_that_others_may_not_enter_is_told(self, tmp_path) -> None:
+        folder = write_export(tmp_path / "closed", CODE)
+        folder.chmod(0)
+        user, nobody = os.geteuid(), 65534
+        # Root enters every folder.
+        if user == 0:
+            tmp_path.parent.parent.chmod(0o755), tmp_path.parent.chmod(0o755), tmp_path.chmod(0o755)
+            os.seteuid(nobody)
+        try:
+            with pytest.raises(ExportError, match="cannot be read: Permission denied"):
+                read_export(folder)
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o700)
+
     def test_a_huge_file_is_not_read(self, tmp_path) -> None:
         os.truncate(write_export(tmp_path, CODE) / "model.py", 11 * 2**20)
         with pytest.raises(ExportError, match="11 MiB"):

@@ -8,7 +8,6 @@ anything else of the environment that it does not need.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,11 @@ from typing import Any
 from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export.hub_errors import persistently
 from transformer_foundry.core.export.package import Package, read_package
+from transformer_foundry.core.export.verification import lean_environment
 
 __all__ = ["compare_published", "main"]
 
 TIMEOUT_S = 1800
-_SOURCE_ROOT = Path(__file__).resolve().parents[3]
-# What Python needs; nothing else of the environment is for the code of a model.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OMP_NUM_THREADS", "PYTHONPATH")
 _LENGTHS = ((1, 1), (3, 7), (2, 16))
 
 
@@ -53,15 +50,7 @@ def compare_published(package: Package, repo_id: str, revision: str, *, token: s
 
 
 def _environment(home: str) -> dict[str, str]:
-    paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return kept | {
-        "HF_HOME": home,
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    return lean_environment() | {"HF_HOME": home, "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

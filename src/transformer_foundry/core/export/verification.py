@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.export.reasons import explain
-from transformer_foundry.core.secrets import without_secrets
 
-__all__ = ["Verdict", "Verification", "judge"]
+__all__ = ["Verdict", "Verification", "judge", "lean_environment"]
 
 # A hang is a failure too; the slowest sound file seen took 20 s.
 TIMEOUT_S = 900
 
 _SOURCE_ROOT = Path(__file__).resolve().parents[3]
+# What Python and its libraries need; nothing else of the environment is for the code of a model.
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES", "PYTHONPATH",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,9 @@ class Verification:
         self.score: dict[str, Any] | None = None
         files = [str(item.absolute()) for item in (path, cases, self._report, *filter(None, [labelled]))]
         command = [sys.executable, "-m", f"{__package__}.verify", format_name, *files]
-        # The child finds this package however the parent did: installed, or from a clone on sys.path.
-        paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        # No __pycache__ in the folder that is to be published, and no token for the model's code.
-        environment = without_secrets(os.environ) | {
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
         self._errors = cases.with_name(f"{path.name}.stderr").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=lean_environment()
         )
 
     def wait(self) -> tuple[list[dict[str, Any]], str]:
@@ -89,6 +86,17 @@ class Verification:
         place = entries[-1].get("trying") if entries else None
         where = f"at (batch, length) = ({place['batch']}, {place['length']})" if place else "when it is loaded"
         return rows, f"fails {where} in a fresh process: {explain(_last_error(errors, code))}"
+
+
+def lean_environment() -> dict[str, str]:
+    """Return the environment of a process that runs the code of a model: without tokens and all else.
+
+    It finds this package however the parent did: installed, or from a clone on ``sys.path``.
+    """
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    paths = [str(_SOURCE_ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    # No __pycache__ in the folder that is to be published.
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def judge(rows: list[dict[str, Any]], failure: str, bound: float) -> Verdict:

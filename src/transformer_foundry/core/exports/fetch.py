@@ -121,7 +121,7 @@ def _from_outside(export: Export) -> Export:
 
 def _unpackaged(folder: Path, cache: Path) -> Path:
     """Return ``folder``, or the export in it if it is a package, whose ``config.json`` is that of transformers."""
-    if not (folder / PACKAGED_CONFIG_FILE).is_file():
+    if not os.path.isfile(folder / PACKAGED_CONFIG_FILE):  # False too where one may not look
         return folder
     names = {MODEL_FILE: MODEL_FILE, CONFIG_FILE: PACKAGED_CONFIG_FILE}
     content = {name: _read_file(folder / packaged, str(folder)) for name, packaged in names.items()}
@@ -143,14 +143,14 @@ def _read_folder(folder: Path, source: str, revision: str | None = None) -> Expo
 
 
 def _read_file(path: Path, source: str) -> bytes:
-    if not path.is_file():
-        present = sorted(item.name for item in path.parent.iterdir())[:8]
-        raise ExportError(
-            f"'{source}' holds no {path.name}.",
-            f"Expected model.py and config.json; it holds {', '.join(present) or 'nothing'}.",
-            "Export the model again from Transformer Builder, or set model.source to the right folder.",
-        )
     try:
+        if not path.is_file():
+            present = sorted(item.name for item in path.parent.iterdir())[:8]
+            raise ExportError(
+                f"'{source}' holds no {path.name}.",
+                f"Expected model.py and config.json; it holds {', '.join(present) or 'nothing'}.",
+                "Export the model again from Transformer Builder, or set model.source to the right folder.",
+            )
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ExportError(

@@ -213,7 +213,7 @@ def _explain(failure: DownloadFailure, gist: Gist, token: str | None) -> ExportE
         )
     return ExportError(
         f"{which[0].upper()}{which[1:]} cannot be fetched: {failure}.",
-        f"Expected an answer from GitHub; {failure.attempts} attempts were made.",
+        f"Expected an answer from GitHub; number of attempts made: {failure.attempts}.",
         "Check the network and try again, or download the gist and set model.source to its folder.",
     )
 
