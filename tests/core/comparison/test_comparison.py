@@ -169,9 +169,8 @@ def test_the_interval_of_a_difference_holds_zero_where_none_is_found(spread: flo
 def test_the_figure_names_every_model_even_one_that_failed() -> None:
     results = [result("a", 0, 3.0), result("a_drawing_with_a_long_name", 0, math.nan, problem="It diverged.")]
     figure = comparison.comparison_figure(comparison.summarise(results))
-    assert list(figure.layout.yaxis.ticktext) == ["a", "a_drawing_…long_name"]
-    assert [note.text for note in figure.layout.annotations] == ["failed"]
-    assert list(figure.data[1].cells.values[0]) == ["a", "a_drawing_…long_name"]
+    assert [note.text for note in figure.layout.annotations] == ["a", "a_drawing_…long_name: failed"]
+    assert list(figure.data[1].cells.values[0]) == ["a<br>10, 2", "a_drawing_…long_name<br>10, 2"]
 
 
 def test_one_seed_shows_no_difference() -> None:

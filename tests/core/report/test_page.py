@@ -66,7 +66,7 @@ def render(data_dir: Path) -> str:
 def test_models_that_were_compared_stand_side_by_side(tmp_path: Path) -> None:
     write_run(tmp_path)
     shown = " ".join(Reader(render(tmp_path)).shown.split())
-    assert "llama 2.4000 ± 0.0200 \u22120.1000 ± 0.0300 better 910" in shown
+    assert "llama better 2.4000 ± 0.0200 \u22120.1000 ± 0.0300 910" in shown
     assert "Means over 3 seeds, on the test split; the difference is to the first model, seed by seed." in shown
 
 

@@ -9,7 +9,7 @@ __getattr__, __all__ = lazy_exports(
         "Member": "members",
         "MemberResult": "running",
         "compare_models": "running",
-        "comparison_figure": "report",
+        "comparison_figure": "figure",
         "comparison_table": "report",
         "comparison_text": "report",
         "find_members": "members",

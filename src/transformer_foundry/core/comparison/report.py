@@ -1,4 +1,4 @@
-"""The table, the sentences and the figure of a comparison."""
+"""The table of a comparison, and what it says of each model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from transformer_foundry.core.comparison.statistics import CONFIDENCE, is_differ
 
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.graph_objects import Figure
 
-__all__ = ["comparison_figure", "comparison_table", "comparison_text", "summarise"]
+__all__ = ["COLUMNS", "cells_of", "comparison_table", "comparison_text", "shorten", "summarise"]
 
-_BLUE, _RED, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
-_COLOURS = {"better": _GREEN, "worse": _RED}
-_HEADER = (
+COLUMNS = (
     "model",
     "parameters",
     "steps",
@@ -28,8 +25,6 @@ _HEADER = (
     "tokens/s",
     "GB",
 )
-_WIDTHS = (26, 14, 9, 20, 14, 21, 22, 11, 8)
-_PLOT_PX, _PLOT_ROW_PX, _GAP_PX, _TABLE_PX, _TABLE_ROW_PX = 40, 36, 70, 60, 28
 _LONGEST_NAME = 20
 
 
@@ -61,64 +56,8 @@ def comparison_text(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table as it is read in a terminal, and below it why trainings failed."""
     import pandas as pd
 
-    table = pd.DataFrame([_cells(row) for row in rows], columns=list(_HEADER)).to_string(index=False)
+    table = pd.DataFrame([cells_of(row) for row in rows], columns=list(COLUMNS)).to_string(index=False)
     return "\n".join([table, *(f"{row['model']}: {row['problem']}" for row in rows if row["problem"])])
-
-
-def comparison_figure(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Draw the loss of each model with its 95 % interval, and the rest of the table below."""
-    from plotly.subplots import make_subplots
-
-    heights = [_PLOT_PX + _PLOT_ROW_PX * len(rows), _TABLE_PX + _TABLE_ROW_PX * len(rows)]
-    height = sum(heights) + _GAP_PX
-    figure = make_subplots(
-        rows=2,
-        cols=1,
-        specs=[[{"type": "xy"}], [{"type": "table"}]],
-        row_heights=heights,
-        vertical_spacing=_GAP_PX / height,
-    )
-    names = [row["model"] for row in rows]
-    figure.add_scatter(
-        x=[row["loss"] for row in rows],
-        y=names,
-        error_x={"type": "data", "array": [row["loss_interval"] or 0 for row in rows], "color": _GREY},
-        mode="markers",
-        marker={"size": 11, "color": [_COLOURS.get(row["verdict"], _BLUE) for row in rows]},
-        showlegend=False,
-        row=1,
-        col=1,
-    )
-    for name, row in zip(names, rows, strict=True):
-        if row["loss"] is None:
-            figure.add_annotation(text="failed", x=0.5, xref="x domain", y=name, yref="y", showarrow=False)
-    figure.add_table(
-        header={"values": list(_HEADER), "align": "left"},
-        cells={"values": list(zip(*map(_cells, rows), strict=True)), "align": "left", "height": _TABLE_ROW_PX},
-        columnwidth=_WIDTHS,
-        row=2,
-        col=1,
-    )
-    split, seeds = (rows[0]["split"] if rows else "test"), max((row["seeds"] for row in rows), default=0)
-    figure.update_yaxes(
-        type="category",
-        categoryorder="array",
-        categoryarray=names[::-1],
-        tickvals=names,
-        ticktext=[_shorten(name) for name in names],
-        automargin=True,
-        row=1,
-        col=1,
-    )
-    figure.update_xaxes(title=f"{split} loss, nats per target (95 % interval, {seeds} seeds)", row=1, col=1)
-    figure.update_layout(
-        title="Comparison with the first model: <span style='color:#009E73'>better</span>, "
-        "<span style='color:#D55E00'>worse</span>, <span style='color:#0072B2'>no difference found</span>",
-        template="plotly_white",
-        height=height + 100,
-        margin={"l": 30, "r": 30, "t": 70, "b": 30},
-    )
-    return figure
 
 
 def _row(name: str, results: list[MemberResult], baseline: dict[int, float], is_first: bool) -> dict[str, Any]:
@@ -171,7 +110,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def cells_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return a row of ``summarise`` as it is read, one cell for each of ``COLUMNS``."""
+
     def number(key: str, form: str) -> str:
         return "" if row[key] is None else format(row[key], form).replace("-", "\u2212")
 
@@ -180,13 +121,13 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         return number(key, f"{sign}.4f") + ("" if half is None else f" ± {half:.4f}")
 
     return (
-        _shorten(row["model"]), f"{row['parameters']:,}", f"{row['steps']:,}", with_interval("loss"),
+        shorten(row["model"]), f"{row['parameters']:,}", f"{row['steps']:,}", with_interval("loss"),
         number("bits_per_byte", ".3f"), with_interval("difference", "+"), row["verdict"],
         number("tokens_per_second", ",.0f"), number("memory_gb", ".2f"),
     )  # fmt: skip
 
 
-def _shorten(name: str) -> str:
+def shorten(name: str) -> str:
     """Return a name that fits: the end tells two drawings apart more often than the middle."""
     if len(name) <= _LONGEST_NAME:
         return name

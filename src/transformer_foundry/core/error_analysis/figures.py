@@ -17,6 +17,7 @@ _MOST_SEGMENTS = 24
 _FULL_NAMES = 12
 _SHARES = (-0.03, 1.03)
 _LARGEST_POINT_PX = 22
+_HEIGHT_PX = 480
 _NO_SEGMENTS = f"Too few examples: a segment needs {MIN_EXAMPLES}, and as many outside of it"
 
 
@@ -95,6 +96,7 @@ def _figure(title: str, report: Mapping[str, Any]) -> Figure:
     figure.update_layout(
         title=f"{title} ({report['split']}, {report['examples']} examples)",
         template="plotly_white",
+        height=_HEIGHT_PX,
         margin={"l": 80, "r": 30, "t": 70, "b": 60},
     )
     return figure

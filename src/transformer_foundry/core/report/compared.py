@@ -37,13 +37,13 @@ def models_section(record: RunRecord) -> Markup | None:
         "Models side by side",
         interval_chart("Loss, nats per target (95 % interval)", [_interval(row) for row in rows]),
         table(
-            ["model", "loss (95 %)", "difference (99 %)", "verdict", *(title for title, _ in measures.values())],
+            ["model", "verdict", "loss (95 %)", "difference (99 %)", *(title for title, _ in measures.values())],
             (
                 [
                     row.get("model", ""),
+                    _verdict(row),
                     _with_interval(row, "loss", ".4f"),
                     _with_interval(row, "difference", "+.4f"),
-                    _verdict(row),
                     *(_written(row.get(name), form) for name, (_, form) in measures.items()),
                 ]
                 for row in rows
