@@ -143,13 +143,14 @@ def _check_range(section: str, field: dataclasses.Field[Any], value: Any) -> Non
 def _bad_value(
     section: str, field: dataclasses.Field[Any], value: Any, expected: str, hint: str = ""
 ) -> ParameterError:
-    # Kedro splits --params at commas, so a list or mapping cannot be given there.
-    is_collection = isinstance(field.default_factory, types.FunctionType)
+    default = field.default_factory() if isinstance(field.default_factory, types.FunctionType) else None
+    written = "[A,B]" if isinstance(default, list) else "VALUE"
+    # A mapping cannot be given on the command line, which is split at its commas.
+    way = "" if isinstance(default, dict) else f" or with --params {section}.{field.name}={written}"
     return ParameterError(
         f"{section}.{field.name} is {value!r}.{hint}",
         f"Expected {expected}. {field.metadata.get('description', '')}",
-        f"Set {section}.{field.name} in conf/"
-        + ("." if is_collection else f" or with --params {section}.{field.name}=VALUE."),
+        f"Set {section}.{field.name} in conf/{way}.",
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from transformer_foundry.core import comparison
 from transformer_foundry.core.comparison import BenchmarkOptions, Member, MemberResult
 from transformer_foundry.core.comparison.references import REFERENCES, build_reference
 from transformer_foundry.core.comparison.statistics import is_difference, student_t
-from transformer_foundry.core.errors import DataError, ParameterError
+from transformer_foundry.core.errors import DataError, ExportError, ParameterError
 from transformer_foundry.core.exports import Export, adapt
 from transformer_foundry.datasets import ComparisonDataset
 from transformer_foundry.pipelines.comparison.nodes import draw_comparison
@@ -104,13 +105,32 @@ def test_a_reference_can_be_called_like_any_model(task: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("gtp2", "Did you mean 'gpt2'"), ("bert", "bert is a reference architecture for masked_lm"),
+    [("gtp2", "Did you mean 'gpt2'"), ("GPT-2", "Did you mean 'gpt2'"),
+     ("bert", "bert is a reference architecture for masked_lm, "),
      ("no/where", "no folder")],
 )  # fmt: skip
 def test_an_unknown_model_is_refused_with_the_nearest_name(drawing: Export, name: str, words: str) -> None:
     with pytest.raises(ParameterError, match=words) as caught:
         members(drawing, "drawn", name)
     assert "gpt2, gpt_neox, llama" in caught.value.expected
+
+
+def test_the_nearest_folder_is_named_for_a_drawing_that_is_misspelt(drawing: Export) -> None:
+    with pytest.raises(ParameterError, match=f"Did you mean '{drawing.folder}'"):
+        members(drawing, "drawn", str(drawing.folder).replace("drawn", "drwan"))
+
+
+def test_a_broken_drawing_is_named(drawing: Export, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.py").write_text("import torch\nclass Model(torch.nn.Module)\n    pass\n")
+    with pytest.raises(ExportError, match=f"benchmark.models, {tmp_path}: "):
+        members(drawing, "drawn", str(tmp_path))
+
+
+def test_a_reference_is_told_from_a_drawing_of_its_name(drawing: Export, tmp_path: Path) -> None:
+    named = shutil.copytree(drawing.folder, tmp_path / "gpt2")
+    found = comparison.find_members([str(named), "gpt2", str(named), "llama"], make_splits(), drawing)
+    assert [member.name for member in found] == ["gpt2", "gpt2 (reference)", "gpt2 (2)", "llama"]
 
 
 def test_models_that_cannot_share_tokens_are_refused_with_what_to_do(drawing: Export) -> None:
@@ -126,6 +146,12 @@ def test_models_that_cannot_share_tokens_are_refused_with_what_to_do(drawing: Ex
 def test_impossible_benchmarks_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
         BenchmarkOptions(**values)
+
+
+def test_a_list_that_is_none_is_refused_with_the_way_to_write_one() -> None:
+    with pytest.raises(ParameterError) as caught:
+        BenchmarkOptions(models="gpt2")  # type: ignore[arg-type]
+    assert "--params benchmark.models=[A,B]" in caught.value.remedy
 
 
 def test_two_draws_of_one_distribution_are_rarely_called_different() -> None:

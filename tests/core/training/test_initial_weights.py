@@ -158,6 +158,14 @@ def test_a_source_that_is_nowhere_is_refused(tmp_path: Path, name: str) -> None:
         read_weight_source(name, tmp_path)
 
 
+def test_the_nearest_run_or_folder_is_named_for_a_source_that_is_misspelt(tmp_path: Path) -> None:
+    write_run(tmp_path / "bert-small")
+    for name, meant in (("brt-small", "bert-small"), (f"{tmp_path}/bertsmall", f"{tmp_path}/bert-small")):
+        with pytest.raises(CheckpointError) as caught:
+            read_weight_source(name, tmp_path)
+        assert caught.value.problem.endswith(f"Did you mean '{meant}'?")
+
+
 def test_a_file_of_weights_alone_is_not_verified(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="not verified"):
@@ -240,7 +248,7 @@ def test_a_repository_of_the_hub_is_a_source(package: tuple[Adapter, Package], t
     found, missing = answer.stdout.splitlines()[-2:]
     expected = read_weight_source(str(made.folder), Path("runs"))
     assert found.startswith(f"{expected.sha256} {len(expected.tensors)} Hub repository alice/gpt at ")
-    assert "the Hub gave no such repository" in missing
+    assert "the Hub has no such repository" in missing
 
 
 def test_tiny_models_differ_in_the_head_only() -> None:

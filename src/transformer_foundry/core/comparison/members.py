@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.comparison.references import build_reference, require_reference
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.errors import DataError, ExportError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
@@ -72,15 +72,11 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> 
         ExportError: If an export cannot be read or built.
         DataError: If a drawing cannot train on the tokens: another task, or too small a vocabulary.
     """
-    from transformer_foundry.core.exports import admit, load_model, read_export
+    from transformer_foundry.core.exports import load_model
 
-    exports: dict[str, Export] = {}
-    for name in models:
-        if Path(name).is_dir():
-            exports[name] = exports.get(name) or admit(read_export(name))
-        else:
-            require_reference(name, splits.task)
-    adapters = {name: load_model(export) for name, export in exports.items()}
+    drawings = {name: _load(name) for name in dict.fromkeys(models) if _is_drawing(name, splits)}
+    exports = {name: export for name, (export, _) in drawings.items()}
+    adapters = {name: adapter for name, (_, adapter) in drawings.items()}
     for name, adapter in adapters.items():
         _require_shared_tokens(name, adapter.contract, splits)
     first = next(iter(exports), None)
@@ -89,8 +85,9 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> 
     count = sum(parameter.numel() for parameter in sized.model.parameters())
     layers = _layers(config)
     members, seen = [], Counter[str]()
+    folders = {Path(name).name for name in exports}
     for model in models:
-        title = Path(model).name if model in exports else model
+        title = Path(model).name if model in exports else f"{model} (reference)" if model in folders else model
         seen[title] += 1
         title += f" ({seen[title]})" if seen[title] > 1 else ""
         if model in exports:
@@ -99,6 +96,26 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> 
             identity = f"{model} {count} parameters {layers} layers"
             members.append(Member(title, identity, reference=model, parameter_count=count, layers=layers))
     return members
+
+
+def _is_drawing(name: str, splits: TokenSplits) -> bool:
+    """Return whether ``name`` is a folder; what is neither that nor a reference is refused."""
+    path = Path(name)
+    if path.is_dir():
+        return True
+    beside = [str(folder) for folder in path.parent.glob("*/")] if path.parent != Path() else []
+    require_reference(name, splits.task, others=beside)
+    return False
+
+
+def _load(name: str) -> tuple[Export, Adapter]:
+    from transformer_foundry.core.exports import admit, load_model, read_export
+
+    try:
+        export = admit(read_export(name))
+        return export, load_model(export)
+    except ExportError as err:
+        raise ExportError(f"benchmark.models, {name}: {err.problem}", err.expected, err.remedy) from err
 
 
 def _require_shared_tokens(name: str, contract: Any, splits: TokenSplits) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.errors import ParameterError, suggestion
@@ -92,8 +92,13 @@ _CLASSES = {
 }
 
 
-def require_reference(name: str, task: str) -> None:
+def require_reference(name: str, task: str, others: Collection[str] = ()) -> None:
     """Refuse an architecture that is not known, or is for another task.
+
+    Args:
+        name: What the user wrote.
+        task: Of the data.
+        others: What else could have been meant: folders.
 
     Raises:
         ParameterError: With the nearest name.
@@ -103,12 +108,12 @@ def require_reference(name: str, task: str) -> None:
         return
     owners = sorted(other for other, names in REFERENCES.items() if name in names)
     if owners:
-        problem = f"benchmark.models: {name} is a reference architecture for {' and '.join(owners)}, the data are for "
+        problem = f"benchmark.models: {name} is a reference architecture for {', '.join(owners)}, the data are for "
         problem += f"{task}."
     else:
         everything = {reference for names in REFERENCES.values() for reference in names}
         problem = f"benchmark.models: there is no folder and no reference architecture {name!r}."
-        problem += suggestion(name, everything)
+        problem += suggestion(name, others) or suggestion(name.lower(), everything)
     raise ParameterError(
         problem,
         f"References for {task}: {', '.join(known)}; or the folder of an export.",

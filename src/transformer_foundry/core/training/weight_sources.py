@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.errors import CheckpointError, suggestion
 from transformer_foundry.core.hub_waits import limit_hub_waits, network_errors
 from transformer_foundry.core.training.checkpoints import best_checkpoint, read_checkpoint
 from transformer_foundry.core.training.durable import sha256_of
@@ -25,6 +25,8 @@ __all__ = ["WeightSource", "read_weight_source", "vocabulary_digest"]
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _MANIFEST, _TOKENIZER = "manifest.json", "tokenizer.json"
+_PARTS = ("checkpoints", _MANIFEST)
+"""Each run has the one, each package the other."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,20 @@ def read_weight_source(name: str, runs_folder: Path) -> WeightSource:
         CheckpointError: If there is nothing of that name, or it is not whole, or its weights were not verified.
     """
     for folder in (Path(name), runs_folder / name):
-        if (folder / "checkpoints").is_dir():
+        if (folder / _PARTS[0]).is_dir():
             return _read_run(name, folder)
         if (folder / _MANIFEST).is_file():
             return _read_package(name, folder, f"the package in {folder}")
     if Path(name).exists():
         raise _not_verified(name, f"{name} is no folder of a run or of a package")
+    nearest = _nearest(name, runs_folder)
     if not _HUB_NAME.fullmatch(name):
         raise CheckpointError(
-            f"model.init_from is {name!r}: there is no such run in {runs_folder}, and no such folder.",
+            f"model.init_from is {name!r}: there is no such run in {runs_folder}, and no such folder." + nearest,
             "The name of a run, the folder of a run or of a package, or a Hub repository OWNER/NAME was expected.",
             "See 'kedro runs list' for the runs.",
         )
-    return _read_hub(name)
+    return _read_hub(name, nearest)
 
 
 def vocabulary_digest(tokenizer: Tokenizer) -> str:
@@ -148,7 +151,7 @@ def _package_manifest(name: str, folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_hub(name: str) -> WeightSource:
+def _read_hub(name: str, nearest: str) -> WeightSource:
     from huggingface_hub import snapshot_download
 
     limit_hub_waits()
@@ -158,15 +161,25 @@ def _read_hub(name: str) -> WeightSource:
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
     except failures as err:
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        is_answer = isinstance(err, RepositoryNotFoundError | RevisionNotFoundError)
+        why = "the Hub has no such repository" if is_answer else "the Hub did not answer"
         raise CheckpointError(
-            f"model.init_from is {name!r}: no run has this name, and the Hub gave no such repository "
-            f"({type(err).__name__}).",
+            f"model.init_from is {name!r}: there is no such run or folder, and {why} ({type(err).__name__}).{nearest}",
             "The name of a run, the folder of a run or of a package, or a Hub repository OWNER/NAME was expected.",
             "Check the name and the network; a private repository needs HF_TOKEN in the environment.",
         ) from err
     if not (folder / _MANIFEST).is_file():
         raise _not_verified(name, f"the repository has no {_MANIFEST}")
     return _read_package(name, folder, f"Hub repository {repository} at {folder.name[:12]}")
+
+
+def _nearest(name: str, runs_folder: Path) -> str:
+    """Return the run, or the folder beside the one that was named, that was perhaps meant."""
+    beside = Path(name).parent if "/" in name else runs_folder
+    choices = (folder for folder in beside.glob("*/") if any((folder / part).exists() for part in _PARTS))
+    return suggestion(name, [str(folder) if "/" in name else folder.name for folder in choices])
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
