@@ -104,6 +104,13 @@ def test_models_of_the_configuration_are_compared_unless_others_are_given(tmp_pa
     assert compared_models(conf, None, {"benchmark": {"models": ["opt", "olmo"]}}) == ["opt", "olmo"]
 
 
+@pytest.mark.parametrize("given", [{"model": {"init_from": "old"}}, {"run": {"fork_from": "old"}},
+                                   {"training": {"use_best": True}}])  # fmt: skip
+def test_models_are_not_compared_with_what_one_of_them_has_learned(given: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=r"and benchmark\.models is"):
+        load(benchmark={"models": ["gpt2", "llama"]}, **given)["parameters"]
+
+
 def test_the_newest_session_decides_which_parameters_the_catalog_reads() -> None:
     first, second = load(run={"name": "one"}), load(run={"name": "two"})
     assert second["catalog"]["training_run"]["filepath"].endswith("two")

@@ -123,8 +123,24 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         raise ParameterError(
             f"data_dir is {parameters['data_dir']!r}.", "Expected the path of a folder.", "Set --params data_dir=PATH."
         )
-    for name, options_class in SECTIONS.items():
-        parse_options(options_class, parameters.get(name), name)
+    parsed = {name: parse_options(kind, parameters.get(name), name) for name, kind in SECTIONS.items()}
+    _require_own_weights(parsed)
+
+
+def _require_own_weights(sections: Mapping[str, Any]) -> None:
+    """Refuse to compare models of which one would begin with more than the others."""
+    given = {
+        "model.init_from": sections["model"].init_from,
+        "run.fork_from": sections["run"].fork_from,
+        "training.use_best": sections["training"].use_best,
+    }
+    name, value = next(((name, value) for name, value in given.items() if value), ("", None))
+    if name and sections["benchmark"].models:
+        raise ParameterError(
+            f"{name} is {value!r} and benchmark.models is {sections['benchmark'].models!r}.",
+            "Models are compared with weights of their own and the same settings.",
+            f"Leave {name} out, or train without benchmark.models.",
+        )
 
 
 def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import logging
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +72,20 @@ def test_finished_trainings_are_not_repeated(drawing: Export, monkeypatch: pytes
     results = list(run(found, finished=[first]))
     assert results[0] is first
     assert built == ["drawn (2)"]
+
+
+def test_each_training_is_named_and_after_the_first_of_each_model_the_rest_is_forecast(
+    drawing: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "transformer_foundry.core.comparison")
+    results = list(run(members(drawing, "drawn", "gpt2"), seeds=3))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "Training drawn, seed 1 of 3 ..."
+    assert re.fullmatch(r"Forecast: \S+ (s|min|h) more for 4 trainings\.", lines[4])
+    assert sum(line.startswith("Forecast") for line in lines) == 1
+    caplog.clear()
+    list(run(members(drawing, "drawn", "gpt2"), seeds=3, finished=results[:5]))
+    assert len(caplog.records) == 2
 
 
 def test_other_options_are_another_comparison(drawing: Export) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,17 +90,27 @@ def compare_models(
         options: Seeds and budget.
         finished: Results of an earlier session; those that belong to this comparison are yielded as they are.
     """
+    from transformer_foundry.core.training.time_budget import duration
+
     known = {result.key: result for result in finished}
-    for index in range(options.seeds):
-        seed = training.seed + index
-        for place, member in enumerate(members):
-            key = _key(member, place, splits, training, options, seed)
-            if key in known:
-                yield known[key]
-                continue
-            result = _train(key, member, place, splits, training, options, seed)
-            _log.info(_line(result, index, options.seeds))
-            yield result
+    trainings = [
+        (index, place, member, _key(member, place, splits, training, options, training.seed + index))
+        for index in range(options.seeds)
+        for place, member in enumerate(members)
+    ]
+    missing, done, began = sum(key not in known for *_, key in trainings), 0, time.monotonic()
+    for index, place, member, key in trainings:
+        if key in known:
+            yield known[key]
+            continue
+        _log.info("Training %s, seed %d of %d ...", member.name, index + 1, options.seeds)
+        result = _train(key, member, place, splits, training, options, training.seed + index)
+        _log.info(_line(result, index, options.seeds))
+        done += 1
+        if done == len(members) < missing:
+            left = missing - done
+            _log.info("Forecast: %s more for %d trainings.", duration((time.monotonic() - began) / done * left), left)
+        yield result
 
 
 def _train(
