@@ -16,13 +16,27 @@ from transformer_foundry.redaction import RedactedRecord
 CANARY = "canary0123456789"
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY", "PGPASSWORD", "db_password", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF_TOKEN",
+        "WANDB_API_KEY",
+        "PGPASSWORD",
+        "db_password",
+        "AWS_SECRET_ACCESS_KEY",
+        "OPENAI_KEY",
+        "DB_PASS",
+        "MY_PAT",
+    ],
+)
 def test_the_value_of_a_variable_named_like_a_secret_is_replaced(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, CANARY)
     assert secrets.redact(f"401 for {CANARY}!") == "401 for [redacted]!"
 
 
-@pytest.mark.parametrize("name", ["pad_token_id", "tokenizer", "monkey", "sample_tokens", "PASSPORT_OFFICE"])
+@pytest.mark.parametrize(
+    "name", ["pad_token_id", "logits_key", "tokenizer", "monkey", "sample_tokens", "PASSPORT_OFFICE"]
+)
 def test_an_ordinary_name_is_no_secret(name: str) -> None:
     assert not secrets.is_secret_name(name)
 
@@ -30,6 +44,16 @@ def test_an_ordinary_name_is_no_secret(name: str) -> None:
 @pytest.mark.parametrize("text", ["hf_" + "a" * 34, "ghp_" + "b" * 36, "AIza" + "c" * 35])
 def test_what_looks_like_a_key_is_replaced_wherever_it_came_from(text: str) -> None:
     assert secrets.redact(f"token={text}") == "token=[redacted]"
+
+
+def test_what_signs_an_address_is_replaced() -> None:
+    address = "https://host/a.csv?part=1&X-Amz-Signature=0f0f&sv=2#top"
+    assert secrets.redact(address) == "https://host/a.csv?part=1&X-Amz-Signature=[redacted]&sv=2#top"
+
+
+def test_secrets_are_replaced_at_any_depth() -> None:
+    found = secrets.redact_values({"a": [{"b": "hf_" + "a" * 34}, 3], "c": ("x://me:p@ss@host",)})
+    assert found == {"a": [{"b": "[redacted]"}, 3], "c": ["x://me:[redacted]@host"]}
 
 
 def test_the_password_of_an_address_is_replaced() -> None:

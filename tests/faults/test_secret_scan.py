@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,11 +34,26 @@ def test_the_scan_finds_what_is_there(tmp_path: Path) -> None:
     assert "GITHUB_TOKEN in what it printed" in hits
 
 
+@pytest.fixture
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a csv is served, with a password that no variable holds."""
+    folder = tmp_path_factory.mktemp("served")
+    rows = [f"the quick brown fox number {number} jumps over {number % 7} dogs" for number in range(900)]
+    (folder / "a.csv").write_text("\n".join(["text", *rows]))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://me:{CANARIES['GOOGLE_API_KEY'][4:]}@127.0.0.1:{server.server_port}/a.csv"
+        server.shutdown()
+
+
 @pytest.mark.slow
-def test_a_run_over_the_whole_road_leaves_no_secret(tmp_path: Path) -> None:
+def test_a_run_over_the_whole_road_leaves_no_secret(tmp_path: Path, tmp_path_factory, address: str) -> None:
     storage = f"postgresql+psycopg2://me:{CANARIES['PGPASSWORD']}@127.0.0.1:9/study"
     settings = {"tracking.mode": "offline", "tuning.storage": storage, "deployment.formats": "[pytorch]"}
-    code, printed, hits = run(tmp_path, "", settings)
+    # The cache of the datasets library, which notes addresses as they are, lies elsewhere.
+    around = {"HF_HOME": str(tmp_path_factory.mktemp("cache")), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+    code, printed, hits = run(tmp_path, "", settings | {"data.source": address}, **around)
     assert code == 0, printed
     assert list((tmp_path / "data").rglob("*.wandb"))
     assert hits == []

@@ -13,12 +13,18 @@ REDACTED = "[redacted]"
 _NAME = re.compile(
     r"(^|_)(token|secret|password|passwd|pgpassword|credentials?|(api|access|private|secret)_?key)$", re.I
 )
+# Variables only: parameters of a model may well be named "logits_key".
+_VARIABLE = re.compile(r"_(KEY|PASS|PWD|PASSPHRASE|PAT|AUTH)$")
 _VALUES = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}"
     r"|wandb_v1_\w{20,}"
 )
 # The password of a URL; one that is masked already stays so.
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)(?!\*+@)[^/@\s]+(?=@)")
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)(?!\*+@)[^/\s]+(?=@)")
+# What a signed address ends with.
+_QUERY = re.compile(
+    r"([?&](?:[\w.-]*(?:token|key|secret|password|signature|credential)|sig|auth)=)[^&#\s'\"]+", re.IGNORECASE
+)
 # Shorter values ("1", "none") would blacken ordinary words.
 _SHORTEST = 8
 _remembered: set[str] = set()
@@ -56,15 +62,22 @@ def redact(text: str) -> str:
     """
     for value in _known():
         text = text.replace(value, REDACTED)
-    return _PASSWORD.sub(rf"\1{REDACTED}", _VALUES.sub(REDACTED, text))
+    for pattern in (_PASSWORD, _QUERY):
+        text = pattern.sub(rf"\1{REDACTED}", text)
+    return _VALUES.sub(REDACTED, text)
 
 
 def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``values`` with secrets replaced in its texts, at any depth."""
-    return {
-        name: redact_values(value) if isinstance(value, Mapping) else redact(value) if isinstance(value, str) else value
-        for name, value in values.items()
-    }
+    return {name: _redacted(value) for name, value in values.items()}
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return redact_values(value)
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +92,10 @@ def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known() -> list[str]:
-    found = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and is_secret_name(name)}
+    found = {
+        value
+        for name, value in os.environ.items()
+        if len(value) >= _SHORTEST and (is_secret_name(name) or _VARIABLE.search(name))
+    }
     # The longest first: one may contain another.
     return sorted(found | _remembered, key=len, reverse=True)

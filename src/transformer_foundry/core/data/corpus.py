@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from transformer_foundry.core.data.documents import SPLIT_NAMES, Columns, Document, Source, clean_text
 from transformer_foundry.core.data.plan import DROPPED, SplitPlan, make_plan
 from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.secrets import redact
 
 __all__ = ["Corpus"]
 
@@ -59,7 +60,8 @@ class Corpus:
     @property
     def name(self) -> str:
         """Name of the source."""
-        return self.source.name
+        # It is published with the model; an address may hold a password.
+        return redact(self.source.name)
 
     @property
     def columns(self) -> Columns:

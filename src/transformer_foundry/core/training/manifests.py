@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from transformer_foundry.core.environment import describe_environment
+from transformer_foundry.core.secrets import redact_values
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["MANIFEST_FORMAT_VERSION", "describe_run"]
@@ -39,7 +40,8 @@ def describe_run(
     return {
         "format_version": MANIFEST_FORMAT_VERSION,
         "identity": dict(identity),
-        "parameters": parameters,
+        # The address of data may hold a password.
+        "parameters": redact_values(parameters),
         "seeds": {"training": options.seed, **extra.pop("seeds", {})},
         "total_steps": total_steps,
         "environment": environment,
