@@ -62,6 +62,20 @@ def test_the_time_left_does_not_count_the_slow_first_step(tmp_path, clock):
     assert stream.getvalue().splitlines()[-1].endswith("ETA 1m30s")
 
 
+def test_a_run_of_hours_names_no_steps_before_they_are_planned(tmp_path, clock):
+    stream = io.StringIO()
+    run = Run(tmp_path / "data", ProgressHooks(stream, clock))
+    run.begin()
+    manifest = {"identity": {}, "sessions": [{}], "parameters": {"training": {"max_hours": 3.0}}}
+    run.save(Started(0, 100, False, manifest))
+    run.progress(1)
+    clock.now, run.total_steps = 20.0, 5000
+    run.progress(10)
+    first, *lines = stream.getvalue().splitlines()
+    assert first == "STARTS at step 0 of 3 h."
+    assert [line.split(" |")[0] for line in lines] == ["step 1", "step 10/5000"]
+
+
 def test_the_first_line_says_whether_a_run_starts_or_continues(tmp_path, clock):
     fresh, resumed = io.StringIO(), io.StringIO()
     show(tmp_path / "a", fresh, clock, 1.0)

@@ -121,6 +121,7 @@ class ProgressHooks:
         self._shown_at = -math.inf
         self._saved_step: int | None = None
         self._has_started = False
+        self._unplanned: int | None = None
         self._metrics: dict[str, float] = {}
         self._drawing_s = 0.0
 
@@ -131,6 +132,8 @@ class ProgressHooks:
             goes_back, saved_step = self._has_started, self._saved_step
             self._reset()
             self._has_started = True
+            hours = _training_of(record).get("max_hours")
+            self._unplanned = record.total_steps if hours and not record.step else None
             self._start_figure(record)
             if goes_back:
                 # Why, training has logged; what is on the disk stays there.
@@ -151,7 +154,8 @@ class ProgressHooks:
         self._saved_step = checkpoint.step
 
     def _training_line(self, step: int, total_steps: int) -> str:
-        parts = [f"step {step}/{total_steps}"]
+        is_planned = total_steps != self._unplanned
+        parts = [f"step {step}/{total_steps}" if is_planned else f"step {step}"]
         for name, label in (("train/loss", "loss"), ("eval/loss", "eval loss")):
             if name in self._metrics:
                 parts.append(f"{label} {self._metrics[name]:.3f}")
@@ -226,7 +230,9 @@ class ProgressHooks:
 def _starting_line(started: Any, session: Mapping[str, Any]) -> str:
     """Say whether the run starts or continues, from which step, in which session, and what was lost."""
     if not started.resumed:
-        return f"STARTS at step 0 of {started.total_steps}."
+        # The steps of a run of hours are planned when the first of them have been timed.
+        hours = _training_of(started).get("max_hours")
+        return "STARTS at step 0 of " + (f"{hours:g} h." if hours else f"{started.total_steps}.")
     line = f"CONTINUES at step {started.step} of {started.total_steps}"
     if not session:
         return f"{line}."
@@ -237,9 +243,14 @@ def _starting_line(started: Any, session: Mapping[str, Any]) -> str:
     return f"{line} (session {session['number']}; {done_again if lost else 'nothing was lost'})."
 
 
+def _training_of(started: Any) -> Mapping[str, Any]:
+    training: Mapping[str, Any] = started.manifest.get("parameters", {}).get("training", {})
+    return training
+
+
 def _device_notes(started: Any) -> list[str]:
     environment = started.manifest.get("environment", {})
-    wants_gpu = started.manifest.get("parameters", {}).get("training", {}).get("device") == "auto"
+    wants_gpu = _training_of(started).get("device") == "auto"
     if environment.get("gpu") or not environment or not wants_gpu or started.step >= started.total_steps:
         return []
     cure = (
