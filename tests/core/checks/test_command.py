@@ -27,7 +27,9 @@ sys.exit(main(sys.argv[1:]))
 def test_a_sound_export_ends_with_0_and_writes_the_report(tmp_path, capsys):
     export = write_export(tmp_path / "export", "gpt")
     assert main([str(export), "--report", str(tmp_path / "out" / "report.json")]) == 0
-    assert "PASS" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Checking {export} ..."
+    assert lines[1].startswith("PASS")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "pass"
 
 

@@ -20,6 +20,8 @@ SOUND, PROBLEMS, UNREADABLE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parser().parse_args(arguments)
+    # Loading torch and running the model take seconds.
+    print(f"Checking {options.export} ...", flush=True)
     try:
         report = _check(options)
     except FoundryError as err:
