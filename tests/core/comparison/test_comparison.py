@@ -149,13 +149,18 @@ def test_a_reference_is_told_from_a_drawing_of_its_name(drawing: Export, tmp_pat
     assert [member.name for member in found] == ["gpt2", "gpt2 (reference)", "gpt2 (2)", "llama"]
 
 
-def test_models_that_cannot_share_tokens_are_refused_with_what_to_do(drawing: Export) -> None:
-    wider = dataclasses.replace(make_splits(), vocab_size=200)
-    with pytest.raises(DataError, match="vocabulary of 96, the tokens have ids up to 199") as caught:
-        comparison.find_members([str(drawing.folder)], wider, drawing)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"vocab_size": 200}, "have 200 token ids, but the model's vocabulary has 96"),
+     ({"max_length": 200}, "rows of up to 200 tokens, but the model takes at most "),
+     ({"task": "masked_lm"}, "prepared for masked_lm, but the task of the model is causal_lm")],
+)  # fmt: skip
+def test_models_that_cannot_share_tokens_are_refused_with_what_to_do(
+    drawing: Export, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        comparison.find_members([str(drawing.folder)], dataclasses.replace(make_splits(), **changes), drawing)
     assert f"data_engineering with model.source={drawing.folder}" in caught.value.remedy
-    with pytest.raises(DataError, match="is a model for causal_lm, the tokens were prepared for masked_lm"):
-        comparison.find_members([str(drawing.folder)], make_splits("masked_lm"), drawing)
 
 
 @pytest.mark.parametrize("values", [{"models": ["gpt2"]}, {"tokens": 1.0, "minutes": 1.0}, {"seeds": 0}])

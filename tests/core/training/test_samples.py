@@ -16,12 +16,13 @@ from tests.core.training.tiny import (
     assert_same_state,
     checkpoints,
     history,
+    make_model,
     make_options,
     make_splits,
 )
 from transformer_foundry.core.data import DataOptions, Tokenizer, fit_tokenizer, load_tokenizer
 from transformer_foundry.core.errors import CheckpointError, TrainingError
-from transformer_foundry.core.exports import Adapter, load_model, read_export
+from transformer_foundry.core.exports import Adapter, adapt, load_model, read_export
 from transformer_foundry.core.training import TrainingState, fit, read_checkpoint, run_identity, write_checkpoint
 
 SAMPLES = Path(__file__).parents[3] / "data" / "01_raw" / "exports"
@@ -65,6 +66,21 @@ def test_data_with_more_tokens_than_the_model_are_refused() -> None:
     splits = dataclasses.replace(make_splits(), vocab_size=513)
     with pytest.raises(TrainingError, match="513 token ids, but the model's vocabulary has 512"):
         next(iter(fit(load("gpt"), splits, OPTIONS)))
+
+
+def test_data_with_longer_rows_than_the_model_takes_are_refused() -> None:
+    splits = dataclasses.replace(make_splits(), max_length=129)
+    with pytest.raises(TrainingError, match="rows of up to 129 tokens, but the model takes at most 128") as caught:
+        next(iter(fit(load("gpt"), splits, OPTIONS)))
+    assert "data.max_length=128" in caught.value.remedy
+
+
+def test_data_with_more_classes_than_the_model_tells_apart_are_refused() -> None:
+    task = "sequence_classification"
+    adapter = adapt(make_model(task), {"vocab_size": 32, "max_seq_len": 12}, kind="encoder-only", task=task)
+    splits = dataclasses.replace(make_splits(task), label_names=("red", "green", "blue", "grey"))
+    with pytest.raises(TrainingError, match="4 classes, but the model tells 3 apart"):
+        next(iter(fit(adapter, splits, OPTIONS)))
 
 
 def make_tokenizer(*letters: str) -> Tokenizer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.comparison.references import build_reference, require_reference
-from transformer_foundry.core.errors import DataError, ExportError
+from transformer_foundry.core.errors import DataError, ExportError, TrainingError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
@@ -70,7 +70,7 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> 
     Raises:
         ParameterError: If a name is no folder and no reference architecture for the task of the data.
         ExportError: If an export cannot be read or built.
-        DataError: If a drawing cannot train on the tokens: another task, or too small a vocabulary.
+        DataError: If a drawing cannot train on the tokens: another task, too small a vocabulary, too short rows.
     """
     from transformer_foundry.core.exports import load_model
 
@@ -78,7 +78,7 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> 
     exports = {name: export for name, (export, _) in drawings.items()}
     adapters = {name: adapter for name, (_, adapter) in drawings.items()}
     for name, adapter in adapters.items():
-        _require_shared_tokens(name, adapter.contract, splits)
+        _require_shared_tokens(name, adapter, splits)
     first = next(iter(exports), None)
     sized = adapters[first] if first is not None else load_model(source, task=splits.task)
     config = (exports[first] if first is not None else source).config
@@ -118,21 +118,19 @@ def _load(name: str) -> tuple[Export, Adapter]:
         raise ExportError(f"benchmark.models, {name}: {err.problem}", err.expected, err.remedy) from err
 
 
-def _require_shared_tokens(name: str, contract: Any, splits: TokenSplits) -> None:
-    if contract.task != splits.task:
+def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> None:
+    from transformer_foundry.core.training.preconditions import require_fit
+
+    try:
+        require_fit(adapter, splits)
+    except TrainingError as err:
         raise DataError(
-            f"benchmark.models: {name} is a model for {contract.task}, the tokens were prepared for {splits.task}.",
-            "Models that train on the same tokens, for the same task, were expected.",
-            f"Compare models of one task, or prepare the data for this one: data_engineering with model.source={name}.",
-        )
-    if contract.vocab_size < splits.vocab_size:
-        raise DataError(
-            f"benchmark.models: {name} has a vocabulary of {contract.vocab_size}, the tokens have ids up to "
-            f"{splits.vocab_size - 1}.",
-            "Models that can share tokens were expected: none may have a smaller vocabulary than the tokens.",
-            f"Prepare the data for the smallest of them: data_engineering with model.source={name}; larger ones can "
+            f"benchmark.models, {name}: {err.problem}",
+            "Models that can share tokens were expected: all for the task of the data, and none with a smaller "
+            "vocabulary, shorter rows or fewer classes.",
+            f"Compare models of one task, with data of the smallest: data_engineering with model.source={name}; larger can "
             "share its tokens.",
-        )
+        ) from err
 
 
 def _layers(config: Any) -> int:

@@ -25,7 +25,8 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
     A module without a contract must take ``input_ids`` and ``attention_mask``; what it returns is taken for logits.
 
     Raises:
-        TrainingError: If task or vocabulary differ, or a module without a contract takes other arguments.
+        TrainingError: If the tasks differ, the data have more tokens, longer rows or more classes than the model takes,
+            or a module without a contract takes other arguments.
     """
     contract = getattr(adapter, "contract", None)
     if contract is None:
@@ -42,6 +43,20 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
             f"The data have {splits.vocab_size} token ids, but the model's vocabulary has {contract.vocab_size}.",
             "The tokenizer must not have more ids than the model has embeddings.",
             "Run the data_engineering pipeline again with this model.",
+        )
+    if contract.max_length is not None and splits.max_length > contract.max_length:
+        raise TrainingError(
+            f"The data have rows of up to {splits.max_length} tokens, but the model takes at most "
+            f"{contract.max_length}.",
+            "Rows that the model takes were expected.",
+            f"Run the data_engineering pipeline again with this model, or with data.max_length={contract.max_length}.",
+        )
+    classes = len(splits.label_names or ())
+    if classes > contract.output_size:
+        raise TrainingError(
+            f"The data have {classes} classes, but the model tells {contract.output_size} apart.",
+            "The model needs an output for each class of the data.",
+            f"Give the last layer of the model {classes} outputs, or choose the data for it.",
         )
 
 
