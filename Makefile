@@ -1,5 +1,6 @@
 # make run   installs once, then trains and packages the bundled GPT (minutes, no network)
 # make test  installs once, then lint, types and all tests
+# make test-colab PYTHON=python3.13  runs the tests with Colab's versions, in an environment of their own (6 GB)
 # make audit asks for advisories on the tested versions (needs the network)
 # make docs  builds the documentation into site/, the drawing of the pipelines with it
 # make address REPO=OWNER/NAME  writes the project's public address into notebooks, README and citation
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast bench lint docs address audit lock clean
+.PHONY: help install run test test-fast test-colab bench lint docs address audit lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -38,6 +39,13 @@ test-fast: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+COLAB := .venv-colab
+test-colab:
+	$(PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m tests.colab > $(COLAB)/constraints.txt
+	$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check -c $(COLAB)/constraints.txt -e ".[dev]"
+	$(COLAB)/bin/python -m pytest -n 2 --dist loadfile
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
