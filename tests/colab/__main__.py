@@ -1,4 +1,4 @@
-"""Print what pip is to keep to for an environment like Colab's: ``python -m tests.colab [3.12|3.13] > constraints.txt``.
+"""Print the versions for an environment like Colab's: ``python -m tests.colab [3.12|3.13] > constraints.txt``.
 
 Left out are the libraries of NVIDIA, which come with the build of torch that the package index has, and setuptools,
 whose version on Colab that build refuses.
