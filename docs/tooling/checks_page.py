@@ -44,7 +44,8 @@ def checks_page() -> str:
     parts = [INTRODUCTION + "\n".join(rows), "\n## Findings\n"]
     for name, found in by_name.items():
         parts.append(f"### {name} {{ #{_anchor(name)} }}\n")
-        parts += [_box(finding) for finding in found]
+        # A message that is wholly made of what was found says nothing here.
+        parts += [_box(finding) for finding in found if finding.arguments[2].strip(f". {UNKNOWN}")]
     parts.append("## When the model's own code stops\n\nA finding then says in plain words what the exception means:\n")
     parts.append("| meaning | how to mend it |\n|---|---|")
     parts += [f"| {escaped(meaning)} | {escaped(fix)} |" for _, meaning, fix in EXPLANATIONS]

@@ -78,7 +78,7 @@ class LiveFigure:
             tag("style", Markup(_STYLE)),
             tag("p", status),
             loss_chart(self._rows, self._baselines, by_tokens=True),
-            tag("p", "The model writes:") if samples else None,
+            tag("p", "What the model was given >> what it made of it:") if samples else None,
             *samples,
             class_="foundry-live",
         )

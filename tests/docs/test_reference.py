@@ -56,6 +56,10 @@ def test_every_finding_has_an_entry_with_its_meaning() -> None:
         assert re.search(r'!!! \w+ "[a-z ]+"\n    .{20}', listed[name]), name
 
 
+def test_no_finding_is_shown_without_a_word() -> None:
+    assert not re.findall(r"!!! .*\n    [. …]*\n", generated()["reference/checks.md"])
+
+
 def test_no_problem_is_shown_without_a_cure() -> None:
     boxes = re.findall(r'!!! (?:danger|warning) ".*?"\n(?:    .*\n|\n(?=    ))+', generated()["reference/checks.md"])
 

@@ -111,6 +111,7 @@ def samples_section(record: RunRecord) -> Markup | None:
     return section(
         "samples",
         "Samples",
+        tag("p", "What the model was given >> what it made of it.", class_="small") if final else None,
         _texts(final),
         details("What it wrote on the way", *(part for pair in steps for part in pair)),
     )
