@@ -73,13 +73,14 @@ def preload() -> None:
     import transformer_foundry.core.export.hub_errors as hub_errors
     import transformer_foundry.core.hub_waits as hub_waits
     import transformer_foundry.core.training
+    import transformer_foundry.hooks.tracker as tracker
     import transformer_foundry.pipeline_registry  # noqa: F401
     from transformer_foundry.core.exports.downloads import Downloads
 
     torch.set_num_threads(1)
     # Waits for a server that does not answer, made short: time limit, attempts, first pause.
     Downloads.__init__.__defaults__ = (2.0, 2, 0.05, time.sleep)  # type: ignore[misc]
-    hub_waits.WAIT_S, hub_errors._PAUSE_S = 1.0, 0.05
+    hub_waits.WAIT_S, hub_errors._PAUSE_S, tracker.INIT_TIMEOUT_S = 1.0, 0.05, 4
 
 
 def import_again(folder: Path) -> None:
