@@ -18,6 +18,7 @@ from transformer_foundry.core.export.files import FORMAT_VERSION, MANIFEST_FILE,
 from transformer_foundry.core.export.options import FORMAT_FILES, VARIANT_FORMATS
 from transformer_foundry.core.export.parity import Case, check_shapes, compared_logits, make_cases, write_cases
 from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, private_copy
+from transformer_foundry.core.export.translation import collected_seldom
 from transformer_foundry.core.export.variants import label_cases, make_variants
 
 __all__ = ["compared_positions", "export_model"]
@@ -87,7 +88,7 @@ def export_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = Source(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
-    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch, collected_seldom():
         check = _make_check(source, wanted, compared or compared_positions, tolerance, Path(scratch))
         entries = _make_formats(source, wanted, folder, check, labelled, write_pytorch)
     manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}

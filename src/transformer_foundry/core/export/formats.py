@@ -20,6 +20,7 @@ from transformer_foundry.core.export.tracing import (
     exporting_patches,
     private_copy,
 )
+from transformer_foundry.core.export.translation import translate
 
 __all__ = [
     "compiled_copy",
@@ -98,18 +99,8 @@ def write_onnx(program: torch.export.ExportedProgram, names: DimNames, path: Pat
     """
     import onnxscript  # noqa: F401 (torch reports its absence by another name)
 
-    # The program has its dynamic dimensions already; these only name them.
-    named = tuple({dim: name for dim, name in enumerate(dims) if isinstance(name, str)} for dims in names.values())
     with exporters_quiet():
-        translated = torch.onnx.export(
-            program,
-            dynamo=True,
-            input_names=list(names),
-            output_names=["logits"],
-            dynamic_shapes=(named,),
-            verbose=False,
-        )
-        assert translated is not None
+        translated = translate(program, names)
         weights = translated.model.graph.initializers.values()
         size_bytes = sum(item.const_value.nbytes for item in weights if item.const_value is not None)
         translated.save(path, external_data=needs_data_file(size_bytes))

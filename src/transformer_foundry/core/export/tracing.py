@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch._export.verifier import SpecViolationError
 from torch.jit.frontend import FrontendError
 
+from transformer_foundry.core.export.attention import plain_attention
+
 __all__ = ["EXPORTER_ERRORS", "exportable_copy", "exporters_quiet", "exporting_patches", "private_copy"]
 
 # What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: most of torch's own
@@ -78,7 +80,8 @@ def exporting_patches() -> Iterator[None]:
         self if _is_converted(self, *args, **kwargs) else convert(self, *args, **kwargs)
     )
     try:
-        yield
+        with plain_attention():
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         layers._detect_is_causal_mask, nn.Module.to = detect, convert  # type: ignore[method-assign]
