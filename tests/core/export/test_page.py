@@ -26,6 +26,7 @@ TASKS = {
     "causal_lm": ("w20 w21", {"maxNewTokens": 12, "temperature": 0}),
     "seq2seq_lm": ("w20 w21", {"maxNewTokens": 12, "temperature": 0}),
     "masked_lm": ("w20 [MASK] w22", None),
+    "sequence_classification": ("w20 w21 w22", None),
 }
 
 
@@ -74,7 +75,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_the_browser_gives_the_answers_of_onnx_runtime(folders: dict[str, Path], task: str) -> None:
     text, settings = TASKS[task]
     model = module_of(folders[task], "inference").Model(folders[task], threads=1)
-    method = {"masked_lm": "fillMask"}.get(task)
+    method = {"masked_lm": "fillMask", "sequence_classification": "classify"}.get(task)
 
     async def steps(page: Page) -> Any:
         await page.run(
@@ -91,10 +92,27 @@ def test_the_browser_gives_the_answers_of_onnx_runtime(folders: dict[str, Path],
         assert found == model.generate(text, max_new_tokens=12, temperature=0).ids
         return
     (expected,) = model.predict([text])
-    guesses = [item for place in found for item in place["guesses"]]
-    wanted = [item for place in expected for item in place["guesses"]]
-    assert [item["token"] for item in guesses] == [item["token"] for item in wanted]
+    key = "token" if task == "masked_lm" else "label"
+    guesses, wanted = (
+        [item for place in answer for item in place.get("guesses", [place])] for answer in (found, expected)
+    )
+    assert len(wanted) >= 3
+    assert [item[key] for item in guesses] == [item[key] for item in wanted]
     assert [item["score"] for item in guesses] == pytest.approx([item["score"] for item in wanted], abs=1e-4)
+
+
+@needs_browser
+def test_a_visitor_sees_each_label_with_its_share(folders: dict[str, Path]) -> None:
+    async def steps(page: Page) -> tuple[str, int, float]:
+        shown = await page.ask("w20 w21 w22")
+        shares = "[...document.querySelectorAll('.share')].map((item) => parseFloat(item.textContent))"
+        return shown, await page.run("document.querySelectorAll('.row').length"), sum(await page.run(shares))
+
+    (shown, rows, total), page = visit(folders["sequence_classification"], steps)
+    assert rows == 3
+    assert total == pytest.approx(100, abs=2)
+    assert "Answered in" in shown
+    assert page.errors == []
 
 
 @needs_browser
