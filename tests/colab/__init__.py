@@ -18,9 +18,16 @@ def colab_packages(python: str) -> dict[str, str]:
     return dict(line.split("==", 1) for line in lines)
 
 
+_NO_NETWORK = re.compile(
+    "NewConnectionError|NameResolution|Timeout|timed out|ProxyError|SSLError|ProtocolError|Connection (reset|aborted)"
+    "|Max retries|IncompleteRead|5[0-9][0-9] Server Error"
+)
+"""What pip says of a network that is not there, or fails for a moment."""
+
+
 def cannot_reach_an_index(message: str) -> bool:
     """Whether pip's message says that there is no network rather than no fitting version."""
-    return bool(re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Max retries", message))
+    return bool(_NO_NETWORK.search(message))
 
 
 def colab_kernel(folder: Path) -> Path | None:
