@@ -1,6 +1,6 @@
 """What all formats of a 14M-parameter model cost to make, and how fast they answer beside eager PyTorch.
 
-    python -m tests.benchmarks.export_speed [ROUNDS]
+    python -m tests.benchmarks.export_speed [drawn|written|rotary] [ROUNDS]
 
 One thread. The making is the processor time of this process alone; the processes that verify are shown apart. Speed is
 the median processor time of a batch of 8 x 128 tokens, the formats taking turns.
@@ -24,19 +24,11 @@ from typing import Any
 import onnxruntime
 import torch
 
-from tests.core.export.small_models import RotaryGpt, make_inputs
+from tests.benchmarks.speed_models import LONGEST, VOCABULARY, make_model
+from tests.core.export.small_models import make_inputs
 from transformer_foundry.core.export import FORMAT_FILES, export_model
 
-LONGEST = 128
 SHAPE = (8, 128)
-
-
-def make_model() -> torch.nn.Module:
-    """A decoder of 14M parameters with a tied head."""
-    torch.manual_seed(0)
-    model = RotaryGpt(vocab_size=8192, d_model=512, n_head=8, n_layer=8, max_seq_len=LONGEST)
-    torch.nn.init.normal_(model.wte.weight, std=0.02)
-    return model.eval()
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
@@ -52,12 +44,12 @@ def cpu_seconds(act: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    name, rounds = (*sys.argv[1:], *("drawn", "9")[len(sys.argv) - 1 :])[:2]
     torch.set_num_threads(1)
-    model, inputs = make_model(), make_inputs(vocab_size=8192, max_length=LONGEST)
-    print(f"{sum(value.numel() for value in model.parameters()) / 1e6:.1f}M parameters")
-    with tempfile.TemporaryDirectory() as name:
-        folder, made = Path(name), []
+    model, inputs = make_model(name), make_inputs(vocab_size=VOCABULARY, max_length=LONGEST)
+    print(f"{name}: {sum(value.numel() for value in model.parameters()) / 1e6:.1f}M parameters")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, made = Path(scratch), []
         spent = cpu_seconds(lambda: made.append(export_model(model, inputs, folder, max_length=LONGEST)))
         checked = resource.getrusage(resource.RUSAGE_CHILDREN)
         print(f"made in {spent:.1f} CPU s, verified in {checked.ru_utime + checked.ru_stime:.1f} CPU s more")
@@ -73,7 +65,7 @@ def main() -> None:
                 opened = session(folder / FORMAT_FILES[entry["format"]])
                 runs[entry["format"]] = lambda opened=opened: opened.run(None, {"input_ids": ids.numpy()})
         with torch.no_grad():
-            times = [{key: cpu_seconds(run) for key, run in runs.items()} for _ in range(rounds + 1)][1:]
+            times = [{key: cpu_seconds(run) for key, run in runs.items()} for _ in range(int(rounds) + 1)][1:]
     medians = {key: statistics.median(row[key] for row in times) for key in runs}
     for key, seconds in medians.items():
         print(f"{key:12} {1e3 * seconds:8.1f} ms for {SHAPE[0]} x {SHAPE[1]}, {medians['eager'] / seconds:.2f}x eager")

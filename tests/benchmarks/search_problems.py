@@ -371,7 +371,7 @@ PROBLEMS: dict[str, Problem] = {
         lambda: _docstrings_of(np) + _docstrings_of(np.ndarray),
         _gpt2,
         _causal,
-        n_rows=400,
+        n_rows=128,
     ),
 }
 

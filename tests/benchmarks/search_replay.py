@@ -40,12 +40,23 @@ def losses_of_ours(table, seed, n_trials, min_gain=0.0):
 def losses_of_baseline(table, seed, n_trials, sampler):
     """Final losses of one of Optuna's samplers as Optuna sets it, each trial trained in full."""
     study = optuna.create_study(sampler=sampler(seed=seed))
-    for _ in range(n_trials):
+    for _ in range(min(n_trials, len(table.rows) if table.is_drawn else n_trials)):
         trial = study.ask()
-        configuration = table.space.complete(lambda dimension, trial=trial: suggest(trial, dimension))
+        proposed = table.propose(lambda dimension, trial=trial: suggest(trial, dimension))
+        configuration = table.nearest_untried(proposed) if table.is_drawn else proposed
         *_, (_, loss) = table.train(configuration)
-        study.tell(trial, loss)
+        _tell(study, trial, table.space, configuration, loss)
         yield loss
+
+
+def _tell(study, trial, space, configuration, loss):
+    if trial.params == configuration:
+        study.tell(trial, loss)
+        return
+    # What was trained is the nearest row of the table, and the sampler is to learn from that.
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    distributions = space.distributions(configuration)
+    study.add_trial(optuna.create_trial(params=configuration, distributions=distributions, value=loss))
 
 
 def losses(table, method, seed, n_trials):

@@ -18,7 +18,13 @@ from transformer_foundry.core.tuning.encoding import encode
 from transformer_foundry.core.tuning.space import SearchSpace, parse_space
 
 FOLDER = Path(__file__).parent / "tables"
-NAMES = ("topics", "docstrings", "unicode_names", "source_code", "schedules")
+CHOSEN_ON = ("topics", "docstrings", "unicode_names", "source_code")
+"""Tables that the strategy was chosen on."""
+
+HELD_OUT = ("schedules", "seq2seq", "optimizers", "sums", "classifier", "wide")
+"""Tables that it was not."""
+
+NAMES = (*CHOSEN_ON, *HELD_OUT)
 TOLERANCE = 0.01
 """A trial has found the best if its final loss is within this share of the table's lowest."""
 
@@ -97,6 +103,20 @@ class Table:
             self.steps += self.every
             self.reached[index] = max(evaluation + 1, self.reached.get(index, 0))
             yield (evaluation + 1) * self.every, float(self.curves[index, evaluation])
+
+    @property
+    def is_drawn(self):
+        """Whether only some configurations of the space are in the table."""
+        return isinstance(self.space, DrawnSpace)
+
+    def propose(self, value_of):
+        """Return a configuration of the space, in the table or not."""
+        return SearchSpace.complete(self.space, value_of)
+
+    def nearest_untried(self, configuration):
+        """Return the row that is nearest to ``configuration`` of those of which nothing was trained."""
+        untried = [index for index in range(len(self.rows)) if index not in self.reached]
+        return self.space.nearest_row(configuration, untried)
 
     def has_left_the_best_behind(self):
         """Whether the best configuration was begun but not trained to its end; None if it was never begun."""

@@ -10,7 +10,7 @@ import pytest
 from tests.core.tuning.curves import CurveTrainer
 from transformer_foundry.core.tuning import TuningOptions, parse_space, search
 from transformer_foundry.core.tuning.encoding import candidates, encode, key_of, spread_out
-from transformer_foundry.core.tuning.pause_resume import Known, _standardise, choose
+from transformer_foundry.core.tuning.pause_resume import Known, _indices, _Predicted, _standardise, choose
 from transformer_foundry.core.tuning.states import MemoryStates
 from transformer_foundry.core.tuning.storage import load_study
 from transformer_foundry.core.tuning.surrogate import CurveModel
@@ -150,16 +150,34 @@ def test_a_space_that_is_tried_out_ends_the_search():
 def test_losses_of_any_size_give_a_choice(losses):
     known = [Known(np.array([0.3 * i]), ((0.5, loss),), 0.5, True) for i, loss in enumerate(losses)]
     rng = np.random.default_rng(0)
-    choice = choose(known, np.array([[0.9]]), np.array([False]), insured=False, affordable=2.0, rng=rng)
+    choice = choose(known, np.array([[0.9]]), np.array([False]), affordable=2.0, rng=rng)
     assert choice is not None
 
 
 def test_what_the_budget_does_not_pay_is_no_choice():
     known = [Known(np.array([0.1]), ((0.5, 1.0),), 0.5, True), Known(np.array([0.5]), ((0.5, 2.0),), 1.0, True)]
-    options = {"insured": True, "rng": np.random.default_rng(0)}
-    half = choose(known, np.array([[0.9]]), np.array([False]), affordable=0.5, **options)
+    rng = np.random.default_rng(0)
+    half = choose(known, np.array([[0.9]]), np.array([False]), affordable=0.5, rng=rng)
     assert (half.index, half.is_new) == (0, False)
-    assert choose(known, np.array([[0.9]]), np.array([False]), affordable=0.4, **options) is None
+    assert choose(known, np.array([[0.9]]), np.array([False]), affordable=0.4, rng=rng) is None
+
+
+def test_the_index_is_the_loss_at_which_a_training_is_worth_its_price():
+    rng = np.random.default_rng(0)
+    predicted = _Predicted(rng.normal(size=(3, 4)), rng.uniform(0.1, 2.0, (3, 4)), np.array([0.5, 0.3, 0.2]))
+    costs = np.array([0.5, 0.5, 0.75, 0.75])
+    indices = _indices(predicted, best=1.0, price=0.1, costs=costs)
+    draws = rng.choice(3, 400_000, p=predicted.weights)
+    ends = rng.normal(predicted.mean[draws], predicted.deviation[draws])
+    assert np.allclose(np.maximum(indices - ends, 0).mean(0), 0.1 * costs, atol=0.005)
+
+
+def test_the_price_falls_until_a_training_is_worth_it():
+    predicted = _Predicted(np.full((1, 1), 1.0), np.full((1, 1), 0.01), np.ones(1))
+    # It can be expected to improve by 0.004: 0.25 is too dear, and a 64th of that is not.
+    dear, fair, cheap = (_indices(predicted, best=1.0, price=0.25 / n, costs=np.ones(1)) for n in (1, 64, 1024))
+    assert np.allclose(dear, fair)
+    assert cheap < fair - 0.001
 
 
 def test_the_model_agrees_with_what_it_has_seen_and_is_uncertain_elsewhere():

@@ -1,10 +1,14 @@
 """The default strategy: train many configurations half, and spend further steps where they are likeliest to pay.
 
 Each configuration is trained to one checkpoint at half of its schedule and paused. A small Gaussian process over
-(configuration, share of the training done) predicts where each would end, and the next steps go to the configuration,
-paused or new, with the highest expected improvement for each step that it still needs. Nothing is pruned for good: a
-paused trial may be resumed at any time. Now and then a new configuration is trained to its end without a look on the
-way: insurance for problems where the loss at half time misleads.
+(configuration, share of the training done) predicts where each would end. Nothing is pruned for good: a paused trial
+may be resumed at any time.
+
+What is trained next is Pandora's problem (Weitzman 1979, Econometrica 47): boxes with unknown prizes, each opened at a
+price. There the box with the best index is opened, and the index of a training that ends at ``Y`` and costs ``c`` is
+the loss ``z`` at which it is just worth its price: ``E[max(z - Y, 0)] = price * c``. It depends on the training alone
+and not on the best loss so far, so that a paused trial is finished when no other look is worth more, and not because
+what was finished before is worse. Xie et al. 2024 (arXiv:2406.20062) use it with Gaussian processes.
 """
 
 from __future__ import annotations
@@ -18,13 +22,18 @@ from numpy.typing import NDArray
 
 from transformer_foundry.core.tuning.surrogate import CurveModel, Floats
 
-__all__ = ["COST_POWER", "INSURANCE_EVERY", "Choice", "Known", "choose"]
+__all__ = ["PRICE", "Choice", "Known", "choose"]
 
-COST_POWER = 1.5
-"""Expected improvement is divided by the share of a training that is left, to this power: finishing comes first."""
+PRICE = 0.01
+"""Share of the loss that a full training has to be worth; halved as long as none is."""
 
-INSURANCE_EVERY = 5
-"""Each fifth decision trains a new configuration to its end."""
+MOST_HALVINGS = 12
+"""The price falls to less than a 4000th of ``PRICE``: then all trainings are worth it or none is."""
+
+NEW_COST = 0.75
+"""Price of a new configuration in full trainings: half of one for the look, and as much again for one in two."""
+
+BISECTIONS = 30
 
 OUTLIER_SPREAD = 2.0
 """Losses beyond the median by more than this many times (median - best) say "bad", not how bad."""
@@ -56,13 +65,11 @@ class Choice:
     Attributes:
         index: Of the trial to resume, or of the new configuration.
         is_new: Whether ``index`` is one of the new configurations.
-        to_the_end: Whether it is trained to the end without a pause.
         gain: Largest expected improvement of the best loss by any single training, as a share of it.
     """
 
     index: int
     is_new: bool
-    to_the_end: bool
     gain: float
 
 
@@ -71,7 +78,6 @@ def choose(
     fresh: Floats,
     is_categorical: NDArray[np.bool_],
     *,
-    insured: bool,
     affordable: float,
     rng: np.random.Generator,
 ) -> Choice | None:
@@ -81,7 +87,6 @@ def choose(
         known: The trials so far; at least one with a loss.
         fresh: (m, D) features of new configurations to choose among.
         is_categorical: (D,) bool.
-        insured: Whether this decision trains a new configuration to its end.
         affordable: Full trainings that the budget still pays; what costs more is no choice.
         rng: Source of the model's hyper-parameter draws.
 
@@ -93,35 +98,66 @@ def choose(
     if not paused and not n_fresh:
         return None
     features = np.array([*(known[index].features for index in paused), *fresh[:n_fresh]])
-    improvement, unit = _expected_improvement(known, features, is_categorical, rng)
-    gain = float(improvement.max() * unit)
-    if insured and n_fresh:
-        return Choice(int(np.argmax(improvement[len(paused) :])), True, True, gain)
-    left = np.array([*(known[index].left for index in paused), *[1.0] * n_fresh])
-    best = int(np.argmax(improvement / left**COST_POWER))
-    if best < len(paused):
-        return Choice(paused[best], False, True, gain)
-    return Choice(best - len(paused), True, False, gain)
+    predicted, best, unit = _predict(known, features, is_categorical, rng)
+    costs = np.array([*(known[index].left for index in paused), *[NEW_COST] * n_fresh])
+    gain = float(predicted.improvement_on(np.full(len(costs), best)).max() * unit)
+    chosen = int(np.argmin(_indices(predicted, best, PRICE / unit, costs)))
+    if chosen < len(paused):
+        return Choice(paused[chosen], False, gain)
+    return Choice(chosen - len(paused), True, gain)
 
 
-def _expected_improvement(
+@dataclass(frozen=True)
+class _Predicted:
+    """Final losses of m trainings under H draws of hyper-parameters: mean and deviation (H, m), weights (H,)."""
+
+    mean: Floats
+    deviation: Floats
+    weights: Floats
+
+    def improvement_on(self, losses: Floats) -> Floats:
+        """Return the expectation (m,) of how far each training ends below its entry of ``losses`` (m,), else 0."""
+        gap = (losses - self.mean) / self.deviation
+        density = np.exp(-(gap**2) / 2) / math.sqrt(2 * math.pi)
+        improvement: Floats = self.weights @ (self.deviation * (gap * _normal_cdf(gap) + density))
+        return improvement
+
+
+def _indices(predicted: _Predicted, best: float, price: float, costs: Floats) -> Floats:
+    """The loss (m,) at which each training is just worth its price, the lower the better.
+
+    The price falls until a training is worth it that has to beat ``best``.
+    """
+    at_stake = predicted.improvement_on(np.full(len(costs), best))
+    halvings = next((n for n in range(MOST_HALVINGS) if (at_stake > price / 2**n * costs).any()), MOST_HALVINGS)
+    wanted = price / 2**halvings * costs
+    low = (predicted.mean - 8 * predicted.deviation).min(0)
+    high = (predicted.mean + 8 * predicted.deviation).max(0) + wanted
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        is_above = predicted.improvement_on(middle) > wanted
+        low, high = np.where(is_above, low, middle), np.where(is_above, middle, high)
+    return high
+
+
+def _predict(
     known: Sequence[Known], features: Floats, is_categorical: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[Floats, float]:
-    """Expected improvement (m,) of the best final loss in standardised units, and that unit as a share of a loss."""
+) -> tuple[_Predicted, float, float]:
+    """Where trainings would end and the best loss so far, in standardised units, and that unit as a share of a loss."""
     rows = [(trial.features, share, loss) for trial in known for share, loss in trial.losses]
     shares = np.array([share for _, share, _ in rows])
-    values, unit = _standardise(shares, np.array([loss for *_, loss in rows]))
+    losses = np.array([loss for *_, loss in rows])
+    values, unit = _standardise(shares, losses)
     model = CurveModel(is_categorical, rng)
     model.fit(np.array([row[0] for row in rows]), shares, values)
     running = [trial.features for trial in known if trial.left > 0 and not trial.is_open]
     if running:
         model.believe(np.array(running))
-    mean, deviation, weights = model.predict_final(features)
-    is_final = shares >= 1
-    best = values[is_final].min() if is_final.any() else (weights @ mean).min()
-    gap = (best - mean) / deviation
-    density = np.exp(-(gap**2) / 2) / math.sqrt(2 * math.pi)
-    return weights @ (deviation * (gap * _normal_cdf(gap) + density)), unit
+    predicted = _Predicted(*model.predict_final(features))
+    is_final = (shares >= 1) & np.isfinite(losses)
+    # Without a result, what the best of these trainings is expected to end at.
+    best = values[is_final].min() if is_final.any() else (predicted.weights @ predicted.mean).min()
+    return predicted, float(best), unit
 
 
 def _standardise(shares: Floats, losses: Floats) -> tuple[Floats, float]:

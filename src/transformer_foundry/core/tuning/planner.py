@@ -11,7 +11,7 @@ import numpy as np
 from transformer_foundry.core.tuning import ledger as names
 from transformer_foundry.core.tuning.encoding import candidates, categorical, encode, key_of, spread_out
 from transformer_foundry.core.tuning.ledger import Ledger, is_paused, last_step, seconds_of
-from transformer_foundry.core.tuning.pause_resume import INSURANCE_EVERY, Known, choose
+from transformer_foundry.core.tuning.pause_resume import Known, choose
 from transformer_foundry.core.tuning.pruning import pause_step
 from transformer_foundry.core.tuning.samplers import FINITE_ONLY, make_sampler
 from transformer_foundry.core.tuning.states import TrialStates
@@ -135,7 +135,6 @@ class Planner:
             list(known.values()),
             encode(self._space, fresh),
             categorical(self._space),
-            insured=turn % INSURANCE_EVERY == 0,
             affordable=affordable,
             rng=rng,
         )
@@ -146,7 +145,7 @@ class Planner:
             return Stop(f"no training is expected to lower the best loss by {100 * self._options.min_gain:g} %")
         gain = {names.GAIN: [[turn, choice.gain]]}
         if choice.is_new:
-            return self._begin(fresh[choice.index], to_the_end=choice.to_the_end, **gain)
+            return self._begin(fresh[choice.index], to_the_end=False, **gain)
         resumed = trials[choice.index]
         assignment = self._go_on(resumed)
         if assignment is not None:
@@ -198,7 +197,9 @@ class Planner:
         steps = self._options.max_steps
         features = encode(self._space, [trial.params])[0]
         if trial.state.name == "FAIL" or trial.user_attrs.get(names.ERROR):
-            return Known(features, ((self._pause_step / steps, float("inf")),), left=0, is_open=False)
+            # Bad at its end too: half time alone would leave room for hope, and for more trials beside it.
+            bad = float("inf")
+            return Known(features, ((self._pause_step / steps, bad), (1.0, bad)), left=0, is_open=False)
         # Of a curve only the losses at the pause and at the end count: earlier ones mislead.
         curve = sorted(trial.intermediate_values.items())
         seen = next(((step, loss) for step, loss in curve if step >= self._pause_step), None)
