@@ -128,8 +128,8 @@ def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> 
             f"benchmark.models, {name}: {err.problem}",
             "Models that can share tokens were expected: all for the task of the data, and none with a smaller "
             "vocabulary, shorter rows or fewer classes.",
-            f"Compare models of one task, with data of the smallest: data_engineering with model.source={name}; larger can "
-            "share its tokens.",
+            f"Compare models of one task, with the data of the smallest: data_engineering with model.source={name}; "
+            "larger ones can share its tokens.",
         ) from err
 
 
