@@ -51,11 +51,15 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A repository; ``kind`` is models, datasets or spaces; a gated one gives files only to those admitted."""
+    """A repository; ``kind`` is models, datasets or spaces; a gated one gives files only to those admitted.
+
+    A space has an ``sdk`` from its creation on.
+    """
 
     kind: str
     id: str
     private: bool = False
+    sdk: str | None = None
     admitted: frozenset[str] | None = None
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
@@ -93,14 +97,16 @@ class HubStore:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.lock = threading.RLock()
 
-    def create(self, kind: str, repo_id: str, author: str, private: bool = False) -> Repo:
+    def create(self, kind: str, repo_id: str, author: str, private: bool = False, sdk: str | None = None) -> Repo:
         owner, _, name = repo_id.partition("/")
         if not (_NAME.fullmatch(owner) and _NAME.fullmatch(name)) or name.endswith((".git", ".")) or ".." in name:
             raise Refused(400, f"Invalid repository name: {repo_id}")
+        if kind == "spaces" and sdk not in ("gradio", "docker", "static"):
+            raise Refused(400, f'"sdk" of a space must be one of gradio, docker, static, not {sdk!r}')
         with self.lock:
             if (kind, repo_id) in self.repos:
                 raise Refused(409, f"You already created this {kind[:-1]} repo")
-            repo = self.repos[kind, repo_id] = Repo(kind, repo_id, private)
+            repo = self.repos[kind, repo_id] = Repo(kind, repo_id, private, sdk)
             self._commit(repo, None, {".gitattributes": self._blob(FIRST_ATTRIBUTES)}, "initial commit", author, "main")
         return repo
 

@@ -260,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         made = {"url": f"{self.hub.url}/{'' if kind == 'models' else kind + '/'}{repo_id}", "name": repo_id}
         private = bool(asked.get("private")) or asked.get("visibility") == "private"
         try:
-            self.hub.store.create(kind, repo_id, str(user), private)
+            self.hub.store.create(kind, repo_id, str(user), private, asked.get("sdk"))
         except Refused as refused:
             if refused.status != 409:
                 raise

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.core.data.samples import contract_for, corpus_of
 from tests.core.export.browser import CHROMIUM, Page, open_browser, serve
 from tests.core.export.serving import forget_packages, module_of, served_package
+from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.data import DataOptions, Document, fit_tokenizer
 from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.export import DeploymentOptions
+from transformer_foundry.core.export.card import make_card
+from transformer_foundry.core.export.files import list_files
 from transformer_foundry.core.export.parts import add_parts
 from transformer_foundry.core.export.vendored import page_programs
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
 
 TASKS = {
     "causal_lm": ("w20 w21", {"maxNewTokens": 12, "temperature": 0}),
@@ -206,3 +217,30 @@ def test_the_browser_gives_a_thousand_strings_the_ids_of_the_tokenizer(
     for name, (ids, decoded) in expected.items():
         assert found[name][0] == ids, name
         assert found[name][1] == decoded, name
+
+
+@needs_browser
+def test_the_folder_published_as_a_space_by_the_documented_commands_answers(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders["causal_lm"], tmp_path / "package")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parts"] = add_parts(folder, manifest)
+    (folder / "README.md").write_text(make_card(manifest, list_files(folder), DeploymentOptions()))
+    documented = (ROOT / "docs" / "serving.md").read_text()
+    commands = re.findall(r"^hf (.*--repo-type space.*)$", documented, re.MULTILINE)
+    assert len(commands) == 2
+    with MiniHub({"hf_alice": "alice"}) as hub:
+        environment = os.environ | hub.env("hf_alice", home=tmp_path)
+        for command in commands:
+            words = command.replace("USER/NAME", "alice/try-it").split()
+            subprocess.run([Path(sys.executable).with_name("hf"), *words], cwd=folder, env=environment, check=True)
+        space = hub.repo("alice/try-it", "spaces")
+        metadata = yaml.safe_load(space.head.files["README.md"].data.split(b"---")[1])
+        for name, file in space.head.files.items():
+            (tmp_path / "served").mkdir(exist_ok=True)
+            (tmp_path / "served" / name).write_bytes(file.data)
+    assert (space.sdk, metadata["sdk"], metadata["app_file"]) == ("static", "static", "index.html")
+    shown, page = visit(tmp_path / "served", lambda page: page.ask("w20 w21"))
+    assert "40 tokens in" in shown
+    assert page.errors == []
