@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from transformer_foundry.core.export.capture import Source
+from transformer_foundry.core.export.careful import Captured
 from transformer_foundry.core.export.files import DATA_SUFFIX, LOADER_FILE, file_sha256
 from transformer_foundry.core.export.formats import (
     compiled_copy,
@@ -23,7 +26,7 @@ from transformer_foundry.core.export.formats import (
     write_traced_onnx,
     write_weights,
 )
-from transformer_foundry.core.export.parity import Case, compare, is_plain
+from transformer_foundry.core.export.parity import Case, compare, is_plain, write_cases
 from transformer_foundry.core.export.reasons import explain_error
 from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, exportable_copy, private_copy
 from transformer_foundry.core.export.verification import Verification, judge
@@ -66,12 +69,29 @@ class Check:
         cases: The cases.
         file: Where they are kept for the processes that verify.
         tolerance: Largest difference allowed, times the largest logit when that is above 1.
+        make: Makes the cases of further (batch, length) pairs.
     """
 
-    def __init__(self, cases: list[Case], file: Path, tolerance: float) -> None:
-        self.cases, self.file = cases, file
+    def __init__(
+        self,
+        cases: list[Case],
+        file: Path,
+        tolerance: float,
+        make: Callable[[list[tuple[int, int]]], list[Case]] = lambda _: [],
+    ) -> None:
+        self.cases, self.file, self._tolerance, self._make = cases, file, tolerance, make
         largest = max(float(np.abs(case.logits[is_plain(case.logits)]).max(initial=0.0)) for case in cases)
         self.bound = tolerance * max(1.0, largest)
+
+    def extended(self, shapes: list[tuple[int, int]]) -> Check:
+        """Return a check of ``shapes`` too, its cases kept in a file of their own."""
+        known = {(case.batch, case.length) for case in self.cases}
+        if known.issuperset(shapes):
+            return self
+        cases = self.cases + self._make([shape for shape in shapes if shape not in known])
+        extended = Check(cases, self.file.with_name(f"more-{self.file.name}"), self._tolerance, self._make)
+        write_cases(cases, extended.file)
+        return extended
 
     def rows(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
         """Run ``model`` on every case in this process."""
@@ -99,12 +119,12 @@ def start(attempt: Attempt, source: Source, check: Check, write_pytorch: Callabl
 def conclude(attempt: Attempt, source: Source, check: Check) -> dict[str, Any]:
     """Return the manifest's entry of a format; a file that is not right is deleted, and other ways are tried."""
     entry = _judged(attempt, check)
-    for note, way in _other_ways(attempt, source):
+    for note, way, its_check in _other_ways(attempt, source, check):
         if entry["status"] == "verified":
             break
         other = Attempt(attempt.name, attempt.path, note=note)
-        _write(other, way, source, check)
-        judged = _judged(other, check)
+        _write(other, way, source, its_check)
+        judged = _judged(other, its_check)
         # The first way's reason is the one about the model.
         entry = judged if judged["status"] == "verified" else entry
     return entry
@@ -122,8 +142,17 @@ def _first_way(attempt: Attempt, source: Source, check: Check, write_pytorch: Ca
     return lambda: write_torchscript(source.wrapper, source.example_tensors(), path, check.accepts)
 
 
-def _other_ways(attempt: Attempt, source: Source) -> Iterator[tuple[str, Write]]:
-    """Yield what to try after the first way: for ONNX a trace, then a trace around the compiled model."""
+def _other_ways(attempt: Attempt, source: Source, check: Check) -> Iterator[tuple[str, Write, Check]]:
+    """Yield what to try after the first way: a careful capture; for ONNX a trace, also around the compiled model."""
+    if attempt.name in ("pt2", "onnx"):
+        with contextlib.suppress(*EXPORTER_ERRORS):
+            # The failure of the first way is the one about the model.
+            captured = source.careful()
+            yield (
+                _assumptions(captured),
+                _translated(attempt, source, captured.program),
+                check.extended(captured.allowed_again),
+            )
     if attempt.name == "onnx":
         for copied in (exportable_copy, compiled_copy):
             yield (
@@ -131,7 +160,19 @@ def _other_ways(attempt: Attempt, source: Source) -> Iterator[tuple[str, Write]]
                 lambda copied=copied: write_traced_onnx(  # type: ignore[misc]
                     copied(source.wrapper), source.example_tensors(), source.names, attempt.path
                 ),
+                check,
             )
+
+
+def _translated(attempt: Attempt, source: Source, program: ExportedProgram) -> Write:
+    if attempt.name == "pt2":
+        return lambda: write_pt2(program, attempt.path)
+    return lambda: write_onnx(program, source.names, attempt.path)
+
+
+def _assumptions(captured: Captured) -> str:
+    places = sorted(set(captured.assumed))
+    return f"answers NaN where the model would take another way at {', '.join(places)}" if places else ""
 
 
 def _write(attempt: Attempt, way: Write, source: Source, check: Check) -> None:

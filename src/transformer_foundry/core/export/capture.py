@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.export.careful import Captured, DimNames, Inputs, capture, capture_carefully
 from transformer_foundry.core.export.guards import lift_guards
-from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, exportable_copy, exporters_quiet, exporting_patches
+from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, exportable_copy
 
 __all__ = [
     "DimNames",
@@ -21,15 +22,12 @@ __all__ = [
     "find_logits",
 ]
 
-Inputs = Callable[[int, int], Mapping[str, Tensor]]
-"""``inputs(batch, length)`` -> the keyword tensors of one call."""
-
-DimNames = Mapping[str, tuple[str | int, ...]]
-"""Argument -> for each of its dimensions a name, or its size where that never changes."""
-
 # A dimension whose example size is 1 is taken for a constant, and equal sizes are taken for one dimension: sizes are
 # at least 2, odd and distinct. The later pairs serve models that compare a size with one of the earlier numbers.
 _EXAMPLES = ((3, 7), (5, 11), (11, 5), (7, 3), (5, 2))
+
+# Long enough for several windows and chunks of what a model cuts its input into.
+_LONG_EXAMPLES = ((3, 43), (3, 29), (3, 17))
 
 _ATTEMPTS = 2
 
@@ -125,6 +123,8 @@ class Source:
         self.allowed_again: list[tuple[int, int]] = []
         self._program: torch.export.ExportedProgram | None = None
         self._failure: BaseException | None = None
+        self._careful: Captured | None = None
+        self._careful_failure: BaseException | None = None
 
     def example_tensors(self) -> Mapping[str, Tensor]:
         """Return the keyword tensors of the example.
@@ -150,20 +150,37 @@ class Source:
             raise self._failure
         return self._program
 
+    def careful(self) -> Captured:
+        """Return another capture, which takes longer and follows loops over time and branches on values.
+
+        Raises:
+            RuntimeError: Or whatever else the module cannot be captured for; the same at every call.
+        """
+        if self._careful is None and self._careful_failure is None:
+            for example in itertools.islice(self._examples((*_LONG_EXAMPLES, *_EXAMPLES)), _ATTEMPTS):
+                try:
+                    self._careful = capture_carefully(self.wrapper, self.inputs, self.longest, example, self.names)
+                    break
+                except EXPORTER_ERRORS as err:
+                    self._careful_failure = self._careful_failure or err
+        if self._careful is None:
+            raise self._careful_failure or ValueError("no example of distinct sizes")
+        return self._careful
+
     def _try_examples(self) -> None:
         examples: list[tuple[int, int] | None] = [*itertools.islice(self._examples(), _ATTEMPTS)]
         for example in examples or [None]:
             self.example = example
             try:
-                self._program = _capture(exportable_copy(self.wrapper), self.example_tensors(), self.names)
+                self._program = capture(exportable_copy(self.wrapper), self.example_tensors(), self.names)
                 self.allowed_again = lift_guards(self._program, self.inputs, self.longest)
                 return
             except EXPORTER_ERRORS as err:
                 # The first failure is about the model; a second example cures sizes that coincide with its own.
                 self._failure = self._failure or err
 
-    def _examples(self) -> Iterator[tuple[int, int]]:
-        for batch, length in _EXAMPLES:
+    def _examples(self, wanted: tuple[tuple[int, int], ...] = _EXAMPLES) -> Iterator[tuple[int, int]]:
+        for batch, length in wanted:
             if length <= self.longest and _are_distinct(self.inputs(batch, length), self.names):
                 yield batch, length
 
@@ -185,13 +202,3 @@ def _are_distinct(tensors: Mapping[str, Tensor], names: DimNames) -> bool:
         if isinstance(name, str)
     }
     return min(sizes.values(), default=2) >= 2 and len(set(sizes.values())) == len(sizes)
-
-
-def _capture(module: nn.Module, example: Mapping[str, Tensor], names: DimNames) -> torch.export.ExportedProgram:
-    # Dim.DYNAMIC refuses a model that fixes a size; Dim.AUTO would fix it silently.
-    dynamic = tuple(
-        {dim: torch.export.Dim.DYNAMIC for dim, name in enumerate(names[argument]) if isinstance(name, str)}
-        for argument in example
-    )
-    with torch.no_grad(), exporting_patches(), exporters_quiet():
-        return torch.export.export(module, tuple(example.values()), dynamic_shapes=(dynamic,), strict=False)

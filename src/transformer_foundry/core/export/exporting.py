@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def export_model(
 
 def _make_check(source: Source, wanted: list[str], compared: Compared, tolerance: float, scratch: Path) -> Check:
     cases = _reference_cases(source, wanted, compared)
-    check = Check(cases, scratch / "cases.safetensors", tolerance)
+    make = partial(make_cases, source.wrapper, source.inputs, compared=compared)
+    check = Check(cases, scratch / "cases.safetensors", tolerance, make)
     _refuse_chance(source, check)
     write_cases(cases, check.file)
     return check

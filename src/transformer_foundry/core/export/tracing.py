@@ -16,7 +16,14 @@ from torch.jit.frontend import FrontendError
 
 from transformer_foundry.core.export.attention import plain_attention
 
-__all__ = ["EXPORTER_ERRORS", "exportable_copy", "exporters_quiet", "exporting_patches", "private_copy"]
+__all__ = [
+    "EXPORTER_ERRORS",
+    "exportable_copy",
+    "exporters_quiet",
+    "exporting_patches",
+    "private_copy",
+    "without_caches",
+]
 
 # What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: most of torch's own
 # classes derive from RuntimeError, the rest escapes from the model's code run with symbolic sizes or traced values.
@@ -60,6 +67,15 @@ def exportable_copy(module: nn.Module) -> nn.Module:
             with contextlib.suppress(*EXPORTER_ERRORS):
                 choose("batched_mm")
     return copied
+
+
+def without_caches(module: nn.Module) -> nn.Module:
+    """Switch off the caches of transformers' models in ``module``, and return it: logits of a whole input need none."""
+    for part in module.modules():
+        config = getattr(part, "config", None)
+        if config is not None and getattr(config, "use_cache", False) is True:
+            config.use_cache = False
+    return module
 
 
 @contextlib.contextmanager
