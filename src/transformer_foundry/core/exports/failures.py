@@ -23,7 +23,8 @@ REMEDIES = (
         r"allocate|out of memory",
         "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
     ),
-    (r"CUDA|cuda", "Remove .cuda() and device='cuda' from that line: Foundry chooses the device."),
+    # A build for GPUs on a machine without one speaks of the driver.
+    (r"CUDA|cuda|NVIDIA driver", "Remove .cuda() and device='cuda' from that line: Foundry chooses the device."),
     (
         r"index out of range|out of bounds",
         "An id or a position has no row in its table: compare vocab_size and max_seq_len with the embedding blocks.",
