@@ -31,9 +31,19 @@ def draw(target: Path) -> str:
         built = Path(place) / "build"
         if result.returncode or not (built / "index.html").exists():
             sys.exit(f"kedro-viz could not draw the pipelines:\n{result.stdout}{result.stderr}")
+        _forget([Path(place).resolve(), PROJECT], built / "api")
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(built, target)
     return f"The pipelines are drawn in {target}."
+
+
+def _forget(roots: list[Path], folder: Path) -> None:
+    """Make paths below ``roots`` relative in the files of ``folder``: where they lie here is nobody's business."""
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        for root in roots:
+            content = content.replace(f"{root}/".encode(), b"")
+        file.write_bytes(content)
 
 
 if __name__ == "__main__":
