@@ -75,15 +75,15 @@ def capture_carefully(
         RuntimeError: Or whatever else the module cannot be captured for.
     """
     module = without_caches(exportable_copy(wrapper))
-    seen = Course()
+    runs = []
     with torch.no_grad(), exporting_patches():
         codes = set()
         for shape in [*check_shapes(longest), example]:
             fresh, tensors, now = exportable_copy(module), tuple(inputs(*shape).values()), Course()
             with now:
                 codes |= called_code(lambda fresh=fresh, tensors=tensors: fresh(*tensors))  # type: ignore[misc]
-            seen.add(now)
-    course = KnownCourse(seen.answers, now.answers)
+            runs.append(now.answers)
+    course = KnownCourse(runs)
     with rewritten(codes), sizes_assumed():
         program = capture(Checked(module, course), inputs(*example), names)
     return Captured(program, lift_guards(program, inputs, longest), course.assumed)

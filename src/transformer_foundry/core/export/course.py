@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +42,21 @@ class Course(TorchFunctionMode):
             self.answers[_place()].append(bool(result))
         return result
 
-    def add(self, other: Course) -> None:
-        """Add what ``other`` has noted."""
-        for place, answers in other.answers.items():
-            self.answers[place] += answers
-
 
 class KnownCourse(TorchFunctionMode):
     """Gives the noted answers while a model is captured.
 
     Args:
-        answers: The answers to all inputs.
-        example: Those to the example.
+        runs: The answers in each run of the model: the first, second ... time a place is come to. The last is the
+            example's.
 
     Attributes:
         assumed: Places in the code, ``FILE:LINE``, where the graph takes the answer for known.
     """
 
-    def __init__(self, answers: dict[Place, list[bool]], example: dict[Place, list[bool]]) -> None:
+    def __init__(self, runs: Sequence[Mapping[Place, list[bool]]]) -> None:
         super().__init__()
-        self._answers, self._example = answers, example
+        self._runs = runs
         self._asked: dict[Place, int] = defaultdict(int)
         self._holds: list[Tensor] = []
         self.assumed: list[str] = []
@@ -80,12 +75,13 @@ class KnownCourse(TorchFunctionMode):
 
     def _answer(self, question: Tensor) -> bool:
         place = _place()
-        answers = self._example.get(place)
-        if not answers:
-            raise RuntimeError(f"data-dependent {place}: the code asks for a value where it did not when the model ran")
-        answer = answers[min(self._asked[place], len(answers) - 1)]
+        time = self._asked[place]
         self._asked[place] += 1
-        if len(set(self._answers[place])) == 1:
+        given = [run[place][time] for run in self._runs if len(run.get(place, ())) > time]
+        if len(self._runs[-1].get(place, ())) <= time:
+            raise RuntimeError(f"data-dependent {place}: the code asks for a value where it did not when the model ran")
+        answer = given[-1]
+        if len(set(given)) == 1:
             truth = question.reshape(()).bool()
             self._holds.append(truth if answer else ~truth)
             self.assumed.append(f"{Path(place[0]).name}:{place[1]}")

@@ -382,7 +382,8 @@ def _window(tensor: Tensor, dim: int, window: Window) -> Tensor:
 
 def _wrapped(position: Any, size: Any) -> Tensor:
     # Python counts negative positions from the end.
-    return torch.remainder(torch.as_tensor(position).reshape(-1), size)
+    # The size is given as a tensor: ONNX has no translation of a remainder by a size.
+    return torch.remainder(torch.as_tensor(position).reshape(-1), torch.full((1,), size, dtype=torch.long))
 
 
 def _may_be_zero(length: Any) -> bool:
