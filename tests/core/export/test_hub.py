@@ -151,6 +151,8 @@ def test_releases_are_listed_compared_and_gone_back_to(
         assert hub.repo("alice/versions").tags["production"] == release["revision"]
     answer = client.call(f"{versions}roll_back", "alice/versions", "v7", **options)
     assert answer["problem"].startswith("alice/versions has no release 'v7'.")
+    answer = client.call(f"{versions}list_releases", "alice/verisons", **options)
+    assert answer["problem"].startswith("There is no model alice/verisons on the Hub")
 
 
 def test_a_catalog_entry_publishes_and_loads(hub: MiniHub, client: HubClient, folder: Path) -> None:

@@ -61,7 +61,7 @@ def in_plain_words(repo_id: str, folder: Path | None) -> Iterator[None]:
             "Set deployment.hub_repo to a valid name.",
         ) from err
     except HfHubHTTPError as err:
-        raise _refusal(repo_id, err, later) from err
+        raise (_missing(repo_id) if folder is None and _status(err) == 404 else _refusal(repo_id, err, later)) from err
     except network_errors() as err:
         if _is_full(err):
             raise DeploymentError(
@@ -70,6 +70,14 @@ def in_plain_words(repo_id: str, folder: Path | None) -> Iterator[None]:
         raise DeploymentError(
             f"The Hugging Face Hub cannot be reached: {type(err).__name__}: {err}", "This needs the network.", later
         ) from err
+
+
+def _missing(repo_id: str) -> DeploymentError:
+    return DeploymentError(
+        f"There is no model {repo_id} on the Hub, or the token may not see it (404).",
+        "Expected USER/NAME of a model that was published.",
+        "Look for its name on huggingface.co; for a private one set HF_TOKEN to a token of its owner.",
+    )
 
 
 def _refusal(repo_id: str, err: Any, later: str) -> DeploymentError:
