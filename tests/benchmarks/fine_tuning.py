@@ -1,7 +1,7 @@
 """Whether a classifier that begins with a masked language model beats one from scratch, at equal steps.
 
-``python -m tests.benchmarks.fine_tuning [--seeds 5] [--pretraining 3000] [--steps 300]`` takes about ten CPU minutes
-on one thread. A small BERT learns to fill in letters of 30,000 names of characters; then it learns to tell six
+``python -m tests.benchmarks.fine_tuning [--seeds 5] [--pretraining 3000] [--steps 300]`` takes about two CPU minutes on
+one thread. A small BERT learns to fill in letters of 30,000 names of characters; then it learns to tell six
 categories from 1,200 of them, beside the same model with weights of its own. Losses and accuracies are of the test
 split.
 """

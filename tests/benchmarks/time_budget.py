@@ -1,11 +1,11 @@
 """Whether ``training.max_hours`` is kept over sessions that are killed, and the forecast after 30 steps.
 
-``python -m tests.benchmarks.time_budget [--budgets 20 40 60] [--kinds gpt bert t5] [--clock wall|cpu]`` takes about
-fifteen minutes. Each run is a process that is killed with SIGKILL three times at a random moment; the next session goes
-on from the newest checkpoint that was whole. The seconds of the clock are those of this script: of each session up to
-the checkpoint that was gone on from, after the libraries were loaded. Wall time needs a quiet machine: what others do
-to the speed after the last plan, or after step 30, is not the planner's. ``--clock cpu`` measures and plans in seconds
-of the process's own CPU time.
+``python -m tests.benchmarks.time_budget [--budgets 20 40 60] [--kinds gpt bert t5] [--seed 0] [--clock wall|cpu]``
+takes about fifteen minutes. Each run is a process that is killed with SIGKILL three times at a random moment; the next
+session goes on from the newest checkpoint that was whole. The seconds of the clock are those of this script: of each
+session up to the checkpoint that was gone on from, after the libraries were loaded. Wall time needs a quiet machine:
+what others do to the speed after the last plan, or after step 30, is not the planner's. ``--clock cpu`` measures and
+plans in seconds of the process's own CPU time.
 """
 
 import argparse
@@ -155,9 +155,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--budgets", type=float, nargs="+", default=[20, 40, 60])
     parser.add_argument("--kinds", nargs="+", default=["gpt", "bert", "t5"])
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    COMMON["seed"] = arguments.seed
     for name in arguments.kinds:
         export, splits = prepare(name)
         said, took = forecast(export, splits, arguments.clock)
