@@ -1,4 +1,4 @@
-"""From a captured program to ONNX: what is skipped, and what is put before a softmax."""
+"""From a captured program to ONNX: what is skipped, cut apart, and put before a softmax."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from tests.core.export.small_models import make_inputs
 from transformer_foundry.core.export.capture import Source
 from transformer_foundry.core.export.formats import write_onnx
-from transformer_foundry.core.export.translation import keep_softmax_normal
+from transformer_foundry.core.export.graph_speed import keep_softmax_normal
 
 
 class Attentive(nn.Module):
@@ -79,3 +79,33 @@ def test_a_softmax_after_a_mask_gives_no_denormal_number(tmp_path: Path) -> None
     )
     assert np.isnan(shares[2]).all()
     assert (shares[:2] >= np.finfo(np.float32).tiny).all()
+
+
+class Fused(nn.Module):
+    """q, k and v of one product; a cut of a product that is also used whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.qkv, self.head = nn.Embedding(96, 8), nn.Linear(8, 18), nn.Linear(6, 96, bias=False)
+        self.other = nn.Linear(6, 6)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(self.tokens(input_ids)).chunk(3, dim=-1)
+        whole = self.other(v)
+        one, other = whole.split([2, 4], dim=-1)
+        x = (q @ k.transpose(1, 2)).softmax(-1) @ v + whole
+        return self.head(x + one.sum(-1, keepdim=True) * other.mean(-1, keepdim=True))
+
+
+def test_a_product_that_is_only_cut_becomes_several(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, inputs = Fused().eval(), make_inputs()
+    source = Source(model, inputs, 24)
+    write_onnx(source.program(), source.names, tmp_path / "model.onnx")
+    graph = ir.load(tmp_path / "model.onnx").graph
+    assert [node.op_type for node in graph].count("Split") == 1
+    assert not any(18 in tuple(value.shape) for value in graph.initializers.values())
+    ids = inputs(4, 9)["input_ids"]
+    (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"input_ids": ids.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model(ids).numpy(), rtol=1e-5, atol=1e-5)
