@@ -119,7 +119,7 @@ def start(attempt: Attempt, source: Source, check: Check, write_pytorch: Callabl
 def conclude(attempt: Attempt, source: Source, check: Check) -> dict[str, Any]:
     """Return the manifest's entry of a format; a file that is not right is deleted, and other ways are tried."""
     entry = _judged(attempt, check)
-    for note, way, its_check in _other_ways(attempt, source, check):
+    for note, way, its_check in _other_ways(attempt, source, check, entry):
         if entry["status"] == "verified":
             break
         other = Attempt(attempt.name, attempt.path, note=note)
@@ -142,17 +142,18 @@ def _first_way(attempt: Attempt, source: Source, check: Check, write_pytorch: Ca
     return lambda: write_torchscript(source.wrapper, source.example_tensors(), path, check.accepts)
 
 
-def _other_ways(attempt: Attempt, source: Source, check: Check) -> Iterator[tuple[str, Write, Check]]:
+def _other_ways(
+    attempt: Attempt, source: Source, check: Check, entry: dict[str, Any]
+) -> Iterator[tuple[str, Write, Check]]:
     """Yield what to try after the first way: a careful capture; for ONNX a trace, also around the compiled model."""
-    if attempt.name in ("pt2", "onnx"):
+    # A capture that cannot be translated has an operation that ONNX lacks: another capture has it too.
+    lacks_operation = entry.get("stage") == "export" and source.is_captured
+    if attempt.name in ("pt2", "onnx") and not lacks_operation:
         with contextlib.suppress(*EXPORTER_ERRORS):
             # The failure of the first way is the one about the model.
             captured = source.careful()
-            yield (
-                _assumptions(captured),
-                _translated(attempt, source, captured.program),
-                check.extended(captured.allowed_again),
-            )
+            way = _translated(attempt, source, captured.program)
+            yield _assumptions(captured), way, check.extended(captured.allowed_again)
     if attempt.name == "onnx":
         for copied in (exportable_copy, compiled_copy):
             yield (

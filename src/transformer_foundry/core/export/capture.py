@@ -150,6 +150,11 @@ class Source:
             raise self._failure
         return self._program
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether the plain capture was made."""
+        return self._program is not None
+
     def careful(self) -> Captured:
         """Return another capture, which takes longer and follows loops over time and branches on values.
 
