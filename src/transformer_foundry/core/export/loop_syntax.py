@@ -6,7 +6,15 @@ import ast
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
+
+from transformer_foundry.core.export.code_names import (
+    appended,
+    loaded_after,
+    loaded_first,
+    names_in,
+    stored_names,
+)
 
 __all__ = ["Rewriter"]
 
@@ -133,7 +141,7 @@ class _Body(ast.NodeTransformer):
 
     def __init__(self, loop: ast.For, function: ast.FunctionDef) -> None:
         self._loop = loop
-        self._targets = _stored([loop.target])
+        self._targets = stored_names([loop.target])
         self._counter = loop.target.id if isinstance(loop.target, ast.Name) and _counts_from_zero(loop.iter) else None
         self._asks_for_first = False
         self.outputs: list[_Output] = []
@@ -141,9 +149,9 @@ class _Body(ast.NodeTransformer):
             isinstance(node, _LEAVES + _SCOPES) for statement in loop.body for node in ast.walk(statement)
         )
         written = self._written(loop.body)
-        changed = _stored(loop.body) - self._targets
-        later = _loaded_after(function, loop)
-        before = _loaded_first(loop.body, self._targets)
+        changed = stored_names(loop.body) - self._targets
+        later = loaded_after(function, loop)
+        before = loaded_first(loop.body, self._targets)
         self.carried = sorted(name for name in changed - written if name in later or name in before)
 
     def as_call(self, name: str) -> list[ast.stmt]:
@@ -205,7 +213,7 @@ class _Body(ast.NodeTransformer):
         return self._put_out(node) or self.generic_visit(node)
 
     def _put_out(self, node: ast.stmt) -> ast.Assign | None:
-        name, value = _appended(node) or ("", None)
+        name, value = appended(node) or ("", None)
         number = next(
             (at for at, output in enumerate(self.outputs) if output.name == name and output.dim is None), None
         )
@@ -239,12 +247,12 @@ class _Body(ast.NodeTransformer):
 
     def _written(self, body: list[ast.stmt]) -> set[str]:
         """Find lists that each step appends to once, and tensors it writes one position of and does not read."""
-        names = [node.id for statement in body for node in _names(statement)]
+        names = [node.id for statement in body for node in names_in(statement)]
         for statement in body:
-            appended = _appended(statement)
+            addition = appended(statement)
             target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-            if appended and names.count(appended[0]) == 1:
-                self.outputs.append(_Output(appended[0], None))
+            if addition and names.count(addition[0]) == 1:
+                self.outputs.append(_Output(addition[0], None))
             elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
                 dim = _written_dim(target.slice, self._targets) if _is_range(self._loop.iter) else None
                 if dim is not None and names.count(target.value.id) == 1:
@@ -293,94 +301,6 @@ def _taken_from_end(part: ast.expr) -> ast.expr | None:
     if not isinstance(end, ast.UnaryOp) or not isinstance(end.op, ast.USub):
         return None
     return None if isinstance(end.operand, ast.Constant) else end.operand
-
-
-def _loaded_after(function: ast.FunctionDef, loop: ast.For) -> set[str]:
-    """Return the names that are read after ``loop``, or around it in a loop that repeats it."""
-    start, end = loop.lineno, loop.end_lineno or loop.lineno
-    around = [
-        node
-        for node in ast.walk(function)
-        if isinstance(node, ast.For | ast.While) and node.lineno < start and (node.end_lineno or 0) >= end
-    ]
-    first = min((node.lineno for node in around), default=end)
-    return {
-        node.id
-        for node in ast.walk(function)
-        if isinstance(node, ast.Name)
-        and isinstance(node.ctx, ast.Load)
-        and node.lineno >= first
-        and not start <= node.lineno <= end
-    }
-
-
-def _loaded_first(body: Iterable[ast.stmt], known: Iterable[str]) -> set[str]:
-    """Return the names that ``body`` may read before it has given them a value; it gave those in ``known`` one."""
-    found: set[str] = set()
-    _follow(body, set(known), found)
-    return found
-
-
-def _follow(body: Iterable[ast.stmt], known: set[str], found: set[str]) -> set[str]:
-    for statement in body:
-        if isinstance(statement, ast.If):
-            found |= _loads(statement.test) - known
-            known = _follow(statement.body, set(known), found) & _follow(statement.orelse, set(known), found)
-        elif isinstance(statement, ast.For):
-            found |= _loads(statement.iter) - known
-            _follow(statement.body, known | _stored([statement.target]), found)
-        elif isinstance(statement, ast.With):
-            found |= {name for item in statement.items for name in _loads(item.context_expr)} - known
-            known = _follow(statement.body, known, found)
-        else:
-            found |= _loads(statement) - known
-            if isinstance(statement, ast.Assign | ast.AnnAssign):
-                known |= {node.id for node in ast.walk(statement) if _is_stored(node)}
-    return known
-
-
-def _loads(node: ast.AST) -> set[str]:
-    inside = {item.id for part in ast.walk(node) if isinstance(part, ast.comprehension) for item in _names(part.target)}
-    read = {item.id for item in _names(node) if isinstance(item.ctx, ast.Load)} - inside
-    return read | ({node.target.id} if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) else set())
-
-
-def _stored(nodes: Sequence[ast.AST]) -> set[str]:
-    """Return the names that get a value, or of whose value a part is exchanged or added to."""
-    found: set[str] = set()
-    for node in (part for whole in nodes for part in ast.walk(whole)):
-        if _is_stored(node):
-            found.add(node.id)
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
-            found.add(node.value.id)
-        elif appended := _appended(node):
-            found.add(appended[0])
-    comprehended = {
-        item.id
-        for whole in nodes
-        for part in ast.walk(whole)
-        if isinstance(part, ast.comprehension)
-        for item in _names(part.target)
-    }
-    return found - comprehended
-
-
-def _is_stored(node: ast.AST) -> TypeGuard[ast.Name]:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-
-
-def _names(node: ast.AST) -> list[ast.Name]:
-    return [part for part in ast.walk(node) if isinstance(part, ast.Name)]
-
-
-def _appended(node: ast.AST) -> tuple[str, ast.expr] | None:
-    """Return ``a`` and ``value`` for the statements ``a.append(value)`` and ``a += [value]``."""
-    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.List):
-        return (node.target.id, node.value.elts[0]) if len(node.value.elts) == 1 else None
-    call = node.value if isinstance(node, ast.Expr) else None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "append":
-        return None
-    return (call.func.value.id, call.args[0]) if isinstance(call.func.value, ast.Name) and len(call.args) == 1 else None
 
 
 def _written_dim(index: ast.expr, targets: set[str]) -> int | None:
