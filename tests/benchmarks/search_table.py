@@ -18,13 +18,18 @@ from transformer_foundry.core.tuning.encoding import encode
 from transformer_foundry.core.tuning.space import SearchSpace, parse_space
 
 FOLDER = Path(__file__).parent / "tables"
-CHOSEN_ON = ("topics", "docstrings", "unicode_names", "source_code")
-"""Tables that the strategy was chosen on."""
-
-HELD_OUT = ("schedules", "seq2seq", "optimizers", "sums", "classifier", "wide")
-"""Tables that it was not."""
-
-NAMES = (*CHOSEN_ON, *HELD_OUT)
+NAMES = (
+    "topics",
+    "docstrings",
+    "unicode_names",
+    "source_code",
+    "schedules",
+    "seq2seq",
+    "optimizers",
+    "sums",
+    "classifier",
+    "wide",
+)
 TOLERANCE = 0.01
 """A trial has found the best if its final loss is within this share of the table's lowest."""
 
