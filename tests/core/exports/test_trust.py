@@ -166,4 +166,5 @@ def test_a_folder_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatc
             os.mkdir("d")
             os.chdir("d")
     os.chdir(tmp_path)
+    assert os.path.isdir(scratch)  # too deep for shutil, and the test's to remove
     subprocess.run(["rm", "-rf", scratch], check=True)
