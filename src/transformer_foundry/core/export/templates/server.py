@@ -210,6 +210,9 @@ def _add_handlers(app: FastAPI) -> None:
 
     def known(_: Request, err: Exception) -> JSONResponse:
         assert isinstance(err, HTTPException)
+        if err.status_code == 400:
+            # JSON that is too deep, or a number too long, for this version of Python.
+            return _error(422, "The body is not valid JSON.")
         return JSONResponse({"error": str(err.detail)}, err.status_code, headers=err.headers)
 
     def unknown(_: Request, __: Exception) -> JSONResponse:
