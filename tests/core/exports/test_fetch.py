@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -129,20 +130,20 @@ class TestFolders:
         with pytest.raises(ExportError, match=f"{name} line 3 is not UTF-8 text: byte 0xe9"):
             read_export(tmp_path)
 
-    def test_a_folder_that_others_may_not_enter_is_told(self, tmp_path) -> None:
-        folder = write_export(tmp_path / "closed", CODE)
-        folder.chmod(0)
+    def test_a_folder_that_others_may_not_enter_is_told(self) -> None:
         user, nobody = os.geteuid(), 65534
-        # Root enters every folder.
-        if user == 0:
-            tmp_path.parent.parent.chmod(0o755), tmp_path.parent.chmod(0o755), tmp_path.chmod(0o755)
-            os.seteuid(nobody)
-        try:
-            with pytest.raises(ExportError, match="cannot be read: Permission denied"):
-                read_export(folder)
-        finally:
-            os.seteuid(user)
-            folder.chmod(0o700)
+        # Not below tmp_path, which only its owner may enter. Root enters every folder: it becomes nobody.
+        with tempfile.TemporaryDirectory() as parent:
+            os.chmod(parent, 0o755)
+            folder = write_export(Path(parent) / "closed", CODE)
+            folder.chmod(0)
+            os.seteuid(nobody if user == 0 else user)
+            try:
+                with pytest.raises(ExportError, match="cannot be read: Permission denied"):
+                    read_export(folder)
+            finally:
+                os.seteuid(user)
+                folder.chmod(0o700)
 
     def test_a_huge_file_is_not_read(self, tmp_path) -> None:
         os.truncate(write_export(tmp_path, CODE) / "model.py", 11 * 2**20)
