@@ -110,10 +110,10 @@ def steps(items: Any) -> Any:
     if not isinstance(items, Tensor):
         return items
     possible = getattr(items, _CANDIDATES, None)
-    # Entries of a mask of fixed size: whether an entry is set depends on values, what there may be does not.
-    return (
-        items if possible is None and not _varies(items.shape[0]) else unbind(items) if possible is None else possible
-    )
+    if possible is not None:
+        # Entries of a mask of fixed size: whether an entry is set depends on values, what there may be does not.
+        return possible
+    return unbind(items) if _varies(items.shape[0]) else items
 
 
 def candidates_of(mask: Any) -> Any:
