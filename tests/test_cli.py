@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from transformer_foundry.cli import cli, readable_errors
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 
 def fail_with(error: BaseException) -> object:

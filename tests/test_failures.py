@@ -10,7 +10,7 @@ import pytest
 from kedro.io import DatasetError
 from kedro_datasets.json import JSONDataset
 
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.failures import expected_error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.foundry import PROJECT
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.notebook import find_project, run
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from transformer_foundry.config import FoundryConfigLoader
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.parameters import check_parameters, compared_models, complete_parameters, default_run_name
 
 CONF = Path(__file__).parents[1] / "conf"

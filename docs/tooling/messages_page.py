@@ -6,7 +6,7 @@ from pathlib import Path
 
 from source_text import SOURCES, UNKNOWN, Call, calls
 
-from transformer_foundry.core import errors
+from transformer_foundry.core.base import errors
 
 __all__ = ["messages", "messages_page"]
 

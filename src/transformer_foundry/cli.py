@@ -18,7 +18,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.commands import checkpoints, runs, tracking
 from transformer_foundry.commands_doctor import doctor
-from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.failures import expected_error
 from transformer_foundry.hooks.rank import is_main_process
 from transformer_foundry.hooks.report import report_interrupted

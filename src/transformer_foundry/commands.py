@@ -33,7 +33,7 @@ def tracking() -> None:
 @_data_dir
 def list_command(run: str, data_dir: str) -> None:
     """List the checkpoints of RUN, and whether each is intact."""
-    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.core.training.generations import list_checkpoints, verify_checkpoint
     from transformer_foundry.core.training.sealed import read_manifest
 
@@ -188,7 +188,7 @@ def replay(run: str, project: str, data_dir: str) -> None:
 
 
 def _run_folder(run: str, data_dir: str) -> Path:
-    from transformer_foundry.core.errors import CheckpointError, suggestion
+    from transformer_foundry.core.base.errors import CheckpointError, suggestion
 
     folder = Path(data_dir) / "06_models" / run
     if not folder.is_dir():
@@ -202,7 +202,7 @@ def _run_folder(run: str, data_dir: str) -> Path:
 
 
 def _find(run: str, step: int | None, data_dir: str) -> Path:
-    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.core.training.generations import find_checkpoint, newest_checkpoint
 
     run_folder = _run_folder(run, data_dir)
@@ -217,7 +217,7 @@ def _find(run: str, step: int | None, data_dir: str) -> Path:
 
 
 def _require_absent(target: Path) -> None:
-    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.core.base.errors import CheckpointError
 
     if target.exists():
         raise CheckpointError(f"{target} exists.", "A new folder was expected.", "Choose another FOLDER.")

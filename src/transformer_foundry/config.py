@@ -8,8 +8,8 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from transformer_foundry.core.errors import ParameterError
-from transformer_foundry.core.secrets import remember_secrets
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.base.secrets import remember_secrets
 from transformer_foundry.parameters import check_parameters, complete_parameters, resolve_paths
 
 __all__ = ["FoundryConfigLoader"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from kedro.io import DatasetError
 
-from transformer_foundry.core.errors import FoundryError, find_foundry_error
+from transformer_foundry.core.base.errors import FoundryError, find_foundry_error
 
 __all__ = ["expected_error"]
 

@@ -160,7 +160,7 @@ def roll_back_command(repo: str, tag: str) -> None:
 
 def _mirror(version: ModelVersion, alias: str) -> None:
     """Move the tag of that name in the repositories to which the version was published, if there is a token."""
-    from transformer_foundry.core.errors import DeploymentError
+    from transformer_foundry.core.base.errors import DeploymentError
     from transformer_foundry.core.export import mark_release
 
     for where in version.publications:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.notebook import find_project
 
 __all__ = ["answer", "free_memory", "show_batch"]

@@ -8,7 +8,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from transformer_foundry.core.secrets import redact
+from transformer_foundry.core.base.secrets import redact
 
 __all__ = ["RedactedRecord", "install_redaction"]
 

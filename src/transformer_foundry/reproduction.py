@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 
 __all__ = ["recorded_parameters"]
 

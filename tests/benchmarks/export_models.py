@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.checks.test_library_models import MODELS
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.export import export_model
 from transformer_foundry.core.export.reference import compared_by, reference_inputs
 from transformer_foundry.core.export.verify import open_file

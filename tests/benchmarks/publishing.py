@@ -26,8 +26,8 @@ from tests.core.checks.test_library_models import MODELS
 from tests.core.export.packaging import EVALUATION, PROFILE, REPORT, RUN, word_tokenizer
 from tests.loopback.hub_client import HubClient
 from tests.loopback.mini_hub import MiniHub
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.data.tokenizers import SpecialIds
-from transformer_foundry.core.errors import FoundryError
 from transformer_foundry.core.export import DeploymentOptions, Package, build_package
 from transformer_foundry.core.exports import load_model, read_export
 

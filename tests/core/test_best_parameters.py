@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.errors import ParameterError, TuningError
+from transformer_foundry.core.base.errors import ParameterError, TuningError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.best_parameters import use_best_parameters
 

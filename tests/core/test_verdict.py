@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.checks.verdict import require_sound
-from transformer_foundry.core.errors import TrainingError
 
 
 def report(*severities: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from kedro.io import DatasetError
 
 from tests.integration.foundry import SAMPLES
-from transformer_foundry.core.errors import ExportError, find_foundry_error
+from transformer_foundry.core.base.errors import ExportError, find_foundry_error
 from transformer_foundry.datasets import ModelExportDataset
 
 

@@ -11,7 +11,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from tests.core.export.test_registry import package
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.datasets import RegistryDataset
 from transformer_foundry.parameters import RunOptions

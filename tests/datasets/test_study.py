@@ -2,7 +2,7 @@ import pytest
 from kedro.io import DatasetError
 
 from tests.core.tuning.curves import CurveTrainer
-from transformer_foundry.core.errors import TuningError, find_foundry_error
+from transformer_foundry.core.base.errors import TuningError, find_foundry_error
 from transformer_foundry.core.tuning import TrialRecord, TuningOptions, parse_space, search
 from transformer_foundry.datasets.study import StudyDataset
 

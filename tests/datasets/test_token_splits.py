@@ -6,8 +6,8 @@ import pytest
 from kedro.io import DataCatalog, DatasetError
 
 from tests.core.data.samples import contract_for, corpus_of, documents_for, prepare
+from transformer_foundry.core.base.errors import DataError, find_foundry_error
 from transformer_foundry.core.data import DataOptions, fit_tokenizer, prepare_splits
-from transformer_foundry.core.errors import DataError, find_foundry_error
 from transformer_foundry.datasets.token_splits import TokenSplitsDataset
 
 

@@ -4,7 +4,7 @@ import pytest
 from kedro.io import DataCatalog, DatasetError
 
 from tests.core.data.samples import prepare
-from transformer_foundry.core.errors import DataError, find_foundry_error
+from transformer_foundry.core.base.errors import DataError, find_foundry_error
 from transformer_foundry.datasets.tokenizer import TokenizerDataset
 
 

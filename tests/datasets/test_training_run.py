@@ -26,7 +26,7 @@ from tests.core.training.tiny import (
     make_splits,
     steady,
 )
-from transformer_foundry.core.errors import CheckpointError, find_foundry_error
+from transformer_foundry.core.base.errors import CheckpointError, find_foundry_error
 from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, fit
 from transformer_foundry.datasets.training_run import TrainingRunDataset
 

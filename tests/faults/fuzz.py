@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.foundry import SAMPLES
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.exports import read_export
 from transformer_foundry.core.exports.downloads import Downloads
 from transformer_foundry.core.exports.gists import Gist, fetch_gist

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.fuzz import fuzz, readers
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.hooks.runs import Run, weight_of
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, step_of
 from transformer_foundry.hooks import ReportHooks, copying, run_copy
 from transformer_foundry.hooks.drive import DriveHooks, find_folder

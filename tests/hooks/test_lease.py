@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.hooks.lease import BEAT_S, DEAD_AFTER_S, Lease
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from tests.hooks.runs import Run, make_checkpoint, weight_of
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, step_of, verify_checkpoint
 from transformer_foundry.hooks import mirror as mirror_module
 from transformer_foundry.hooks import run_copy

@@ -10,7 +10,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
-from transformer_foundry.core.errors import DataError, DeploymentError, ParameterError
+from transformer_foundry.core.base.errors import DataError, DeploymentError, ParameterError
 from transformer_foundry.hooks import PreflightHooks
 from transformer_foundry.pipelines import data_engineering, deployment, training
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.secrets import redact
+from transformer_foundry.core.base.secrets import redact
 
 __all__ = ["PACKAGES", "describe_environment", "git_revision", "package_versions"]
 

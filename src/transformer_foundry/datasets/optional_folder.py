@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from kedro.io import AbstractDataset
 
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["OptionalFolderDataset"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedro-viz knows what to draw
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.records import Checkpoint, Progress, Record, Started
 from transformer_foundry.datasets.loaded_run import TrainingRun
 

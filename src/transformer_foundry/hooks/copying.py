@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.durable import make_folder, sync, write_text
 from transformer_foundry.core.training.generations import verify_checkpoint
 from transformer_foundry.core.training.sealed import MANIFEST_FILE, read_manifest, sealed_text, verify_folder

@@ -12,12 +12,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
-from transformer_foundry.core.options import parse_options
+from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.hooks.options import DriveOptions
 from transformer_foundry.hooks.rank import is_main_process, is_only_process
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.hooks.kept_files import KeptFiles
     from transformer_foundry.hooks.lease import Lease, RunLock
     from transformer_foundry.hooks.mirror import Mirror
@@ -136,7 +136,7 @@ class DriveHooks:
 
     def _begin_search(self, study: Path) -> None:
         """Bring back the paused trials of a search, before its study, which says that they are paused."""
-        from transformer_foundry.core.errors import CheckpointError
+        from transformer_foundry.core.base.errors import CheckpointError
         from transformer_foundry.hooks.paused_copy import PAUSED_FOLDER, PausedCopy
 
         assert self._mirror is not None
@@ -256,7 +256,7 @@ def find_folder(folder: str | None) -> Path | None:
 
 
 def _unreachable(copy_folder: Path, run_folder: Path, err: OSError) -> CheckpointError:
-    from transformer_foundry.core.errors import CheckpointError
+    from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.hooks.copying import problem_of
 
     return CheckpointError(

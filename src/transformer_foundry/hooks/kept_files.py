@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.sealed import is_finished, read_manifest, sealed_text, verify_folder
 from transformer_foundry.hooks.copying import copy_file, copy_files
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.generations import is_whole, list_checkpoints
 from transformer_foundry.core.training.retention import delete_checkpoint
 from transformer_foundry.core.training.sealed import MANIFEST_FILE, is_finished

@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
-from transformer_foundry.core.errors import DataError, DeploymentError, ParameterError
+from transformer_foundry.core.base.errors import DataError, DeploymentError, ParameterError
 
 __all__ = ["PreflightHooks"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from transformer_foundry.core.secrets import redact, without_secrets
+from transformer_foundry.core.base.secrets import redact, without_secrets
 from transformer_foundry.core.training.metrics_log import read_rows
 from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks.options import TrackingOptions

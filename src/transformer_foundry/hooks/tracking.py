@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 
-from transformer_foundry.core.errors import FoundryError, find_foundry_error
-from transformer_foundry.core.options import parse_options
+from transformer_foundry.core.base.errors import FoundryError, find_foundry_error
+from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.rank import is_main_process
 

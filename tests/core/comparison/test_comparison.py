@@ -20,10 +20,10 @@ from tests.core.export import small_models
 from tests.core.export.packaging import write_export
 from tests.core.training.tiny import VOCAB_SIZE, make_options, make_splits
 from transformer_foundry.core import comparison
+from transformer_foundry.core.base.errors import DataError, ExportError, ParameterError
 from transformer_foundry.core.comparison import BenchmarkOptions, Member, MemberResult
 from transformer_foundry.core.comparison.references import REFERENCES, build_reference
 from transformer_foundry.core.comparison.statistics import is_difference, student_t
-from transformer_foundry.core.errors import DataError, ExportError, ParameterError
 from transformer_foundry.core.exports import Export, adapt
 from transformer_foundry.datasets import ComparisonDataset
 from transformer_foundry.pipelines.comparison.nodes import draw_comparison

@@ -10,7 +10,7 @@ import pytest
 from transformer_foundry.core.data import DataOptions, read_corpus
 from transformer_foundry.core.data.corpora import BuiltInSource, _module_files
 from transformer_foundry.core.data.sections import cut_sections, split_paragraphs
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 

@@ -20,7 +20,7 @@ from transformer_foundry.core.data import (
 )
 from transformer_foundry.core.data.packing import block_offsets
 from transformer_foundry.core.data.splits import find_fingerprint, find_splits
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 
 def stream_of(split):

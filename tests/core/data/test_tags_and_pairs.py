@@ -14,7 +14,7 @@ from transformer_foundry.core.data import (
     profile_splits,
     read_corpus,
 )
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 TEXTS = sentences(60)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.consistency import require_consistent
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import weight_norm
 
 from tests.core.export import small_models
 from tests.core.export.conftest import Exported
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import export_model
 
 SHAPES = ((1, 1), (2, 1), (3, 24), (7, 13))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.export import FORMAT_FILES, DeploymentOptions
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from tests.core.export import small_models
 from tests.core.export.packaging import checkpoint_of, make_package, run_alone, run_program, write_export
 from tests.loopback.hub_cards import card_errors
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import Package, load_example, read_package, require_whole
 from transformer_foundry.core.export.formats import write_weights
 from transformer_foundry.core.export.reference import reference_inputs

@@ -21,8 +21,8 @@ from tests.core.data.samples import contract_for, corpus_of
 from tests.core.export.browser import CHROMIUM, Page, open_browser, serve
 from tests.core.export.serving import forget_packages, module_of, served_package
 from tests.loopback.mini_hub import MiniHub
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.data import DataOptions, Document, fit_tokenizer
-from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export import DeploymentOptions
 from transformer_foundry.core.export.card import make_card
 from transformer_foundry.core.export.files import list_files

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.full_disk import room_for
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import Package, Registration, Registry
 from transformer_foundry.core.export.files import list_files, write_json
 

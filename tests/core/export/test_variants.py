@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.core.export import small_models
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import export_model, files, scoring
 from transformer_foundry.core.export.parity import Case
 from transformer_foundry.core.export.quantisation import write_half_weights, write_int8

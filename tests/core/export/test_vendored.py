@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import vendored
 from transformer_foundry.core.export.parts import add_parts
 from transformer_foundry.core.export.vendored import Archive, page_programs

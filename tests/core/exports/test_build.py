@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.core.exports.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, NO_ARGUMENTS, a_model
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import build_model, find_recipe
 
 KEYWORDS = CONSTRUCTORS["keywords"][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import build_model
 
 HEAD = "from torch import nn\n\n"

@@ -18,7 +18,7 @@ from tests.core.exports.samples import (
     a_model,
     a_seq2seq,
 )
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import find_contract
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.core.exports.samples import CONFIG, NO_ARGUMENTS, a_model
 from tests.loopback.gist_server import Failure, GistServer
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import read_export
 from transformer_foundry.core.exports.downloads import Downloads
 from transformer_foundry.core.exports.gists import Gist, fetch_gist, parse_gist

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import ModelOptions
 from transformer_foundry.core.exports.calls import express_mask
 from transformer_foundry.core.exports.failures import running_model_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.exports.samples import CONSTRUCTORS, INTERMEDIATES
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.screen import parse_model_code, undefined_names
 
 

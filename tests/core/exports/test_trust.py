@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.foundry import PROJECT, SAMPLES
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.checks import run_checks
-from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import (
     Export,
     admit,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.core.training.tiny import assert_same_state, checkpoints, make_model, make_options, make_splits
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Started, TrainingState, fit, write_checkpoint
 from transformer_foundry.core.training.forks import read_fork
 from transformer_foundry.core.training.options import TrainingOptions

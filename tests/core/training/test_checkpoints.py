@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.core.training.tiny import assert_same_state, checkpoints, files_of, make_model, run
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import (
     Checkpoint,
     best_checkpoint,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.training import Progress, fit
 
 OPTIONS: dict[str, Any] = {"max_steps": 6, "eval_steps": 3, "save_epochs": False, "save_steps": 3}

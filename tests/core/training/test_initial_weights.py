@@ -18,7 +18,7 @@ from tests.core.export import small_models
 from tests.core.export.packaging import make_package, write_export
 from tests.core.training.tiny import VOCAB_SIZE, TinyTransformer, checkpoints, make_model, make_splits, run
 from tests.loopback.mini_hub import MiniHub
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.export import Package
 from transformer_foundry.core.exports import Adapter, adapt
 from transformer_foundry.core.training import (

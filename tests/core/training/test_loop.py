@@ -21,7 +21,7 @@ from tests.core.training.tiny import (
     make_splits,
     run,
 )
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, fit
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")

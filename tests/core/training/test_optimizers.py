@@ -17,7 +17,7 @@ from tests.core.training.tiny import (
     make_splits,
     run,
 )
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Progress, fit
 from transformer_foundry.core.training.averaging import WeightAverage
 from transformer_foundry.core.training.optimizers import build_optimizers

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from transformer_foundry.core.errors import ParameterError
-from transformer_foundry.core.options import parse_options
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.training import TrainingOptions
 
 BAD: list[tuple[str, Any]] = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_model, make_options, make_splits, run
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training import Started, TrainingState, fit
 from transformer_foundry.core.training.memory import fitting
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.core.training.tiny import TinyTransformer, run
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training import choose_precision
 from transformer_foundry.core.training.precision import kernels
 

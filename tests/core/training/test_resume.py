@@ -21,7 +21,7 @@ from tests.core.training.tiny import (
     make_options,
     make_splits,
 )
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Checkpoint, Record, Started, TrainingState, fit
 from transformer_foundry.core.training.resume import CHANGEABLE
 from transformer_foundry.core.training.session import Session

@@ -20,8 +20,8 @@ from tests.core.training.tiny import (
     make_options,
     make_splits,
 )
+from transformer_foundry.core.base.errors import CheckpointError, TrainingError
 from transformer_foundry.core.data import DataOptions, Tokenizer, fit_tokenizer, load_tokenizer
-from transformer_foundry.core.errors import CheckpointError, TrainingError
 from transformer_foundry.core.exports import Adapter, adapt, load_model, read_export
 from transformer_foundry.core.training import TrainingState, fit, read_checkpoint, run_identity, write_checkpoint
 

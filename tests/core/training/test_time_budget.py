@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
-from transformer_foundry.core.errors import ParameterError, TrainingError
+from transformer_foundry.core.base.errors import ParameterError, TrainingError
 from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, TrainingOptions, TrainingState, fit
 from transformer_foundry.core.training.step_costs import StepCosts, steps_within, usual_seconds
 from transformer_foundry.core.training.time_budget import schedule_step

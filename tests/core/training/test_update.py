@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.core.training.tiny import TinyTransformer, make_options
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training import choose_precision, objective_for
 from transformer_foundry.core.training.update import Updater, hold_interrupts
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.training.tiny import checkpoints, run
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Checkpoint, CheckpointWriter, list_checkpoints
 from transformer_foundry.core.training import writer as module
 from transformer_foundry.core.training.checkpoints import SessionMark, verify_checkpoint

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.core.tuning.curves import CurveTrainer
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.tuning.loop import search
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.space import parse_space

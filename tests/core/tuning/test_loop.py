@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from tests.core.tuning.curves import CurveTrainer, curve_loss
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning import samplers
 from transformer_foundry.core.tuning.loop import search
 from transformer_foundry.core.tuning.options import TuningOptions

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.pruning import first_prunable_step, make_pruner, pause_step
 from transformer_foundry.core.tuning.samplers import make_sampler

@@ -1,6 +1,6 @@
 import pytest
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.tuning.states import FolderStates
 
 

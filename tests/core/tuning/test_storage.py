@@ -4,7 +4,7 @@ import time
 import optuna
 import pytest
 
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning import storage as storage_module
 from transformer_foundry.core.tuning.ledger import Ledger
 from transformer_foundry.core.tuning.options import TuningOptions

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.core.tuning.curves import CurveTrainer
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning import (
     TuningOptions,
     best_trial,

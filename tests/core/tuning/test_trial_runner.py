@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from tests.core.training.tiny import VOCAB_SIZE, make_options, make_splits
-from transformer_foundry.core.errors import ParameterError
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.exports import load_model, read_export
 from transformer_foundry.core.training import Progress, fit
 from transformer_foundry.core.tuning import (

@@ -4,7 +4,7 @@
 transformer_foundry.core.checks EXPORT`` does it from the command line. One module per family of checks.
 """
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

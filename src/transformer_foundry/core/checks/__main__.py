@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 
 SOUND, PROBLEMS, UNREADABLE = 0, 1, 2
 

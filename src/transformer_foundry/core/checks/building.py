@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.checks.explanations import describe, explain, root_cause
 from transformer_foundry.core.checks.graph import Graph, read_graph
 from transformer_foundry.core.checks.places import Place, Places
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.source import ModelSource, SourceFile
 from transformer_foundry.core.checks.subject import Subject
-from transformer_foundry.core.errors import ExportError
 from transformer_foundry.core.exports import hints
 from transformer_foundry.core.exports.adapter import Adapter
 from transformer_foundry.core.exports.build import build_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformer_foundry.core.options import check_options, option
+from transformer_foundry.core.base.options import check_options, option
 
 __all__ = ["ValidationOptions"]
 

@@ -1,6 +1,6 @@
 """Models side by side: drawings and reference architectures, trained on the same tokens with the same budget."""
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.errors import DataError, ExportError, TrainingError
 from transformer_foundry.core.comparison.references import build_reference, require_reference
-from transformer_foundry.core.errors import DataError, ExportError, TrainingError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError, suggestion
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.comparison.members import Member
 from transformer_foundry.core.comparison.memory import PeakMemory
 from transformer_foundry.core.comparison.options import BenchmarkOptions
-from transformer_foundry.core.errors import TrainingError
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:

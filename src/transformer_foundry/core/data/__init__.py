@@ -1,6 +1,6 @@
 """From text to training batches: sources, built-in corpora, tokenizers, memory-mapped splits, batches, profile."""
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

@@ -12,7 +12,7 @@ import torch
 from transformer_foundry.core.data.noise import IGNORED, hide_spans, hide_tokens
 from transformer_foundry.core.data.order import EpochOrder
 from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["IGNORED", "Batch", "Batches"]
 

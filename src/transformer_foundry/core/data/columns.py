@@ -8,7 +8,7 @@ from typing import Any
 
 from transformer_foundry.core.data.documents import Columns, Document
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.errors import DataError, suggestion
+from transformer_foundry.core.base.errors import DataError, suggestion
 
 __all__ = ["choose_columns", "flatten", "to_document"]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from transformer_foundry.core.data.documents import Columns, Document
 from transformer_foundry.core.data.sections import cut_sections, split_paragraphs
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["BuiltInSource"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from transformer_foundry.core.data.documents import SPLIT_NAMES, Columns, Document, Source, clean_text
 from transformer_foundry.core.data.plan import DROPPED, SplitPlan, make_plan
-from transformer_foundry.core.errors import DataError
-from transformer_foundry.core.secrets import redact
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.secrets import redact
 
 __all__ = ["Corpus"]
 

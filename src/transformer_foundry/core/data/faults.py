@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from transformer_foundry.core.data.files import BINARY_BUILDERS, find_separator, is_compressed
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["explain_file", "explain_remote", "read_errors"]
 

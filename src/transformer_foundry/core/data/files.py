@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformer_foundry.core.data.documents import SPLIT_NAMES
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = [
     "BINARY_BUILDERS",

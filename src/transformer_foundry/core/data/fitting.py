@@ -22,7 +22,7 @@ from transformer_foundry.core.data.special_tokens import (
     too_small,
 )
 from transformer_foundry.core.data.tokenizers import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
     import tokenizers

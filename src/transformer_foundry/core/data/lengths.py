@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.exports.contract import Contract

@@ -13,7 +13,7 @@ import numpy as np
 from transformer_foundry.core.data.documents import SPLIT_NAMES, Document, Source, clean_text
 from transformer_foundry.core.data.near_duplicates import NearDuplicates
 from transformer_foundry.core.data.text_health import TextHealth
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["DROPPED", "SplitPlan", "make_plan"]
 

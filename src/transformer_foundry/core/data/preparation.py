@@ -29,7 +29,7 @@ from transformer_foundry.core.data.splits import (
 from transformer_foundry.core.data.storage import writing_to
 from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.data.writing import open_writer
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.exports.contract import Contract

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.data.tokenizers import ROLES, SENTINEL, SpecialIds
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
     import tokenizers

@@ -13,7 +13,7 @@ import numpy as np
 
 from transformer_foundry.core.data.storage import Ragged, map_column, writing_to
 from transformer_foundry.core.data.tokenizers import SpecialIds, Tokenizer
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = [
     "TokenSplit",

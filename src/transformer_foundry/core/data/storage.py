@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["ColumnWriter", "Ragged", "map_column", "writing_to"]
 

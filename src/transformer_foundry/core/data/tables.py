@@ -24,7 +24,7 @@ from transformer_foundry.core.data.files import (
 )
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.hub_waits import limit_hub_waits
 
 __all__ = ["TableSource", "open_table"]

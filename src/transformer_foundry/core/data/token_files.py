@@ -11,7 +11,7 @@ import numpy as np
 from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
 from transformer_foundry.core.data.storage import Ragged
 from transformer_foundry.core.data.tokenizers import SpecialIds
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["read_token_file"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.data.word_cache import WordCache
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
     import tokenizers

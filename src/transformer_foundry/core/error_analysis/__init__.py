@@ -3,7 +3,7 @@
 For classification and sequence-to-sequence, where an example is a text that a person can look at.
 """
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

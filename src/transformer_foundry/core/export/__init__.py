@@ -4,28 +4,28 @@
 ``build_package`` makes the folder that is published; ``publish`` uploads it in one commit.
 """
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "FORMAT_FILES": "options",
         "DeploymentOptions": "options",
-        "Package": "package",
-        "build_package": "building",
-        "export_model": "exporting",
-        "parity_figure": "parity_report",
-        "parity_table": "parity_report",
+        "FORMAT_FILES": "options",
         "ModelVersion": "registry",
+        "Package": "package",
         "Registration": "registry",
         "Registry": "registry",
+        "build_package": "building",
         "compare_releases": "hub_versions",
+        "export_model": "exporting",
         "fetch_package": "hub_versions",
         "list_releases": "hub_versions",
         "mark_release": "hub_versions",
+        "parity_figure": "parity_report",
+        "parity_table": "parity_report",
         "publish": "hub",
-        "roll_back": "hub_versions",
         "read_package": "package",
         "require_whole": "package",
+        "roll_back": "hub_versions",
     },
 )

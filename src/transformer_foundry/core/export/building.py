@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.environment import describe_environment
-from transformer_foundry.core.errors import DeploymentError
 from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT, add_transformers_code
 from transformer_foundry.core.export.contents import (
     describe_encoding,

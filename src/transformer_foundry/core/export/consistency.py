@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizers import Tokenizer

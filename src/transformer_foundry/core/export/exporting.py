@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import DeploymentError, suggestion
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.attempts import Attempt, Check, conclude, start
 from transformer_foundry.core.export.capture import Inputs, Source
 from transformer_foundry.core.export.files import FORMAT_VERSION, MANIFEST_FILE, write_json

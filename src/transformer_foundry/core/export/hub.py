@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.files import CARD_FILE, MANIFEST_FILE
 from transformer_foundry.core.export.hub_errors import in_plain_words, persistently
 from transformer_foundry.core.export.options import is_repo_id

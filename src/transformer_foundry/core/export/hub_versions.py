@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import DeploymentError, suggestion
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.files import MANIFEST_FILE
 from transformer_foundry.core.export.hub import connect, published_manifest, release_tags
 from transformer_foundry.core.export.hub_errors import in_plain_words, persistently

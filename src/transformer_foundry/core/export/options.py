@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from transformer_foundry.core.errors import ParameterError, suggestion
-from transformer_foundry.core.options import check_options, option
+from transformer_foundry.core.base.errors import ParameterError, suggestion
+from transformer_foundry.core.base.options import check_options, option
 
 __all__ = ["FORMAT_FILES", "DeploymentOptions", "is_repo_id"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.files import CARD_FILE, MANIFEST_FILE, file_sha256
 
 __all__ = ["Package", "read_package", "require_whole"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.errors import DeploymentError, suggestion
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
 
 if TYPE_CHECKING:
     from transformer_foundry.core.export.registry import ModelVersion

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import DeploymentError, suggestion
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.files import MANIFEST_FILE, file_sha256
 from transformer_foundry.core.export.package import Package, read_package, require_whole
 from transformer_foundry.core.export.promotion import require_better

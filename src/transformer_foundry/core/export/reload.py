@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.hub_errors import persistently
 from transformer_foundry.core.export.package import Package, read_package
 from transformer_foundry.core.export.verification import lean_environment

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.attempts import Check, delete, describe_file
 from transformer_foundry.core.export.capture import Source
 from transformer_foundry.core.export.options import FORMAT_FILES

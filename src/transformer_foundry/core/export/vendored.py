@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformer_foundry.core.errors import DeploymentError, FoundryError
+from transformer_foundry.core.base.errors import DeploymentError, FoundryError
 
 __all__ = ["ARCHIVES", "Archive", "page_programs", "vendor_cache"]
 

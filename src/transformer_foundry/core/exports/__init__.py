@@ -5,7 +5,7 @@ describes; ``find_contract`` says what each argument and each output means; ``Ad
 ``load_model`` does it all.
 """
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

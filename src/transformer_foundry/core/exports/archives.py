@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.files import (
     CONFIG_FILE,
     MAX_FILE_BYTES,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.outputs import find_loss
 from transformer_foundry.core.exports.probe import Probe, same
 from transformer_foundry.core.exports.tables import TableWatch

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.classes import find_model_class
 from transformer_foundry.core.exports.failures import argument_line, constructor, running_model_code
 from transformer_foundry.core.exports.fetch import Export

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 
 __all__ = ["find_model_class"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.errors import ExportError, suggestion
+from transformer_foundry.core.base.errors import ExportError, suggestion
 from transformer_foundry.core.exports import hints
 from transformer_foundry.core.exports.behaviour import largest_vocabulary, loss_behaviour, watch_sizes
 from transformer_foundry.core.exports.first_call import first_probe

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import ExportError, FoundryError
+from transformer_foundry.core.base.errors import ExportError, FoundryError
 
 __all__ = ["argument_line", "constructor", "explain_failure", "running_model_code"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.archives import unpack_archive
 from transformer_foundry.core.exports.files import (
     CONFIG_FILE,

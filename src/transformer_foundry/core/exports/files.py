@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 
 __all__ = [
     "CONFIG_FILE",

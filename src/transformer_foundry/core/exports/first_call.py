@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import hints
 from transformer_foundry.core.exports.calls import CAUSAL_FORMS
 from transformer_foundry.core.exports.probe import Probe

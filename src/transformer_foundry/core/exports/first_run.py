@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.files import CONFIG_FILE, MODEL_FILE, default_cache
 

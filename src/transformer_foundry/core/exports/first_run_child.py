@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.first_run_watch import readable_paths, watch
 from transformer_foundry.core.exports.landlock import restrict_files
 from transformer_foundry.core.exports.seccomp import restrict_calls

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.downloads import DownloadFailure, Downloads
 from transformer_foundry.core.exports.files import (
     CONFIG_FILE,

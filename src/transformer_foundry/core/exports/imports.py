@@ -6,7 +6,7 @@ import linecache
 import sys
 from types import ModuleType
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.failures import running_model_code
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.isolation import isolated_random

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.behaviour import is_causal
 from transformer_foundry.core.exports.calls import CAUSAL_FORMS
 from transformer_foundry.core.exports.probe import Probe, same

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import hints
 from transformer_foundry.core.exports.behaviour import is_causal, loss_behaviour
 from transformer_foundry.core.exports.outputs import Logits, describe_output, find_logits

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports import hints
 from transformer_foundry.core.exports.failures import argument_line, constructor
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 from transformer_foundry.core.exports.failures import argument_line
 from transformer_foundry.core.exports.hints import graph_nodes, kind_hint
 from transformer_foundry.core.exports.screen import undefined_names

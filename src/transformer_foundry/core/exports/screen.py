@@ -7,7 +7,7 @@ import builtins
 import symtable
 from dataclasses import dataclass
 
-from transformer_foundry.core.errors import ExportError
+from transformer_foundry.core.base.errors import ExportError
 
 __all__ = ["UndefinedName", "parse_model_code", "undefined_names"]
 

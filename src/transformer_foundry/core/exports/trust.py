@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from transformer_foundry.core.errors import ExportError, printable
+from transformer_foundry.core.base.errors import ExportError, printable
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.first_run import FIRST_RUN_SECONDS, require_first_run
 from transformer_foundry.core.exports.screening import screen_code

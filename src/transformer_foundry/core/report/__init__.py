@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that shows all that is known of it and needs nothing else to be read."""
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

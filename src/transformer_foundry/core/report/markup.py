@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import urllib.parse
 
-from transformer_foundry.core.secrets import redact
+from transformer_foundry.core.base.secrets import redact
 
 __all__ = ["Markup", "link", "tag", "text"]
 

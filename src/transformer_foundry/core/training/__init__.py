@@ -4,7 +4,7 @@
 ``sample_texts`` say how good a model is.
 """
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.compilation import PAYS_OFF_S, compile_model, time_of
 from transformer_foundry.core.training.distributed import Processes
 from transformer_foundry.core.training.evaluation import BatchSource

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.optimizers import AVERAGE_SLOT
 
 __all__ = ["WeightAverage"]

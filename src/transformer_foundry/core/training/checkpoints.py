@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.durable import make_folder, write_text
 from transformer_foundry.core.training.generations import (
     CHECKPOINTS_FOLDER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.checkpoints import newest_checkpoint, read_checkpoint
 from transformer_foundry.core.training.sealed import is_finished
 from transformer_foundry.core.training.state import TrainingState

@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.sealed import (
     MANIFEST_FILE,
     damaged,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.state import Counters
 from transformer_foundry.core.training.update import Gradients

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.state import TrainingState
 from transformer_foundry.core.training.weight_sources import read_weight_source
 from transformer_foundry.core.training.weight_transfer import transfer_weights

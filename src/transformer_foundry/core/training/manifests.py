@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from transformer_foundry.core.base.secrets import redact_values
 from transformer_foundry.core.environment import describe_environment
-from transformer_foundry.core.secrets import redact_values
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["MANIFEST_FORMAT_VERSION", "describe_run"]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import TrainingError, suggestion
+from transformer_foundry.core.base.errors import TrainingError, suggestion
 
 __all__ = ["IGNORED", "TASKS", "Batch", "LossParts", "Objective", "objective_for"]
 

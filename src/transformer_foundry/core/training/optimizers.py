@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import CheckpointError, TrainingError
+from transformer_foundry.core.base.errors import CheckpointError, TrainingError
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["AVERAGE_SLOT", "OptimizerState", "build_optimizers", "capture_optimizers", "restore_optimizers"]

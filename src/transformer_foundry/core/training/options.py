@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer_foundry.core.errors import ParameterError
-from transformer_foundry.core.options import check_options, option
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.base.options import check_options, option
 
 __all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions"]
 

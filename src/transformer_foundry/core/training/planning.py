@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
 from transformer_foundry.core.training.memory.fitting import MemoryPlan, MemoryWishes, fit_memory, memory_budget
 from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes, update_bytes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 
 __all__ = ["Precision", "choose_precision", "kernels"]
 

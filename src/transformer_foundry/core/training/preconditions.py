@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from transformer_foundry.core.errors import ParameterError, TrainingError
+from transformer_foundry.core.base.errors import ParameterError, TrainingError
 from transformer_foundry.core.training.agenda import Agenda
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.state import Counters

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.state import Counters, TrainingState

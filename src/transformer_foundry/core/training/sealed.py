@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.durable import replace_text, sha256_of, sync
 
 __all__ = ["MANIFEST_FILE", "damaged", "is_finished", "read_manifest", "seal_folder", "sealed_text", "verify_folder"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import CheckpointError
+from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.optimizers import AVERAGE_SLOT, OptimizerState
 from transformer_foundry.core.training.randomness import RandomState
 

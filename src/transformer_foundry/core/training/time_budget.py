@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import replace
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.distributed import ALONE, Processes
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.state import Counters, TrainingState

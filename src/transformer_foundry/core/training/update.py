@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.averaging import WeightAverage
 from transformer_foundry.core.training.distributed import ALONE, Processes
 from transformer_foundry.core.training.memory.savings import MemorySavings

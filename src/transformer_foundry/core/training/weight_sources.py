@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from transformer_foundry.core.errors import CheckpointError, suggestion
+from transformer_foundry.core.base.errors import CheckpointError, suggestion
 from transformer_foundry.core.hub_waits import limit_hub_waits, network_errors
 from transformer_foundry.core.training.checkpoints import best_checkpoint, read_checkpoint
 from transformer_foundry.core.training.durable import sha256_of

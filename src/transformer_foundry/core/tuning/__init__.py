@@ -1,6 +1,6 @@
 """The search for hyper-parameters: a space, a search over it that survives a kill, and what came of it."""
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.space import SearchSpace
 

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning import ledger as names
 from transformer_foundry.core.tuning.identity import describe_search, refuse_differences
 from transformer_foundry.core.tuning.ledger import Ledger

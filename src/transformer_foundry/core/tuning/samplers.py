@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.core.tuning.space import SearchSpace
 from transformer_foundry.core.tuning.storage import quiet_optuna

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 from transformer_foundry.core.tuning.space import Dimension, SearchSpace, parse_space
 

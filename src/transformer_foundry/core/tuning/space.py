@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError, suggestion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage

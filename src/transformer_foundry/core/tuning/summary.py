@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.tuning import ledger as names
 from transformer_foundry.core.tuning.records import TrialRecord, record_of, state_of
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.errors import CheckpointError, ExportError, ParameterError, TrainingError
+from transformer_foundry.core.base.errors import CheckpointError, ExportError, ParameterError, TrainingError
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.tuning.loop import TrainTrial
 from transformer_foundry.core.tuning.options import TuningOptions

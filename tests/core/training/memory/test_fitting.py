@@ -9,7 +9,7 @@ import torch
 
 from tests.core.training.memory.models import LanguageModel
 from tests.core.training.memory.test_forecast import CAUSAL, Looking, make_work
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.memory import (
     MemoryPlan,
     MemorySavings,

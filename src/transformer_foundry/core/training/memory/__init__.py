@@ -1,6 +1,6 @@
 """Memory: the forecast of what a run needs, and the ways to make it fit."""
 
-from transformer_foundry.core.lazy import lazy_exports
+from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
@@ -11,8 +11,8 @@ __getattr__, __all__ = lazy_exports(
         "GB": "forecast",
         "MemoryForecast": "forecast",
         "MemoryPlan": "fitting",
-        "MemoryWishes": "fitting",
         "MemorySavings": "savings",
+        "MemoryWishes": "fitting",
         "Verdict": "proof",
         "Workload": "forecast",
         "available_bytes": "heap",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from transformer_foundry.core.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
 from transformer_foundry.core.training.memory.forecast import GB, MemoryForecast, Workload, forecast_memory
 from transformer_foundry.core.training.memory.heap import available_bytes, resident_bytes

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from transformer_foundry.core.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError, suggestion
 
 __all__ = ["check_options", "describe_limits", "describe_type", "option", "parse_options"]
 

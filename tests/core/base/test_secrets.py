@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from transformer_foundry.core import secrets
+from transformer_foundry.core.base import secrets
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.environment import describe_environment
-from transformer_foundry.core.errors import FoundryError
 from transformer_foundry.redaction import RedactedRecord
 
 CANARY = "canary0123456789"

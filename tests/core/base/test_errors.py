@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 
 
 def test_an_error_has_at_most_three_lines_without_control_characters() -> None:

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from transformer_foundry.core.secrets import redact
+from transformer_foundry.core.base.secrets import redact
 
 __all__ = [
     "CheckpointError",

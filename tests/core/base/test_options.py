@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_foundry.core.errors import FoundryError, ParameterError, find_foundry_error, suggestion
-from transformer_foundry.core.options import check_options, option, parse_options
+from transformer_foundry.core.base.errors import FoundryError, ParameterError, find_foundry_error, suggestion
+from transformer_foundry.core.base.options import check_options, option, parse_options
 
 
 @dataclass(frozen=True)
