@@ -16,8 +16,8 @@ SUBJECTS = {
     "core/checks": "Validation",
     "core/data": "Data and tokenizer",
     "core/training": "Training and checkpoints",
-    "core/tuning": "Tuning",
-    "core/comparison": "Comparison",
+    "core/experiments/tuning": "Tuning",
+    "core/experiments/comparison": "Comparison",
     "core/export": "Export, package, Hub, registry",
     "": "Parameters, commands, Drive, W&B",
 }

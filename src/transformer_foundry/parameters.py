@@ -11,12 +11,12 @@ from typing import Any
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.options import check_options, option, parse_options
 from transformer_foundry.core.checks.options import ValidationOptions
-from transformer_foundry.core.comparison.options import BenchmarkOptions
 from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
+from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.exports.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.tuning.options import TuningOptions
 from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
 from transformer_foundry.reproduction import recorded_parameters
 

@@ -11,8 +11,8 @@ import argparse
 import torch
 
 from tests.benchmarks.unicode_names import make_splits, named_characters
-from transformer_foundry.core.comparison.references import build_reference
-from transformer_foundry.core.comparison.statistics import mean_interval
+from transformer_foundry.core.experiments.comparison.confidence import mean_interval
+from transformer_foundry.core.experiments.comparison.reference_models import build_reference
 from transformer_foundry.core.exports import adapt
 from transformer_foundry.core.training import TrainingOptions, evaluate, fit, transfer_weights
 from transformer_foundry.core.training.state import capture_model

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tests.benchmarks.unicode_names import LENGTH, VOCAB_SIZE, make_splits, named_characters
-from transformer_foundry.core.comparison import BenchmarkOptions, Member, compare_models, summarise
+from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Member, compare_models, summarise
 from transformer_foundry.core.exports import adapt
 from transformer_foundry.core.training import TrainingOptions
 

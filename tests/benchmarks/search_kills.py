@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformer_foundry.core.tuning.ledger import is_paused
-from transformer_foundry.core.tuning.storage import load_study, open_storage
+from transformer_foundry.core.experiments.tuning.storage import load_study, open_storage
+from transformer_foundry.core.experiments.tuning.trials import is_paused
 
 KILLS = 10
 N_TRIALS = 12

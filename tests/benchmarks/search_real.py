@@ -25,9 +25,7 @@ import torch
 
 from transformer_foundry.core import data as core_data
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.exports import load_model, read_export
-from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.tuning import (
+from transformer_foundry.core.experiments.tuning import (
     TuningOptions,
     compare_with_default,
     load_study,
@@ -37,6 +35,8 @@ from transformer_foundry.core.tuning import (
     paused_states,
     search,
 )
+from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.training.options import TrainingOptions
 
 GPT = Path(__file__).parents[2] / "data" / "01_raw" / "exports" / "gpt"
 METHODS = {"pause_resume": {}, "tpe": {"sampler": "tpe", "pruner": "none"}}

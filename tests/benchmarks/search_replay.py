@@ -20,8 +20,8 @@ import numpy as np
 import optuna
 
 from tests.benchmarks.search_table import NAMES, TOLERANCE, Table
-from transformer_foundry.core.tuning import TuningOptions, search
-from transformer_foundry.core.tuning.ledger import suggest
+from transformer_foundry.core.experiments.tuning import TuningOptions, search
+from transformer_foundry.core.experiments.tuning.trials import suggest
 
 MOST_TRAININGS = 100
 BASELINES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.hooks.runs import Run
+from transformer_foundry.core.experiments.tuning import TrialRecord
 from transformer_foundry.core.training import Started
-from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks.progress import STAGES, ProgressHooks
 from transformer_foundry.pipeline_registry import register_pipelines
 

@@ -14,7 +14,7 @@ from tests.hooks.runs import Run
 from tests.loopback.wandb_offline_reader import read_runs
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.base.secrets import without_secrets
-from transformer_foundry.core.tuning import TrialRecord
+from transformer_foundry.core.experiments.tuning import TrialRecord
 from transformer_foundry.hooks import tracker as tracker_module
 from transformer_foundry.hooks.tracker import choose_mode
 from transformer_foundry.hooks.tracking import TrackingHooks

@@ -9,7 +9,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from transformer_foundry.core.comparison.running import MemberResult
+from transformer_foundry.core.experiments.comparison.run import MemberResult
 from transformer_foundry.core.training.durable import make_folder
 from transformer_foundry.core.training.metrics_log import append_row, read_rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.tuning import TrialRecord
+from transformer_foundry.core.experiments.tuning import TrialRecord
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -37,7 +37,7 @@ class StudyHandle:
         Raises:
             TuningError: If it cannot be opened.
         """
-        from transformer_foundry.core.tuning import open_storage
+        from transformer_foundry.core.experiments.tuning import open_storage
 
         return open_storage(self.url or self.path)
 
@@ -47,7 +47,7 @@ class StudyHandle:
         Raises:
             TuningError: If it cannot be opened or no search has begun in it.
         """
-        from transformer_foundry.core.tuning import load_study
+        from transformer_foundry.core.experiments.tuning import load_study
 
         return load_study(self.storage(), self.name)
 

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from transformer_foundry.core.base.secrets import redact, without_secrets
+from transformer_foundry.core.experiments.tuning import TrialRecord
 from transformer_foundry.core.training.metrics_log import read_rows
-from transformer_foundry.core.tuning import TrialRecord
 from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.wandb_files import last_logged_step
 from transformer_foundry.termination import patience_s

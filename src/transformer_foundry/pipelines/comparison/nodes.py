@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from transformer_foundry.core import comparison
-from transformer_foundry.core.comparison.options import BenchmarkOptions
-from transformer_foundry.core.comparison.running import MemberResult
 from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.experiments import comparison
+from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
+from transformer_foundry.core.experiments.comparison.run import MemberResult
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.training.options import TrainingOptions
 

@@ -15,11 +15,11 @@ from transformer_foundry.core.checks.verdict import require_sound
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
+from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.records import Record
-from transformer_foundry.core.tuning.best_parameters import use_best_parameters
 
 __all__ = ["analyse_errors", "draw_curves", "evaluate_model", "train_model"]
 

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from transformer_foundry.core import tuning as core_tuning
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.verdict import require_sound
 from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.experiments import tuning as core_tuning
+from transformer_foundry.core.experiments.tuning.options import TuningOptions
+from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord
 from transformer_foundry.core.exports.fetch import Export
 from transformer_foundry.core.exports.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.tuning.options import TuningOptions
-from transformer_foundry.core.tuning.records import TrialRecord
 
 __all__ = ["confirm_best", "draw_search", "search_parameters"]
 

@@ -1,0 +1,1 @@
+"""Many trainings: hyper-parameter search (``tuning``) and models side by side (``comparison``)."""

@@ -1,0 +1,138 @@
+"""The models of a comparison: each a folder with an export, or a reference architecture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.base.errors import DataError, ExportError, TrainingError
+from transformer_foundry.core.experiments.comparison.reference_models import build_reference, require_reference
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.exports.fetch import Export
+
+__all__ = ["Member", "find_members"]
+
+_LAYER_KEYS = ("num_layers", "n_layer", "num_hidden_layers", "n_layers", "num_encoder_layers", "depth")
+_USUAL_LAYERS = 4
+_MOST_LAYERS = 48
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model that can be built with any seed.
+
+    Attributes:
+        name: What it is called in the table; no two members have the same.
+        identity: Digest of a drawing's files, or the name of a reference with the sizes it is built for.
+        export: The drawing; None for a reference.
+        reference: Name of the architecture; None for a drawing.
+        parameter_count: Parameters that a reference is built for.
+        layers: Layers of a reference.
+    """
+
+    name: str
+    identity: str
+    export: Export | None = None
+    reference: str | None = None
+    parameter_count: int = 0
+    layers: int = _USUAL_LAYERS
+
+    def build(self, splits: TokenSplits, seed: int) -> Adapter:
+        """Return the model with the initial weights of ``seed``, ready for ``fit``."""
+        from transformer_foundry.core.exports import adapt, load_model
+
+        if self.export is not None:
+            return load_model(self.export, task=splits.task, seed=seed)
+        assert self.reference is not None
+        model = build_reference(
+            self.reference, splits, parameter_count=self.parameter_count, layers=self.layers, seed=seed
+        )
+        config: Any = model.config
+        return adapt(model, config.to_dict(), task=splits.task)
+
+
+def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> list[Member]:
+    """Return what ``benchmark.models`` names; nothing has been trained when something of it is refused.
+
+    References get the layers and about the parameters of the first drawing, of ``source`` where there is none.
+
+    Args:
+        models: Folders and names.
+        splits: The tokens that all of them train on.
+        source: The export that the tokens were prepared for.
+
+    Raises:
+        ParameterError: If a name is no folder and no reference architecture for the task of the data.
+        ExportError: If an export cannot be read or built.
+        DataError: If a drawing cannot train on the tokens: another task, too small a vocabulary, too short rows.
+    """
+    from transformer_foundry.core.exports import load_model
+
+    drawings = {name: _load(name) for name in dict.fromkeys(models) if _is_drawing(name, splits)}
+    exports = {name: export for name, (export, _) in drawings.items()}
+    adapters = {name: adapter for name, (_, adapter) in drawings.items()}
+    for name, adapter in adapters.items():
+        _require_shared_tokens(name, adapter, splits)
+    first = next(iter(exports), None)
+    sized = adapters[first] if first is not None else load_model(source, task=splits.task)
+    config = (exports[first] if first is not None else source).config
+    count = sum(parameter.numel() for parameter in sized.model.parameters())
+    layers = _layers(config)
+    members, seen = [], Counter[str]()
+    folders = {Path(name).name for name in exports}
+    for model in models:
+        title = Path(model).name if model in exports else f"{model} (reference)" if model in folders else model
+        seen[title] += 1
+        title += f" ({seen[title]})" if seen[title] > 1 else ""
+        if model in exports:
+            members.append(Member(title, exports[model].identity, export=exports[model]))
+        else:
+            identity = f"{model} {count} parameters {layers} layers"
+            members.append(Member(title, identity, reference=model, parameter_count=count, layers=layers))
+    return members
+
+
+def _is_drawing(name: str, splits: TokenSplits) -> bool:
+    """Return whether ``name`` is a folder; what is neither that nor a reference is refused."""
+    path = Path(name)
+    if path.is_dir():
+        return True
+    beside = [str(folder) for folder in path.parent.glob("*/")] if path.parent != Path() else []
+    require_reference(name, splits.task, others=beside)
+    return False
+
+
+def _load(name: str) -> tuple[Export, Adapter]:
+    from transformer_foundry.core.exports import admit, load_model, read_export
+
+    try:
+        export = admit(read_export(name))
+        return export, load_model(export)
+    except ExportError as err:
+        raise ExportError(f"benchmark.models, {name}: {err.problem}", err.expected, err.remedy) from err
+
+
+def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> None:
+    from transformer_foundry.core.training.preconditions import require_fit
+
+    try:
+        require_fit(adapter, splits)
+    except TrainingError as err:
+        raise DataError(
+            f"benchmark.models, {name}: {err.problem}",
+            "Models that can share tokens were expected: all for the task of the data, and none with a smaller "
+            "vocabulary, shorter rows or fewer classes.",
+            f"Compare models of one task, with the data of the smallest: data_engineering with model.source={name}; "
+            "larger ones can share its tokens.",
+        ) from err
+
+
+def _layers(config: Any) -> int:
+    found = next((config[key] for key in _LAYER_KEYS if isinstance(config.get(key), int)), _USUAL_LAYERS)
+    return max(1, min(_MOST_LAYERS, found))

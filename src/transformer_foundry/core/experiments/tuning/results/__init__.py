@@ -1,0 +1,1 @@
+"""What a search found: trials, best parameters, confirmation, figures."""

@@ -1,0 +1,194 @@
+"""Figures of a search, as plotly objects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.experiments.tuning import trials as names
+from transformer_foundry.core.experiments.tuning.results.summary import shown_trials
+from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord, record_of
+from transformer_foundry.core.experiments.tuning.space import SearchSpace
+from transformer_foundry.core.experiments.tuning.strategies.candidates import encode
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+    from plotly.graph_objects import Figure
+
+__all__ = ["history_figure", "importance_figure", "parallel_figure", "timeline_figure"]
+
+# The Okabe-Ito colours, as in the figures of a training run.
+_COLOURS = {"complete": "#0072B2", "paused": "#56B4E9", "pruned": "#E69F00", "failed": "#D55E00", "running": "#009E73"}
+_GREY = "#888888"
+
+_FEWEST_FOR_IMPORTANCE = 4
+
+
+def history_figure(study: Study) -> Figure:
+    """Draw the loss of each trial in the order they were begun, with the best complete loss so far as a line."""
+    records = [record for record in _records(study) if record.loss is not None]
+    figure = _figure("Search history", "trial", "validation loss (nats per target)")
+    for state, colour in _COLOURS.items():
+        chosen = [record for record in records if record.state == state]
+        figure.add_scatter(
+            x=[record.number for record in chosen],
+            y=[record.loss for record in chosen],
+            text=[_described(record) for record in chosen],
+            mode="markers",
+            name=state,
+            marker={"color": colour, "size": 9},
+            visible=True if chosen else "legendonly",
+        )
+    complete = [record for record in records if record.state == "complete"]
+    losses = [record.loss for record in complete if record.loss is not None]
+    figure.add_scatter(
+        x=[record.number for record in complete],
+        y=[min(losses[: count + 1]) for count in range(len(losses))],
+        mode="lines",
+        name="best so far",
+        line={"color": _GREY, "shape": "hv"},
+    )
+    return figure
+
+
+def importance_figure(study: Study) -> Figure:
+    """Draw how much of the differences between complete trials each parameter explains, by Optuna's PED-ANOVA."""
+    figure = _figure("Importance of the parameters", "share of the differences explained", "")
+    shares = _importances(study)
+    if not shares:
+        figure.add_annotation(
+            text=f"{_FEWEST_FOR_IMPORTANCE} complete trials with different losses are needed.", showarrow=False
+        )
+        return figure
+    ranked = sorted(shares.items(), key=lambda item: item[1])
+    figure.add_bar(
+        x=[share for _, share in ranked],
+        y=[name for name, _ in ranked],
+        orientation="h",
+        marker={"color": _COLOURS["complete"]},
+        showlegend=False,
+    )
+    return figure
+
+
+def parallel_figure(study: Study, space: SearchSpace) -> Figure:
+    """Draw each trial as a line through its parameters, coloured by its loss."""
+    import plotly.graph_objects as go
+
+    records = [record for record in _records(study) if record.loss is not None]
+    points = encode(space, [record.parameters for record in records])
+    dimensions: list[dict[str, Any]] = [
+        {
+            "label": dimension.name,
+            # What a trial does not have is drawn below the axis.
+            "values": [-0.1 if math.isnan(value) else value for value in points[:, column]],
+            "range": [-0.1, 1.0],
+            "tickvals": [0.0, 0.5, 1.0] if dimension.n_levels is None else None,
+            "ticktext": [_short(dimension.from_unit(place)) for place in (0.0, 0.5, 1.0)],
+        }
+        for column, dimension in enumerate(space.dimensions)
+    ]
+    for entry, dimension in zip(dimensions, space.dimensions, strict=True):
+        if entry["tickvals"] is None:
+            shown = sorted(
+                {record.parameters[dimension.name] for record in records if dimension.name in record.parameters},
+                key=str,
+            )
+            entry |= {"tickvals": [dimension.to_unit(value) for value in shown], "ticktext": [_short(v) for v in shown]}
+    losses = [record.loss for record in records]
+    lines = {"color": losses, "colorscale": "Viridis_r", "showscale": True, "colorbar": {"title": "loss"}}
+    figure = go.Figure(go.Parcoords(dimensions=[*dimensions, {"label": "loss", "values": losses}], line=lines))
+    figure.update_layout(title="Parameters and loss", template="plotly_white")
+    return figure
+
+
+def timeline_figure(study: Study, max_steps: int) -> Figure:
+    """Draw which trial was trained when, on an axis of optimizer steps: pauses, resumptions, early ends.
+
+    The title says how many steps the search saved against training each of its configurations in full.
+    """
+    trials = shown_trials(study)
+    sessions = sorted(
+        (
+            (session["ended"], trial, session)
+            for trial in trials
+            for session in trial.user_attrs.get(names.SESSIONS, [])
+        ),
+        key=lambda entry: (entry[0], entry[1].number),
+    )
+    figure = _figure(_savings(trials, max_steps), "optimizer steps of the search", "trial")
+    starts: dict[str, list[tuple[int, int, int, str]]] = {state: [] for state in _COLOURS}
+    spent = 0
+    for _, trial, session in sessions:
+        length = session["to"] - session["from"]
+        is_last = session is trial.user_attrs[names.SESSIONS][-1]
+        state: str = record_of(trial, ()).state if is_last else "paused"
+        starts[state].append((trial.number, spent, length, f"steps {session['from']} to {session['to']}"))
+        spent += length
+    for name, bars in starts.items():
+        figure.add_bar(
+            y=[number for number, *_ in bars],
+            base=[base for _, base, *_ in bars],
+            x=[length for *_, length, _ in bars],
+            text=[text for *_, text in bars],
+            textposition="none",
+            orientation="h",
+            name=name,
+            marker={"color": _COLOURS[name]},
+            visible=True if bars else "legendonly",
+        )
+    figure.update_layout(barmode="overlay", yaxis={"autorange": "reversed"})
+    return figure
+
+
+def _savings(trials: Sequence[FrozenTrial], max_steps: int) -> str:
+    spent = sum(names.steps_trained(trial) for trial in trials)
+    full = len(trials) * max_steps
+    return f"{spent} steps for {len(trials)} configurations: {max(0, full - spent)} fewer than {full} unpruned"
+
+
+def _importances(study: Study) -> Mapping[str, float]:
+    import optuna
+
+    # A conditional parameter is in some trials only; what all complete trials have can be compared.
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(complete) < _FEWEST_FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
+        return {}
+    common = [
+        name
+        for name in complete[0].params
+        if all(name in trial.params for trial in complete) and len({trial.params[name] for trial in complete}) > 1
+    ]
+    if not common:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=common)
+    return {name: share for name, share in found.items() if math.isfinite(share)}
+
+
+def _records(study: Study) -> list[TrialRecord]:
+    return [record_of(trial, ()) for trial in shown_trials(study)]
+
+
+def _described(record: TrialRecord) -> str:
+    return "<br>".join(f"{name}: {_short(value)}" for name, value in record.parameters.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _figure(title: str, x: str, y: str) -> Figure:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.update_layout(
+        title=title,
+        xaxis_title=x,
+        yaxis_title=y,
+        template="plotly_white",
+        legend={"orientation": "h", "y": 1.1, "x": 1, "xanchor": "right"},
+    )
+    return figure

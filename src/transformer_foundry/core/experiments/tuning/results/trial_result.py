@@ -1,0 +1,77 @@
+"""What the search yields: one record for each trial that has ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from transformer_foundry.core.experiments.tuning import trials as names
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+__all__ = ["TrialRecord", "TrialState", "record_of", "state_of"]
+
+TrialState = Literal["complete", "pruned", "failed", "paused", "running"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial that has ended, as it stands in the study.
+
+    Args:
+        number: Number of the trial in the study; interrupted attempts leave gaps.
+        state: "complete" (trained to the end), "pruned" (stopped early, diverged ones too), "failed" (an error), or, in
+            a table of all trials, "paused" or "running".
+        parameters: The values that were tried.
+        loss: Last validation loss in nats per target token; None if none was reported or it was not finite.
+        steps: Last optimizer step that was evaluated.
+        seconds: Wall-clock time of the trial, all sessions together.
+        is_best: Whether this trial is complete and better than every complete trial before it.
+        best_loss: Lowest loss of the complete trials so far, this one included; None if there is none.
+        curve: The (step, validation loss) pairs that the trial reported, in order.
+        error: Why the trial failed or diverged; None otherwise.
+    """
+
+    number: int
+    state: TrialState
+    parameters: Mapping[str, Any]
+    loss: float | None
+    steps: int
+    seconds: float
+    is_best: bool
+    best_loss: float | None
+    curve: tuple[tuple[int, float], ...] = ()
+    error: str | None = None
+
+
+def state_of(trial: FrozenTrial) -> TrialState:
+    """Return the state of a trial in our words; one that is queued counts as running."""
+    if names.is_paused(trial):
+        return "paused"
+    words: dict[str, TrialState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    return words.get(trial.state.name, "running")
+
+
+def record_of(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> TrialRecord:
+    """Describe a trial, compared with ``others``."""
+    state = state_of(trial)
+    curve = tuple(sorted(trial.intermediate_values.items()))
+    is_complete = state == "complete" and trial.value is not None
+    loss = trial.value if is_complete else next((value for _, value in reversed(curve)), None)
+    earlier = [other.value for other in others if state_of(other) == "complete" and other.value is not None]
+    complete = [*earlier, trial.value] if is_complete else earlier
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        parameters=dict(trial.params),
+        loss=loss if loss is not None and math.isfinite(loss) else None,
+        steps=curve[-1][0] if curve else 0,
+        seconds=names.seconds_of(trial),
+        is_best=is_complete and all(trial.value < value for value in earlier),
+        best_loss=min(complete, default=None),
+        curve=curve,
+        error=trial.user_attrs.get(names.ERROR),
+    )

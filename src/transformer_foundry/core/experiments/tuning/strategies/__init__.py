@@ -1,0 +1,1 @@
+"""What to train next: samplers, pruners, and the search that pauses trials."""

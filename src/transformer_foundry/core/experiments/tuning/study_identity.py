@@ -1,0 +1,57 @@
+"""What a study's losses depend on: kept with it, so that losses that cannot be compared are never mixed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.base.errors import TuningError
+from transformer_foundry.core.experiments.tuning.options import TuningOptions
+from transformer_foundry.core.experiments.tuning.space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+__all__ = ["describe_search", "refuse_differences"]
+
+SETTINGS = "settings"
+
+
+def describe_search(space: SearchSpace, options: TuningOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must stay the same in a study; budget, sampler and pruner may change."""
+    return json.loads(json.dumps({"space": space.to_dict(), "max_steps": options.max_steps, **identity}))
+
+
+def refuse_differences(study: Study, settings: Mapping[str, Any]) -> None:
+    """Keep ``settings`` with a new study; compare them with those of an old one.
+
+    Raises:
+        TuningError: If they differ, with what was and what is.
+    """
+    stored = study.user_attrs.get(SETTINGS)
+    if stored is None:
+        study.set_user_attr(SETTINGS, settings)
+        return
+    differences = [
+        f"{name} was {_short(before)} and is {_short(now)}" for name, before, now in _differences(stored, settings)
+    ]
+    if differences:
+        raise TuningError(
+            f"The stored study does not match this search: {'; '.join(differences)}.",
+            "Expected the same space, steps, model, data and training options, or losses could not be compared.",
+            "Go back to the earlier values, or search under another name: --params run.name=NEW.",
+        )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in [*before, *(key for key in now if key not in before)]:
+            yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+    elif before != now:
+        yield path, before, now
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,241 @@
+"""A trial of the search as a short training of the real model with the real loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.base.errors import CheckpointError, ExportError, ParameterError, TrainingError
+from transformer_foundry.core.experiments.tuning.default_spaces import (
+    MODEL_PREFIX,
+    SEARCHABLE,
+    split_parameters,
+    training_space,
+)
+from transformer_foundry.core.experiments.tuning.options import TuningOptions
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderStates
+from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial
+from transformer_foundry.core.experiments.tuning.space import SearchSpace
+from transformer_foundry.core.experiments.tuning.strategies.pruners import evaluation_steps, pause_step
+from transformer_foundry.core.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.exports import Export
+    from transformer_foundry.core.training import Checkpoint
+
+__all__ = ["make_full_training", "make_train_trial", "model_space", "paused_states", "trial_identity"]
+
+_SHARED = ("seed", "eval_batches")
+"""Options that no search changes and every loss depends on. Device and precision move it by rounding only, and a
+study may go on on another machine."""
+
+_GIB = 2**30
+
+
+def make_train_trial(
+    export: Export,
+    splits: TokenSplits,
+    base_options: TrainingOptions,
+    tuning_options: TuningOptions,
+    *,
+    space: SearchSpace | None = None,
+    kind: str | None = None,
+    task: str | None = None,
+) -> TrainTrial:
+    """Return the ``train_trial`` of ``search`` for a model and its data.
+
+    Every trial begins with the same initial weights and sees the data in the same order.
+
+    Args:
+        export: The exported model; built anew for each trial.
+        splits: The tokens to train and evaluate on, shared by all trials.
+        base_options: The training options that the space does not search.
+        tuning_options: Length of a trial and how often it is evaluated.
+        space: What is searched; its longest warm-up says when trials pause. None takes ``tuning_options.space``.
+        kind: Kind of the model, if it is not to be found out.
+        task: Task of the model, if it is not to be found out.
+    """
+    space = space or training_space(tuning_options.space, base_options)
+    pause_at = pause_step(tuning_options, space.largest("warmup_ratio", otherwise=0.0))
+
+    def train_trial(
+        parameters: Mapping[str, Any], resume_from: Checkpoint | None = None
+    ) -> Generator[tuple[Any, ...], None, None]:
+        from transformer_foundry.core.exports import load_model
+        from transformer_foundry.core.training import fit
+
+        training, overrides = split_parameters(parameters)
+        options = trial_options(base_options, tuning_options, training, save_steps=pause_at)
+        adapter = load_model(export, kind=kind, task=task, overrides=overrides, seed=options.seed)
+        state = None if resume_from is None else resume_from.state
+        try:
+            yield from _reports(fit(adapter, splits, options, resume_from=state), pause_at)
+        finally:
+            # Of a trial that ran out of memory the tensors hang in the traceback until they are collected.
+            del adapter
+            _free_memory()
+
+    return train_trial
+
+
+def make_full_training(
+    export: Export,
+    splits: TokenSplits,
+    base_options: TrainingOptions,
+    max_steps: int,
+    *,
+    kind: str | None = None,
+    task: str | None = None,
+) -> Callable[[Mapping[str, Any], int], float]:
+    """Return a function (parameters, seed) -> final validation loss in nats; NaN if training diverges."""
+
+    def train(parameters: Mapping[str, Any], seed: int) -> float:
+        from transformer_foundry.core.exports import load_model
+        from transformer_foundry.core.training import fit
+
+        training, overrides = split_parameters(parameters)
+        options = dataclasses.replace(base_options, **training, seed=seed, **_quiet(max_steps, max_steps))
+        adapter = load_model(export, kind=kind, task=task, overrides=overrides, seed=seed)
+        *_, last = _reports(fit(adapter, splits, options), None)
+        return float(last[1])
+
+    return train
+
+
+def trial_options(
+    base_options: TrainingOptions,
+    tuning_options: TuningOptions,
+    parameters: Mapping[str, Any],
+    save_steps: int | None = None,
+) -> TrainingOptions:
+    """Return ``base_options`` with the trial's parameters, its length, even evaluations and one checkpoint."""
+    steps = tuning_options.max_steps
+    quiet = _quiet(steps, evaluation_steps(tuning_options)) | {"save_steps": save_steps}
+    return dataclasses.replace(base_options, **parameters, **quiet)
+
+
+def trial_identity(
+    export: Export, splits: TokenSplits, base_options: TrainingOptions, space: SearchSpace
+) -> dict[str, Any]:
+    """Return what a trial's loss depends on beside the searched parameters: model, data and the other options."""
+    searched = {dimension.name for dimension in space.dimensions}
+    names = [name for name in (*SEARCHABLE, *_SHARED) if name not in searched]
+    training = {name: getattr(base_options, name) for name in names}
+    return {"model": export.identity, "data": splits.fingerprint, "training": training}
+
+
+def model_space(
+    export: Export, tuning: TuningOptions, base: TrainingOptions, *, kind: str | None = None, task: str | None = None
+) -> SearchSpace:
+    """Return the space of a search for a model: the one in ``tuning.space``, else the default one of its kind.
+
+    Raises:
+        ParameterError: If the space names what the model does not have, or it cannot be built with a value.
+    """
+    from transformer_foundry.core.exports import load_model
+
+    if tuning.space:
+        space = training_space(tuning.space, base, config=export.config)
+        _check_model_dimensions(export, space)
+        return space
+    return training_space({}, base, kind=kind or load_model(export, task=task).contract.kind)
+
+
+def _check_model_dimensions(export: Export, space: SearchSpace) -> None:
+    """Build the model with the extreme values of each dimension ``model.NAME``, before anything is trained.
+
+    Raises:
+        ParameterError: If it cannot be built with one of them.
+    """
+    from transformer_foundry.core.exports import find_recipe
+
+    for dimension in space.dimensions:
+        if not dimension.name.startswith(MODEL_PREFIX):
+            continue
+        for value in dimension.extremes:
+            try:
+                find_recipe(export, {dimension.name.removeprefix(MODEL_PREFIX): value})
+            except ExportError as err:
+                raise ParameterError(
+                    f"tuning.space.{dimension.name} reaches {value!r}, with which the model cannot be built: "
+                    f"{err.problem}",
+                    "Expected values with which the class in model.py can be built.",
+                    f"Change tuning.space.{dimension.name} in conf/.",
+                ) from err
+
+
+def paused_states(folder: Path, limit_gib: float) -> FolderStates[Checkpoint]:
+    """Return the store of paused trials' checkpoints in ``folder``.
+
+    Args:
+        folder: Where they are kept, a folder a trial.
+        limit_gib: Their size together in GiB.
+    """
+    from transformer_foundry.core.training import write_checkpoint
+
+    return FolderStates(folder, limit_gib * _GIB, write_checkpoint, _read_paused)
+
+
+def _read_paused(folder: Path) -> Checkpoint:
+    from transformer_foundry.core.training import Checkpoint, newest_checkpoint, read_checkpoint
+
+    generation = newest_checkpoint(folder)
+    if generation is None:
+        raise CheckpointError(f"The checkpoint in {folder} was never finished.")
+    state = read_checkpoint(generation)
+    return Checkpoint(state.step, state.epoch, "steps", dict(state.metrics), state)
+
+
+def _reports(records: Iterator[Any], pause_at: int | None) -> Generator[tuple[Any, ...], None, None]:
+    """Turn the records of ``fit`` into reports, the one at ``pause_at`` with the checkpoint that follows it."""
+    from transformer_foundry.core.training import Checkpoint, Progress
+
+    step = next(records).step
+    held: tuple[int, float] | None = None
+    try:
+        for record in records:
+            step = record.step
+            if isinstance(record, Progress) and "eval/loss" in record.metrics:
+                held = (step, record.metrics["eval/loss"])
+                if step != pause_at:
+                    yield held
+                    held = None
+            elif held is not None and isinstance(record, Checkpoint):
+                yield (*held, record)
+                held = None
+    except TrainingError:
+        # Once training has begun this means that the loss is lost: a result, as bad as one can be.
+        yield step + 1, math.nan
+        return
+    if held is not None:
+        yield held
+
+
+def _quiet(max_steps: int, eval_steps: int) -> dict[str, Any]:
+    """Options of a training of which only the validation loss is wanted."""
+    return {
+        "max_steps": max_steps,
+        "num_train_epochs": None,
+        "max_hours": None,
+        "eval_steps": eval_steps,
+        "logging_steps": max_steps,
+        "early_stopping_patience": None,
+        "num_samples": 0,
+        "save_steps": None,
+        "save_minutes": None,
+        "save_epochs": False,
+        "use_best": False,
+    }
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,36 @@
+"""What a search has found is used only when it is asked for, and only when it is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from transformer_foundry.core.base.errors import ParameterError, TuningError
+from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
+from transformer_foundry.core.training.options import TrainingOptions
+
+FOUND = {"parameters": {"learning_rate": 0.25}, "loss": 2.0, "model": "m", "data": "d"}
+
+
+@pytest.mark.parametrize(("model", "data", "said"), [("x", "d", "another model"), ("m", "x", "other data")])
+def test_what_was_found_for_another_model_or_other_data_is_refused(model: str, data: str, said: str) -> None:
+    with pytest.raises(TuningError, match=said):
+        use_best_parameters(TrainingOptions(use_best=True), FOUND, model, data)
+
+
+def test_found_values_replace_the_options_when_asked_for() -> None:
+    options = use_best_parameters(TrainingOptions(use_best=True), FOUND, "m", "d")
+    assert options == TrainingOptions(use_best=True, learning_rate=0.25)
+
+
+def test_options_stay_when_nothing_is_asked_for() -> None:
+    assert use_best_parameters(TrainingOptions(), FOUND, "m", "d") == TrainingOptions()
+
+
+def test_asking_without_a_search_says_how_to_search() -> None:
+    with pytest.raises(TuningError, match="--pipelines tuning"):
+        use_best_parameters(TrainingOptions(use_best=True), None, "m", "d")
+
+
+def test_a_damaged_result_is_refused_like_any_bad_parameter() -> None:
+    with pytest.raises(ParameterError):
+        use_best_parameters(TrainingOptions(use_best=True), FOUND | {"parameters": {"learning_rate": -1}}, "m", "d")
