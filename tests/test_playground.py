@@ -11,7 +11,7 @@ from tests.core.data.samples import corpus_of, documents_for
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, fit_tokenizer
-from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.models import load_model, read_export
 from transformer_foundry.playground import _answer, answer, free_memory
 
 

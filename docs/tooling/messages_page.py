@@ -12,7 +12,7 @@ __all__ = ["messages", "messages_page"]
 
 ERRORS = frozenset(name for name in errors.__all__ if name.endswith("Error"))
 SUBJECTS = {
-    "core/exports": "The model",
+    "core/models": "The model",
     "core/checks": "Validation",
     "core/data": "Data and tokenizer",
     "core/training": "Training and checkpoints",

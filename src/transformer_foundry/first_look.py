@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from transformer_foundry.core.checks import Report
-    from transformer_foundry.core.exports import Adapter
+    from transformer_foundry.core.models import Adapter
 
 __all__ = ["describe_machine", "memory_sentence", "structure_table", "verdict_html"]
 
@@ -83,7 +83,8 @@ def structure_table(adapter: Adapter) -> pd.DataFrame:
 
 def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COLAB_GB) -> str:
     """Say what training needs with AdamW in float32, against the memory of a free Colab session."""
-    from transformer_foundry.core.training import choose_precision, objective_for
+    from transformer_foundry.core.models import objective_for
+    from transformer_foundry.core.training import choose_precision
     from transformer_foundry.core.training.memory.forecast import Workload, forecast_memory, optimizer_bytes
     from transformer_foundry.core.training.memory.savings import MemorySavings
 

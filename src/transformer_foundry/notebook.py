@@ -37,7 +37,7 @@ def show_model(source: str, revision: str | None = None) -> dict[str, str]:
     Raises:
         FoundryError: If it cannot be read.
     """
-    from transformer_foundry.core.exports import describe_export, read_export
+    from transformer_foundry.core.models import describe_export, read_export
 
     local = find_project() / source
     export = read_export(

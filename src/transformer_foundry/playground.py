@@ -51,7 +51,7 @@ def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **s
     Raises:
         DataError: If the prompt is empty, or has no gap where one is needed.
     """
-    from transformer_foundry.core import exports, training
+    from transformer_foundry.core import models, training
 
     if not prompt.strip():
         raise DataError("The prompt is empty.", "Expected some text.", "Type a few words into PROMPT.")
@@ -61,7 +61,7 @@ def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **s
             raise DataError("There is no checkpoint.", "Expected a trained model.", "Run the training cell first.")
         options = catalog.load("params:model")
         export, tokenizer, splits = (catalog.load(name) for name in ("model_export", "tokenizer", "token_splits"))
-    adapter = exports.load_model(export, kind=options.kind, task=options.task)
+    adapter = models.load_model(export, kind=options.kind, task=options.task)
     training.restore_model(adapter.model, state.evaluated_model)
     return _answer(adapter.eval(), tokenizer, splits, prompt, max_new_tokens)
 

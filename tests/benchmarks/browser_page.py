@@ -17,7 +17,7 @@ from tests.core.export import small_models
 from tests.core.export.browser import CHROMIUM, open_browser, serve
 from tests.core.export.packaging import checkpoint_of, make_package, write_export
 from transformer_foundry.core.export import Package
-from transformer_foundry.core.exports import load_model
+from transformer_foundry.core.models import load_model
 
 RUNS = 5
 SIZES = {"vocab_size": 96, "d_model": 448, "n_layer": 12, "max_seq_len": 128}

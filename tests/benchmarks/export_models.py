@@ -29,7 +29,7 @@ from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.export import export_model
 from transformer_foundry.core.export.reference import compared_by, reference_inputs
 from transformer_foundry.core.export.verify import open_file
-from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.models import load_model, read_export
 
 LONGEST = 64
 OTHER_SHAPES = ((1, 3), (3, 9), (8, 17), (9, 41), (2, 63))

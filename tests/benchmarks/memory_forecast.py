@@ -53,7 +53,7 @@ def _train(name: str) -> None:
     import torch
 
     from tests.core.training.memory.models import LanguageModel
-    from transformer_foundry.core.training import objective_for
+    from transformer_foundry.core.models import objective_for
     from transformer_foundry.core.training.memory import (
         BatchShape,
         Workload,

@@ -48,7 +48,7 @@ def _difference(folder: Path, name: str) -> float:
 def _step(name: str, folder: Path) -> None:
     import torch
 
-    from transformer_foundry.core.training import objective_for
+    from transformer_foundry.core.models import objective_for
     from transformer_foundry.core.training.memory import prove_savings
 
     model = _model()

@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.benchmarks.unicode_names import LENGTH, VOCAB_SIZE, make_splits, named_characters
 from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Member, compare_models, summarise
-from transformer_foundry.core.exports import adapt
+from transformer_foundry.core.models import adapt
 from transformer_foundry.core.training import TrainingOptions
 
 

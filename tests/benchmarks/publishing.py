@@ -29,7 +29,7 @@ from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.data.tokenizers import SpecialIds
 from transformer_foundry.core.export import DeploymentOptions, Package, build_package
-from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.models import load_model, read_export
 
 SPECIAL = SpecialIds(pad=0, bos=1, eos=2, unk=3, mask=4, decoder_start=0)
 LIBRARY_CODE = """

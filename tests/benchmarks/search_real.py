@@ -35,7 +35,7 @@ from transformer_foundry.core.experiments.tuning import (
     paused_states,
     search,
 )
-from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.models import load_model, read_export
 from transformer_foundry.core.training.options import TrainingOptions
 
 GPT = Path(__file__).parents[2] / "data" / "01_raw" / "exports" / "gpt"

@@ -26,7 +26,7 @@ import torch
 
 from transformer_foundry.core import data as core_data
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.models import load_model, read_export
 from transformer_foundry.core.training import (
     Checkpoint,
     Progress,

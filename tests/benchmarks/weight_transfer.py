@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.exports import adapt, load_model, read_export
+from transformer_foundry.core.models import adapt, load_model, read_export
 from transformer_foundry.core.training import transfer_weights
 from transformer_foundry.core.training.state import capture_model
 from transformer_foundry.core.training.weight_sources import WeightSource

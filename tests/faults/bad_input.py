@@ -75,7 +75,7 @@ def preload() -> None:
     import transformer_foundry.core.training
     import transformer_foundry.hooks.tracker as tracker
     import transformer_foundry.pipeline_registry  # noqa: F401
-    from transformer_foundry.core.exports.downloads import Downloads
+    from transformer_foundry.core.models.source.download import Downloads
 
     torch.set_num_threads(1)
     # Waits for a server that does not answer, made short: time limit, attempts, first pause.

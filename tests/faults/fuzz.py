@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.core.base.errors import FoundryError
-from transformer_foundry.core.exports import read_export
-from transformer_foundry.core.exports.downloads import Downloads
-from transformer_foundry.core.exports.gists import Gist, fetch_gist
+from transformer_foundry.core.models import read_export
+from transformer_foundry.core.models.source.download import Downloads
+from transformer_foundry.core.models.source.gist import Gist, fetch_gist
 from transformer_foundry.quiet import silence_third_parties
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
@@ -103,8 +103,8 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 def read_config(folder: Path, content: bytes) -> None:
     """Read an export whose ``config.json`` holds ``content``, build its model and find its contract."""
-    from transformer_foundry.core.exports.build import build_model
-    from transformer_foundry.core.exports.contract import find_contract
+    from transformer_foundry.core.models.building.build import build_model
+    from transformer_foundry.core.models.inference.infer_contract import find_contract
 
     (folder / "model.py").write_text(MODEL)
     (folder / "config.json").write_bytes(content)

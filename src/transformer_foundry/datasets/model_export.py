@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.exports import Export, admit, read_export
+from transformer_foundry.core.models import Export, admit, read_export
 
 __all__ = ["ModelExportDataset"]
 

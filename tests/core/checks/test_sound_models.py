@@ -46,7 +46,7 @@ def test_a_legitimate_design_raises_no_alarm(design, tmp_path):
 
 
 def test_checking_a_module_leaves_it_as_it_was(tmp_path):
-    from transformer_foundry.core.exports import build_model, read_export
+    from transformer_foundry.core.models import build_model, read_export
 
     export = read_export(write_export(tmp_path / "export", "gpt"))
     model = build_model(export, seed=3).train()

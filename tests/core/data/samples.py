@@ -17,7 +17,7 @@ from transformer_foundry.core.data import (
     prepare_splits,
 )
 from transformer_foundry.core.data.splits import TokenSplits
-from transformer_foundry.core.exports import Contract
+from transformer_foundry.core.models import Contract
 
 _PANGRAM = "the quick brown fox jumps over a lazy dog while seven wizards mix boxing liquor in Zürich"
 WORDS = tuple(_PANGRAM.split())

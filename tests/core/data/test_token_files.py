@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.data import Batches, read_token_file
 from transformer_foundry.core.base.errors import DataError, TrainingError
-from transformer_foundry.core.exports import adapt
+from transformer_foundry.core.models import adapt
 from transformer_foundry.core.training import Progress, TrainingOptions, fit
 
 IDS = np.arange(1000) % 50

@@ -18,7 +18,7 @@ from torch import nn
 from tests.core.export import small_models
 from transformer_foundry.core.data.tokenizers import SpecialIds, Tokenizer
 from transformer_foundry.core.export import DeploymentOptions, Package, build_package
-from transformer_foundry.core.exports import Adapter, Export, load_model, read_export
+from transformer_foundry.core.models import Adapter, Export, load_model, read_export
 
 EVALUATION = {
     "step": 3,

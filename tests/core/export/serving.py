@@ -24,7 +24,7 @@ from typing import Any
 from tests.core.export import small_models
 from tests.core.export.packaging import make_package, write_export
 from transformer_foundry.core.export import Package
-from transformer_foundry.core.exports import Adapter
+from transformer_foundry.core.models import Adapter
 
 MODELS = {
     "causal_lm": (small_models.RotaryGpt, {"eos_token_id": 2}),

@@ -17,7 +17,7 @@ from tests.core.export import small_models
 from tests.core.export.packaging import make_package, write_export
 from transformer_foundry.core.export import Package
 from transformer_foundry.core.export.reference import reference_inputs
-from transformer_foundry.core.exports import Adapter
+from transformer_foundry.core.models import Adapter
 
 FORMATS = ["pytorch", "transformers"]
 START = """
@@ -153,7 +153,7 @@ def test_code_that_transformers_cannot_load_is_left_out_and_said(tmp_path: Path)
     path = export.folder / "model.py"
     # It runs here, under the name that this project gives it, and nowhere else.
     path.write_text(path.read_text() + "\nif 'transformers_modules' in __name__:\n    raise OSError('not here')\n")
-    from transformer_foundry.core.exports import read_export
+    from transformer_foundry.core.models import read_export
 
     _, package = make_package(read_export(export.folder), formats=FORMATS)
     entry = package.manifest["formats"][-1]

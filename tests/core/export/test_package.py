@@ -22,7 +22,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import Package, load_example, read_package, require_whole
 from transformer_foundry.core.export.formats import write_weights
 from transformer_foundry.core.export.reference import reference_inputs
-from transformer_foundry.core.exports import Adapter, Export, load_model
+from transformer_foundry.core.models import Adapter, Export, load_model
 
 MODELS = {
     "causal_lm": (small_models.RotaryGpt, {}),

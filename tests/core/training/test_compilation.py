@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits, run
-from transformer_foundry.core.training import Started, choose_precision, fit, objective_for
+from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.training import Started, choose_precision, fit
 from transformer_foundry.core.training.compilation import compile_model
 from transformer_foundry.core.training.evaluation import training_batches
 

@@ -20,7 +20,7 @@ from tests.core.training.tiny import VOCAB_SIZE, TinyTransformer, checkpoints, m
 from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.export import Package
-from transformer_foundry.core.exports import Adapter, adapt
+from transformer_foundry.core.models import Adapter, adapt
 from transformer_foundry.core.training import (
     begin_with,
     read_weight_source,

@@ -22,7 +22,7 @@ from tests.core.training.tiny import (
 )
 from transformer_foundry.core.base.errors import CheckpointError, TrainingError
 from transformer_foundry.core.data import DataOptions, Tokenizer, fit_tokenizer, load_tokenizer
-from transformer_foundry.core.exports import Adapter, adapt, load_model, read_export
+from transformer_foundry.core.models import Adapter, adapt, load_model, read_export
 from transformer_foundry.core.training import TrainingState, fit, read_checkpoint, run_identity, write_checkpoint
 
 SAMPLES = Path(__file__).parents[3] / "data" / "01_raw" / "exports"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tests.core.training.tiny import TinyTransformer, make_options
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.training import choose_precision, objective_for
+from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.training import choose_precision
 from transformer_foundry.core.training.update import Updater, hold_interrupts
 
 CPU = choose_precision("cpu", "fp32")

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # The report's module imports nothing heavy.
     from transformer_foundry.core.checks import run_checks
-    from transformer_foundry.core.exports import admit, read_export
+    from transformer_foundry.core.models import admit, read_export
 
     export = read_export(options.export, token=os.environ.get("GITHUB_TOKEN"))
     trusted = admit(

@@ -16,12 +16,12 @@ from transformer_foundry.core.checks.places import Place, Places
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.source import ModelSource, SourceFile
 from transformer_foundry.core.checks.subject import Subject
-from transformer_foundry.core.exports import hints
-from transformer_foundry.core.exports.adapter import Adapter
-from transformer_foundry.core.exports.build import build_model
-from transformer_foundry.core.exports.contract import find_contract
-from transformer_foundry.core.exports.fetch import Export
-from transformer_foundry.core.exports.screen import undefined_names
+from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.adapter import Adapter
+from transformer_foundry.core.models.building.build import build_model
+from transformer_foundry.core.models.inference.infer_contract import find_contract
+from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.syntax import undefined_names
 
 __all__ = ["Outcome", "adapt", "build"]
 
@@ -66,7 +66,7 @@ def adapt(
     except ExportError as err:
         places = Places(model, source, graph)
         return Outcome(None, list(_call_failures(err, places, model)), {"graph": graph})
-    stated = kind or hints.kind_hint(config, type(model).__name__)
+    stated = kind or config_hints.kind_hint(config, type(model).__name__)
     return Outcome(Subject(Adapter(model, contract), config, source, graph, stated_kind=stated))
 
 

@@ -15,7 +15,7 @@ from transformer_foundry.core.checks.attention import attention_records
 from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Subject
-from transformer_foundry.core.exports import hints
+from transformer_foundry.core.models import config_hints
 
 __all__ = ["FEED_FORWARD_KEYS", "HEAD_KEYS", "WIDTH_KEYS", "check_configuration", "stated_value"]
 
@@ -136,11 +136,11 @@ def _expansion(module: nn.Linear, subject: Subject) -> int:
 def _classes(subject: Subject) -> Iterator[Finding]:
     size, contract = subject.contract.output_size, subject.contract
     if contract.task in ("sequence_classification", "token_classification"):
-        stated = hints.num_labels_hint(subject.config)
+        stated = config_hints.num_labels_hint(subject.config)
         if stated is not None and stated != size:
             yield _mismatch("num_labels", stated, f"{size} classes in its output", _last_linear(subject), "error")
         return
-    vocabulary = hints.vocabulary_hint(subject.config, decoder=subject.kind == "encoder-decoder")
+    vocabulary = config_hints.vocabulary_hint(subject.config, decoder=subject.kind == "encoder-decoder")
     if vocabulary is not None and size < vocabulary:
         yield _mismatch("vocab_size", vocabulary, f"logits for {size} tokens", _last_linear(subject), "error")
 

@@ -15,8 +15,8 @@ from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
 from transformer_foundry.core.checks.tracing import graph_tensors
-from transformer_foundry.core.exports.calls import call_arguments
-from transformer_foundry.core.exports.outputs import find_loss
+from transformer_foundry.core.models.inference.call import call_arguments
+from transformer_foundry.core.models.inference.output_format import find_loss
 
 __all__ = ["check_labels", "check_labels_hidden"]
 

@@ -15,7 +15,7 @@ from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject, generic_weights
 from transformer_foundry.core.checks.tracing import Step, Trace, run_traced
-from transformer_foundry.core.exports import hints
+from transformer_foundry.core.models import config_hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]
 
@@ -212,7 +212,7 @@ def _answers_once(subject: Subject) -> bool:
     return (
         contract.task == "sequence_classification"
         and contract.output_size == contract.vocab_size
-        and hints.num_labels_hint(subject.config) is None
+        and config_hints.num_labels_hint(subject.config) is None
         and subject.kind != "encoder-only"
     )
 

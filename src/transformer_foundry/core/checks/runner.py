@@ -55,10 +55,10 @@ from transformer_foundry.core.checks.explanations import describe
 from transformer_foundry.core.checks.graph import Graph
 from transformer_foundry.core.checks.report import Finding, Report
 from transformer_foundry.core.checks.subject import Subject
-from transformer_foundry.core.exports.fetch import Export, read_export
-from transformer_foundry.core.exports.isolation import undisturbed
-from transformer_foundry.core.exports.options import normalise_kind
-from transformer_foundry.core.exports.trust import require_trusted
+from transformer_foundry.core.models.options import normalise_kind
+from transformer_foundry.core.models.side_effects import undisturbed
+from transformer_foundry.core.models.source.read import Export, read_export
+from transformer_foundry.core.models.source.trust import require_trusted
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from transformer_foundry.core.checks.places import Place
 from transformer_foundry.core.checks.report import Finding
 from transformer_foundry.core.checks.subject import Inputs, Subject
 from transformer_foundry.core.checks.tracing import run_traced
-from transformer_foundry.core.exports import hints
+from transformer_foundry.core.models import config_hints
 
 __all__ = ["check_sizes", "promised_length"]
 
@@ -63,7 +63,12 @@ def check_sizes(subject: Subject) -> Iterator[Finding]:
 
 def promised_length(subject: Subject) -> int:
     """Return the longest sequence that the configuration or the tables of the model promise."""
-    return subject.longest or hints.max_length_hint(subject.config) or subject.contract.max_length or UNSTATED_LENGTH
+    return (
+        subject.longest
+        or config_hints.max_length_hint(subject.config)
+        or subject.contract.max_length
+        or UNSTATED_LENGTH
+    )
 
 
 def _is_offset(subject: Subject, trial: _Trial) -> bool:
@@ -109,7 +114,7 @@ def _trials(subject: Subject) -> Iterator[_Trial]:
         )
         yield _trial(subject, f"{longest} tokens, the longest promised sequence", 1, longest, fix)
     if not subject.takes_decoder_ids:
-        vocabulary = hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
+        vocabulary = config_hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
         for token in (0, vocabulary - 1):
             ids = subject.inputs().ids.clone()
             ids[:, 0] = token

@@ -16,8 +16,8 @@ from transformer_foundry.core.checks.graph import Graph
 from transformer_foundry.core.checks.places import Places
 from transformer_foundry.core.checks.source import ModelSource
 from transformer_foundry.core.checks.tracing import Trace, run_traced
-from transformer_foundry.core.exports.adapter import Adapter
-from transformer_foundry.core.exports.contract import Contract
+from transformer_foundry.core.models.adapter import Adapter
+from transformer_foundry.core.models.inference.infer_contract import Contract
 
 __all__ = ["Inputs", "Subject", "generic_weights"]
 

@@ -27,7 +27,7 @@ from transformer_foundry.core.base.errors import DataError
 if TYPE_CHECKING:
     import tokenizers
 
-    from transformer_foundry.core.exports.contract import Contract
+    from transformer_foundry.core.models.inference.infer_contract import Contract
 
 __all__ = ["find_vocab_size", "fit_tokenizer"]
 

@@ -8,7 +8,7 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.exports.contract import Contract
+    from transformer_foundry.core.models.inference.infer_contract import Contract
 
 __all__ = ["choose_max_length"]
 

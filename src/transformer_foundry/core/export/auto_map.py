@@ -15,7 +15,7 @@ from transformer_foundry.core.export.files import EXPORT_CONFIG_FILE, file_sha25
 if TYPE_CHECKING:
     import numpy as np
 
-    from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["AUTO_CLASSES", "TRANSFORMERS_FORMAT", "add_transformers_code", "auto_class", "open_transformers"]
 

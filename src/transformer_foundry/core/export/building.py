@@ -37,9 +37,9 @@ from transformer_foundry.core.export.parts import add_parts
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
     from transformer_foundry.core.data.tokenizers import Tokenizer
-    from transformer_foundry.core.exports.adapter import Adapter
-    from transformer_foundry.core.exports.contract import Contract
-    from transformer_foundry.core.exports.fetch import Export
+    from transformer_foundry.core.models.adapter import Adapter
+    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.source.read import Export
     from transformer_foundry.core.training.state import TrainingState
 
 __all__ = ["build_package"]
@@ -141,7 +141,7 @@ def _export_formats(
     from transformer_foundry.core.export.exporting import export_model
     from transformer_foundry.core.export.formats import write_weights
     from transformer_foundry.core.export.reference import compared_by, labelled_calls, reference_inputs
-    from transformer_foundry.core.exports.build import build_model
+    from transformer_foundry.core.models.building.build import build_model
 
     contract, special = adapter.contract, manifest["special_token_ids"]
     rebuilt = dict(build_model(export, seed=_OTHER_SEED).named_buffers())
@@ -175,7 +175,7 @@ def _not_given_back(trained: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> l
 
 def _write_code(folder: Path, export: Export) -> None:
     from transformer_foundry.core.export import load_example
-    from transformer_foundry.core.exports import calls
+    from transformer_foundry.core.models.inference import call
 
     for name, digest in export.sha256.items():
         shutil.copyfile(export.folder / name, folder / name)
@@ -187,7 +187,7 @@ def _write_code(folder: Path, export: Export) -> None:
             )
     # transformers wants a config.json of its own.
     shutil.copyfile(folder / "config.json", folder / EXPORT_CONFIG_FILE)
-    for module, name in ((load_example, LOADER_FILE), (calls, CALL_FILE)):
+    for module, name in ((load_example, LOADER_FILE), (call, CALL_FILE)):
         shutil.copyfile(str(module.__file__), folder / name)
 
 

@@ -9,7 +9,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizers import Tokenizer
-    from transformer_foundry.core.exports.fetch import Export
+    from transformer_foundry.core.models.source.read import Export
     from transformer_foundry.core.training.state import TrainingState
 
 __all__ = ["require_consistent"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizers import Tokenizer
-    from transformer_foundry.core.exports.adapter import Adapter
-    from transformer_foundry.core.exports.contract import Contract
-    from transformer_foundry.core.exports.fetch import Export
+    from transformer_foundry.core.models.adapter import Adapter
+    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.source.read import Export
     from transformer_foundry.core.training.state import TrainingState
 
 __all__ = [
@@ -32,7 +32,7 @@ _FALLBACK_TEXT = "The value of the argument is returned"
 
 def describe_model(adapter: Adapter, export: Export) -> dict[str, Any]:
     """Return name, kind, origin, digests, size, and how the model is built and called."""
-    from transformer_foundry.core.exports.build import find_recipe
+    from transformer_foundry.core.models.building.build import find_recipe
 
     contract = adapter.contract
     return {

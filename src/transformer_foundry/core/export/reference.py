@@ -10,7 +10,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.exports.contract import Contract
+    from transformer_foundry.core.models.inference.infer_contract import Contract
 
 __all__ = ["compared_by", "labelled_calls", "reference_inputs"]
 

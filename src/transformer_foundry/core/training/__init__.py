@@ -11,8 +11,6 @@ __getattr__, __all__ = lazy_exports(
     {
         "Checkpoint": "records",
         "CheckpointWriter": "writer",
-        "LossParts": "objectives",
-        "Objective": "objectives",
         "Precision": "precision",
         "Progress": "records",
         "Record": "records",
@@ -30,7 +28,6 @@ __getattr__, __all__ = lazy_exports(
         "list_checkpoints": "generations",
         "measure_texts": "samples",
         "newest_checkpoint": "generations",
-        "objective_for": "objectives",
         "prune_checkpoints": "retention",
         "read_checkpoint": "checkpoints",
         "read_weight_source": "weight_sources",

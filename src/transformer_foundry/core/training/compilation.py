@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from transformer_foundry.core.training.objectives import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, Objective
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.randomness import preserve_random
 from transformer_foundry.core.training.update import move_batch

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.models.losses import Objective, objective_for
 from transformer_foundry.core.training.distributed import ALONE, Processes
-from transformer_foundry.core.training.objectives import Objective, objective_for
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.update import move_batch
 

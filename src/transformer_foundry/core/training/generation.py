@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.training.objectives import IGNORED
+from transformer_foundry.core.models.losses import IGNORED
 from transformer_foundry.core.training.update import move_batch
 
 __all__ = ["choose_token", "fill_masks", "generate", "translate"]

@@ -13,7 +13,7 @@ from transformer_foundry.core.training.weight_sources import read_weight_source
 from transformer_foundry.core.training.weight_transfer import transfer_weights
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["begin_with"]
 

@@ -52,7 +52,7 @@ def fit(
     raised again.
 
     Args:
-        adapter: ``core.exports.Adapter``, or any module that takes ``input_ids`` ... and returns logits. It is moved to
+        adapter: ``core.models.Adapter``, or any module that takes ``input_ids`` ... and returns logits. It is moved to
             the device of training and left in eval mode.
         splits: ``core.data.TokenSplits``.
         options: How to train.

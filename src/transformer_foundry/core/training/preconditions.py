@@ -67,7 +67,7 @@ def _require_arguments(module: nn.Module) -> None:
         raise TrainingError(
             f"The forward of {type(module).__name__} takes {', '.join(parameters) or 'nothing'}.",
             "A module that takes input_ids and attention_mask and returns logits was expected.",
-            "Adapt it first: fit(core.exports.adapt(model), ...).",
+            "Adapt it first: fit(core.models.adapt(model), ...).",
         )
 
 

@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomState", "capture_random", "preserve_random", "restore_random", "rewind_on_failure", "seed_random"]
+__all__ = [
+    "RandomState",
+    "capture_random",
+    "isolated_random",
+    "preserve_random",
+    "restore_random",
+    "rewind_on_failure",
+    "seed_random",
+]
 
 
 @dataclass(frozen=True)
@@ -113,3 +121,20 @@ def _encode(tensor: Tensor) -> str:
 
 def _decode(text: str) -> Tensor:
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+
+
+@contextmanager
+def isolated_random(seed: int | None = None) -> Iterator[None]:
+    """Keep the global random state of torch, numpy and ``random`` as it was; seed it inside when ``seed`` is given."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            if seed is not None:
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.models.losses import IGNORED
 from transformer_foundry.core.training.evaluation import evaluation_batches
 from transformer_foundry.core.training.generation import fill_masks, generate, translate
-from transformer_foundry.core.training.objectives import IGNORED
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.text_metrics import chrf, exact_match

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from transformer_foundry.core.models.losses import objective_for
 from transformer_foundry.core.training import health
 from transformer_foundry.core.training.accumulation import Accumulator
 from transformer_foundry.core.training.agenda import Agenda
@@ -17,7 +18,6 @@ from transformer_foundry.core.training.distributed import join_processes
 from transformer_foundry.core.training.evaluation import training_batches
 from transformer_foundry.core.training.manifests import describe_run
 from transformer_foundry.core.training.meter import Meter
-from transformer_foundry.core.training.objectives import objective_for
 from transformer_foundry.core.training.observing import Observer
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.precision import choose_precision

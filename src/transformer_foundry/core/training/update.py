@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.models.losses import Batch, Objective
 from transformer_foundry.core.training.averaging import WeightAverage
 from transformer_foundry.core.training.distributed import ALONE, Processes
 from transformer_foundry.core.training.memory.savings import MemorySavings
-from transformer_foundry.core.training.objectives import Batch, Objective
 from transformer_foundry.core.training.optimizers import (
     OptimizerState,
     build_optimizers,

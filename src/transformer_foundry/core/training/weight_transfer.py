@@ -14,7 +14,7 @@ from transformer_foundry.core.training.state import restore_model
 from transformer_foundry.core.training.weight_sources import WeightSource
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["WeightTransfer", "transfer_weights"]
 

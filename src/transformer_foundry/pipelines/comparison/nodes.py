@@ -10,7 +10,7 @@ from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.experiments import comparison
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.experiments.comparison.run import MemberResult
-from transformer_foundry.core.exports.fetch import Export
+from transformer_foundry.core.models.source.read import Export
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["compare_models", "draw_comparison"]

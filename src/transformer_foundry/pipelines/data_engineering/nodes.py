@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from transformer_foundry.core import data as core_data
-from transformer_foundry.core import exports
+from transformer_foundry.core import models
 from transformer_foundry.core.data.corpus import Corpus
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
-from transformer_foundry.core.exports.fetch import Export
-from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.models.options import ModelOptions
+from transformer_foundry.core.models.source.read import Export
 
 __all__ = ["draw_data", "fit_tokenizer", "prepare_tokens", "profile_data", "read_contract", "read_data"]
 
 
 def read_contract(model_export: Export, model: ModelOptions) -> Any:
     """Return what the data must fit: the model's task, sizes and special tokens."""
-    return exports.load_model(model_export, kind=model.kind, task=model.task).contract
+    return models.load_model(model_export, kind=model.kind, task=model.task).contract
 
 
 def read_data(contract: Any, data: DataOptions) -> Corpus:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from transformer_foundry.core import export as core_export
-from transformer_foundry.core import exports
+from transformer_foundry.core import models
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.export.consistency import require_consistent
@@ -14,8 +14,8 @@ from transformer_foundry.core.export.contents import tracking_url
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.export.package import Package
 from transformer_foundry.core.export.registry import Registration, Registry
-from transformer_foundry.core.exports.fetch import Export
-from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.models.options import ModelOptions
+from transformer_foundry.core.models.source.read import Export
 from transformer_foundry.parameters import RunOptions
 
 __all__ = ["make_package", "note_publication", "publish_package", "register_package"]
@@ -35,7 +35,7 @@ def make_package(
     """Return the verified package of the checkpoint with the lowest validation loss."""
     state = training_run.best()
     require_consistent(state, model_export, tokenizer, data_profile, evaluation, validation_report)
-    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
+    adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     return core_export.build_package(
         adapter,
         model_export,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from transformer_foundry.core import error_analysis as core_errors
-from transformer_foundry.core import exports, figures
+from transformer_foundry.core import figures, models
 from transformer_foundry.core import training as core_training
 from transformer_foundry.core.assessment import assess
 from transformer_foundry.core.checks.options import ValidationOptions
@@ -16,8 +16,8 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.data.tokenizers import Tokenizer
 from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
-from transformer_foundry.core.exports.fetch import Export
-from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.models.options import ModelOptions
+from transformer_foundry.core.models.source.read import Export
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.records import Record
 
@@ -39,7 +39,7 @@ def train_model(
     """Yield what happens while the model is trained, from the newest checkpoint on if there is one."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
     options = use_best_parameters(training, best_parameters, model_export.identity, token_splits.fingerprint)
-    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
+    adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
     state = previous_run.latest()
     vocabulary = core_training.vocabulary_digest(tokenizer)
     begun = core_training.begin_with(
@@ -112,6 +112,6 @@ def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any,
 
 def _load_best(training_run: Any, model_export: Export, model: ModelOptions) -> tuple[Any, int]:
     state = training_run.best()
-    adapter = exports.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
+    adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     core_training.restore_model(adapter.model, state.evaluated_model)
     return adapter, state.step

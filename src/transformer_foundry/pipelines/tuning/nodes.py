@@ -12,8 +12,8 @@ from transformer_foundry.core.data.splits import TokenSplits
 from transformer_foundry.core.experiments import tuning as core_tuning
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord
-from transformer_foundry.core.exports.fetch import Export
-from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.models.options import ModelOptions
+from transformer_foundry.core.models.source.read import Export
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["confirm_best", "draw_search", "search_parameters"]

@@ -7,8 +7,8 @@ from typing import Any
 from transformer_foundry.core import checks
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.verdict import require_sound
-from transformer_foundry.core.exports import Export
-from transformer_foundry.core.exports.options import ModelOptions
+from transformer_foundry.core.models import Export
+from transformer_foundry.core.models.options import ModelOptions
 
 __all__ = ["check_model", "judge_model"]
 

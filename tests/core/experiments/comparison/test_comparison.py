@@ -24,7 +24,7 @@ from transformer_foundry.core.experiments import comparison
 from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Member, MemberResult
 from transformer_foundry.core.experiments.comparison.confidence import is_difference, student_t
 from transformer_foundry.core.experiments.comparison.reference_models import REFERENCES, build_reference
-from transformer_foundry.core.exports import Export, adapt
+from transformer_foundry.core.models import Export, adapt
 from transformer_foundry.datasets import ComparisonDataset
 from transformer_foundry.pipelines.comparison.nodes import draw_comparison
 

@@ -15,7 +15,7 @@ from transformer_foundry.core.experiments.tuning import (
     trial_identity,
 )
 from transformer_foundry.core.experiments.tuning.train_trial import trial_options
-from transformer_foundry.core.exports import load_model, read_export
+from transformer_foundry.core.models import load_model, read_export
 from transformer_foundry.core.training import Progress, fit
 
 MODEL = """

@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.core.training.memory import models
 from tests.core.training.memory.models import make_batch
-from transformer_foundry.core.training import objective_for
+from transformer_foundry.core.models import objective_for
 from transformer_foundry.core.training.memory import prove_activation_checkpointing, prove_savings
 from transformer_foundry.core.training.memory.blocks import find_blocks
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.core.training.memory import models
 from tests.core.training.memory.models import V, make_batch
-from transformer_foundry.core.training import objective_for
+from transformer_foundry.core.models import objective_for
 from transformer_foundry.core.training.memory import ChunkedLoss, prove_chunked_loss
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
 from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally

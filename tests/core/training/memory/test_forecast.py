@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.core.training.memory import models
 from tests.core.training.memory.models import LanguageModel, T, V, make_batch
-from transformer_foundry.core.training import objective_for
+from transformer_foundry.core.models import objective_for
 from transformer_foundry.core.training.memory import (
     BatchShape,
     MemoryForecast,

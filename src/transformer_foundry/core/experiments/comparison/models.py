@@ -13,8 +13,8 @@ from transformer_foundry.core.experiments.comparison.reference_models import bui
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.exports.adapter import Adapter
-    from transformer_foundry.core.exports.fetch import Export
+    from transformer_foundry.core.models.adapter import Adapter
+    from transformer_foundry.core.models.source.read import Export
 
 __all__ = ["Member", "find_members"]
 
@@ -45,7 +45,7 @@ class Member:
 
     def build(self, splits: TokenSplits, seed: int) -> Adapter:
         """Return the model with the initial weights of ``seed``, ready for ``fit``."""
-        from transformer_foundry.core.exports import adapt, load_model
+        from transformer_foundry.core.models import adapt, load_model
 
         if self.export is not None:
             return load_model(self.export, task=splits.task, seed=seed)
@@ -72,7 +72,7 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> 
         ExportError: If an export cannot be read or built.
         DataError: If a drawing cannot train on the tokens: another task, too small a vocabulary, too short rows.
     """
-    from transformer_foundry.core.exports import load_model
+    from transformer_foundry.core.models import load_model
 
     drawings = {name: _load(name) for name in dict.fromkeys(models) if _is_drawing(name, splits)}
     exports = {name: export for name, (export, _) in drawings.items()}
@@ -109,7 +109,7 @@ def _is_drawing(name: str, splits: TokenSplits) -> bool:
 
 
 def _load(name: str) -> tuple[Export, Adapter]:
-    from transformer_foundry.core.exports import admit, load_model, read_export
+    from transformer_foundry.core.models import admit, load_model, read_export
 
     try:
         export = admit(read_export(name))

@@ -20,7 +20,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.exports.adapter import Adapter
+    from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["MemberResult", "compare_models"]
 

@@ -25,7 +25,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.exports import Export
+    from transformer_foundry.core.models import Export
     from transformer_foundry.core.training import Checkpoint
 
 __all__ = ["make_full_training", "make_train_trial", "model_space", "paused_states", "trial_identity"]
@@ -66,7 +66,7 @@ def make_train_trial(
     def train_trial(
         parameters: Mapping[str, Any], resume_from: Checkpoint | None = None
     ) -> Generator[tuple[Any, ...], None, None]:
-        from transformer_foundry.core.exports import load_model
+        from transformer_foundry.core.models import load_model
         from transformer_foundry.core.training import fit
 
         training, overrides = split_parameters(parameters)
@@ -95,7 +95,7 @@ def make_full_training(
     """Return a function (parameters, seed) -> final validation loss in nats; NaN if training diverges."""
 
     def train(parameters: Mapping[str, Any], seed: int) -> float:
-        from transformer_foundry.core.exports import load_model
+        from transformer_foundry.core.models import load_model
         from transformer_foundry.core.training import fit
 
         training, overrides = split_parameters(parameters)
@@ -137,7 +137,7 @@ def model_space(
     Raises:
         ParameterError: If the space names what the model does not have, or it cannot be built with a value.
     """
-    from transformer_foundry.core.exports import load_model
+    from transformer_foundry.core.models import load_model
 
     if tuning.space:
         space = training_space(tuning.space, base, config=export.config)
@@ -152,7 +152,7 @@ def _check_model_dimensions(export: Export, space: SearchSpace) -> None:
     Raises:
         ParameterError: If it cannot be built with one of them.
     """
-    from transformer_foundry.core.exports import find_recipe
+    from transformer_foundry.core.models import find_recipe
 
     for dimension in space.dimensions:
         if not dimension.name.startswith(MODEL_PREFIX):

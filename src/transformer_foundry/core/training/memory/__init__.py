@@ -13,7 +13,7 @@ __getattr__, __all__ = lazy_exports(
         "MemoryPlan": "fitting",
         "MemorySavings": "savings",
         "MemoryWishes": "fitting",
-        "Verdict": "proof",
+        "Verdict": "equivalence",
         "Workload": "forecast",
         "available_bytes": "heap",
         "export_bytes": "forecast",

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.side_effects import own_attributes, quiet_model
 from transformer_foundry.core.training.memory.blocks import find_blocks
-from transformer_foundry.core.training.memory.proof import Verdict, compare, own_attributes, quiet_model, run_once
-from transformer_foundry.core.training.objectives import Batch, Objective
+from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
 
 __all__ = ["ActivationCheckpointing", "prove_activation_checkpointing"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.training.memory.proof import quiet_model
-from transformer_foundry.core.training.objectives import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.side_effects import quiet_model
 
 __all__ = ["find_blocks"]
 

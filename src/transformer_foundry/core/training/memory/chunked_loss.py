@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from transformer_foundry.core.models.losses import Batch, Objective
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
+from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
 from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally
-from transformer_foundry.core.training.memory.proof import Verdict, compare, run_once
-from transformer_foundry.core.training.objectives import Batch, Objective
 
 __all__ = ["ChunkedLoss", "prove_chunked_loss"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.models.losses import Objective
 from transformer_foundry.core.training.memory.heap import resident_bytes
 from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.memory.simulation import Pass, pass_peak
 from transformer_foundry.core.training.memory.synthetic import BatchShape
-from transformer_foundry.core.training.objectives import Objective
 from transformer_foundry.core.training.precision import Precision
 
 __all__ = [

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from transformer_foundry.core.models.losses import Batch, Objective
 from transformer_foundry.core.training.memory.activation_checkpointing import (
     ActivationCheckpointing,
     prove_activation_checkpointing,
 )
 from transformer_foundry.core.training.memory.chunked_loss import ChunkedLoss, prove_chunked_loss
-from transformer_foundry.core.training.objectives import Batch, Objective
 
 __all__ = ["MemorySavings", "prove_savings"]
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import transformer as torch_transformer
 
-from transformer_foundry.core.training.memory.proof import quiet_model
+from transformer_foundry.core.models.losses import Batch, LossParts, Objective
+from transformer_foundry.core.models.side_effects import quiet_model
 from transformer_foundry.core.training.memory.python_state import forget_caches
 from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.memory.tracking import LiveBytes
-from transformer_foundry.core.training.objectives import Batch, LossParts, Objective
 from transformer_foundry.core.training.precision import Precision
 
 __all__ = ["Pass", "pass_peak"]

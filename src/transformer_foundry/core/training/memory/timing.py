@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from transformer_foundry.core.training.memory.proof import quiet_model
+from transformer_foundry.core.models.side_effects import quiet_model
 from transformer_foundry.core.training.memory.simulation import Pass
 
 __all__ = ["seconds_per_row"]

@@ -1,0 +1,205 @@
+"""Build the model of an export, whatever its constructor wants."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, Recipe, recipes_for
+from transformer_foundry.core.models.building.import_code import import_model_code
+from transformer_foundry.core.models.building.model_class import find_model_class
+from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
+from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.training.randomness import isolated_random
+
+__all__ = ["Recipe", "build_model", "find_recipe"]
+
+MODEST_ELEMENTS = 2**26
+FILLING = frozenset(("normal_", "uniform_", "trunc_normal_", "bernoulli_", "exponential_", "random_"))
+FACTORIES = ("build_model", "create_model", "make_model", "get_model")
+
+
+def build_model(export: Export, overrides: Mapping[str, Any] | None = None, *, seed: int | None = None) -> nn.Module:
+    """Build the model of ``export``.
+
+    Args:
+        export: The export.
+        overrides: Values that replace those of ``config.json``, for example ``{"d_model": 96}``.
+        seed: Seed of the initial weights, with the global random state left alone; None uses that state.
+
+    Raises:
+        ExportError: If the code cannot be imported or the model cannot be built, with the line.
+    """
+    recipe = find_recipe(export, overrides)
+    # Imported anew: what the code has cached while it was tried on the meta device must not get into the model.
+    module = import_model_code(export)
+    if seed is None:
+        return _build(recipe, export, module)
+    with isolated_random(seed):
+        return _build(recipe, export, module)
+
+
+def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the expression that builds the model of ``export``; it has been tried.
+
+    Raises:
+        ExportError: If no way of building the model works, with the line at which the likeliest fails.
+    """
+    module = import_model_code(export)
+    recipes = _candidates(export, _own_spelling(export.config, overrides or {}), module)
+    failure: ExportError | None = None
+    # On the meta device a model needs no memory; code that cannot be built there is built for real.
+    for device in ("cpu",) if _is_surely_small(export, overrides) else ("meta", "cpu"):
+        for recipe in recipes:
+            try:
+                with isolated_random(), torch.device(device), _WithoutFilling():
+                    model = _build(recipe, export, module)
+            except ExportError as err:
+                failure = failure or err
+                continue
+            _refuse_beyond_memory(model, export)
+            return recipe
+    raise failure or AssertionError("no recipe was tried")
+
+
+def _own_spelling(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``overrides`` under the names that the configuration has for them: ``d_model`` may be its ``hidden_size``."""
+    renamed: dict[str, Any] = {}
+    for key, value in overrides.items():
+        names = next((group for group in SYNONYMS if key in group), ())
+        own = key if key in config else next((name for name in names if name in config), key)
+        renamed[own] = value
+    return renamed
+
+
+def _is_surely_small(export: Export, overrides: Mapping[str, Any] | None) -> bool:
+    """Whether even the product of the two largest stated sizes is modest; the meta device then only costs time.
+
+    Its operations are written in Python and import torch._dynamo, which takes longer than building a small model.
+    """
+    sizes = sorted(_whole_numbers({**export.config, **(overrides or {})}))
+    return len(sizes) > 1 and sizes[-1] * sizes[-2] <= MODEST_ELEMENTS
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    if isinstance(value, Mapping):
+        return [number for item in value.values() for number in _whole_numbers(item)]
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in _whole_numbers(item)]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else []
+
+
+class _WithoutFilling(TorchFunctionMode):
+    """Leaves tensors of the meta device unfilled: drawing numbers for them would import torch._dynamo, in seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Skip what fills a tensor without memory."""
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta and getattr(func, "__name__", "") in FILLING:
+            return tensor
+        return func(*args, **kwargs)
+
+
+def _candidates(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> list[Recipe]:
+    tree = ast.parse(export.model_code)
+    config = {**export.config, **overrides}
+    recipes: list[Recipe] = []
+    failure: ExportError | None = None
+    for target in _targets(module, tree, config, bool(overrides)):
+        try:
+            recipes += recipes_for(target, config, overrides, module, tree)
+        except ExportError as err:
+            failure = failure or err
+    if not recipes and failure is not None:
+        raise failure
+    return recipes
+
+
+def _targets(
+    module: ModuleType, tree: ast.Module, config: Mapping[str, Any], has_overrides: bool
+) -> list[Callable[..., Any]]:
+    """The factory of the module, then its class; a factory that takes nothing cannot take overrides."""
+    named = [getattr(module, name, None) for name in FACTORIES]
+    factories: list[Any] = [item for item in named if inspect.isfunction(item) and item.__module__ == module.__name__]
+    if has_overrides:
+        factories = [item for item in factories if item.__code__.co_argcount]
+    try:
+        return [*factories, find_model_class(module, tree, config)]
+    except ExportError:
+        if factories:
+            return factories
+        raise
+
+
+def _build(recipe: Recipe, export: Export, module: ModuleType) -> nn.Module:
+    try:
+        with running_model_code(f"{_shortened(recipe.expression)} to build the model", export.model_file):
+            # A copy for each call: constructors change what they are given.
+            model = eval(recipe.expression, module.__dict__, {"config": copy.deepcopy(export.config)})
+    except ExportError as err:
+        raise _name_missing_size(err, export) from err.__cause__
+    if not isinstance(model, nn.Module):
+        raise ExportError(
+            f"{_shortened(recipe.expression)} returns {type(model).__name__}.",
+            "Expected a torch.nn.Module.",
+            "Return the model there, or export it again from Transformer Builder.",
+        )
+    if "_modules" not in vars(model):
+        line, name = argument_line(constructor(type(model)), "self"), type(model).__name__
+        raise ExportError(
+            f"{line}: {name} never calls super().__init__().",
+            "Expected that call first in __init__: without it there are no parameters.",
+            "Add super().__init__() there, or export the model again from Transformer Builder.",
+        )
+    return model
+
+
+def _name_missing_size(error: ExportError, export: Export) -> ExportError:
+    """Say which size ``config.json`` lacks if that is why the constructor failed."""
+    cause = error.__cause__
+    name = None
+    if isinstance(cause, KeyError) and cause.args:
+        name = cause.args[0]
+    elif isinstance(cause, AttributeError) and not isinstance(cause.obj, nn.Module | ModuleType):
+        name = cause.name
+    if not isinstance(name, str) or name in export.config:
+        return error
+    return ExportError(
+        error.problem,
+        f"config.json has: {', '.join(list(export.config)[:12]) or 'nothing'}.",
+        f"Add '{name}' to config.json, or export the model again from Transformer Builder.",
+    )
+
+
+def _shortened(expression: str) -> str:
+    return expression if len(expression) <= 100 else f"{expression[:97]}..."
+
+
+def _refuse_beyond_memory(model: nn.Module, export: Export) -> None:
+    sizes = {
+        name: tensor.numel() * tensor.element_size()
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    needed = sum(sizes.values())
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    if present is not None and needed > present:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise ExportError(
+            f"The weights of '{export.name}' need {needed / 2**30:,.0f} GiB; "
+            f"the largest, {largest}, needs {sizes[largest] / 2**30:,.0f} GiB.",
+            f"Expected less than the {present / 2**30:,.0f} GiB of memory of this machine.",
+            "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
+        )

@@ -1,0 +1,1 @@
+"""Infer a model's contract from config, signature and behaviour. Begin with ``infer_contract``."""

@@ -1,0 +1,161 @@
+"""What a model does, found by calling it: whether it sees the future, how long it may get, how its loss shifts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.models.inference.embedding_limits import TableWatch
+from transformer_foundry.core.models.inference.output_format import find_loss
+from transformer_foundry.core.models.inference.probe import Probe, same
+
+__all__ = ["is_causal", "largest_vocabulary", "loss_behaviour", "watch_sizes", "works_at"]
+
+CAUSAL_PROBE_LENGTH = 48
+CLOSED_GATE = 1e-2
+LONGEST_TRIAL = 1024
+LARGEST_VOCABULARY = 2**20
+OTHER_LABELS = 4
+LOSS_TOLERANCE = 1e-6
+
+
+def is_causal(probe: Probe) -> bool:
+    """Whether the model is made to read from left to right; of an encoder-decoder, whether its decoder is.
+
+    It is if the last token changes no earlier position, as in causal and prefix language models, or if each of a few
+    tokens changes fewer positions before it than after it: that is a causal model whose mask is off by one. Where no
+    token changes any other position (gates that start at zero), small weights are replaced by larger ones first.
+    """
+    length = min(CAUSAL_PROBE_LENGTH, probe.contract.max_length or CAUSAL_PROBE_LENGTH)
+    length = length if works_at(probe, length) else probe.length
+    middle = 2 * length // 3
+    if not any(_reach(probe, length, middle)):
+        probe = replace(probe, weights=_larger_weights(probe.model))
+    if not any(_changed_by(probe, length, length - 1)[:-1]):
+        return True
+    # Around the middle, so that a model that attends in blocks is met at both ends of one.
+    positions = (middle - 3, middle, middle + 3) if length == CAUSAL_PROBE_LENGTH else (middle,)
+    return all(before < after for before, after in (_reach(probe, length, position) for position in positions))
+
+
+def _reach(probe: Probe, length: int, position: int) -> tuple[int, int]:
+    """How many positions before and after ``position`` change with the token there."""
+    changed = _changed_by(probe, length, position)
+    return sum(changed[:position]), sum(changed[position + 1 :])
+
+
+def _changed_by(probe: Probe, length: int, position: int) -> list[bool]:
+    """For each position, whether its logits change with the token at ``position``."""
+    is_decoder = probe.contract.decoder_ids_argument is not None
+    source = probe.ids(length=length)
+    target = probe.ids(1, decoder=True, length=length) if is_decoder else None
+    before = probe.logits(source, target)
+    if target is None:
+        after = probe.logits(probe.with_other_token(source, position))
+    else:
+        after = probe.logits(source, probe.with_other_token(target, position, decoder=True))
+    return [not same(before[:, t], after[:, t]) for t in range(before.shape[1])]
+
+
+def _larger_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Weights for a trial in which those that are nearly zero are not: closed gates would hide what a token changes."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.empty(weight.shape).normal_(std=0.1, generator=generator).to(weight)
+        for name, weight in model.named_parameters()
+        if weight.numel() and float(weight.detach().abs().max()) < CLOSED_GATE
+    }
+
+
+def works_at(probe: Probe, length: int) -> bool:
+    """Whether the model runs on sequences of ``length`` tokens."""
+    try:
+        probe.run(probe.ids(length=length))
+    except ExportError:
+        return False
+    return True
+
+
+def largest_vocabulary(probe: Probe) -> int:
+    """Return the number of ids that the model takes, found by trying, at most ``LARGEST_VOCABULARY``."""
+    low, high = probe.contract.vocab_size, 2 * probe.contract.vocab_size
+    while high < LARGEST_VOCABULARY and _takes(probe, high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _takes(probe, middle) else (low, middle)
+    return low
+
+
+def _takes(probe: Probe, vocab_size: int) -> bool:
+    ids = probe.ids()
+    ids[:, -1] = vocab_size - 1
+    try:
+        probe.run(ids)
+    except ExportError:
+        return False
+    return True
+
+
+def watch_sizes(probe: Probe, stated: int | None) -> tuple[int | None, int | None, int | None]:
+    """Return the rows of the table of ids, of decoder ids, and the longest sequence that tables of positions allow.
+
+    A table that grows when it has to is no limit, so a limit below the ``stated`` length is tried.
+    """
+    ids = probe.ids()
+    decoder_ids = probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
+    watch = TableWatch([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
+    with watch:
+        probe.run(ids, decoder_ids)
+    rows = [min(found) if found else None for found in watch.rows]
+    alone = replace(probe, batch=1)
+    trial = alone if works_at(alone, probe.length) else probe
+    limits = [
+        limit
+        for limit in watch.positions
+        if (stated is None or limit < stated) and (limit > LONGEST_TRIAL or not works_at(trial, limit + 1))
+    ]
+    return rows[0], rows[1] if decoder_ids is not None else None, min(limits) if limits else None
+
+
+def loss_behaviour(probe: Probe) -> tuple[bool, str | None]:
+    """Whether the model computes a loss from labels, and how it shifts them.
+
+    A loss that compares position t with label t + 1 ignores the first label and heeds the last.
+    """
+    if probe.contract.labels_argument is None:
+        return False, None
+    ids = probe.ids()
+    per_token = probe.logits(ids).dim() == 3
+    classes = min(probe.contract.output_size, probe.contract.vocab_size)
+    labels = ids % classes if per_token else torch.arange(probe.batch, device=ids.device) % classes
+    try:
+        loss = _loss(probe, ids, labels)
+        if loss is None or not per_token:
+            return loss is not None, None
+        heeds_first, heeds_last = (_heeds(probe, ids, labels, position) for position in (0, -1))
+    except ExportError:
+        return False, None
+    if heeds_last:
+        return True, "unshifted" if heeds_first else "shifted"
+    return True, None
+
+
+def _loss(probe: Probe, ids: Tensor, labels: Tensor) -> Tensor | None:
+    loss = find_loss(probe.run(ids, labels=labels))
+    return None if loss is None else loss.detach().reshape(1).float()
+
+
+def _heeds(probe: Probe, ids: Tensor, labels: Tensor, position: int) -> bool:
+    """Whether the loss changes with the labels at ``position``; each of a few changes may by chance do little."""
+    classes = min(probe.contract.output_size, probe.contract.vocab_size)
+    losses = []
+    for step in range(OTHER_LABELS):
+        changed = labels.clone()
+        changed[:, position] = (labels[:, position] + step) % classes
+        loss = _loss(probe, ids, changed)
+        losses.append(float("nan") if loss is None else float(loss))
+    return max(losses) - min(losses) > LOSS_TOLERANCE * max(abs(losses[0]), LOSS_TOLERANCE)

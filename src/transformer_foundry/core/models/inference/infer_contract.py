@@ -1,0 +1,94 @@
+"""Find the contract of a model: its kind and task, the role of each argument, its output, sizes and special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from transformer_foundry.core.base.errors import ExportError, suggestion
+from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.contract import Contract
+from transformer_foundry.core.models.inference.argument_roles import read_roles
+from transformer_foundry.core.models.inference.behaviour import largest_vocabulary, loss_behaviour, watch_sizes
+from transformer_foundry.core.models.inference.first_call import first_probe
+from transformer_foundry.core.models.inference.mask_conventions import settle_causal_masks, settle_padding_masks
+from transformer_foundry.core.models.inference.probe import Probe
+from transformer_foundry.core.models.inference.task import settle_output, settle_purpose
+from transformer_foundry.core.models.options import KINDS, TASKS, normalise_kind
+from transformer_foundry.core.models.side_effects import undisturbed
+
+__all__ = ["Contract", "find_contract"]
+
+
+def find_contract(
+    model: nn.Module, export_config: Mapping[str, Any], *, kind: str | None = None, task: str | None = None
+) -> Contract:
+    """Find the contract of ``model`` by its configuration, its signature and its behaviour.
+
+    The model is called a few dozen times on tiny inputs; its weights, training flags, buffers and the global random
+    state are afterwards what they were.
+
+    Args:
+        model: The model.
+        export_config: Content of its ``config.json``.
+        kind: The kind, if the user knows it.
+        task: The task, if the user knows it.
+
+    Raises:
+        ExportError: If the model cannot be called, or returns nothing that looks like logits.
+    """
+    kind, task = _checked(normalise_kind(kind), KINDS, "kind"), _checked(task, TASKS, "task")
+    roles = read_roles(model, export_config, kind)
+    with undisturbed(model):
+        probe = first_probe(model, roles, export_config)
+        probe = _settle_sizes(probe, export_config)
+        probe = settle_output(probe, export_config)
+        probe = settle_purpose(probe, export_config, kind, task)
+        probe = settle_causal_masks(probe, roles.demanded_masks)
+        probe = settle_padding_masks(probe)
+        computes_loss, shift = loss_behaviour(probe)
+    return probe.knowing(computes_loss=computes_loss, loss_shift=shift, tied_weights=_tied_weights(model)).contract
+
+
+def _checked(value: str | None, choices: tuple[str, ...], what: str) -> str | None:
+    if value is not None and value not in choices:
+        raise ExportError(
+            f"The {what} of the model is given as '{value}'.{suggestion(value, choices)}",
+            f"Expected one of: {', '.join(choices)}.",
+            f"Correct model.{what}, or leave it out: it is then found.",
+        )
+    return value
+
+
+def _settle_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
+    stated = config_hints.max_length_hint(config)
+    rows, decoder_rows, limit = watch_sizes(probe, stated)
+    vocab_size = _smallest(config_hints.vocabulary_hint(config), rows) or largest_vocabulary(probe)
+    decoder_vocab_size = None
+    if probe.contract.decoder_ids_argument:
+        decoder_vocab_size = _smallest(config_hints.vocabulary_hint(config, decoder=True), decoder_rows) or vocab_size
+    tokens: dict[str, Any] = dict(
+        config_hints.special_tokens(config, min(vocab_size, decoder_vocab_size or vocab_size))
+    )
+    return probe.knowing(
+        vocab_size=vocab_size,
+        decoder_vocab_size=decoder_vocab_size,
+        max_length=_smallest(stated, limit),
+        **tokens,
+    )
+
+
+def _smallest(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _tied_weights(model: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """Names of the parameters that share storage, in groups; a transposed view counts as the same weights."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.numel() and not parameter.is_meta:
+            key = (parameter.untyped_storage().data_ptr(), parameter.storage_offset(), parameter.numel())
+            groups.setdefault(key, []).append(name)
+    return tuple(tuple(sorted(names)) for names in groups.values() if len(names) > 1)

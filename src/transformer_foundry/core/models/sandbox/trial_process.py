@@ -1,0 +1,159 @@
+"""The process of :mod:`first_run`: walls and limits first, then the model's code, then one line on how it went."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.models.sandbox.audit_hook import readable_paths, watch
+from transformer_foundry.core.models.sandbox.landlock import restrict_files
+from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
+
+__all__ = ["main"]
+
+_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
+_MAX_FILE_BYTES = 2**20
+_SHARE_OF_FREE_MEMORY = 0.9
+
+
+def main(job: dict[str, Any]) -> None:
+    """Try the model that ``job`` describes and write the result to what is the standard output at the beginning."""
+    answer = _take_output()
+    readable = readable_paths(job["folder"])
+    walls = _confine(readable, job["scratch"])
+    import torch  # The limits are for the model: torch itself maps gigabytes.
+
+    from transformer_foundry.core.models.source.read import Export
+
+    torch.set_num_threads(min(torch.get_num_threads(), 4))
+    export = Export(
+        folder=Path(job["folder"]), source=job["source"], revision=None, config=job["config"],
+        model_code=job["model_code"], sha256=job["sha256"],
+    )  # fmt: skip
+    reached: list[str] = []
+    _import_what_calls_need()
+    _import_libraries(export.model_code)
+    _limit(job["seconds"])
+    watch(reached, readable, job["scratch"])
+    result = _try(export)
+    result |= {"reached": list(dict.fromkeys(reached)), "walls": walls}
+    os.write(answer, json.dumps(result).encode())
+    # Threads and exit handlers of the model's code have nothing to say any more.
+    os._exit(0)
+
+
+def _take_output() -> int:
+    """Return a file that the result goes to; what the model prints goes nowhere."""
+    answer = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return answer
+
+
+def _confine(readable: Sequence[str], scratch: str) -> list[str]:
+    """Give up what the system lets this process give up; only before there are threads. Return what that was."""
+    if not sys.platform.startswith("linux"):
+        return []
+    walls = {
+        "network": _leave_network,
+        "files": lambda: restrict_files(readable, (scratch, os.devnull)),
+        "calls": restrict_calls,
+    }
+    return [name for name, build in walls.items() if build()]
+
+
+def _leave_network() -> bool:
+    """Take a network of one's own, with nothing in it, where the system allows that."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER | _NEW_NETWORK) == 0
+    except (OSError, AttributeError):  # a C library without it
+        return False
+
+
+def _import_what_calls_need() -> None:
+    """Load now what building a model loads later: once watched, Foundry's own reading would count as the model's."""
+    import linecache  # noqa: F401
+
+    from transformer_foundry.core.models.inference import argument_roles, first_call, infer_contract  # noqa: F401
+
+
+def _import_libraries(code: str) -> None:
+    """Load what ``code`` imports of the libraries that models use, for the same reason: they load native code."""
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot run either
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    _import_one(alias.name)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:
+                    _import_one(node.module, alias.name)
+
+
+def _import_one(module: str, name: str = "") -> None:
+    from transformer_foundry.core.models.source.static_scan import ALLOWED_IMPORTS
+
+    if module.split(".")[0] in ALLOWED_IMPORTS:
+        # Whatever it raises, the code's own import raises it again, where it is told.
+        with contextlib.suppress(Exception):
+            getattr(importlib.import_module(module), name, None)  # some libraries load a part when it is asked for
+
+
+def _limit(seconds: float) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's limit of wall time remains
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        numbers = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(numbers["MemAvailable"].split()[0]) * 1024
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = mapped + int(_SHARE_OF_FREE_MEMORY * free)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _try(export: Any) -> dict[str, Any]:
+    from transformer_foundry.core.models.building.build import build_model
+    from transformer_foundry.core.models.inference.argument_roles import read_roles
+    from transformer_foundry.core.models.inference.first_call import first_probe
+    from transformer_foundry.core.models.side_effects import undisturbed
+
+    try:
+        model = build_model(export, seed=0)
+        sizes = [tensor.numel() * tensor.element_size() for tensor in model.parameters()]
+        result = {"parameters": sum(item.numel() for item in model.parameters()), "bytes": sum(sizes)}
+        with undisturbed(model):
+            first_probe(model, read_roles(model, export.config), export.config)
+        return result | {"outcome": "ran"}
+    except ExportError as err:
+        return _judge(err)
+    except MemoryError:
+        return _judge(ExportError("The model takes more memory than is free.", "Expected it to fit."))
+
+
+def _judge(error: ExportError) -> dict[str, Any]:
+    """What the model's code raises is told by whoever builds it next; memory that is not there would not be either."""
+    cause = error.__cause__
+    is_memory = isinstance(cause, MemoryError) or (
+        isinstance(cause, RuntimeError) and any(word in str(cause) for word in ("allocate", "out of memory"))
+    )
+    if not is_memory:
+        return {"outcome": "raised"}
+    remedy = error.remedy or "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len)."
+    return {"refused": [error.problem, "Expected a model that fits the memory that is free on this machine.", remedy]}

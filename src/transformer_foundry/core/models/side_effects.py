@@ -1,0 +1,102 @@
+"""Run somebody's model without leaving a trace: training flags, buffers and global random state come back."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_foundry.core.training.randomness import isolated_random, preserve_random, seed_random
+
+__all__ = ["own_attributes", "quiet_model", "undisturbed"]
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Probe ``model`` in eval mode and without gradients, then restore its flags, buffers and the random state."""
+    flags = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    with isolated_random(), torch.no_grad(), warnings.catch_warnings():
+        # A probe feeds what training never does; what torch remarks about that is of no use to anybody.
+        warnings.simplefilter("ignore")
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, flag in flags:
+                module.training = flag
+            for module, name, buffer, content in buffers:
+                if not torch.equal(buffer, content):
+                    buffer.copy_(content)
+                module._buffers[name] = buffer
+
+
+@contextlib.contextmanager
+def quiet_model(adapter: nn.Module, *, is_exact: bool = True) -> Iterator[None]:
+    """Run ``adapter`` in train mode with seeded random numbers, and then put everything back.
+
+    Args:
+        adapter: The model.
+        is_exact: Whether TF32 is off.
+    """
+    device = next(adapter.parameters()).device
+    kept = [(module, _Kept(module)) for module in adapter.modules()]
+    is_tf32_allowed = torch.backends.cuda.matmul.allow_tf32
+    try:
+        with preserve_random(device), torch.autocast(device.type, enabled=False):
+            torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed and not is_exact
+            seed_random(0)
+            adapter.train()
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed
+        for module, state in kept:
+            state.restore(module)
+
+
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return what a module keeps in attributes of its own, parameters, buffers and layers excepted."""
+    return {key: value for key, value in vars(module).items() if key not in _ATTRIBUTES_OF_TORCH}
+
+
+_ATTRIBUTES_OF_TORCH = vars(nn.Module()).keys() - {"training"}
+
+
+class _Kept:
+    """What a module remembers: attributes (the contents of lists and dicts too) and buffers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.attributes = own_attributes(module)
+        self.contents = {
+            key: value.copy() for key, value in self.attributes.items() if isinstance(value, list | dict | set)
+        }
+        self.buffers = dict(module._buffers)
+        self.values = {name: buffer.clone() for name, buffer in self.buffers.items() if buffer is not None}
+        self.passing = set(module._non_persistent_buffers_set)
+
+    def restore(self, module: nn.Module) -> None:
+        """Put it back; what is as it was is left alone, for a constant made by ``expand`` cannot be written to."""
+        for key in own_attributes(module).keys() - self.attributes.keys():
+            del vars(module)[key]
+        vars(module).update(self.attributes)
+        for key, content in self.contents.items():
+            _refill(self.attributes[key], content)
+        _refill(module._buffers, self.buffers)
+        _refill(module._non_persistent_buffers_set, self.passing)
+        for name, value in self.values.items():
+            if not torch.equal(module._buffers[name], value):  # type: ignore[arg-type]
+                module._buffers[name].data.copy_(value)  # type: ignore[union-attr]
+
+
+def _refill(container: Any, content: Any) -> None:
+    container.clear()
+    container.extend(content) if isinstance(container, list) else container.update(content)

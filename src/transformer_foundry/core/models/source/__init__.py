@@ -1,0 +1,1 @@
+"""Read an export: folder, zip, gist; scan its code; require its approval."""

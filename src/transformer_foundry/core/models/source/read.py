@@ -1,0 +1,225 @@
+"""Read an export: a folder, a zip file or a gist that holds ``model.py`` and ``config.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.models.source.cache import (
+    CONFIG_FILE,
+    MAX_FILE_BYTES,
+    MODEL_FILE,
+    PACKAGED_CONFIG_FILE,
+    default_cache,
+    write_cache,
+)
+from transformer_foundry.core.models.source.gist import DEFAULT_API_URL, fetch_gist, parse_gist
+from transformer_foundry.core.models.source.zip_file import unpack_archive
+
+__all__ = ["Export", "read_export"]
+
+# Sizes of a model nest a few levels; expressions made of them are read by Python, which takes less than 200.
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported model as it was read, before anything in it is run.
+
+    Attributes:
+        folder: Local folder that holds ``model.py`` and ``config.json``.
+        source: What the user named: a folder, a zip file, a gist id or URL.
+        revision: Resolved revision of a gist, None for local files.
+        config: Content of ``config.json``.
+        model_code: Text of ``model.py``.
+        sha256: File name -> sha256 (hex) of the bytes that were read.
+        is_own: Whether it is a folder of the user's; a gist and a zip file come from outside.
+        is_trusted: Whether its code may run; ``admit`` says so of code from outside.
+    """
+
+    folder: Path
+    source: str
+    revision: str | None
+    config: dict[str, Any]
+    model_code: str
+    sha256: Mapping[str, str]
+    is_own: bool = True
+    is_trusted: bool = True
+
+    @property
+    def name(self) -> str:
+        """The model's name: ``model_name`` of the configuration, else the folder's name."""
+        name = self.config.get("model_name")
+        return name if isinstance(name, str) and name.strip() else self.folder.name
+
+    @property
+    def identity(self) -> str:
+        """Sha256 (hex) over both files: what a checkpoint belongs to."""
+        text = "".join(f"{name}:{self.sha256[name]}\n" for name in (MODEL_FILE, CONFIG_FILE))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def model_file(self) -> Path:
+        """Path of ``model.py``."""
+        return self.folder / MODEL_FILE
+
+
+def read_export(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    api_url: str | None = None,
+    token: str | None = None,
+) -> Export:
+    """Read the export that ``source`` names; none of its code is run.
+
+    A name that exists on this machine is a folder or a zip file, whatever else it looks like.
+
+    Args:
+        source: Folder (of an export, or of a package made from one), zip file, gist id (20 to 40 hexadecimal
+            characters) or gist URL.
+        revision: Revision of a gist (40 hexadecimal characters); None means the newest.
+        cache_dir: Where the files of a gist or a zip are put; a folder of the user's cache when None.
+        api_url: Base address of the gist API; None takes ``GITHUB_API_URL`` of the environment, else GitHub's own.
+        token: GitHub token; it only raises the number of requests allowed an hour.
+
+    Raises:
+        ExportError: If the source cannot be read, lacks one of the two files, or one of them is damaged.
+    """
+    name = str(source).strip()
+    path = os.path.expanduser(name)
+    cache = default_cache() if cache_dir is None else Path(cache_dir)
+    if name and os.path.isdir(path):
+        return _read_folder(_unpackaged(Path(path), cache), name)
+    if os.path.isfile(path):
+        if os.path.basename(path) == MODEL_FILE:
+            return _read_folder(_unpackaged(Path(path).parent, cache), name)
+        return _from_outside(_read_folder(unpack_archive(Path(path), cache), name))
+    gist = parse_gist(name, revision)
+    if gist is None:
+        raise ExportError(
+            f"There is no export at '{name}'.",
+            "Expected a folder with model.py and config.json, a zip file of one, a gist id or a gist URL.",
+            "Set model.source to where the export is.",
+        )
+    api_url = api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
+    folder, resolved = fetch_gist(gist, cache, api_url=api_url, token=token)
+    return _from_outside(_read_folder(folder, name, resolved))
+
+
+def _from_outside(export: Export) -> Export:
+    return replace(export, is_own=False, is_trusted=False)
+
+
+def _unpackaged(folder: Path, cache: Path) -> Path:
+    """Return ``folder``, or the export in it if it is a package, whose ``config.json`` is that of transformers."""
+    if not os.path.isfile(folder / PACKAGED_CONFIG_FILE):  # False too where one may not look
+        return folder
+    names = {MODEL_FILE: MODEL_FILE, CONFIG_FILE: PACKAGED_CONFIG_FILE}
+    content = {name: _read_file(folder / packaged, str(folder)) for name, packaged in names.items()}
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in content.values())).hexdigest()
+    return write_cache(cache / "package" / digest, content)
+
+
+def _read_folder(folder: Path, source: str, revision: str | None = None) -> Export:
+    content = {name: _read_file(folder / name, source) for name in (MODEL_FILE, CONFIG_FILE)}
+    text = {name: _decode(name, data) for name, data in content.items()}
+    return Export(
+        folder=folder,
+        source=source,
+        revision=revision,
+        config=_parse_config(text[CONFIG_FILE]),
+        model_code=text[MODEL_FILE],
+        sha256={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+    )
+
+
+def _read_file(path: Path, source: str) -> bytes:
+    try:
+        if not path.is_file():
+            present = sorted(item.name for item in path.parent.iterdir())[:8]
+            raise ExportError(
+                f"'{source}' holds no {path.name}.",
+                f"Expected model.py and config.json; it holds {', '.join(present) or 'nothing'}.",
+                "Export the model again from Transformer Builder, or set model.source to the right folder.",
+            )
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ExportError(
+                f"{path} has {size / 2**20:.0f} MiB.",
+                f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export is code and sizes, without weights.",
+                "Export the model again from Transformer Builder.",
+            )
+        return path.read_bytes()
+    except OSError as err:
+        raise ExportError(
+            f"{path} cannot be read: {err.strerror or err}.", "Expected a readable file.", "Check its permissions."
+        ) from err
+
+
+def _decode(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = data[: err.start].count(b"\n") + 1
+        raise ExportError(
+            f"{name} line {line} is not UTF-8 text: byte 0x{data[err.start]:02x}.",
+            "Expected a text file in UTF-8.",
+            f"Save {name} as UTF-8, or export the model again.",
+        ) from err
+
+
+def _parse_config(text: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _require_shallow(config)
+        # Escapes can hold half a character, which no file and no terminal takes.
+        json.dumps(config, ensure_ascii=False).encode()
+    except json.JSONDecodeError as err:
+        raise _bad_config(f"line {err.lineno}, column {err.colno}: {err.msg}") from err
+    except UnicodeEncodeError as err:
+        raise _bad_config(f"it holds half a character, {err.object[err.start]!a}") from err
+    except (ValueError, RecursionError) as err:
+        raise _bad_config(str(err)) from err
+    if not isinstance(config, dict):
+        raise _bad_config(f"it holds a {type(config).__name__}, {json.dumps(config)[:60]}")
+    return config
+
+
+def _require_shallow(config: Any) -> None:
+    level, depth = [config], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_constant(text)
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text[:20]} is no JSON number")
+
+
+def _bad_config(what: str) -> ExportError:
+    return ExportError(
+        f"config.json cannot be read: {what}.",
+        'Expected a JSON object such as {"vocab_size": 512, "d_model": 128}.',
+        "Correct config.json, or export the model again from Transformer Builder.",
+    )

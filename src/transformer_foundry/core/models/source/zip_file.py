@@ -1,0 +1,109 @@
+"""Read an export out of a zip file without trusting the zip file."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.models.source.cache import (
+    CONFIG_FILE,
+    MAX_FILE_BYTES,
+    MODEL_FILE,
+    cached_folder,
+    write_cache,
+)
+
+__all__ = ["unpack_archive"]
+
+MAX_ARCHIVE_BYTES = 50 * 2**20
+MAX_MEMBERS = 1000
+# What zipfile raises for damaged, encrypted and exotic archives, as fuzzing it shows.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, RuntimeError,
+    ValueError, IndexError, OSError,
+)  # fmt: skip
+
+
+def unpack_archive(path: Path, cache_dir: Path) -> Path:
+    """Copy ``model.py`` and ``config.json`` out of a zip file into the cache and return their folder.
+
+    Nothing else is unpacked, so no member can land elsewhere; an archive that tries, or that holds links, is refused
+    all the same: whoever made it meant harm.
+
+    Args:
+        path: The zip file.
+        cache_dir: Folder of the cache; the archive's own folder is named by its sha256.
+
+    Raises:
+        ExportError: If it is no zip file, is too large, holds links or names outside it, or lacks one of the files.
+    """
+    if path.stat().st_size > MAX_ARCHIVE_BYTES:
+        raise _refusal(path, f"it has {path.stat().st_size / 2**20:.0f} MiB, at most {MAX_ARCHIVE_BYTES // 2**20} are")
+    folder = cache_dir / "zip" / hashlib.sha256(path.read_bytes()).hexdigest()
+    if cached_folder(folder) is not None:
+        return folder
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _screen_members(path, members)
+            found = _find_members(path, members)
+            return write_cache(folder, {name: _read_member(path, archive, found[name]) for name in found})
+    except UNREADABLE as err:
+        raise ExportError(
+            f"'{path}' cannot be read as a zip file: {err}.",
+            "Expected a zip file with model.py and config.json, without a password.",
+            "Make the zip file again, or set model.source to the unpacked folder.",
+        ) from err
+
+
+def _screen_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise _refusal(path, f"it has {len(members)} members, at most {MAX_MEMBERS} are")
+    for member in members:
+        name = member.filename.replace("\\", "/")
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or (parts and ":" in parts[0]):
+            raise _refusal(path, f"its member '{member.filename}' points outside the archive, only names inside are")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise _refusal(path, f"its member '{member.filename}' is a link, only plain files are")
+
+
+def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """The two files, from the topmost folder that has both."""
+    by_folder: dict[PurePosixPath, dict[str, zipfile.ZipInfo]] = {}
+    for member in members:
+        name = PurePosixPath(member.filename)
+        if name.name in (MODEL_FILE, CONFIG_FILE) and "__MACOSX" not in name.parts:
+            by_folder.setdefault(name.parent, {})[name.name] = member
+    complete = [folder for folder, found in by_folder.items() if len(found) == 2]
+    if not complete:
+        names = ", ".join(member.filename for member in members[:8])
+        raise ExportError(
+            f"'{path}' holds no folder with both model.py and config.json.",
+            f"Expected both; it holds {names or 'nothing'}.",
+            "Export the model again from Transformer Builder.",
+        )
+    return by_folder[min(complete, key=lambda folder: (len(folder.parts), str(folder)))]
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    with archive.open(member) as file:
+        # The size in the archive's directory is only a claim: read no more than is allowed.
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise _refusal(path, f"{member.filename} has more than {MAX_FILE_BYTES // 2**20} MiB unpacked, no more are")
+    return data
+
+
+def _refusal(path: Path, what: str) -> ExportError:
+    return ExportError(
+        f"The zip file '{path}' is refused: {what} allowed.",
+        "Expected a zip file that holds model.py and config.json.",
+        "Zip these two files alone, or set model.source to a folder.",
+    )

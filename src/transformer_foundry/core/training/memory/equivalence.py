@@ -1,0 +1,116 @@
+"""Proofs that a saving changes nothing: loss and gradients with it against those without it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.side_effects import quiet_model
+
+__all__ = ["TOLERANCE", "Outcome", "Verdict", "compare", "run_once"]
+
+TOLERANCE = 1e-6
+"""Largest difference of a gradient, relative to its norm, between sums of float32 in another order."""
+
+# Gradients that are zero but for rounding (the bias of a key) have no digits to compare: a share of the whole's norm.
+_FLOOR = 1e-7
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a saving holds.
+
+    Attributes:
+        holds: Whether it may be used.
+        line: What it does, or why it may not be used; part of a sentence, without a full stop.
+    """
+
+    holds: bool
+    line: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a forward and a backward pass gave.
+
+    Attributes:
+        loss: Summed loss.
+        gradients: By name of the parameter; None where a parameter had no part in the loss.
+        buffers: What the passes left in the model's buffers, by name.
+        output_size: Size of the last dimension of the logits.
+        row_count: Rows of logits.
+    """
+
+    loss: Tensor
+    gradients: dict[str, Tensor | None]
+    buffers: dict[str, Tensor]
+    output_size: int
+    row_count: int
+
+
+def run_once(
+    adapter: nn.Module,
+    objective: Objective,
+    batch: Batch,
+    active: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    *,
+    label_smoothing: float = 0.0,
+) -> Outcome:
+    """Run ``adapter`` forward and backward in train mode and in float32, and leave no trace of it.
+
+    Always draws the same random numbers. ``active`` is on during the forward pass and the loss.
+    """
+    shapes: list[torch.Size] = []
+    trainable = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
+    with quiet_model(adapter):
+        handle = adapter.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape))
+        try:
+            with active(), torch.enable_grad():
+                loss = objective.loss(adapter, batch, label_smoothing=label_smoothing).loss_sum
+        finally:
+            handle.remove()
+        if not loss.requires_grad:
+            raise TrainingError("The loss does not depend on any trainable parameter.")
+        found = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
+        buffers = {name: buffer.clone() for name, buffer in adapter.named_buffers()}
+    size = shapes[0]
+    return Outcome(loss.detach(), dict(zip(trainable, found, strict=True)), buffers, size[-1], size[:-1].numel())
+
+
+def compare(plain: Outcome, found: Outcome, *, is_exact: bool = False) -> str | None:
+    """Return what differs between two outcomes as part of a sentence, or None.
+
+    Args:
+        plain: Without the saving.
+        found: With it.
+        is_exact: Whether every bit must be equal.
+    """
+    for name, buffer in found.buffers.items():
+        if not torch.equal(buffer, plain.buffers[name]):
+            return f"it changes what the model keeps in {name}"
+    if _differs(plain.loss, found.loss, 0.0, is_exact):
+        return f"the loss differs ({float(found.loss):.9g} instead of {float(plain.loss):.9g})"
+    norms = [gradient.norm() for gradient in plain.gradients.values() if gradient is not None]
+    whole = float(torch.stack([norm.double().cpu() for norm in norms]).norm())
+    for name, expected in plain.gradients.items():
+        gradient = found.gradients[name]
+        if expected is None or gradient is None:
+            if expected is not gradient:
+                return f"the gradient of {name} is missing in one of two passes"
+        elif _differs(expected, gradient, _FLOOR * whole, is_exact):
+            share = float((gradient - expected).norm() / expected.norm())
+            return f"the gradient of {name} differs by {share:.1e} of its norm"
+    return None
+
+
+def _differs(expected: Tensor, found: Tensor, floor: float, is_exact: bool) -> bool:
+    if is_exact:
+        return not torch.equal(expected, found)
+    # A difference that is not a number is a difference.
+    return not float((found - expected).norm()) <= TOLERANCE * float(expected.norm()) + floor

@@ -1,0 +1,163 @@
+"""Code from outside runs only with the user's word, and the first run only within limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.foundry import PROJECT, SAMPLES
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.checks import run_checks
+from transformer_foundry.core.models import Export, admit, build_model, describe_export, load_model, read_export
+from transformer_foundry.core.models.sandbox import trial_run
+
+MODEL = """
+import torch
+class Model(torch.nn.Module):
+    def __init__(self, vocab_size=8):
+        super().__init__()
+        self.table = torch.nn.Embedding(vocab_size, vocab_size)
+    def forward(self, ids):
+        return self.table(ids)
+"""
+
+
+def write(folder: Path, top: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(f"{top}\n{MODEL}")
+    (folder / "config.json").write_text(json.dumps({"vocab_size": 8, "model_name": "Model"}))
+    return folder
+
+
+def from_zip(folder: Path, top: str = "") -> Export:
+    archive = shutil.make_archive(str(folder / "model"), "zip", write(folder / "inside", top))
+    return read_export(archive, cache_dir=folder / "cache")
+
+
+def test_code_from_outside_is_not_imported_without_a_word(tmp_path: Path) -> None:
+    export = from_zip(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    for use in (build_model, load_model, run_checks, lambda it: admit(it, cache_dir=tmp_path)):
+        with pytest.raises(ExportError, match=f"(?s)code from outside.*{export.identity}.*line 1 uses open"):
+            use(export)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("word", ["digest", "trust_code"])
+def test_a_word_lets_it_run(tmp_path: Path, word: str) -> None:
+    export = from_zip(tmp_path)
+    given = {"sha256": export.identity} if word == "digest" else {"trust_code": True}
+    assert load_model(admit(export, cache_dir=tmp_path, **given)).contract.vocab_size == 8
+
+
+def test_another_digest_is_refused_with_both(tmp_path: Path) -> None:
+    for export in (from_zip(tmp_path), read_export(SAMPLES / "gpt")):
+        with pytest.raises(ExportError, match=f"{'0' * 64}.*{export.identity}"):
+            admit(export, trust_code=True, sha256="0" * 64)
+
+
+def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
+    export = from_zip(tmp_path, "import os")
+    shown = describe_export(export)
+    for part in (*export.sha256.values(), export.identity, "model.py line 1 imports os", "bytes"):
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("top", "said"),
+    [
+        ("while True: pass", "within 0.5 seconds"),
+        ("import torch; hoard = torch.ones(10**13)", "allocate"),
+        ("hoard = bytearray(10**14)", "MemoryError"),
+        ("import os; os._exit(3)", "exit status 3"),
+        ("import os; os.kill(os.getpid(), 11)", "signal 11"),
+    ],
+)
+def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Path, top: str, said: str) -> None:
+    with pytest.raises(ExportError, match=said) as caught:
+        admit(read_export(write(tmp_path, top)), first_run_seconds=0.5 if "while" in top else 60, cache_dir=tmp_path)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("top", "said"),
+    [
+        ("import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept Exception: pass", "network"),
+        ("import subprocess\ntry: subprocess.run(['true'])\nexcept Exception: pass", "another program"),
+        ("try: open('/tmp/foundry-mark', 'w')\nexcept Exception: pass", "writes /tmp/foundry-mark"),
+        ("import os\ntry: open(f'/proc/{os.getppid()}/environ')\nexcept Exception: pass", "reads /proc"),
+        ("import os\ntry: os.kill(os.getppid(), 0)\nexcept Exception: pass", "signal to another process"),
+        (f"try: open({str(PROJECT / 'conf/base/catalog.yml')!r})\nexcept Exception: pass", "reads .*catalog.yml"),
+    ],
+)
+def test_code_from_outside_that_reaches_out_is_refused(tmp_path: Path, top: str, said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        admit(from_zip(tmp_path, top), trust_code=True, cache_dir=tmp_path)
+    assert not Path("/tmp/foundry-mark").exists()
+
+
+def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "GITHUB_TOKEN", "WANDB_API_KEY", "MY_PASSWORD"):
+        monkeypatch.setenv(name, "canary-canary")
+    top = "import os\nif 'canary-canary' in os.environ.values(): os._exit(4)"
+    admit(read_export(write(tmp_path, top)), cache_dir=tmp_path)
+    (record,) = (tmp_path / "first_runs").iterdir()
+    assert json.loads(record.read_text())["outcome"] == "ran"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "top",
+    [
+        "from transformers import GPT2LMHeadModel",
+        "@torch.compile\ndef twice(x): return 2 * x\ntwice(torch.ones(2))",
+        "from torch.nn.attention.flex_attention import flex_attention",
+    ],
+)
+def test_code_that_loads_libraries_is_not_taken_for_code_that_reaches_out(tmp_path: Path, top: str) -> None:
+    export = from_zip(tmp_path, f"import torch\n{top}")
+    assert admit(export, cache_dir=tmp_path, trust_code=True).source == export.source
+    (record,) = (tmp_path / "first_runs").iterdir()
+    assert json.loads(record.read_text())["outcome"] == "ran"
+
+
+def test_a_first_run_is_remembered_by_the_digest(tmp_path: Path) -> None:
+    export = read_export(write(tmp_path))
+    admit(export, cache_dir=tmp_path)
+    (record,) = (tmp_path / "first_runs").iterdir()
+    noted = json.loads(record.read_text())
+    assert set(noted.pop("walls")) <= {"network", "files", "calls"}
+    assert noted == {"parameters": 64, "bytes": 256, "outcome": "ran", "reached": []}
+    # No process could end within this: it is not started.
+    admit(export, first_run_seconds=1e-9, cache_dir=tmp_path)
+
+
+def test_an_error_of_an_own_model_is_left_to_the_checks(tmp_path: Path) -> None:
+    export = admit(read_export(write(tmp_path, "raise ValueError('no')")), cache_dir=tmp_path)
+    assert run_checks(export).status == "fail"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "[" * 100_000, "5", '{"refused": 5}', '{"refused": ["a", "b"]}', '{"refused": [1, 2, 3]}', '{"reached": "x"}'],
+)
+def test_an_answer_that_the_models_code_has_written_is_none(answer: str) -> None:
+    with pytest.raises(ExportError, match=r"(?s)exit status 0"):
+        raise ExportError(*trial_run._result(answer.encode(), 0, False, 1.0)["refused"])
+
+
+def test_a_folder_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with trial_run._scratch_folder() as scratch:
+        monkeypatch.chdir(scratch)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+    os.chdir(tmp_path)
+    assert os.path.isdir(scratch)  # too deep for shutil, and the test's to remove
+    subprocess.run(["rm", "-rf", scratch], check=True)
