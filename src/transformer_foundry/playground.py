@@ -24,7 +24,7 @@ def show_batch(rows: int = 2, env: str | None = None, **sections: Any) -> None:
         env: Preset, as for ``run``.
         **sections: Parameters, as for ``run``.
     """
-    from transformer_foundry.core.data.batches import Batches
+    from transformer_foundry.core.data.dataloading.batches import Batches
 
     with _catalog(env, sections) as catalog:
         splits, tokenizer = catalog.load("token_splits"), catalog.load("tokenizer")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from transformer_foundry.core.data import Batches, Ragged, TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenizers import SpecialIds
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 
 _ROWS, _LENGTH, _BATCH = 2_000_000, 128, 16  # what 1 GB of English makes
 _STEP_S = 0.1

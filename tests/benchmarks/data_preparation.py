@@ -25,8 +25,8 @@ from transformer_foundry.core.data import (
     prepare_splits,
     read_corpus,
 )
-from transformer_foundry.core.data.packing import block_offsets
-from transformer_foundry.core.data.writing import open_writer
+from transformer_foundry.core.data.tokenized.packing import block_offsets
+from transformer_foundry.core.data.tokenized.writers import open_writer
 
 _BLOCK = 128
 _ROUNDS = 3
@@ -61,8 +61,8 @@ def group_like_run_clm(file: Path, tokenizer_folder: Path, cache: Path) -> tuple
 
 def only_tokens(file: Path, tokenizer: Tokenizer, folder: Path) -> tuple[int, int]:
     """Read, tokenise and pack with our writer, and nothing else: what run_clm does."""
-    from transformer_foundry.core.data.documents import Document
-    from transformer_foundry.core.data.rows import LocalRows
+    from transformer_foundry.core.data.sources.document import Document
+    from transformer_foundry.core.data.sources.rows import LocalRows
 
     writer = open_writer("causal_lm", folder, "train", tokenizer, _BLOCK, hides_spans=False)
     rows = iter(LocalRows("json", [file]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transformer_foundry.core.data.corpora import BuiltInSource
+from transformer_foundry.core.data.sources.builtin import BuiltInSource
 from transformer_foundry.core.models import Contract
 
 _WORDS_AT_ONCE = 20_000

@@ -34,8 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.core.training.tiny import SPECIAL
-from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
-from transformer_foundry.core.data.storage import Ragged
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.data.tokenized.memmap import Ragged
 from transformer_foundry.core.training import TrainingOptions, fit
 from transformer_foundry.core.training.evaluation import training_batches
 

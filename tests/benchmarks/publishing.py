@@ -27,7 +27,7 @@ from tests.core.export.packaging import EVALUATION, PROFILE, REPORT, RUN, word_t
 from tests.loopback.hub_client import HubClient
 from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import FoundryError
-from transformer_foundry.core.data.tokenizers import SpecialIds
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 from transformer_foundry.core.export import DeploymentOptions, Package, build_package
 from transformer_foundry.core.models import load_model, read_export
 

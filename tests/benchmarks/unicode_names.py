@@ -6,9 +6,9 @@ import unicodedata
 
 import numpy as np
 
-from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
-from transformer_foundry.core.data.storage import Ragged
-from transformer_foundry.core.data.tokenizers import SpecialIds
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 
 CATEGORIES = ("Ll", "Lo", "Lu", "Mn", "Sm", "So")
 VOCAB_SIZE, LENGTH = 64, 48

@@ -42,7 +42,7 @@ def test_saving_what_is_already_there_writes_nothing(tmp_path):
 def test_a_copy_that_dies_does_not_exist(tmp_path, monkeypatch):
     splits, _, _ = prepare("causal_lm", tmp_path / "made")
     dataset = TokenSplitsDataset(filepath=str(tmp_path / "kept"))
-    monkeypatch.setattr("transformer_foundry.core.data.splits.write_index", lambda *_: 1 / 0)
+    monkeypatch.setattr("transformer_foundry.core.data.tokenized.dataset.write_index", lambda *_: 1 / 0)
     with pytest.raises(DatasetError):
         dataset.save(splits)
     assert not dataset.exists()

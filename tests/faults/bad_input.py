@@ -69,7 +69,7 @@ def preload() -> None:
     import torch
 
     import transformer_foundry.core.checks.runner
-    import transformer_foundry.core.data.sources
+    import transformer_foundry.core.data.sources.read
     import transformer_foundry.core.export.hub_errors as hub_errors
     import transformer_foundry.core.hub_waits as hub_waits
     import transformer_foundry.core.training

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from transformer_foundry.datasets.optional_folder import OptionalFolderDataset
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["TokenSplitsDataset"]
 
@@ -20,7 +20,7 @@ class TokenSplitsDataset(OptionalFolderDataset["TokenSplits"]):
 
     def save(self, data: TokenSplits) -> None:
         """Copy the files here unless they are here already; a temporary original is removed."""
-        from transformer_foundry.core.data.splits import copy_splits
+        from transformer_foundry.core.data.tokenized.dataset import copy_splits
 
         copy_splits(data, self._folder)
         temporary = Path(tempfile.gettempdir()).resolve()
@@ -28,11 +28,11 @@ class TokenSplitsDataset(OptionalFolderDataset["TokenSplits"]):
             shutil.rmtree(data.folder, ignore_errors=True)
 
     def _read(self) -> TokenSplits:
-        from transformer_foundry.core.data.splits import load_splits
+        from transformer_foundry.core.data.tokenized.dataset import load_splits
 
         return load_splits(self._folder)
 
     def _exists(self) -> bool:
-        from transformer_foundry.core.data.splits import find_fingerprint
+        from transformer_foundry.core.data.tokenized.dataset import find_fingerprint
 
         return find_fingerprint(self._folder) is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from transformer_foundry.datasets.optional_folder import OptionalFolderDataset
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["TokenizerDataset"]
 
@@ -20,7 +20,7 @@ class TokenizerDataset(OptionalFolderDataset["Tokenizer"]):
         data.save(self._folder)
 
     def _read(self) -> Tokenizer:
-        from transformer_foundry.core.data.tokenizers import load_tokenizer
+        from transformer_foundry.core.data.tokenizer.tokenizer import load_tokenizer
 
         return load_tokenizer(self._folder)
 

@@ -16,7 +16,7 @@ from transformer_foundry.core.data import (
     fit_tokenizer,
     prepare_splits,
 )
-from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.models import Contract
 
 _PANGRAM = "the quick brown fox jumps over a lazy dog while seven wizards mix boxing liquor in Zürich"

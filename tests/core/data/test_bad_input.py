@@ -13,7 +13,7 @@ import pytest
 
 from tests.core.data.samples import sentences
 from transformer_foundry.core.data import DataOptions, read_corpus
-from transformer_foundry.core.data.splits import find_fingerprint
+from transformer_foundry.core.data.tokenized.dataset import find_fingerprint
 from transformer_foundry.core.base.errors import DataError
 
 _PREPARE = """

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tests.core.export import small_models
-from transformer_foundry.core.data.tokenizers import SpecialIds, Tokenizer
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 from transformer_foundry.core.export import DeploymentOptions, Package, build_package
 from transformer_foundry.core.models import Adapter, Export, load_model, read_export
 

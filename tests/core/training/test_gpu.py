@@ -21,8 +21,8 @@ from tests.core.training.tiny import (
     make_splits,
     run,
 )
-from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
-from transformer_foundry.core.data.storage import Ragged
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.data.tokenized.memmap import Ragged
 from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, TrainingOptions, fit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

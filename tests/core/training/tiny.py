@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
-from transformer_foundry.core.data.storage import Ragged
-from transformer_foundry.core.data.tokenizers import SpecialIds
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 from transformer_foundry.core.training import (
     VOLATILE_METRICS,
     Checkpoint,

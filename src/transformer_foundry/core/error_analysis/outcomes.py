@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.training.precision import Precision
 
 __all__ = ["ANALYSED_TASKS", "Outcomes", "examine"]
@@ -65,7 +65,7 @@ def examine(
     """
     import torch
 
-    from transformer_foundry.core.data.batches import Batches
+    from transformer_foundry.core.data.dataloading.batches import Batches
     from transformer_foundry.core.training.update import move_batch
 
     rows = splits.splits[split]

@@ -12,8 +12,8 @@ from transformer_foundry.core.error_analysis.segments import find_segments
 if TYPE_CHECKING:
     from torch import nn
 
-    from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["analyse_errors", "calibration_of", "confusion_of"]

@@ -35,8 +35,8 @@ from transformer_foundry.core.export.package import Package
 from transformer_foundry.core.export.parts import add_parts
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.inference.infer_contract import Contract
     from transformer_foundry.core.models.source.read import Export

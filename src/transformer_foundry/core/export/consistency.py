@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_foundry.core.base.errors import DeploymentError
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.source.read import Export
     from transformer_foundry.core.training.state import TrainingState
 

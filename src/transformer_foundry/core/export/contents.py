@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.inference.infer_contract import Contract
     from transformer_foundry.core.models.source.read import Export

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models.inference.infer_contract import Contract
 
 __all__ = ["compared_by", "labelled_calls", "reference_inputs"]

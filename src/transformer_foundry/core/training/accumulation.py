@@ -21,7 +21,7 @@ from transformer_foundry.core.training.state import Counters
 from transformer_foundry.core.training.update import Gradients, Updater, split_rows
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["Accumulator"]
 

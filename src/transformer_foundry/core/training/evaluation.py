@@ -16,7 +16,7 @@ from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.update import move_batch
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplit, TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 
 __all__ = ["BatchSource", "evaluate", "evaluation_batches", "measure", "training_batches"]
 
@@ -131,6 +131,6 @@ def _bytes_per_target(split: TokenSplit) -> float | None:
 
 
 def _open(splits: TokenSplits, split: TokenSplit, *, batch_size: int, seed: int, shuffle: bool) -> BatchSource:
-    from transformer_foundry.core.data.batches import Batches
+    from transformer_foundry.core.data.dataloading.batches import Batches
 
     return Batches(split, splits, batch_size=batch_size, seed=seed, shuffle=shuffle)

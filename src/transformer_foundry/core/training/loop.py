@@ -17,7 +17,7 @@ from transformer_foundry.core.training.state import TrainingState
 from transformer_foundry.core.training.update import hold_interrupts
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["fit"]
 

@@ -16,7 +16,7 @@ from transformer_foundry.core.training.randomness import preserve_random
 from transformer_foundry.core.training.samples import TextDecoder, measure_texts, sample_texts
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["Observer"]
 

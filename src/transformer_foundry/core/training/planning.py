@@ -17,7 +17,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.update import Updater, move_batch
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["PlannedMemory", "plan_memory"]
 

@@ -14,7 +14,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.state import Counters
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["plan_steps", "remarks_before", "require_even_shares", "require_fit"]
 

@@ -12,8 +12,8 @@ from transformer_foundry.core.training.precision import Precision
 from transformer_foundry.core.training.state import Counters, TrainingState
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.source.read import Export
 
 __all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_counters"]

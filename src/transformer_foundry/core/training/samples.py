@@ -18,7 +18,7 @@ from transformer_foundry.core.training.text_metrics import chrf, exact_match
 from transformer_foundry.core.training.update import move_batch
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["TextDecoder", "measure_texts", "sample_texts"]
 

@@ -46,7 +46,7 @@ from transformer_foundry.core.training.time_budget import Pace, schedule_step
 from transformer_foundry.core.training.update import Gradients, Updater, hold_interrupts
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["Session"]
 

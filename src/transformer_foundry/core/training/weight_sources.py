@@ -19,7 +19,7 @@ from transformer_foundry.core.training.durable import sha256_of
 from transformer_foundry.core.training.run_list import read_run_manifest
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.tokenizers import Tokenizer
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["WeightSource", "read_weight_source", "vocabulary_digest"]
 

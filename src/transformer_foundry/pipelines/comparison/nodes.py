@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from transformer_foundry.core.data.splits import TokenSplits
+from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.experiments import comparison
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.experiments.comparison.run import MemberResult

@@ -6,10 +6,10 @@ from typing import Any
 
 from transformer_foundry.core import data as core_data
 from transformer_foundry.core import models
-from transformer_foundry.core.data.corpus import Corpus
+from transformer_foundry.core.data.corpus.corpus import Corpus
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.splits import TokenSplits
-from transformer_foundry.core.data.tokenizers import Tokenizer
+from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import Export
 

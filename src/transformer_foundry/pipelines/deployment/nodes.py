@@ -7,8 +7,8 @@ from typing import Any
 
 from transformer_foundry.core import export as core_export
 from transformer_foundry.core import models
-from transformer_foundry.core.data.splits import TokenSplits
-from transformer_foundry.core.data.tokenizers import Tokenizer
+from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.export.consistency import require_consistent
 from transformer_foundry.core.export.contents import tracking_url
 from transformer_foundry.core.export.options import DeploymentOptions

@@ -13,8 +13,8 @@ from transformer_foundry.core.assessment import assess
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.verdict import require_sound
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.splits import TokenSplits
-from transformer_foundry.core.data.tokenizers import Tokenizer
+from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import Export

@@ -12,7 +12,7 @@ from transformer_foundry.core.base.errors import DataError, ExportError, Trainin
 from transformer_foundry.core.experiments.comparison.reference_models import build_reference, require_reference
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.source.read import Export
 

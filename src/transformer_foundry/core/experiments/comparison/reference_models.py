@@ -10,7 +10,7 @@ from transformer_foundry.core.base.errors import ParameterError, suggestion
 if TYPE_CHECKING:
     from torch import nn
 
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["REFERENCES", "build_reference", "require_reference"]
 

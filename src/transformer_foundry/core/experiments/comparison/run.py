@@ -19,7 +19,7 @@ from transformer_foundry.core.training.memory.heap import PeakMemory
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["MemberResult", "compare_models"]
@@ -190,7 +190,7 @@ def _tokens_per_row(splits: TokenSplits) -> float:
 
     Where the batches hide spans, the rows themselves do not tell what goes in: the first batches do.
     """
-    from transformer_foundry.core.data.batches import Batches
+    from transformer_foundry.core.data.dataloading.batches import Batches
     from transformer_foundry.core.training.update import count_tokens
 
     train = splits.train

@@ -24,7 +24,7 @@ from transformer_foundry.core.experiments.tuning.strategies.pruners import evalu
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.data.splits import TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models import Export
     from transformer_foundry.core.training import Checkpoint
 

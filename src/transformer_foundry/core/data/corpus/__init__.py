@@ -1,0 +1,1 @@
+"""Documents before tokenization: cleaning, near duplicates, assignment to splits."""

@@ -1,0 +1,194 @@
+"""A corpus: documents from a source, each assigned to one split, their labels numbered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+
+from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Columns, Document, Source, clean_text
+from transformer_foundry.core.data.corpus.split_assignment import DROPPED, SplitPlan, make_plan
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.secrets import redact
+
+__all__ = ["Corpus"]
+
+_CLASSIFICATIONS = ("sequence_classification", "token_classification")
+_MOST_CLASSES = 10_000  # a larger number is a code, not the number of a class
+_FORMAT = 3  # raise it whenever the same source gives other splits
+
+
+class Corpus:
+    """Documents per split, read lazily and as often as wanted.
+
+    A split that the source has is used as it is. A missing one is made from the source's train split: a text belongs
+    to the split that its hash says, so equal texts never land in two splits, nor do nearly equal ones.
+
+    Args:
+        source: Where the documents come from.
+        task: What they are for.
+        validation_share: Share of the texts for a validation split that the source lacks.
+        test_share: Share of the texts for a test split that the source lacks; 0 makes none.
+        max_documents: Keep a sample of this many documents.
+        drop_near_duplicates: Keep one of several texts that are nearly the same.
+        num_labels: Number of classes that the model can tell apart.
+        seed: Another seed makes other splits.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        task: str,
+        *,
+        validation_share: float = 0.05,
+        test_share: float = 0.05,
+        max_documents: int | None = None,
+        drop_near_duplicates: bool = False,
+        num_labels: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.source = source
+        self.task = task
+        self._shares = {"validation": validation_share, "test": test_share}
+        self._max_documents = max_documents
+        self._drop_near_duplicates = drop_near_duplicates
+        self._num_labels = num_labels
+        self._salt = f"split-{seed}".encode()
+        self._plan: SplitPlan | None = None
+        self._labels: tuple[tuple[str, ...], dict[int | str, int]] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the source."""
+        # It is published with the model; an address may hold a password.
+        return redact(self.source.name)
+
+    @property
+    def columns(self) -> Columns:
+        """What is read of the source."""
+        return self.source.columns
+
+    @property
+    def hides_spans(self) -> bool:
+        """Whether an encoder-decoder learns to fill in hidden spans, for want of pairs."""
+        return self.task == "seq2seq_lm" and self.columns.target is None
+
+    @property
+    def plan(self) -> SplitPlan:
+        """Which document goes where; the first use reads the whole source once.
+
+        Raises:
+            DataError: If there is too little text to make the splits.
+        """
+        if self._plan is None:
+            self._plan = make_plan(
+                self.source,
+                self._shares,
+                self._salt,
+                max_documents=self._max_documents,
+                drop_near_duplicates=self._drop_near_duplicates,
+            )
+        return self._plan
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, in the order of their ids; None where the task has no classes."""
+        if self.task not in _CLASSIFICATIONS:
+            return None
+        return self._number_labels()[0]
+
+    def stamp(self) -> str:
+        """Digest of the content and of all that decides the splits."""
+        parts = (self.source.stamp(), self.task, sorted(self._shares.items()), self._max_documents, self._num_labels)
+        settings = (_FORMAT, self._drop_near_duplicates, self._salt)
+        return hashlib.sha256(repr((*parts, *settings)).encode()).hexdigest()
+
+    def documents(self, split: str) -> Iterator[Document]:
+        """Yield the documents of ``split`` ("train", "validation" or "test"), labels as ids."""
+        return (document for name, document in self.all_documents() if name == split)
+
+    def all_documents(self) -> Iterator[tuple[str, Document]]:
+        """Yield the documents of all splits in one pass over the source, each with the name of its split."""
+        label_ids = self._number_labels()[1] if self.task in _CLASSIFICATIONS else {}
+        for source_split, assigned in self.plan.assigned.items():
+            for number, document in zip(assigned, self.source.documents(source_split), strict=True):
+                if number != DROPPED:
+                    yield SPLIT_NAMES[number], _finish(document, label_ids)
+
+    def _number_labels(self) -> tuple[tuple[str, ...], dict[int | str, int]]:
+        if self._labels is None:
+            found = self.plan.label_values
+            names = _name_labels(found, self.source.label_names, self._num_labels)
+            ids = _number(names, found, is_declared=self.source.label_names is not None)
+            allowed = len(names) if self._num_labels is None else self._num_labels
+            wrong = sorted((label for label in found if not 0 <= ids.get(label, -1) < allowed), key=str)
+            if wrong or len(names) > allowed:
+                raise self._too_many_classes(names, wrong)
+            self._labels = names, ids
+        return self._labels
+
+    def _too_many_classes(self, names: tuple[str, ...], wrong: list[int | str]) -> DataError:
+        """Return the error that names the first row with a label that the model cannot tell."""
+        place = self.name
+        for split in self.source.splits if wrong else ():
+            for number, document in enumerate(self.source.documents(split)):
+                if wrong[0] in document.labels():
+                    return self._refuse_label(self.source.where(split, number), wrong[0], names)
+        return DataError(
+            f"{place} has {len(names)} classes but the model tells only {self._num_labels} apart.",
+            f"Expected at most {self._num_labels} classes, numbered from 0.",
+            f"Export the model with {len(names)} outputs, or choose another column with data.label_column.",
+        )
+
+    def _refuse_label(self, place: str, label: int | str, names: tuple[str, ...]) -> DataError:
+        allowed, remedy = self._num_labels or len(names), "Correct the row, or set data.label_column."
+        problem = f"it is none of the {len(names)} classes {', '.join(names[:4])}{', ...' if names[4:] else ''}."
+        if len(names) > allowed:
+            problem = f"the data have {len(names)} classes but the model tells only {allowed} apart."
+            remedy = f"Correct the row, export the model with {len(names)} outputs, or set data.label_column."
+        return DataError(
+            f"{place}: the label (column {self.columns.label}) is {label}; {problem}",
+            f"Expected 0 to {allowed - 1}, or names of at most {allowed} classes.",
+            remedy,
+        )
+
+
+def _finish(document: Document, label_ids: dict[int | str, int]) -> Document:
+    return dataclasses.replace(
+        document,
+        text=clean_text(document.text),
+        target=None if document.target is None else clean_text(document.target),
+        pair=None if document.pair is None else clean_text(document.pair),
+        words=None if document.words is None else tuple(clean_text(word) for word in document.words),
+        label=None if document.label is None or not label_ids else label_ids[document.label],
+        tags=None if document.tags is None else tuple(label_ids[tag] for tag in document.tags),
+    )
+
+
+def _name_labels(
+    found: frozenset[int | str], declared: tuple[str, ...] | None, num_labels: int | None
+) -> tuple[str, ...]:
+    """Return the names of the classes.
+
+    Declared names keep their places. Whole numbers from 0 keep their values; from 1, as in ratings, and without gaps
+    they move down. Other labels are sorted by name, so that a 1 and a "1", as a csv may hold, are one class.
+    """
+    if declared is not None:
+        return declared
+    numbers = [label for label in found if isinstance(label, int)]
+    if not numbers or len(numbers) < len(found) or min(numbers) < 0:
+        return tuple(sorted({str(label) for label in found}))
+    highest = max(numbers)
+    starts_late = min(numbers) > 0 and highest >= (num_labels or _MOST_CLASSES)
+    if starts_late or highest >= _MOST_CLASSES:
+        return tuple(str(label) for label in sorted(numbers))
+    return tuple(str(number) for number in range(highest + 1))
+
+
+def _number(names: tuple[str, ...], found: frozenset[int | str], *, is_declared: bool) -> dict[int | str, int]:
+    ids: dict[int | str, int] = {name: number for number, name in enumerate(names)}
+    if is_declared:
+        ids.update({number: number for number in range(len(names))})
+    else:
+        ids.update({label: ids[str(label)] for label in found})
+    return ids

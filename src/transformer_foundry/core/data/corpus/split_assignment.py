@@ -1,0 +1,256 @@
+"""The plan of a corpus: which document goes to which split, found in one pass over the source."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Document, Source, clean_text
+from transformer_foundry.core.data.corpus.near_duplicates import NearDuplicates
+from transformer_foundry.core.data.corpus.text_quality import TextHealth
+from transformer_foundry.core.base.errors import DataError
+
+__all__ = ["DROPPED", "SplitPlan", "make_plan"]
+
+DROPPED = 255
+_HASH_RANGE = float(2**64)
+_NO_LABEL = 2**32 - 1
+_LARGE_GROUP = 0.2  # share of the texts
+_SMALL_GROUP = 4  # texts
+
+
+@dataclass
+class SplitPlan:
+    """Which document goes where.
+
+    Attributes:
+        assigned: Source split -> (documents,) uint8, index into ``SPLIT_NAMES`` or 255 for a dropped document.
+        counts: Documents of each split.
+        text_bytes: UTF-8 bytes of the texts of each split.
+        labels: How often each label occurs in each split (sequence classification).
+        label_values: All labels and tags found.
+        repeats: Documents whose text had been seen before in the same split.
+        near_duplicates: Documents much like an earlier one, wherever that is; equal ones do not count.
+        near_leaks: Of these, documents that are like one of a held-out split.
+        leaks: Documents dropped because their text is also in a split held out by the source.
+        empty: Documents dropped because they hold no text.
+        dropped_duplicates: Documents dropped because they are like another one, as was asked for.
+        health: What ``TextHealth`` found in the texts.
+    """
+
+    assigned: dict[str, np.ndarray] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    text_bytes: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, Counter[int | str]] = field(default_factory=dict)
+    label_values: frozenset[int | str] = frozenset()
+    repeats: int = 0
+    near_duplicates: int = 0
+    near_leaks: int = 0
+    leaks: int = 0
+    empty: int = 0
+    dropped_duplicates: int = 0
+    health: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass
+class _Scan:
+    """What one pass tells about every document, in order of the splits of the source.
+
+    Attributes:
+        keys: Hash of each text, (documents,) uint64.
+        loose_keys: Hash of each text but for case and blanks, (documents,) uint64.
+        sizes: UTF-8 bytes of each text, 0 where it cannot be used, (documents,) uint32.
+        labels: Number of each label among ``names``, (documents,) uint32.
+        names: The labels.
+        groups: Number of the first document that each is nearly the same as, (documents,) int64.
+        bounds: Source split -> its documents.
+        health: What is wrong with the texts.
+    """
+
+    keys: np.ndarray
+    loose_keys: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+    names: list[int | str]
+    groups: np.ndarray
+    bounds: dict[str, slice]
+    health: dict[str, object]
+
+
+def make_plan(
+    source: Source, shares: dict[str, float], salt: bytes, *, max_documents: int | None, drop_near_duplicates: bool
+) -> SplitPlan:
+    """Read ``source`` once and assign its documents.
+
+    A missing split is cut from the train split: a group of equal or nearly equal texts belongs to the split that the
+    hash of its first text says, so that it is not on both sides. Only a group that is a large part of the data is: its
+    texts go by their own hashes, of which those that differ only in case and blanks have one.
+
+    Args:
+        source: The documents.
+        shares: Share of the texts for each held-out split that the source lacks.
+        salt: Another salt makes other splits.
+        max_documents: Keep a sample of so many documents.
+        drop_near_duplicates: Keep only the first of each group, and none that a held-out split has too.
+
+    Raises:
+        DataError: If there is too little text to make the splits.
+    """
+    scan = _scan(source, salt)
+    given = np.full(len(scan.keys), DROPPED, np.uint8)
+    for split, rows in scan.bounds.items():
+        given[rows] = SPLIT_NAMES.index(split)
+    given[scan.sizes == 0] = DROPPED
+    plan = SplitPlan(empty=int((scan.sizes == 0).sum()), health=scan.health, label_values=frozenset(scan.names))
+    if max_documents is not None:
+        _sample(given, scan.keys, max_documents)
+    group_keys = scan.keys[scan.groups]
+    places = _place(scan.loose_keys, group_keys, given == 0)
+    _cut_missing_splits(given, places, {name: share for name, share in shares.items() if name not in scan.bounds})
+    plan.leaks = _drop_leaks(given, scan.keys)
+    _count_likeness(plan, given, scan, group_keys)
+    if drop_near_duplicates:
+        before = int((given != DROPPED).sum())
+        _drop_leaks(given, group_keys)
+        _drop_repeats(given, group_keys)
+        plan.dropped_duplicates = before - int((given != DROPPED).sum())
+    _count(plan, given, scan)
+    _check(plan, source.name)
+    return plan
+
+
+def _scan(source: Source, salt: bytes) -> _Scan:
+    keys, loose_keys, sizes, labels, bounds = bytearray(), bytearray(), array("I"), array("I"), {}
+    numbers: dict[int | str, int] = {}
+    alike, health = NearDuplicates(), TextHealth()
+    for split in source.splits:
+        start = len(sizes)
+        for document in source.documents(split):
+            text = _whole_text(document)
+            encoded = text.encode()
+            keys += _hash(encoded, salt)
+            loose_keys += _hash(" ".join(text.lower().split()).encode("utf-8", "replace"), salt)
+            unusable = not encoded.strip() or (document.target is not None and not document.target.strip())
+            sizes.append(0 if unusable else len(encoded))
+            found = [numbers.setdefault(label, len(numbers)) for label in document.labels()]
+            labels.append(found[0] if document.label is not None else _NO_LABEL)
+            alike.add("" if unusable else text)
+            health.add(text)
+        bounds[split] = slice(start, len(sizes))
+    return _Scan(
+        keys=np.frombuffer(keys, "<u8"),
+        loose_keys=np.frombuffer(loose_keys, "<u8"),
+        sizes=np.array(sizes, np.int64),
+        labels=np.array(labels, np.uint32),
+        names=list(numbers),
+        groups=alike.groups(),
+        bounds=bounds,
+        health=health.report(),
+    )
+
+
+def _hash(text: bytes, salt: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8, key=salt).digest()
+
+
+def _whole_text(document: Document) -> str:
+    text = document.text if document.pair is None else f"{document.text}\n{document.pair}"
+    return clean_text(text)
+
+
+def _sample(given: np.ndarray, keys: np.ndarray, size: int) -> None:
+    """Keep ``size`` documents: those whose hash, scrambled so that it says nothing about the split, is smallest."""
+    scrambled = keys * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(0xD1B54A32D192ED03)
+    scrambled = (scrambled ^ (scrambled >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    usable = np.flatnonzero(given != DROPPED)
+    given[usable[np.argsort(scrambled[usable], kind="stable")[size:]]] = DROPPED
+
+
+def _place(loose_keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+    """Return where in [0, 1] each text stands, (documents,) float64: a group in one place, its hash.
+
+    Texts made from a template are one chain of near-duplicates. As a group they would all be held out, or none, so
+    each stands by itself, and a text that is repeated as often stands last: in train.
+    """
+    places, rows = group_keys / _HASH_RANGE, np.flatnonzero(is_train)
+    large = max(_SMALL_GROUP, _LARGE_GROUP * len(rows))
+    for hashes, instead in ((group_keys, loose_keys / _HASH_RANGE), (loose_keys, np.ones(len(loose_keys)))):
+        _, numbers, counts = np.unique(hashes[rows], return_inverse=True, return_counts=True)
+        moved = rows[counts[numbers] > large]
+        places[moved] = instead[moved]
+    return places
+
+
+def _cut_missing_splits(given: np.ndarray, places: np.ndarray, shares: dict[str, float]) -> None:
+    """Give the first texts to the missing splits; each gets at least one, but not the last."""
+    low = 0.0
+    for name, share in shares.items():
+        left = (given == 0) & (places >= low)
+        found = places[left]
+        if share <= 0 or (found == found[:1]).all():
+            continue
+        high = min(max(low + share, math.nextafter(float(found.min()), 2.0)), float(found.max()))
+        given[left & (places < high)] = SPLIT_NAMES.index(name)
+        low = high
+
+
+def _drop_leaks(given: np.ndarray, keys: np.ndarray) -> int:
+    """Drop from train what is also in validation or test, and from validation what is also in test."""
+    leaks = 0
+    for number in (1, 0):
+        leaked = (given == number) & np.isin(keys, keys[(given > number) & (given != DROPPED)])
+        leaks += int(leaked.sum())
+        given[leaked] = DROPPED
+    return leaks
+
+
+def _drop_repeats(given: np.ndarray, keys: np.ndarray) -> None:
+    kept = np.flatnonzero(given != DROPPED)
+    _, firsts = np.unique(keys[kept], return_index=True)
+    given[np.delete(kept, firsts)] = DROPPED
+
+
+def _count_likeness(plan: SplitPlan, given: np.ndarray, scan: _Scan, group_keys: np.ndarray) -> None:
+    kept = np.flatnonzero(given != DROPPED)
+    distinct = len(np.unique(scan.keys[kept]))
+    plan.near_duplicates = distinct - len(np.unique(group_keys[kept]))
+    for number in (1, 0):
+        held_out = group_keys[(given > number) & (given != DROPPED)]
+        plan.near_leaks += int(((given == number) & np.isin(group_keys, held_out)).sum())
+
+
+def _count(plan: SplitPlan, given: np.ndarray, scan: _Scan) -> None:
+    plan.assigned = {split: given[rows] for split, rows in scan.bounds.items()}
+    for number, name in enumerate(SPLIT_NAMES):
+        chosen = given == number
+        plan.counts[name] = int(chosen.sum())
+        plan.text_bytes[name] = int(scan.sizes[chosen].sum())
+        labels = scan.labels[chosen]
+        found, counts = np.unique(labels[labels != _NO_LABEL], return_counts=True)
+        plan.labels[name] = Counter({scan.names[label]: int(count) for label, count in zip(found, counts, strict=True)})
+        plan.repeats += plan.counts[name] - len(np.unique(scan.keys[chosen]))
+
+
+def _check(plan: SplitPlan, source: str) -> None:
+    total = sum(plan.counts.values())
+    if total == 0:
+        raise DataError(
+            f"{source} holds no text ({plan.empty} empty rows).",
+            "Expected at least two different texts.",
+            "Check data.source and data.text_column.",
+        )
+    for name in ("train", "validation"):
+        if plan.counts[name] == 0:
+            why = f"{source} holds {total} texts, too few different ones"
+            if plan.leaks:
+                why = f"{plan.leaks} of its texts are also in a held-out split of {source}"
+            raise DataError(
+                f"No text is left for the {name} split: {why}.",
+                "Expected at least two different texts, better some hundred.",
+                "Give more data in data.source, or lower data.validation_share and data.test_share.",
+            )

@@ -1,0 +1,1 @@
+"""Batches of tokens: the order of rows, masking, collation."""

@@ -1,0 +1,174 @@
+"""Batches whose content is a function of the seed and the position, so that resuming costs nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from transformer_foundry.core.data.tokenized.dataset import IGNORED
+from transformer_foundry.core.data.dataloading.masking import hide_spans, hide_tokens
+from transformer_foundry.core.data.dataloading.sampler import EpochOrder
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.base.errors import DataError
+
+__all__ = ["IGNORED", "Batch", "Batches"]
+
+Batch = dict[str, torch.Tensor]
+
+_ORDER_STREAM, _NOISE_STREAM = 1, 2  # keep the two kinds of random numbers apart
+
+
+class Batches:
+    """The micro-batches of a split, in an order that any process can find again.
+
+    Rows of unequal length (pairs, texts to classify) are batched with rows of about their length when ``shuffle`` is
+    on, so that little is padded.
+
+    Args:
+        split: The rows.
+        splits: The data set that the split is of: its task, special tokens and vocabulary.
+        batch_size: Rows in a batch; the last batch of an epoch may have fewer.
+        seed: Another seed gives another order and hides other tokens.
+        shuffle: Whether each epoch has a new order. Without it, every epoch has the same rows and hides the same.
+
+    Raises:
+        DataError: If the split has no rows.
+
+    Example:
+        >>> train = Batches(splits.train, splits, batch_size=16, seed=0, shuffle=True)  # doctest: +SKIP
+        >>> train.batch(1000)["input_ids"].shape  # doctest: +SKIP
+        torch.Size([16, 128])
+    """
+
+    def __init__(
+        self, split: TokenSplit, splits: TokenSplits, *, batch_size: int, seed: int = 0, shuffle: bool = False
+    ) -> None:
+        if len(split) == 0:
+            raise DataError(
+                f"The {split.name} split has no rows.",
+                "Expected at least one.",
+                f"Give more data in data.source, or set data.{split.name}_share.",
+            )
+        self.split = split
+        self.batch_size = batch_size
+        self._task = splits.task
+        self._special = splits.special
+        self._ordinary_ids = np.setdiff1d(np.arange(splits.vocab_size), splits.special.ids())
+        self._seed = seed
+        self._shuffle = shuffle
+        self._order: tuple[int, EpochOrder] | None = None
+
+    def __len__(self) -> int:
+        """Micro-batches in an epoch."""
+        return math.ceil(len(self.split) / self.batch_size)
+
+    def batch(self, position: int) -> Batch:
+        """Return the micro-batch at ``position``, counted from 0 over all epochs.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` (B, T) int64, padded to the longest row, and ``labels`` int64: (B, T)
+            aligned with the ids they label (the causal objective shifts), (B, S) for pairs, (B,) for classes, -100
+            where ignored; for pairs also ``decoder_input_ids`` and ``decoder_attention_mask`` (B, S).
+        """
+        rows = self.rows(position)
+        inputs = [self.split.input_ids[int(row)] for row in rows]
+        batch = self._add_labels(inputs, rows, position)
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+    def rows(self, position: int) -> np.ndarray:
+        """Return the numbers of the rows in the micro-batch at ``position``, (B,) int64."""
+        if position < 0:
+            raise ValueError(f"position is {position}, expected 0 or more")
+        epoch, index = divmod(position, len(self))
+        return self._epoch_order(epoch).batch(index)
+
+    def padded_size(self, position: int) -> int:
+        """Return the tokens of the micro-batch at ``position``, padding included, of both sides of pairs.
+
+        Spans that are hidden later make it somewhat smaller. Nothing but lengths is read.
+        """
+        lengths = self._lengths(self.rows(position))
+        return int(lengths.max(0).sum()) * len(lengths)
+
+    def describe(self, position: int) -> dict[str, Any]:
+        """Say which rows of which epoch a position holds, for logs and bug reports."""
+        epoch, index = divmod(position, len(self))
+        return {"split": self.split.name, "epoch": epoch, "batch": index, "rows": self.rows(position).tolist()}
+
+    @property
+    def _pad_id(self) -> int:
+        return self._special.pad if self._special.pad is not None else 0
+
+    def _epoch_order(self, epoch: int) -> EpochOrder:
+        epoch = epoch if self._shuffle else 0
+        if self._order is None or self._order[0] != epoch:
+            key = (self._seed, _ORDER_STREAM, epoch) if self._shuffle else None
+            lengths = None if self.split.is_packed(self._task) else self._lengths
+            self._order = (epoch, EpochOrder(len(self.split), self.batch_size, key, lengths))
+        return self._order[1]
+
+    def _lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Return the lengths of ``rows``, (N, 1) int64, (N, 2) for pairs."""
+        sides = (self.split.input_ids, self.split.target_ids)
+        return np.stack([side.lengths(rows) for side in sides if side is not None], axis=1)
+
+    def _add_labels(self, inputs: list[np.ndarray], rows: np.ndarray, position: int) -> dict[str, np.ndarray]:
+        if self._task == "seq2seq_lm" and self.split.target_ids is None:
+            return self._hide_spans(inputs, position)
+        input_ids, attention_mask = _pad(inputs, self._pad_id)
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._task == "masked_lm":
+            return batch | self._hide_tokens(input_ids, attention_mask, position)
+        if self.split.target_ids is not None:
+            return batch | self._decoder_side([self.split.target_ids[int(row)] for row in rows])
+        if self.split.token_labels is not None:
+            return batch | {"labels": _pad([self.split.token_labels[int(row)] for row in rows], IGNORED)[0]}
+        if self.split.labels is not None:
+            return batch | {"labels": np.asarray(self.split.labels[rows], np.int64)}
+        return batch | {"labels": np.where(attention_mask == 1, input_ids, IGNORED)}
+
+    def _random(self, position: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, _NOISE_STREAM, position if self._shuffle else position % len(self)))
+
+    def _hide_tokens(self, input_ids: np.ndarray, attention_mask: np.ndarray, position: int) -> dict[str, np.ndarray]:
+        assert self._special.mask is not None, "a tokenizer fitted to masked_lm has a mask token"
+        seen, labels = hide_tokens(
+            input_ids,
+            attention_mask,
+            self._random(position),
+            mask_id=self._special.mask,
+            special_ids=self._special.ids(),
+            ordinary_ids=self._ordinary_ids,
+        )
+        return {"input_ids": seen, "labels": labels}
+
+    def _hide_spans(self, inputs: list[np.ndarray], position: int) -> dict[str, np.ndarray]:
+        random, special = self._random(position), self._special
+        sides = [hide_spans(row, random, special.sentinels, special.eos) for row in inputs]
+        input_ids, attention_mask = _pad([source for source, _ in sides], self._pad_id)
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return batch | self._decoder_side([target for _, target in sides])
+
+    def _decoder_side(self, targets: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Shift the targets to the right behind the start token: the decoder sees only what comes before."""
+        padded, mask = _pad(targets, self._pad_id)
+        start = self._special.decoder_start if self._special.decoder_start is not None else self._pad_id
+        shifted = np.concatenate([np.full((len(targets), 1), start), padded[:, :-1]], axis=1)
+        return {
+            "decoder_input_ids": np.where(mask == 1, shifted, self._pad_id),
+            "decoder_attention_mask": mask,
+            "labels": np.where(mask == 1, padded, IGNORED),
+        }
+
+
+def _pad(rows: Sequence[np.ndarray], filler: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows side by side, (B, longest) int64, and the mask that is 1 where they are real."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(max(lengths.max(), 1)) < lengths[:, None]
+    padded = np.full(mask.shape, filler, dtype=np.int64)
+    padded[mask] = np.concatenate(rows)
+    return padded, mask.astype(np.int64)

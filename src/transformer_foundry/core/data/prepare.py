@@ -1,0 +1,191 @@
+"""Turn a corpus into token rows on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.data.profile.baselines import measure_baselines
+from transformer_foundry.core.data.corpus.corpus import Corpus
+from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Document
+from transformer_foundry.core.data.tokenizer.train import find_vocab_size
+from transformer_foundry.core.data.tokenizer.train import choose_max_length
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.tokenized.dataset import FORMAT_VERSION, TokenSplits, find_splits, load_splits, map_splits, write_index
+from transformer_foundry.core.data.tokenized.memmap import writing_to
+from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.data.tokenized.writers import open_writer
+from transformer_foundry.core.base.errors import DataError
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.models.inference.infer_contract import Contract
+
+__all__ = ["prepare_splits"]
+
+_log = logging.getLogger(__name__)
+
+_BATCH_DOCUMENTS = 512
+_BATCH_CHARACTERS = 2**20  # whichever comes first: an encoded text takes some 50 bytes a character
+_TEMPORARY = "token-splits-"
+
+
+def prepare_splits(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    contract: Contract,
+    options: DataOptions,
+    folder: str | Path | None = None,
+    *,
+    previous: TokenSplits | None = None,
+) -> TokenSplits:
+    """Tokenize every split of ``corpus`` into memory-mapped rows, measure the baselines, write the index last.
+
+    Args:
+        corpus: The documents.
+        tokenizer: Turns them into ids.
+        contract: The model's task and sizes.
+        options: ``max_length`` counts; the rest is already in ``corpus`` and ``tokenizer``.
+        folder: Where to write; None is a new temporary folder, for a Kedro dataset to copy from. A folder that
+            already holds this very preparation is returned at once.
+        previous: An earlier preparation, returned at once when it is this very one.
+
+    Raises:
+        DataError: If the tokenizer has more ids than the model, there is not enough text, or no room on the disk.
+    """
+    max_length = choose_max_length(contract, options)
+    _check_vocabulary(tokenizer, contract)
+    fingerprint = _fingerprint(corpus, tokenizer, max_length)
+    if previous is not None and previous.fingerprint == fingerprint:
+        _log.info("Nothing has changed: the tokens of the earlier preparation are used.")
+        return previous
+    is_temporary = folder is None
+    folder = _make_temporary_folder() if folder is None else Path(folder)
+    found = find_splits(folder, fingerprint)
+    if found is not None:
+        return found
+    data_folder = folder / fingerprint[:16]
+    try:
+        with writing_to(folder):
+            shutil.rmtree(data_folder, ignore_errors=True)
+            data_folder.mkdir(parents=True)
+            index = {
+                "fingerprint": fingerprint,
+                "data_folder": data_folder.name,
+                "task": corpus.task,
+                "vocab_size": tokenizer.vocab_size,
+                "max_length": max_length,
+                "special": tokenizer.special.__dict__,
+                "tokenizer": tokenizer.digest(),
+                "label_names": corpus.label_names,
+                "source": corpus.name,
+                "notes": _notes(corpus, tokenizer, contract),
+                "texts": _describe_texts(corpus),
+                "splits": _write_splits(corpus, tokenizer, max_length, data_folder),
+                "baselines": {},
+            }
+            index["baselines"] = measure_baselines(map_splits(index, folder))
+            write_index(folder, index)
+    except BaseException:  # whatever it was, it is raised again
+        shutil.rmtree(folder if is_temporary else data_folder, ignore_errors=True)
+        raise
+    return load_splits(folder)
+
+
+def _write_splits(corpus: Corpus, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
+    """Write all splits in one pass over the source and say what the index should hold about each."""
+    writers = {
+        name: open_writer(corpus.task, folder, name, tokenizer, max_length, hides_spans=corpus.hides_spans)
+        for name in SPLIT_NAMES
+    }
+    for name, documents in _batches(corpus):
+        writers[name].add(documents)
+    return {name: writer.close() for name, writer in writers.items()}
+
+
+def _batches(corpus: Corpus) -> Iterator[tuple[str, list[Document]]]:
+    waiting: dict[str, list[Document]] = {name: [] for name in SPLIT_NAMES}
+    characters = dict.fromkeys(SPLIT_NAMES, 0)
+    for name, document in corpus.all_documents():
+        waiting[name].append(document)
+        characters[name] += len(document.text)
+        if len(waiting[name]) >= _BATCH_DOCUMENTS or characters[name] >= _BATCH_CHARACTERS:
+            yield name, waiting[name]
+            waiting[name], characters[name] = [], 0
+    yield from ((name, documents) for name, documents in waiting.items() if documents)
+
+
+def _make_temporary_folder() -> Path:
+    """Make a folder named after this process; those of processes that died before they were done are removed."""
+    root = Path(tempfile.gettempdir())
+    for entry in root.glob(f"{_TEMPORARY}*"):
+        owner = re.fullmatch(rf"{_TEMPORARY}(\d+)-.*", entry.name)
+        if owner and not _is_running(int(owner.group(1))):
+            shutil.rmtree(entry, ignore_errors=True)
+    with writing_to(root):
+        return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _check_vocabulary(tokenizer: Tokenizer, contract: Contract) -> None:
+    vocab_size = find_vocab_size(contract)
+    if tokenizer.vocab_size > vocab_size:
+        raise DataError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens but the model only {vocab_size}.",
+            f"Expected at most {vocab_size}.",
+            "Run the data_engineering pipeline for this model, or set data.tokenizer to 'auto'.",
+        )
+
+
+def _fingerprint(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> str:
+    parts = (FORMAT_VERSION, corpus.stamp(), tokenizer.digest(), max_length)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _notes(corpus: Corpus, tokenizer: Tokenizer, contract: Contract) -> list[str]:
+    notes, vocab_size, plan = [f"What is read: {corpus.columns}."], find_vocab_size(contract), corpus.plan
+    if corpus.hides_spans:
+        notes.append("The data hold no pairs: the model learns to fill in hidden spans, as T5 does.")
+    if tokenizer.vocab_size < vocab_size:
+        why = "it was given" if tokenizer.algorithm == "given" else "the text has no more"
+        notes.append(f"The tokenizer has {tokenizer.vocab_size} of the model's {vocab_size} tokens: {why}.")
+    classes = len(corpus.label_names or ())
+    if contract.num_labels is not None and 0 < classes < contract.num_labels:
+        notes.append(f"The data have {classes} classes, the model tells {contract.num_labels} apart.")
+    if plan.leaks:
+        notes.append(f"{plan.leaks} texts that a held-out split also holds were dropped.")
+    if plan.empty:
+        notes.append(f"{plan.empty} rows without text were dropped.")
+    if plan.dropped_duplicates:
+        notes.append(f"{plan.dropped_duplicates} texts that are nearly the same as another were dropped.")
+    return notes
+
+
+def _describe_texts(corpus: Corpus) -> dict[str, Any]:
+    plan = corpus.plan
+    return {
+        "columns": str(corpus.columns),
+        "documents": sum(plan.counts.values()),
+        "empty": plan.empty,
+        "repeats": plan.repeats,
+        "near_duplicates": plan.near_duplicates,
+        "near_leaks": plan.near_leaks,
+        "leaks": plan.leaks,
+        "dropped_duplicates": plan.dropped_duplicates,
+        **plan.health,
+    }

@@ -1,0 +1,1 @@
+"""What a data set looks like: profile, baselines, drift, advice, figures."""

@@ -1,0 +1,157 @@
+"""What can be reached without a network: the numbers that training has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transformer_foundry.core.data.dataloading.batches import IGNORED, Batches
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.data.tokenized.memmap import Ragged
+
+__all__ = ["bigram_loss", "measure_baselines", "naive_bayes_accuracy", "unigram_loss"]
+
+_FIT_TOKENS = 2_000_000  # more tokens change the counts little and take memory
+_SCORE_TOKENS = 500_000
+_SCORE_ROWS = 20_000
+_HELD_OUT_SHARE = 0.1  # of the train tokens, to choose the smoothing
+_SMOOTHING = tuple(float(2**power) for power in range(-2, 13))  # pseudo-counts of the unigram in a bigram
+
+
+def measure_baselines(splits: TokenSplits) -> dict[str, float]:
+    """Fit the baselines of the task on train and score them on validation.
+
+    Returns:
+        ``unigram_loss`` (language models and sequence to sequence) and ``bigram_loss`` (causal) in nats per target
+        token; ``prior_loss`` in nats, ``majority_accuracy`` and ``naive_bayes_accuracy`` (classification).
+    """
+    train, validation, size = splits.train, splits.validation, splits.vocab_size
+    if train.labels is not None and validation.labels is not None:
+        return _classification_baselines(train, validation, splits)
+    if train.token_labels is not None and validation.token_labels is not None:
+        return _tagging_baselines(train, validation, splits)
+    if splits.task == "seq2seq_lm" and train.target_ids is None:
+        fitted, scored = _hidden_spans(splits, "train", _FIT_TOKENS), _hidden_spans(splits, "validation", _SCORE_TOKENS)
+        return {"unigram_loss": unigram_loss(fitted, scored, size)}
+    if train.target_ids is not None and validation.target_ids is not None:
+        fitted, scored = train.target_ids.values[:_FIT_TOKENS], validation.target_ids.values[:_SCORE_TOKENS]
+        return {"unigram_loss": unigram_loss(fitted, scored, size)}
+    fitted, scored = train.input_ids.values[:_FIT_TOKENS], validation.input_ids.values[:_SCORE_TOKENS]
+    baselines = {"unigram_loss": unigram_loss(fitted, scored[1:], size)}
+    if splits.task == "causal_lm":
+        baselines["bigram_loss"] = bigram_loss(fitted, scored, size)
+    return baselines
+
+
+def unigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> float:
+    """Return the cross-entropy of token frequencies with one added to each count, in nats per token."""
+    return float(-np.log(_unigram(train, vocab_size))[validation].mean())
+
+
+def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> float:
+    """Return the cross-entropy of an interpolated bigram, in nats per token.
+
+    p(b | a) = (count(a b) + s p(b)) / (count(a) + s), with p(b) the unigram (MacKay and Peto 1995). The weight s is
+    the one that scores best on the last tenth of the train tokens after counting the others.
+
+    Args:
+        train: (tokens,) ids.
+        validation: (tokens,) ids; all but the first are scored.
+        vocab_size: Number of ids.
+    """
+    cut = len(train) - max(2, int(len(train) * _HELD_OUT_SHARE))
+    if cut < 2:
+        return unigram_loss(train, validation[1:], vocab_size)
+    tuned = _Bigram(train[:cut], vocab_size)
+    losses = [tuned.loss(train[cut:], smoothing) for smoothing in _SMOOTHING]
+    return _Bigram(train, vocab_size).loss(validation, _SMOOTHING[int(np.argmin(losses))])
+
+
+def naive_bayes_accuracy(
+    train: Ragged, train_labels: np.ndarray, rows: Ragged, labels: np.ndarray, vocab_size: int
+) -> float:
+    """Return the accuracy of multinomial naive Bayes over token counts with one added to each."""
+    classes = int(max(train_labels.max(), labels.max())) + 1
+    fitted = max(1, int(np.searchsorted(train.offsets, _FIT_TOKENS, side="right")) - 1)
+    cells = (
+        np.repeat(train_labels[:fitted], train.lengths()[:fitted]) * vocab_size + train.values[: train.offsets[fitted]]
+    )
+    counts = np.bincount(cells, minlength=classes * vocab_size).reshape(classes, vocab_size) + 1.0
+    weights = np.log(counts / counts.sum(axis=1, keepdims=True))
+    prior = np.log(np.bincount(train_labels, minlength=classes) + 1.0)
+    scored = min(len(rows), _SCORE_ROWS)
+    predicted = [int(np.argmax(prior + weights[:, rows[row]].sum(axis=1))) for row in range(scored)]
+    return float(np.mean(np.array(predicted) == labels[:scored]))
+
+
+def _classification_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenSplits) -> dict[str, float]:
+    assert train.labels is not None
+    assert validation.labels is not None
+    classes = max(len(splits.label_names or ()), int(train.labels.max()) + 1)
+    counts = np.bincount(train.labels, minlength=classes) + 1.0
+    return {
+        "prior_loss": float(-np.log(counts / counts.sum())[validation.labels].mean()),
+        "majority_accuracy": float(np.mean(validation.labels == counts.argmax())),
+        "naive_bayes_accuracy": naive_bayes_accuracy(
+            train.input_ids, train.labels, validation.input_ids, validation.labels, splits.vocab_size
+        ),
+    }
+
+
+def _tagging_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenSplits) -> dict[str, float]:
+    """Naive Bayes over one token is the class that the token has most often."""
+    size, classes = splits.vocab_size, len(splits.label_names or ())
+    (tokens, tags), (scored, expected) = (_labelled_tokens(split) for split in (train, validation))
+    cells = np.bincount(tokens * classes + tags, minlength=size * classes).reshape(size, classes)
+    prior = np.bincount(tags, minlength=classes) + 1.0
+    best = np.where(cells.any(axis=1), cells.argmax(axis=1), prior.argmax())
+    return {
+        "prior_loss": float(-np.log(prior / prior.sum())[expected].mean()),
+        "majority_accuracy": float(np.mean(expected == prior.argmax())),
+        "naive_bayes_accuracy": float(np.mean(best[scored] == expected)),
+    }
+
+
+def _labelled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
+    assert split.token_labels is not None
+    tags = np.asarray(split.token_labels.values[:_FIT_TOKENS], np.int64)
+    tokens = np.asarray(split.input_ids.values[:_FIT_TOKENS], np.int64)
+    return tokens[tags != IGNORED], tags[tags != IGNORED]
+
+
+def _hidden_spans(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
+    """Return what the decoder has to write in one pass over a split, up to ``limit`` tokens."""
+    batches = Batches(splits.splits[name], splits, batch_size=256)
+    found: list[np.ndarray] = []
+    for position in range(len(batches)):
+        labels = batches.batch(position)["labels"].numpy()
+        found.append(labels[labels != IGNORED])
+        if sum(map(len, found)) >= limit:
+            break
+    return np.concatenate(found)
+
+
+class _Bigram:
+    """Sparse counts of pairs: a vocabulary of 50,000 would need 20 GB as a table."""
+
+    def __init__(self, tokens: np.ndarray, vocab_size: int) -> None:
+        self._size = vocab_size
+        self._unigram = _unigram(tokens, vocab_size)
+        self._firsts = np.bincount(tokens[:-1], minlength=vocab_size).astype(np.float64)
+        self._pairs, self._counts = np.unique(self._encode(tokens), return_counts=True)
+
+    def loss(self, tokens: np.ndarray, smoothing: float) -> float:
+        """Return the mean negative log-probability of all tokens but the first, in nats."""
+        pairs = self._encode(tokens)
+        places = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
+        counts = np.where(self._pairs[places] == pairs, self._counts[places], 0)
+        first, second = tokens[:-1], tokens[1:]
+        return float(-np.log((counts + smoothing * self._unigram[second]) / (self._firsts[first] + smoothing)).mean())
+
+    def _encode(self, tokens: np.ndarray) -> np.ndarray:
+        wide = np.asarray(tokens, dtype=np.int64)
+        return np.asarray(wide[:-1] * self._size + wide[1:])
+
+
+def _unigram(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
+    counts = np.bincount(tokens, minlength=vocab_size) + 1.0
+    return np.asarray(counts / counts.sum())

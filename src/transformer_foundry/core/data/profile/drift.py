@@ -1,0 +1,73 @@
+"""How far the validation split is from the training split: tokens, lengths, labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+
+__all__ = ["measure_drift"]
+
+_TOKENS = 1_000_000  # of the training split
+_SCORED_TOKENS = 100_000  # of the validation split, and of each sample it is compared with
+_SAMPLES = 20
+_CLEARLY_MORE = 1.25  # times what the most unusual sample of the training split differs by
+
+
+def measure_drift(splits: TokenSplits) -> dict[str, Any]:
+    """Compare validation with train, and samples of train with train to know what chance makes.
+
+    A sample has as many tokens as the validation split, in as many runs as that has documents: neighbouring tokens
+    belong together, so that few long documents differ from the rest by chance alone.
+
+    Returns:
+        ``token_divergence``: the Jensen-Shannon divergence of the token frequencies, in nats (0 equal, 0.69 nothing in
+        common), ``token_divergence_by_chance``: the largest of 20 samples, ``has_drifted``, and ``label_distance``:
+        half the summed difference of the shares of the classes (0 to 1), with ``label_distance_by_chance``: what a
+        sample as small as the validation split has on average; both None without classes.
+    """
+    train = np.asarray(splits.train.input_ids.values[:_TOKENS])
+    validation = np.asarray(splits.validation.input_ids.values[:_SCORED_TOKENS])
+    size = min(len(validation), len(train) // 2)
+    divergence = by_chance = 0.0
+    if size:
+        whole = np.bincount(train, minlength=splits.vocab_size)
+        divergence = _jensen_shannon(whole, np.bincount(validation[:size], minlength=splits.vocab_size))
+        runs = max(1, min(splits.validation.documents, size))
+        random = np.random.default_rng(0)
+        for _ in range(_SAMPLES):
+            starts = random.integers(0, len(train) - size // runs + 1, runs)
+            sample = np.bincount(train[starts[:, None] + np.arange(size // runs)].ravel(), minlength=splits.vocab_size)
+            # The sample is part of the whole, the validation split is not.
+            by_chance = max(by_chance, _jensen_shannon(whole - np.minimum(sample, whole), sample))
+    return {
+        "token_divergence": round(divergence, 5),
+        "token_divergence_by_chance": round(by_chance, 5),
+        "has_drifted": divergence > _CLEARLY_MORE * by_chance,
+        **_compare_labels(splits),
+    }
+
+
+def _jensen_shannon(left: np.ndarray, right: np.ndarray) -> float:
+    """Return the divergence of two counts, in nats."""
+    p, q = left / max(left.sum(), 1), right / max(right.sum(), 1)
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = [np.where(share > 0, share * np.log(share / middle), 0.0) for share in (p, q)]
+    return float(sum(term.sum() for term in terms) / 2)
+
+
+def _compare_labels(splits: TokenSplits) -> dict[str, float | None]:
+    train, validation = splits.train.labels, splits.validation.labels
+    if train is None or validation is None or not len(validation):
+        return {"label_distance": None, "label_distance_by_chance": None}
+    classes = int(max(train.max(), validation.max())) + 1
+    p, q = (np.bincount(labels, minlength=classes) / len(labels) for labels in (train, validation))
+    # The mean absolute deviation of a share of n draws, by the normal distribution.
+    by_chance = np.sqrt(2 * p * (1 - p) / (np.pi * len(validation))).sum() / 2
+    return {
+        "label_distance": round(float(np.abs(p - q).sum() / 2), 4),
+        "label_distance_by_chance": round(float(by_chance), 4),
+    }

@@ -1,0 +1,247 @@
+"""Data sets read by the ``datasets`` library: from the Hugging Face Hub, from a URL, or from local files."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.data.sources import read_errors
+from transformer_foundry.core.data.sources.columns import choose_columns, flatten, to_document
+from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Columns, Document
+from transformer_foundry.core.data.sources.local_files import builder_of, check_file, digest_files, find_files, find_separator, looks_like_path, split_of
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.hub_waits import limit_hub_waits
+
+__all__ = ["TableSource", "open_table"]
+
+_log = logging.getLogger(__name__)
+
+_ROWS_TO_GUESS_FROM = 100
+_NO_LABEL = -1  # what test splits of published benchmarks hold where the label is secret
+_LABELLED_TASKS = ("sequence_classification", "token_classification")
+
+
+class TableSource:
+    """Documents from the rows of tables, one table for each split.
+
+    Args:
+        name: What to call it in messages.
+        tables: Split -> rows.
+        task: What the documents are for.
+        options: May name the columns.
+        stamp: Computes the digest of the content.
+        place: Says where a row of a split is, given its number from 0.
+        label_names: Names of the classes where the data declare them, by column.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tables: Mapping[str, Rows],
+        task: str,
+        options: DataOptions,
+        *,
+        stamp: Callable[[], str],
+        place: Callable[[str, int], str],
+        label_names: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self._name = name
+        self._tables = dict(tables)
+        self._place = place
+        self._stamp = stamp
+        self._has_tags = task == "token_classification"
+        raw = self._tables["train"].head(_ROWS_TO_GUESS_FROM)
+        first = [flatten(row) for row in raw]
+        if not first:
+            raise DataError(f"{name} has no rows.", "Expected rows of data.", "Check data.source and data.split.")
+        self._columns = choose_columns(first, task, options, name)
+        self._label_names = (label_names or {}).get(self._columns.label or "")
+        self._drop_unlabelled_splits()
+        for rows in self._tables.values():
+            rows.select(_top_level(self._columns, raw[0]))
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return self._name
+
+    @property
+    def columns(self) -> Columns:
+        """What is read."""
+        return self._columns
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of the data set itself."""
+        return tuple(name for name in SPLIT_NAMES if name in self._tables)
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes where the data declare them."""
+        return self._label_names
+
+    def documents(self, split: str) -> Iterator[Document]:
+        """Yield the documents of ``split``."""
+        for number, row in enumerate(self._tables[split]):
+            where = functools.partial(self._place, split, number)
+            yield to_document(flatten(row), self._columns, where, has_tags=self._has_tags)
+
+    def where(self, split: str, number: int) -> str:
+        """Say in which file, or split, and in which row a document is."""
+        return self._place(split, number)
+
+    def stamp(self) -> str:
+        """Digest of the content, the columns and the splits."""
+        return hashlib.sha256(repr((self._stamp(), self._columns, self.splits)).encode()).hexdigest()
+
+    def _drop_unlabelled_splits(self) -> None:
+        for split in [name for name in self.splits if name != "train"]:
+            first = self._tables[split].head(1)
+            if not first:
+                _log.info("The %s split of %s has no rows: one is cut from its train split.", split, self._name)
+                del self._tables[split]
+            elif self._columns.label and flatten(first[0]).get(self._columns.label) in (None, _NO_LABEL):
+                _log.info("The %s split of %s has no labels and is not used.", split, self._name)
+                del self._tables[split]
+
+
+def open_table(options: DataOptions, task: str) -> TableSource:
+    """Open the local path, URL or Hub data set that ``data.source`` names.
+
+    Raises:
+        DataError: If it cannot be read or its columns do not fit the task.
+    """
+    if "://" in options.source:
+        return _open_remote(options, task, builder_of(Path(options.source.split("?", 1)[0])))
+    if looks_like_path(options.source):
+        return _open_local(options, task)
+    return _open_remote(options, task, None)
+
+
+def _open_local(options: DataOptions, task: str) -> TableSource:
+    builder, files = find_files(options.source)
+    if options.split is not None and options.split not in files:
+        raise DataError(
+            f"data.split is {options.split}, but {options.source} has: {', '.join(files)}.",
+            "Expected one of them, or null.",
+            "Set data.split to null; data.max_documents takes a part of the data.",
+        )
+    if options.split is not None:
+        files = {"train": files[options.split]}
+    for path in itertools.chain.from_iterable(files.values()):
+        check_file(path, builder)
+    wants_pairs = task == "seq2seq_lm" and options.span_corruption is False
+    if builder == "text" and (task in _LABELLED_TASKS or wants_pairs):
+        raise DataError(
+            f"{options.source} is plain text, which has no {'targets' if wants_pairs else 'labels'}.",
+            f"The task {task} needs a table, such as csv or jsonl.",
+            "Set data.source to a table, or model.task to causal_lm or masked_lm.",
+        )
+    tables = {split: LocalRows(builder, paths) for split, paths in files.items()}
+    return TableSource(
+        options.source,
+        tables,
+        task,
+        options,
+        stamp=lambda: digest_files(itertools.chain.from_iterable(files.values())),
+        place=lambda split, number: tables[split].place(number),
+    )
+
+
+def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableSource:
+    """Read through the cache of the ``datasets`` library; without a network, what is cached is found."""
+    found = _load(options, builder)
+    tables = _name_splits(found, options.source) if isinstance(found, Mapping) else {"train": found}
+    rows: dict[str, Rows]
+    if options.streaming:
+        rows = {split: StreamedRows(table, options.source, options.max_documents) for split, table in tables.items()}
+    else:
+        rows = {split: RemoteRows(table) for split, table in tables.items()}
+    return TableSource(
+        options.source,
+        rows,
+        task,
+        options,
+        stamp=functools.partial(_stamp_remote, options, builder, tables, rows),
+        place=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
+        label_names=_declared_labels(tables["train"]),
+    )
+
+
+def _load(options: DataOptions, builder: str | None) -> Any:
+    import datasets
+
+    location: dict[str, Any] = (
+        {"path": options.source, "name": options.config_name, "revision": options.revision}
+        if builder is None
+        else {"path": builder, "data_files": options.source}
+    )
+    if builder == "csv":
+        location["sep"] = find_separator(options.source)
+    limit_hub_waits()
+    try:
+        # Passing troubles (5xx, 429, time-outs) are tried five times by huggingface_hub itself, for about 25 s.
+        return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
+    except read_errors.read_errors() as err:
+        raise read_errors.explain_remote(err, options.source) from err
+
+
+def _stamp_remote(
+    options: DataOptions, builder: str | None, tables: Mapping[str, Any], rows: Mapping[str, Rows]
+) -> str:
+    """Return the library's own digest of revision and files: reading all rows to hash them would cost minutes."""
+    if not options.streaming:
+        return repr(sorted((split, table._fingerprint) for split, table in tables.items()))
+    if builder is None:
+        from huggingface_hub import HfApi
+
+        try:
+            sha = HfApi().dataset_info(options.source, revision=options.revision).sha
+        except read_errors.read_errors() as err:
+            raise read_errors.explain_remote(err, options.source) from err
+        return repr((sha, options.config_name, options.split, options.max_documents))
+    return repr(
+        sorted((split, streamed.digest()) for split, streamed in rows.items() if isinstance(streamed, StreamedRows))
+    )
+
+
+def _name_splits(found: Mapping[str, Any], source: str) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for name in sorted(found, key=lambda name: (name not in SPLIT_NAMES, name)):
+        split = split_of(name)
+        if split is not None:
+            tables.setdefault(split, found[name])
+    if "train" in tables:
+        return tables
+    if len(found) == 1:
+        return {"train": next(iter(found.values()))}
+    raise DataError(
+        f"{source} has the splits {', '.join(found)}, and none of them is called train.",
+        "Expected a split to train on.",
+        "Choose one: data.split=NAME.",
+    )
+
+
+def _declared_labels(table: Any) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes by column, of tags too; a stream may declare nothing."""
+    import datasets
+
+    declared = {}
+    for name, feature in (table.features or {}).items():
+        single = getattr(feature, "feature", feature)
+        if isinstance(single, datasets.ClassLabel) and single.names:
+            declared[name] = tuple(single.names)
+    return declared
+
+
+def _top_level(columns: Columns, row: Row) -> list[str]:
+    """Return the columns of the table that hold the ones to read: ``translation`` holds ``translation.en``."""
+    wanted = [name for name in (columns.text, columns.pair, columns.target, columns.label) if name is not None]
+    return list(dict.fromkeys(name if name in row else name.split(".", 1)[0] for name in wanted))

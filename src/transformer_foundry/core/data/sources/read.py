@@ -1,0 +1,40 @@
+"""Where the text comes from."""
+
+from __future__ import annotations
+
+from transformer_foundry.core.data.sources.builtin import BuiltInSource
+from transformer_foundry.core.data.corpus.corpus import Corpus
+from transformer_foundry.core.data.sources.document import Source
+from transformer_foundry.core.data.options import BUILT_IN, DataOptions
+
+__all__ = ["read_corpus"]
+
+
+def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) -> Corpus:
+    """Open the data that ``data.source`` names for ``task``; the text is read when it is wanted.
+
+    Args:
+        options: The section ``data``.
+        task: What the documents are for.
+        num_labels: Number of classes that the model can tell apart (classification).
+
+    Raises:
+        DataError: If the data cannot be read or do not fit the task.
+    """
+    source: Source
+    if options.source == BUILT_IN:
+        source = BuiltInSource(task, num_labels, options.config_name, hides_spans=bool(options.span_corruption))
+    else:
+        from transformer_foundry.core.data.sources.hf_datasets import open_table
+
+        source = open_table(options, task)
+    return Corpus(
+        source,
+        task,
+        validation_share=options.validation_share,
+        test_share=options.test_share,
+        max_documents=options.max_documents,
+        drop_near_duplicates=options.drop_near_duplicates,
+        num_labels=num_labels,
+        seed=options.seed,
+    )

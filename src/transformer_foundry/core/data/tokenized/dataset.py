@@ -1,0 +1,250 @@
+"""Prepared data: tokens of every split on disk, with an index that is written last."""
+
+from __future__ import annotations
+from collections.abc import Sequence
+import numpy as np
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer_foundry.core.data.tokenized.memmap import Ragged, map_column, writing_to
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
+from transformer_foundry.core.base.errors import DataError
+
+__all__ = ["IGNORED", "TokenSplit", "TokenSplits", "copy_splits", "find_fingerprint", "find_splits", "load_splits", "map_splits", "write_index"]
+
+FORMAT_VERSION = 3
+_INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """The rows of one split.
+
+    Attributes:
+        name: "train", "validation" or "test".
+        input_ids: Rows of token ids. Causal LM: packed blocks that overlap by one token, so that each token but the
+            very first is a target exactly once. Masked LM and span corruption: packed blocks without overlap. Others:
+            one text a row.
+        target_ids: Rows of target ids with their end token (pairs), else None.
+        labels: (rows,) int64 class ids (sequence classification), else None.
+        token_labels: Rows of class ids, -100 where a token has none (token classification), else None.
+        text_bytes: UTF-8 bytes of the text behind the targets: bits per byte are the loss in bits, summed over one
+            pass, divided by this.
+        documents: Number of documents.
+        counts: What happened while the split was made: tokens, truncated rows and tokens, unknown tokens.
+    """
+
+    name: str
+    input_ids: Ragged
+    target_ids: Ragged | None = None
+    labels: np.ndarray | None = None
+    text_bytes: int = 0
+    documents: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    token_labels: Ragged | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def target_count(self) -> int:
+        """Targets in one pass: tokens to predict, or texts to classify (masked LM: tokens that may be hidden)."""
+        if self.target_ids is not None:
+            return int(self.target_ids.offsets[-1])
+        if self.labels is not None:
+            return len(self.labels)
+        if self.token_labels is not None:
+            return self.counts["labelled_tokens"]
+        return int(self.input_ids.offsets[-1])
+
+    def is_packed(self, task: str) -> bool:
+        """Whether rows are blocks of one stream, all of one length, and not texts."""
+        return task in ("causal_lm", "masked_lm") or (task == "seq2seq_lm" and self.target_ids is None)
+
+
+@dataclass(frozen=True)
+class TokenSplits:
+    """All splits of a data set, and what is needed to make batches of them.
+
+    Attributes:
+        task: What the rows are for.
+        vocab_size: Ids of the tokenizer; never more than the model has.
+        max_length: Longest row, in tokens.
+        fingerprint: sha256 of data, tokenizer and settings.
+        special: Ids of the special tokens.
+        baselines: What a model without a network reaches on the validation split: ``unigram_loss`` and
+            ``bigram_loss`` in nats per target token, ``prior_loss`` in nats, ``majority_accuracy`` and
+            ``naive_bayes_accuracy`` as shares of 1.
+        label_names: Names of the classes in the order of their ids, else None.
+        source: Where the data come from, in words.
+        notes: What the user should know about how they were made.
+        folder: Where they lie; None in memory.
+        texts: What was found in the texts before any token was made: what was read, duplicates, troubles, languages.
+        tokenizer: Digest of the tokenizer; empty where it is not known.
+    """
+
+    train: TokenSplit
+    validation: TokenSplit
+    test: TokenSplit
+    task: str
+    vocab_size: int
+    max_length: int
+    fingerprint: str
+    special: SpecialIds
+    baselines: dict[str, float] = field(default_factory=dict)
+    label_names: tuple[str, ...] | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None
+    texts: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = ""
+
+    def require_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse a tokenizer that did not make these tokens: a preparation that was broken off leaves such a pair.
+
+        Raises:
+            DataError: If it is another one.
+        """
+        if self.tokenizer and self.tokenizer != tokenizer.digest():
+            raise DataError(
+                f"The tokens of {self.source} were not made with the tokenizer that lies beside them.",
+                "Expected the two of one preparation; a later one was broken off before it was done.",
+                "Run the data_engineering pipeline again.",
+            )
+
+    @property
+    def splits(self) -> dict[str, TokenSplit]:
+        """The three splits by name; test may have no rows."""
+        return {split.name: split for split in (self.train, self.validation, self.test)}
+
+
+def find_fingerprint(folder: str | Path) -> str | None:
+    """Return the fingerprint of the finished preparation in ``folder``; None if there is none."""
+    index = _read_index(Path(folder))
+    return None if index is None else str(index["fingerprint"])
+
+
+def find_splits(folder: str | Path, fingerprint: str) -> TokenSplits | None:
+    """Return the preparation in ``folder`` if it is whole and has this fingerprint."""
+    if find_fingerprint(folder) != fingerprint:
+        return None
+    try:
+        return load_splits(folder)
+    except DataError:  # a file of it is gone or cut: it has to be made again
+        return None
+
+
+def load_splits(folder: str | Path) -> TokenSplits:
+    """Memory-map the preparation in ``folder``.
+
+    Raises:
+        DataError: If it was never finished, or a file of it is missing or cut.
+    """
+    folder = Path(folder)
+    index = _read_index(folder)
+    if index is None:
+        raise DataError(
+            f"There is no finished data preparation in {folder}.",
+            f"Expected {_INDEX_FILE}, which is written last.",
+            "Run the data_engineering pipeline first.",
+        )
+    return map_splits(index, folder)
+
+
+def map_splits(index: dict[str, Any], folder: Path) -> TokenSplits:
+    """Memory-map the files in ``folder`` that ``index`` describes."""
+    data_folder = folder / index["data_folder"]
+    splits = {name: _map_split(data_folder, name, values) for name, values in index["splits"].items()}
+    return TokenSplits(
+        **splits,
+        task=index["task"],
+        vocab_size=index["vocab_size"],
+        max_length=index["max_length"],
+        fingerprint=index["fingerprint"],
+        special=SpecialIds.from_json(index["special"]),
+        baselines=index["baselines"],
+        label_names=None if index["label_names"] is None else tuple(index["label_names"]),
+        source=index["source"],
+        notes=tuple(index["notes"]),
+        texts=index["texts"],
+        tokenizer=index["tokenizer"],
+        folder=folder,
+    )
+
+
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    """Finish a preparation: make ``index`` the index of ``folder`` in one step, then drop what it does not name."""
+    temporary = folder / f".{_INDEX_FILE}.tmp"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump({"format_version": FORMAT_VERSION, **index}, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / _INDEX_FILE)
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != index["data_folder"]:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
+    """Put a prepared data set into ``folder`` and return it from there; nothing happens when it already is there.
+
+    Raises:
+        DataError: If ``splits`` does not lie on disk, or ``folder`` cannot be written.
+    """
+    folder = Path(folder)
+    index = None if splits.folder is None else _read_index(splits.folder)
+    if splits.folder is None or index is None:
+        raise DataError(
+            "These splits do not lie on disk.", "Expected splits made by prepare_splits.", "Call prepare_splits."
+        )
+    here = find_splits(folder, splits.fingerprint)
+    if here is not None:
+        return here
+    with writing_to(folder):
+        _copy_files(splits.folder / index["data_folder"], folder / index["data_folder"])
+        write_index(folder, index)
+    return load_splits(folder)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        shutil.copyfile(path, target / path.name)
+        with (target / path.name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _read_index(folder: Path) -> dict[str, Any] | None:
+    try:
+        index = json.loads((folder / _INDEX_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return index if isinstance(index, dict) and index.get("format_version") == FORMAT_VERSION else None
+
+
+def _map_split(folder: Path, name: str, values: dict[str, Any]) -> TokenSplit:
+    columns = {column: map_column(folder, description) for column, description in values["columns"].items()}
+    targets = Ragged(columns["target_ids"], columns["target_offsets"]) if "target_ids" in columns else None
+    tags = Ragged(columns["token_labels"], columns["input_offsets"]) if "token_labels" in columns else None
+    return TokenSplit(
+        name=name,
+        input_ids=Ragged(columns["input_ids"], columns["input_offsets"], overlap=values["overlap"]),
+        target_ids=targets,
+        labels=columns.get("labels"),
+        text_bytes=values["text_bytes"],
+        documents=values["documents"],
+        counts=values["counts"],
+        token_labels=tags,
+    )
+
+
+IGNORED = -100
+"""What torch's cross-entropy ignores by default."""

@@ -1,0 +1,255 @@
+"""Write the documents of one split as rows of ids; what a row is depends on the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from transformer_foundry.core.data.sources.document import Document
+from transformer_foundry.core.data.tokenized.dataset import IGNORED
+from transformer_foundry.core.data.tokenized.packing import BestFit, block_offsets
+from transformer_foundry.core.data.tokenized.memmap import ColumnWriter
+from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["SplitWriter", "open_writer"]
+
+
+class SplitWriter(Protocol):
+    """Takes the documents of a split in batches."""
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Write some documents."""
+
+    def close(self) -> dict[str, Any]:
+        """Finish the files and return what the index should hold about the split."""
+
+
+def open_writer(
+    task: str, folder: Path, split: str, tokenizer: Tokenizer, max_length: int, *, hides_spans: bool
+) -> SplitWriter:
+    """Return the writer for ``task``."""
+    files = _Files(folder, split, tokenizer)
+    if task in ("causal_lm", "masked_lm") or hides_spans:
+        # A row of hidden spans grows by one token at most: its end.
+        return _PackedWriter(files, max_length - hides_spans, overlap=int(task == "causal_lm"))
+    if task == "seq2seq_lm":
+        return _PairWriter(files, max_length)
+    if task == "token_classification":
+        return _TagWriter(files, max_length)
+    return _LabelWriter(files, max_length)
+
+
+class _Files:
+    """Names and number formats of the columns of a split."""
+
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
+        self._folder = folder
+        self._split = split
+        self.tokenizer = tokenizer
+
+    def ids(self, name: str) -> ColumnWriter:
+        """Open a column of token ids."""
+        return self.column(name, np.uint16 if self.tokenizer.vocab_size <= 2**16 else np.uint32)
+
+    def column(self, name: str, dtype: type) -> ColumnWriter:
+        """Open a column."""
+        return ColumnWriter(self._folder / f"{self._split}-{name}.bin", dtype)
+
+
+class _PackedWriter:
+    """One stream of documents, each between its special tokens, cut into blocks of one length."""
+
+    def __init__(self, files: _Files, row_length: int, overlap: int) -> None:
+        special = files.tokenizer.special
+        self._files = files
+        self._values = files.ids("input_ids")
+        self._row_length = row_length
+        self._overlap = overlap
+        self._packer = BestFit(row_length - overlap)
+        self._before = [] if special.bos is None or special.bos == special.eos else [special.bos]
+        self._after = [] if special.eos is None else [special.eos]
+        self._documents = self._text_bytes = 0
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Tokenize, and write what fits best."""
+        if not self._documents and not self._before and self._overlap:
+            self._values.append(self._after)  # the first document, too, begins after an end
+        texts = [document.text for document in documents]
+        for ids in self._files.tokenizer.encode_batch(texts, add_special_tokens=False):
+            row = np.array([*self._before, *ids, *self._after], np.uint32)
+            if len(row):
+                self._write(self._packer.add(row))
+        self._documents += len(documents)
+        self._text_bytes += sum(len(text.encode()) for text in texts)
+
+    def close(self) -> dict[str, Any]:
+        """Write what waits and where the blocks begin."""
+        self._write(self._packer.rest())
+        count = self._values.count
+        overlap = self._overlap if count > 1 else 0
+        offsets = self._files.column("input_offsets", np.int64)
+        offsets.append(block_offsets(count, self._row_length, overlap))
+        columns = {"input_ids": self._values.close(), "input_offsets": offsets.close()}
+        counts = {"tokens": count, "truncated_rows": 0, "truncated_tokens": 0}
+        counts["cut_documents"] = self._packer.cut_documents
+        return _describe(columns, overlap, self._text_bytes, self._documents, counts)
+
+    def _write(self, ready: Iterable[np.ndarray]) -> None:
+        for row in ready:
+            self._values.append(row)
+
+
+class _PairWriter:
+    """One row of source and one of target for each document."""
+
+    def __init__(self, files: _Files, max_length: int) -> None:
+        self._sources = _RowColumn(files, "input", max_length)
+        self._targets = _RowColumn(files, "target", max_length)
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Tokenize and write."""
+        self._sources.append([document.text for document in documents])
+        self._targets.append([document.target or "" for document in documents])
+
+    def close(self) -> dict[str, Any]:
+        """Finish both sides."""
+        columns = {**self._sources.close(), **self._targets.close()}
+        counts = {name: count + self._targets.counts[name] for name, count in self._sources.counts.items()}
+        return _describe(columns, 0, self._targets.text_bytes, self._sources.rows, counts)
+
+
+class _LabelWriter:
+    """One row for each document, or pair of texts, and its class."""
+
+    def __init__(self, files: _Files, max_length: int) -> None:
+        self._rows = _RowColumn(files, "input", max_length)
+        self._labels = files.column("labels", np.int64)
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Tokenize and write."""
+        self._rows.append([document.text for document in documents], [document.pair for document in documents])
+        self._labels.append([int(document.label or 0) for document in documents])
+
+    def close(self) -> dict[str, Any]:
+        """Finish the files."""
+        columns = {**self._rows.close(), "labels": self._labels.close()}
+        return _describe(columns, 0, self._rows.text_bytes, self._rows.rows, self._rows.counts)
+
+
+class _TagWriter:
+    """One row for each document; the first token of each word carries its class."""
+
+    def __init__(self, files: _Files, max_length: int) -> None:
+        self._rows = _RowColumn(files, "input", max_length)
+        self._labels = files.column("token_labels", np.int32)
+        self._tokenizer = files.tokenizer
+        self._counts = {"labelled_tokens": 0, "words": 0}
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Tokenize and write."""
+        encodings = self._tokenizer.backend.encode_batch([document.text for document in documents])
+        for document, encoding in zip(documents, encodings, strict=True):
+            labels = _align_tags(document, encoding.offsets)
+            ids = self._rows.write(list(encoding.ids), document.text)
+            if len(ids) < len(labels):
+                was_replaced = ids[-1] != encoding.ids[len(ids) - 1]
+                labels = [*labels[: len(ids) - was_replaced], *[IGNORED] * was_replaced]
+            self._labels.append(labels)
+            self._counts["labelled_tokens"] += sum(label != IGNORED for label in labels)
+            self._counts["words"] += len(document.words or ())
+
+    def close(self) -> dict[str, Any]:
+        """Finish the files."""
+        columns = {**self._rows.close(), "token_labels": self._labels.close()}
+        return _describe(columns, 0, self._rows.text_bytes, self._rows.rows, self._rows.counts | self._counts)
+
+
+class _RowColumn:
+    """One row of ids for each text, cut to the longest length; the special tokens around it are never cut."""
+
+    def __init__(self, files: _Files, name: str, max_length: int) -> None:
+        self._name = name
+        self._tokenizer = files.tokenizer
+        self._max_length = max_length
+        self._values = files.ids(f"{name}_ids")
+        self._offsets = files.column(f"{name}_offsets", np.int64)
+        self._offsets.append([0])
+        self.rows = self.text_bytes = 0
+        self.counts = {"tokens": 0, "truncated_rows": 0, "truncated_tokens": 0}
+
+    def append(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> None:
+        """Tokenize and write ``texts``, each with its pair where there is one."""
+        if pairs is not None and pairs and pairs[0] is not None:
+            return self._append_pairs(list(zip(texts, pairs, strict=True)))
+        for text, ids in zip(texts, self._tokenizer.encode_batch(texts), strict=True):
+            self.write(ids, text)
+
+    def write(self, ids: list[int], text: str) -> list[int]:
+        """Write one row and return it as it was cut."""
+        kept = self._cut(ids)
+        self.text_bytes += len((text if kept is ids else self._tokenizer.decode(kept)).encode())
+        self._write(kept)
+        return kept
+
+    def close(self) -> dict[str, Any]:
+        """Finish both files and describe them."""
+        return {f"{self._name}_ids": self._values.close(), f"{self._name}_offsets": self._offsets.close()}
+
+    def _append_pairs(self, pairs: list[tuple[str, str | None]]) -> None:
+        """Write two texts a row; the longer of the two is cut first."""
+        backend = self._tokenizer.backend
+        backend.enable_truncation(self._max_length, strategy="longest_first")
+        try:
+            encodings = backend.encode_batch([(text, pair or "") for text, pair in pairs])
+        finally:
+            backend.no_truncation()
+        for (text, pair), encoding in zip(pairs, encodings, strict=True):
+            lost = sum(sum(mask == 0 for mask in part.special_tokens_mask) for part in encoding.overflowing)
+            self.counts["truncated_rows"] += bool(lost)
+            self.counts["truncated_tokens"] += lost
+            self.text_bytes += len(f"{text}{pair}".encode())
+            self._write(list(encoding.ids))
+
+    def _write(self, ids: list[int]) -> None:
+        self._values.append(ids)
+        self._offsets.append([self._values.count])
+        self.counts["tokens"] += len(ids)
+        self.rows += 1
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        excess = len(ids) - self._max_length
+        if excess <= 0:
+            return ids
+        self.counts["truncated_rows"] += 1
+        self.counts["truncated_tokens"] += excess
+        special = self._tokenizer.special
+        if special.eos is not None and ids[-1] == special.eos:
+            return [*ids[: self._max_length - 1], special.eos]
+        return ids[: self._max_length]
+
+
+def _align_tags(document: Document, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Return a label for each token: that of the word that begins in it, -100 for the others.
+
+    Words are found by their places in the text, so that the model sees the text as it will see any other: as a whole,
+    and not word by word.
+    """
+    words, tags = document.words or (), document.tags or ()
+    starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
+    labels, next_word = [], 0
+    for start, end in offsets:
+        # A token may begin with the blank before its word; one that covers several words gets the first.
+        begins = next_word < len(words) and start <= starts[next_word] < end
+        labels.append(int(tags[next_word]) if begins else IGNORED)
+        while next_word < len(words) and starts[next_word] < end:
+            next_word += 1
+    return labels
+
+
+def _describe(
+    columns: dict[str, Any], overlap: int, text_bytes: int, documents: int, counts: dict[str, int]
+) -> dict[str, Any]:
+    return {"columns": columns, "overlap": overlap, "text_bytes": text_bytes, "documents": documents, "counts": counts}

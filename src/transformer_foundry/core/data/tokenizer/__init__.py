@@ -1,0 +1,1 @@
+"""Tokenizers: train one, load one, special tokens."""

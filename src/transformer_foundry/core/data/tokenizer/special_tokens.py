@@ -1,0 +1,103 @@
+"""Special tokens of a fitted tokenizer: which ids they get, and where each task puts them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from transformer_foundry.core.data.tokenizer.tokenizer import ROLES, SENTINEL, SpecialIds
+from transformer_foundry.core.base.errors import DataError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from transformer_foundry.core.models.inference.infer_contract import Contract
+
+__all__ = [
+    "add_special_tokens",
+    "choose_decoder_start",
+    "place_special_tokens",
+    "set_template",
+    "special_name",
+    "too_small",
+]
+
+_TEMPLATES = {
+    "seq2seq_lm": ("eos", "$A {token}"),
+    "sequence_classification": ("bos", "{token} $A"),
+    "token_classification": ("bos", "{token} $A"),
+}
+
+
+def place_special_tokens(contract: Contract, vocab_size: int, needed: Sequence[str], sentinels: int) -> SpecialIds:
+    """Give each role the id that the contract names, else the smallest free one; then each sentinel."""
+    placed = {role: getattr(contract, f"{role}_token_id") for role in ROLES}
+    start = contract.decoder_start_token_id
+    for role, number in (*placed.items(), ("decoder_start", start)):
+        if number is not None and not 0 <= number < vocab_size:
+            raise DataError(
+                f"{role}_token_id is {number} but the model has {vocab_size} token ids.",
+                f"Expected 0 to {vocab_size - 1}.",
+                f"Correct {role}_token_id or vocab_size in config.json.",
+            )
+    taken = {number for number in (*placed.values(), start) if number is not None}
+    free = (number for number in itertools.count() if number not in taken)
+    for role in needed:
+        if placed[role] is None:
+            placed[role] = next(free)
+            taken.add(placed[role])
+    marks = tuple(itertools.islice(free, sentinels))
+    if len(taken) + len(marks) >= vocab_size:
+        raise too_small(vocab_size, len(taken) + len(marks) + 2, "any")
+    return SpecialIds(**placed, decoder_start=choose_decoder_start(contract, placed["pad"]), sentinels=marks)
+
+
+def choose_decoder_start(contract: Contract, pad: int | None) -> int | None:
+    """Return what the contract says, else its bos, else the padding, as T5 does."""
+    if contract.task != "seq2seq_lm" or contract.decoder_start_token_id is not None:
+        return contract.decoder_start_token_id
+    return pad if contract.bos_token_id is None else contract.bos_token_id
+
+
+def add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool) -> None:
+    """Tell a backend whose vocabulary holds them which tokens are special, and where ``task`` puts them."""
+    from tokenizers import AddedToken
+
+    names = [special_name(special, number) for number in special.ids()]
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    if task in _TEMPLATES:
+        set_template(backend, special, task, has_pairs=has_pairs)
+
+
+def set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool = False) -> None:
+    """Have the backend put the special token of the task before or after each text, and an end after each of a pair."""
+    from tokenizers import processors
+
+    role, template = _TEMPLATES[task]
+    name = backend.id_to_token(getattr(special, role))
+    tokens, single = [(name, getattr(special, role))], template.format(token=name)
+    if has_pairs:
+        assert special.eos is not None, "a pair needs an end between its texts"
+        end = backend.id_to_token(special.eos)
+        pair, tokens = f"{single} {end} $B:1 {end}:1", sorted({*tokens, (end, special.eos)})
+    backend.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair if has_pairs else None, special_tokens=tokens
+    )
+
+
+def special_name(special: SpecialIds, number: int | None) -> str:
+    """Name an id after the first role it has; words that no text is likely to hold, unlike ``<s>``."""
+    if number in special.sentinels:
+        return SENTINEL.format(special.sentinels.index(int(number or 0)))
+    roles = (*ROLES, "decoder_start")
+    return f"<|{next(role for role in roles if getattr(special, role) == number)}|>"
+
+
+def too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:
+    """Return the error of a model with fewer ids than a tokenizer needs, with both numbers."""
+    return DataError(
+        f"The model has {vocab_size} token ids, but the tokenizer ({tokenizer}) needs {needed} for this text.",
+        f"Expected a vocabulary of at least {needed}.",
+        f"Export the model with vocab_size {max(needed, 256)} or more, or choose other text with data.source.",
+    )

@@ -1,0 +1,254 @@
+"""Tokenizers whose ids are those that the model expects."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.data.tokenizer.encode_cache import WordCache
+from transformer_foundry.core.base.errors import DataError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["ROLES", "SENTINEL", "SpecialIds", "Tokenizer", "load_tokenizer"]
+
+ROLES = ("pad", "bos", "eos", "mask", "unk")
+SENTINEL = "<extra_id_{}>"
+"""How T5 names what stands for a hidden span."""
+
+_MOST_SENTINELS = 100
+_TOKENIZER_FILE = "tokenizer.json"
+_CONFIG_FILE = "tokenizer_config.json"
+_SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids of the special tokens; None where the tokenizer has none. Two roles may share one id.
+
+    Attributes:
+        sentinels: What stands for the first, second, ... hidden span (span corruption).
+    """
+
+    pad: int | None = None
+    bos: int | None = None
+    eos: int | None = None
+    mask: int | None = None
+    unk: int | None = None
+    decoder_start: int | None = None
+    sentinels: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> SpecialIds:
+        """Read what ``json`` made of ``__dict__``."""
+        return cls(**{**values, "sentinels": tuple(values.get("sentinels", ()))})
+
+    def ids(self) -> tuple[int, ...]:
+        """The distinct ids, ascending."""
+        found = {getattr(self, role) for role in ROLES} | {self.decoder_start, *self.sentinels}
+        return tuple(sorted(number for number in found if number is not None))
+
+
+class Tokenizer:
+    """Text to ids and back: a ``tokenizers.Tokenizer`` that knows which ids are special.
+
+    Special tokens that are written out in a text, such as ``<|eos|>``, are encoded as ordinary text.
+
+    Args:
+        backend: The tokenizer that does the work; its post-processor adds the special tokens that the task wants
+            (classification: the first token; sequence to sequence: the end).
+        special: Ids of the special tokens.
+        max_length: Longest row that the model takes, in tokens.
+        algorithm: "bpe", "bytes", "characters" or "given".
+        request: Digest of what the tokenizer was fitted to; empty for one that was not fitted here.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        special: SpecialIds,
+        *,
+        max_length: int | None = None,
+        algorithm: str = "given",
+        request: str = "",
+    ) -> None:
+        self.backend = backend
+        self.special = special
+        self.max_length = max_length
+        self.algorithm = algorithm
+        self.request = request
+        self._words: WordCache | None = None
+        backend.encode_special_tokens = True
+        # The files of many published tokenizers say both; a text must neither lose nor gain tokens.
+        backend.no_truncation()
+        backend.no_padding()
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy: the backend forgets how to take special tokens in a text when it is copied."""
+        self.__dict__.update(state, _words=None)
+        self.backend.encode_special_tokens = True
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, from 0 up to the largest one in use; at most the model's vocabulary."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id that fills short rows."""
+        return self.special.pad
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id that begins a document; None where the tokenizer has none."""
+        return self.special.bos
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id that ends a document."""
+        return self.special.eos
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """Id that hides a token from a masked language model."""
+        return self.special.mask
+
+    @property
+    def unk_token_id(self) -> int | None:
+        """Id of what the vocabulary lacks; None where it lacks nothing."""
+        return self.special.unk
+
+    @property
+    def decoder_start_token_id(self) -> int | None:
+        """Id that begins the decoder's input."""
+        return self.special.decoder_start
+
+    @property
+    def document_start_id(self) -> int | None:
+        """Id that a language model saw before the first token of a document: begin a sample with it."""
+        return self.special.eos if self.special.bos is None else self.special.bos
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of ``text``, the same as transformers' AutoTokenizer gives for the saved folder."""
+        return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+        """Return the ids of each text: from the words met before where that is possible, else computed on all cores."""
+        if not add_special_tokens:
+            if self._words is None and WordCache.serves(self.backend):
+                self._words = WordCache(self.backend)
+            if self._words is not None:
+                return self._words.encode_batch(texts)
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of ``ids``; ids that the tokenizer does not know say nothing."""
+        return str(self.backend.decode([int(number) for number in ids], skip_special_tokens=skip_special_tokens))
+
+    def token(self, number: int) -> str:
+        """Return how one id reads, special tokens by name."""
+        if number in self.special.ids():
+            return str(self.backend.id_to_token(number))
+        return self.decode([number], skip_special_tokens=False)
+
+    def digest(self) -> str:
+        """sha256 of all that decides the ids."""
+        content = json.dumps([self.backend.to_str(), self.special.__dict__, self.max_length], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``.
+
+        ``tokenizer.json`` goes first and comes back last: a folder that has one is whole.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _TOKENIZER_FILE).unlink(missing_ok=True)
+        tokens = {f"{role}_token": self._token_of(role) for role in ROLES}
+        tokens = {name: token for name, token in tokens.items() if token is not None}
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+            **tokens,
+            "foundry": {"special": self.special.__dict__, "algorithm": self.algorithm, "request": self.request},
+        }
+        if self.max_length is not None:
+            config["model_max_length"] = self.max_length
+        _write(folder / _CONFIG_FILE, json.dumps(config, indent=2))
+        _write(folder / _SPECIAL_TOKENS_FILE, json.dumps(tokens, indent=2))
+        _write(folder / _TOKENIZER_FILE, self.backend.to_str(pretty=True))
+
+    def _token_of(self, role: str) -> str | None:
+        number = getattr(self.special, role)
+        return None if number is None else self.backend.id_to_token(number)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read a folder that ``Tokenizer.save`` or transformers wrote.
+
+    Raises:
+        DataError: If the folder holds no complete tokenizer.
+    """
+    import tokenizers
+
+    folder = Path(folder)
+    try:
+        backend = tokenizers.Tokenizer.from_str((folder / _TOKENIZER_FILE).read_text(encoding="utf-8"))
+        config_file = folder / _CONFIG_FILE
+        config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
+    except (OSError, ValueError) as err:
+        raise _unreadable(folder, err) from err
+    except Exception as err:  # tokenizers raises bare Exception on a damaged file
+        if type(err) is not Exception:
+            raise
+        raise _unreadable(folder, err) from err
+    extra = config.get("foundry", {})
+    special = SpecialIds.from_json(extra["special"]) if "special" in extra else _read_special(backend, config)
+    max_length = config.get("model_max_length")
+    return Tokenizer(
+        backend,
+        special,
+        max_length=max_length if isinstance(max_length, int) and max_length < 10**9 else None,
+        algorithm=extra.get("algorithm", "given"),
+        request=extra.get("request", ""),
+    )
+
+
+def _read_special(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> SpecialIds:
+    found: dict[str, int | None] = {}
+    for role, names in {**{role: (role,) for role in ROLES}, "bos": ("bos", "cls"), "eos": ("eos", "sep")}.items():
+        tokens = [config.get(f"{name}_token") for name in names]
+        contents = [token.get("content") if isinstance(token, dict) else token for token in tokens]
+        found[role] = next((backend.token_to_id(token) for token in contents if token), None)
+    extra = (backend.token_to_id(SENTINEL.format(number)) for number in range(_MOST_SENTINELS))
+    sentinels = tuple(number for number in itertools.takewhile(lambda number: number is not None, extra) if number)
+    return SpecialIds(**found, sentinels=sentinels)
+
+
+def _unreadable(folder: Path, err: Exception) -> DataError:
+    return DataError(
+        f"There is no readable tokenizer in {folder}: {err}",
+        f"Expected the files {_TOKENIZER_FILE} and {_CONFIG_FILE}.",
+        "Run the data_engineering pipeline again, or set data.tokenizer to 'auto'.",
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
