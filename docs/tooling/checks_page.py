@@ -8,8 +8,8 @@ from pathlib import Path
 from markup import escaped
 from source_text import ALTERNATIVE, SOURCES, UNKNOWN, Call, calls
 
-from transformer_foundry.core.checks.explanations import _KNOWN as EXPLANATIONS
-from transformer_foundry.core.checks.report import SEVERITIES
+from transformer_foundry.core.checks.report.error_meanings import _KNOWN as EXPLANATIONS
+from transformer_foundry.core.checks.report.report import SEVERITIES
 
 __all__ = ["checks_page", "findings"]
 
@@ -37,7 +37,7 @@ def checks_page() -> str:
     by_name: dict[str, list[Call]] = {}
     for finding in findings():
         by_name.setdefault(finding.arguments[0], []).append(finding)
-    rows = [f"| build | 1 | {BUILDING} | {_links(_names_of('building', None))} |"]
+    rows = [f"| build | 1 | {BUILDING} | {_links(_names_of('build', None))} |"]
     rows += [
         f"| {name} | {tier} | {escaped(promise)} | {_links(reported)} |" for name, tier, promise, reported in _entries()
     ]
@@ -54,11 +54,14 @@ def checks_page() -> str:
 
 def findings() -> list[Call]:
     """Return the findings that the checks can make, in the order of the checks; arguments as ``Finding`` takes them."""
-    order = ["building", *dict.fromkeys(module for _, _, module, _ in _registered())]
-    found = [call for module in order for call in calls(CHECKS / f"{module}.py", frozenset({"Finding"}))]
-    others = sorted({path.stem for path in CHECKS.glob("*.py")} - {*order, "runner", "report"})
-    found += [call for module in others for call in calls(CHECKS / f"{module}.py", frozenset({"Finding"}))]
-    return found
+    order = ["build", *dict.fromkeys(module for _, _, module, _ in _registered())]
+    others = sorted({path.stem for path in CHECKS.rglob("*.py")} - {*order, "runner", "report", "__init__"})
+    return [call for module in order + others for call in calls(_path_of(module), frozenset({"Finding"}))]
+
+
+def _path_of(module: str) -> Path:
+    (path,) = CHECKS.rglob(f"{module}.py")
+    return path
 
 
 def _registered() -> list[tuple[str, int, str, str]]:
@@ -79,7 +82,7 @@ def _registered() -> list[tuple[str, int, str, str]]:
 
 def _entries() -> list[tuple[str, int, str, list[str]]]:
     return [
-        (name, tier, _docstring(CHECKS / f"{module}.py", function), _names_of(module, function))
+        (name, tier, _docstring(_path_of(module), function), _names_of(module, function))
         for name, tier, module, function in _registered()
     ]
 
@@ -90,7 +93,7 @@ def _docstring(path: Path, function: str) -> str:
 
 def _names_of(module: str, function: str | None) -> list[str]:
     """Return the names of the findings of ``function`` and of the functions of its module that it calls."""
-    path = CHECKS / f"{module}.py"
+    path = _path_of(module)
     found = list(calls(path, frozenset({"Finding"})))
     reached = set(_functions(path)) if function is None else _reached(path, function)
     return list(dict.fromkeys(call.arguments[0] for call in found if call.function in reached))

@@ -9,13 +9,13 @@ from transformer_foundry.core.base.lazy_imports import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "Evidence": "evidence",
-        "Finding": "report",
-        "Report": "report",
+        "Evidence": "report.measurements",
+        "Finding": "report.report",
+        "Report": "report.report",
         "ValidationOptions": "options",
         "check_model": "runner",
-        "draw_graph": "drawing",
-        "draw_report": "figure",
+        "draw_graph": "report.graph_figure",
+        "draw_report": "report.figure",
         "run_checks": "runner",
     },
 )

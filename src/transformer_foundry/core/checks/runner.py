@@ -14,47 +14,40 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformer_foundry.core.checks import (
-    activations,
-    blocks,
-    building,
-    causality,
-    configuration,
-    costs,
-    devices,
-    differentiability,
-    distances,
-    gradients,
-    heads,
-    initialisation,
+from transformer_foundry.core.checks import build
+from transformer_foundry.core.checks.attention import head_split, heads, normalization, scaling
+from transformer_foundry.core.checks.inputs import (
+    batch_independence,
     labels,
-    layout,
-    memorising,
-    neighbours,
-    normalised,
-    outputs,
     padding,
-    persistence,
-    position_tables,
-    positions,
-    precision,
-    randomness,
-    registration,
-    residuals,
-    samples,
-    scores,
-    sensitivity,
-    sequences,
-    sizes,
-    unused,
-    vocabulary,
+    shapes,
+    source_and_target,
+    token_ids,
 )
-from transformer_foundry.core.checks.echoes import suppress_echoes
-from transformer_foundry.core.checks.evidence import Evidence
-from transformer_foundry.core.checks.explanations import describe
-from transformer_foundry.core.checks.graph import Graph
-from transformer_foundry.core.checks.report import Finding, Report
-from transformer_foundry.core.checks.subject import Subject
+from transformer_foundry.core.checks.learning import (
+    differentiability,
+    gradient_flow,
+    initialization,
+    nonlinearity,
+    overfit_one_batch,
+    residual_stream,
+    unused_parameters,
+)
+from transformer_foundry.core.checks.numerics import determinism, devices, logits, mixed_precision, sensitivity
+from transformer_foundry.core.checks.positions import (
+    causality,
+    position_embeddings,
+    receptive_field,
+    relative_positions,
+    word_order,
+)
+from transformer_foundry.core.checks.probing.drawn_graph import Graph
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.report.error_meanings import describe
+from transformer_foundry.core.checks.report.measurements import Evidence
+from transformer_foundry.core.checks.report.report import Finding, Report
+from transformer_foundry.core.checks.report.root_causes import suppress_echoes
+from transformer_foundry.core.checks.structure import configuration, cost, drawn_blocks, registration, state_dict
 from transformer_foundry.core.models.options import normalise_kind
 from transformer_foundry.core.models.side_effects import undisturbed
 from transformer_foundry.core.models.source.read import Export, read_export
@@ -78,46 +71,46 @@ class _Entry:
 
 # In order of cause and effect: what fails early explains what would fail late.
 CHECKS: tuple[_Entry, ...] = (
-    _Entry("sizes", 1, sizes.check_sizes),
+    _Entry("sizes", 1, shapes.check_sizes),
     _Entry("unregistered parameters", 1, registration.check_unregistered, calls=False),
-    _Entry("finite", 1, outputs.check_finite),
+    _Entry("finite", 1, logits.check_finite),
     _Entry("devices", 1, devices.check_devices),
     _Entry("differentiable", 1, differentiability.check_differentiable),
-    _Entry("determinism", 1, randomness.check_determinism),
-    _Entry("memory", 1, randomness.check_memory),
-    _Entry("heads", 1, layout.check_layout),
-    _Entry("global state", 1, randomness.check_global_state),
-    _Entry("token ids", 1, vocabulary.check_tokens),
-    _Entry("batch independence", 1, samples.check_samples),
+    _Entry("determinism", 1, determinism.check_determinism),
+    _Entry("memory", 1, determinism.check_memory),
+    _Entry("heads", 1, head_split.check_layout),
+    _Entry("global state", 1, determinism.check_global_state),
+    _Entry("token ids", 1, token_ids.check_tokens),
+    _Entry("batch independence", 1, batch_independence.check_samples),
     _Entry("causality", 1, causality.check_causality),
-    _Entry("neighbours", 1, neighbours.check_neighbours),
-    _Entry("source and target", 1, sequences.check_source_and_target),
+    _Entry("neighbours", 1, receptive_field.check_neighbours),
+    _Entry("source and target", 1, source_and_target.check_source_and_target),
     _Entry("padding", 1, padding.check_padding),
     _Entry("attention", 1, heads.check_attention),
-    _Entry("normalised attention", 1, normalised.check_normalisation),
-    _Entry("attention scale", 1, scores.check_scale),
-    _Entry("activation", 1, activations.check_activations),
-    _Entry("rows", 1, position_tables.check_rows),
-    _Entry("order", 1, positions.check_order),
-    _Entry("relative positions", 1, distances.check_relative_positions),
-    _Entry("residual", 1, residuals.check_residuals),
-    _Entry("logits", 1, outputs.check_logits),
-    _Entry("loss at initialisation", 1, outputs.check_initial_loss),
+    _Entry("normalised attention", 1, normalization.check_normalisation),
+    _Entry("attention scale", 1, scaling.check_scale),
+    _Entry("activation", 1, nonlinearity.check_activations),
+    _Entry("rows", 1, position_embeddings.check_rows),
+    _Entry("order", 1, word_order.check_order),
+    _Entry("relative positions", 1, relative_positions.check_relative_positions),
+    _Entry("residual", 1, residual_stream.check_residuals),
+    _Entry("logits", 1, logits.check_logits),
+    _Entry("loss at initialisation", 1, logits.check_initial_loss),
     _Entry("labels", 1, labels.check_labels),
     _Entry("labels hidden", 1, labels.check_labels_hidden),
     _Entry("frozen parameters", 1, registration.check_frozen, calls=False),
-    _Entry("gradients", 1, unused.check_gradients),
+    _Entry("gradients", 1, unused_parameters.check_gradients),
     _Entry("configuration", 1, configuration.check_configuration),
-    _Entry("drawn blocks", 1, blocks.check_blocks),
-    _Entry("builds", 1, persistence.check_builds, calls=False),
-    _Entry("initialisation", 1, initialisation.check_initialisation, calls=False),
-    _Entry("state", 1, persistence.check_state),
-    _Entry("gradient flow", 1, gradients.check_gradient_flow),
+    _Entry("drawn blocks", 1, drawn_blocks.check_blocks),
+    _Entry("builds", 1, state_dict.check_builds, calls=False),
+    _Entry("initialisation", 1, initialization.check_initialisation, calls=False),
+    _Entry("state", 1, state_dict.check_state),
+    _Entry("gradient flow", 1, gradient_flow.check_gradient_flow),
     _Entry("attention entropy", 1, heads.measure_entropy),
-    _Entry("precision", 2, precision.check_precision),
+    _Entry("precision", 2, mixed_precision.check_precision),
     _Entry("sensitivity", 2, sensitivity.check_sensitivity),
-    _Entry("memorising", 2, memorising.check_memorising),
-    _Entry("costs", 2, costs.report_costs),
+    _Entry("memorising", 2, overfit_one_batch.check_memorising),
+    _Entry("costs", 2, cost.report_costs),
 )
 
 
@@ -137,7 +130,7 @@ def run_checks(export: Export | str | Path, *, kind: str | None = None, tier: in
         export = read_export(export)
     require_trusted(export)
     with _threads(1):
-        outcome = building.build(export, normalise_kind(kind))
+        outcome = build.build(export, normalise_kind(kind))
     return _report(outcome, normalise_kind(kind), tier, started)
 
 
@@ -155,11 +148,11 @@ def check_model(
     """
     started = time.perf_counter()
     with _threads(1):
-        outcome = building.adapt(model, config, normalise_kind(kind), task)
+        outcome = build.adapt(model, config, normalise_kind(kind), task)
     return _report(outcome, normalise_kind(kind), tier, started)
 
 
-def _report(outcome: building.Outcome, kind: str | None, tier: int, started: float) -> Report:
+def _report(outcome: build.Outcome, kind: str | None, tier: int, started: float) -> Report:
     subject, findings = outcome.subject, outcome.findings
     if subject is None:
         graph = outcome.evidence.get("graph", Graph())

@@ -11,7 +11,7 @@ from transformer_foundry.core import figures, models
 from transformer_foundry.core import training as core_training
 from transformer_foundry.core.assessment import assess
 from transformer_foundry.core.checks.options import ValidationOptions
-from transformer_foundry.core.checks.verdict import require_sound
+from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer

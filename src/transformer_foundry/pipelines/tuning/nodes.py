@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from transformer_foundry.core.checks.options import ValidationOptions
-from transformer_foundry.core.checks.verdict import require_sound
+from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.experiments import tuning as core_tuning
 from transformer_foundry.core.experiments.tuning.options import TuningOptions

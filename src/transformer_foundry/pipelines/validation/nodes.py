@@ -6,7 +6,7 @@ from typing import Any
 
 from transformer_foundry.core import checks
 from transformer_foundry.core.checks.options import ValidationOptions
-from transformer_foundry.core.checks.verdict import require_sound
+from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.models import Export
 from transformer_foundry.core.models.options import ModelOptions
 

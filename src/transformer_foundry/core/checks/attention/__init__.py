@@ -1,0 +1,1 @@
+"""Checks of attention: heads, scale, normalization."""

@@ -1,0 +1,59 @@
+"""Heads are split off and merged again along the right axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.trace import Step
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_layout"]
+
+RESHAPING = frozenset({"view", "reshape", "_unsafe_view", "unflatten", "flatten", "reshape_as", "view_as"})
+
+
+def check_layout(subject: Subject) -> Iterator[Finding]:
+    """No reshape moves the axis of positions: reading (B, T, D) as (B, heads, T, width) mixes positions and heads."""
+    for step in subject.trace.operations:
+        if step.name not in RESHAPING or not step.inputs:
+            continue
+        before, after = step.inputs[0].shape, step.output.shape
+        if any(_moves(before, after, length) for length in subject.lengths):
+            yield _mixed(subject, step, before, after)
+            return
+
+
+def _moves(before: torch.Size, after: torch.Size, length: int) -> bool:
+    """Whether one of the shapes is (1, T, D), the other has heads in front of T, and D is split among them."""
+    if before.count(length) != 1 or after.count(length) != 1:
+        return False
+    flat, split = (before, after) if len(before) == 3 and before[:2] == (1, length) else (after, before)
+    if len(flat) != 3 or flat[:2] != (1, length):
+        return False
+    axis = split.index(length)
+    heads, width = math.prod(split[:axis]), math.prod(split[axis + 1 :])
+    return heads > 1 and heads * width == flat[2]
+
+
+def _mixed(subject: Subject, step: Step, before: torch.Size, after: torch.Size) -> Finding:
+    place = subject.places.at(step.line, step.module or None)
+    splits = len(before) == 3
+    action = "split into" if splits else "merged from"
+    right = (
+        "split heads with .view(B, T, heads, width).transpose(1, 2)"
+        if splits
+        else "merge heads with .transpose(1, 2).reshape(B, T, heads * width)"
+    )
+    return Finding(
+        "heads",
+        "error",
+        f"Heads are {action} the wrong axes: {step.name} reads {tuple(before)} as {tuple(after)} without exchanging "
+        "axes, so numbers of different positions end up in one vector. A head then works on a part of the text with "
+        "the positions mixed up, and positions see what they must not.",
+        str(place),
+        place.lead(f"{right}: a reshape alone does not move an axis."),
+    )

@@ -1,0 +1,162 @@
+"""Attention itself: the softmax runs over the keys, heads are neither one-hot nor copies of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.trace import Step, run_traced
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_attention", "measure_entropy"]
+
+EXACT = 1e-4
+# Mean entropy of attention at initialisation, as a share of the largest possible, below which heads are one-hot.
+SATURATED = 0.05
+# Heads whose weights differ by less than this share of their departure from an even spread are copies.
+ALIKE = 1e-3
+LEAST = 1e-6
+ENTROPY_LENGTH = 32
+
+
+def check_attention(subject: Subject) -> Iterator[Finding]:
+    """The weights that multiply the values sum to 1 over the keys."""
+    steps = subject.trace.operations
+    for index, step in enumerate(steps):
+        if step.name not in SOFTMAX or step.output.ndim < 3:
+            continue
+        if step.output.shape[-2:] != (subject.length, subject.length):
+            continue
+        weights = _weights_of_values(step, steps[index + 1 :])
+        if weights is not None:
+            sums = weights.float().sum(dim=-1)
+            if not torch.allclose(sums, torch.ones_like(sums), atol=EXACT):
+                yield (
+                    _masked_late(subject, step) if _is_masked_late(step, weights) else _wrong_axis(subject, step, sums)
+                )
+                return
+
+
+def measure_entropy(subject: Subject) -> Iterator[Finding]:
+    """Attention at initialisation is spread out: entropy per head, and heads that look at one key only."""
+    length = min(ENTROPY_LENGTH, subject.contract.max_length or ENTROPY_LENGTH)
+    record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs(length=length)))
+    records = [
+        item
+        for item in attention_records(record, {length, subject.inputs(length=length).ids.shape[1]})
+        if item.over_keys and item.weights.shape[-1] > 1
+    ]
+    shares = [_entropy_shares(item.weights) for item in records]
+    subject.evidence["entropy"] = [(item.module, share) for item, share in zip(records, shares, strict=True)]
+    for item, share in zip(records, shares, strict=True):
+        if len(share) and max(share) < SATURATED:
+            yield _saturated(subject, item, share)
+            return
+    alike = next((item for item in records if _are_alike(item)), None)
+    if alike is not None:
+        yield _copies(subject, alike)
+
+
+def _weights_of_values(step: Step, later: list[Step]) -> Tensor | None:
+    """Return the weights as they are multiplied with the values, the axis that is summed over last; None if unknown."""
+    current = step.raw
+    for other in later:
+        if not any(tensor.data_ptr() == current.data_ptr() for tensor in other.inputs):
+            continue
+        if other.name in ("matmul", "__matmul__", "bmm") and other.inputs[0].data_ptr() == current.data_ptr():
+            return other.inputs[0]
+        if other.name == "einsum":
+            return step.output if _einsum_over_last(str(other.arguments.get("0", ""))) else None
+        if other.name in ("dropout", "to", "type_as", "float", "contiguous", "masked_fill"):
+            current = other.raw
+    return None
+
+
+def _is_masked_late(step: Step, weights: Tensor) -> bool:
+    """Whether the softmax itself is right, but weights were hidden afterwards."""
+    if weights.shape != step.output.shape or not torch.allclose(step.output.sum(dim=-1), torch.ones(()), atol=EXACT):
+        return False
+    return bool(((weights == 0) & (step.output > 0)).any())
+
+
+def _masked_late(subject: Subject, step: Step) -> Finding:
+    place = subject.places.at(step.line, step.module or None)
+    return Finding(
+        "attention",
+        "error",
+        "The mask is applied after the softmax: the weights of hidden positions become 0, but they have already taken "
+        "their share. What is left does not sum to 1, and depends on the positions that were to be hidden: a causal "
+        "model sees the future that way.",
+        str(place),
+        place.lead("mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1)."),
+    )
+
+
+def _einsum_over_last(equation: str) -> bool:
+    left, _, result = equation.replace(" ", "").partition("->")
+    first = left.split(",")[0]
+    return bool(first) and first[-1] not in result
+
+
+def _wrong_axis(subject: Subject, step: Step, sums: Tensor) -> Finding:
+    place = subject.places.at(step.line, step.module or None)
+    return Finding(
+        "attention",
+        "error",
+        f"The softmax of the attention runs over the wrong axis: what is multiplied with the values sums to "
+        f"{float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. Positions compete for being "
+        "looked at, instead of each one dividing its attention among the keys.",
+        str(place),
+        place.lead(
+            "take the softmax over the last axis, the keys: softmax(scores, dim=-1), and multiply weights @ values."
+        ),
+    )
+
+
+def _entropy_shares(weights: Tensor) -> list[float]:
+    """Return, for each sample and head, the mean entropy of rows as a share of the largest possible, ln(visible)."""
+    visible = (weights > 1e-9).sum(dim=-1)
+    entropy = -(weights.clamp(min=1e-12).log() * weights).sum(dim=-1)
+    counted = visible > 1
+    share = torch.where(counted, entropy / visible.clamp(min=2).float().log(), torch.zeros_like(entropy))
+    total = counted.sum(dim=-1).clamp(min=1)
+    return (share.sum(dim=-1) / total).tolist()
+
+
+def _saturated(subject: Subject, item: AttentionRecord, share: list[float]) -> Finding:
+    place = subject.places.module(item.module, item.line)
+    return Finding(
+        "attention entropy",
+        "warning",
+        "Attention is saturated before training: every head looks at one key only (entropy at most "
+        f"{max(share):.1%} of "
+        "the largest possible). The softmax has no gradient there; heads cannot learn where to look.",
+        str(place),
+        place.lead("divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02)."),
+    )
+
+
+def _are_alike(item: AttentionRecord) -> bool:
+    """Whether all heads have the same weights, and not just because every position attends evenly."""
+    if not item.heads or item.heads < 2 or len(item.weights) != item.heads:
+        return False
+    seen = item.weights > 1e-9
+    even = seen / seen.sum(dim=-1, keepdim=True).clamp(min=1)
+    departure = (item.weights - even).abs().max()
+    return bool((item.weights - item.weights[:1]).abs().max() <= ALIKE * departure) and bool(departure > LEAST)
+
+
+def _copies(subject: Subject, item: AttentionRecord) -> Finding:
+    place = subject.places.module(item.module, item.line)
+    return Finding(
+        "initialisation",
+        "warning",
+        f"All {item.heads} heads are copies of each other before training: they attend to the same positions to the "
+        "last digit. They get the same gradient and stay alike, so many heads do no more than one.",
+        str(place),
+        place.lead("draw the weights of each head independently, and do not copy or repeat them."),
+    )

@@ -1,0 +1,85 @@
+"""The attention weights of a forward pass, whatever way the model computes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.probing.trace import Step, Trace
+
+__all__ = ["SOFTMAX", "AttentionRecord", "attention_records"]
+
+SOFTMAX = ("softmax", "_softmax")
+
+
+@dataclass(frozen=True)
+class AttentionRecord:
+    """The weights of one attention in one forward pass.
+
+    Attributes:
+        module: Path of the module that ran it.
+        line: Where it was called.
+        weights: (N, Q, K) float, one matrix per sample and head; each row should sum to 1.
+        heads: Number of heads, None when it cannot be told.
+        over_keys: Whether the softmax ran over the last axis.
+    """
+
+    module: str
+    line: tuple[str, int] | None
+    weights: Tensor
+    heads: int | None
+    over_keys: bool = True
+
+
+def attention_records(trace: Trace, lengths: Container[int]) -> list[AttentionRecord]:
+    """Return the attention of a trace of one sample, in the order in which it ran.
+
+    Args:
+        trace: What ran.
+        lengths: Numbers of queries and keys: matrices of other shapes are no attention over the whole sequence.
+    """
+    records = []
+    for step in trace.operations:
+        if step.name == "scaled_dot_product_attention" and len(step.inputs) >= 3:
+            records.append(_record(step, _weights(step)))
+        elif step.name == "multi_head_attention_forward":
+            records.append(_record(step, step.output))
+        elif step.name in SOFTMAX and step.output.ndim >= 3 and min(step.output.shape[-2:]) > 1:
+            records.append(_record(step, step.output, _is_last_axis(step)))
+    return [record for record in records if all(size in lengths for size in record.weights.shape[-2:])]
+
+
+def _record(step: Step, weights: Tensor, over_keys: bool = True) -> AttentionRecord:
+    heads = math.prod(weights.shape[1:-2]) if weights.ndim >= 4 else None
+    return AttentionRecord(step.module, step.line, weights.reshape(-1, *weights.shape[-2:]).float(), heads, over_keys)
+
+
+def _is_last_axis(step: Step) -> bool:
+    axis = step.arguments.get("dim", step.arguments.get("1", -1))
+    return axis is None or axis in (-1, step.output.ndim - 1)
+
+
+def _weights(step: Step) -> Tensor:
+    """Return softmax(q k^T scale + mask), as ``scaled_dot_product_attention`` computes it inside."""
+    query, key = step.inputs[0].float(), step.inputs[1].float()
+    arguments = step.arguments
+    mask = _mask(step)
+    if key.shape[-3] != query.shape[-3] and query.ndim >= 3:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    scale = arguments.get("scale") or 1 / math.sqrt(query.shape[-1])
+    scores = query @ key.transpose(-1, -2) * scale
+    if arguments.get("is_causal", arguments.get("5", False)):
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        scores = scores.masked_fill(~allowed, -math.inf)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(dim=-1)
+
+
+def _mask(step: Step) -> Tensor | None:
+    """Return the mask: the fourth tensor, unless it is given by keyword under another role."""
+    return step.inputs[3] if len(step.inputs) > 3 else None

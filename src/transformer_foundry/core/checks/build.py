@@ -1,0 +1,189 @@
+"""Build the model and call it once: the checks that everything else stands on."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
+from transformer_foundry.core.checks.probing.location import Place, Places
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.source_map import ModelSource, SourceFile
+from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
+from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.adapter import Adapter
+from transformer_foundry.core.models.building.build import build_model
+from transformer_foundry.core.models.inference.infer_contract import find_contract
+from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.syntax import undefined_names
+
+__all__ = ["Outcome", "adapt", "build"]
+
+SEED = 0
+
+
+@dataclass
+class Outcome:
+    """A subject for the other checks, or the findings that say why there is none."""
+
+    subject: Subject | None
+    findings: list[Finding] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def build(export: Export, kind: str | None) -> Outcome:
+    """Build the model of ``export`` and find its contract."""
+    graph = read_graph(export.config)
+    source = ModelSource(None, export.model_file)
+    try:
+        model = build_model(export, seed=SEED)
+    except ExportError as err:
+        return Outcome(None, [_build_failure(err, source, graph)], {"graph": graph})
+    outcome = adapt(model, export.config, kind, None, source=ModelSource(model, export.model_file))
+    if outcome.subject is not None:
+        outcome.subject.rebuild = lambda seed: build_model(export, seed=seed)
+    return outcome
+
+
+def adapt(
+    model: nn.Module,
+    config: Mapping[str, Any],
+    kind: str | None,
+    task: str | None,
+    source: ModelSource | None = None,
+) -> Outcome:
+    """Find the contract of a module."""
+    source = source or ModelSource(model)
+    graph = read_graph(config)
+    try:
+        contract = find_contract(model, config, kind=kind, task=task)
+    except ExportError as err:
+        places = Places(model, source, graph)
+        return Outcome(None, list(_call_failures(err, places, model)), {"graph": graph})
+    stated = kind or config_hints.kind_hint(config, type(model).__name__)
+    return Outcome(Subject(Adapter(model, contract), config, source, graph, stated_kind=stated))
+
+
+def _build_failure(error: ExportError, source: ModelSource, graph: Graph) -> Finding:
+    cause = root_cause(error)
+    places = Places(None, source, graph)
+    line = source.raised_at(error)
+    if isinstance(cause, SyntaxError) and cause.lineno:
+        line = (source.main.path, cause.lineno)
+    place = places.at(line) if line is not None else Place(file_name=source.main.name)
+    if cause is error:
+        return Finding("builds", "error", f"{error.problem} {error.expected}", str(place) or "model.py", error.remedy)
+    explanation = explain(cause)
+    message = f"The model cannot be built. {explanation.meaning} The error: {describe(cause)}{_quoted(source, line)}"
+    return Finding("builds", "error", message, str(place) or "model.py", place.lead(explanation.fix + "."))
+
+
+def _call_failures(error: ExportError, places: Places, model: nn.Module) -> list[Finding]:
+    """Return why the model cannot be called: its signature first, then the line that raised."""
+    source = places.source
+    cause = root_cause(error)
+    findings = _intermediates(source, places, model)
+    missing = _undefined(source, places)
+    if missing and (findings or isinstance(cause, NameError)):
+        findings += missing
+    if findings:
+        return findings
+    if cause is error:
+        place = places.forward()
+        return [Finding("runs", "error", f"{error.problem} {error.expected}", str(place), error.remedy)]
+    place = places.joined(places.raised(error))
+    explanation = explain(cause)
+    message = (
+        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}{_quoted(source, place.line)}"
+    )
+    return [Finding("runs", "error", message, str(place), place.lead(explanation.fix + "."))]
+
+
+def _intermediates(source: ModelSource, places: Places, model: nn.Module) -> list[Finding]:
+    """Arguments of ``forward`` that the model itself has to compute: results of its own blocks."""
+    forward = _forward(source, model)
+    if forward is None:
+        return []
+    file, definition = forward
+    arguments = [argument for argument in definition.args.args if argument.arg != "self"]
+    optional = len(definition.args.defaults)
+    required = arguments[1 : len(arguments) - optional] if optional else arguments[1:]
+    children = {name for name, _ in model.named_children()}
+    inner = [argument for argument in required if _is_result(argument.arg, children, places.graph)]
+    if not inner:
+        return []
+    assigned = {
+        node.id for node in ast.walk(definition) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    names = ", ".join(argument.arg for argument in inner)
+    never = [argument.arg for argument in inner if argument.arg not in assigned]
+    place = places.at((file.path, inner[0].lineno))
+    node = places.graph.node_of(inner[0].arg)
+    place = Place(None, place.line, node, place.file_name)
+    also = f" {', '.join(never)} is computed nowhere in forward." if never else ""
+    return [
+        Finding(
+            "signature",
+            "error",
+            f"forward asks its caller for intermediate results: the argument{'s' if len(inner) > 1 else ''} {names} "
+            f"should be computed inside the model.{also} Nobody can call this model: the only input is the token ids.",
+            str(place),
+            place.lead(
+                "connect the block to the one before it and export again; forward must take the token ids only: "
+                f"forward(self, {arguments[0].arg})."
+            ),
+        )
+    ]
+
+
+def _is_result(name: str, children: set[str], graph: Graph) -> bool:
+    node = graph.node_of(name)
+    if node is not None:
+        return node.type not in ("input", "inputs")
+    return any(name.startswith(f"{child}_") for child in children)
+
+
+def _undefined(source: ModelSource, places: Places) -> list[Finding]:
+    findings = []
+    for item in undefined_names(source.main.text):
+        place = places.at((source.main.path, item.line))
+        node = places.graph.node_of(item.name)
+        place = Place(None, place.line, node or place.block, place.file_name, f"in {item.function}")
+        findings.append(
+            Finding(
+                "undefined name",
+                "error",
+                f"NameError: {item.function} uses '{item.name}', which is not defined: no line gives it a value, "
+                "so the "
+                f"model stops there.{_quoted(source, place.line)}",
+                str(place),
+                place.lead(
+                    "connect it to the block before it, so that its result is computed before it is used."
+                    if node
+                    else f"compute {item.name} before this line, or use the name of the value that was meant."
+                ),
+            )
+        )
+    return findings
+
+
+def _forward(source: ModelSource, model: nn.Module) -> tuple[SourceFile, ast.FunctionDef] | None:
+    for base in type(model).__mro__:
+        file = source.class_file(base)
+        definition = file.method(base.__name__, "forward") if file is not None else None
+        if file is not None and definition is not None:
+            return file, definition
+    return None
+
+
+def _quoted(source: ModelSource, line: tuple[str, int] | None) -> str:
+    if line is None or line[0] not in source.files:
+        return ""
+    text = source.files[line[0]].line(line[1])
+    return f" (in: {text[:100]})" if text else ""

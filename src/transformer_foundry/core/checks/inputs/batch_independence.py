@@ -1,0 +1,90 @@
+"""The samples of a batch do not influence each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from transformer_foundry.core.checks.probing.influence import ABSOLUTE_NOISE
+from transformer_foundry.core.checks.probing.localize import locate_change
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_samples"]
+
+# Another batch size runs other kernels, whose rounding differs; a mixed batch differs far more.
+RELATIVE_TOLERANCE = 1e-3
+BATCH = 3
+# The one in the middle: what runs along the batch may run forwards or backwards.
+KEPT, OTHERS = 1, [0, 2]
+
+
+def check_samples(subject: Subject) -> Iterator[Finding]:
+    """A sample's output is the same whatever the other samples are, and when it is alone."""
+    with generic_weights(subject.model):
+        for training in (False, True):
+            first = subject.inputs(batch=BATCH, seed=3)
+            second = _others_exchanged(first, subject.inputs(batch=BATCH, seed=4))
+            base = subject.logits(first, training=training)
+            moved = subject.logits(second, training=training)
+            own, foreign = float((moved - base)[OTHERS].abs().max()), float((moved - base)[KEPT].abs().max())
+            if training and any("expert" in str(key) for key in subject.config):
+                continue  # Experts of a mixture have room for so many tokens of a batch: that is meant.
+            if foreign > max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * own):
+                subject.mixes_samples = not training
+                yield _mixed(subject, first, second, own, foreign, training)
+                return
+        alone = subject.logits(first.rows(slice(KEPT, KEPT + 1)))
+        together = subject.logits(first)[KEPT : KEPT + 1]
+        difference = float((alone - together).abs().max())
+        if difference > max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * own):
+            yield _mixed(subject, first, second, own, difference, False, "when it is alone in its batch")
+
+
+def _others_exchanged(first: Inputs, other: Inputs) -> Inputs:
+    """Return ``first`` with every sample but one replaced by those of ``other``."""
+
+    def mix(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+        if left is None or right is None:
+            return None
+        mixed = right.clone()
+        mixed[KEPT] = left[KEPT]
+        return mixed
+
+    ids = mix(first.ids, other.ids)
+    assert ids is not None
+    return Inputs(ids, None, mix(first.decoder_ids, other.decoder_ids))
+
+
+def _mixed(
+    subject: Subject,
+    first: Inputs,
+    second: Inputs,
+    own: float,
+    foreign: float,
+    training: bool,
+    when: str = "when the other samples of its batch are exchanged",
+) -> Finding:
+    def differs(left: Tensor, right: Tensor) -> bool:
+        axis = next((axis for axis in (0, 1) if left.ndim > axis + 1 and left.shape[axis] == BATCH), None)
+        if axis is None:
+            return False
+        change = (left - right).abs().movedim(axis, 0).reshape(BATCH, -1).amax(dim=1)
+        return float(change[KEPT]) > max(1e-6, 1e-4 * float(change.max()))
+
+    place, _ = locate_change(subject, first, second, differs, training=training)
+    place = place or subject.places.forward()
+    mode = " in training mode" if training else ""
+    return Finding(
+        "batch independence",
+        "error",
+        f"The samples of a batch influence each other{mode}: the output of one sample moves by {foreign:.2g} {when} "
+        f"(theirs moves by {own:.2g}). Each text must be judged by itself; here the result depends on which texts "
+        "happen to share a batch.",
+        str(place),
+        place.lead(
+            "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalise over "
+            "the last axis only (LayerNorm, not BatchNorm)."
+        ),
+    )

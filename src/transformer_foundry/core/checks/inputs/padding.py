@@ -1,0 +1,286 @@
+"""Padding changes nothing: neither what it contains nor how much of it there is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.attention.weights import attention_records
+from transformer_foundry.core.checks.probing.influence import RELATIVE_NOISE, exchange
+from transformer_foundry.core.checks.probing.localize import locate_change
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.sequence_axis import by_position
+from transformer_foundry.core.checks.probing.trace import run_traced
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_padding"]
+
+# Attention over another number of keys adds in another order; padding that is seen moves the output far more.
+RELATIVE_TOLERANCE = 1e-3
+PADS = 4
+# Attention weights below this are those of masked positions.
+SEEN = 1e-6
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The same text twice, with different padding; how far its output moved, and how large it is."""
+
+    first: Inputs
+    second: Inputs
+    moved: float
+    reference: float
+    scale: float
+
+    @property
+    def is_seen(self) -> bool:
+        return not self.moved <= max(RELATIVE_NOISE * self.scale, RELATIVE_TOLERANCE * self.reference)
+
+
+def check_padding(subject: Subject) -> Iterator[Finding]:
+    """The output at real tokens is the same for other padding content and other amounts of padding on the right."""
+    length = subject.inputs().ids.shape[1]
+    if length <= PADS:
+        return
+    argument = subject.contract.mask_argument
+    if subject.contract.mask_meaning == "padding" and "attention_mask" in str(argument):
+        yield _inverted(subject)
+    with generic_weights(subject.model):
+        moved = _whole_mask_moves(subject)
+        if moved is not None:
+            yield _moved_by_whole_mask(subject, moved)
+        elif subject.kind == "decoder-only" and subject.labels_positions:
+            if argument is not None:  # Padding on the right lies in the future; a causal model cannot see it anyway.
+                yield from _with_hole(subject)
+        elif argument is None:
+            yield from _without_mask(subject)
+        else:
+            yield from _with_mask(subject)
+
+
+def _with_mask(subject: Subject) -> Iterator[Finding]:
+    real, padded = _padded(subject)
+    other = replace(padded, ids=torch.cat([padded.ids[:, :-PADS], subject.tokens(1, PADS, seed=21)], dim=1))
+    content = _trial(subject, padded, other, real.ids.shape[1])
+    amount = _trial(subject, real, padded, real.ids.shape[1])
+    argument = subject.contract.mask_argument
+    if content.is_seen and _knows_padding_by_id(subject, real, padded):
+        return
+    if content.is_seen:
+        place, reach = _locate(subject, content, real.ids.shape[1])
+        if reach is not None and (reach <= PADS or _mixes_neighbours(subject, content, place)):
+            yield _seen_next_to_it(place, reach)
+            return
+        yield Finding(
+            "padding",
+            "error" if subject.kind != "decoder-only" else "warning",
+            f"The padding is seen although {argument} masks it: other tokens at the {PADS} masked positions move the "
+            f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A "
+            "text "
+            "gets another result depending on what it is padded with.",
+            str(place),
+            place.lead(
+                f"use {argument}: hide masked keys from every query before the softmax, in each attention (and count "
+                "real tokens only where positions are averaged)."
+            ),
+        )
+    elif amount.is_seen:
+        place, _ = _locate(subject, amount, real.ids.shape[1])
+        yield Finding(
+            "padding",
+            "warning",
+            f"The amount of padding changes the result although {argument} masks it: with {PADS} masked positions more "
+            f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: "
+            f"{amount.reference:.2g})."
+            " Usual cause: an average over all positions that counts the padding.",
+            str(place),
+            place.lead(
+                "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
+                "positions from the first real token."
+            ),
+        )
+
+
+def _whole_mask_moves(subject: Subject) -> float | None:
+    """Return by how much a mask that marks every token as real moves the output; None when it does not."""
+    argument, inputs = subject.contract.mask_argument, subject.inputs()
+    if argument is None or argument in subject.contract.required_masks:
+        return None
+    bare = subject.logits(inputs)
+    masked = subject.logits(replace(inputs, mask=torch.ones_like(inputs.ids)))
+    moved = float((masked - bare).abs().max())
+    return moved if not moved <= RELATIVE_TOLERANCE * float(bare.abs().max()) else None
+
+
+def _moved_by_whole_mask(subject: Subject, moved: float) -> Finding:
+    argument = subject.contract.mask_argument
+    place = subject.places.forward()
+    return Finding(
+        "padding",
+        "error",
+        f"{argument} is applied wrongly: a mask of ones, which says that every token is real, moves the output by "
+        f"{moved:.2g} against no mask at all. It should change nothing; real tokens are hidden or shifted by it.",
+        str(place),
+        place.lead(f"hide the positions where {argument} is 0 and no others: {argument} == 0 where True hides."),
+    )
+
+
+def _with_hole(subject: Subject) -> Iterator[Finding]:
+    """A decoder that heeds its mask at all hides masked tokens from all later ones."""
+    inputs = subject.inputs()
+    start = inputs.ids.shape[1] // 3
+    mask = torch.ones_like(inputs.ids)
+    mask[:, start : start + PADS] = 0
+    first = replace(inputs, mask=mask)
+    ids = inputs.ids.clone()
+    ids[:, start : start + PADS] = subject.tokens(1, PADS, seed=21)
+    later = slice(start + PADS, None)
+    bare, base = subject.logits(inputs)[:, later], subject.logits(first)[:, later]
+    moved = float((subject.logits(replace(first, ids=ids))[:, later] - base).abs().max())
+    heeded, scale = float((base - bare).abs().max()), float(bare.abs().max())
+    record = run_traced(subject.model, subject.source, lambda: subject.logits(first))
+    # What is recurrent passes masked tokens on; attention need not.
+    records = attention_records(record, subject.lengths)
+    looked_at = min((float(item.weights[:, later, start : start + PADS].max()) for item in records), default=0.0)
+    if looked_at > SEEN and min(heeded, moved) > RELATIVE_TOLERANCE * scale:
+        place = subject.places.forward()
+        argument = subject.contract.mask_argument
+        yield Finding(
+            "padding",
+            "warning",
+            f"The padding is seen although {argument} masks it: other tokens at {PADS} masked positions move the "
+            f"output at later ones by {moved:.2g}. The mask has an effect (it moves the output by {heeded:.2g}), but "
+            "does not hide what it marks.",
+            str(place),
+            place.lead(f"use {argument} to hide keys from every query before the softmax, along the last axis."),
+        )
+
+
+def _inverted(subject: Subject) -> Finding:
+    place = subject.places.forward()
+    return Finding(
+        "padding",
+        "warning",
+        f"{subject.contract.mask_argument} means the opposite of its name: the model hides the positions marked 1 and "
+        "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see "
+        "nothing "
+        "but padding. Foundry turns the mask round.",
+        str(place),
+        place.lead("hide the positions where the mask is 0: key_padding_mask = attention_mask == 0."),
+    )
+
+
+def _without_mask(subject: Subject) -> Iterator[Finding]:
+    """A model without a mask that compares its ids with the padding id means to hide padding by itself."""
+    pad = subject.contract.pad_token_id
+    comparison = _comparison_with_padding(subject)
+    if pad is None or comparison is None:
+        return
+    real, padded = _padded(subject)
+    padded = replace(padded, mask=None, ids=torch.cat([padded.ids[:, :-PADS], torch.full((1, PADS), pad)], dim=1))
+    amount = _trial(subject, replace(real, mask=None), padded, real.ids.shape[1])
+    if amount.is_seen:
+        yield Finding(
+            "padding",
+            "warning",
+            f"Padding is seen although the code looks for it: {PADS} more padding tokens (id {pad}) move the output at "
+            f"the real ones by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g}).",
+            str(comparison),
+            comparison.lead("pass the mask that is made here to every attention, so that padded keys are hidden."),
+        )
+
+
+def _padded(subject: Subject) -> tuple[Inputs, Inputs]:
+    """Return a text, and the same text with masked positions on its right."""
+    whole = subject.inputs()
+    ids = subject.contract.ended(whole.ids[:, :-PADS])
+    padded = torch.cat([ids, subject.tokens(1, PADS, seed=20)], dim=1)
+    mask = torch.ones_like(padded)
+    mask[:, -PADS:] = 0
+    return Inputs(ids, torch.ones_like(ids), whole.decoder_ids), Inputs(padded, mask, whole.decoder_ids)
+
+
+def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial:
+    base, moved = subject.logits(first), subject.logits(second)
+    reference = subject.logits(replace(first, ids=exchange(subject, first.ids, 0)))
+    scale = float(base.abs().max())
+    if subject.labels_positions and subject.kind != "encoder-decoder":
+        base, moved, reference = base[:, :real], moved[:, :real], reference[:, :real]
+    return _Trial(first, second, float((moved - base).abs().max()), float((reference - base).abs().max()), scale)
+
+
+def _knows_padding_by_id(subject: Subject, real: Inputs, padded: Inputs) -> bool:
+    """Whether a classifier finds its last real token by the id of padding, as decoders do: others are real to it."""
+    pad = subject.contract.pad_token_id
+    if pad is None or (subject.kind != "decoder-only" and subject.labels_positions):
+        return False
+    ids = padded.ids.clone()
+    ids[:, -PADS:] = pad
+    return not _trial(subject, real, replace(padded, ids=ids), real.ids.shape[1]).is_seen
+
+
+def _mixes_neighbours(subject: Subject, trial: _Trial, place: Place) -> bool:
+    """Whether padding comes in through a convolution or recurrence while every attention hides it."""
+    record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.first))
+    hides = all(float(item.weights[..., -PADS:].max()) <= SEEN for item in attention_records(record, subject.lengths))
+    inside = [step.name for step in record.operations if step.module.startswith(place.module or "")]
+    return hides and any(name.startswith(("conv", "gru", "lstm", "rnn")) for name in inside)
+
+
+def _seen_next_to_it(place: Place, reach: int) -> Finding:
+    """Convolutions and the like mix neighbours, padding among them: most libraries leave it at that."""
+    return Finding(
+        "padding",
+        "info",
+        f"The padding is seen by the last {reach} real positions: something that mixes neighbours, such as a "
+        "convolution, runs across the border. The attention itself hides it.",
+        str(place),
+        place.lead("set masked positions to zero before it, if the ends of texts matter."),
+    )
+
+
+def _locate(subject: Subject, trial: _Trial, real: int) -> tuple[Place, int | None]:
+    """Return the place where padding comes in, and how many of the last real positions see it there."""
+    length = trial.second.ids.shape[1]
+    reached: list[int] = []
+
+    def differs(left: Tensor, right: Tensor) -> bool:
+        rows, others = by_position(left, length), by_position(right, length)
+        if rows is not None and others is not None:
+            left, right = rows[:real], others[:real]
+        elif length in left.shape:
+            return False  # Heads, maps: padding is in there by right, and where is not known.
+        scale = float(left.nan_to_num().abs().max())
+        differ = ~torch.isclose(left, right, rtol=0, atol=1e-4 * scale, equal_nan=True)
+        if rows is not None and bool(differ.any()):
+            reached.append(real - int(differ.any(dim=-1).nonzero()[0]))
+        return bool(differ.any())
+
+    place = None
+    if trial.first.ids.shape == trial.second.ids.shape:
+        place, _ = locate_change(subject, trial.first, trial.second, differs)
+    return place or _pooling(subject) or subject.places.forward(), reached[0] if reached else None
+
+
+def _pooling(subject: Subject) -> Place | None:
+    """Return the last line that averages or adds up positions."""
+    names = ("mean", "sum", "max", "amax")
+    steps = [step for step in subject.trace.operations if step.name in names and step.line is not None]
+    return subject.places.at(steps[-1].line, steps[-1].module) if steps else None
+
+
+def _comparison_with_padding(subject: Subject) -> Place | None:
+    file = subject.source.class_file(type(subject.model))
+    for node in ast.walk(file.tree) if file is not None else ():
+        if isinstance(node, ast.Compare) and "pad" in ast.unparse(node).lower() and not _is_none_test(node):
+            return subject.places.at((file.path, node.lineno)) if file is not None else None
+    return None
+
+
+def _is_none_test(node: ast.Compare) -> bool:
+    return any(isinstance(operator, ast.Is | ast.IsNot) for operator in node.ops)

@@ -1,0 +1,184 @@
+"""The model runs at every size that its configuration promises, and gives one row of logits per position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, promised_length
+from transformer_foundry.core.checks.probing.trace import run_traced
+from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
+from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models import config_hints
+
+__all__ = ["check_sizes"]
+
+# Longer sequences are not tried in full: tables that are too short show themselves by their rows as well.
+LONGEST = 4096
+# One forward pass at the longest length may make at most this many logits (512 MiB of float32).
+MOST_LOGITS = 2**27
+BATCH_FIX = "take the batch size from the input (B = x.shape[0]) instead of fixing it in the code."
+LENGTH_FIX = "take the length from the input (T = x.shape[1]) instead of fixing it in the code."
+
+
+@dataclass(frozen=True)
+class _Trial:
+    name: str
+    inputs: Inputs
+    remedy: str
+    is_usual: bool = False
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A trial that failed: with an exception, or with logits of the wrong shape."""
+
+    trial: _Trial
+    line: tuple[str, int] | None
+    error: BaseException | None = None
+    logits: Tensor | None = None
+
+    @property
+    def cause(self) -> tuple[object, object]:
+        """What failures of one cause have in common."""
+        return self.line, type(self.error)
+
+
+def check_sizes(subject: Subject) -> Iterator[Finding]:
+    """Batches of 1, 2, 3; lengths of 1, 2, an odd one, the maximum; the first and the last token id."""
+    failures = [failure for trial in _trials(subject) if (failure := _try(subject, trial)) is not None]
+    failures = [failure for failure in failures if not _is_offset(subject, failure.trial)]
+    if any(failure.trial.is_usual for failure in failures):
+        failures += _settle_source(subject)
+    grouped: dict[tuple[object, object], list[_Failure]] = {}
+    for failure in failures:
+        grouped.setdefault(failure.cause, []).append(failure)
+    for group in grouped.values():
+        yield _describe(subject, group)
+
+
+def _is_offset(subject: Subject, trial: _Trial) -> bool:
+    """Whether the longest sequence fails only because the first rows of the position table belong to padding."""
+    length = trial.inputs.target.shape[1]
+    for module in subject.model.modules():
+        padding = getattr(module, "padding_idx", None)
+        weight = getattr(module, "weight", None)
+        if not isinstance(padding, int) or not isinstance(weight, Tensor) or len(weight) != length:
+            continue
+        # Some start to count right behind the row of padding, some look one position ahead.
+        for shorter in (length - padding - 1, length - padding - 2):
+            if length > subject.length and _try(subject, _trial(subject, "", 1, shorter, "")) is None:
+                subject.longest = shorter
+                return True
+    return False
+
+
+def _settle_source(subject: Subject) -> list[_Failure]:
+    """Let the other checks use equal lengths when a model fails with different ones; give up when it fails anyway."""
+    if subject.takes_decoder_ids:
+        subject.equal_lengths = True
+        if _try(subject, _trial(subject, "equal lengths", 2, subject.length, LENGTH_FIX)) is None:
+            return []
+    subject.runs = False
+    return []
+
+
+def _trials(subject: Subject) -> Iterator[_Trial]:
+    different = " of different lengths" if subject.takes_decoder_ids else ""
+    for batch in (1, 2, 3):
+        name = f"a batch of {batch}{f' (source and target{different})' if different else ''}"
+        yield _trial(subject, name, batch, subject.length, BATCH_FIX, is_usual=True)
+    limit = promised_length(subject)
+    for length in (1, 2, 7, 2):
+        if length <= limit:
+            yield _trial(subject, f"{length} token{'s' if length > 1 else ''}", 2, length, LENGTH_FIX)
+    longest = min(limit, LONGEST, max(subject.length, MOST_LOGITS // max(1, subject.contract.output_size)))
+    if longest > subject.length:
+        fix = (
+            f"let its tables of positions and masks have {limit} rows, as many as the configuration promises "
+            "(max_seq_len), or promise less; do not cut the input."
+        )
+        yield _trial(subject, f"{longest} tokens, the longest promised sequence", 1, longest, fix)
+    if not subject.takes_decoder_ids:
+        vocabulary = config_hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
+        for token in (0, vocabulary - 1):
+            ids = subject.inputs().ids.clone()
+            ids[:, 0] = token
+            fix = f"give the embedding as many rows as config.json promises (vocab_size: {vocabulary})."
+            yield _Trial(f"token id {token}", Inputs(ids), fix)
+
+
+def _trial(subject: Subject, name: str, batch: int, length: int, remedy: str, *, is_usual: bool = False) -> _Trial:
+    source = length if length > subject.length else None
+    return _Trial(name, subject.inputs(batch=batch, length=length, source=source), remedy, is_usual)
+
+
+def _try(subject: Subject, trial: _Trial) -> _Failure | None:
+    try:
+        logits = subject.logits(trial.inputs)
+    except Exception as err:  # somebody else's code may raise anything; what it raises is the finding
+        return _Failure(trial, subject.source.raised_at(err), err)
+    if tuple(logits.shape) == _expected(subject, trial):
+        return None
+    return _Failure(trial, _shortening_line(subject, trial, logits), None, logits)
+
+
+def _expected(subject: Subject, trial: _Trial) -> tuple[int, ...]:
+    size, target = subject.contract.output_size, trial.inputs.target
+    return (*target.shape, size) if subject.labels_positions else (len(target), size)
+
+
+def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
+    first = failures[0]
+    names = list(dict.fromkeys(failure.trial.name for failure in failures))
+    shown = "; ".join(names[:3]) + (f" and {len(names) - 3} other sizes" if len(names) > 3 else "")
+    if first.error is not None and first.line is not None:
+        place = subject.places.raised(first.error)
+    else:
+        place = subject.places.at(first.line) if first.line is not None else subject.places.forward()
+    remedy = first.trial.remedy
+    if first.error is not None:
+        cause = root_cause(first.error)
+        if len({failure.trial.remedy for failure in failures}) > 1:
+            remedy = f"{explain(cause).fix}."
+        message = (
+            f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. "
+            f"The error: {describe(cause)}{_quoted(subject, place)}"
+        )
+    else:
+        assert first.logits is not None
+        message = (
+            f"The logits have the wrong shape with {shown}: found {tuple(first.logits.shape)}, expected "
+            f"{_expected(subject, first.trial)}.{_shape_hint(first.logits, _expected(subject, first.trial))}"
+        )
+    return Finding("sizes", "error", message, str(place), place.lead(remedy))
+
+
+def _quoted(subject: Subject, place: Place) -> str:
+    file = subject.source.files.get(place.line[0]) if place.line is not None else None
+    return f" (in: {file.line(place.line[1])[:100]})" if file is not None and place.line is not None else ""
+
+
+def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
+    if logits.ndim == 3 and len(expected) == 3 and logits.shape[1] < expected[1]:
+        return " The end of the input is dropped: those positions get no prediction, and labels no longer match."
+    if logits.ndim < len(expected):
+        return " An axis of size 1 was squeezed away."
+    return ""
+
+
+def _shortening_line(subject: Subject, trial: _Trial, logits: Tensor) -> tuple[str, int] | None:
+    """Return the line that first shortens the sequence, None when none does."""
+    length = trial.inputs.target.shape[-1]
+    if logits.ndim != 3 or logits.shape[1] >= length:
+        return None
+    record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.inputs))
+    for step in record.operations:
+        if step.name in ("__getitem__", "narrow", "split", "chunk", "squeeze") and step.line and step.inputs:
+            before, after = step.inputs[0].shape, step.output.shape
+            if len(before) > 1 and before[1] == length and len(after) > 1 and after[1] < length:
+                return step.line
+    return None

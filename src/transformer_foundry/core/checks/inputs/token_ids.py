@@ -1,0 +1,66 @@
+"""Every token id is a token of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_tokens"]
+
+# Ids that are compared; two of a few hundred that a table confuses are met among so many, whatever the vocabulary.
+MOST_IDS = 256
+SAME = 1e-6
+
+
+def check_tokens(subject: Subject) -> Iterator[Finding]:
+    """Two different ids, alone or at the front of one text, never give the same output."""
+    ids = _sample(subject.ordinary_ids)
+    with generic_weights(subject.model):
+        outputs = _outputs(subject, ids)
+    # The faster way of cdist, through a matrix product, leaves rounding where rows are equal.
+    distance = torch.cdist(outputs, outputs, compute_mode="donot_use_mm_for_euclid_dist")
+    scale = float(outputs.norm(dim=-1).max())
+    alike = ((distance <= SAME * scale) & torch.ones_like(distance).triu(1).bool()).nonzero()
+    if not len(alike) or float(distance.max()) <= SAME * scale:
+        return  # Where no token matters at all, other checks say why.
+    first, second = (int(ids[index]) for index in alike[0])
+    place = subject.places.forward()
+    for step in subject.trace.modules:
+        if isinstance(subject.places.modules[step.module], nn.Embedding) and step.line is not None:
+            place = subject.places.module(step.module, step.line)
+            break
+    yield Finding(
+        "token ids",
+        "error",
+        f"Different tokens look the same: ids {first} and {second} give exactly the same output ({len(alike)} such "
+        f"pairs among {len(ids)} ids). The ids are cut, wrapped or clamped before the embedding, so the model takes "
+        "one word for another.",
+        str(place),
+        place.lead("look the ids up as they are, in an embedding with a row for each: no %, clamp or // on input_ids."),
+    )
+
+
+def _sample(ids: Tensor) -> Tensor:
+    """Return at most ``MOST_IDS`` ids: the first, the last, and others by chance."""
+    if len(ids) <= MOST_IDS:
+        return ids
+    edge = MOST_IDS // 8
+    generator = torch.Generator().manual_seed(6)
+    middle = torch.randperm(len(ids) - 2 * edge, generator=generator)[: MOST_IDS - 2 * edge] + edge
+    return torch.cat([ids[:edge], ids[middle], ids[-edge:]])
+
+
+def _outputs(subject: Subject, ids: Tensor) -> Tensor:
+    """Return (N, V) outputs at the position of each id, the rest of the text being the same."""
+    short = subject.inputs(length=min(2, subject.length))
+    text = short.target.expand(len(ids), -1).clone()
+    text[:, 0] = ids
+    source = short.ids.expand(len(ids), -1)
+    inputs = Inputs(text) if short.decoder_ids is None else Inputs(source, None, text)
+    logits = torch.cat([subject.logits(inputs.rows(slice(at, at + 64))) for at in range(0, len(ids), 64)])
+    return logits[:, 0] if subject.labels_positions else logits

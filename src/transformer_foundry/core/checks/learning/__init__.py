@@ -1,0 +1,1 @@
+"""Checks of whether a model can learn: gradients, initialization, residual stream, one batch."""

@@ -1,0 +1,80 @@
+"""How the gradient flows through the layers at the weights a model starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from transformer_foundry.core.checks.probing.model_under_test import Subject, loss_of_random_labels
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_gradient_flow"]
+
+SAMPLES = 2
+# Between the layers of one kind, the first and the last: beyond this the one learns and the other does not.
+LARGEST_RATIO = 1e4
+
+
+def check_gradient_flow(subject: Subject) -> Iterator[Finding]:
+    """Layers of one kind get gradients of similar size, whatever their depth."""
+    if not subject.evidence.get("differentiable", True):
+        return
+    with torch.enable_grad():
+        loss = loss_of_random_labels(subject, subject.inputs(batch=SAMPLES))
+        parameters = {
+            name: item for name, item in subject.model.named_parameters() if item.requires_grad and item.ndim >= 2
+        }
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    sizes = {
+        name: 0.0 if gradient is None else float(gradient.float().pow(2).mean().sqrt())
+        for name, gradient in zip(parameters, gradients, strict=True)
+    }
+    subject.evidence["gradient flow"] = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
+    if sizes and not any(sizes.values()):
+        yield _none_flows(subject, len(sizes))
+        return
+    for first, last in _ends(sizes):
+        if sizes[first] > 0 < sizes[last] and not 1 / LARGEST_RATIO < sizes[first] / sizes[last] < LARGEST_RATIO:
+            yield _uneven(subject, first, last, sizes)
+            return
+
+
+def _ends(sizes: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """The first and the last of the parameters whose names differ in the number of the layer only."""
+    families: dict[str, list[str]] = {}
+    for name in sizes:
+        key = ".".join("#" if part.isdigit() else part for part in name.split("."))
+        families.setdefault(key, []).append(name)
+    for names in families.values():
+        if len(names) > 1:
+            yield names[0], names[-1]
+
+
+def _none_flows(subject: Subject, count: int) -> Finding:
+    place = subject.places.forward()
+    return Finding(
+        "gradient flow",
+        "warning",
+        f"Before training no weight matrix gets a gradient, not one of {count}: neither embeddings nor layers nor the "
+        "output layer begin to learn. Something on the way is zero that should not be: a gain, a scale, or weights.",
+        str(place),
+        place.lead("start gains of norms at 1 (only gates beside a residual path may start at 0)."),
+    )
+
+
+def _uneven(subject: Subject, first: str, last: str, sizes: dict[str, float]) -> Finding:
+    weaker = first if sizes[first] < sizes[last] else last
+    owner, _, _attribute = weaker.rpartition(".")
+    place = subject.places.module(owner)
+    ratio = max(sizes[first], sizes[last]) / min(sizes[first], sizes[last])
+    verb = "vanishes" if weaker == first else "explodes"
+    return Finding(
+        "gradient flow",
+        "warning",
+        f"The gradient {verb} on its way down: {first} gets {sizes[first]:.1e}, {last} gets {sizes[last]:.1e}, a "
+        "factor "
+        f"of {ratio:.0e}. One end of the model learns while the other stands still or breaks.",
+        str(place),
+        place.lead("keep a residual connection and a norm in every block, and initialise with std=0.02."),
+    )

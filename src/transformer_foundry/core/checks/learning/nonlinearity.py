@@ -1,0 +1,90 @@
+"""A feed-forward bends: without an activation its two layers are no more than one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.attention.weights import attention_records
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights
+from transformer_foundry.core.checks.probing.trace import Step, first_tensor
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_activations"]
+
+EXACT = 1e-4
+
+
+def check_activations(subject: Subject) -> Iterator[Finding]:
+    """No widening layer is followed by another layer with nothing between that is not linear."""
+    place = _linear_chain(subject) or _linear_module(subject)
+    if place is not None:
+        yield Finding(
+            "activation",
+            "warning",
+            "A feed-forward is linear: nothing bends its result between the layer that widens and the one that "
+            "narrows, "
+            "so the two can do no more than a single small layer. Most of its weights are wasted.",
+            str(place),
+            place.lead("put an activation (GELU, SiLU or ReLU) between its two layers."),
+        )
+
+
+def _linear_chain(subject: Subject) -> Place | None:
+    """Return a layer whose input is the untouched result of a layer that is wider than both its ends."""
+    made: dict[int, Step] = {}
+    for step in subject.trace.modules:
+        if step.name != "Linear" or not step.inputs:
+            continue
+        before = made.get(step.inputs[0].data_ptr())
+        if before is not None and before.raw.shape == step.inputs[0].shape:
+            middle = step.inputs[0].shape[-1]
+            if middle > max(before.inputs[0].shape[-1], step.output.shape[-1]):
+                return subject.places.module(step.module, step.line)
+        made[step.raw.data_ptr()] = step
+    return None
+
+
+def _linear_module(subject: Subject) -> Place | None:
+    """Return a module of several layers that turns out to be an affine function."""
+    attending = {record.module for record in attention_records(subject.trace, subject.lengths)}
+    done: set[type] = set()
+    with generic_weights(subject.model):
+        for step in subject.trace.modules:
+            module = subject.places.modules[step.module]
+            if type(module) in done or not _may_be_feed_forward(step, module):
+                continue
+            if any(path.startswith(step.module) for path in attending):
+                continue
+            if _is_affine(module, step.inputs[0]):
+                return subject.places.module(step.module, step.line)
+            if not isinstance(module, nn.Sequential):
+                done.add(type(module))
+    return None
+
+
+def _may_be_feed_forward(step: Step, module: nn.Module) -> bool:
+    layers = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    widens = any(layer.out_features > layer.in_features for layer in layers)
+    same_width = len(step.inputs) == 1 and _takes_one(module) and step.inputs[0].shape == step.output.shape
+    return bool(step.module) and len(layers) > 1 and widens and same_width and step.output.ndim == 3
+
+
+def _takes_one(module: nn.Module) -> bool:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return sum(item.default is item.empty and item.kind is item.POSITIONAL_OR_KEYWORD for item in parameters) == 1
+
+
+def _is_affine(module: nn.Module, like: Tensor) -> bool:
+    generator = torch.Generator().manual_seed(3)
+    first, second = (torch.randn(like.shape, generator=generator).to(like) for _ in range(2))
+    with torch.no_grad():
+        values = [first_tensor(module(item)) for item in (first + second, first, second, torch.zeros_like(first))]
+    if any(value is None for value in values):
+        return False
+    both, one, other, none = (value for value in values if value is not None)
+    return bool((both - one - other + none).abs().max() <= EXACT * both.abs().max())

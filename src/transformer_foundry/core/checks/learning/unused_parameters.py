@@ -1,0 +1,229 @@
+"""Every weight is used: it gets a gradient from the loss."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.learning.differentiability import gradient_cut
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights, loss_of_random_labels
+from transformer_foundry.core.checks.probing.trace import graph_tensors, trace
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_gradients", "runs_on_condition"]
+
+# Experts of a mixture are chosen by the input: more batches reach more of them.
+BATCHES = 4
+SAMPLES = 8
+SMALLEST_GRADIENT = 1e-12
+SHOWN = 3
+# Optional ids of another kind: shapes, pronunciations. Positions are made by the model where they are not given.
+OTHER_IDS = re.compile(r"(?!position|token_type|decoder).*_ids")
+
+
+def check_gradients(subject: Subject) -> Iterator[Finding]:
+    """Every weight gets a gradient from the loss; rows of a position table too."""
+    if not subject.evidence.get("differentiable", True):
+        return
+    measured = _measure(subject)
+    subject.evidence["gradients"] = measured.largest
+    dead = [name for name, value in measured.largest.items() if not value > SMALLEST_GRADIENT]
+    dead = [name for name in dead if not _is_bias_of_key(name, measured.largest)]
+    if dead:
+        yield from _dead(subject, dead, measured)
+
+
+@dataclass
+class _Measured:
+    """Largest absolute gradient by parameter (-1: no path to the loss), and what else the backward passes told."""
+
+    largest: dict[str, float]
+    cut: Place | None
+    called: set[str]
+
+
+def _measure(subject: Subject) -> _Measured:
+    parameters = {name: item for name, item in subject.model.named_parameters() if item.requires_grad and item.numel()}
+    largest = dict.fromkeys(parameters, -1.0)
+    called: set[str] = set()
+    cut: Place | None = None
+    for batch in range(BATCHES):
+        with generic_weights(subject.model, seed=batch), torch.enable_grad():
+            subject.model.zero_grad(set_to_none=True)
+            inputs = subject.inputs(batch=SAMPLES, seed=40 + batch)
+            if batch == 0:
+                with trace(subject.model, subject.source) as record:
+                    loss = loss_of_random_labels(subject, inputs)
+                cut = gradient_cut(subject, record)
+                called |= record.called
+            else:
+                loss = loss_of_random_labels(subject, inputs, seed=batch)
+            if not loss.requires_grad:
+                break
+            loss.backward()
+        for name, parameter in parameters.items():
+            if parameter.grad is not None:
+                largest[name] = max(largest[name], float(parameter.grad.abs().max()))
+        if min(largest.values(), default=0.0) > SMALLEST_GRADIENT:
+            break
+    subject.model.zero_grad(set_to_none=True)
+    return _Measured(largest, cut, called)
+
+
+def _is_bias_of_key(name: str, largest: Mapping[str, float]) -> bool:
+    """Whether a bias has no gradient by the nature of softmax, which a constant added to all scores does not move."""
+    weight = largest.get(f"{name.removesuffix('bias')}weight", 1.0)
+    return name.endswith("bias") and largest[name] >= 0.0 and weight > SMALLEST_GRADIENT
+
+
+def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Finding]:
+    groups = _groups(list(measured.largest), dead)
+    conditional = {path for path in groups if runs_on_condition(subject, path, measured.called)}
+    conditional |= {path for path in groups if "expert" in path and path not in measured.called}
+    conditional |= {path for path in groups if _lacks_its_input(subject, path)}
+    groups = [path for path in groups if path not in conditional and not _is_returned(subject, path)]
+    if not groups:
+        return
+    weights = dict(subject.model.named_parameters())
+    count = sum(weights[name].numel() for name in dead)
+    share = count / max(1, sum(parameter.numel() for parameter in weights.values()))
+    first = _dangling(subject, groups)
+    owner, _, attribute = first.rpartition(".")
+    place = subject.places.attribute(owner, attribute) if first in weights else subject.places.module(first)
+    never = not any(path == first or path.startswith(f"{first}.") for path in measured.called) and first not in weights
+    shown = ", ".join(groups[:SHOWN]) + (f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
+    cut = measured.cut if min(measured.largest[name] for name in dead) < 0.0 else None
+    if cut is not None:
+        why = f" The path from the loss to them is cut at {cut.file_name}:{cut.line[1] if cut.line else '?'}."
+        where, fix = str(cut), cut.lead("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there.")
+    elif never:
+        why = " They are made but never called: their result is missing from the model, and they are dead weight."
+        where, fix = str(place), place.lead("connect it, or delete it: nothing uses it now.")
+    else:
+        why = " What they compute is used nowhere: the result of the block does not reach the output."
+        where, fix = str(place), place.lead("connect its output (add it to the residual path), or delete the block.")
+    yield Finding(
+        "gradients",
+        "error" if cut is not None else "warning",
+        f"{len(dead)} parameter tensors ({share:.0%} of the weights) never get a gradient and so never learn: {shown}."
+        f"{why}",
+        where,
+        fix,
+    )
+
+
+def _lacks_its_input(subject: Subject, path: str) -> bool:
+    """Whether a table got nothing but padding, which never learns, where ``forward`` takes ids that are not given."""
+    table = subject.places.modules.get(path)
+    contract = subject.contract
+    given = {contract.ids_argument, contract.decoder_ids_argument, *dict(contract.fixed_arguments)}
+    others = [name for name in inspect.signature(subject.model.forward).parameters if OTHER_IDS.fullmatch(name)]
+    if not isinstance(table, nn.Embedding) or table.padding_idx is None or given.issuperset(others):
+        return False
+    fed = [step.inputs[0] for step in subject.trace.modules if step.module == path and step.inputs]
+    return bool(fed) and all(bool((ids == table.padding_idx).all()) for ids in fed)
+
+
+def _groups(names: list[str], dead: list[str]) -> list[str]:
+    """Return the outermost modules all of whose parameters are dead, and single parameters otherwise."""
+    remaining, groups = set(dead), []
+    prefixes = sorted({name.rsplit(".", depth)[0] for name in dead for depth in range(1, name.count(".") + 1)}, key=len)
+    for prefix in prefixes:
+        below = [name for name in names if name.startswith(f"{prefix}.")]
+        if below and remaining.issuperset(below):
+            groups.append(prefix)
+            remaining -= set(below)
+    return sorted(
+        groups + sorted(remaining), key=lambda path: names.index(next(n for n in names if n.startswith(path)))
+    )
+
+
+def _dangling(subject: Subject, groups: list[str]) -> str:
+    """Return the group whose result is not used: what feeds it alone is dead for the same reason, and ran before it."""
+    ended = [step.module for step in subject.trace.modules]
+    dead = [any(path == group or path.startswith(f"{group}.") for group in groups) for path in ended]
+    if True not in dead:
+        return groups[0]
+    start = dead.index(True)
+    end = next((index for index in range(start, len(dead)) if not dead[index]), len(dead))
+    last = ended[end - 1]
+    return next(group for group in groups if last == group or last.startswith(f"{group}."))
+
+
+def _is_returned(subject: Subject, path: str) -> bool:
+    """Whether what a module computes is handed out as another output of a module above it: a pooler, for example."""
+    parameter = next(
+        (item for name, item in subject.model.named_parameters() if name == path or name.startswith(f"{path}.")), None
+    )
+    above = [".".join(path.split(".")[:depth]) for depth in range(path.count(".") + 1)]
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: object, output: object) -> None:
+        outputs.extend(tensor for tensor in graph_tensors(output) if tensor.requires_grad)
+
+    handles = [subject.places.modules[name].register_forward_hook(keep) for name in above]
+    try:
+        with generic_weights(subject.model), torch.enable_grad():
+            subject.call(subject.inputs(batch=2))
+            if parameter is None or not outputs:
+                return False
+            total = torch.stack([output.float().pow(2).sum() for output in outputs]).sum()
+            gradient = torch.autograd.grad(total, [parameter], allow_unused=True)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return gradient is not None and bool(gradient.abs().max() > SMALLEST_GRADIENT)
+
+
+def runs_on_condition(subject: Subject, path: str, called: set[str]) -> bool:
+    """Whether a module that did not run is one the source runs under a condition only: an optional input, a switch."""
+    if any(name == path or name.startswith(f"{path}.") for name in called):
+        return False
+    owner_path, _, attribute = path.rpartition(".")
+    owner = subject.places.modules.get(owner_path)
+    if isinstance(owner, nn.ModuleList | nn.ModuleDict):
+        owner_path, _, attribute = owner_path.rpartition(".")
+        owner = subject.places.modules.get(owner_path)
+    if owner is None:
+        return False
+    for base in type(owner).__mro__:
+        file = subject.source.class_file(base)
+        if file is not None and _only_under_if(file.classes[base.__name__], attribute):
+            return True
+    return False
+
+
+def _only_under_if(definition: ast.ClassDef, attribute: str) -> bool:
+    """Whether the class uses ``self.attribute``, yet no call of ``forward`` is bound to get there."""
+    methods = {item.name: item for item in definition.body if isinstance(item, ast.FunctionDef)}
+    methods.pop("__init__", None)
+    bound, waiting = set[str](), ["forward"]
+    while waiting:
+        name = waiting.pop()
+        if name in methods and name not in bound:
+            bound.add(name)
+            waiting += [other for other in methods if _uses_always(methods[name], other)]
+    used = any(_uses(node, attribute) for method in methods.values() for node in ast.walk(method))
+    return used and not any(_uses_always(methods[name], attribute) for name in bound)
+
+
+def _uses_always(method: ast.FunctionDef, attribute: str) -> bool:
+    branches = [item for item in ast.walk(method) if isinstance(item, ast.If | ast.IfExp)]
+    conditional = {id(inner) for branch in branches for inner in ast.walk(branch)}
+    return any(_uses(node, attribute) and id(node) not in conditional for node in ast.walk(method))
+
+
+def _uses(node: ast.AST, attribute: str) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == attribute
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    )

@@ -1,0 +1,1 @@
+"""Checks of numbers: finite logits, determinism, devices, mixed precision."""

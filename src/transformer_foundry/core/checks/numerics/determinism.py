@@ -1,0 +1,229 @@
+"""The same input gives the same output: no chance, no memory between calls, no meddling with global state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.probing.localize import first_changed_operation
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.trace import Trace, run_traced, tensors_in
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_determinism", "check_global_state", "check_memory"]
+
+TOLERANCE = 1e-5
+
+
+def check_determinism(subject: Subject) -> Iterator[Finding]:
+    """In evaluation mode two calls with the same input agree, whatever the random state."""
+    inputs = subject.inputs(batch=2)
+    first, second, third = (subject.logits(inputs, seed=seed) for seed in (1, 2, 1))
+    if not _differ(first, second) and not _differ(first, third):
+        return
+    if _differ(first, third) and _state_changes(subject, inputs):
+        return  # It remembers: the check of memory says so.
+    traces = [_traced(subject, inputs, seed) for seed in (1, 2)]
+    step = first_changed_operation(traces[0], traces[1], _differ)
+    place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
+    source = f" The randomness enters in the operation {step.name}." if step is not None else ""
+    difference = max(float((first - second).abs().max()), float((first - third).abs().max()))
+    yield Finding(
+        "determinism",
+        "error",
+        f"The same input gives different outputs in evaluation mode: two calls differ by {difference:.2g} (the logits "
+        f"have a spread of {float(first.std()):.2g}).{source} Evaluation, generation and export become a matter of "
+        "chance.",
+        str(place),
+        place.lead(
+            "switch dropout off in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; make "
+            "layers and noise in __init__, not in forward."
+        ),
+    )
+
+
+def _traced(subject: Subject, inputs: Inputs, seed: int) -> Trace:
+    return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, seed=seed))
+
+
+def check_memory(subject: Subject) -> Iterator[Finding]:
+    """A call leaves nothing behind that changes the next one."""
+    inputs = subject.inputs(batch=2)
+    others = (
+        subject.inputs(batch=2, seed=9),
+        subject.inputs(batch=1, seed=10),
+        subject.inputs(batch=2, length=max(1, subject.length // 2), seed=11),
+    )
+    before = subject.logits(inputs)
+    state = {name: value.clone() for name, value in subject.model.state_dict().items() if isinstance(value, Tensor)}
+    for other in others:
+        subject.logits(other)
+    after = subject.logits(inputs)
+    if not _differ(before, after):
+        yield from _growth(subject, inputs)
+        return
+    changed = [
+        name
+        for name, value in subject.model.state_dict().items()
+        if isinstance(value, Tensor) and name in state and not torch.equal(value, state[name])
+    ]
+    place = _memory_place(subject, changed)
+    what = f" Its tensor {changed[0]} changed." if changed else ""
+    yield Finding(
+        "memory",
+        "error",
+        "A call depends on the calls before it: the same input gave another output after the model had seen other "
+        f"inputs (difference {_difference(before, after)}).{what} Results depend on the order of the data, and the "
+        "past of one text leaks into the next.",
+        str(place),
+        place.lead("keep no tensor of one call for the next: pass a cache in and out as an argument instead."),
+    )
+
+
+def _growth(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
+    """Tensors that pile up in an attribute of a module, call after call."""
+    counts = [_kept_tensors(subject.model)]
+    for _ in range(2):
+        subject.logits(inputs)
+        counts.append(_kept_tensors(subject.model))
+    for (path, name), count in counts[2].items():
+        if count > counts[1].get((path, name), 0) > counts[0].get((path, name), 0):
+            place = subject.places.attribute(path, name)
+            yield Finding(
+                "memory",
+                "error",
+                f"{place.module} grows with every call ({counts[0].get((path, name), 0)}, {counts[1][path, name]}, "
+                f"{count} tensors after three calls in a row): memory runs full, and old texts are kept.",
+                str(place),
+                place.lead("make the list inside forward, so that each call starts with an empty one."),
+            )
+            return
+
+
+def _kept_tensors(model: nn.Module) -> dict[tuple[str, str], int]:
+    """(module, attribute) -> number of tensors in plain lists and dictionaries."""
+    return {
+        (path, name): len(tensors_in(value))
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, list | dict) and name not in ("_parameters", "_buffers", "_modules")
+    }
+
+
+def _state_changes(subject: Subject, inputs: Inputs) -> bool:
+    before = {name: value.clone() for name, value in _plain_state(subject).items()}
+    subject.logits(inputs)
+    after = _plain_state(subject)
+    return any(name not in before or not torch.equal(before[name], value) for name, value in after.items())
+
+
+def _plain_state(subject: Subject) -> dict[str, Tensor]:
+    """Buffers and tensors in plain attributes."""
+    state = dict(subject.model.named_buffers())
+    for path, module in subject.model.named_modules():
+        state |= {f"{path}.{name}": value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    return state
+
+
+def check_global_state(subject: Subject) -> Iterator[Finding]:
+    """A call does not reseed the random generators, change its inputs, its mode, or the gradient mode."""
+    yield from _seeds(subject)
+    inputs = subject.inputs(batch=2)
+    copies = Inputs(inputs.ids.clone(), None, None if inputs.decoder_ids is None else inputs.decoder_ids.clone())
+    enabled, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    changed: list[str] = []
+    try:
+        for training in (True, False):
+            subject.model.train(training)
+            with torch.random.fork_rng(devices=[]):
+                subject.call(inputs)
+            changed += [path for path, module in subject.model.named_modules() if module.training != training]
+        leftover = torch.is_grad_enabled() != enabled or torch.get_default_dtype() != dtype
+    finally:
+        torch.set_grad_enabled(enabled)
+        torch.set_default_dtype(dtype)
+        subject.model.eval()
+    forward = str(subject.places.forward())
+    if not torch.equal(inputs.ids, copies.ids) or not torch.equal(inputs.target, copies.target):
+        yield Finding(
+            "inputs changed",
+            "error",
+            "forward overwrites the token ids it is given: whoever calls it finds other ids afterwards, and labels "
+            "made from them are wrong.",
+            forward,
+            "Work on a copy: input_ids = input_ids.clone().",
+        )
+    if changed:
+        yield Finding(
+            "mode",
+            "error",
+            f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the "
+            "other "
+            "mode after the call): dropout comes back in evaluation, or never works in training.",
+            str(subject.places.module(changed[0])),
+            "Remove self.train() and self.eval() from forward: the training loop sets the mode.",
+        )
+    if leftover:
+        yield Finding(
+            "global state",
+            "error",
+            "forward changes a global setting of torch (gradient mode or default number type) and leaves it changed.",
+            forward,
+            "Use it as a context (with torch.no_grad():), or remove it.",
+        )
+
+
+def _seeds(subject: Subject) -> Iterator[Finding]:
+    inputs = subject.inputs(batch=2)
+    states = []
+    subject.model.train()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            for seed in (11, 12):
+                torch.manual_seed(seed)
+                subject.call(inputs)
+                states.append(torch.get_rng_state())
+    finally:
+        subject.model.eval()
+    if torch.equal(states[0], states[1]):
+        place = _seed_place(subject)
+        yield Finding(
+            "global seed",
+            "error",
+            "forward seeds the global random generator: after a call the random state is the same whatever it was "
+            "before. Every step draws the same dropout mask and, in many programs, the same data.",
+            str(place),
+            place.lead("remove torch.manual_seed(...) from forward: set a seed once, outside the model."),
+        )
+
+
+def _seed_place(subject: Subject) -> Place:
+    for file, call, _name in subject.source.calls({"manual_seed", "seed", "seed_all", "set_rng_state"}):
+        return subject.places.at((file.path, call.lineno))
+    return subject.places.forward()
+
+
+def _memory_place(subject: Subject, changed: list[str]) -> Place:
+    if changed:
+        owner, _, name = changed[0].rpartition(".")
+        return subject.places.attribute(owner, name)
+    holders: dict[str, nn.Module] = dict(subject.model.named_modules())
+    for path, module in holders.items():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and name not in ("_parameters", "_buffers"):
+                return subject.places.attribute(path, name)
+    return subject.places.forward()
+
+
+def _differ(left: Tensor, right: Tensor) -> bool:
+    if left.shape != right.shape:
+        return True
+    scale = float(left.nan_to_num(0, 0, 0).abs().max()) if left.numel() else 0.0
+    return not torch.allclose(left, right, rtol=0, atol=TOLERANCE * max(scale, 1e-3), equal_nan=True)
+
+
+def _difference(left: Tensor, right: Tensor) -> str:
+    return f"{float((left - right).abs().max()):.2g}" if left.shape == right.shape else "in shape"

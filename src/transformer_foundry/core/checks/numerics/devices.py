@@ -1,0 +1,236 @@
+"""Tensors pinned to the CPU, found without a GPU: the model runs as if its weights and inputs were on one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.source_map import ModelSource, current_frame
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_devices"]
+
+_PRETENDED = torch.device("cuda", 0)
+_MARK = "_foundry_on_gpu"
+_MADE_AT = "_foundry_made_at"
+_DEVICE_GETTER = Tensor.device.__get__
+_IS_CUDA_GETTER = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
+# Operations that accept tensors of two devices: copies, and indices on the CPU.
+_TOLERANT = frozenset({"copy_", "__setitem__", "__getitem__", "__get__", "__set__", "to", "type_as", "set_", "size"})
+
+
+class _TwoDevicesError(RuntimeError):
+    """An operation meets tensors of the GPU and of the CPU."""
+
+    def __init__(self, operation: str, stranger: Tensor, line: tuple[str, int] | None) -> None:
+        super().__init__(f"{operation} meets a tensor on the CPU and one on the GPU")
+        self.operation, self.stranger, self.line = operation, stranger, line
+
+
+def check_devices(subject: Subject) -> Iterator[Finding]:
+    """Every tensor that meets the weights is on their device."""
+    inputs = subject.inputs(batch=2)
+    if subject.contract.mask_argument is not None:
+        inputs = replace(inputs, mask=torch.ones_like(inputs.ids))
+    error = _run(subject, inputs)
+    owner = None if error is None else _attribute_of(subject.model, error.stranger)
+    if owner is not None and subject.rebuild is not None:
+        # What earlier calls on the CPU left behind would have been made on the GPU there.
+        error = _run(subject, inputs, _left_by_calls(subject, subject.rebuild(0)))
+        owner = None if error is None else _attribute_of(subject.model, error.stranger)
+    if error is None:
+        return
+    use = subject.places.at(error.line)
+    consequence = (
+        f" When the model moves to a GPU this tensor stays on the CPU, and {error.operation} fails at "
+        f"{use.file_name}:{error.line[1] if error.line else '?'}: training on a GPU stops at the first step."
+    )
+    if owner is not None:
+        path, name = owner
+        place = subject.places.attribute(path, name)
+        yield Finding(
+            "devices",
+            "error",
+            f"{place.module} is a plain tensor, neither a parameter nor a registered buffer.{consequence}",
+            str(place),
+            place.lead(f'register it: self.register_buffer("{name}", ...).'),
+        )
+        return
+    made = getattr(error.stranger, _MADE_AT, None) or error.line
+    place = subject.places.at(made)
+    yield Finding(
+        "devices",
+        "error",
+        f"A tensor is made on the CPU, whatever device the model is on.{consequence}",
+        str(place),
+        place.lead("make it on the device of the input: device=input_ids.device (or x.new_zeros(...))."),
+    )
+
+
+def _run(subject: Subject, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _TwoDevicesError | None:
+    """Return the first meeting of two devices in a forward pass, None when there is none."""
+    model = subject.model
+    tensors = [*model.parameters(), *model.buffers(), *moved]
+    given = [tensor for tensor in (inputs.ids, inputs.mask, inputs.decoder_ids) if tensor is not None]
+    for tensor in tensors + given:
+        setattr(tensor, _MARK, True)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Pretence(subject.source):
+            subject.call(inputs)
+    except _TwoDevicesError as err:
+        return err
+    except Exception as err:  # Code that asks for a real GPU fails here; that it runs on the CPU has been seen before.
+        return _hidden_error(err)
+    finally:
+        for tensor in tensors + given:
+            vars(tensor).pop(_MARK, None)
+    return None
+
+
+def _left_by_calls(subject: Subject, fresh: nn.Module) -> list[Tensor]:
+    """Return the tensors in plain attributes that a model that was never called does not have."""
+    others = dict(fresh.named_modules())
+    return [
+        tensor
+        for path, module in subject.model.named_modules()
+        for name, value in vars(module).items()
+        if name not in ("_parameters", "_buffers", "_modules")
+        and not _tensors(vars(others[path]).get(name) if path in others else None)
+        for tensor in _tensors(value)
+    ]
+
+
+def _hidden_error(error: BaseException | None) -> _TwoDevicesError | None:
+    while error is not None:
+        if isinstance(error, _TwoDevicesError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+class _Pretence(TorchFunctionMode):
+    """Marks what would be on the GPU, and raises where an operation would meet tensors of both devices."""
+
+    def __init__(self, source: ModelSource) -> None:
+        super().__init__()
+        self.source = source
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", str(func))
+        tensors = _tensors((args, kwargs))
+        moved = [tensor for tensor in tensors if _is_moved(tensor)]
+        if func == _DEVICE_GETTER:
+            return _PRETENDED if moved else func(*args, **kwargs)
+        if func == _IS_CUDA_GETTER:
+            return bool(moved)
+        line = self.source.caller(current_frame())
+        target, args, kwargs = self._target(name, args, kwargs, line)
+        if target is None:
+            self._refuse_two_devices(name, tensors, moved, line)
+            target = _default_target(name, tensors, moved)
+        output = self._call(func, name, args, kwargs)
+        return _marked(output, target, line, tensors)
+
+    def _call(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+        if name == "cuda":
+            return args[0].clone()
+        return func(*args, **kwargs)
+
+    def _target(
+        self, name: str, args: Any, kwargs: dict[str, Any], line: tuple[str, int] | None
+    ) -> tuple[bool | None, Any, dict[str, Any]]:
+        """Return whether the call asks for the GPU (None: it names no device), with the device replaced by the CPU."""
+        if name in ("cuda", "cpu"):
+            return name == "cuda", args, kwargs
+        asked: list[torch.device] = []
+
+        def replaced(value: Any) -> Any:
+            if isinstance(value, torch.device) or (isinstance(value, str) and _is_device(value)):
+                asked.append(torch.device(value))
+                return torch.device("cpu")
+            return value
+
+        args = tuple(replaced(value) for value in args)
+        kwargs = {key: replaced(value) if key == "device" else value for key, value in kwargs.items()}
+        if not asked:
+            return None, args, kwargs
+        # A device taken from a variable follows the machine: on one with a GPU it would be the GPU.
+        return asked[0].type == "cuda" or not self._is_literal(line), args, kwargs
+
+    def _is_literal(self, line: tuple[str, int] | None) -> bool:
+        file = self.source.files.get(line[0]) if line is not None else None
+        text = file.line(line[1]) if file is not None and line is not None else ""
+        return '"cpu"' in text or "'cpu'" in text
+
+    def _refuse_two_devices(
+        self, name: str, tensors: list[Tensor], moved: list[Tensor], line: tuple[str, int] | None
+    ) -> None:
+        if not moved or name in _TOLERANT or name.endswith("_like"):
+            return
+        # Parameters that a forward pass makes itself are where they were made; another check reports them.
+        strangers = [
+            tensor for tensor in tensors if not (_is_moved(tensor) or isinstance(tensor, nn.Parameter)) and tensor.ndim
+        ]
+        if strangers:
+            raise _TwoDevicesError(name, strangers[0], line)
+
+
+def _default_target(name: str, tensors: list[Tensor], moved: list[Tensor]) -> bool:
+    if name in ("__getitem__", "copy_", "__setitem__") and tensors:
+        return _is_moved(tensors[0])
+    if name in ("tensor", "as_tensor") and not tensors:
+        return False
+    return bool(moved)
+
+
+def _marked(output: Any, target: bool, line: tuple[str, int] | None, inputs: list[Tensor]) -> Any:
+    if isinstance(output, Tensor):
+        if _is_moved(output) != target and any(output is tensor for tensor in inputs):
+            output = output.clone()
+        if target:
+            setattr(output, _MARK, True)
+        elif not hasattr(output, _MADE_AT):
+            vars(output).pop(_MARK, None)
+            setattr(output, _MADE_AT, line)
+    elif isinstance(output, tuple | list):
+        marked = [_marked(item, target, line, inputs) for item in output]
+        if any(new is not old for new, old in zip(marked, output, strict=True)) and type(output) in (tuple, list):
+            return type(output)(marked)
+    return output
+
+
+def _is_moved(tensor: Tensor) -> bool:
+    return vars(tensor).get(_MARK, False) is True
+
+
+def _is_device(text: str) -> bool:
+    return text.split(":")[0] in ("cpu", "cuda")
+
+
+def _tensors(value: Any, depth: int = 4) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if depth and isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in _tensors(item, depth - 1)]
+    return []
+
+
+def _attribute_of(model: nn.Module, tensor: Tensor) -> tuple[str, str] | None:
+    """Return (path of the module, name) of the plain attribute that holds ``tensor`` or the storage it looks at."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            for item in _tensors(value):
+                if item is tensor or item.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+                    return path, name
+    return None

@@ -1,0 +1,292 @@
+"""The logits: raw scores of the right shape, finite, and at initialisation no better or worse than a guess."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.attention.weights import SOFTMAX
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.trace import Step, Trace, run_traced
+from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models import config_hints
+
+__all__ = ["check_finite", "check_initial_loss", "check_logits"]
+
+# Excess over ln V, in nats, from which an initialisation is called too large. Logits of standard deviation s cost
+# s^2 / 2: 2 nats are s = 2; usual initialisations stay below s = 1.
+LARGEST_EXCESS = 2.0
+SAMPLES = 4
+EXACT = 1e-4
+# Operations that put infinity where it is meant: into masks.
+FILLING = frozenset({"full", "masked_fill", "masked_fill_", "where", "triu", "tril", "triu_", "tril_", "fill_", "log"})
+# A bound on logits below this leaves the right answer too little room: the loss cannot fall far.
+SMALL_BOUND = 1.5
+# Spread of the logits under generic weights: usual models have about 1, those with scaled-down logits 0.01.
+SMALLEST_SPREAD = 1e-4
+
+
+def check_finite(subject: Subject) -> Iterator[Finding]:
+    """The logits of ordinary inputs hold neither NaN nor infinity, in both modes and with padding."""
+    inputs = subject.inputs(batch=2)
+    trials = [("", inputs, False), (" in training mode", inputs, True)]
+    if subject.contract.mask_argument is not None and inputs.ids.shape[1] > 2:
+        mask = torch.ones_like(inputs.ids)
+        mask[:, -2:] = 0
+        trials.append((" when the last two positions are padding", replace(inputs, mask=mask), False))
+    for when, given, training in trials:
+        logits = subject.logits(given, training=training)
+        bad = ~torch.isfinite(logits)
+        if when.endswith("padding") and subject.labels_positions and subject.kind != "encoder-decoder":
+            bad[:, -2:] = False
+        if bad.any():
+            yield _not_finite(subject, given, training, bad, when)
+            return
+
+
+def _not_finite(subject: Subject, inputs: Inputs, training: bool, bad: Tensor, when: str) -> Finding:
+    def run() -> Tensor:
+        return subject.logits(inputs, training=training)
+
+    step = _origin(run_traced(subject.model, subject.source, run))
+    place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
+    rows = bad.any(dim=-1)
+    cause, remedy = _cause_of_nan(step)
+    return Finding(
+        "finite",
+        "error",
+        f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite{when} ({int(rows.sum())} of "
+        f"{rows.numel()} positions). {cause} One NaN spoils the loss and, after one step, every weight.",
+        str(place),
+        place.lead(remedy),
+    )
+
+
+def _cause_of_nan(step: Step | None) -> tuple[str, str]:
+    """Return what makes the first NaN, and how to mend it."""
+    usual = "keep divisors, logarithms and square roots away from zero, and exponents small."
+    if step is None:
+        return "Its origin was not found.", usual
+    made = f"The operation {step.name} makes the first one"
+    if step.name not in SOFTMAX or not step.inputs:
+        return f"{made}: it divides by zero, takes a logarithm of zero, or its result is too large.", usual
+    axis = step.arguments.get("dim", step.arguments.get("1", -1))
+    if axis not in (None, -1, step.output.ndim - 1):
+        return (
+            f"{made}: this softmax of attention runs over axis {axis}, not over the last one, the keys. Where a mask "
+            "hides all that it compares, it divides by zero.",
+            "take the softmax over the keys: softmax(scores, dim=-1).",
+        )
+    hidden = torch.isinf(step.inputs[0]).all(dim=-1)
+    return (
+        f"{made}: {int(hidden.sum())} of {hidden.numel()} rows of attention scores are masked completely, so there is "
+        "nothing to attend to. Usual causes: the mask is inverted or turned round, hides a position from itself, or a "
+        "text is all padding.",
+        "let every position attend at least to itself: check which of True and False hides, and triu(1), not triu(0).",
+    )
+
+
+def check_logits(subject: Subject) -> Iterator[Finding]:
+    """The output is raw scores: not probabilities, not squashed into a small range."""
+    if subject.contract.output_size < 2:
+        return
+    if _answers_once(subject):
+        yield _one_row(subject)
+        return
+    with generic_weights(subject.model):
+        logits = subject.logits(subject.inputs(batch=SAMPLES))
+    initial = subject.logits(subject.inputs(batch=SAMPLES))
+    found = _probabilities(subject, logits, initial) or _squashed(subject, logits, initial)
+    if found is not None:
+        yield found
+
+
+def _probabilities(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | None:
+    """Find a softmax or its logarithm at the end, seen with ordinary weights and with the initial ones."""
+    place = _head(subject)
+    is_positive = bool((logits >= 0).all() and (initial >= 0).all())
+    if is_positive and _sums_to_one(logits) and _sums_to_one(initial):
+        return Finding(
+            "probabilities",
+            "error",
+            "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already "
+            "been applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
+            str(place),
+            place.lead("remove the softmax from the end of the model; apply it where probabilities are needed."),
+        )
+    if _are_log_probabilities(logits) and _are_log_probabilities(initial):
+        return Finding(
+            "probabilities",
+            "info",
+            "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that of "
+            "raw logits, so nothing is lost; a loss that applies softmax itself does the work twice.",
+            str(place),
+        )
+    return None
+
+
+def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | None:
+    """Find scores that cannot move far enough apart: scaled to nothing, or put through a function with bounds."""
+    place = _head(subject)
+    values = torch.cat([logits.flatten(), initial.flatten()])
+    spread, largest, zeros = float(logits.std()), float(values.abs().max()), float((values == 0).float().mean())
+    if spread < SMALLEST_SPREAD:
+        return Finding(
+            "squashed logits",
+            "warning",
+            f"The logits hardly differ, whatever the weights: their standard deviation is {spread:.1g} with weights of "
+            "ordinary size. They are multiplied by next to nothing, and so is every gradient.",
+            str(place),
+            place.lead("remove the factor before the end of the model, or let it be near 1."),
+        )
+    if bool(((values >= 0) & (values <= 1)).all()):
+        return Finding(
+            "probabilities",
+            "error",
+            f"The output is squashed into (0, 1), as by a sigmoid (seen: {values.min():.3f} to {values.max():.3f}). "
+            "Cross-entropy wants raw logits: between scores of 0 and 1 no class can get more than "
+            f"{math.e / (math.e + subject.contract.output_size - 1):.0%} of the probability.",
+            str(place),
+            place.lead("remove the sigmoid from the end of the model: single-label classes compete through softmax."),
+        )
+    if largest <= SMALL_BOUND and _is_bounded(subject, largest):
+        return Finding(
+            "squashed logits",
+            "warning",
+            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, "
+            "as by tanh. The right answer can never get much more probability than the others.",
+            str(place),
+            place.lead("remove the squashing function from the end of the model, or scale its result up (soft cap)."),
+        )
+    if bool((values >= 0).all()) and zeros > 0.05:
+        return Finding(
+            "squashed logits",
+            "warning",
+            f"No logit is negative and {zeros:.0%} are exactly 0, as after a ReLU. A class whose score is cut off gets "
+            "no gradient and cannot be pushed down.",
+            str(place),
+            place.lead("remove the ReLU from the end of the model."),
+        )
+    return None
+
+
+def check_initial_loss(subject: Subject) -> Iterator[Finding]:
+    """Before training the loss is about that of a guess, ln V."""
+    inputs = subject.inputs(batch=SAMPLES)
+    logits = subject.logits(inputs)
+    if not torch.isfinite(logits).all():
+        return
+    classes = logits.shape[-1]
+    flat = logits.reshape(-1, classes)
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(classes, (8, len(flat)), generator=generator)
+    losses = torch.stack([F.cross_entropy(flat, row) for row in labels])
+    loss, guess = float(losses.mean()), math.log(classes)
+    subject.evidence["initial loss"] = {"loss": loss, "guess": guess, "spread": float(flat.std())}
+    excess = loss - guess
+    if excess <= LARGEST_EXCESS:
+        return
+    place, cause, std = _large_weights(subject)
+    yield Finding(
+        "loss at initialisation",
+        "info" if std is not None and _is_stated(subject, std) else "warning",
+        f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the "
+        "logits have "
+        f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these "
+        "scores, "
+        "and training is often unstable.",
+        str(place),
+        place.lead("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),
+    )
+
+
+def _answers_once(subject: Subject) -> bool:
+    """Whether a language model gives the logits of one position only."""
+    contract = subject.contract
+    return (
+        contract.task == "sequence_classification"
+        and contract.output_size == contract.vocab_size
+        and config_hints.num_labels_hint(subject.config) is None
+        and subject.kind != "encoder-only"
+    )
+
+
+def _one_row(subject: Subject) -> Finding:
+    place = _head(subject)
+    return Finding(
+        "logits",
+        "error",
+        f"The model gives one row of {subject.contract.output_size} logits per text, not one per position: it can be "
+        "trained on one token of each text only, where a language model learns from all of them at once.",
+        str(place),
+        place.lead("apply the output layer to all positions: head(x), not head(x[:, -1])."),
+    )
+
+
+def _is_stated(subject: Subject, std: float) -> bool:
+    """Whether the configuration asks for weights of this size: then they are meant."""
+    stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
+    return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
+
+
+def _origin(record: Trace) -> Step | None:
+    """Return the operation that makes the first NaN, or the infinity (no mask) that it comes from."""
+    nan = next((step for step in record.operations if _appears(step, torch.isnan)), None)
+    infinite = next(
+        (step for step in record.operations if step.name not in FILLING and _appears(step, torch.isinf)), None
+    )
+    if nan is None or infinite is None:
+        return nan or infinite
+    steps = record.operations
+    return infinite if steps.index(infinite) < steps.index(nan) else nan
+
+
+def _appears(step: Step, test: Callable[[Tensor], Tensor]) -> bool:
+    inputs = [tensor for tensor in step.inputs if tensor.is_floating_point()]
+    return bool(test(step.output).any()) and not any(bool(test(tensor).any()) for tensor in inputs)
+
+
+def _are_log_probabilities(logits: Tensor) -> bool:
+    return bool((logits <= EXACT).all()) and _sums_to_one(logits.exp())
+
+
+def _sums_to_one(logits: Tensor) -> bool:
+    sums = logits.sum(dim=-1)
+    return bool(torch.allclose(sums, torch.ones_like(sums), atol=EXACT))
+
+
+def _is_bounded(subject: Subject, bound: float) -> bool:
+    """Whether the logits stay within ``bound`` when the weights grow tenfold."""
+    with generic_weights(subject.model), torch.no_grad():
+        for parameter in subject.model.parameters():
+            if parameter.is_floating_point():
+                parameter.mul_(10.0)
+        logits = subject.logits(subject.inputs(batch=SAMPLES))
+    return bool(logits.abs().max() <= max(1.0, bound) * (1 + EXACT)) and bound > 1e-3
+
+
+def _head(subject: Subject) -> Place:
+    """Return the place that makes the logits: the last operation of the model."""
+    steps = [step for step in subject.trace.operations if step.line is not None and step.output.is_floating_point()]
+    if not steps:
+        return subject.places.forward()
+    return subject.places.at(steps[-1].line, steps[-1].module or None)
+
+
+def _large_weights(subject: Subject) -> tuple[Place, str, float | None]:
+    """Return the place and description of the weights that make the logits large: the head's, or the largest ones."""
+    candidates = []
+    for path, module in subject.model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim == 2 and subject.contract.output_size in weight.shape:
+            candidates.append((float(weight.detach().std()), path, module))
+    if not candidates:
+        return subject.places.forward(), "", None
+    std, path, _module = max(candidates, key=lambda item: item[0])
+    return subject.places.module(path), f" The weights of {path} have a standard deviation of {std:.2g}.", std

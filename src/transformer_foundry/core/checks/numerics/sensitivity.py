@@ -1,0 +1,58 @@
+"""How strongly the output reacts: to a slight change of the embeddings, and to which token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_sensitivity"]
+
+STEP = 1e-3
+# Relative change of the logits for one of the embeddings, beyond which rounding alone moves the output.
+LARGEST_GAIN = 1e3
+
+
+def check_sensitivity(subject: Subject) -> Iterator[Finding]:
+    """A change of a thousandth of the embeddings moves the logits by about as much, not a thousand times more."""
+    table = _token_table(subject)
+    if table is None:
+        return
+    path, module = table
+    inputs = subject.inputs(batch=2)
+    base = subject.logits(inputs)
+    generator = torch.Generator().manual_seed(8)
+
+    def disturb(_module: nn.Module, _arguments: object, output: Tensor) -> Tensor:
+        noise = torch.randn(output.shape, generator=generator).to(output)
+        return output + STEP * output.std() * noise
+
+    handle = module.register_forward_hook(disturb)
+    try:
+        moved = subject.logits(inputs)
+    finally:
+        handle.remove()
+    centred = base - base.mean(dim=-1, keepdim=True)
+    gain = float((moved - base).norm() / centred.norm().clamp(min=1e-12)) / STEP
+    subject.evidence["gain"] = gain
+    if gain > LARGEST_GAIN:
+        place = subject.places.module(path)
+        yield Finding(
+            "sensitivity",
+            "warning",
+            f"The output is unstable: a change of 0.1 % of the embeddings changes the logits by {gain * STEP:.0%} of "
+            "their spread. Rounding alone then decides what the model says, and training diverges.",
+            str(place),
+            place.lead("put a norm into every block, and initialise the weights smaller (std=0.02)."),
+        )
+
+
+def _token_table(subject: Subject) -> tuple[str, nn.Module] | None:
+    for path, module in subject.model.named_modules():
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= subject.contract.vocab_size:
+            return path, module
+    return None

@@ -1,0 +1,1 @@
+"""Checks of positions: causality, order, position embeddings, receptive field."""

@@ -1,0 +1,45 @@
+"""What announces positions: a setting, or the name of a part."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+
+__all__ = ["Promise", "promised_positions"]
+
+# Settings that announce positions inside attention or in a table.
+PROMISES = re.compile(r"rope|rotary|alibi|relative|pos(ition)?_?(emb|enc|type)|learned_pos|sinusoid", re.IGNORECASE)
+NAMED_SO = re.compile(
+    r"(^|[._])(pos|position|positions|positional|pe|rope|rotary|alibi|wpe|rel(ative)?_?bias)([._]|$)", re.IGNORECASE
+)
+NONE_WORDS = ("none", "nope", "null", "false", "")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What announces positions, in words; and where it is, when it is a part of the model that does not run."""
+
+    text: str
+    place: Place | None = None
+
+
+def promised_positions(subject: Subject) -> Promise | None:
+    """Return the part or else the setting that announces positions; None when nothing does."""
+    names = [name for name, _ in subject.model.named_modules()] + [name for name, _ in subject.model.named_buffers()]
+    names += [name for name, _ in subject.model.named_parameters()]
+    part = next((name for name in names if NAMED_SO.search(name)), None)
+    if part is not None:
+        owner, _, attribute = part.rpartition(".")
+        is_module = part in subject.places.modules
+        if is_module and part in subject.trace.called:
+            return Promise(part)
+        return Promise(part, subject.places.module(part) if is_module else subject.places.attribute(owner, attribute))
+    for key, value in subject.config.items():
+        # A longest length (max_position_embeddings) promises nothing: models without positions have one too.
+        is_length = str(key).startswith("max")
+        if PROMISES.search(str(key)) and not is_length and str(value).lower() not in NONE_WORDS:
+            return Promise(f"the setting {key}")
+    return None

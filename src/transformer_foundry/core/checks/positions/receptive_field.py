@@ -1,0 +1,145 @@
+"""Each position sees its neighbour, and a class of a text all of its tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, noise_level
+from transformer_foundry.core.checks.probing.localize import attention_step
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights, promised_length
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_neighbours"]
+
+# Many numbers of heads divide these lengths.
+EVEN_LENGTHS = (12, 16)
+# Of the usual generic weights.
+MILD = 0.3
+# Pooling by the maximum hides tokens by chance: several sets of weights show all that can be seen.
+WEIGHTS = 3
+# Settings that announce attention within chunks, where a neighbour may lie across a border.
+LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
+
+
+def check_neighbours(subject: Subject) -> Iterator[Finding]:
+    """An output position must move when the token next to it, or its own, is exchanged."""
+    if not subject.labels_positions:
+        yield from _unseen_by_class(subject)
+        return
+    with generic_weights(subject.model):
+        maps = [dependence_map(subject), *_even_maps(subject)]
+    changes = min(maps, key=lambda item: float(_neighbours(item).float().mean()))
+    length = changes.shape[1]
+    if length < 3:
+        return
+    seen = changes > noise_level(changes)
+    others = seen & ~torch.eye(length, dtype=torch.bool)
+    place = _attention_place(subject)
+    if not others.any():
+        yield Finding(
+            "neighbours",
+            "error",
+            f"No position sees any other token: exchanging one of {length} tokens changed only the output at its own "
+            "position. The model cannot use context; it can learn no more than how often each token occurs.",
+            str(place),
+            place.lead("check that its result is used, and that its mask does not block every other position."),
+        )
+        return
+    blind = [position for position in range(1, length) if not seen[position, position - 1]]
+    if blind:
+        blind = _still_blind(subject, length, blind)
+    if blind:
+        yield _blind(subject, seen, blind, place)
+    if not subject.is_causal and subject.stated_kind == "encoder-only" and not torch.triu(others, 1).any():
+        yield Finding(
+            "neighbours",
+            "warning",
+            "No position sees a later token, although this is an encoder: it reads left to right only. An encoder that "
+            "fills in masked words needs both sides.",
+            str(place),
+            place.lead("switch its causal mask off, or set the kind of the model to decoder-only."),
+        )
+
+
+def _unseen_by_class(subject: Subject) -> Iterator[Finding]:
+    """Tokens that have no influence on the class of a text."""
+    seen = torch.zeros(subject.length, dtype=torch.bool)
+    seen[-1] = subject.contract.ends_with_eos  # It cannot be exchanged.
+    for seed in range(WEIGHTS):
+        with generic_weights(subject.model, seed=seed):
+            changes = dependence(subject, subject.inputs())
+        seen |= (changes > noise_level(changes))[0]
+    if bool(seen.all()):
+        return
+    hidden = (~seen).nonzero().flatten().tolist()
+    place = _attention_place(subject)
+    is_local = any(_says_local(subject, str(key), value) for key, value in subject.config.items())
+    yield Finding(
+        "neighbours",
+        "error" if int(seen.sum()) <= 1 else "info" if is_local else "warning",
+        f"The class of a text depends on {int(seen.sum())} of its {len(seen)} tokens only: exchanging token "
+        f"{', '.join(map(str, hidden[:5]))}{' and others' if len(hidden) > 5 else ''} changes nothing. The position "
+        "that the class is read from does not see the rest of the text.",
+        str(place),
+        place.lead(
+            "apply no causal mask before a class that is read from the first token, or read it from a position that "
+            "sees all others; check that the result of the attention is used."
+        ),
+    )
+
+
+def _even_maps(subject: Subject) -> list[Tensor]:
+    """Maps at lengths that many numbers of heads divide: there a wrong split cuts the sequence between positions."""
+    limit = subject.contract.max_length or max(EVEN_LENGTHS)
+    return [
+        dependence(subject, subject.inputs(length=length), attempts=1) for length in EVEN_LENGTHS if length <= limit
+    ]
+
+
+def _neighbours(changes: Tensor) -> Tensor:
+    """Whether each position but the first sees the one before it, (T - 1,) bool."""
+    return torch.diagonal(changes > noise_level(changes), offset=-1)
+
+
+def _still_blind(subject: Subject, length: int, blind: list[int]) -> list[int]:
+    """Return the positions that are blind under milder weights too: a saturated softmax hides what it could see."""
+    with generic_weights(subject.model, seed=1, scale=MILD):
+        changes = dependence(subject, subject.inputs(length=length))
+    seen = changes > noise_level(changes)
+    return [position for position in blind if not seen[position, position - 1]]
+
+
+def _blind(subject: Subject, seen: Tensor, blind: list[int], place: Place) -> Finding:
+    local = [key for key, value in subject.config.items() if _says_local(subject, str(key), value)]
+    shown = ", ".join(map(str, blind[:5]))
+    message = (
+        f"Position{'s' if len(blind) > 1 else ''} {shown} of {len(seen)} cannot see the token right before: exchanging "
+        "it changes nothing there. The sequence falls into pieces that do not know of each other."
+    )
+    if local:
+        return Finding("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", str(place))
+    return Finding(
+        "neighbours",
+        "error",
+        f"{message} Usual cause: heads are split with view(B, heads, T, width) instead of "
+        "view(B, T, heads, width).transpose(1, 2), which mixes positions and heads; else a wrong mask.",
+        str(place),
+        place.lead("split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back."),
+    )
+
+
+def _says_local(subject: Subject, key: str, value: object) -> bool:
+    """Whether a setting announces attention within a part of the sequence; ``block_size`` is often the whole of it."""
+    if not LOCAL_ATTENTION.search(key) or value in (None, False, 0):
+        return False
+    return not isinstance(value, int) or value is True or value < promised_length(subject)
+
+
+def _attention_place(subject: Subject) -> Place:
+    step = attention_step(subject.trace, "")
+    return subject.places.module(step.module, step.line) if step is not None else subject.places.forward()

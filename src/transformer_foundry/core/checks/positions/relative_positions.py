@@ -1,0 +1,182 @@
+"""Relative positions: with equal tokens everywhere, attention depends on distances alone, and not backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
+from transformer_foundry.core.checks.positions.declared_positions import Promise, promised_positions
+from transformer_foundry.core.checks.positions.position_embeddings import SHORTEST_TABLE, longest_probe
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.sequence_axis import by_position
+from transformer_foundry.core.checks.probing.trace import Step, Trace, run_traced
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["SAME", "attends", "check_relative_positions", "equal_tokens", "varies"]
+
+SAME = 1e-4
+LENGTH = 40
+# How much shorter the source is, so that encoder and decoder can be told apart.
+SHORTER = 3
+# Departure from a straight line, as a share of the slope, up to which log-weights are one: ALiBi's are.
+STRAIGHT = 1e-2
+SMALLEST_SLOPE = 1e-3
+
+
+def check_relative_positions(subject: Subject) -> Iterator[Finding]:
+    """With equal tokens everywhere, attention inside a relative scheme depends on distances alone."""
+    length = longest_probe(subject, LENGTH)
+    if length < SHORTEST_TABLE or subject.evidence.get("positions judged"):
+        return
+    inputs = equal_tokens(subject, length, length - SHORTER)
+    with generic_weights(subject.model):
+        record = run_traced(subject.model, subject.source, lambda: subject.logits(inputs))
+    lengths = sorted({inputs.target.shape[1], inputs.ids.shape[1]}, reverse=True)
+    promise = promised_positions(subject)
+    for size in lengths:
+        records = [item for item in attention_records(record, {size}) if item.weights.shape[-2:] == (size, size)]
+        if not records or _positions_in_stream(record, size):
+            continue  # Absolute positions: attention may depend on each position by itself.
+        if all(_is_even(item) for item in records):
+            said = promise or _of_other_stack(record, lengths, size)
+            if said is not None:
+                yield _no_effect(subject, records[0], said, size)
+                return
+            continue
+        finding = _wrong_distances(subject, [item for item in records if item.over_keys], size)
+        if finding is not None:
+            yield finding
+            return
+
+
+def _wrong_distances(subject: Subject, records: list[AttentionRecord], length: int) -> Finding | None:
+    for attention in records:
+        error = _departure_from_distance(attention)
+        if error > 100 * SAME:
+            return _not_relative(subject, attention, error, length)
+    for attention in records:
+        if _prefers_far(attention):
+            return _backwards(subject, attention)
+    return None
+
+
+def _of_other_stack(record: Trace, lengths: list[int], size: int) -> Promise | None:
+    """Return the promise that an encoder with positions makes for its decoder, and the other way round."""
+    for other in lengths:
+        records = [item for item in attention_records(record, {other}) if item.weights.shape[-2:] == (other, other)]
+        if other != size and not all(_is_even(item) for item in records):
+            return Promise("the other stack")
+    return None
+
+
+def equal_tokens(subject: Subject, length: int, source: int | None = None) -> Inputs:
+    """Return inputs of one token, over and over: what then differs between positions is their own doing."""
+    source = source or length
+    inputs = subject.inputs(length=length, source=source)
+    token = int(subject.ordinary_ids[len(subject.ordinary_ids) // 2])
+    filled = [None if ids is None else torch.full_like(ids, token) for ids in (inputs.ids, inputs.decoder_ids)]
+    assert filled[0] is not None
+    return Inputs(filled[0], None, filled[1])
+
+
+def attends(step: Step, length: int) -> bool:
+    """Whether a step is attention of ``length`` queries."""
+    is_attention = step.name in (*SOFTMAX, "scaled_dot_product_attention", "multi_head_attention_forward")
+    return is_attention and step.output.ndim >= 3 and step.output.shape[-2] == length
+
+
+def _positions_in_stream(record: Trace, length: int) -> bool:
+    """Whether, with equal tokens, some module before the first attention gives different vectors by position."""
+    for step in record.steps:
+        if attends(step, length):
+            return False
+        rows = by_position(step.output, length)
+        if rows is not None and varies(rows):
+            return True
+    return True  # No attention was seen: nothing can be said.
+
+
+def varies(rows: Tensor) -> bool:
+    """Whether the (T, D) vectors of positions differ."""
+    return bool((rows - rows[:1]).abs().max() > SAME * rows.abs().max())
+
+
+def _is_even(attention: AttentionRecord) -> bool:
+    """Whether, with equal tokens, every visible key gets the same weight: nothing depends on positions."""
+    seen = attention.weights > 1e-12
+    high = attention.weights.amax(dim=-1)
+    low = attention.weights.masked_fill(~seen, torch.inf).amin(dim=-1)
+    return bool((high - low <= SAME * high).all())
+
+
+def _no_effect(subject: Subject, attention: AttentionRecord, promise: Promise, length: int) -> Finding:
+    place = promise.place or subject.places.module(attention.module, attention.line)
+    return Finding(
+        "positions",
+        "warning",
+        f"Positions have no effect, although {promise.text} promises them: with {length} equal tokens every position "
+        "gets the same vector and attends to all it sees evenly. The model knows at most how many words came before, "
+        "not their order.",
+        str(place),
+        place.lead("add the position encoding to the embeddings, or rotate both queries and keys by their positions."),
+    )
+
+
+def _departure_from_distance(attention: AttentionRecord) -> float:
+    """Return how far, within a row, steps of the log-weights from key to key depend on more than the distance."""
+    # A first token that stands for the whole text may be kept out of the scheme.
+    weights = attention.weights[:, 1:, 1:]
+    logs, seen = weights.clamp(min=1e-20).log(), weights > 1e-12
+    steps, known = logs[:, :, 1:] - logs[:, :, :-1], seen[:, :, 1:] & seen[:, :, :-1]
+    length, worst = logs.shape[-1], 0.0
+    for offset in range(-length + 2, length - 2):
+        diagonal = torch.diagonal(steps, offset, dim1=1, dim2=2)
+        valid = torch.diagonal(known, offset, dim1=1, dim2=2)
+        spread = _spread(diagonal, valid)
+        worst = max(worst, spread)
+    return worst
+
+
+def _spread(values: Tensor, valid: Tensor) -> float:
+    high = values.masked_fill(~valid, -torch.inf).amax(dim=1)
+    low = values.masked_fill(~valid, torch.inf).amin(dim=1)
+    found = (high - low)[valid.sum(dim=1) > 1]
+    return float(found.max()) if len(found) else 0.0
+
+
+def _not_relative(subject: Subject, attention: AttentionRecord, error: float, length: int) -> Finding:
+    place = subject.places.module(attention.module, attention.line)
+    return Finding(
+        "positions",
+        "warning",
+        f"Attention does not depend on distances alone: with {length} equal tokens, two pairs of positions at the same "
+        f"distance get weights that differ by {error:.2g} (in logarithms). No absolute positions are added, so the "
+        "positions inside the attention (rotary, ALiBi, relative bias) are applied wrongly: to queries but not keys, "
+        "with opposite signs, or numbered along the wrong axis.",
+        str(place),
+        place.lead("rotate queries and keys by the same angles, numbered along the axis of length T."),
+    )
+
+
+def _prefers_far(attention: AttentionRecord) -> bool:
+    """Whether the last position's log-weights rise in a straight line with the distance, in every head."""
+    logs = attention.weights[:, -1].clamp(min=1e-30).log()
+    steps = logs[:, :-1] - logs[:, 1:]
+    slopes = steps.mean(dim=1)
+    is_straight = (steps - slopes[:, None]).abs().amax(dim=1) <= STRAIGHT * slopes.abs()
+    return bool((is_straight & (slopes > SMALLEST_SLOPE)).all())
+
+
+def _backwards(subject: Subject, attention: AttentionRecord) -> Finding:
+    place = subject.places.module(attention.module, attention.line)
+    return Finding(
+        "positions",
+        "warning",
+        "The bias of the positions has the wrong sign: with equal tokens everywhere, every head gives a token the more "
+        "weight the further away it is. The model looks at the beginning of a text, hardly at what came just before.",
+        str(place),
+        place.lead("subtract what grows with the distance: scores - slope * distance, with distance = q - k >= 0."),
+    )

@@ -1,0 +1,90 @@
+"""Positions do not repeat, and an encoder that is promised positions knows the order of words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from transformer_foundry.core.checks.positions.declared_positions import promised_positions
+from transformer_foundry.core.checks.positions.position_embeddings import longest_probe
+from transformer_foundry.core.checks.positions.relative_positions import SAME, attends, equal_tokens, varies
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.sequence_axis import by_position
+from transformer_foundry.core.checks.probing.trace import Trace, run_traced
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_order"]
+
+LONGEST = 160
+
+
+def check_order(subject: Subject) -> Iterator[Finding]:
+    """Position ids do not repeat; an encoder that is promised positions knows the order of words."""
+    length = longest_probe(subject, LONGEST)
+    with generic_weights(subject.model):
+        constant = equal_tokens(subject, length)
+        record = run_traced(subject.model, subject.source, lambda: subject.logits(constant))
+    repeated = _repetition(record, length)
+    if repeated is not None:
+        subject.evidence["positions judged"] = True
+        step_module, line, period = repeated
+        place = subject.places.module(step_module, line)
+        yield Finding(
+            "positions",
+            "warning",
+            f"Positions repeat: position {period} and position 0 get exactly the same position encoding (tested on "
+            f"{length} equal tokens). The model cannot tell them apart.",
+            str(place),
+            place.lead("number the positions from 0 to T - 1, without a modulo or a clamp below the longest sequence."),
+        )
+    if subject.kind == "encoder-only" and subject.labels_positions and _is_blind_to_order(subject):
+        subject.evidence["positions judged"] = True
+        yield _order_blind(subject)
+
+
+def _repetition(record: Trace, length: int) -> tuple[str, tuple[str, int] | None, int] | None:
+    """Return (module, line, period) where positions enter, if what reaches the first attention repeats itself."""
+    streams = []
+    for step in record.steps:
+        if attends(step, length):
+            break
+        rows = by_position(step.output, length)
+        if rows is not None and varies(rows):
+            streams.append((step, rows))
+    if not streams:
+        return None
+    first, rows = streams[0][0], streams[-1][1]
+    distance = (rows - rows[:1]).abs().amax(dim=1)
+    same = (distance[1:] <= SAME * rows.abs().max()).nonzero().flatten()
+    return (first.module, first.line, int(same[0]) + 1) if len(same) else None
+
+
+def _is_blind_to_order(subject: Subject) -> bool:
+    """Whether exchanging two words merely exchanges their outputs and changes nothing elsewhere."""
+    with generic_weights(subject.model):
+        inputs = subject.inputs()
+        swapped = inputs.ids.clone()
+        swapped[:, [1, -2]] = inputs.ids[:, [-2, 1]]
+        base, moved = subject.logits(inputs), subject.logits(Inputs(swapped))
+    expected = base.clone()
+    expected[:, [1, -2]] = base[:, [-2, 1]]
+    return bool(torch.allclose(moved, expected, rtol=0, atol=SAME * float(base.abs().max())))
+
+
+def _order_blind(subject: Subject) -> Finding:
+    promise = promised_positions(subject)
+    place = (promise.place if promise else None) or subject.places.forward()
+    message = (
+        "The model cannot tell the order of words: exchanging two words exchanges their outputs and changes nothing "
+        "else."
+    )
+    if promise is None:
+        return Finding("positions", "info", f"{message} It has no positions; that may be meant.", str(place))
+    return Finding(
+        "positions",
+        "warning",
+        f"{message} Yet {promise.text} promises positions: they have no effect.",
+        str(place),
+        place.lead("add the position encoding to the embeddings, or rotate queries and keys by their positions."),
+    )

@@ -1,0 +1,111 @@
+"""Where in the model an effect arises: the first module whose result shows it although what it was given does not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from torch import Tensor
+
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.trace import Step, Trace, run_traced
+
+__all__ = ["attention_step", "first_changed_operation", "locate_change"]
+
+ATTENTION_OPERATIONS = ("scaled_dot_product_attention", "multi_head_attention_forward", "softmax", "_softmax")
+
+
+def locate_change(
+    subject: Subject,
+    first: Inputs,
+    second: Inputs,
+    differs: Callable[[Tensor, Tensor], bool],
+    *,
+    training: bool = False,
+    part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+) -> tuple[Place | None, Trace]:
+    """Return the place where two runs come to differ, and the trace of the second run.
+
+    Args:
+        subject: The model under test.
+        first: Inputs of one run.
+        second: Inputs of the other run.
+        differs: Tells whether two results of a module, of one shape, differ in the way that is looked for; it is asked
+            about floating point tensors only.
+        training: Whether the model runs in training mode.
+        part: What to compare of a result; the whole of it when left out.
+    """
+
+    def compare(left: Tensor, right: Tensor) -> bool:
+        return _differ(part(left), part(right), differs)
+
+    one, two = _traced(subject, first, training), _traced(subject, second, training)
+    for left, right in _pairs(one, two):
+        if not compare(left.output, right.output):
+            continue
+        if any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
+            return _between(subject, one, two, subject.places.parent_of(right.module), compare, right), two
+        return _inside(subject, right.module, two, right.line), two
+    return None, two
+
+
+def _traced(subject: Subject, inputs: Inputs, training: bool) -> Trace:
+    return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, training=training))
+
+
+def first_changed_operation(first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool]) -> Step | None:
+    """Return the first operation whose result differs between two traces, None when none does."""
+    for left, right in itertools.zip_longest(first.operations, second.operations):
+        if left is None or right is None or left.name != right.name or left.module != right.module:
+            return None
+        if _differ(left.output, right.output, differs):
+            return right
+    return None
+
+
+def attention_step(trace: Trace, module: str, *, below: bool = True) -> Step | None:
+    """Return the attention that ``module`` runs itself or, else, in modules ``below`` it; None when it runs none."""
+    steps = [step for step in trace.operations if step.name in ATTENTION_OPERATIONS and step.output.ndim >= 3]
+    own = [step for step in steps if step.module == module]
+    inner = [step for step in steps if below and (not module or step.module.startswith(f"{module}."))]
+    return next(iter(own + inner), None)
+
+
+def _pairs(one: Trace, two: Trace) -> list[tuple[Step, Step]]:
+    pairs = []
+    for left, right in zip(one.modules, two.modules, strict=False):
+        if left.name != right.name or left.module != right.module:
+            break
+        pairs.append((left, right))
+    return pairs
+
+
+def _between(
+    subject: Subject, one: Trace, two: Trace, parent: str, compare: Callable[[Tensor, Tensor], bool], child: Step
+) -> Place:
+    """Return the line of a module's own code that makes the difference: what it gave to ``child`` differs already."""
+    own = attention_step(two, parent, below=False)
+    if own is not None and own.line is not None:
+        return subject.places.at(own.line, parent or None)
+    for left, right in zip(one.operations, two.operations, strict=False):
+        if left.name != right.name or left.module != right.module:
+            break
+        if right.module != parent or right.line is None or not compare(left.output, right.output):
+            continue
+        if not any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
+            return subject.places.at(right.line, parent or None)
+    return subject.places.at(child.line, parent or None)
+
+
+def _inside(subject: Subject, module: str, trace: Trace, line: tuple[str, int] | None = None) -> Place:
+    attention = attention_step(trace, module)
+    if attention is not None and attention.line is not None:
+        line = attention.line
+    if line is None and module in subject.places.modules:
+        line = subject.source.class_line(type(subject.places.modules[module]), "forward")
+    return subject.places.module(module, line)
+
+
+def _differ(left: Tensor, right: Tensor, differs: Callable[[Tensor, Tensor], bool]) -> bool:
+    return left.shape == right.shape and left.is_floating_point() and right.is_floating_point() and differs(left, right)

@@ -1,0 +1,237 @@
+"""One forward pass, written down: every module and operation with its place, its result, and the attention weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from transformer_foundry.core.checks.probing.source_map import ModelSource, current_frame
+
+__all__ = ["Step", "Trace", "first_difference", "trace"]
+
+Line = tuple[str, int] | None
+
+# Not computations: reading an attribute, asking for a size, switching modes.
+_DATA_GETTER = Tensor.data.__get__  # type: ignore[attr-defined]
+# Operations that take values out of torch: what is made of them has no gradient.
+_ESCAPES = frozenset({"tolist", "item", "numpy", "__array__"})
+_IGNORED = frozenset({"__get__", "__set__", "size", "dim", "stride", "_set_grad_enabled", "is_contiguous", "numel"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A module or an operation that ran.
+
+    Attributes:
+        name: Class of the module, or name of the operation.
+        module: Path of the module; for an operation, of the innermost module that ran it.
+        line: (path, line) of the model's source that called it.
+        output: A copy of its first tensor: later operations in place do not change it.
+        raw: The tensor itself, detached: its storage tells where it is used.
+        inputs: The tensors it was given, detached.
+        is_module: Whether it is a module.
+        arguments: Positional arguments of an operation that are no tensors, and its keywords.
+    """
+
+    name: str
+    module: str
+    line: Line
+    output: Tensor
+    raw: Tensor
+    inputs: tuple[Tensor, ...] = ()
+    is_module: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Trace:
+    """Everything that ran in one forward pass, in the order in which it ended.
+
+    Attributes:
+        steps: What ran.
+        called: Paths of the modules that were called.
+        cuts: (operation, module, line) where a value that has a gradient became one that has none.
+        learned: Parameters by their id, with (module, line) of their first use.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)
+    cuts: list[tuple[str, str, Line]] = field(default_factory=list)
+    learned: dict[int, tuple[Tensor, str, Line]] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> list[Step]:
+        """The modules only."""
+        return [step for step in self.steps if step.is_module]
+
+    @property
+    def operations(self) -> list[Step]:
+        """The operations only."""
+        return [step for step in self.steps if not step.is_module]
+
+
+@contextmanager
+def trace(model: nn.Module, source: ModelSource) -> Iterator[Trace]:
+    """Write down every module and operation that runs inside the ``with`` block.
+
+    Attention of ``nn.MultiheadAttention`` is run with its weights returned, so its steps carry them.
+    """
+    record = Trace()
+    stack: list[str] = [""]
+    handles = []
+    for path, module in model.named_modules():
+        handles += _watch(module, path, record, stack, source)
+    try:
+        with _Recorder(record, stack, source):
+            yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_difference(
+    first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool], *, modules: bool
+) -> Step | None:
+    """Return the first step of ``second`` whose output differs from that of ``first``, None when none does.
+
+    Args:
+        first: A trace.
+        second: A trace of the same model with other inputs or another seed.
+        differs: Tells whether two outputs of one shape differ in the way that is looked for.
+        modules: Compare modules, else operations.
+    """
+    steps = (first.modules, second.modules) if modules else (first.operations, second.operations)
+    for left, right in itertools.zip_longest(*steps):
+        if left is None or right is None or left.name != right.name or left.module != right.module:
+            return None
+        comparable = left.output.shape == right.output.shape and left.output.dtype == right.output.dtype
+        if comparable and left.output.is_floating_point() and differs(left.output, right.output):
+            return right
+    return None
+
+
+def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source: ModelSource) -> list[Any]:
+    def enter(_module: nn.Module, _args: Any, _kwargs: Any) -> None:
+        stack.append(path)
+        record.called.add(path)
+
+    def leave(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if len(stack) > 1:
+            stack.pop()
+        with torch._C.DisableTorchFunction():
+            result = first_tensor(output)
+            if result is not None:
+                line = source.caller(current_frame())
+                inputs = tuple(tensors_in((args, kwargs)))
+                name = type(_module).__name__
+                record.steps.append(Step(name, path, line, result.clone(), result, inputs, is_module=True))
+
+    return [
+        module.register_forward_pre_hook(enter, with_kwargs=True),
+        module.register_forward_hook(leave, with_kwargs=True),
+    ]
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, record: Trace, stack: list[str], source: ModelSource) -> None:
+        super().__init__()
+        self.record, self.stack, self.source = record, stack, source
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", str(func))
+        if name in _IGNORED:
+            output = func(*args, **kwargs)
+            if func == _DATA_GETTER:
+                self._note_cut("data", args, kwargs, output)
+            return output
+        self._note_learned((args, kwargs))
+        before = tuple(tensors_in((args, kwargs)))
+        if name == "multi_head_attention_forward":
+            return self._attend(func, args, kwargs, before)
+        output = func(*args, **kwargs)
+        self._note_cut(name, args, kwargs, output)
+        self._write(name, output, before, args, kwargs)
+        return output
+
+    def _note_learned(self, given: Any) -> None:
+        for tensor in graph_tensors(given):
+            if isinstance(tensor, nn.Parameter) and tensor.requires_grad and id(tensor) not in self.record.learned:
+                line = self.source.caller(current_frame())
+                self.record.learned[id(tensor)] = (tensor, self.stack[-1], line)
+
+    def _note_cut(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
+        """Note where the gradient is lost: a floating point result without one of inputs that have one."""
+        if name.startswith("new_") or name.endswith("_like") or not _has_gradient((args, kwargs)):
+            return
+        if _has_gradient(output):
+            return
+        result = output if isinstance(output, Tensor) else None
+        if name in _ESCAPES or (result is not None and result.is_floating_point()):
+            if not torch.is_grad_enabled() and not self.record.cuts:
+                switch = self.source.gradients_off(current_frame())
+                if switch is not None:
+                    self.record.cuts.append((name, "", switch))
+                    return
+            self.record.cuts.append((name, self.stack[-1], self.source.caller(current_frame())))
+
+    def _attend(self, func: Any, args: Any, kwargs: dict[str, Any], before: tuple[Tensor, ...]) -> Any:
+        wanted, averaged = kwargs.get("need_weights", True), kwargs.get("average_attn_weights", True)
+        output, weights = func(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})
+        self._write("multi_head_attention_forward", weights, before, args, kwargs)
+        if not wanted:
+            return output, None
+        return output, weights.mean(dim=weights.ndim - 3) if averaged else weights
+
+    def _write(self, name: str, output: Any, before: tuple[Tensor, ...], args: Any, kwargs: dict[str, Any]) -> None:
+        result = first_tensor(output)
+        if result is None:
+            return
+        arguments = {str(index): value for index, value in enumerate(args) if not isinstance(value, Tensor)} | kwargs
+        line = self.source.caller(current_frame())
+        self.record.steps.append(Step(name, self.stack[-1], line, result.clone(), result, before, False, arguments))
+
+
+def _has_gradient(value: Any, depth: int = 3) -> bool:
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    if isinstance(value, dict):
+        value = list(value.values())
+    return depth > 0 and isinstance(value, tuple | list) and any(_has_gradient(item, depth - 1) for item in value)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor in a nest of tuples, lists, mappings and objects with ``to_tuple``."""
+    return next(iter(tensors_in(value)), None)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in a nest of tuples, lists and mappings, detached."""
+    return [tensor.detach() for tensor in graph_tensors(value)]
+
+
+def graph_tensors(value: Any, depth: int = 4) -> list[Tensor]:
+    """Return the tensors in a nest of tuples, lists and mappings, with their gradients' graph."""
+    if isinstance(value, Tensor):
+        return [value]
+    if depth == 0:
+        return []
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in graph_tensors(item, depth - 1)]
+    return []
+
+
+def run_traced(model: nn.Module, source: ModelSource, call: Callable[[], Any]) -> Trace:
+    """Run ``call`` without gradients and return what ran in ``model``."""
+    with torch.no_grad(), trace(model, source) as record:
+        call()
+    return record

@@ -1,0 +1,1 @@
+"""The verdict: findings, their causes, the figure, and the gate before training."""

@@ -1,0 +1,103 @@
+"""The outcome of the checks: findings, and the report as a dictionary and as plain text."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from transformer_foundry.core.checks.report.measurements import Evidence
+
+__all__ = ["Finding", "Report"]
+
+SEVERITIES = ("error", "warning", "info")
+_TEXT_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check has to say about a model.
+
+    Attributes:
+        check: Name of the check, for example ``causality``.
+        severity: ``error`` (training is pointless or impossible), ``warning`` (training works, worse than it could)
+            or ``info`` (worth knowing; no problem).
+        message: What was observed, with numbers, and why it matters.
+        where: Drawn block, file and line, module: as much of it as is known; empty for the whole model.
+        fix: How to mend it.
+    """
+
+    check: str
+    severity: str
+    message: str
+    where: str = ""
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.severity in SEVERITIES, self.severity
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether the finding counts: an error or a warning."""
+        return self.severity != "info"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of all checks of one model.
+
+    Attributes:
+        kind: Kind of the model; None when it could not be told.
+        findings: What was found, the most serious first; within a severity, causes before what follows from them.
+        seconds: Time that the checks took.
+        evidence: What was measured on the way, for the figure; not part of ``to_dict``.
+    """
+
+    kind: str | None
+    findings: tuple[Finding, ...]
+    seconds: float
+    evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """Errors and warnings."""
+        return tuple(finding for finding in self.findings if finding.is_problem)
+
+    @property
+    def status(self) -> str:
+        """``pass`` when there are neither errors nor warnings, else ``fail``."""
+        return "fail" if self.problems else "pass"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"status", "kind", "findings": [{"check", "severity", "message", "where", "fix"}], "seconds"}``."""
+        return {
+            "status": self.status,
+            "kind": self.kind,
+            "findings": [asdict(finding) for finding in self.findings],
+            "seconds": round(self.seconds, 2),
+        }
+
+    def to_text(self) -> str:
+        """Return the report in plain words, one paragraph per finding."""
+        return "\n".join([self._verdict(), *(_paragraph(finding) for finding in self.findings)])
+
+    def _verdict(self) -> str:
+        counts = {name: sum(finding.severity == name for finding in self.findings) for name in SEVERITIES}
+        kind = self.kind or "unknown kind"
+        if self.status == "pass":
+            return f"PASS: no problem found ({kind}, {self.seconds:.1f} s)."
+        parts = [_count(counts[name], name) for name in SEVERITIES[:2] if counts[name]]
+        return f"FAIL: {' and '.join(parts)} ({kind}, {self.seconds:.1f} s)."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _paragraph(finding: Finding) -> str:
+    lines = [f"\n{finding.severity.upper()}  {finding.check}"]
+    for label, text in (("what", finding.message), ("where", finding.where), ("mend", finding.fix)):
+        if text:
+            lead = f"  {label:6s}"
+            lines.append(textwrap.fill(text, _TEXT_WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead)))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Checks of how a model is built: configuration, registered parameters, state dict, drawn blocks."""

@@ -1,0 +1,272 @@
+"""What ``config.json`` says against what was built."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_foundry.core.checks.attention.weights import attention_records
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models import config_hints
+
+__all__ = ["FEED_FORWARD_KEYS", "HEAD_KEYS", "WIDTH_KEYS", "check_configuration", "stated_value"]
+
+WIDTH_KEYS = ("d_model", "hidden_size", "n_embd", "embed_dim", "model_dim", "dim", "hidden_dim")
+LAYER_KEYS = ("num_layers", "n_layer", "n_layers", "num_hidden_layers", "depth", "num_blocks")
+ENCODER_LAYER_KEYS = ("num_encoder_layers", "encoder_layers", "n_encoder_layers")
+DECODER_LAYER_KEYS = ("num_decoder_layers", "decoder_layers", "n_decoder_layers")
+HEAD_KEYS = ("nhead", "num_heads", "n_head", "n_heads", "num_attention_heads")
+FEED_FORWARD_KEYS = ("dim_feedforward", "d_ff", "ffn_dim", "intermediate_size", "ff_dim", "n_inner")
+TIE_KEYS = ("tie_weights", "tie_word_embeddings", "tie_embeddings", "weight_tying", "tied", "share_embeddings")
+DROPOUT_KEYS = ("dropout", "dropout_rate", "dropout_prob", "hidden_dropout_prob", "resid_pdrop")
+
+
+def check_configuration(subject: Subject) -> Iterator[Finding]:
+    """Width, layers, heads, feed-forward width, classes, dropout and ties are those that the configuration states."""
+    yield from _width(subject)
+    yield from _layers(subject)
+    yield from _heads(subject)
+    yield from _feed_forward(subject)
+    yield from _classes(subject)
+    yield from _dropout(subject)
+    yield from _ties(subject)
+    yield from _special_tokens(subject)
+
+
+def _mismatch(key: str, stated: object, found: str, place: Place, severity: str = "warning") -> Finding:
+    return Finding(
+        "configuration",
+        severity,
+        f"config.json says {key}: {stated}, but the model that was built has {found}. Whoever reads or tunes this "
+        "setting changes nothing; sizes, memory and quality are not those that were meant.",
+        str(place),
+        place.lead(f"build the model with config['{key}'] instead of a number fixed in the code."),
+    )
+
+
+def _width(subject: Subject) -> Iterator[Finding]:
+    key, stated = stated_value(subject.config, WIDTH_KEYS)
+    if stated is None:
+        return
+    tables = [
+        (path, module)
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= subject.contract.vocab_size - 1
+    ]
+    sizes = {size for parameter in subject.model.parameters() for size in parameter.shape}
+    if stated not in sizes and tables:
+        path, table = tables[0]
+        yield _mismatch(key, stated, f"a width of {table.embedding_dim}", subject.places.module(path))
+
+
+def _layers(subject: Subject) -> Iterator[Finding]:
+    stated = {key: value for key, value in subject.config.items() if key in LAYER_KEYS and isinstance(value, int)}
+    records = attention_records(subject.trace, subject.lengths)
+    repeated = _repetitions(subject)
+    counts = {len(module) for module in subject.model.modules() if isinstance(module, nn.ModuleList)}
+    counts |= {len(module) for module in _lists(subject)} | set(repeated.values())
+    if records:
+        counts |= {len(records), len({record.module for record in records})}
+    for key, value in stated.items():
+        if not counts or value in counts or isinstance(value, bool) or value == sum(_list_sizes(subject)):
+            continue
+        largest = max(counts)
+        if (subject.kind == "encoder-decoder" and value * 2 in counts) or value * 3 in counts:
+            continue
+        path = next((path for path, module in _named_lists(subject) if len(module) == largest), "")
+        place = subject.places.module(path) if path else subject.places.at(None)
+        yield _mismatch(key, value, f"{largest} layer{'' if largest == 1 else 's'}", place)
+    for keys, word in ((ENCODER_LAYER_KEYS, "enc"), (DECODER_LAYER_KEYS, "dec")):
+        key, number = stated_value(subject.config, keys)
+        named = [(path, module) for path, module in _named_lists(subject) if word in path.lower()]
+        if number is not None and named and all(len(module) != number for _, module in named):
+            path, module = named[0]
+            yield _mismatch(key, number, f"{len(module)} layers in {path}", subject.places.module(path))
+
+
+def _heads(subject: Subject) -> Iterator[Finding]:
+    key, stated = stated_value(subject.config, HEAD_KEYS)
+    records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
+    if stated is None or not records or any(record.heads in (stated, stated // _ratio(subject)) for record in records):
+        return
+    place = subject.places.module(records[0].module, records[0].line)
+    yield _mismatch(key, stated, f"{records[0].heads} attention heads", place)
+
+
+def _ratio(subject: Subject) -> int:
+    """What the configuration divides the number of heads by, where part of them is replaced by something else."""
+    return next((value for key, value in subject.config.items() if key == "head_ratio" and isinstance(value, int)), 1)
+
+
+def _feed_forward(subject: Subject) -> Iterator[Finding]:
+    key, stated = stated_value(subject.config, FEED_FORWARD_KEYS)
+    if stated is None:
+        return
+    sizes = {size for parameter in subject.model.parameters() if parameter.ndim >= 2 for size in parameter.shape}
+    # Gated feed-forwards often take two thirds, rounded up to a multiple of at most 256.
+    two_thirds = 2 * stated // 3
+    _, width = stated_value(subject.config, WIDTH_KEYS)
+    others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
+    usual = {stated, 2 * stated} | ((_rounded(two_thirds) | {stated // 2}) - others)
+    if sizes and not sizes & usual:
+        linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
+        widest = max(linear, key=lambda item: _expansion(item[1], subject), default=None)
+        place = subject.places.module(widest[0]) if widest else subject.places.forward()
+        found = f"{widest[1].out_features}" if widest else "another width"
+        yield _mismatch(key, stated, f"no weight of that width ({found} in the widest block)", place)
+
+
+def _rounded(number: int) -> set[int]:
+    """Return ``number``, and it rounded up to multiples of powers of two up to 256."""
+    return {-(-number // 2**power) * 2**power for power in range(9)}
+
+
+def _expansion(module: nn.Linear, subject: Subject) -> int:
+    return 0 if module.out_features == subject.contract.output_size else module.out_features
+
+
+def _classes(subject: Subject) -> Iterator[Finding]:
+    size, contract = subject.contract.output_size, subject.contract
+    if contract.task in ("sequence_classification", "token_classification"):
+        stated = config_hints.num_labels_hint(subject.config)
+        if stated is not None and stated != size:
+            yield _mismatch("num_labels", stated, f"{size} classes in its output", _last_linear(subject), "error")
+        return
+    vocabulary = config_hints.vocabulary_hint(subject.config, decoder=subject.kind == "encoder-decoder")
+    if vocabulary is not None and size < vocabulary:
+        yield _mismatch("vocab_size", vocabulary, f"logits for {size} tokens", _last_linear(subject), "error")
+
+
+def _dropout(subject: Subject) -> Iterator[Finding]:
+    key, stated = stated_value(subject.config, DROPOUT_KEYS, float)
+    if not stated or stated <= 0:
+        return
+    inputs = subject.inputs(batch=2)
+    first, second = subject.logits(inputs, seed=1, training=True), subject.logits(inputs, seed=2, training=True)
+    if torch.equal(first, second):
+        found = "no dropout: two calls in training mode agree to the bit"
+        yield replace(_mismatch(key, stated, found, subject.places.forward()), check="dropout")
+
+
+def _ties(subject: Subject) -> Iterator[Finding]:
+    key = next((key for key in TIE_KEYS if subject.config.get(key) is True), None)
+    if key is None or subject.contract.task not in ("causal_lm", "masked_lm", "seq2seq_lm"):
+        return
+    size = subject.contract.output_size
+    tables = [
+        (path, module)
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings == size
+    ]
+    heads = [
+        (path, module)
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == size
+    ]
+    storages = {table.weight.data_ptr() for _, table in tables}
+    loose = [
+        (path, head)
+        for path, head in heads
+        if head.weight.data_ptr() not in storages
+        and any(head.in_features == table.embedding_dim for _, table in tables)
+    ]
+    if loose and tables and len(loose) == len(heads):
+        path, head = loose[0]
+        copied = any(
+            torch.equal(head.weight, table.weight) for _, table in tables if table.weight.shape == head.weight.shape
+        )
+        what = "a copy of the embedding" if copied else "weights of its own"
+        place = subject.places.module(path)
+        yield Finding(
+            "tied weights",
+            "warning",
+            f"config.json says {key}: true, but the output layer {path} has {what}, not those of the embedding "
+            f"{tables[0][0]}: they are two tensors that drift apart in training, {head.weight.numel():,} weights more "
+            "than were meant.",
+            str(place),
+            place.lead(f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialisation."),
+        )
+
+
+def _special_tokens(subject: Subject) -> Iterator[Finding]:
+    """Special tokens have a row in the embedding, and the row without gradient is that of padding."""
+    size = subject.contract.vocab_size
+    tables = [
+        (path, module)
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings == size
+    ]
+    for key, value in subject.config.items():
+        # Only the number right behind the last row: configurations of small copies keep the ids of the large model.
+        if str(key).endswith("_token_id") and value == size and not isinstance(value, bool):
+            place = subject.places.module(tables[0][0]) if tables else subject.places.forward()
+            yield Finding(
+                "configuration",
+                "error",
+                f"config.json says {key}: {value}, but the model has rows for the ids 0 to {size - 1} only: the token "
+                "has none, and the model stops at the first text that contains it.",
+                str(place),
+                place.lead(f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}."),
+            )
+    pad = subject.config.get("pad_token_id")
+    for path, table in tables:
+        if isinstance(pad, int) and table.padding_idx is not None and table.padding_idx != pad:
+            place = subject.places.module(path)
+            yield Finding(
+                "configuration",
+                "warning",
+                f"The embedding {path} keeps row {table.padding_idx} for padding (padding_idx), but config.json says "
+                f"pad_token_id: {pad}. Token {table.padding_idx} starts at zero and never learns.",
+                str(place),
+                place.lead(f"set padding_idx={pad}."),
+            )
+
+
+def stated_value(config: Mapping[str, Any], keys: Iterable[str], kind: type = int) -> tuple[str, Any]:
+    """Return the first of ``keys`` that has a number of this kind, with the number; an empty key and None otherwise."""
+    for key in keys:
+        value = config.get(key)
+        if isinstance(value, int | kind) and not isinstance(value, bool):
+            return key, value
+    return "", None
+
+
+def _lists(subject: Subject) -> list[Any]:
+    return [module for _, module in _named_lists(subject)]
+
+
+def _list_sizes(subject: Subject) -> list[int]:
+    return [len(module) for module in _lists(subject)]
+
+
+def _named_lists(subject: Subject) -> list[tuple[str, Any]]:
+    """Lists and sequences of modules of one class: the layers."""
+    return [
+        (path, module)
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and len(module) > 0
+        and len({type(child) for child in module}) == 1
+    ]
+
+
+def _repetitions(subject: Subject) -> Counter[str]:
+    """How often each module with parameters ran: a shared layer runs once per layer."""
+    return Counter(step.module for step in subject.trace.modules if re.search(r"\w", step.module))
+
+
+def _last_linear(subject: Subject) -> Place:
+    linear = [
+        path
+        for path, module in subject.model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == subject.contract.output_size
+    ]
+    return subject.places.module(linear[-1]) if linear else subject.places.forward()

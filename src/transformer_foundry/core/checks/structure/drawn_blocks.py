@@ -1,0 +1,61 @@
+"""The settings of each drawn block against the module that was generated for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+
+from transformer_foundry.core.checks.probing.drawn_graph import Node
+from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.checks.structure.configuration import (
+    FEED_FORWARD_KEYS,
+    HEAD_KEYS,
+    WIDTH_KEYS,
+    stated_value,
+)
+
+__all__ = ["check_blocks"]
+
+
+def check_blocks(subject: Subject) -> Iterator[Finding]:
+    """The settings of each drawn block against the module that was generated for it."""
+    for path, module in subject.model.named_modules():
+        node = subject.graph.node_of(path) if path else None
+        if node is None:
+            continue
+        for names, found in [*_settings(module, subject), *_own_settings(module, node)]:
+            key, stated = stated_value(node.params, names, float)
+            if stated is not None and abs(stated - found) > 1e-12:
+                place = subject.places.module(path)
+                yield Finding(
+                    "configuration",
+                    "warning",
+                    f"The block {node.id} is drawn with {key}: {stated:g}, but the generated module {path} has "
+                    f"{found:g}.",
+                    str(place),
+                    place.lead(f"export again, so that {key} is {stated:g} in the code too."),
+                )
+
+
+def _settings(module: nn.Module, subject: Subject) -> Iterable[tuple[tuple[str, ...], float]]:
+    if isinstance(module, nn.MultiheadAttention):
+        yield HEAD_KEYS, module.num_heads
+        yield (*WIDTH_KEYS, "embed_dim"), module.embed_dim
+    elif isinstance(module, nn.LayerNorm):
+        yield ("eps",), module.eps
+    elif isinstance(module, nn.Embedding) and module.num_embeddings == subject.contract.vocab_size:
+        yield ("d_model", "embed_dim", "embedding_dim"), module.embedding_dim
+
+
+def _own_settings(module: nn.Module, node: Node) -> Iterable[tuple[tuple[str, ...], float]]:
+    """What a generated module notes about itself under the name of a setting of its block, or shows by its weights."""
+    for names in (HEAD_KEYS, WIDTH_KEYS, FEED_FORWARD_KEYS, ("eps",)):
+        values = [getattr(module, name) for name in names if isinstance(vars(module).get(name), int | float)]
+        yield from ((names, value) for value in values[:1] if not isinstance(value, bool))
+    layers = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    key, stated = stated_value(node.params, FEED_FORWARD_KEYS)
+    sizes = {size for layer in layers for size in (layer.in_features, layer.out_features)}
+    if stated is not None and len(layers) > 1 and not sizes & {stated, 2 * stated}:
+        yield (key,), max(layer.out_features for layer in layers)

@@ -1,0 +1,122 @@
+"""What is saved is the whole model: its state restores it in another build, and builds obey the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.report.report import Finding
+
+__all__ = ["check_builds", "check_state"]
+
+OTHER_SEED = 12345
+TOLERANCE = 1e-5
+
+
+def check_builds(subject: Subject) -> Iterator[Finding]:
+    """The same seed builds the same weights, another seed builds others, and no weight is NaN or left unset."""
+    if subject.rebuild is None:
+        return
+    state = torch.random.get_rng_state()
+    same, other = subject.rebuild(0), subject.rebuild(OTHER_SEED)
+    torch.random.set_rng_state(state)
+    values = [dict(model.named_parameters()) for model in (subject.model, same, other)]
+    unset = [name for name, value in values[0].items() if not bool(torch.isfinite(value).all())]
+    changing = [name for name, value in values[0].items() if not torch.equal(value, values[1].get(name, value))]
+    if unset or changing:
+        name = (unset or changing)[0]
+        place = _place(subject, name)
+        what = "holds NaN or infinity" if unset else "differs between two builds with the same seed"
+        yield Finding(
+            "initialisation",
+            "error" if unset else "warning",
+            f"The parameter {name} {what}: its memory is never filled, or it is drawn from another source of chance. "
+            "Runs cannot be repeated, and such values may be anything.",
+            str(place),
+            place.lead("fill it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone."),
+        )
+    random = [
+        name for name, value in values[0].items() if value.ndim >= 2 and bool((value != value.flatten()[0]).any())
+    ]
+    if random and all(torch.equal(values[0][name], values[2].get(name, values[0][name])) for name in random):
+        place = _seed_place(subject)
+        yield Finding(
+            "global seed",
+            "warning",
+            "Every build has the same random weights, whatever the seed: the code seeds the global generator itself. "
+            "Runs with several seeds are copies of one, and the rest of the program loses its own seed.",
+            str(place),
+            place.lead("remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed)."),
+        )
+
+
+def check_state(subject: Subject) -> Iterator[Finding]:
+    """A build with another seed gives the same output once it has loaded this model's state."""
+    if subject.rebuild is None:
+        return
+    other = subject.rebuild(OTHER_SEED).eval()
+    inputs = subject.inputs(batch=2)
+    try:
+        other.load_state_dict(subject.model.state_dict())
+    except (RuntimeError, KeyError) as err:
+        place = subject.places.forward()
+        yield Finding(
+            "state",
+            "error",
+            f"The saved state does not fit another build of the model: {' '.join(str(err).split())[:200]}. Checkpoints "
+            "cannot be loaded.",
+            str(place),
+            "Make the same parameters in every build; none that depend on chance or on the first call.",
+        )
+        return
+    base, loaded = subject.logits(inputs), _logits_of(subject, other, inputs)
+    difference = float((base - loaded).abs().max())
+    if difference <= TOLERANCE * max(1e-3, float(base.abs().max())):
+        return
+    place = _unsaved(subject, other)
+    yield Finding(
+        "state",
+        "error",
+        f"The model is not saved whole: another build that loads its state gives other outputs (difference "
+        f"{difference:.2g}). Something random is kept outside parameters and buffers, or in a buffer that is not "
+        "saved: "
+        "after loading a checkpoint the model is another one.",
+        str(place),
+        place.lead("keep it as nn.Parameter, or register_buffer(name, value, persistent=True)."),
+    )
+
+
+def _logits_of(subject: Subject, model: nn.Module, inputs: Inputs) -> Tensor:
+    original = subject.adapter.model
+    subject.adapter.model = model
+    try:
+        return subject.logits(inputs)
+    finally:
+        subject.adapter.model = original
+
+
+def _unsaved(subject: Subject, other: nn.Module) -> Place:
+    """Return the place of a tensor that differs although the state was loaded."""
+    others = dict(other.named_modules())
+    for path, module in subject.model.named_modules():
+        twin = others.get(path)
+        for name, value in {**vars(module), **module._buffers}.items():
+            twin_value = None if twin is None else {**vars(twin), **twin._buffers}.get(name)
+            if isinstance(value, Tensor) and isinstance(twin_value, Tensor) and not torch.equal(value, twin_value):
+                return subject.places.attribute(path, name)
+    return subject.places.forward()
+
+
+def _place(subject: Subject, name: str) -> Place:
+    owner, _, attribute = name.rpartition(".")
+    return subject.places.attribute(owner, attribute)
+
+
+def _seed_place(subject: Subject) -> Place:
+    for file, call, _name in subject.source.calls({"manual_seed", "seed_all", "set_rng_state"}):
+        return subject.places.at((file.path, call.lineno))
+    return subject.places.forward()

@@ -1,0 +1,37 @@
+"""Training refuses a model with errors, and a report of another model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.checks.report.gate import require_sound
+
+
+def report(*severities: str) -> dict[str, Any]:
+    findings = [
+        {
+            "check": "causality",
+            "severity": severity,
+            "message": "sees the future",
+            "where": "model.py:3",
+            "fix": "Mask.",
+        }
+        for severity in severities
+    ]
+    return {"findings": findings, "model": {"name": "gpt", "identity": "abc"}}
+
+
+def test_a_model_without_errors_may_be_trained() -> None:
+    require_sound(report("warning", "info"), "abc")
+    with pytest.raises(TrainingError, match=r"sees the future \(and 1 more\)") as caught:
+        require_sound(report("error", "error"), "abc")
+    assert "model.py:3" in str(caught.value)
+
+
+def test_errors_are_no_reason_to_stop_when_the_user_says_so() -> None:
+    require_sound(report("error"), "abc", "warn")
+    with pytest.raises(TrainingError, match="another model"):
+        require_sound(report("error"), "other", "warn")
