@@ -9,7 +9,12 @@ from click.testing import CliRunner
 from tests.core.training.tiny import make_model, make_options, make_splits
 from transformer_foundry.cli import cli
 from transformer_foundry.core.training import fit
-from transformer_foundry.core.training.generations import find_checkpoint, list_checkpoints, newest_checkpoint, step_of
+from transformer_foundry.core.training.checkpointing.directory import (
+    find_checkpoint,
+    list_checkpoints,
+    newest_checkpoint,
+    step_of,
+)
 from transformer_foundry.datasets.training_run import TrainingRunDataset
 
 

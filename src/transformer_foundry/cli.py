@@ -19,8 +19,8 @@ from kedro.pipeline import Pipeline
 from transformer_foundry.commands import checkpoints, runs, tracking
 from transformer_foundry.commands_doctor import doctor
 from transformer_foundry.core.base.errors import ParameterError, suggestion
+from transformer_foundry.core.system.rank import is_main_process
 from transformer_foundry.failures import expected_error
-from transformer_foundry.hooks.rank import is_main_process
 from transformer_foundry.hooks.report import report_interrupted
 from transformer_foundry.live_line import LINE
 from transformer_foundry.model_commands import hub, models

@@ -34,8 +34,8 @@ def tracking() -> None:
 def list_command(run: str, data_dir: str) -> None:
     """List the checkpoints of RUN, and whether each is intact."""
     from transformer_foundry.core.base.errors import CheckpointError
-    from transformer_foundry.core.training.generations import list_checkpoints, verify_checkpoint
-    from transformer_foundry.core.training.sealed import read_manifest
+    from transformer_foundry.core.files.folder_manifest import read_manifest
+    from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, verify_checkpoint
 
     folders = list_checkpoints(_run_folder(run, data_dir))
     for folder in folders:
@@ -61,7 +61,7 @@ def list_command(run: str, data_dir: str) -> None:
 @_data_dir
 def inspect(run: str, step: int | None, data_dir: str) -> None:
     """Show what a checkpoint of RUN holds."""
-    from transformer_foundry.core.training.checkpoints import read_checkpoint
+    from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
 
     folder = _find(run, step, data_dir)
     state = read_checkpoint(folder)
@@ -81,7 +81,7 @@ def inspect(run: str, step: int | None, data_dir: str) -> None:
 @_data_dir
 def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
     """Copy a checkpoint of RUN into FOLDER, verified; weights.safetensors there is what safetensors reads."""
-    from transformer_foundry.hooks.copying import copy_checkpoint
+    from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
 
     source = _find(run, step, data_dir)
     target = folder / source.name
@@ -97,10 +97,10 @@ def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
 @_data_dir
 def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> None:
     """Have RUN go on from an earlier checkpoint, or from an exported one; later ones are kept aside."""
-    from transformer_foundry.core.training.generations import is_whole, step_of, verify_checkpoint
-    from transformer_foundry.core.training.retention import set_aside_after
-    from transformer_foundry.hooks.copying import copy_checkpoint
-    from transformer_foundry.hooks.lease import RunLock
+    from transformer_foundry.core.files.lock import RunLock
+    from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
+    from transformer_foundry.core.training.checkpointing.directory import is_whole, step_of, verify_checkpoint
+    from transformer_foundry.core.training.checkpointing.retention import set_aside_after
 
     run_folder = Path(data_dir) / "06_models" / run
     source = source or _find(run, step, data_dir)
@@ -121,7 +121,7 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
 @_data_dir
 def list_runs_command(data_dir: str) -> None:
     """List all runs with their key figures."""
-    from transformer_foundry.core.training.run_list import list_runs
+    from transformer_foundry.core.training.checkpointing.runs import list_runs
 
     found = list_runs(Path(data_dir) / "06_models")
     if not found:
@@ -152,7 +152,7 @@ def list_runs_command(data_dir: str) -> None:
 @_data_dir
 def compare(first: str, second: str, data_dir: str) -> None:
     """Show what is different between two runs, and whether they came out the same to the bit."""
-    from transformer_foundry.core.training.run_list import (
+    from transformer_foundry.core.training.checkpointing.runs import (
         differences,
         is_same_result,
         read_run_manifest,
@@ -176,9 +176,9 @@ def compare(first: str, second: str, data_dir: str) -> None:
 @_data_dir
 def replay(run: str, project: str, data_dir: str) -> None:
     """Log the metrics file of RUN to Weights & Biases as a new run: online with a key, offline without one."""
-    from transformer_foundry.core.training.run_list import read_run_manifest
+    from transformer_foundry.core.training.checkpointing.runs import read_run_manifest
     from transformer_foundry.hooks.options import TrackingOptions
-    from transformer_foundry.hooks.replay import replay_run
+    from transformer_foundry.hooks.tracking.replay import replay_run
 
     folder = _run_folder(run, data_dir)
     manifest = read_run_manifest(folder)
@@ -203,7 +203,7 @@ def _run_folder(run: str, data_dir: str) -> Path:
 
 def _find(run: str, step: int | None, data_dir: str) -> Path:
     from transformer_foundry.core.base.errors import CheckpointError
-    from transformer_foundry.core.training.generations import find_checkpoint, newest_checkpoint
+    from transformer_foundry.core.training.checkpointing.directory import find_checkpoint, newest_checkpoint
 
     run_folder = _run_folder(run, data_dir)
     folder = newest_checkpoint(run_folder) if step is None else find_checkpoint(run_folder, step)

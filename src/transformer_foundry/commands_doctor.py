@@ -112,7 +112,7 @@ def check_packages(requirements: Iterable[str]) -> Iterator[Finding]:
 
 def check_tested_versions(constraints: Path) -> Iterator[Finding]:
     """Name packages of other versions than those that the tests ran with."""
-    from transformer_foundry.core.environment import PACKAGES
+    from transformer_foundry.core.system.environment import PACKAGES
 
     try:
         lines = constraints.read_text(encoding="utf-8").splitlines()
@@ -158,7 +158,7 @@ def check_keys() -> Iterator[Finding]:
 
 def check_drive() -> Iterator[Finding]:
     """Say whether what is made is copied to Google Drive."""
-    from transformer_foundry.hooks.drive import find_folder
+    from transformer_foundry.hooks.drive.hooks import find_folder
 
     folder = find_folder("auto")
     if folder is not None:

@@ -84,7 +84,7 @@ def structure_table(adapter: Adapter) -> pd.DataFrame:
 def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COLAB_GB) -> str:
     """Say what training needs with AdamW in float32, against the memory of a free Colab session."""
     from transformer_foundry.core.models import objective_for
-    from transformer_foundry.core.training import choose_precision
+    from transformer_foundry.core.system.precision import choose_precision
     from transformer_foundry.core.training.memory.forecast import Workload, forecast_memory, optimizer_bytes
     from transformer_foundry.core.training.memory.savings import MemorySavings
 
@@ -131,7 +131,7 @@ def _shape_of(output: Any) -> str:
 
 
 def _shape(adapter: Adapter, length: int) -> Any:
-    from transformer_foundry.core.training.memory.synthetic import BatchShape
+    from transformer_foundry.core.training.memory.dummy_batch import BatchShape
 
     contract = adapter.contract
     return BatchShape(

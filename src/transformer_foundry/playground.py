@@ -81,8 +81,8 @@ def free_memory() -> None:
 def _answer(adapter: Any, tokenizer: Any, splits: Any, prompt: str, max_new_tokens: int) -> str:
     import torch
 
-    from transformer_foundry.core import training
-    from transformer_foundry.core.training.generation import fill_masks, translate
+    from transformer_foundry.core import evaluation
+    from transformer_foundry.core.evaluation.generation import fill_masks, translate
 
     if splits.task == "masked_lm":
         ids = torch.tensor([_with_gaps(tokenizer, prompt)[: splits.max_length]])
@@ -91,7 +91,7 @@ def _answer(adapter: Any, tokenizer: Any, splits: Any, prompt: str, max_new_toke
     is_causal = splits.task == "causal_lm"
     ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=not is_causal)[-splits.max_length :]])
     if is_causal:
-        written = training.generate(
+        written = evaluation.generate(
             adapter,
             ids,
             max_new_tokens,

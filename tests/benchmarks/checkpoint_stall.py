@@ -27,11 +27,11 @@ import torch
 from torch import nn
 
 from tests.hooks.runs import make_checkpoint
+from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.training import CheckpointWriter, TrainingOptions
-from transformer_foundry.core.training.durable import sync
-from transformer_foundry.core.training.optimizers import capture_optimizers
-from transformer_foundry.core.training.snapshots import CopyBuffers
-from transformer_foundry.core.training.state import capture_model
+from transformer_foundry.core.training.checkpointing.async_copy import CopyBuffers
+from transformer_foundry.core.training.checkpointing.state import capture_model
+from transformer_foundry.core.training.optim.optimizers import capture_optimizers
 
 WIDTH = 1024
 ROUNDS = 3

@@ -34,10 +34,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.core.training.tiny import SPECIAL
+from transformer_foundry.core.data.dataloading.batches import training_batches
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenized.memmap import Ragged
 from transformer_foundry.core.training import TrainingOptions, fit
-from transformer_foundry.core.training.evaluation import training_batches
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.1
 

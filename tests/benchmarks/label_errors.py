@@ -13,8 +13,8 @@ import torch
 
 from tests.benchmarks.fine_tuning import make_adapter, train
 from tests.benchmarks.unicode_names import CATEGORIES, make_splits, named_characters
-from transformer_foundry.core.error_analysis import examine
-from transformer_foundry.core.training.precision import choose_precision
+from transformer_foundry.core.evaluation.error_analysis import examine
+from transformer_foundry.core.system.precision import choose_precision
 
 PLANTED, TOP = 0.05, 0.1
 

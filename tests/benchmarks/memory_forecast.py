@@ -54,15 +54,15 @@ def _train(name: str) -> None:
 
     from tests.core.training.memory.models import LanguageModel
     from transformer_foundry.core.models import objective_for
+    from transformer_foundry.core.system.memory import return_freed_memory
+    from transformer_foundry.core.system.precision import Precision
     from transformer_foundry.core.training.memory import (
         BatchShape,
         Workload,
         forecast_memory,
         optimizer_bytes,
         prove_savings,
-        return_freed_memory,
     )
-    from transformer_foundry.core.training.precision import Precision
 
     return_freed_memory()
     task, rows, length, accumulation, chunked, checkpointing = {**CASES, **SMALL}[name]

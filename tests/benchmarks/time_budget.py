@@ -27,16 +27,8 @@ import torch
 from transformer_foundry.core import data as core_data
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.models import load_model, read_export
-from transformer_foundry.core.training import (
-    Checkpoint,
-    Progress,
-    TrainingOptions,
-    fit,
-    observing,
-    session,
-    step_costs,
-    time_budget,
-)
+from transformer_foundry.core.training import Checkpoint, Progress, TrainingOptions, fit, trainer
+from transformer_foundry.core.training.monitoring import step_timing, time_budget, validator
 from transformer_foundry.datasets.training_run import TrainingRunDataset
 
 EXPORTS = Path(__file__).parents[2] / "data" / "01_raw" / "exports"
@@ -66,7 +58,7 @@ def prepare(name):
 
 def use_clock(name):
     torch.set_num_threads(1)
-    for module in (observing, session, step_costs, time_budget):
+    for module in (validator, trainer, step_timing, time_budget):
         module.time = SimpleNamespace(perf_counter=CLOCKS[name], monotonic=CLOCKS[name])
     return CLOCKS[name]
 
@@ -148,7 +140,7 @@ def forecast(export, splits, clock_name):
     for record in fit(load_model(export), splits, TrainingOptions(max_steps=STEPS, **COMMON)):
         reached[record.step] = clock()
     log.removeHandler(handler)
-    return handler.seconds[0], reached[STEPS] - reached[step_costs.FORECAST_STEPS]
+    return handler.seconds[0], reached[STEPS] - reached[step_timing.FORECAST_STEPS]
 
 
 def main():

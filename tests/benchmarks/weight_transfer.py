@@ -1,7 +1,8 @@
 """Whether every tensor of a source and of a target is accounted for: ``python -m tests.benchmarks.weight_transfer``.
 
 Pairs of the bundled models (three kinds), tied and untied, another head, another vocabulary, another width; what is
-refused must be refused with both shapes. The Hub is in ``tests/core/training/test_initial_weights.py``. Seconds.
+refused must be refused with both shapes. The Hub is tested in
+``tests/core/training/pretrained/test_initial_weights.py``. Seconds.
 """
 
 import itertools
@@ -12,8 +13,8 @@ import torch
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.models import adapt, load_model, read_export
 from transformer_foundry.core.training import transfer_weights
-from transformer_foundry.core.training.state import capture_model
-from transformer_foundry.core.training.weight_sources import WeightSource
+from transformer_foundry.core.training.checkpointing.state import capture_model
+from transformer_foundry.core.training.pretrained.source import WeightSource
 
 EXPORTS = Path(__file__).parents[2] / "data" / "01_raw" / "exports"
 

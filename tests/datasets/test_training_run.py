@@ -315,7 +315,7 @@ def test_something_else_than_a_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_expected_error_is_found_inside_kedro_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformer_foundry.core.training import checkpoints as files
+    from transformer_foundry.core.training.checkpointing import checkpoint as files
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -71,9 +71,9 @@ def preload() -> None:
     import transformer_foundry.core.checks.runner
     import transformer_foundry.core.data.sources.read
     import transformer_foundry.core.export.hub_errors as hub_errors
-    import transformer_foundry.core.hub_waits as hub_waits
+    import transformer_foundry.core.system.hub_client as hub_waits
     import transformer_foundry.core.training
-    import transformer_foundry.hooks.tracker as tracker
+    import transformer_foundry.hooks.tracking.wandb_run as tracker
     import transformer_foundry.pipeline_registry  # noqa: F401
     from transformer_foundry.core.models.source.download import Downloads
 

@@ -19,7 +19,7 @@ from tests.integration.foundry import SAMPLES
 from tests.loopback.gist_server import Failure, GistServer
 from tests.loopback.mini_hub import MiniHub
 from tests.loopback.mini_wandb import MiniWandb
-from transformer_foundry.core.training import sealed
+from transformer_foundry.core.files import folder_manifest
 
 GIST = "0123456789abcdef0123456789abcdef"
 REPO = "alice/gpt"
@@ -202,7 +202,7 @@ def newer_format(world: World) -> dict[str, object]:
     for path in world.base.glob("06_models/gpt/checkpoints/*/manifest.json"):
         manifest = json.loads(path.read_text()) | {"format_version": 99}
         del manifest["seal"]
-        path.write_text(json.dumps(manifest | {"seal": sealed._seal(manifest)}))
+        path.write_text(json.dumps(manifest | {"seal": folder_manifest._seal(manifest)}))
     return {}
 
 

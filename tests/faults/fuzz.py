@@ -205,19 +205,19 @@ def _package_changes() -> st.SearchStrategy[tuple[str, bytes]]:
 
 def _seal_again(generation: Path) -> None:
     """Write the manifest as somebody would who made the files on purpose."""
-    from transformer_foundry.core.training import sealed
+    from transformer_foundry.core.files import folder_manifest
 
-    path = generation / sealed.MANIFEST_FILE
+    path = generation / folder_manifest.MANIFEST_FILE
     values = json.loads(path.read_bytes())
     if not isinstance(values, dict):
         return
     values.pop("seal", None)
-    original = json.loads((_generation() / sealed.MANIFEST_FILE).read_bytes())
+    original = json.loads((_generation() / folder_manifest.MANIFEST_FILE).read_bytes())
     if values.get("files") == original["files"]:
         files = {file.name: file for file in generation.iterdir() if file != path}
-        values = json.loads(sealed.sealed_text(files, values))
+        values = json.loads(folder_manifest.sealed_text(files, values))
         del values["seal"]
-    path.write_text(json.dumps({**values, "seal": sealed._seal(values)}))
+    path.write_text(json.dumps({**values, "seal": folder_manifest._seal(values)}))
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from typing import Any
 from tests.integration.foundry import kedro_run, kill_when
 from tests.loopback.wandb_offline_reader import read_runs
 from transformer_foundry.core.training import VOLATILE_METRICS, list_checkpoints
-from transformer_foundry.core.training.generations import step_of
+from transformer_foundry.core.training.checkpointing.directory import step_of
 
 INTERVAL = 5
 STEPS_A_KILL = 12

@@ -12,11 +12,11 @@ import torch
 from tests.core.training.tiny import make_model, make_options, make_splits
 from tests.hooks.runs import Run, make_checkpoint
 from transformer_foundry.core.training import Checkpoint, fit, newest_checkpoint, read_checkpoint, write_checkpoint
-from transformer_foundry.core.training.checkpoints import find_checkpoint
-from transformer_foundry.core.training.retention import prune_checkpoints, set_aside_after
-from transformer_foundry.hooks.drive import DriveHooks
-from transformer_foundry.hooks.kept_files import KeptFiles
-from transformer_foundry.hooks.run_copy import RunCopy
+from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint
+from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints, set_aside_after
+from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
+from transformer_foundry.hooks.drive.file_copy import KeptFiles
+from transformer_foundry.hooks.drive.hooks import DriveHooks
 
 SIZE = 5000
 """Numbers in a weight: enough for several blocks of a file."""

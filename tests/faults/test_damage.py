@@ -11,7 +11,7 @@ from tests.faults.damage import DAMAGES, HARMLESS
 from tests.hooks.runs import make_checkpoint, weight_of
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import newest_checkpoint, write_checkpoint
-from transformer_foundry.hooks.run_copy import RunCopy
+from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
 
 FILES = ["weights.safetensors", "state.json", "manifest.json"]
 

@@ -13,7 +13,7 @@ from tests.loopback.mini_hub import MiniHub
 
 _PROGRAM = """
 import importlib, json, sys
-from transformer_foundry.core.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.export import hub_errors
 hub_errors._PAUSE_S = 0.01
 answers, sys.stdout = sys.stdout, sys.stderr

@@ -10,8 +10,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from transformer_foundry.core.experiments.comparison.run import MemberResult
-from transformer_foundry.core.training.durable import make_folder
-from transformer_foundry.core.training.metrics_log import append_row, read_rows
+from transformer_foundry.core.files.atomic import make_folder
+from transformer_foundry.core.files.json_lines import append_row, read_rows
 
 __all__ = ["ComparisonDataset"]
 

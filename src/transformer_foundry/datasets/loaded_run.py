@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.training.state import TrainingState
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = ["TrainingRun"]
 
@@ -45,8 +45,8 @@ class TrainingRun:
         Raises:
             CheckpointError: If all are damaged or the newest is of a later format.
         """
-        from transformer_foundry.core.training.checkpoints import newest_checkpoint, read_checkpoint
-        from transformer_foundry.core.training.forks import read_fork
+        from transformer_foundry.core.training.checkpointing.checkpoint import newest_checkpoint, read_checkpoint
+        from transformer_foundry.core.training.checkpointing.fork import read_fork
 
         notes: list[str] = []
         folder = newest_checkpoint(self.folder, notes)
@@ -62,7 +62,7 @@ class TrainingRun:
         Raises:
             CheckpointError: If all are damaged or the newest is of a later format.
         """
-        from transformer_foundry.core.training.checkpoints import best_checkpoint, read_checkpoint
+        from transformer_foundry.core.training.checkpointing.checkpoint import best_checkpoint, read_checkpoint
 
         notes: list[str] = []
         folder = best_checkpoint(self.folder, notes)

@@ -10,7 +10,7 @@ from kedro.io import AbstractDataset
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import Package, read_package
-from transformer_foundry.core.training.durable import sync
+from transformer_foundry.core.files.atomic import sync
 
 __all__ = ["PackageDataset"]
 

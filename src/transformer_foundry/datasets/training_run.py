@@ -13,12 +13,12 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedro-viz knows what to draw
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.training.records import Checkpoint, Progress, Record, Started
+from transformer_foundry.core.training.events import Checkpoint, Progress, Record, Started
 from transformer_foundry.datasets.loaded_run import TrainingRun
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.training.checkpoints import SessionMark
-    from transformer_foundry.core.training.writer import CheckpointWriter
+    from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
+    from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark
 
 __all__ = ["TrainingRunDataset"]
 
@@ -90,8 +90,8 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
 
     def load(self) -> TrainingRun:
         """Return the run; an empty one if it has not begun."""
-        from transformer_foundry.core.training.generations import list_checkpoints
-        from transformer_foundry.core.training.metrics_log import read_rows
+        from transformer_foundry.core.files.json_lines import read_rows
+        from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
 
         self.wait()
         return TrainingRun(
@@ -132,12 +132,11 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
         return PlotlyPreview(json.loads(loss_figure(self.load().history).to_json()))
 
     def _start(self, started: Started) -> None:
-        from transformer_foundry.core.training.checkpoints import SessionMark
-        from transformer_foundry.core.training.durable import make_folder
-        from transformer_foundry.core.training.generations import highest_fence
-        from transformer_foundry.core.training.retention import set_aside_after
-        from transformer_foundry.core.training.space import require_space
-        from transformer_foundry.core.training.writer import CheckpointWriter
+        from transformer_foundry.core.files.atomic import make_folder
+        from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
+        from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark
+        from transformer_foundry.core.training.checkpointing.directory import highest_fence
+        from transformer_foundry.core.training.checkpointing.retention import require_space, set_aside_after
 
         self.wait()
         make_folder(self._folder)
@@ -177,9 +176,9 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
         Returns:
             How many steps were logged after the checkpoint.
         """
-        from transformer_foundry.core.training.durable import write_text
-        from transformer_foundry.core.training.generations import find_checkpoint
-        from transformer_foundry.core.training.metrics_log import read_rows, rows_up_to
+        from transformer_foundry.core.files.atomic import write_text
+        from transformer_foundry.core.files.json_lines import read_rows, rows_up_to
+        from transformer_foundry.core.training.checkpointing.directory import find_checkpoint
 
         rows = read_rows(self._folder / METRICS_FILE)
         generation = find_checkpoint(self._folder, step)
@@ -189,7 +188,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
         return max(0, rows[-1]["step"] - step) if rows and step >= 0 else 0
 
     def _append(self, progress: Progress) -> None:
-        from transformer_foundry.core.training.metrics_log import append_row
+        from transformer_foundry.core.files.json_lines import append_row
 
         if self._writer is not None:
             self._writer.check()
@@ -198,7 +197,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
             append_row(self._folder / SAMPLES_FILE, {"step": progress.step, "samples": list(progress.samples)})
 
     def _keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        from transformer_foundry.core.training.writer import CheckpointWriter
+        from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
 
         if self._writer is None:
             self._writer = CheckpointWriter(self._folder, self._logs, on_saved=self._announce)
@@ -207,7 +206,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
             self._writer.wait()
 
     def _announce(self, folder: Path, checkpoint: Checkpoint) -> None:
-        from transformer_foundry.core.training.sealed import read_manifest
+        from transformer_foundry.core.files.folder_manifest import read_manifest
 
         if checkpoint.reason == "end":
             files = {name: file["sha256"] for name, file in read_manifest(folder)["files"].items()}
@@ -217,7 +216,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
             listener(folder, checkpoint)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        from transformer_foundry.core.training.durable import replace_text
+        from transformer_foundry.core.files.atomic import replace_text
 
         replace_text(self._folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
 
@@ -226,7 +225,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
         return [self._folder / METRICS_FILE, self._folder / SAMPLES_FILE]
 
     def _exists(self) -> bool:
-        from transformer_foundry.core.training.generations import list_checkpoints
+        from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
 
         return bool(list_checkpoints(self._folder))
 

@@ -13,7 +13,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
 from transformer_foundry.colab import is_colab
-from transformer_foundry.hooks.rank import is_main_process
+from transformer_foundry.core.system.rank import is_main_process
 from transformer_foundry.live_line import LINE, LiveLine, in_notebook, keep_log_apart
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class ProgressHooks:
         self._drawing_s = 0.0
 
     def _show_training(self, record: Any) -> None:
-        from transformer_foundry.core.training.records import Progress, Started
+        from transformer_foundry.core.training.events import Progress, Started
 
         if isinstance(record, Started):
             goes_back, saved_step = self._has_started, self._saved_step

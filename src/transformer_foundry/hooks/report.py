@@ -9,7 +9,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from transformer_foundry.hooks.rank import is_main_process
+from transformer_foundry.core.system.rank import is_main_process
 
 __all__ = ["ReportHooks", "report_interrupted"]
 

@@ -130,7 +130,7 @@ class SummaryHooks:
         manifest = self._parameters["run"].get("reproduce")
         if manifest is None or "training_run" not in self._saved:
             return []
-        from transformer_foundry.core.training.run_list import differences, is_same_result, read_run_manifest
+        from transformer_foundry.core.training.checkpointing.runs import differences, is_same_result, read_run_manifest
 
         run_folder = Path(self._parameters["data_dir"]) / "06_models" / self._parameters["run"]["name"]
         before, now = read_run_manifest(Path(manifest).parent), read_run_manifest(run_folder)

@@ -10,7 +10,7 @@ import pytest
 
 from transformer_foundry.core.base import secrets
 from transformer_foundry.core.base.errors import FoundryError
-from transformer_foundry.core.environment import describe_environment
+from transformer_foundry.core.system.environment import describe_environment
 from transformer_foundry.redaction import RedactedRecord
 
 CANARY = "canary0123456789"

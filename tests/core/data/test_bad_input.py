@@ -12,15 +12,15 @@ import time
 import pytest
 
 from tests.core.data.samples import sentences
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
 from transformer_foundry.core.data.tokenized.dataset import find_fingerprint
-from transformer_foundry.core.base.errors import DataError
 
 _PREPARE = """
 import sys, tempfile
 from tests.core.data.samples import contract_for
 from transformer_foundry.core.data import DataOptions, fit_tokenizer, prepare_splits, read_corpus
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 try:
     options, contract = DataOptions(source=sys.argv[1], tokenizer="bytes"), contract_for("causal_lm", 256)
     corpus = read_corpus(options, "causal_lm")

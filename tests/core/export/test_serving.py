@@ -28,7 +28,7 @@ from tests.core.export.serving import (
     running_server,
     served_package,
 )
-from transformer_foundry.core.training.generation import generate, translate
+from transformer_foundry.core.evaluation.generation import generate, translate
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from transformer_foundry.core.models import ModelOptions
 from transformer_foundry.core.models.inference.call import express_mask
 from transformer_foundry.core.models.model_errors import running_model_code
 from transformer_foundry.core.models.side_effects import undisturbed
-from transformer_foundry.core.training.randomness import isolated_random
+from transformer_foundry.core.system.random_state import isolated_random
 
 
 def draws() -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ def test_naming_the_engine_loads_no_torch() -> None:
 
 
 def test_options_and_records_load_no_torch() -> None:
-    statement = "import transformer_foundry.core.training.options, transformer_foundry.core.training.records"
+    statement = "import transformer_foundry.core.training.options, transformer_foundry.core.training.events"
     assert loaded_after(statement, "torch", "numpy") == []
 
 

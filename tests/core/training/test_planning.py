@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_model, make_options, make_splits, run
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training import Started, TrainingState, fit
-from transformer_foundry.core.training.memory import fitting
+from transformer_foundry.core.training.memory import batch_size
 
 
 def notes_of(records: list[Any]) -> str:
@@ -138,7 +138,7 @@ def test_a_run_of_automatic_size_goes_on_with_its_plan_whatever_is_free(monkeypa
     state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, **changes))[-1].state
     planned = {**(state.counters.memory_plan or {}), "rows": 3}
     state.counters.memory_plan = planned
-    monkeypatch.setattr(fitting, "available_bytes", lambda: 77 * 10**9)
+    monkeypatch.setattr(batch_size, "available_bytes", lambda: 77 * 10**9)
     assert "batch 3 x accumulation 3" in notes_of(resume(state, **changes))
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from tests.core.training.tiny import TinyTransformer
-from transformer_foundry.core.training import choose_precision
-from transformer_foundry.core.training.speed import SpeedGauge, flops_per_token, used_memory_gb
+from transformer_foundry.core.system.precision import choose_precision
+from transformer_foundry.core.training.monitoring.metrics import SpeedGauge, flops_per_token, used_memory_gb
 
 CPU = choose_precision("cpu", "fp32")
 

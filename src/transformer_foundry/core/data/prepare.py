@@ -12,17 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.data.profile.baselines import measure_baselines
-from transformer_foundry.core.data.corpus.corpus import Corpus
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Document
-from transformer_foundry.core.data.tokenizer.train import find_vocab_size
-from transformer_foundry.core.data.tokenizer.train import choose_max_length
-from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.tokenized.dataset import FORMAT_VERSION, TokenSplits, find_splits, load_splits, map_splits, write_index
-from transformer_foundry.core.data.tokenized.memmap import writing_to
-from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-from transformer_foundry.core.data.tokenized.writers import open_writer
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.corpus.corpus import Corpus
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.profile.baselines import measure_baselines
+from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Document
+from transformer_foundry.core.data.tokenized.dataset import (
+    FORMAT_VERSION,
+    TokenSplits,
+    find_splits,
+    load_splits,
+    map_splits,
+    write_index,
+)
+from transformer_foundry.core.data.tokenized.memmap import writing_to
+from transformer_foundry.core.data.tokenized.writers import open_writer
+from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.data.tokenizer.train import choose_max_length, find_vocab_size
 
 if TYPE_CHECKING:
     from transformer_foundry.core.models.inference.infer_contract import Contract

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.environment import describe_environment
 from transformer_foundry.core.export.auto_map import TRANSFORMERS_FORMAT, add_transformers_code
 from transformer_foundry.core.export.contents import (
     describe_encoding,
@@ -33,6 +32,7 @@ from transformer_foundry.core.export.files import (
 from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.export.package import Package
 from transformer_foundry.core.export.parts import add_parts
+from transformer_foundry.core.system.environment import describe_environment
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.inference.infer_contract import Contract
     from transformer_foundry.core.models.source.read import Export
-    from transformer_foundry.core.training.state import TrainingState
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = ["build_package"]
 
@@ -69,7 +69,7 @@ def build_package(
         export: What it was built from; ``model.py`` and ``config.json`` go into the package as they are.
         tokenizer: The tokenizer it was trained with.
         training_state: The checkpoint that is packaged; None packages the weights that ``adapter`` holds.
-        evaluation: What ``core.assessment.assess`` measured: ``validation``, ``test``, ``baselines``, ``comparisons``.
+        evaluation: What ``core.evaluation.assess`` measured: ``validation``, ``test``, ``baselines``, ``comparisons``.
         data_profile: What ``core.data.profile_splits`` found.
         validation_report: Report of the checks.
         run_manifest: Manifest of the training run: parameters, seeds, environment.
@@ -116,7 +116,7 @@ def build_package(
 
 
 def _fill(adapter: Adapter, export: Export, state: TrainingState | None) -> None:
-    from transformer_foundry.core.training.state import restore_model
+    from transformer_foundry.core.training.checkpointing.state import restore_model
 
     if state is None:
         return

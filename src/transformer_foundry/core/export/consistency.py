@@ -10,7 +10,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.source.read import Export
-    from transformer_foundry.core.training.state import TrainingState
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = ["require_consistent"]
 
@@ -30,7 +30,7 @@ def require_consistent(
         export: The model.
         tokenizer: The tokenizer that goes into the package.
         data_profile: What ``core.data.profile_splits`` found; ``fingerprint`` counts.
-        evaluation: What ``core.assessment.assess`` measured; ``step`` counts.
+        evaluation: What ``core.evaluation.assess.assess`` measured; ``step`` counts.
         validation_report: The report of the validation pipeline; ``model.identity`` counts.
 
     Raises:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.inference.infer_contract import Contract
     from transformer_foundry.core.models.source.read import Export
-    from transformer_foundry.core.training.state import TrainingState
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = [
     "describe_encoding",

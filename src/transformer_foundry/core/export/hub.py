@@ -14,7 +14,7 @@ from transformer_foundry.core.export.files import CARD_FILE, MANIFEST_FILE
 from transformer_foundry.core.export.hub_errors import in_plain_words, persistently
 from transformer_foundry.core.export.options import is_repo_id
 from transformer_foundry.core.export.package import Package, read_package, require_whole
-from transformer_foundry.core.hub_waits import limit_hub_waits
+from transformer_foundry.core.system.hub_client import limit_hub_waits
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

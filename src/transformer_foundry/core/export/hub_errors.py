@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.hub_waits import network_errors
+from transformer_foundry.core.system.hub_client import network_errors
 
 __all__ = ["in_plain_words", "persistently"]
 

@@ -74,7 +74,7 @@ def labelled_calls(splits: TokenSplits, contract: Contract, split: str = "test")
         contract: Contract of the model: which tensors it takes.
         split: The split the rows are of; the first 8192 positions of it, or all.
     """
-    from transformer_foundry.core.training.evaluation import evaluation_batches
+    from transformer_foundry.core.data.dataloading.batches import evaluation_batches
 
     names = reference_inputs(contract, 0)(1, 1)
     batches = evaluation_batches(splits, split, batch_size=_LABELLED_ROWS)

@@ -22,7 +22,7 @@ from transformer_foundry.core.export.files import MANIFEST_FILE, file_sha256
 from transformer_foundry.core.export.package import Package, read_package, require_whole
 from transformer_foundry.core.export.promotion import require_better
 from transformer_foundry.core.export.registry_log import RegistryLog
-from transformer_foundry.core.training.durable import sync
+from transformer_foundry.core.files.atomic import sync
 
 __all__ = ["CANDIDATE", "PRODUCTION", "ModelVersion", "Registration", "Registry"]
 

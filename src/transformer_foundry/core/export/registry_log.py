@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.training.durable import sync
+from transformer_foundry.core.files.atomic import sync
 
 __all__ = ["RegistryLog"]
 

@@ -12,7 +12,7 @@ from transformer_foundry.core.models.inference.call import call_arguments, pick_
 from transformer_foundry.core.models.inference.infer_contract import Contract, find_contract
 from transformer_foundry.core.models.source.read import Export
 
-__all__ = ["Adapter", "adapt", "load_model"]
+__all__ = ["Adapter", "adapt", "bare_model", "load_model"]
 
 
 class Adapter(nn.Module):
@@ -95,3 +95,8 @@ def load_model(
     model = build_model(export, overrides, seed=seed)
     config = {**export.config, **(overrides or {})}
     return Adapter(model, find_contract(model, config, kind=kind, task=task))
+
+
+def bare_model(adapter: nn.Module) -> nn.Module:
+    """Return the user's model inside an ``Adapter``; any other module is returned as it is."""
+    return adapter.model if hasattr(adapter, "contract") and isinstance(adapter.model, nn.Module) else adapter

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformer_foundry.core.training.randomness import isolated_random, preserve_random, seed_random
+from transformer_foundry.core.system.random_state import isolated_random, preserve_random, seed_random
 
 __all__ = ["own_attributes", "quiet_model", "undisturbed"]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from transformer_foundry.core.evaluation.samples import TextDecoder
+from transformer_foundry.core.system.interrupts import hold_interrupts
+from transformer_foundry.core.system.precision import kernels
+from transformer_foundry.core.system.random_state import capture_random, preserve_random, restore_random
+from transformer_foundry.core.training.checkpointing.state import TrainingState
+from transformer_foundry.core.training.events import Record
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.precision import kernels
-from transformer_foundry.core.training.randomness import capture_random, preserve_random, restore_random
-from transformer_foundry.core.training.records import Record
-from transformer_foundry.core.training.samples import TextDecoder
-from transformer_foundry.core.training.session import Session
-from transformer_foundry.core.training.state import TrainingState
-from transformer_foundry.core.training.update import hold_interrupts
+from transformer_foundry.core.training.trainer import Session
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from transformer_foundry.core import error_analysis as core_errors
 from transformer_foundry.core import figures, models
 from transformer_foundry.core import training as core_training
-from transformer_foundry.core.assessment import assess
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.evaluation import error_analysis as core_error_analysis
+from transformer_foundry.core.evaluation.assess import assess
 from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.training.events import Record
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.records import Record
 
 __all__ = ["analyse_errors", "draw_curves", "evaluate_model", "train_model"]
 
@@ -90,12 +90,12 @@ def analyse_errors(
 ) -> tuple[dict[str, Any], Any, Any, Any]:
     """Return where the best checkpoint errs on the validation split, and the figures of it."""
     adapter, _ = _load_best(training_run, model_export, model)
-    report = core_errors.analyse_errors(adapter, token_splits, tokenizer, training)
+    report = core_error_analysis.analyse_errors(adapter, token_splits, tokenizer, training)
     return (
         report,
-        core_errors.confusion_figure(report),
-        core_errors.calibration_figure(report),
-        core_errors.segment_figure(report),
+        core_error_analysis.confusion_figure(report),
+        core_error_analysis.calibration_figure(report),
+        core_error_analysis.segment_figure(report),
     )
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.data.samples import prepare
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import Batches, Ragged, TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
-from transformer_foundry.core.base.errors import DataError
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 SPECIAL = SpecialIds(pad=0, bos=1, eos=2, mask=3, decoder_start=1)

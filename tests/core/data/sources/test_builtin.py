@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
 from transformer_foundry.core.data.sources.builtin import BuiltInSource, _module_files
 from transformer_foundry.core.data.sources.sections import cut_sections, split_paragraphs
-from transformer_foundry.core.base.errors import DataError
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
@@ -102,7 +102,10 @@ def test_reading_imports_nothing_of_the_standard_library_it_reads():
 
 
 def test_the_stamp_is_the_same_in_another_process():
-    code = "from transformer_foundry.core.data.sources.builtin import BuiltInSource; print(BuiltInSource('causal_lm').stamp())"
+    code = (
+        "from transformer_foundry.core.data.sources.builtin import BuiltInSource; "
+        "print(BuiltInSource('causal_lm').stamp())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == BuiltInSource("causal_lm").stamp()
 

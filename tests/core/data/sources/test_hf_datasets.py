@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tests.core.data.samples import sentences
-from transformer_foundry.core.data import DataOptions, read_corpus
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data import DataOptions, read_corpus
 
 TEXTS = sentences(40)
 

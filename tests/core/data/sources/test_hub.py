@@ -45,7 +45,7 @@ import json, os, sys, time
 time.sleep = lambda seconds: None  # huggingface_hub waits 23 s in all between its attempts
 from tests.core.data.samples import contract_for, corpus_of, documents_for
 from transformer_foundry.core.data import DataOptions, fit_tokenizer, read_corpus
-from transformer_foundry.core.errors import DataError
+from transformer_foundry.core.base.errors import DataError
 for line in sys.stdin:
     request = json.loads(line)
     os.environ.pop("HF_TOKEN", None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.core.data.samples import contract_for, sentences
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import (
     Batches,
     DataOptions,
@@ -14,7 +15,6 @@ from transformer_foundry.core.data import (
     profile_splits,
     read_corpus,
 )
-from transformer_foundry.core.base.errors import DataError
 
 TEXTS = sentences(60)
 

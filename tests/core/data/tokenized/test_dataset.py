@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.data.samples import contract_for, corpus_of, documents_for, prepare, sentences
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import (
     DataOptions,
     Document,
@@ -18,9 +19,8 @@ from transformer_foundry.core.data import (
     load_splits,
     prepare_splits,
 )
-from transformer_foundry.core.data.tokenized.packing import block_offsets
 from transformer_foundry.core.data.tokenized.dataset import find_fingerprint, find_splits
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.tokenized.packing import block_offsets
 
 
 def stream_of(split):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.data import Batches, read_token_file
 from transformer_foundry.core.base.errors import DataError, TrainingError
+from transformer_foundry.core.data import Batches, read_token_file
 from transformer_foundry.core.models import adapt
 from transformer_foundry.core.training import Progress, TrainingOptions, fit
 

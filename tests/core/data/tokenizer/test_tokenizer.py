@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.data.samples import contract_for, corpus_of, documents_for, sentences
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, Document, fit_tokenizer, load_tokenizer
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
-from transformer_foundry.core.base.errors import DataError
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from transformer_foundry.core.training.memory.heap import PeakMemory
+from transformer_foundry.core.system.memory import PeakMemory
 
 
 def take_and_free(kept):

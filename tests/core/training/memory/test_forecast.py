@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests.core.training.memory import models
 from tests.core.training.memory.models import LanguageModel, T, V, make_batch
 from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.memory import (
     BatchShape,
     MemoryForecast,
@@ -25,9 +26,7 @@ from transformer_foundry.core.training.memory import (
     prove_savings,
     update_bytes,
 )
-from transformer_foundry.core.training.memory.simulation import Pass, _measure, pass_peak
-from transformer_foundry.core.training.memory.tracking import LiveBytes
-from transformer_foundry.core.training.precision import Precision
+from transformer_foundry.core.training.memory.simulation import LiveBytes, Pass, _measure, pass_peak
 
 CPU = Precision(torch.device("cpu"), torch.float32)
 CAUSAL = objective_for("causal_lm")

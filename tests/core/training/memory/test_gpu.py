@@ -7,6 +7,7 @@ import torch
 
 from tests.core.training.memory.models import LanguageModel
 from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.system.precision import Precision, choose_precision
 from transformer_foundry.core.training.memory import (
     BatchShape,
     MemorySavings,
@@ -18,7 +19,6 @@ from transformer_foundry.core.training.memory import (
     optimizer_bytes,
     prove_savings,
 )
-from transformer_foundry.core.training.precision import Precision, choose_precision
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

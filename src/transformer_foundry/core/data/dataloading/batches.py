@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from transformer_foundry.core.data.tokenized.dataset import IGNORED
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.dataloading.masking import hide_spans, hide_tokens
 from transformer_foundry.core.data.dataloading.sampler import EpochOrder
-from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.tokenized.dataset import IGNORED, TokenSplit, TokenSplits
+from transformer_foundry.core.models.losses import Batch
 
-__all__ = ["IGNORED", "Batch", "Batches"]
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "BatchSource",
+    "Batches",
+    "count_tokens",
+    "evaluation_batches",
+    "move_batch",
+    "split_rows",
+    "training_batches",
+]
 
-Batch = dict[str, torch.Tensor]
 
 _ORDER_STREAM, _NOISE_STREAM = 1, 2  # keep the two kinds of random numbers apart
 
@@ -172,3 +182,53 @@ def _pad(rows: Sequence[np.ndarray], filler: int) -> tuple[np.ndarray, np.ndarra
     padded = np.full(mask.shape, filler, dtype=np.int64)
     padded[mask] = np.concatenate(rows)
     return padded, mask.astype(np.int64)
+
+
+class BatchSource(Protocol):
+    """Micro-batches by position; ``core.data.Batches`` is one."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, position: int) -> Mapping[str, Tensor]:
+        """Return the micro-batch at ``position``, always the same; epoch = position // len."""
+        ...
+
+    def padded_size(self, position: int) -> int:
+        """Return the tokens of the micro-batch at ``position``, padding included."""
+        ...
+
+
+def training_batches(splits: TokenSplits, *, batch_size: int, seed: int) -> BatchSource:
+    """Return the shuffled micro-batches of the training split."""
+    return _open(splits, splits.train, batch_size=batch_size, seed=seed, shuffle=True)
+
+
+def evaluation_batches(splits: TokenSplits, split: str = "validation", *, batch_size: int) -> BatchSource | None:
+    """Return the batches of ``split`` in order, always the same; None if it has no rows."""
+    rows = splits.splits[split]
+    return _open(splits, rows, batch_size=batch_size, seed=0, shuffle=False) if len(rows) else None
+
+
+def _open(splits: TokenSplits, split: TokenSplit, *, batch_size: int, seed: int, shuffle: bool) -> BatchSource:
+    return Batches(split, splits, batch_size=batch_size, seed=seed, shuffle=shuffle)
+
+
+def move_batch(batch: Batch, device: torch.device) -> Batch:
+    """Return ``batch`` on ``device``."""
+    if device.type == "cpu":
+        return batch
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def split_rows(batch: Batch, rows: int | None) -> list[Batch]:
+    """Return the rows of ``batch`` in pieces of at most ``rows``; None leaves it whole."""
+    count = len(batch["input_ids"])
+    if rows is None or rows >= count:
+        return [batch]
+    return [{name: tensor[start : start + rows] for name, tensor in batch.items()} for start in range(0, count, rows)]
+
+
+def count_tokens(batch: Batch) -> int:
+    """Return the real tokens that go into the model, those of encoder and decoder."""
+    masks = [batch[name] for name in ("attention_mask", "decoder_attention_mask") if name in batch]
+    return sum(int(mask.sum()) for mask in masks) or batch["input_ids"].numel()

@@ -1,11 +1,12 @@
 """What a model that learns from text alone has to restore: hidden tokens, hidden spans; drawn anew for each batch."""
 
 from __future__ import annotations
-from transformer_foundry.core.data.tokenized.dataset import IGNORED
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from transformer_foundry.core.data.tokenized.dataset import IGNORED
 
 __all__ = ["count_spans", "hide_spans", "hide_tokens"]
 

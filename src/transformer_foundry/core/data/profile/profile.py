@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformer_foundry.core.data.dataloading.batches import IGNORED, Batches
-from transformer_foundry.core.data.profile.drift import measure_drift
 from transformer_foundry.core.data.profile.advice import find
+from transformer_foundry.core.data.profile.drift import measure_drift
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 

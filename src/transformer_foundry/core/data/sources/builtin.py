@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.sources.document import Columns, Document
 from transformer_foundry.core.data.sources.sections import cut_sections, split_paragraphs
-from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["BuiltInSource"]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from transformer_foundry.core.data.sources.document import Columns, Document
-from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.base.errors import DataError, suggestion
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.document import Columns, Document
 
 __all__ = ["choose_columns", "flatten", "to_document"]
 

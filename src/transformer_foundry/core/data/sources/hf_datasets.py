@@ -10,14 +10,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources import read_errors
 from transformer_foundry.core.data.sources.columns import choose_columns, flatten, to_document
 from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Columns, Document
-from transformer_foundry.core.data.sources.local_files import builder_of, check_file, digest_files, find_files, find_separator, looks_like_path, split_of
-from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.local_files import (
+    builder_of,
+    check_file,
+    digest_files,
+    find_files,
+    find_separator,
+    looks_like_path,
+    split_of,
+)
 from transformer_foundry.core.data.sources.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
-from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.hub_waits import limit_hub_waits
+from transformer_foundry.core.system.hub_client import limit_hub_waits
 
 __all__ = ["TableSource", "open_table"]
 

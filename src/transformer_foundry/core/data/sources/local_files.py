@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.sources.document import SPLIT_NAMES
 
 __all__ = [
     "BINARY_BUILDERS",

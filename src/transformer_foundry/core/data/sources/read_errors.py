@@ -9,8 +9,8 @@ import json
 import re
 from pathlib import Path
 
-from transformer_foundry.core.data.sources.local_files import BINARY_BUILDERS, find_separator, is_compressed
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.sources.local_files import BINARY_BUILDERS, find_separator, is_compressed
 
 __all__ = ["explain_file", "explain_remote", "read_errors"]
 

@@ -1,8 +1,6 @@
 """Prepared data: tokens of every split on disk, with an index that is written last."""
 
 from __future__ import annotations
-from collections.abc import Sequence
-import numpy as np
 
 import json
 import os
@@ -13,11 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenized.memmap import Ragged, map_column, writing_to
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
-from transformer_foundry.core.base.errors import DataError
 
-__all__ = ["IGNORED", "TokenSplit", "TokenSplits", "copy_splits", "find_fingerprint", "find_splits", "load_splits", "map_splits", "write_index"]
+__all__ = [
+    "IGNORED",
+    "TokenSplit",
+    "TokenSplits",
+    "copy_splits",
+    "find_fingerprint",
+    "find_splits",
+    "load_splits",
+    "map_splits",
+    "write_index",
+]
 
 FORMAT_VERSION = 3
 _INDEX_FILE = "index.json"

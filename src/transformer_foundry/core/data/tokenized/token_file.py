@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenized.memmap import Ragged
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
-from transformer_foundry.core.base.errors import DataError
 
 __all__ = ["read_token_file"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from transformer_foundry.core.data.sources.document import Document
 from transformer_foundry.core.data.tokenized.dataset import IGNORED
-from transformer_foundry.core.data.tokenized.packing import BestFit, block_offsets
 from transformer_foundry.core.data.tokenized.memmap import ColumnWriter
+from transformer_foundry.core.data.tokenized.packing import BestFit, block_offsets
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["SplitWriter", "open_writer"]

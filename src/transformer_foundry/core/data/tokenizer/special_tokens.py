@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.data.tokenizer.tokenizer import ROLES, SENTINEL, SpecialIds
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.tokenizer.tokenizer import ROLES, SENTINEL, SpecialIds
 
 if TYPE_CHECKING:
     import tokenizers

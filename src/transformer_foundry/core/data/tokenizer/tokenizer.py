@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.data.tokenizer.encode_cache import WordCache
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.tokenizer.encode_cache import WordCache
 
 if TYPE_CHECKING:
     import tokenizers

@@ -1,9 +1,6 @@
 """Fit a tokenizer to a model: its vocabulary size decides between BPE, bytes and characters."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.base.errors import DataError
 
 import hashlib
 import json
@@ -12,12 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.corpus import Corpus
 from transformer_foundry.core.data.dataloading.masking import count_spans
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.tokenizer.special_tokens import add_special_tokens, choose_decoder_start, place_special_tokens, set_template, special_name, too_small
+from transformer_foundry.core.data.tokenizer.special_tokens import (
+    add_special_tokens,
+    choose_decoder_start,
+    place_special_tokens,
+    set_template,
+    special_name,
+    too_small,
+)
 from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
-from transformer_foundry.core.base.errors import DataError
 
 if TYPE_CHECKING:
     import tokenizers

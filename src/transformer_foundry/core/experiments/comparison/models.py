@@ -119,7 +119,7 @@ def _load(name: str) -> tuple[Export, Adapter]:
 
 
 def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> None:
-    from transformer_foundry.core.training.preconditions import require_fit
+    from transformer_foundry.core.training.monitoring.preflight import require_fit
 
     try:
         require_fit(adapter, splits)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.experiments.comparison.models import Member
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
-from transformer_foundry.core.training.memory.heap import PeakMemory
+from transformer_foundry.core.system.memory import PeakMemory
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def compare_models(
         options: Seeds and budget.
         finished: Results of an earlier session; those that belong to this comparison are yielded as they are.
     """
-    from transformer_foundry.core.training.time_budget import duration
+    from transformer_foundry.core.training.monitoring.time_budget import duration
 
     known = {result.key: result for result in finished}
     trainings = [
@@ -122,8 +122,10 @@ def _train(
     options: BenchmarkOptions,
     seed: int,
 ) -> MemberResult:
-    from transformer_foundry.core.training import Progress, choose_precision, evaluate, fit
-    from transformer_foundry.core.training.speed import flops_per_token
+    from transformer_foundry.core.evaluation import evaluate
+    from transformer_foundry.core.system.precision import choose_precision
+    from transformer_foundry.core.training import Progress, fit
+    from transformer_foundry.core.training.monitoring.metrics import flops_per_token
 
     # Other weights for each member: the same model twice is then two draws, as two models are.
     adapter = member.build(splits, seed=1000 * (seed + 1) + place)
@@ -168,7 +170,7 @@ def _options(
     adapter: Adapter, splits: TokenSplits, training: TrainingOptions, options: BenchmarkOptions, seed: int
 ) -> TrainingOptions:
     """Return the options of one training: the budget as steps, or as hours; nothing is saved or sampled."""
-    from transformer_foundry.core.training.speed import flops_per_token
+    from transformer_foundry.core.training.monitoring.metrics import flops_per_token
 
     changes: dict[str, Any] = {
         "seed": seed, "eval_steps": None, "num_samples": 0, "save_steps": None, "save_minutes": None,
@@ -190,8 +192,7 @@ def _tokens_per_row(splits: TokenSplits) -> float:
 
     Where the batches hide spans, the rows themselves do not tell what goes in: the first batches do.
     """
-    from transformer_foundry.core.data.dataloading.batches import Batches
-    from transformer_foundry.core.training.update import count_tokens
+    from transformer_foundry.core.data.dataloading.batches import Batches, count_tokens
 
     train = splits.train
     if splits.task != "seq2seq_lm" or train.target_ids is not None:

@@ -20,7 +20,7 @@ from transformer_foundry.core.models.building.import_code import import_model_co
 from transformer_foundry.core.models.building.model_class import find_model_class
 from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
 from transformer_foundry.core.models.source.read import Export
-from transformer_foundry.core.training.randomness import isolated_random
+from transformer_foundry.core.system.random_state import isolated_random
 
 __all__ = ["Recipe", "build_model", "find_recipe"]
 

@@ -11,7 +11,7 @@ from transformer_foundry.core.models.model_errors import running_model_code
 from transformer_foundry.core.models.source.read import Export
 from transformer_foundry.core.models.source.syntax import parse_model_code
 from transformer_foundry.core.models.source.trust import require_trusted
-from transformer_foundry.core.training.randomness import isolated_random
+from transformer_foundry.core.system.random_state import isolated_random
 
 __all__ = ["import_model_code"]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.models.losses import Objective
-from transformer_foundry.core.training.memory.heap import resident_bytes
+from transformer_foundry.core.system.memory import resident_bytes
+from transformer_foundry.core.system.precision import Precision
+from transformer_foundry.core.training.memory.dummy_batch import BatchShape
 from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.memory.simulation import Pass, pass_peak
-from transformer_foundry.core.training.memory.synthetic import BatchShape
-from transformer_foundry.core.training.precision import Precision
 
 __all__ = [
     "GB",

@@ -7,22 +7,24 @@ and each moment of them is extended along a straight line: at a fixed length mem
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import transformer as torch_transformer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from transformer_foundry.core.models.losses import Batch, LossParts, Objective
 from transformer_foundry.core.models.side_effects import quiet_model
-from transformer_foundry.core.training.memory.python_state import forget_caches
+from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.memory.savings import MemorySavings
-from transformer_foundry.core.training.memory.tracking import LiveBytes
-from transformer_foundry.core.training.precision import Precision
 
-__all__ = ["Pass", "pass_peak"]
+__all__ = ["LiveBytes", "Pass", "forget_caches", "pass_peak"]
 
 _FAKE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError)
 
@@ -171,3 +173,106 @@ def _plain_encoder() -> Iterator[None]:
 
 def _believe_hint(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001
     return bool(is_causal)
+
+
+_CONTAINERS = (dict, list, set)
+
+
+@contextlib.contextmanager
+def forget_caches(adapter: nn.Module) -> Iterator[None]:
+    """Put back what the code of ``adapter`` has cached within: a tensor without data must not meet a real pass.
+
+    Covered are containers and tensors in the modules and classes of the model's code, and ``functools`` caches.
+    """
+    spaces = _spaces(adapter)
+    kept = [{name: value for name, value in vars(space).items() if _is_cache(name, value)} for space in spaces]
+    # Plain ones only: transformers' table of activations makes a module of each value that is read, copies included.
+    contents = [(value, value.copy()) for found in kept for value in found.values() if type(value) in _CONTAINERS]
+    try:
+        yield
+    finally:
+        for space, before in zip(spaces, kept, strict=True):
+            _restore(space, before)
+        for container, content in contents:
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
+
+
+class _Globals:
+    """The globals of a module of code, as attributes."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.__dict__ = names
+
+
+def _spaces(adapter: nn.Module) -> list[Any]:
+    """Classes of the model's code and the modules in which their forward passes are written, torch's excepted."""
+    found: dict[int, Any] = {}
+    for module in adapter.modules():
+        for owner in type(module).__mro__:
+            if owner is object or owner.__module__.partition(".")[0] == "torch":
+                continue
+            found[id(owner)] = owner
+            names = getattr(vars(owner).get("forward"), "__globals__", None)
+            if names is not None:
+                found[id(names)] = _Globals(names)
+    return list(found.values())
+
+
+def _is_cache(name: str, value: Any) -> bool:
+    return not name.startswith("__") and (value is None or isinstance(value, (Tensor, *_CONTAINERS)))
+
+
+def _restore(space: Any, before: dict[str, Any]) -> None:
+    for name, value in list(vars(space).items()):
+        if callable(getattr(value, "cache_clear", None)):
+            value.cache_clear()
+        if name in before and value is not before[name]:
+            setattr(space, name, before[name])
+        elif name not in before and isinstance(value, Tensor):
+            delattr(space, name)
+
+
+class LiveBytes(TorchDispatchMode):
+    """While on, counts the bytes of the storages that operations make, until they are freed.
+
+    Args:
+        device: Only tensors on this kind of device count.
+        known: Tensors that are not counted: they were there before.
+
+    Attributes:
+        now: Bytes that are held.
+        peak: The most so far.
+        timeline: ``now`` after each operation.
+    """
+
+    def __init__(self, device: torch.device, known: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.device_type = device.type
+        self.now = self.peak = 0
+        self.timeline: list[int] = []
+        self._seen: weakref.WeakKeyDictionary[Any, None] = weakref.WeakKeyDictionary()
+        for tensor in known:
+            self._seen[tensor.untyped_storage()] = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Run ``func`` and count what it made."""
+        found = func(*args, **(kwargs or {}))
+        for value in tree_leaves(found):
+            if isinstance(value, Tensor) and value.device.type == self.device_type:
+                self._add(value)
+        self.peak = max(self.peak, self.now)
+        self.timeline.append(self.now)
+        return found
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._seen:
+            return
+        self._seen[storage] = None
+        size = storage.nbytes()
+        self.now += size
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size

@@ -1,0 +1,130 @@
+"""What a model makes of every example of a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.system.precision import Precision
+
+__all__ = ["ANALYSED_TASKS", "Outcomes", "examine"]
+
+ANALYSED_TASKS = ("sequence_classification", "token_classification", "seq2seq_lm")
+
+MAX_EXAMPLES = 4096
+"""Examples that are looked at, from the start of the split."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Examples in the order they were met, and their targets one behind the other.
+
+    Attributes:
+        rows: (N,) int64 numbers of the rows of the split.
+        losses: (N,) mean loss of an example, nats per target.
+        accuracies: (N,) share of its targets that were predicted.
+        example_of: (M,) int64, for each target the position of its example in ``rows``.
+        labels: (M,) int64 targets.
+        predictions: (M,) int64 what the model holds likeliest.
+        confidences: (M,) probability that it gives to its prediction.
+    """
+
+    rows: np.ndarray
+    losses: np.ndarray
+    accuracies: np.ndarray
+    example_of: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+    confidences: np.ndarray
+
+
+def examine(
+    adapter: nn.Module,
+    splits: TokenSplits,
+    split: str = "validation",
+    *,
+    batch_size: int,
+    precision: Precision,
+    max_examples: int = MAX_EXAMPLES,
+) -> Outcomes:
+    """Return the loss and the predictions of every example of a split; the model's mode is put back.
+
+    Args:
+        adapter: On the device of ``precision``.
+        splits: The data.
+        split: "train", "validation" or "test".
+        batch_size: Rows of a forward pass.
+        precision: Device and number format.
+        max_examples: At most this many.
+    """
+    import torch
+
+    from transformer_foundry.core.data.dataloading.batches import Batches, move_batch
+
+    rows = splits.splits[split]
+    was_training = adapter.training
+    adapter.eval()
+    parts: list[dict[str, np.ndarray]] = []
+    found: list[np.ndarray] = []
+    try:
+        batches = Batches(rows, splits, batch_size=batch_size) if len(rows) else None
+        count = 0 if batches is None else -(-min(len(rows), max_examples) // batch_size)
+        for position in range(count):
+            assert batches is not None
+            with torch.no_grad(), precision.autocast():
+                parts.append(_examine_batch(adapter, move_batch(batches.batch(position), precision.device)))
+            found.append(batches.rows(position))
+    finally:
+        adapter.train(was_training)
+    return _join(found, parts)
+
+
+def _examine_batch(adapter: nn.Module, batch: Any) -> dict[str, np.ndarray]:
+    """Return flat arrays over the targets of a batch; ``example`` is the row in the batch."""
+    import torch
+    import torch.nn.functional as F
+
+    labels: Tensor = batch["labels"]
+    logits = adapter(**{name: value for name, value in batch.items() if name != "labels"}).float()
+    flat_labels = labels.reshape(-1)
+    places = torch.nonzero(flat_labels != -100).squeeze(1)
+    logits, targets = logits.reshape(-1, logits.size(-1))[places], flat_labels[places]
+    confidences, predictions = logits.softmax(-1).max(-1)
+    width = labels.numel() // len(labels)
+    values = {
+        "example": places // width,
+        "loss": F.cross_entropy(logits, targets, reduction="none"),
+        "label": targets,
+        "prediction": predictions,
+        "confidence": confidences,
+    }
+    return {name: value.cpu().numpy() for name, value in values.items()}
+
+
+def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Outcomes:
+    starts = np.cumsum([0, *map(len, rows)])
+    example = _concatenate([part["example"] + start for part, start in zip(parts, starts, strict=False)], np.int64)
+    loss = _concatenate([part["loss"] for part in parts], np.float64)
+    labels = _concatenate([part["label"] for part in parts], np.int64)
+    predictions = _concatenate([part["prediction"] for part in parts], np.int64)
+    count = int(starts[-1])
+    targets = np.maximum(1, np.bincount(example, minlength=count))
+    return Outcomes(
+        rows=_concatenate(rows, np.int64),
+        losses=np.bincount(example, weights=loss, minlength=count) / targets,
+        accuracies=np.bincount(example, weights=labels == predictions, minlength=count) / targets,
+        example_of=example,
+        labels=labels,
+        predictions=predictions,
+        confidences=_concatenate([part["confidence"] for part in parts], np.float64),
+    )
+
+
+def _concatenate(arrays: list[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype)

@@ -1,0 +1,230 @@
+"""What a model writes: samples for the eye, and texts to compare with their references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from transformer_foundry.core.data.dataloading.batches import evaluation_batches, move_batch
+from transformer_foundry.core.evaluation.generation import fill_masks, generate, translate
+from transformer_foundry.core.evaluation.text_metrics import chrf, exact_match
+from transformer_foundry.core.models.losses import IGNORED
+from transformer_foundry.core.system.precision import Precision
+from transformer_foundry.core.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+
+__all__ = ["TextDecoder", "measure_texts", "sample_texts"]
+
+_PROMPT_TOKENS = 12
+_SHOWN_CHARACTERS = 300
+
+
+class TextDecoder(Protocol):
+    """What sampling needs of a tokenizer."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id that ends a text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``."""
+        ...
+
+
+@torch.no_grad()
+def sample_texts(
+    adapter: nn.Module,
+    tokenizer: TextDecoder,
+    task: str,
+    batch: Mapping[str, Tensor],
+    options: TrainingOptions,
+    *,
+    seed: int = 0,
+    max_length: int | None = None,
+    label_names: Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """Return up to ``options.num_samples`` lines that show what ``adapter`` makes of the first rows of ``batch``.
+
+    Causal LM: the beginning of a row, continued by sampling. Masked LM: a row whose hidden tokens are filled in.
+    Sequence to sequence: the source, the greedy translation and the reference. Classification: the text, the predicted
+    and the true label. The global random state is not touched.
+
+    Args:
+        adapter: The model; its train or eval mode is put back.
+        tokenizer: Turns ids into text.
+        task: One of ``objectives.TASKS``.
+        batch: An evaluation batch on the CPU.
+        options: Number, length, temperature, top-k and top-p of the samples.
+        seed: Of the draws.
+        max_length: Longest input the model takes, in tokens.
+        label_names: Names of the classes.
+    """
+    rows = {name: tensor[: options.num_samples] for name, tensor in batch.items()}
+    if options.num_samples == 0 or len(rows["input_ids"]) == 0:
+        return ()
+    was_training = adapter.training
+    adapter.eval()
+    try:
+        if task == "causal_lm":
+            lines = _continue_rows(adapter, tokenizer, rows, options, seed, max_length)
+        elif task == "masked_lm":
+            lines = _fill_rows(adapter, tokenizer, rows)
+        elif task == "seq2seq_lm":
+            lines = _translate_rows(adapter, tokenizer, rows, options.sample_tokens)
+        else:
+            lines = _label_rows(adapter, tokenizer, rows, label_names)
+    finally:
+        adapter.train(was_training)
+    return tuple(lines)
+
+
+def measure_texts(
+    adapter: nn.Module,
+    tokenizer: TextDecoder,
+    splits: TokenSplits,
+    split: str = "validation",
+    *,
+    max_texts: int,
+    precision: Precision,
+    batch_size: int = 32,
+) -> dict[str, float]:
+    """Let a sequence-to-sequence model write the first texts of a split and compare them with their references.
+
+    Args:
+        adapter: On the device of ``precision``; its train or eval mode is put back.
+        tokenizer: Turns ids into text.
+        splits: ``core.data.TokenSplits``.
+        split: "train", "validation" or "test".
+        max_texts: At most this many texts.
+        precision: Device and number format.
+        batch_size: Texts that are written at once.
+
+    Returns:
+        ``exact_match`` and ``chrf`` of greedy decoding, in [0, 1]; empty for other tasks and an empty split.
+    """
+    if splits.task != "seq2seq_lm":
+        return {}
+    batches = evaluation_batches(splits, split, batch_size=min(batch_size, max_texts))
+    if batches is None:
+        return {}
+    was_training = adapter.training
+    adapter.eval()
+    texts: list[str] = []
+    references: list[str] = []
+    try:
+        for position in range(min(len(batches), math.ceil(max_texts / batch_size))):
+            batch = batches.batch(position)
+            with precision.autocast():
+                written = translate(adapter, batch, batch["labels"].size(1), eos_token_id=tokenizer.eos_token_id)
+            for ids, reference in zip(written, batch["labels"], strict=True):
+                texts.append(_text(tokenizer, ids))
+                references.append(_text(tokenizer, reference[reference != IGNORED]))
+    finally:
+        adapter.train(was_training)
+    return {"exact_match": exact_match(texts, references), "chrf": chrf(texts, references)}
+
+
+def _text(tokenizer: TextDecoder, ids: Tensor) -> str:
+    return tokenizer.decode(_until(ids, tokenizer.eos_token_id).tolist())
+
+
+def _continue_rows(
+    adapter: nn.Module,
+    tokenizer: TextDecoder,
+    rows: Mapping[str, Tensor],
+    options: TrainingOptions,
+    seed: int,
+    max_length: int | None,
+) -> list[str]:
+    shortest = int(rows["attention_mask"].sum(-1).min()) if "attention_mask" in rows else rows["input_ids"].size(1)
+    length = max(1, min(_PROMPT_TOKENS, shortest // 2))
+    prompts = rows["input_ids"][:, :length]
+    ids = generate(
+        adapter,
+        prompts,
+        options.sample_tokens,
+        temperature=options.sample_temperature,
+        top_k=options.sample_top_k,
+        top_p=options.sample_top_p,
+        eos_token_id=tokenizer.eos_token_id,
+        max_length=max_length,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return [
+        f"{_show(tokenizer, row[:length])} >> {_show(tokenizer, _until(row[length:], tokenizer.eos_token_id))}"
+        for row in ids
+    ]
+
+
+def _fill_rows(adapter: nn.Module, tokenizer: TextDecoder, rows: Mapping[str, Tensor]) -> list[str]:
+    filled = fill_masks(adapter, rows)
+    lines = []
+    for row, ids in enumerate(filled):
+        hidden = rows["labels"][row] != IGNORED
+        pairs = [
+            f"{_show(tokenizer, ids[at : at + 1])!r} for {_show(tokenizer, rows['labels'][row][at : at + 1])!r}"
+            for at in hidden.nonzero()[:, 0].tolist()[:5]
+        ]
+        real = rows["attention_mask"][row].bool() if "attention_mask" in rows else torch.ones_like(hidden)
+        lines.append(f"{_show(tokenizer, ids[real])} >> {', '.join(pairs)}")
+    return lines
+
+
+def _translate_rows(
+    adapter: nn.Module, tokenizer: TextDecoder, rows: Mapping[str, Tensor], max_new_tokens: int
+) -> list[str]:
+    # The reference is as long as the decoder may get: its positions are known to be within the model's range.
+    length = min(max_new_tokens, rows["labels"].size(1))
+    written = translate(adapter, rows, length, eos_token_id=tokenizer.eos_token_id)
+    lines = []
+    for row, ids in enumerate(written):
+        source = rows["input_ids"][row]
+        if "attention_mask" in rows:
+            source = source[rows["attention_mask"][row].bool()]
+        reference = rows["labels"][row]
+        texts = (source, ids, reference[reference != IGNORED])
+        shown = [_show(tokenizer, _until(text, tokenizer.eos_token_id)) for text in texts]
+        lines.append(f"{shown[0]} >> {shown[1]} (reference: {shown[2]})")
+    return lines
+
+
+def _label_rows(
+    adapter: nn.Module, tokenizer: TextDecoder, rows: Mapping[str, Tensor], names: Sequence[str] | None
+) -> list[str]:
+    device = next(adapter.parameters()).device
+    inputs = {name: rows[name] for name in ("input_ids", "attention_mask") if name in rows}
+    predicted = adapter(**move_batch(inputs, device)).argmax(-1).cpu()
+    lines = []
+    for row, ids in enumerate(rows["input_ids"]):
+        real = rows["attention_mask"][row].bool() if "attention_mask" in rows else torch.ones_like(ids).bool()
+        labels = rows["labels"][row]
+        guess, truth = _label(predicted[row].masked_fill(labels == IGNORED, IGNORED), names), _label(labels, names)
+        lines.append(f"{_show(tokenizer, ids[real])} >> {guess} (true: {truth})")
+    return lines
+
+
+def _label(number: Tensor, names: Sequence[str] | None) -> str:
+    """Name of a class, or the names of a row of classes (token classification)."""
+    if number.dim():
+        return " ".join(_label(item, names) for item in number if int(item) != IGNORED)
+    index: Any = int(number)
+    return str(index) if names is None or not 0 <= index < len(names) else names[index]
+
+
+def _until(ids: Tensor, end: int | None) -> Tensor:
+    """The ids before the first ``end``."""
+    found = (ids == end).nonzero() if end is not None else ids.new_empty(0)
+    return ids[: int(found[0])] if len(found) else ids
+
+
+def _show(tokenizer: TextDecoder, ids: Tensor) -> str:
+    """One line of text, cut to a length that a terminal shows."""
+    text = " ".join(tokenizer.decode(ids.tolist()).split())
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

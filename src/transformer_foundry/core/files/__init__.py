@@ -1,0 +1,1 @@
+"""Files: atomic writes, folder manifests, locks, JSON lines."""

@@ -1,0 +1,127 @@
+"""A folder of files and the manifest, written last, that proves that they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.atomic import replace_text, sha256_of, sync
+
+__all__ = ["MANIFEST_FILE", "damaged", "is_finished", "read_manifest", "seal_folder", "sealed_text", "verify_folder"]
+
+MANIFEST_FILE = "manifest.json"
+
+
+def seal_folder(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write the manifest of ``folder``: ``values``, and size and sha256 of every file in it.
+
+    When this returns the folder survives a power cut. The files must be durable before; a kill leaves the folder with
+    the whole manifest or with none.
+    """
+    files = {path.name: path for path in folder.iterdir() if not path.name.startswith(MANIFEST_FILE)}
+    text = sealed_text(files, values)
+    # The names must be durable before the manifest says that they are.
+    sync(folder)
+    replace_text(folder / MANIFEST_FILE, text)
+
+
+def sealed_text(files: Mapping[str, Path], values: Mapping[str, Any]) -> str:
+    """Return the manifest of ``files`` by the names they have in the folder: one line, with its own digest."""
+    digests = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in sorted(files.items())}
+    manifest = {**values, "files": digests}
+    return json.dumps({**manifest, "seal": _seal(manifest)}, sort_keys=True) + "\n"
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether there is a manifest, of whatever content: without one the folder was never finished."""
+    return os.path.lexists(folder / MANIFEST_FILE)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of ``folder``.
+
+    Raises:
+        CheckpointError: If it is missing or is not as it was written.
+    """
+    try:
+        manifest = json.loads(_read(folder / MANIFEST_FILE))
+    except FileNotFoundError as err:
+        raise damaged(folder, f"{MANIFEST_FILE} is missing") from err
+    except (OSError, ValueError, RecursionError) as err:
+        raise damaged(folder, f"{MANIFEST_FILE} cannot be read") from err
+    if not (isinstance(manifest, dict) and _is_listing(manifest.get("files"))):
+        raise damaged(folder, f"{MANIFEST_FILE} is not a manifest")
+    seal = manifest.pop("seal", None)
+    if seal != _seal(manifest):
+        raise damaged(folder, f"{MANIFEST_FILE} has changed since it was written")
+    return manifest
+
+
+def verify_folder(folder: Path) -> dict[str, Any]:
+    """Check that every file of the manifest is there, of the right size and sha256, and return the manifest.
+
+    Raises:
+        CheckpointError: Naming what is wrong with it.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise damaged(folder, f"{name} is missing")
+        size = path.stat().st_size
+        if size != expected["size"]:
+            raise damaged(folder, f"{name} has {size} bytes instead of {expected['size']}")
+        if _digest(folder, name) != expected["sha256"]:
+            raise damaged(folder, f"the content of {name} has changed since it was written")
+    return manifest
+
+
+def damaged(folder: Path, what: str) -> CheckpointError:
+    """Return the error that says what is wrong with ``folder``."""
+    return CheckpointError(
+        f"The checkpoint {folder.name} is damaged: {what}.",
+        "A folder exactly as it was written was expected.",
+        "Restore it from a copy, or use another checkpoint of the run.",
+    )
+
+
+def _digest(folder: Path, name: str) -> str:
+    # One failed call is common on Drive and means nothing; skipping a checkpoint for it would lose hours.
+    for attempt in ("first", "second"):
+        try:
+            return sha256_of(folder / name)
+        except OSError as err:
+            if attempt == "second":
+                raise damaged(folder, f"{name} cannot be read: {err.strerror or err}") from err
+    raise AssertionError("unreachable")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return path.read_text(encoding="utf-8")
+
+
+def _is_listing(files: Any) -> bool:
+    """Return whether these are sizes and digests by names that stay inside the folder: anybody can make a seal."""
+    return isinstance(files, dict) and all(
+        isinstance(file, dict)
+        and isinstance(file.get("size"), int)
+        and isinstance(file.get("sha256"), str)
+        and not PurePosixPath(name).is_absolute()
+        and ".." not in PurePosixPath(name).parts
+        and "\0" not in name
+        for name, file in files.items()
+    )
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

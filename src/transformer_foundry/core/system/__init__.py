@@ -1,0 +1,1 @@
+"""The machine: device and precision, memory, processes, random state, environment."""

@@ -1,0 +1,1 @@
+"""Checkpoints: capture the state, write it in the background, verify it, find the newest, resume."""

@@ -1,0 +1,84 @@
+"""Checkpoints written in the background: training goes on while the disk works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark, prune_checkpoints, write_checkpoint
+from transformer_foundry.core.training.events import Checkpoint
+
+__all__ = ["CheckpointWriter"]
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run one after the other in a background thread, and deletes old ones.
+
+    At most one write is under way: a checkpoint that comes sooner waits for it, which bounds the memory to two states.
+    An error of a write is raised by the next call.
+
+    Args:
+        run_folder: Folder of the run.
+        logs: Files of JSON lines that become part of each checkpoint.
+        session: Who writes.
+        on_saved: Called in the background thread with the folder of each checkpoint once it is durable.
+    """
+
+    def __init__(
+        self,
+        run_folder: Path,
+        logs: Sequence[Path] = (),
+        *,
+        session: SessionMark | None = None,
+        on_saved: Callable[[Path, Checkpoint], None] | None = None,
+    ) -> None:
+        self._run_folder, self._logs, self._session, self._on_saved = run_folder, logs, session, on_saved
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def submit(self, checkpoint: Checkpoint, keep_last: int) -> None:
+        """Begin to write ``checkpoint``, after the one before is written; then keep the newest and the best ones.
+
+        Args:
+            checkpoint: What ``fit`` yielded.
+            keep_last: Newest checkpoints that are kept besides the best one.
+
+        Raises:
+            CheckpointError: If the one before could not be written.
+        """
+        self.wait()
+        # Not a daemon: the interpreter waits for it when the program ends by an error or a Stop.
+        self._thread = threading.Thread(target=self._write, args=(checkpoint, keep_last), name="checkpoint-writer")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more.
+
+        Raises:
+            CheckpointError: If a checkpoint could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error of a write that has failed, once.
+
+        Raises:
+            CheckpointError: If a checkpoint could not be written.
+        """
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _write(self, checkpoint: Checkpoint, keep_last: int) -> None:
+        try:
+            folder = write_checkpoint(self._run_folder, checkpoint, self._logs, session=self._session)
+            best_step = checkpoint.state.counters.best_step
+            if self._on_saved is not None:
+                self._on_saved(folder, checkpoint)
+            prune_checkpoints(self._run_folder, keep_last, best_step)
+        except BaseException as err:  # raised where training is: an error that ends a thread is only printed
+            self._error = err

@@ -1,0 +1,187 @@
+"""Whether training may go on from a state: what must be the same, what may change, what is worth a note."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.system.precision import Precision
+from transformer_foundry.core.training.checkpointing.state import Counters, TrainingState
+from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+    from transformer_foundry.core.models.source.read import Export
+
+__all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_counters"]
+
+Verdict: TypeAlias = Literal["continue", "extend", "fork", "refuse"]
+
+_EXTENDING = frozenset({"max_steps", "num_train_epochs", "max_hours"})
+"""Changeable options that make the run longer, and with it the course of the learning rate."""
+
+_NEVER = frozenset({"optimizer", "model_code", "config", "model", "tokenizer"})
+"""What not even a fork may change: the state of the optimizer, the weights or the ids would have no meaning."""
+
+_ORDER = ("per_device_train_batch_size", "gradient_accumulation_steps", "seed")
+"""Options that change which rows come at a position of the data."""
+
+_FORK = "run.name=NEW,run.fork_from=OLD"
+
+_IDENTITY_WORDS = {
+    "model_code": "another model (model.py differs)",
+    "config": "another configuration of the model (config.json differs)",
+    "model": "another model",
+    "data": "other data (or other settings of their preparation)",
+    "tokenizer": "another tokenizer",
+}
+
+
+def run_identity(export: Export, splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the digests of what a run belongs to.
+
+    Args:
+        export: The model.
+        splits: The data.
+        tokenizer: The tokenizer.
+
+    Raises:
+        DataError: If the data were made with another tokenizer.
+    """
+    splits.require_tokenizer(tokenizer)
+    return {
+        "model_code": export.sha256["model.py"],
+        "config": export.sha256["config.json"],
+        "data": splits.fingerprint,
+        "tokenizer": tokenizer.digest(),
+    }
+
+
+def change_verdict(name: str) -> Verdict:
+    """Return what a changed training option, or another model, data or tokenizer, means for a run that goes on.
+
+    ``continue``: the same run. ``extend``: the same run, longer. ``fork``: a run of its own that begins with the
+    checkpoint (``run.fork_from``). ``refuse``: a run of its own from the beginning.
+
+    Example:
+        >>> [change_verdict(name) for name in ("save_steps", "max_steps", "learning_rate", "config")]
+        ['continue', 'extend', 'fork', 'refuse']
+    """
+    if name in _NEVER:
+        return "refuse"
+    if name not in CHANGEABLE:
+        return "fork"
+    return "extend" if name in _EXTENDING else "continue"
+
+
+def check_resume(
+    state: TrainingState, options: TrainingOptions, identity: Mapping[str, str], total_steps: int, precision: Precision
+) -> tuple[str, ...]:
+    """Return notes about going on from ``state``.
+
+    Args:
+        state: Where an earlier session stopped, or what a fork begins with.
+        options: The options of this session.
+        identity: Digests of model, data and tokenizer of this session; a name that only one side has is not compared.
+        total_steps: Updates planned now.
+        precision: Number format and device of this session.
+
+    Raises:
+        CheckpointError: If something has changed that takes a fork or another run (see ``change_verdict``).
+    """
+    for name, digest in identity.items():
+        if state.identity.get(name, digest) != digest and not _may_change(name, state):
+            raise _other_identity(name, state, digest)
+    changed = _changed_options(state, options)
+    for name, (before, now) in changed.items():
+        if not _may_change(name, state):
+            raise _other_option(name, state, before, now)
+    notes = _notes(state, options, total_steps, precision)
+    return (*_fork_notes(state, changed, identity), *notes) if state.forked_from else notes
+
+
+def starting_counters(state: TrainingState | None, options: TrainingOptions, identity: Mapping[str, str]) -> Counters:
+    """Return the counters that training goes on with; a fork in which the order of the data changes begins them anew.
+
+    Args:
+        state: Where training goes on from; None starts at step 0.
+        options: The options of this session.
+        identity: Digests of model, data and tokenizer of this session.
+    """
+    if state is None:
+        return Counters()
+    counters = state.counters.copy()
+    if state.forked_from and _changes_order(_changed_options(state, options), state, identity):
+        counters.position = 0
+    return counters
+
+
+def _may_change(name: str, state: TrainingState) -> bool:
+    return change_verdict(name) in ("continue", "extend", *(["fork"] if state.forked_from else []))
+
+
+def _changed_options(state: TrainingState, options: TrainingOptions) -> dict[str, tuple[Any, Any]]:
+    """Name -> value before and now, of the options that differ."""
+    pairs = {
+        field.name: (state.options.get(field.name, field.default), getattr(options, field.name))
+        for field in dataclasses.fields(options)
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _changes_order(changed: Mapping[str, Any], state: TrainingState, identity: Mapping[str, str]) -> bool:
+    return state.identity.get("data") != identity.get("data") or not changed.keys().isdisjoint(_ORDER)
+
+
+def _other_identity(name: str, state: TrainingState, digest: str) -> CheckpointError:
+    fork = f", or go on with them in a fork: {_FORK}" if change_verdict(name) == "fork" else ""
+    return CheckpointError(
+        f"The checkpoint of step {state.step} belongs to {_IDENTITY_WORDS.get(name, f'another {name}')}: "
+        f"sha256 {state.identity[name][:12]}, now {digest[:12]}.",
+        "A run goes on with the model, the data and the tokenizer it began with.",
+        f"Restore them, or start another run with run.name=NEW{fork}.",
+    )
+
+
+def _other_option(name: str, state: TrainingState, before: Any, now: Any) -> CheckpointError:
+    fork = f" (from step {state.step} on: {_FORK})" if change_verdict(name) == "fork" else ""
+    return CheckpointError(
+        f"training.{name} is {now!r}, but the run was trained with {before!r} up to step {state.step}.",
+        "A run goes on with the values it began with; only its length and what is logged and saved may change.",
+        f"Set training.{name}={_as_parameter(before)}, or start another run with run.name=NEW{fork}.",
+    )
+
+
+def _fork_notes(
+    state: TrainingState, changed: Mapping[str, tuple[Any, Any]], identity: Mapping[str, str]
+) -> tuple[str, ...]:
+    changes = [f"{name} {before} -> {now}" for name, (before, now) in changed.items()]
+    if state.identity.get("data") != identity.get("data"):
+        changes.append("other data")
+    notes = [f"Forked from {state.forked_from}; changed: {', '.join(changes) or 'nothing'}."]
+    if _changes_order(changed, state, identity):
+        notes.append("The order of the data changes: a new pass over them begins.")
+    return tuple(notes)
+
+
+def _notes(state: TrainingState, options: TrainingOptions, total_steps: int, precision: Precision) -> tuple[str, ...]:
+    notes = []
+    if (state.precision, state.device) != (precision.name, precision.device.type):
+        notes.append(
+            f"The checkpoint was computed in {state.precision} on {state.device}, this session computes in "
+            f"{precision.name} on {precision.device.type}: "
+            "the result will not be the same to the bit."
+        )
+    if total_steps != state.total_steps:
+        note = f"The run was planned for {state.total_steps} steps and now ends at {total_steps}."
+        if options.lr_scheduler_type != "constant" or options.warmup_ratio:
+            note += f" From step {state.step} on the learning rate follows the new length."
+        notes.append(note)
+    return tuple(notes)
+
+
+def _as_parameter(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,196 @@
+"""The checkpoint generations of a run: their names, their order, and which one to trust.
+
+A generation is a folder ``checkpoints/step-00000100-3f2a9c``: its step, and a token of the session that wrote it, so
+that two sessions on one run overwrite nothing of each other. Of several generations of one step the one with the
+higher fence counts (the number of the session), then the one with more leading zeros: a session that writes a step
+again does it beside the older one, under a name with one more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.folder_manifest import (
+    MANIFEST_FILE,
+    damaged,
+    is_finished,
+    read_manifest,
+    verify_folder,
+)
+
+__all__ = [
+    "CHECKPOINTS_FOLDER",
+    "FORMAT_VERSION",
+    "NewerFormatError",
+    "best_checkpoint",
+    "find_checkpoint",
+    "generations",
+    "highest_fence",
+    "is_whole",
+    "list_checkpoints",
+    "name_of",
+    "newest_checkpoint",
+    "revision_of",
+    "step_of",
+    "verify_checkpoint",
+]
+
+FORMAT_VERSION = 2
+"""1: names without a token, manifests without fence and session. 2: with them."""
+
+CHECKPOINTS_FOLDER = "checkpoints"
+
+_NAME = re.compile(r"step-(\d{8,})(-[0-9a-f]{6})?")
+
+
+class NewerFormatError(CheckpointError):
+    """A generation that a later version of this package wrote."""
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Check a generation against its manifest: every file there, of the right size, with the right sha256.
+
+    Raises:
+        CheckpointError: Naming what is wrong with it.
+    """
+    manifest = read_manifest(folder)
+    kinds = {"format_version": int, "step": int, "best_step": int | None}
+    if not all(isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
+        raise damaged(folder, f"{MANIFEST_FILE} is not that of a checkpoint")
+    if manifest["format_version"] > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"The checkpoint {folder.name} has format version {manifest['format_version']}.",
+            f"This version of transformer-foundry reads versions up to {FORMAT_VERSION}.",
+            "Install the newer transformer-foundry that wrote it, or start another run with run.name=NEW.",
+        )
+    if _NAME.fullmatch(folder.name) and manifest["step"] != step_of(folder):
+        raise damaged(folder, f"its manifest is of step {manifest['step']}")
+    verify_folder(folder)
+
+
+def list_checkpoints(run_folder: Path) -> list[Path]:
+    """Return the folders of the generations that were finished, oldest first; they are not verified."""
+    return [folder for folder in generations(run_folder) if is_finished(folder)]
+
+
+def find_checkpoint(run_folder: Path, step: int) -> Path | None:
+    """Return the folder of the finished generation of ``step``, or None."""
+    return next((folder for folder in reversed(generations(run_folder, step)) if is_finished(folder)), None)
+
+
+def newest_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | None:
+    """Return the newest generation that verifies, or None if none was ever finished.
+
+    Args:
+        run_folder: Folder of the run.
+        notes: Receives a sentence for each generation that was skipped.
+
+    Raises:
+        CheckpointError: If there are generations but all are damaged (starting again from nothing is not for us to
+            decide), or the newest was written by a later version of the format.
+    """
+    notes = [] if notes is None else notes
+    skipped = []
+    for folder in reversed(generations(run_folder)):
+        if not is_finished(folder):
+            notes.append(f"{folder.name} was never finished and is skipped.")
+            continue
+        try:
+            verify_checkpoint(folder)
+        except NewerFormatError:
+            raise
+        except CheckpointError as err:
+            skipped.append(folder)
+            notes.append(f"{err.problem} It is skipped and kept.")
+            continue
+        return folder
+    if skipped:
+        raise CheckpointError(
+            f"All checkpoints in {run_folder / CHECKPOINTS_FOLDER} are damaged: "
+            f"{', '.join(folder.name for folder in skipped)}. {notes[0]}",
+            "At least one intact checkpoint was expected.",
+            f"Restore the folder from a copy, or delete {run_folder / CHECKPOINTS_FOLDER} to start again from step 0.",
+        )
+    return None
+
+
+def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | None:
+    """Return the generation with the lowest validation loss, or the newest one where there was no evaluation.
+
+    Args:
+        run_folder: Folder of the run.
+        notes: Receives a sentence for each generation that was skipped.
+    """
+    notes = [] if notes is None else notes
+    newest = newest_checkpoint(run_folder, notes)
+    if newest is None:
+        return None
+    best_step = read_manifest(newest)["best_step"]
+    if best_step is None:
+        return newest
+    best = find_checkpoint(run_folder, best_step) or newest.parent / name_of(best_step)
+    try:
+        verify_checkpoint(best)
+    except CheckpointError as err:
+        notes.append(f"{err.problem} The newest checkpoint takes the place of the best one.")
+        return newest
+    return best
+
+
+def highest_fence(run_folder: Path) -> int:
+    """Return the highest number of a session that wrote one of the generations; 0 if there is none."""
+    return max((_fence_of(folder) for folder in generations(run_folder)), default=0)
+
+
+def generations(run_folder: Path, step: int | None = None) -> list[Path]:
+    """Return the folders of generations (of ``step``), finished or not, oldest first."""
+    parent = run_folder / CHECKPOINTS_FOLDER
+    found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
+    wanted = [folder for folder in found if step is None or step_of(folder) == step]
+    return sorted(wanted, key=lambda folder: (step_of(folder), _fence_of(folder), revision_of(folder), folder.name))
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a generation verifies."""
+    try:
+        verify_checkpoint(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
+def name_of(step: int, token: str = "", revision: int = 0) -> str:
+    """Return the name of a generation's folder.
+
+    Example:
+        >>> name_of(100, "3f2a9c"), name_of(100, revision=1)
+        ('step-00000100-3f2a9c', 'step-000000100')
+    """
+    # Leading zeros tell revisions apart: who reads the number after "step-" gets the step in any case.
+    return f"step-{'0' * revision}{step:08d}{'-' if token else ''}{token}"
+
+
+def step_of(folder: Path) -> int:
+    """Return the step in the name of a generation's folder."""
+    return int(_parts(folder)[0])
+
+
+def revision_of(folder: Path) -> int:
+    """Return how many generations of its step and session came before."""
+    return len(_parts(folder)[0]) - len(f"{step_of(folder):08d}")
+
+
+def _parts(folder: Path) -> tuple[str, str]:
+    match = _NAME.fullmatch(folder.name)
+    assert match is not None, folder
+    return match.group(1), match.group(2) or ""
+
+
+def _fence_of(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("fence", 0))
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return 0

@@ -1,0 +1,120 @@
+"""Which checkpoint generations stay, and what becomes of the others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, is_finished
+from transformer_foundry.core.training.checkpointing.directory import generations, list_checkpoints, step_of
+
+__all__ = [
+    "delete_checkpoint",
+    "missing_space_bytes",
+    "prune_checkpoints",
+    "require_space",
+    "set_aside",
+    "set_aside_after",
+]
+
+KEPT_ASIDE = 2
+"""Generations set aside that stay: each takes as much space as a checkpoint, and the newest hold the most work."""
+
+
+def prune_checkpoints(run_folder: Path, keep_last: int, best_step: int | None = None) -> list[Path]:
+    """Delete all finished generations but those of the newest ``keep_last`` steps and of the best; return them."""
+    finished = list_checkpoints(run_folder)
+    by_step = {step_of(folder): folder for folder in finished}  # of a step, the one that replaced the others
+    kept = {folder for step, folder in by_step.items() if step in {*list(by_step)[-keep_last:], best_step}}
+    deleted = [folder for folder in finished if folder not in kept]
+    for folder in deleted:
+        delete_checkpoint(folder)
+    return deleted
+
+
+def set_aside_after(run_folder: Path, step: int) -> list[Path]:
+    """Move away what a run that goes on from ``step`` will write again; return where it went.
+
+    Finished generations of later steps (damaged, or of another attempt) are kept under another name; unfinished ones
+    hold nothing of use and are deleted.
+    """
+    moved = []
+    for folder in generations(run_folder):
+        if not is_finished(folder):
+            delete_checkpoint(folder)
+        elif step_of(folder) > step:
+            moved.append(folder)
+    return set_aside(*moved)
+
+
+def set_aside(*folders: Path) -> list[Path]:
+    """Give ``folders`` names under which they are never read again, and return them.
+
+    Of those that were set aside before, only so many stay that there are ``KEPT_ASIDE`` together.
+    """
+    moved = [_rename(folder) for folder in folders]
+    for parent in {folder.parent for folder in folders}:
+        sync(parent)
+        earlier = sorted((path for path in parent.glob("aside-*") if path not in moved), key=_made_at)
+        for folder in earlier[: max(0, len(earlier) + len(moved) - KEPT_ASIDE)]:
+            shutil.rmtree(folder, ignore_errors=True)
+    return moved
+
+
+def _rename(folder: Path) -> Path:
+    number = 1
+    while (target := folder.with_name(f"aside-{number}-{folder.name}")).exists():
+        number += 1
+    folder.rename(target)
+    return target
+
+
+def _made_at(folder: Path) -> tuple[int, str]:
+    return folder.stat().st_mtime_ns, folder.name
+
+
+def delete_checkpoint(folder: Path) -> None:
+    """Delete a generation; a kill on the way leaves it unfinished, not damaged."""
+    manifest = folder / MANIFEST_FILE
+    if manifest.is_dir() and not manifest.is_symlink():
+        shutil.rmtree(manifest, ignore_errors=True)
+    else:
+        manifest.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+RESERVE_BYTES = 64 << 20
+"""For metrics, samples and what else a run writes."""
+
+
+def missing_space_bytes(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> int:
+    """Return how many bytes are missing for the checkpoints that ``run_folder`` will hold; 0 if there is room.
+
+    At the worst moment there are the newest ``keep_last``, the best one and the one that is being written.
+    """
+    existing = len(list_checkpoints(run_folder))
+    needed = max(1, keep_last + 2 - existing) * checkpoint_bytes + RESERVE_BYTES
+    return max(0, needed - shutil.disk_usage(run_folder).free)
+
+
+def require_space(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> None:
+    """Refuse to train where the disk would be full before the end.
+
+    Args:
+        run_folder: Folder of the run.
+        checkpoint_bytes: Size of one checkpoint.
+        keep_last: Newest checkpoints that are kept besides the best one.
+
+    Raises:
+        CheckpointError: If the checkpoints of the run do not fit on the disk.
+    """
+    missing = missing_space_bytes(run_folder, checkpoint_bytes, keep_last)
+    if missing:
+        raise CheckpointError(
+            f"{run_folder} has too little free space: {missing / 2**20:.0f} MiB more are needed.",
+            f"Checkpoints of {checkpoint_bytes / 2**20:.0f} MiB are kept: the newest {keep_last}, the best one and the "
+            "one that is being written.",
+            "Free space, set data_dir to another disk, or keep fewer with training.save_total_limit.",
+        )

@@ -1,0 +1,83 @@
+"""What ``fit`` yields, in the order in which it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
+
+__all__ = ["VOLATILE_METRICS", "Checkpoint", "CheckpointReason", "Progress", "Record", "Started"]
+
+CheckpointReason = Literal["steps", "minutes", "epoch", "end", "interrupt", "best"]
+
+VOLATILE_METRICS = (
+    "train/tokens_per_second",
+    "train/step_seconds",
+    "train/memory_gb",
+    "train/mfu",
+    "eval/seconds",
+)
+"""Metrics that depend on the machine: all others of a resumed run equal those of an uninterrupted one."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins or goes on from ``step``; always the first record.
+
+    It comes again when training goes back to a checkpoint: what was recorded of later steps is then void.
+
+    Attributes:
+        step: Optimizer updates already done.
+        total_steps: Optimizer updates when training is complete.
+        resumed: Whether ``step`` was reached in an earlier session.
+        manifest: What is needed to say later how this run came about; see ``manifests.describe_run``.
+        notes: Sentences for the user: what was skipped, what changed, why nothing is left to do.
+    """
+
+    step: int
+    total_steps: int
+    resumed: bool
+    manifest: Mapping[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Metrics of a step; it precedes the checkpoint of the same step.
+
+    Attributes:
+        step: Optimizer updates done.
+        total_steps: Optimizer updates when training is complete.
+        metrics: Names like ``train/loss`` (mean over the target tokens since the last record, nats per token).
+        samples: What the model writes, if this step was evaluated.
+    """
+
+    step: int
+    total_steps: int
+    metrics: Mapping[str, float]
+    samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that training needs to go on from ``step`` as if it had not stopped.
+
+    Attributes:
+        step: Optimizer updates done.
+        epoch: Complete passes over the training data.
+        reason: Why it was made.
+        metrics: The newest value of each metric.
+        state: Weights, optimizer and everything else, copied to the CPU: later steps do not change it.
+    """
+
+    step: int
+    epoch: int
+    reason: CheckpointReason
+    metrics: Mapping[str, float]
+    state: TrainingState = field(repr=False)
+
+
+Record: TypeAlias = Started | Progress | Checkpoint

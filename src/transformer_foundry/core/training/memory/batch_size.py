@@ -1,0 +1,288 @@
+"""The plan that makes a run fit: micro-batch, accumulation and savings; what to do when it did not fit after all."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.models.side_effects import quiet_model
+from transformer_foundry.core.system.memory import available_bytes, resident_bytes
+from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
+from transformer_foundry.core.training.memory.forecast import GB, MemoryForecast, Workload, forecast_memory
+from transformer_foundry.core.training.memory.savings import MemorySavings
+from transformer_foundry.core.training.memory.simulation import Pass
+
+__all__ = ["MemoryPlan", "MemoryWishes", "fit_memory", "halve", "is_out_of_memory", "memory_budget", "seconds_per_row"]
+
+# A plan must be this much faster than one that saves less to be preferred: measurements of one step are no better.
+_WORTHWHILE = 0.95
+_ALLOCATION_FAILURES = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+)
+
+
+@dataclass(frozen=True)
+class MemoryWishes:
+    """What the user asked for.
+
+    Attributes:
+        total_rows: Rows of a batch of this process: what may be divided into micro-batches.
+        rows: Rows of a micro-batch; None chooses.
+        chunked_loss: ``auto``, ``on`` or ``off``.
+        activation_checkpointing: ``auto``, ``on`` or ``off``.
+        budget_bytes: Limit; None is no limit.
+        timing_s: Seconds that may be spent on finding the fastest plan; 0 takes the one that saves least.
+    """
+
+    total_rows: int
+    rows: int | None = None
+    chunked_loss: str = "auto"
+    activation_checkpointing: str = "auto"
+    budget_bytes: int | None = None
+    timing_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a run keeps within its memory.
+
+    Attributes:
+        rows: Rows of a micro-batch; the last one of a batch may have fewer.
+        accumulation: Micro-batches of a batch.
+        total_rows: Rows of a batch.
+        chunked_loss: Whether the loss is computed in chunks.
+        activation_checkpointing: Whether blocks are computed again in the backward pass.
+        fits: Whether the forecast keeps within the budget.
+        lines: Sentences for the user.
+        forecast: What it needs; not saved.
+    """
+
+    rows: int
+    accumulation: int
+    total_rows: int
+    chunked_loss: bool = False
+    activation_checkpointing: bool = False
+    fits: bool = True
+    lines: tuple[str, ...] = ()
+    forecast: MemoryForecast | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    rows: int
+    savings: MemorySavings
+    forecast: MemoryForecast
+
+
+def memory_budget(device: torch.device, budget_gb: float | None, *, is_wanted: bool = False) -> tuple[int | None, str]:
+    """Return the limit of the device's memory in bytes (None if there is none) and a sentence that says where from.
+
+    Args:
+        device: Where to train.
+        budget_gb: ``training.memory_budget_gb``, in gigabytes of 10^9 bytes.
+        is_wanted: Whether a limit is needed although none was given, for a batch size that is chosen.
+    """
+    if budget_gb is not None:
+        return int(budget_gb * GB), f"The memory budget is {budget_gb:g} GB (training.memory_budget_gb)."
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        limit = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return limit, f"The memory budget is the GPU's: {limit / GB:.1f} GB."
+    available = available_bytes() if is_wanted else None
+    if available is None:
+        return None, ""
+    limit = available + resident_bytes()
+    return (
+        limit,
+        f"The memory budget is what the machine has free: {limit / GB:.1f} GB (set training.memory_budget_gb).",
+    )
+
+
+def fit_memory(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> MemoryPlan:
+    """Choose micro-batch, accumulation and savings: of the plans that fit, the fastest one.
+
+    With each choice of savings, the largest micro-batch that fits and half of it are forecast; a pass of each is timed
+    while ``wishes.timing_s`` lasts. Without a budget the largest micro-batch is taken, and nothing is timed. With
+    ``auto`` a CPU computes the loss in chunks wherever there is more than one, in 0.8 to 1.0 of the time; on a GPU,
+    where that may take longer than a smaller micro-batch, both are weighed.
+
+    Args:
+        work: What is going to be done; the model lies on its device if passes are to be timed.
+        wishes: What the user asked for.
+        proven: The savings that hold for the model; see ``prove_savings``.
+
+    Returns:
+        A plan; the one that needs least, with ``fits`` false, if none keeps within the budget.
+    """
+    choices = _choices(wishes, proven, work.precision.device)
+    if wishes.budget_bytes is None:
+        return _plan(_candidate(work, choices[0], proven, _sizes(wishes)[0]), wishes, proven, fits=True)
+    fitting = [found for choice in choices for found in _largest(work, choice, proven)]
+    if fitting:
+        return _plan(_fastest(work, wishes, fitting), wishes, proven, fits=True)
+    smallest = _candidate(work, choices[-1], proven, _sizes(wishes)[-1], saves_all=True)
+    return _plan(smallest, wishes, proven, fits=smallest.forecast.fits(wishes.budget_bytes))
+
+
+def halve(plan: MemoryPlan) -> MemoryPlan:
+    """Return ``plan`` with micro-batches of at most half the rows and as many rows in a batch: for when memory ran out.
+
+    Raises:
+        TrainingError: If a micro-batch has one row already.
+    """
+    if plan.rows == 1:
+        raise TrainingError(
+            "Memory ran out with micro-batches of one row.",
+            "A model whose training step fits the memory with one row was expected.",
+            "Set training.activation_checkpointing=on and training.chunked_loss=on, or shorten data.max_length.",
+        )
+    rows = math.ceil(plan.rows / 2)
+    accumulation = math.ceil(plan.total_rows / rows)
+    line = (
+        f"Memory ran out with micro-batches of {plan.rows}: going on with batch {rows} x accumulation {accumulation}."
+    )
+    return replace(plan, rows=rows, accumulation=accumulation, lines=(*plan.lines, line), forecast=None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether ``error`` says that memory ran out, on a GPU or on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _ALLOCATION_FAILURES)
+
+
+def _choices(wishes: MemoryWishes, proven: MemorySavings, device: torch.device) -> list[MemoryWishes]:
+    """``wishes`` with what they leave open decided each way that is proven, the least saving first."""
+    decided = {
+        "chunked_loss": ["off", "on"] if proven.chunked_loss is not None and device.type != "cpu" else ["auto"],
+        "activation_checkpointing": ["off", "on"] if proven.activation_checkpointing is not None else ["off"],
+    }
+    for name in decided:
+        if getattr(wishes, name) != "auto":
+            decided[name] = [getattr(wishes, name)]
+    return [
+        replace(wishes, chunked_loss=chunks, activation_checkpointing=checkpoints)
+        for checkpoints in decided["activation_checkpointing"]
+        for chunks in decided["chunked_loss"]
+    ]
+
+
+def _sizes(wishes: MemoryWishes) -> list[int]:
+    """Rows of micro-batches, largest first: those that divide a batch as evenly as can be."""
+    if wishes.rows is not None:
+        return [wishes.rows]
+    total = wishes.total_rows
+    return list(dict.fromkeys(math.ceil(total / count) for count in range(1, total + 1)))
+
+
+def _largest(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> Sequence[_Candidate]:
+    """The largest micro-batch that fits, and half of it; a smaller one never needs more."""
+    sizes = _sizes(wishes)
+    low, high = 0, len(sizes)
+    best: _Candidate | None = None
+    while low < high:
+        middle = (low + high) // 2
+        candidate = _candidate(work, wishes, proven, sizes[middle])
+        if candidate.forecast.fits(wishes.budget_bytes):
+            best, high = candidate, middle
+        else:
+            low = middle + 1
+    if best is None:
+        return []
+    half = math.ceil(best.rows / 2)
+    is_smaller = wishes.rows is None and half < best.rows
+    return [best, _candidate(work, wishes, proven, half)] if is_smaller else [best]
+
+
+def _candidate(
+    work: Workload,
+    wishes: MemoryWishes,
+    proven: MemorySavings,
+    rows: int,
+    *,
+    saves_all: bool = False,
+) -> _Candidate:
+    logits = 4 * rows * work.shape.length * (work.shape.decoder_vocab_size or work.shape.vocab_size)
+    is_large = logits > CHUNK_BYTES or saves_all
+    chunks = wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large)
+    checkpoints = wishes.activation_checkpointing == "on"
+    savings = proven.limited_to(chunked_loss=chunks, activation_checkpointing=checkpoints)
+    return _Candidate(rows, savings, forecast_memory(work, rows, math.ceil(wishes.total_rows / rows), savings))
+
+
+def _fastest(work: Workload, wishes: MemoryWishes, candidates: Sequence[_Candidate]) -> _Candidate:
+    """The fastest; the earlier one, which saves less, where the difference is small."""
+    device = next(work.adapter.parameters()).device
+    best = candidates[0]
+    if len(candidates) == 1 or wishes.timing_s <= 0 or device.type != work.precision.device.type:
+        return best
+    left, fastest = wishes.timing_s, float("inf")
+    for candidate in candidates:
+        planned = Pass(
+            work.adapter, work.objective, work.precision, candidate.savings, work.shape.batch,
+            label_smoothing=work.label_smoothing,
+        )  # fmt: skip
+        try:
+            seconds, spent = seconds_per_row(planned, candidate.rows)
+        except (RuntimeError, MemoryError) as err:
+            if not is_out_of_memory(err):
+                raise
+            torch.cuda.empty_cache()
+            continue  # the forecast was too low
+        if seconds < _WORTHWHILE * fastest:
+            best, fastest = candidate, seconds
+        left -= spent
+        if left <= 0:
+            break
+    return best
+
+
+def _plan(candidate: _Candidate, wishes: MemoryWishes, proven: MemorySavings, *, fits: bool) -> MemoryPlan:
+    forecast = candidate.forecast
+    lines = [f"Training {forecast.sentence(wishes.budget_bytes)}."]
+    if not fits:
+        lines.append("No plan keeps within the budget; this one needs least.")
+    if not fits or "on" in (wishes.chunked_loss, wishes.activation_checkpointing):
+        lines += proven.lines  # why a saving that was wished, or is missed, is not used
+    return MemoryPlan(
+        candidate.rows,
+        math.ceil(wishes.total_rows / candidate.rows),
+        wishes.total_rows,
+        candidate.savings.chunked_loss is not None,
+        candidate.savings.activation_checkpointing is not None,
+        fits,
+        tuple(lines),
+        forecast,
+    )
+
+
+def seconds_per_row(planned: Pass, rows: int) -> tuple[float, float]:
+    """Time a training pass without leaving a trace in the model.
+
+    Returns:
+        Seconds for each row, of the faster of two passes; seconds spent. The first pass loads kernels.
+    """
+    weights = [weight for weight in planned.adapter.parameters() if weight.requires_grad]
+    device = weights[0].device
+    batch = {name: tensor.to(device) for name, tensor in planned.make_batch(rows).items()}
+    began = time.perf_counter()
+    seconds = []
+    with quiet_model(planned.adapter, is_exact=False):
+        for _ in range(2):
+            start = time.perf_counter()
+            with planned.precision.autocast(), planned.savings.active():
+                loss = planned.loss(batch).loss_sum
+            torch.autograd.grad(loss, weights, allow_unused=True)
+            del loss
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+    return min(seconds) / rows, time.perf_counter() - began

@@ -1,0 +1,131 @@
+"""What must hold before training starts, and what the user should know of it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from transformer_foundry.core.base.errors import ParameterError, TrainingError
+from transformer_foundry.core.training.checkpointing.state import Counters
+from transformer_foundry.core.training.monitoring.triggers import Agenda
+from transformer_foundry.core.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+
+__all__ = ["plan_steps", "remarks_before", "require_even_shares", "require_fit"]
+
+
+def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
+    """Refuse data that were prepared for another kind of model.
+
+    A module without a contract must take ``input_ids`` and ``attention_mask``; what it returns is taken for logits.
+
+    Raises:
+        TrainingError: If the tasks differ, the data have more tokens, longer rows or more classes than the model takes,
+            or a module without a contract takes other arguments.
+    """
+    contract = getattr(adapter, "contract", None)
+    if contract is None:
+        _require_arguments(adapter)
+        return
+    if contract.task != splits.task:
+        raise TrainingError(
+            f"The data were prepared for {splits.task}, but the task of the model is {contract.task}.",
+            "Model and data must have the same task.",
+            "Run the data_engineering pipeline again, or set model.task to the task of the data.",
+        )
+    if splits.vocab_size > contract.vocab_size:
+        raise TrainingError(
+            f"The data have {splits.vocab_size} token ids, but the model's vocabulary has {contract.vocab_size}.",
+            "The tokenizer must not have more ids than the model has embeddings.",
+            "Run the data_engineering pipeline again with this model.",
+        )
+    if contract.max_length is not None and splits.max_length > contract.max_length:
+        raise TrainingError(
+            f"The data have rows of up to {splits.max_length} tokens, but the model takes at most "
+            f"{contract.max_length}.",
+            "Rows that the model takes were expected.",
+            f"Run the data_engineering pipeline again with this model, or with data.max_length={contract.max_length}.",
+        )
+    classes = len(splits.label_names or ())
+    if classes > contract.output_size:
+        raise TrainingError(
+            f"The data have {classes} classes, but the model tells {contract.output_size} apart.",
+            "The model needs an output for each class of the data.",
+            f"Give the last layer of the model {classes} outputs, or choose the data for it.",
+        )
+
+
+def _require_arguments(module: nn.Module) -> None:
+    parameters = inspect.signature(module.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_any and not {"input_ids", "attention_mask"} <= parameters.keys():
+        raise TrainingError(
+            f"The forward of {type(module).__name__} takes {', '.join(parameters) or 'nothing'}.",
+            "A module that takes input_ids and attention_mask and returns logits was expected.",
+            "Adapt it first: fit(core.models.adapt(model), ...).",
+        )
+
+
+def plan_steps(options: TrainingOptions, batch_count: int, process_count: int = 1) -> int:
+    """Return the optimizer updates of the whole run.
+
+    Args:
+        options: ``max_steps`` or ``num_train_epochs``.
+        batch_count: Batches of one pass over the data.
+        process_count: Processes that share an update; each takes ``gradient_accumulation_steps`` batches of it.
+    """
+    if options.num_train_epochs is None:
+        return options.max_steps
+    batches_per_step = options.gradient_accumulation_steps * process_count
+    return max(1, math.ceil(options.num_train_epochs * batch_count / batches_per_step))
+
+
+def require_even_shares(options: TrainingOptions, process_count: int) -> None:
+    """Refuse a total batch that the processes cannot share.
+
+    Raises:
+        ParameterError: If it is not a multiple of their number.
+    """
+    total = options.total_train_batch_size
+    if total is not None and total % process_count:
+        raise ParameterError(
+            f"training.total_train_batch_size is {total}, which {process_count} processes cannot share evenly.",
+            "A multiple of the number of processes was expected.",
+            f"Set training.total_train_batch_size={max(1, total // process_count) * process_count}.",
+        )
+
+
+def remarks_before(agenda: Agenda, counters: Counters, total_steps: int) -> list[str]:
+    """Return what the user should know before the first step, a sentence or two each.
+
+    Args:
+        agenda: What is due when.
+        counters: Those that the session begins with.
+        total_steps: Steps of the whole run.
+    """
+    options, remarks = agenda.options, []
+    if options.max_hours is not None and not counters.time_plan:
+        remarks.append(
+            f"training.max_hours is {options.max_hours:g}: the number of steps is planned from the speed of the first "
+            "ones."
+        )
+    if not agenda.has_validation:
+        remarks.append("The validation split is empty: there is no evaluation, no early stopping, no best checkpoint.")
+    if not agenda.is_finished(counters, total_steps):
+        return remarks
+    if agenda.is_stopped_early(counters):
+        remarks.append(
+            f"Nothing to train: the run stopped early at step {counters.step}; "
+            "raise training.early_stopping_patience to go on."
+        )
+    else:
+        remarks.append(
+            f"Nothing to train: step {counters.step} of {total_steps} is reached; "
+            f"raise training.{'max_steps' if options.max_hours is None else 'max_hours'} to go on."
+        )
+    return remarks

@@ -1,0 +1,177 @@
+"""What a step of a session costs, as it was measured, and how many of them fit into a time."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transformer_foundry.core.system.distributed import Processes
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.dataloading.batches import BatchSource
+
+__all__ = ["FORECAST_STEPS", "CostMeter", "StepCosts", "StepSizes", "steps_within", "usual_seconds"]
+
+FORECAST_STEPS = 30
+"""Steps of a session after which it says how long it will take."""
+
+_WARM_UP = 4.0
+"""Among the first ``FORECAST_STEPS`` those this many times slower than the median do not come again: they compile."""
+
+_RECENT = 100
+
+_ENOUGH = 10
+"""Steps from which it can be seen how much of a step's time goes with its size."""
+
+_LOOKED_AT = 512
+"""Batches from which the usual size is known: as many as are sorted by length together, each of another length."""
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """What was measured in a session, in seconds.
+
+    Attributes:
+        step_s: One step, without evaluations.
+        other_s: What else happens, for each step: records, checkpoints, the caller.
+        evaluation_s: One evaluation; 0 where there are none.
+        evaluation_steps: Steps between evaluations; None evaluates at the end only.
+    """
+
+    step_s: float
+    other_s: float = 0.0
+    evaluation_s: float = 0.0
+    evaluation_steps: int | None = None
+
+    @property
+    def per_step_s(self) -> float:
+        """One step with its share of everything but the last evaluation."""
+        return self.step_s + self.other_s + (self.evaluation_s / self.evaluation_steps if self.evaluation_steps else 0)
+
+    def seconds(self, steps: int, step: int = 0) -> float:
+        """Return how long ``steps`` more steps after ``step`` take, with the evaluations that fall due.
+
+        That of ``step`` itself has not been made yet, and there is one at the end.
+        """
+        every = self.evaluation_steps
+        between = (step + steps - 1) // every - (max(step, 1) - 1) // every if every else 0
+        return steps * (self.step_s + self.other_s) + (between + 1) * self.evaluation_s
+
+
+def steps_within(left_s: float, costs: StepCosts, step: int = 0) -> int:
+    """Return the steps after ``step`` that fit into ``left_s`` seconds with the evaluations among them, at least 1."""
+    most = math.ceil(max(0.0, left_s) / max(costs.step_s + costs.other_s, 1e-9)) + 1
+    return max(1, bisect.bisect_right(range(1, most + 1), left_s, key=lambda steps: costs.seconds(steps, step)))
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """How much of the data a step of this process takes: where rows are of unequal length, so are steps.
+
+    Attributes:
+        batches: The training data.
+        batches_per_step: Batches of a step of all processes.
+        processes: Those that share them.
+    """
+
+    batches: BatchSource
+    batches_per_step: int
+    processes: Processes
+
+    def at(self, position: int) -> int:
+        """Return the tokens, with padding, of the step whose first batch is at ``position``."""
+        share = self.processes.share(self.batches_per_step)
+        return sum(self.batches.padded_size(position + index) for index in share)
+
+    def usual(self) -> float:
+        """Return those of a step on the average."""
+        count = min(_LOOKED_AT, len(self.batches))
+        mean = sum(map(self.batches.padded_size, range(count))) / count
+        return mean * len(self.processes.share(self.batches_per_step))
+
+
+def usual_seconds(seconds: Sequence[float], sizes: Sequence[float], usual: float) -> float:
+    """Return what a step of the usual size takes, from steps that may have been larger or smaller.
+
+    The regression estimator (Cochran, Sampling Techniques, 1977, 7.1): the mean, moved along the line of the time over
+    the size. Time does not fall with size, and does not rise faster than in proportion.
+
+    Args:
+        seconds: (N,) of the steps measured.
+        sizes: (N,) their sizes.
+        usual: Size of a step on the average.
+
+    Example:
+        >>> sizes = range(1, 11)
+        >>> round(usual_seconds([0.1 + 0.01 * size for size in sizes], sizes, 20), 6)
+        0.3
+    """
+    mean = math.fsum(seconds) / max(1, len(seconds))
+    if len(seconds) < _ENOUGH or len(set(sizes)) == 1:
+        return mean
+    slope = statistics.linear_regression(sizes, seconds).slope
+    size = statistics.fmean(sizes)
+    return mean + min(max(0.0, slope), mean / size) * (usual - size)
+
+
+class CostMeter:
+    """Measures the steps and evaluations of a session.
+
+    Args:
+        evaluation_steps: Steps between evaluations.
+        sizes: Of the steps.
+
+    Attributes:
+        steps: Steps that were measured, the first included.
+        evaluation_s: What an evaluation takes; None as long as that is not known.
+    """
+
+    def __init__(self, evaluation_steps: int | None, sizes: StepSizes) -> None:
+        self._evaluation_steps, self._sizes = evaluation_steps, sizes
+        self._usual: float | None = None
+        self._newest: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+        self._overhead_from = time.monotonic()
+        self._step_sum, self._evaluation_sum = 0.0, 0.0
+        self.steps = 0
+        self.evaluation_s: float | None = None
+
+    @property
+    def counted(self) -> int:
+        """Steps that the costs are computed from, the newest; the very first is slower and is not counted."""
+        return len(self._newest)
+
+    def add_step(self, seconds: float, position: int) -> None:
+        """Note a step and the position of its first batch."""
+        self.steps += 1
+        if self.steps == 1:
+            self._overhead_from = time.monotonic()
+            return
+        self._newest.append((seconds, position))
+        self._step_sum += seconds
+
+    def add_evaluation(self, seconds: float, spent_s: float) -> None:
+        """Note what an evaluation takes, samples included, and the time that went into knowing it."""
+        self.evaluation_s = seconds
+        self._evaluation_sum += spent_s
+
+    def costs(self) -> StepCosts:
+        """Return what a step costs."""
+        spent = time.monotonic() - self._overhead_from - self._step_sum - self._evaluation_sum
+        other_s = max(0.0, spent) / max(1, self.steps - 1)
+        return StepCosts(self._step_seconds(), other_s, self.evaluation_s or 0.0, self._evaluation_steps)
+
+    def _step_seconds(self) -> float:
+        measured = list(self._newest)
+        if measured and self.steps <= FORECAST_STEPS:
+            limit = _WARM_UP * statistics.median_low(seconds for seconds, _ in measured)
+            measured = [pair for pair in measured if pair[0] <= limit]
+        if self._usual is None:
+            self._usual = self._sizes.usual()
+        sizes = [self._sizes.at(position) for _, position in measured]
+        return usual_seconds([seconds for seconds, _ in measured], sizes, self._usual)

@@ -1,0 +1,1 @@
+"""Start from weights that exist: find them, match them, transfer them."""

@@ -1,0 +1,117 @@
+"""Copies made in the background while a pipeline runs: they never block it, and a failure never ends it.
+
+What has to be copied is what lies on the disk and not in the copy: after an outage nothing needs to be remembered.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from transformer_foundry.hooks.drive.verified_copy import problem_of
+from transformer_foundry.termination import patience_s
+
+__all__ = ["Mirror"]
+
+_log = logging.getLogger(__name__)
+
+FINISH_TIMEOUT_S = 600.0
+"""Longest wait at the end of a run: a checkpoint of 100M parameters (1.2 GB) at 2 MB/s."""
+
+RETRY_S = 60.0
+"""Between two attempts while nothing new is asked for."""
+
+
+class Mirror:
+    """Brings a copy up to date in one background thread whenever it is asked to.
+
+    An update that fails is logged once for each outage and tried again with the next request, or after a minute.
+
+    Args:
+        copy_folder: Folder of the copy, for messages.
+        update: Makes the copy hold what it should; its argument says whether it is the last update, and it returns
+            after how many seconds it wants to be called again, None for the next request.
+    """
+
+    def __init__(self, copy_folder: Path, update: Callable[[bool], float | None]) -> None:
+        self._copy_folder, self._update = copy_folder, update
+        self._changed = threading.Condition()
+        self._requested = 0
+        self._attempted = 0
+        self._is_last = False
+        self._is_ended = False
+        self._thread: threading.Thread | None = None
+        self._is_out = False
+
+    def request(self) -> None:
+        """Ask for the copy to be brought up to date; returns at once."""
+        with self._changed:  # training and the writer of checkpoints may both ask first
+            self._requested += 1
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="drive-copy", daemon=True)
+                self._thread.start()
+                # A Stop in a terminal ends the process without any hook being called.
+                atexit.register(self.finish)
+
+    def finish(self, timeout_s: float = FINISH_TIMEOUT_S) -> bool:
+        """Bring the copy up to date a last time and wait for it.
+
+        Args:
+            timeout_s: Longest wait, in seconds; it is shorter when the machine is about to go.
+
+        Returns:
+            Whether the copy is complete.
+        """
+        if self._thread is None:
+            return True
+        atexit.unregister(self.finish)
+        timeout_s = patience_s(timeout_s)
+        self._is_last = True
+        self.request()
+        if not self.wait(1.0):
+            _log.info("Waiting for the last copy to %s (at most %.0f s) ...", self._copy_folder, timeout_s)
+        is_complete = self.wait(timeout_s) and not self._is_out
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify_all()
+        return is_complete
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until what was requested so far was attempted; return whether it was."""
+        with self._changed:
+            wanted = self._requested
+            return self._changed.wait_for(lambda: self._attempted >= wanted, timeout_s)
+
+    def report(self, err: Exception) -> None:
+        """Tell of a failure, unless the outage that it belongs to was told."""
+        if not self._is_out:
+            _log.warning(
+                "Nothing can be copied to or from %s now: %s. Training goes on; the next copy is tried as usual.",
+                self._copy_folder,
+                problem_of(err),
+            )
+        self._is_out = True
+
+    def _work(self) -> None:
+        pause: float | None = None
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_ended or self._attempted < self._requested, pause)
+                if self._is_ended:
+                    return
+                seen = self._requested
+            try:
+                pause = self._update(self._is_last)
+                if self._is_out:
+                    _log.info("%s can be written again: the copy is up to date.", self._copy_folder)
+                self._is_out = False
+            except Exception as err:  # a thread that ends would leave the end of the run waiting for it
+                self.report(err)
+                pause = RETRY_S
+            with self._changed:
+                self._attempted = seen
+                self._changed.notify_all()

@@ -1,0 +1,150 @@
+"""Copies of what is made beside the checkpoints: tokens, tokenizer, study, reports, package.
+
+Each copy is a new folder ``<copy>/<path under data_dir>/<number>-<token>/`` with a manifest written last, so that a
+copy that was cut off is never taken and two machines overwrite nothing of each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.atomic import copy_file
+from transformer_foundry.core.files.folder_manifest import is_finished, read_manifest, sealed_text, verify_folder
+from transformer_foundry.hooks.drive.verified_copy import copy_files
+
+__all__ = ["KeptFiles", "paths_of_catalog"]
+
+_log = logging.getLogger(__name__)
+
+KEPT_COPIES = 2
+"""The newest one may not have left the machine yet."""
+
+_DATABASE_SUFFIX = ".db"
+
+
+class KeptFiles:
+    """Copies files and folders of a data folder and brings back those that are missing.
+
+    Args:
+        data_dir: Root of what is copied.
+        copy_folder: Root of the copies.
+    """
+
+    def __init__(self, data_dir: Path, copy_folder: Path) -> None:
+        self._data_dir, self.copy_folder = data_dir, copy_folder
+        self._pending: dict[Path, None] = {}
+
+    def note(self, path: Path) -> None:
+        """Remember that ``path`` has been written."""
+        self._pending[path] = None
+
+    def update(self) -> None:
+        """Copy what has been written since the last time.
+
+        Raises:
+            OSError: If something cannot be read or written; it stays noted.
+            CheckpointError: If a copy is not what was written.
+        """
+        for path in list(self._pending):
+            if path.exists():
+                self._copy(path)
+            self._pending.pop(path, None)
+
+    def restore(self, path: Path) -> bool:
+        """Bring ``path`` back if it is missing and an intact copy is there; return whether it was.
+
+        Raises:
+            OSError: If the copy cannot be read.
+        """
+        if path.exists():
+            return False
+        for copy in reversed(self._copies(path)):
+            try:
+                names = verify_folder(copy)["files"]
+            except CheckpointError as err:
+                _log.warning("%s is skipped: %s", copy, err.problem)
+                continue
+            self._bring_back(copy, names, path)
+            return True
+        return False
+
+    def _bring_back(self, copy: Path, names: Mapping[str, Any], path: Path) -> None:
+        # Beside it first: a kill leaves nothing at all or everything.
+        beside = path.with_name(f"{path.name}.restored")
+        shutil.rmtree(beside, ignore_errors=True)
+        for name in names:
+            copy_file(copy / name, beside / name)
+        is_file = read_manifest(copy)["is_file"]
+        (beside / path.name if is_file else beside).replace(path)
+        shutil.rmtree(beside, ignore_errors=True)
+
+    def _copy(self, path: Path) -> None:
+        with _readable(path) as source:
+            files = _files_of(source)
+            if source.is_file():
+                files = {path.name: source}
+            copies = self._copies(path)
+            values = {"is_file": source.is_file()}
+            if copies and _is_same(copies[-1], files, values):
+                return
+            number = 1 + max((int(copy.name.split("-")[0]) for copy in copies), default=0)
+            target = self._folder_of(path) / f"{number:06d}-{uuid.uuid4().hex[:6]}"
+            copy_files(files, target, values)
+        for copy in [*copies, target][:-KEPT_COPIES]:
+            shutil.rmtree(copy)
+
+    def _copies(self, path: Path) -> list[Path]:
+        folder = self._folder_of(path)
+        return sorted(copy for copy in folder.iterdir() if is_finished(copy)) if folder.is_dir() else []
+
+    def _folder_of(self, path: Path) -> Path:
+        return self.copy_folder / path.relative_to(self._data_dir)
+
+
+def paths_of_catalog(catalog: Mapping[str, Any], data_dir: Path) -> dict[str, Path]:
+    """Return the file or folder of each catalog entry that is kept under ``data_dir``, but for runs, which have copies
+    of their own.
+
+    Args:
+        catalog: Configuration of the catalog, entry by name.
+        data_dir: Root of what is written.
+    """
+    paths = {
+        name: Path(entry["filepath"])
+        for name, entry in catalog.items()
+        if isinstance(entry, Mapping) and "filepath" in entry and not entry["type"].endswith("TrainingRunDataset")
+    }
+    return {name: path for name, path in paths.items() if data_dir in path.parents}
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """Yield a file or folder that does not change: a database is copied by its own means, never opened on a mount."""
+    if path.suffix != _DATABASE_SUFFIX:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="foundry-study-") as folder:
+        target = Path(folder) / path.name
+        with contextlib.closing(sqlite3.connect(path)) as live, contextlib.closing(sqlite3.connect(target)) as copy:
+            live.backup(copy)
+        yield target
+
+
+def _files_of(source: Path) -> dict[str, Path]:
+    return {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+
+
+def _is_same(copy: Path, files: Mapping[str, Path], values: Mapping[str, Any]) -> bool:
+    try:
+        return (copy / "manifest.json").read_text(encoding="utf-8") == sealed_text(files, values)
+    except OSError:
+        return False

@@ -1,0 +1,169 @@
+"""Who trains a run: a lock on the machine, and a lease in the copy that another machine can read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.files.atomic import write_text
+from transformer_foundry.core.files.lock import _held, _now
+
+__all__ = ["Lease"]
+
+_log = logging.getLogger(__name__)
+
+BEAT_S = 60.0
+"""Between two signs of life."""
+
+DEAD_AFTER_S = 180.0
+"""A holder without a sign of life for so long is gone."""
+
+POLL_S = 5.0
+
+
+class Lease:
+    """Says in the copy of a run which session trains it, and notices when another one has taken over.
+
+    Args:
+        copy_folder: Folder of the copy.
+        clock: Seconds since the epoch.
+        sleep: Waits for seconds.
+    """
+
+    def __init__(
+        self,
+        copy_folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._path = copy_folder / "lease.json"
+        self._clock, self._sleep = clock, sleep
+        self._token = uuid.uuid4().hex
+        self._beats = 0
+        self._beat_at = 0.0
+        self._since = _now()
+        self.is_held = False
+        self.is_lost = False
+
+    def acquire(self) -> str | None:
+        """Take the lease; a holder without a sign of life is waited for, to see whether it is dead.
+
+        Returns:
+            A sentence about whom it was taken over from, or None.
+
+        Raises:
+            OSError: If the lease cannot be written.
+            CheckpointError: If another session is alive.
+        """
+        holder = self._read()
+        taken_over = None
+        if holder and not holder.get("released"):
+            if not self._is_dead(holder):
+                self._watch(holder)
+            taken_over = f"Took the run over from {_name(holder)}, which gives no sign of life any more."
+        self.is_held = True
+        self._write()
+        return taken_over
+
+    def beat(self) -> bool:
+        """Give a sign of life if it is time; return whether this session holds the lease.
+
+        A lease that could not be taken at the start, because Drive was away, is taken now.
+
+        Raises:
+            OSError: If the lease cannot be read or written.
+            CheckpointError: If another session is alive.
+        """
+        if self.is_lost:
+            return False
+        if not self.is_held:
+            self.acquire()
+        if self._clock() - self._beat_at < BEAT_S:
+            return True
+        holder = self._read()
+        if holder and holder.get("token") != self._token:
+            self.is_held, self.is_lost = False, True
+            _log.warning(
+                "%s trains this run now: nothing more is copied to %s. What this session trains stays on this machine.",
+                _name(holder),
+                self._path.parent,
+            )
+            return False
+        self._write()
+        return True
+
+    def release(self) -> None:
+        """Free the run for the next session."""
+        if self.is_held:
+            self.is_held = False
+            with contextlib.suppress(OSError):
+                self._write(released=True)
+
+    def _watch(self, holder: dict[str, Any]) -> None:
+        # A clock that is ahead of ours must not make us wait for hours.
+        silence = max(0.0, self._clock() - holder["at"])
+        left = max(POLL_S, DEAD_AFTER_S - silence)
+        _log.info(
+            "%s may still train this run (last sign of life %.0f s ago): waiting up to %.0f s to see ...",
+            _name(holder),
+            silence,
+            left,
+        )
+        end = self._clock() + left
+        while self._clock() < end:
+            self._sleep(POLL_S)
+            seen = self._read()
+            if not seen or seen.get("released"):
+                return
+            if (seen.get("token"), seen.get("beats")) != (holder.get("token"), holder.get("beats")):
+                raise _held(f"{self._path.parent.name} is being trained by {_name(seen)}.")
+
+    def _is_dead(self, holder: dict[str, Any]) -> bool:
+        if holder["host"] == platform.node() and not _is_running(holder["pid"]):
+            return True
+        return self._clock() - holder["at"] > DEAD_AFTER_S
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            holder = json.loads(self._path.read_text(encoding="utf-8"))
+            return holder if {"token", "host", "pid", "at", "since"} <= holder.keys() else {}
+        except (FileNotFoundError, ValueError, AttributeError, RecursionError):
+            return {}
+
+    def _write(self, released: bool = False) -> None:
+        self._beats += 1
+        self._beat_at = self._clock()
+        values = {
+            "token": self._token,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "since": self._since,
+            "beats": self._beats,
+            "at": self._beat_at,
+            "released": released,
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._path, json.dumps(values) + "\n")
+
+
+def _name(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -1,0 +1,34 @@
+"""A run's own metrics file, logged to W&B after the fact."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.files.json_lines import read_rows
+from transformer_foundry.hooks.options import TrackingOptions
+from transformer_foundry.hooks.tracking.wandb_run import Tracker
+
+__all__ = ["replay_run"]
+
+
+def replay_run(run_folder: Path, folder: Path, options: TrackingOptions, manifest: Mapping[str, Any]) -> int:
+    """Log the rows of ``metrics.jsonl`` and the samples as a new W&B run, and return how many rows there are.
+
+    Args:
+        run_folder: Folder of the run; nothing in it is changed.
+        folder: Where wandb keeps its own files.
+        options: Project and mode.
+        manifest: The run's manifest, shown as its configuration.
+    """
+    rows = read_rows(run_folder / "metrics.jsonl")
+    with tempfile.TemporaryDirectory() as copy:
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            if (run_folder / name).is_file():
+                (Path(copy) / name).write_bytes((run_folder / name).read_bytes())
+        tracker = Tracker(options, run_name=run_folder.name, run_folder=Path(copy), folder=folder, config=manifest)
+        tracker.log_rows_until(rows[-1]["step"] if rows else -1)
+        tracker.finish()
+    return len(rows)

@@ -1,0 +1,301 @@
+"""One W&B run: opened where possible, offline where not, and logged row by row without gaps or doubles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import netrc
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from transformer_foundry.core.base.secrets import redact, without_secrets
+from transformer_foundry.core.experiments.tuning import TrialRecord
+from transformer_foundry.core.files.json_lines import read_rows
+from transformer_foundry.hooks.options import TrackingOptions
+from transformer_foundry.hooks.tracking.offline_log import last_logged_step
+from transformer_foundry.termination import patience_s
+
+__all__ = ["Tracker", "choose_mode", "flatten_numbers"]
+
+_log = logging.getLogger(__name__)
+
+STEP_METRIC = "train/step"
+STATE_FILE = "tracking.json"
+INIT_TIMEOUT_S = 15
+FINISH_TIMEOUT_S = 60.0
+"""Longest wait for W&B to take the rest at the end of a run."""
+
+_DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""Where wandb goes by default: before and since version 0.31."""
+
+
+class Tracker:
+    """Logs to W&B what lies in a run's folder and what hooks see.
+
+    The rows of ``metrics.jsonl`` are logged up to a step that a checkpoint has made durable, each once: how far W&B
+    has come is read from W&B itself, since rows that were handed to it are lost when the process is killed.
+
+    Args:
+        options: Project, mode, tags.
+        run_name: Name of the run.
+        run_folder: Folder of the run, which keeps the id of its W&B run.
+        folder: Where wandb keeps its own files.
+        config: Parameters to show with the run; secrets are left out.
+    """
+
+    def __init__(
+        self, options: TrackingOptions, *, run_name: str, run_folder: Path, folder: Path, config: Mapping[str, Any]
+    ) -> None:
+        self._options, self._run_name, self._run_folder, self._folder = options, run_name, run_folder, folder
+        self._config = without_secrets(config)
+        self._mode = choose_mode(options.mode)
+        self._run: Any = None
+        self._logged_step = -1
+        self._asked_step = -1
+
+    @property
+    def run(self) -> Any:
+        """The W&B run, opened at the first use."""
+        if self._run is None:
+            self._open()
+        return self._run
+
+    def leave_earlier_training(self) -> None:
+        """Take a new W&B run if the one that the folder names has rows: they are of a training that was deleted."""
+        if self._read_state().get("logged_step", -1) >= 0:
+            self.finish()
+            (self._run_folder / STATE_FILE).unlink()
+
+    def log_rows_until(self, step: int) -> None:
+        """Log the rows of ``metrics.jsonl`` that are not logged yet, up to ``step``, with the samples of their step."""
+        run = self.run
+        if step == self._asked_step:
+            return
+        self._asked_step = step
+        samples = {row["step"]: row["samples"] for row in read_rows(self._run_folder / "samples.jsonl")}
+        for row in read_rows(self._run_folder / "metrics.jsonl"):
+            if self._logged_step < row["step"] <= step:
+                values = {name: value for name, value in row.items() if name != "step"}
+                if row["step"] in samples:
+                    values["samples"] = _table(["sample"], [[text] for text in samples[row["step"]]])
+                run.log({STEP_METRIC: row["step"], **values})
+                self._logged_step = row["step"]
+        self._write_state()
+
+    def log(self, name: str, value: Any) -> None:
+        """Log one figure or table."""
+        self.run.log({name: value})
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log rows with the same keys as a table."""
+        if rows:
+            columns = list(rows[0])
+            self.log(name, _table(columns, [[row.get(column) for column in columns] for row in rows]))
+
+    def summarise(self, prefix: str, values: Mapping[str, Any]) -> None:
+        """Show the numbers of a nested mapping, and the texts of its first level, in the summary of the run."""
+        texts = {f"{prefix}/{name}": value for name, value in values.items() if isinstance(value, str)}
+        self.run.summary.update(without_secrets(texts) | flatten_numbers(values, prefix))
+
+    def update_config(self, values: Mapping[str, Any]) -> None:
+        """Add to the parameters that are shown with the run."""
+        self.run.config.update(without_secrets(values), allow_val_change=True)
+
+    def log_folder(self, name: str, kind: str, folder: Path) -> None:
+        """Upload a folder as an artifact."""
+        import wandb
+
+        artifact = wandb.Artifact(name, type=kind)
+        # Immutable: wandb would first copy everything to its own folder in the user's home.
+        artifact.add_dir(str(folder), policy="immutable")
+        self.run.log_artifact(artifact)
+
+    def alert(self, text: str) -> None:
+        """Have W&B tell the user of a failure, if a run is open."""
+        if self._run is not None:
+            self._run.alert(title=f"{self._run_name} failed", text=redact(text))
+
+    def log_trial(self, record: TrialRecord) -> None:
+        """Log a trial of a search as a run of its own, in one group with the others."""
+        trial = self._start_run(
+            _new_id(),
+            name=f"{self._run_name}-trial-{record.number}",
+            group=f"{self._run_name}-tuning",
+            job_type="trial",
+            config=without_secrets(record.parameters),
+        )
+        trial.define_metric("*", step_metric=STEP_METRIC)
+        for step, loss in record.curve:
+            trial.log({STEP_METRIC: step, "eval/loss": loss})
+        trial.summary.update({"trial": record.number, "state": record.state, "seconds": record.seconds})
+        if record.loss is not None:
+            trial.summary["loss"] = record.loss
+        if record.error is not None:
+            trial.summary["error"] = redact(record.error)
+        _finish(trial, exit_code=1 if record.state == "failed" else 0)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the run; what cannot be uploaded within a minute stays in wandb's folder."""
+        run, self._run = self._run, None
+        self._asked_step = -1
+        if run is None:
+            return
+        run_files = Path(run.dir).parent
+        is_complete = _finish(run, exit_code)
+        if self._mode == "offline":
+            _log.info("W&B: recorded offline; upload with: wandb sync %s", run_files)
+        elif not is_complete:
+            _log.warning("W&B: the upload is not complete; go on with it later: wandb sync %s", run_files)
+
+    def _open(self) -> None:
+        state = self._read_state()
+        run_id = state.get("run_id") or _new_id()
+        self._run = self._start_run(run_id, name=self._run_name, job_type="training", config=self._config)
+        self._run.define_metric("*", step_metric=STEP_METRIC)
+        reached = last_logged_step(self._folder, run_id, STEP_METRIC)
+        if self._mode == "online":
+            reached = max(reached, int(self._run.summary.get(STEP_METRIC, -1)))
+            _log.info("W&B: %s", self._run.url)
+        self._logged_step = reached
+        self._write_state()
+
+    def _start_run(self, run_id: str, **arguments: Any) -> Any:
+        """Start a W&B run, online if that works within seconds, else offline from now on."""
+        import wandb
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        arguments |= {
+            "id": run_id,
+            "project": self._options.project,
+            "entity": self._options.entity,
+            "tags": self._options.tags or None,
+            "dir": str(self._folder),
+            # A notebook may have a run of its own open: ours neither joins it nor ends it.
+            "reinit": "create_new",
+        }
+        if self._mode == "online":
+            try:
+                with _redacted_command():
+                    return wandb.init(**arguments, resume="allow", settings=_settings("online"))
+            except Exception as err:  # wandb raises many kinds, some not its own; all mean: not online now
+                _log.warning("W&B cannot be reached (%s): recording offline.", _first_line(err))
+                self._mode = "offline"
+                if wandb.run is None:
+                    # wandb's service still holds the id of the run that it could not start.
+                    wandb.teardown()
+                else:
+                    arguments["id"] = _new_id()
+        with _redacted_command():
+            return wandb.init(**arguments, settings=_settings("offline"))
+
+    def _read_state(self) -> dict[str, Any]:
+        try:
+            state = json.loads((self._run_folder / STATE_FILE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return {}
+        return state if isinstance(state, dict) else {}
+
+    def _write_state(self) -> None:
+        self._run_folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self._run_folder / f"{STATE_FILE}.part"
+        # The card of a package names the address; offline there is none.
+        address = {"url": self._run.url} if self._run.url else {}
+        state = {"run_id": self._run.id, "logged_step": self._logged_step} | address
+        unfinished.write_text(json.dumps(state) + "\n")
+        unfinished.replace(self._run_folder / STATE_FILE)
+
+
+def choose_mode(mode: str) -> str:
+    """Return "online", "offline" or "disabled" for the option ``tracking.mode``; W&B is never let to ask for a key."""
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "online").lower()
+    if mode in ("disabled", "offline", "dryrun"):
+        return "offline" if mode == "dryrun" else mode
+    return "online" if _has_key() else "offline"
+
+
+def flatten_numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numbers of a nested mapping under names like ``prefix/outer/inner``.
+
+    Example:
+        >>> flatten_numbers({"test": {"loss": 2.0, "task": "causal_lm"}, "step": 400}, "evaluation")
+        {'evaluation/test/loss': 2.0, 'evaluation/step': 400}
+    """
+    return dict(_numbers(values, prefix))
+
+
+def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}/{name}")
+        elif isinstance(value, int | float):
+            yield f"{prefix}/{name}", value
+
+
+@contextlib.contextmanager
+def _redacted_command() -> Iterator[None]:
+    """Hide secrets of the command line: wandb records it with the run."""
+    before = sys.argv
+    sys.argv = [redact(argument) for argument in before]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _settings(mode: str) -> Any:
+    import wandb
+
+    return wandb.Settings(mode=mode, silent=True, console="off", init_timeout=INIT_TIMEOUT_S)
+
+
+def _table(columns: list[str], data: list[list[Any]]) -> Any:
+    import wandb
+
+    return wandb.Table(columns=columns, data=data)
+
+
+def _finish(run: Any, exit_code: int) -> bool:
+    """Close ``run``; return whether that was done in time. Without a network wandb would wait for one."""
+    done = threading.Event()
+
+    def finish() -> None:
+        # After the wait was given up, the end of the process makes wandb raise here, where nobody listens.
+        with contextlib.suppress(Exception):
+            run.finish(exit_code=exit_code)
+            done.set()
+
+    thread = threading.Thread(target=finish, name="wandb-finish", daemon=True)
+    thread.start()
+    thread.join(patience_s(FINISH_TIMEOUT_S))
+    return done.is_set()
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _has_key() -> bool:
+    # wandb itself would ask for a key where there is a terminal, and training would wait for the answer.
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    base_url = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlparse(base_url).netloc] if base_url else _DEFAULT_HOSTS
+    files = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for name in files:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            machines = netrc.netrc(os.path.expanduser(name))
+            if any(machines.authenticators(host) for host in hosts):
+                return True
+    return False
+
+
+def _first_line(err: Exception) -> str:
+    return redact((str(err).strip().splitlines() or [type(err).__name__])[0])

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.core.training.tiny import checkpoints, run
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.training import Checkpoint, CheckpointWriter, list_checkpoints
+from transformer_foundry.core.training.checkpointing import async_writer as module
+from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark, verify_checkpoint
+
+
+@pytest.fixture(scope="module")
+def made() -> list[Checkpoint]:
+    return checkpoints(run(save_steps=2, max_steps=8))
+
+
+def test_a_checkpoint_is_announced_when_it_verifies(made: list[Checkpoint], tmp_path: Path) -> None:
+    announced: list[int] = []
+
+    def on_saved(folder: Path, checkpoint: Checkpoint) -> None:
+        verify_checkpoint(folder)
+        announced.append(checkpoint.step)
+
+    writer = CheckpointWriter(tmp_path, on_saved=on_saved)
+    for checkpoint in made:
+        writer.submit(checkpoint, keep_last=9)
+    writer.wait()
+    assert announced == [checkpoint.step for checkpoint in made]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    made: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, real = threading.Event(), module.write_checkpoint
+
+    def slow(*arguments: object, **options: object) -> Path:
+        assert released.wait(60)
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write_checkpoint", slow)
+    writer = CheckpointWriter(tmp_path)
+    writer.submit(made[0], keep_last=1)
+    assert list_checkpoints(tmp_path) == []
+    released.set()
+    writer.wait()
+    assert len(list_checkpoints(tmp_path)) == 1
+
+
+def test_an_error_of_a_write_is_raised_once_where_training_is(made: list[Checkpoint], tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    writer = CheckpointWriter(tmp_path / "run")
+    writer.submit(made[0], keep_last=1)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        writer.wait()
+    writer.wait()
+
+
+def test_two_sessions_overwrite_nothing_and_the_later_one_counts(made: list[Checkpoint], tmp_path: Path) -> None:
+    for fence, token in ((2, "bbbbbb"), (1, "aaaaaa")):
+        other = tmp_path / token
+        writer = CheckpointWriter(other, session=SessionMark(token, fence))
+        writer.submit(made[0], keep_last=1)
+        writer.wait()
+        (folder,) = list_checkpoints(other)
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        folder.rename(tmp_path / "checkpoints" / folder.name)
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-00000002-aaaaaa", "step-00000002-bbbbbb"]

@@ -1,0 +1,130 @@
+import contextlib
+import shutil
+import sqlite3
+
+import pytest
+
+from transformer_foundry.hooks.drive.file_copy import KeptFiles, paths_of_catalog
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def kept(data_dir, tmp_path):
+    return KeptFiles(data_dir, tmp_path / "copy")
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def keep(kept, path):
+    kept.note(path)
+    kept.update()
+
+
+def copies(tmp_path, name):
+    return sorted((tmp_path / "copy" / name).iterdir())
+
+
+def test_a_file_comes_back(kept, data_dir):
+    path = write(data_dir / "report.json", "{}")
+    keep(kept, path)
+    path.unlink()
+    assert kept.restore(path)
+    assert path.read_text() == "{}"
+    assert [child.name for child in data_dir.iterdir()] == ["report.json"]
+
+
+def test_a_folder_comes_back_with_what_is_deep_in_it(kept, data_dir):
+    deep = write(data_dir / "tokens" / "train" / "ids.bin", "12")
+    keep(kept, data_dir / "tokens")
+    shutil.rmtree(data_dir)
+    assert kept.restore(data_dir / "tokens")
+    assert deep.read_text() == "12"
+
+
+def test_what_is_there_is_left_alone(kept, data_dir):
+    path = write(data_dir / "report.json", "old")
+    keep(kept, path)
+    path.write_text("new")
+    assert not kept.restore(path)
+    assert path.read_text() == "new"
+
+
+def test_what_has_not_changed_is_not_copied_again(kept, data_dir, tmp_path):
+    path = write(data_dir / "report.json", "{}")
+    for _ in range(2):
+        keep(kept, path)
+    assert len(copies(tmp_path, "report.json")) == 1
+
+
+def test_the_newest_two_copies_are_kept_and_the_newest_is_restored(kept, data_dir, tmp_path):
+    path = data_dir / "report.json"
+    for text in ("1", "2", "3"):
+        keep(kept, write(path, text))
+    assert len(copies(tmp_path, "report.json")) == 2
+    path.unlink()
+    kept.restore(path)
+    assert path.read_text() == "3"
+
+
+def test_a_damaged_copy_is_passed_over_by_name(kept, data_dir, tmp_path, caplog):
+    path = data_dir / "report.json"
+    for text in ("1", "2"):
+        keep(kept, write(path, text))
+    newest = copies(tmp_path, "report.json")[-1]
+    (newest / "report.json").write_text("3")
+    path.unlink()
+    assert kept.restore(path)
+    assert path.read_text() == "1"
+    assert newest.name in caplog.text
+
+
+def test_a_copy_that_was_cut_off_is_not_taken(kept, data_dir, tmp_path):
+    path = write(data_dir / "report.json", "{}")
+    keep(kept, path)
+    (copies(tmp_path, "report.json")[0] / "manifest.json").unlink()
+    path.unlink()
+    assert not kept.restore(path)
+
+
+def test_a_copy_that_fails_is_tried_again(kept, data_dir, tmp_path):
+    path = write(data_dir / "report.json", "{}")
+    write(tmp_path / "copy", "a file where the folder should be")
+    kept.note(path)
+    with pytest.raises(OSError, match="copy"):
+        kept.update()
+    (tmp_path / "copy").unlink()
+    kept.update()
+    assert len(copies(tmp_path, "report.json")) == 1
+
+
+def test_a_database_is_copied_with_what_is_not_yet_in_its_file(kept, data_dir):
+    path = data_dir / "study.db"
+    data_dir.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as live:
+        live.execute("PRAGMA journal_mode=WAL")
+        live.execute("CREATE TABLE trials (number INTEGER)")
+        live.execute("INSERT INTO trials VALUES (7)")
+        live.commit()
+        keep(kept, path)
+    shutil.rmtree(data_dir)
+    kept.restore(path)
+    with contextlib.closing(sqlite3.connect(path)) as restored:
+        assert restored.execute("SELECT number FROM trials").fetchall() == [(7,)]
+
+
+def test_the_catalog_says_what_is_copied(data_dir, tmp_path):
+    catalog = {
+        "tokenizer": {"type": "x.TokenizerDataset", "filepath": str(data_dir / "tokenizer")},
+        "training_run": {"type": "x.TrainingRunDataset", "filepath": str(data_dir / "run")},
+        "elsewhere": {"type": "json.JSONDataset", "filepath": str(tmp_path / "x.json")},
+        "contract": {"type": "MemoryDataset"},
+    }
+    assert paths_of_catalog(catalog, data_dir) == {"tokenizer": data_dir / "tokenizer"}

@@ -1,0 +1,122 @@
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.hooks.drive.lease import BEAT_S, DEAD_AFTER_S, Lease
+
+
+class Clock:
+    """Seconds that pass when a test says so, or when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 1e9
+        self.meanwhile = lambda: None
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make(tmp_path, clock):
+    return lambda: Lease(tmp_path, clock=clock, sleep=clock.sleep)
+
+
+@pytest.fixture
+def other(make, tmp_path):
+    """A session on another machine that holds the lease."""
+    lease = make()
+    lease.acquire()
+    move(tmp_path, host="colab")
+    return lease
+
+
+def move(folder, **changes):
+    path = folder / "lease.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_free_run_is_taken(make):
+    assert make().acquire() is None
+
+
+def test_a_released_run_is_taken_without_a_word(make, other):
+    other.release()
+    assert make().acquire() is None
+
+
+def test_a_holder_that_lives_is_named(make, other, clock, tmp_path):
+    clock.meanwhile = lambda: (setattr(other, "_beat_at", 0.0), other.beat(), move(tmp_path, host="colab"))
+    with pytest.raises(CheckpointError, match=rf"process {os.getpid()} on colab, since") as caught:
+        make().acquire()
+    assert "run.name=NEW" in caught.value.remedy
+
+
+def test_a_holder_without_a_sign_of_life_is_waited_for_and_taken_over_from(make, other, clock, caplog):
+    caplog.set_level(logging.INFO)
+    began = clock.now
+    assert "Took the run over from process" in make().acquire()
+    assert clock.now - began <= DEAD_AFTER_S
+    assert "waiting up to" in caplog.text
+
+
+def test_a_holder_that_is_long_silent_is_not_waited_for(make, other, clock):
+    clock.now += DEAD_AFTER_S + 1
+    began = clock.now
+    make().acquire()
+    assert clock.now == began
+
+
+def test_a_clock_that_is_ahead_makes_nobody_wait_longer(make, other, clock, tmp_path):
+    move(tmp_path, at=clock.now + 3600)
+    began = clock.now
+    assert "no sign of life" in make().acquire()
+    assert clock.now - began <= DEAD_AFTER_S + 5
+
+
+def test_a_dead_process_of_this_machine_is_not_waited_for(make, other, clock, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    move(tmp_path, host=platform.node(), pid=process.pid)
+    began = clock.now
+    make().acquire()
+    assert clock.now == began
+
+
+def test_a_session_that_was_taken_for_dead_stops_copying(make, other, clock, caplog):
+    make().acquire()
+    clock.now += BEAT_S
+    assert not other.beat()
+    assert not other.beat()
+    assert caplog.text.count("nothing more is copied") == 1
+
+
+def test_a_sign_of_life_is_given_only_now_and_then(make, clock, tmp_path):
+    lease = make()
+    lease.acquire()
+    before = (tmp_path / "lease.json").read_text()
+    assert lease.beat()
+    assert (tmp_path / "lease.json").read_text() == before
+    clock.now += BEAT_S
+    assert lease.beat()
+    assert (tmp_path / "lease.json").read_text() != before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"token": 1}'])
+def test_a_lease_that_cannot_be_read_is_none(make, tmp_path, text):
+    (tmp_path / "lease.json").write_text(text)
+    assert make().acquire() is None

@@ -1,0 +1,92 @@
+import shutil
+
+import pytest
+
+from tests.hooks.runs import Run, make_checkpoint, weight_of
+from transformer_foundry.core.training import write_checkpoint
+from transformer_foundry.hooks.drive.hooks import DriveHooks
+from transformer_foundry.hooks.drive.trial_copy import PausedCopy
+
+
+@pytest.fixture
+def paused(tmp_path):
+    return tmp_path / "tuning" / "paused"
+
+
+@pytest.fixture
+def copy(paused, tmp_path):
+    return PausedCopy(paused, tmp_path / "copy")
+
+
+def pause(paused, number, step=4):
+    return write_checkpoint(paused / f"trial-{number}", make_checkpoint(step))
+
+
+def copies(tmp_path):
+    return sorted(path.parent.parent.parent.name for path in (tmp_path / "copy").rglob("manifest.json"))
+
+
+def test_a_paused_trial_is_copied_once(copy, paused, tmp_path):
+    pause(paused, 3)
+    assert [copy.update() for _ in range(3)] == [True, True, False]
+    assert copies(tmp_path) == ["trial-3"]
+
+
+def test_paused_trials_of_a_lost_machine_come_back(copy, paused, tmp_path):
+    folder = pause(paused, 3)
+    copy.update()
+    shutil.rmtree(paused)
+    assert PausedCopy(paused, tmp_path / "copy").restore() == 1
+    assert weight_of(folder) == 4.0
+
+
+def test_the_copy_goes_with_the_checkpoint(copy, paused, tmp_path):
+    pause(paused, 3)
+    pause(paused, 5)
+    copy.update()
+    shutil.rmtree(paused / "trial-3")
+    assert copy.update()
+    assert copies(tmp_path) == ["trial-5"]
+
+
+def test_a_session_that_restored_nothing_deletes_nothing(copy, paused, tmp_path):
+    pause(paused, 3)
+    copy.update()
+    shutil.rmtree(paused)
+    assert not PausedCopy(paused, tmp_path / "copy").update()
+    assert copies(tmp_path) == ["trial-3"]
+
+
+def test_damaged_checkpoints_are_neither_copied_nor_brought_back(copy, paused, tmp_path):
+    folder = pause(paused, 3)
+    (folder / "weights.safetensors").write_bytes(b"damaged")
+    copy.update()
+    assert copies(tmp_path) == []
+    whole = pause(paused, 5)
+    copy.update()
+    (tmp_path / "copy" / whole.relative_to(paused) / "state.json").write_text("{")
+    shutil.rmtree(paused)
+    assert PausedCopy(paused, tmp_path / "copy").restore() == 0
+    assert not paused.exists()
+
+
+def test_a_copy_that_was_cut_off_is_made_again(copy, paused, tmp_path):
+    folder = pause(paused, 3)
+    copy.update()
+    target = tmp_path / "copy" / folder.relative_to(paused)
+    (target / "weights.safetensors").write_bytes(b"half")
+    PausedCopy(paused, tmp_path / "copy").update()
+    assert weight_of(target) == 4.0
+
+
+def test_the_paused_trials_of_a_search_are_restored_before_it_goes_on(tmp_path):
+    run = Run(tmp_path / "data", DriveHooks(), sections={"drive": {"folder": str(tmp_path / "drive")}})
+    study = run.data_dir / "06_models" / "gpt" / "tuning" / "study.db"
+    run.files["study"] = run.files["previous_study"] = {"type": "x.StudyDataset", "filepath": str(study)}
+    run.begin(inputs=("previous_study",), outputs=("study",))
+    folder = pause(study.parent / "paused", 3)
+    run.end()
+    shutil.rmtree(run.data_dir)
+    run.begin(inputs=("previous_study",), outputs=("study",))
+    assert weight_of(folder) == 4.0
+    run.end()
