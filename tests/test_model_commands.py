@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.core.export.test_registry import package
+from tests.core.publishing.registry.test_registry import package
 from transformer_foundry.cli import cli
-from transformer_foundry.core.export import Registry
+from transformer_foundry.core.publishing import Registry
 
 
 @pytest.fixture

@@ -16,9 +16,13 @@ SUBJECTS = {
     "core/checks": "Validation",
     "core/data": "Data and tokenizer",
     "core/training": "Training and checkpoints",
+    "core/evaluation": "Evaluation",
     "core/experiments/tuning": "Tuning",
     "core/experiments/comparison": "Comparison",
-    "core/export": "Export, package, Hub, registry",
+    "core/export": "Export",
+    "core/publishing": "Package, Hub, registry",
+    "core/files": "Files",
+    "core/system": "Machine",
     "": "Parameters, commands, Drive, W&B",
 }
 _FEWEST_LETTERS = 12

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.export.registry import ModelVersion, Registry
+    from transformer_foundry.core.publishing.registry.model_version import ModelVersion
+    from transformer_foundry.core.publishing.registry.registry import Registry
 
 __all__ = ["hub", "models"]
 
@@ -117,7 +118,7 @@ def roll_back_model(name: str, alias: str, data_dir: str) -> None:
 @click.option("--overwrite", is_flag=True, help="Publish into a repository that holds something else.")
 def publish_command(folder: Path, repo: str, public: bool, overwrite: bool) -> None:
     """Publish the package in FOLDER to REPO (USER/NAME)."""
-    from transformer_foundry.core.export import publish
+    from transformer_foundry.core.publishing import publish
 
     done = publish(folder, repo, token=_token(), private=not public, overwrite=overwrite)
     click.echo(f"{done['url']} {done['tag']} ({done['revision'][:12]}); reloaded, difference {done['difference']:g}.")
@@ -127,7 +128,7 @@ def publish_command(folder: Path, repo: str, public: bool, overwrite: bool) -> N
 @click.argument("repo")
 def versions(repo: str) -> None:
     """List the releases of REPO."""
-    from transformer_foundry.core.export import list_releases
+    from transformer_foundry.core.publishing import list_releases
 
     rows = [("release", "revision", "model", "step", "loss", "")]
     for item in list_releases(repo, token=_token()):
@@ -142,7 +143,7 @@ def versions(repo: str) -> None:
 @click.argument("second")
 def compare_command(repo: str, first: str, second: str) -> None:
     """Show what is different between two releases of REPO."""
-    from transformer_foundry.core.export import compare_releases
+    from transformer_foundry.core.publishing import compare_releases
 
     found = compare_releases(repo, first, second, token=_token())
     _show_table([("", first, second), *((name, _text(old), _text(new)) for name, (old, new) in found.items())])
@@ -153,7 +154,7 @@ def compare_command(repo: str, first: str, second: str) -> None:
 @click.argument("tag")
 def roll_back_command(repo: str, tag: str) -> None:
     """Make REPO hold the release TAG again, in a new commit."""
-    from transformer_foundry.core.export import roll_back
+    from transformer_foundry.core.publishing import roll_back
 
     click.echo(f"{repo} holds {tag} again: {roll_back(repo, tag, token=_token())[:12]}.")
 
@@ -161,7 +162,7 @@ def roll_back_command(repo: str, tag: str) -> None:
 def _mirror(version: ModelVersion, alias: str) -> None:
     """Move the tag of that name in the repositories to which the version was published, if there is a token."""
     from transformer_foundry.core.base.errors import DeploymentError
-    from transformer_foundry.core.export import mark_release
+    from transformer_foundry.core.publishing import mark_release
 
     for where in version.publications:
         try:
@@ -172,7 +173,7 @@ def _mirror(version: ModelVersion, alias: str) -> None:
 
 
 def _registry(data_dir: str) -> Registry:
-    from transformer_foundry.core.export import Registry
+    from transformer_foundry.core.publishing import Registry
 
     return Registry(Path(data_dir) / "registry")
 

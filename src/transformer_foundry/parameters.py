@@ -14,8 +14,8 @@ from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.export.options import DeploymentOptions
 from transformer_foundry.core.models.options import ModelOptions
+from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
 from transformer_foundry.reproduction import recorded_parameters

@@ -1,7 +1,7 @@
 """How soon the page of a 10M int8 model writes: ``python -m tests.benchmarks.browser_page``.
 
-Needs Chromium and the programs of the page (``python -m transformer_foundry.core.export.vendored``). Everything comes
-from the loopback interface; the profile is new each time, so nothing is cached.
+Needs Chromium and the programs of the page (``python -m transformer_foundry.core.publishing.package.npm_files``).
+Everything comes from the loopback interface; the profile is new each time, so nothing is cached.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from tests.core.export import small_models
-from tests.core.export.browser import CHROMIUM, open_browser, serve
-from tests.core.export.packaging import checkpoint_of, make_package, write_export
-from transformer_foundry.core.export import Package
+from tests.core.publishing.browser import CHROMIUM, open_browser, serve
+from tests.core.publishing.packaging import checkpoint_of, make_package, write_export
 from transformer_foundry.core.models import load_model
+from transformer_foundry.core.publishing import Package
 
 RUNS = 5
 SIZES = {"vocab_size": 96, "d_model": 448, "n_layer": 12, "max_seq_len": 128}

@@ -40,7 +40,8 @@ def fresh_forks() -> Iterator[str]:
 
 def use_forks(path: str) -> None:
     """Have this process start the commands that verify and reload packages as forks."""
-    from transformer_foundry.core.export import reload, verification
+    from transformer_foundry.core.export.verification import verifier_process
+    from transformer_foundry.core.publishing.hub import verify_published
 
     class Forked:
         def __init__(self, command: list[str], *, env: dict[str, str], stderr: Any, **_: Any) -> None:
@@ -55,8 +56,8 @@ def use_forks(path: str) -> None:
             return SimpleNamespace(returncode=code, stderr=errors.read())
 
     kept = {"DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
-    verification.subprocess = SimpleNamespace(Popen=Forked, **kept)  # type: ignore[assignment]
-    reload.subprocess = SimpleNamespace(run=run, **kept)  # type: ignore[assignment]
+    verifier_process.subprocess = SimpleNamespace(Popen=Forked, **kept)  # type: ignore[assignment]
+    verify_published.subprocess = SimpleNamespace(run=run, **kept)  # type: ignore[assignment]
 
 
 def _ask(path: str, command: list[str], environment: dict[str, str], errors: str) -> int:

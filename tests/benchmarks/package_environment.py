@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.core.export.serving import ABSENT, ask, running_server, served_package
+from tests.core.publishing.serving import ABSENT, ask, running_server, served_package
 
 TASKS = ("causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm")
 

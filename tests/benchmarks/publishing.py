@@ -23,13 +23,13 @@ from pathlib import Path
 
 from tests.benchmarks.fresh_forks import fresh_forks, use_forks
 from tests.core.checks.test_library_models import MODELS
-from tests.core.export.packaging import EVALUATION, PROFILE, REPORT, RUN, word_tokenizer
+from tests.core.publishing.packaging import EVALUATION, PROFILE, REPORT, RUN, word_tokenizer
 from tests.loopback.hub_client import HubClient
 from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
-from transformer_foundry.core.export import DeploymentOptions, Package, build_package
 from transformer_foundry.core.models import load_model, read_export
+from transformer_foundry.core.publishing import DeploymentOptions, Package, build_package
 
 SPECIAL = SpecialIds(pad=0, bos=1, eos=2, unk=3, mask=4, decoder_start=0)
 LIBRARY_CODE = """

@@ -16,7 +16,9 @@ ALONE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from transformer_foundry import colab, command_text, first_look, live_line, quiet
-from transformer_foundry.core import environment, errors, report, secrets
+from transformer_foundry.core import report
+from transformer_foundry.core.base import errors, secrets
+from transformer_foundry.core.system import environment
 open(colab.pin_installed(sys.argv[2])).read()
 colab.open_session()
 print(command_text.run_command(["training"], None, {"training": {"max_steps": 9}}))

@@ -15,7 +15,7 @@ from kedro.io import DatasetError
 
 from tests.faults.full_disk import room_for
 from transformer_foundry.core.base.errors import DeploymentError, find_foundry_error
-from transformer_foundry.core.export import Package
+from transformer_foundry.core.publishing import Package
 from transformer_foundry.datasets import PackageDataset
 
 

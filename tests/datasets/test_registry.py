@@ -10,9 +10,9 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from tests.core.export.test_registry import package
+from tests.core.publishing.registry.test_registry import package
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.options import DeploymentOptions
+from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.datasets import RegistryDataset
 from transformer_foundry.parameters import RunOptions
 from transformer_foundry.pipelines.deployment import create_pipeline
@@ -22,7 +22,7 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: Any = Non
     """Run what comes after packaging; ``published`` stands for what the Hub answers."""
     registry = RegistryDataset(filepath=str(tmp_path / "registry"))
     answer = published if callable(published) else lambda *_, **__: published
-    monkeypatch.setattr("transformer_foundry.core.export.hub.publish", answer)
+    monkeypatch.setattr("transformer_foundry.core.publishing.hub.publish.publish", answer)
     folder = tmp_path / "package"
     entries = {
         "model_package": package(folder, 2.0),

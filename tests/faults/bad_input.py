@@ -70,7 +70,7 @@ def preload() -> None:
 
     import transformer_foundry.core.checks.runner
     import transformer_foundry.core.data.sources.read
-    import transformer_foundry.core.export.hub_errors as hub_errors
+    import transformer_foundry.core.publishing.hub.errors as hub_errors
     import transformer_foundry.core.system.hub_client as hub_waits
     import transformer_foundry.core.training
     import transformer_foundry.hooks.tracking.wandb_run as tracker

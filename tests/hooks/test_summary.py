@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from transformer_foundry.core.export import Package
+from transformer_foundry.core.publishing import Package
 from transformer_foundry.datasets import PackageDataset
 from transformer_foundry.hooks import SummaryHooks
 from transformer_foundry.pipelines import data_engineering, deployment, training, tuning, validation

@@ -26,10 +26,10 @@ for kind in ("text", "pairs"):
 
 _TRAIN = """
 import json, sys
-from transformer_foundry.core import exports, training
+from transformer_foundry.core import models, training
 from transformer_foundry.core.data import DataOptions, fit_tokenizer, prepare_splits, read_corpus
 for sample, source, folder in json.load(sys.stdin):
-    adapter = exports.load_model(exports.read_export(f"data/01_raw/exports/{sample}"))
+    adapter = models.load_model(models.read_export(f"data/01_raw/exports/{sample}"))
     contract, options = adapter.contract, DataOptions(source=source, max_length=32)
     corpus = read_corpus(options, contract.task, contract.num_labels)
     tokenizer = fit_tokenizer(corpus, contract, options)

@@ -14,7 +14,7 @@ from tests.loopback.mini_hub import MiniHub
 _PROGRAM = """
 import importlib, json, sys
 from transformer_foundry.core.base.errors import FoundryError
-from transformer_foundry.core.export import hub_errors
+from transformer_foundry.core.publishing.hub import errors as hub_errors
 hub_errors._PAUSE_S = 0.01
 answers, sys.stdout = sys.stdout, sys.stderr
 for line in sys.stdin:
@@ -58,4 +58,6 @@ class HubClient:
         return answer.get("result", answer)
 
     def publish(self, folder: Path, repo_id: str, *, token: str | None = "hf_alice", **options: Any) -> Any:
-        return self.call("transformer_foundry.core.export.hub:publish", str(folder), repo_id, token=token, **options)
+        return self.call(
+            "transformer_foundry.core.publishing.hub.publish:publish", str(folder), repo_id, token=token, **options
+        )

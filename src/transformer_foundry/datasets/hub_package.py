@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from transformer_foundry.core.export import Package, fetch_package, publish
+from transformer_foundry.core.publishing import Package, fetch_package, publish
 
 __all__ = ["HubPackageDataset"]
 
@@ -40,7 +40,7 @@ class HubPackageDataset(AbstractDataset[Package, Package]):
         """Publish a package.
 
         Raises:
-            DeploymentError: As ``core.export.publish`` does.
+            DeploymentError: As ``core.publishing.publish`` does.
         """
         publish(data.folder, self._repo_id, token=os.environ.get("HF_TOKEN"), private=self._private)
 

@@ -9,8 +9,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export import Package, read_package
 from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.publishing import Package, read_package
 
 __all__ = ["PackageDataset"]
 

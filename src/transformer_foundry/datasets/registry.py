@@ -6,7 +6,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from transformer_foundry.core.export import Registration, Registry
+from transformer_foundry.core.publishing import Registration, Registry
 
 __all__ = ["RegistryDataset"]
 

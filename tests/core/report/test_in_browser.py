@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.export.browser import CHROMIUM, open_browser
+from tests.core.publishing.browser import CHROMIUM, open_browser
 from tests.core.report.runs import FILES, with_every_text, write_run
 from transformer_foundry.core.report import read_run, write_report
 

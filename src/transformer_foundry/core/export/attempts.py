@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from transformer_foundry.core.export.capture import Source
-from transformer_foundry.core.export.careful import Captured
-from transformer_foundry.core.export.files import DATA_SUFFIX, LOADER_FILE, file_sha256
-from transformer_foundry.core.export.formats import (
+from transformer_foundry.core.export.capture.data_dependent import Captured
+from transformer_foundry.core.export.capture.export_source import Source
+from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, exportable_copy, private_copy
+from transformer_foundry.core.export.formats.writers import (
     compiled_copy,
     load_weights,
     write_onnx,
@@ -26,12 +25,12 @@ from transformer_foundry.core.export.formats import (
     write_traced_onnx,
     write_weights,
 )
-from transformer_foundry.core.export.parity import Case, compare, is_plain, write_cases
-from transformer_foundry.core.export.reasons import explain_error
-from transformer_foundry.core.export.tracing import EXPORTER_ERRORS, exportable_copy, private_copy
-from transformer_foundry.core.export.verification import Verification, judge
+from transformer_foundry.core.export.names import LOADER_FILE
+from transformer_foundry.core.export.verification.check import Check, delete, describe_file
+from transformer_foundry.core.export.verification.error_reasons import explain_error
+from transformer_foundry.core.export.verification.verifier_process import Verification, judge
 
-__all__ = ["Attempt", "Check", "conclude", "delete", "describe_file", "start"]
+__all__ = ["Attempt", "conclude", "start"]
 
 _LEGACY = "legacy: TorchScript is deprecated since torch 2.11; prefer model.pt2"
 _TRACED = "written by the older exporter, because the newer one could not"
@@ -60,55 +59,6 @@ class Attempt:
     failure: str = ""
     opset: int | None = None
     note: str = ""
-
-
-class Check:
-    """The reference cases, the file they are kept in, and the error that is allowed.
-
-    Args:
-        cases: The cases.
-        file: Where they are kept for the processes that verify.
-        tolerance: Largest difference allowed, times the largest logit when that is above 1.
-        make: Makes the cases of further (batch, length) pairs.
-    """
-
-    def __init__(
-        self,
-        cases: list[Case],
-        file: Path,
-        tolerance: float,
-        make: Callable[[list[tuple[int, int]]], list[Case]] = lambda _: [],
-    ) -> None:
-        self.cases, self.file, self._tolerance, self._make = cases, file, tolerance, make
-        largest = max(float(np.abs(case.logits[is_plain(case.logits)]).max(initial=0.0)) for case in cases)
-        self.bound = tolerance * max(1.0, largest)
-
-    def extended(self, shapes: list[tuple[int, int]]) -> Check:
-        """Return a check of ``shapes`` too, its cases kept in a file of their own."""
-        known = {(case.batch, case.length) for case in self.cases}
-        if known.issuperset(shapes):
-            return self
-        cases = self.cases + self._make([shape for shape in shapes if shape not in known])
-        extended = Check(cases, self.file.with_name(f"more-{self.file.name}"), self._tolerance, self._make)
-        write_cases(cases, extended.file)
-        return extended
-
-    def rows(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
-        """Run ``model`` on every case in this process."""
-        rows = []
-        for case in self.cases:
-            with torch.no_grad():
-                logits = model(*(torch.from_numpy(value.copy()) for value in case.inputs.values()))
-            error, problem = compare(case, logits.float().numpy())
-            rows.append({"batch": case.batch, "length": case.length, "max_abs_error": error, "problem": problem})
-        return rows
-
-    def accepts(self, model: Callable[..., Any]) -> bool:
-        """Return whether ``model`` runs and agrees on every case."""
-        try:
-            return not judge(self.rows(model), "", self.bound).reason
-        except EXPORTER_ERRORS:
-            return False
 
 
 def start(attempt: Attempt, source: Source, check: Check, write_pytorch: Callable[[Path], None] | None = None) -> None:
@@ -213,16 +163,3 @@ def _judged(attempt: Attempt, check: Check) -> dict[str, Any]:
     if attempt.opset is not None:
         entry["opset"] = attempt.opset
     return entry | ({"note": attempt.note} if attempt.note else {})
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Return name, sha256 and size of a file, and of the one that holds its weights if there is one."""
-    described = {"file": path.name, "sha256": file_sha256(path), "size_bytes": path.stat().st_size}
-    data = path.with_name(path.name + DATA_SUFFIX)
-    return described | ({"data": describe_file(data)} if data.is_file() else {})
-
-
-def delete(path: Path) -> None:
-    """Delete a file and the one that holds its weights."""
-    for file in (path, path.with_name(path.name + DATA_SUFFIX)):
-        file.unlink(missing_ok=True)

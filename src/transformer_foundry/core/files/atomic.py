@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["copy_file", "make_folder", "replace_text", "sha256_of", "sync", "write_text"]
+__all__ = ["copy_file", "file_sha256", "make_folder", "replace_text", "sha256_of", "sync", "write_json", "write_text"]
 
 _CHUNK_BYTES = 1 << 20
 
@@ -59,3 +62,14 @@ def copy_file(source: Path, target: Path) -> None:
     make_folder(target.parent)
     shutil.copyfile(source, target)
     sync(target)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write strict JSON: a number that is infinite or none is a mistake."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

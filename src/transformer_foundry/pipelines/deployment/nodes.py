@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from transformer_foundry.core import export as core_export
 from transformer_foundry.core import models
+from transformer_foundry.core import publishing as core_publishing
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-from transformer_foundry.core.export.consistency import require_consistent
-from transformer_foundry.core.export.contents import tracking_url
-from transformer_foundry.core.export.options import DeploymentOptions
-from transformer_foundry.core.export.package import Package
-from transformer_foundry.core.export.registry import Registration, Registry
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.core.publishing.package.manifest import tracking_url
+from transformer_foundry.core.publishing.package.package import Package
+from transformer_foundry.core.publishing.package.provenance import require_consistent
+from transformer_foundry.core.publishing.registry.registry import Registration, Registry
 from transformer_foundry.parameters import RunOptions
 
 __all__ = ["make_package", "note_publication", "publish_package", "register_package"]
@@ -36,7 +36,7 @@ def make_package(
     state = training_run.best()
     require_consistent(state, model_export, tokenizer, data_profile, evaluation, validation_report)
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
-    return core_export.build_package(
+    return core_publishing.build_package(
         adapter,
         model_export,
         tokenizer,
@@ -54,7 +54,7 @@ def register_package(
     model_package: Package, training_run: Any, run: RunOptions, deployment: DeploymentOptions
 ) -> Registration:
     """Return the package with its name and what it was made of, for the registry."""
-    core_export.require_whole(model_package)
+    core_publishing.require_whole(model_package)
     environment = training_run.manifest.get("environment", {})
     lineage = {
         "run": run.name,
@@ -73,7 +73,7 @@ def publish_package(model_package: Package, model_registry: Registry, deployment
     return (
         {"published": True}
         | registered
-        | core_export.publish(
+        | core_publishing.publish(
             model_package.folder,
             deployment.hub_repo,
             token=os.environ.get("HF_TOKEN"),

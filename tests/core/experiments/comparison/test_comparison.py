@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.core.export import small_models
-from tests.core.export.packaging import write_export
+from tests.core.publishing.packaging import write_export
 from tests.core.training.tiny import VOCAB_SIZE, make_options, make_splits
 from transformer_foundry.core.base.errors import DataError, ExportError, ParameterError
 from transformer_foundry.core.experiments import comparison

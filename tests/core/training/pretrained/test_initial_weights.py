@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.core.export import small_models
-from tests.core.export.packaging import make_package, write_export
+from tests.core.publishing.packaging import make_package, write_export
 from tests.core.training.tiny import VOCAB_SIZE, TinyTransformer, checkpoints, make_model, make_splits, run
 from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.export import Package
 from transformer_foundry.core.models import Adapter, adapt
+from transformer_foundry.core.publishing import Package
 from transformer_foundry.core.training import (
     begin_with,
     read_weight_source,

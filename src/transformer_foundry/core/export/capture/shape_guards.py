@@ -1,0 +1,93 @@
+"""Sizes that a captured program would refuse although its graph may serve them: allowed again, to be verified.
+
+The tracer writes down which way it went: a ``mask[:T, :T]`` cut out of a table of 128 rows gives ``T != 128``, a window
+of 8 gives ``T >= 7``, and a file would refuse sizes for which its graph is right. What is allowed again must be
+verified on both sides of each boundary; a graph that is wrong there fails, and its file is not shipped.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS
+from transformer_foundry.core.export.check_shapes import check_shapes
+
+__all__ = ["lift_guards"]
+
+_GUARDED_SIZE = re.compile(r"L\['tensors'\]\[\d+\]\.size\(\)\[\d+\]")
+_MOST_ROWS = 64
+_MOST_BOUNDARIES = 12
+
+# torch takes every symbolic size for at least 2 and refuses nothing for it.
+_UNCHECKED_MINIMUM = 2
+
+
+def lift_guards(
+    program: torch.export.ExportedProgram, inputs: Callable[[int, int], Mapping[str, Tensor]], longest: int
+) -> list[tuple[int, int]]:
+    """Remove what makes ``program`` refuse a size that the model takes.
+
+    Args:
+        program: The captured program; its guards and the ranges of its sizes are changed.
+        inputs: Makes the keyword tensors of one call.
+        longest: Greatest length.
+
+    Returns:
+        (batch, length) pairs on both sides of each boundary, at which the program must be verified.
+    """
+
+    def refused_near(guard: str) -> set[tuple[int, int]]:
+        near = _near(guard, longest)
+        holds = all(_holds(guard, inputs(*shape)) for shape in near.union(check_shapes(longest)))
+        return set() if holds else near
+
+    # Guards are private to torch; where they are called otherwise, files refuse those sizes and are not shipped.
+    guards: list[str] = getattr(program, "_guards_code", [])
+    lifted = {guard: near for guard in guards if (near := refused_near(guard))}
+    guards[:] = [guard for guard in guards if guard not in lifted]
+    boundaries = sorted(set().union(*lifted.values()))
+    ends: set[tuple[int, int]] = set()
+    for symbol, guard in list(_ranges(program)):
+        if near := refused_near(guard):
+            program.range_constraints[symbol] = ValueRanges(0, int_oo)
+            ends |= near
+    # Guards are many and each has many numbers; a range has two ends, and both matter.
+    return sorted(ends.union(boundaries[:: max(1, math.ceil(len(boundaries) / _MOST_BOUNDARIES))]))
+
+
+def _ranges(program: torch.export.ExportedProgram) -> Iterator[tuple[object, str]]:
+    """Yield the symbol of each size whose range is narrow, and the range, written as guards are."""
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    for index, name in enumerate(program.graph_signature.user_inputs):
+        for dim, size in enumerate(getattr(values.get(str(name)), "shape", ())):
+            symbol = size.node.expr if isinstance(size, torch.SymInt) else None
+            if (allowed := program.range_constraints.get(symbol)) is None:
+                continue
+            lower, upper = (f"L['tensors'][{index}].size()[{dim}] {sign}" for sign in (">=", "<="))
+            if allowed.lower > _UNCHECKED_MINIMUM:
+                yield symbol, f"{lower} {allowed.lower}"
+            if allowed.upper != int_oo:
+                yield symbol, f"{upper} {allowed.upper}"
+
+
+def _near(guard: str, longest: int) -> set[tuple[int, int]]:
+    """Return the (batch, length) pairs at which the truth of ``guard`` may change, and the smallest ones."""
+    numbers = {int(text) for text in re.findall(r"\d+", _GUARDED_SIZE.sub("", guard))}
+    sizes = {1, 2} | {number + step for number in numbers for step in (-1, 0, 1)}
+    lengths = {(1, size) for size in sizes | {longest} if 1 <= size <= longest}
+    return lengths | {(size, min(2, longest)) for size in sizes if 1 <= size <= _MOST_ROWS}
+
+
+def _holds(guard: str, tensors: Mapping[str, Tensor]) -> bool:
+    try:
+        return bool(eval(guard, {"L": {"tensors": tuple(tensors.values())}, "max": max, "min": min}))
+    except EXPORTER_ERRORS:
+        # It is written for another environment: whether it holds is found when the file is verified.
+        return False

@@ -1,0 +1,191 @@
+"""``export_model``: one capture, several formats, each verified against the model before it is shipped."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
+from transformer_foundry.core.export.attempts import Attempt, conclude, start
+from transformer_foundry.core.export.capture.export_source import Inputs, Source
+from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, private_copy
+from transformer_foundry.core.export.check_shapes import check_shapes
+from transformer_foundry.core.export.formats.onnx_translation import collected_seldom
+from transformer_foundry.core.export.formats.quantized import label_cases, make_variants
+from transformer_foundry.core.export.names import FORMAT_FILES, FORMAT_VERSION, MANIFEST_FILE, VARIANT_FORMATS
+from transformer_foundry.core.export.verification.check import Check
+from transformer_foundry.core.export.verification.parity import Case, compared_logits, make_cases, write_cases
+from transformer_foundry.core.files.atomic import write_json
+
+__all__ = ["compared_positions", "export_model"]
+
+DEFAULT_TOLERANCE = 1e-4
+
+# Longest length tried when nothing limits the model.
+_LONGEST_UNLIMITED = 128
+
+Compared = Callable[[Mapping[str, Tensor]], Tensor | None]
+
+
+def export_model(
+    module: nn.Module,
+    inputs: Inputs,
+    folder: str | Path,
+    formats: Iterable[str] = tuple(FORMAT_FILES),
+    *,
+    max_length: int | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+    compared: Compared | None = None,
+    labelled: Iterable[Mapping[str, Tensor]] = (),
+    write_pytorch: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
+    """Write ``module`` in several formats and keep those that a fresh process finds equal to it.
+
+    Every file is run at six or more (batch, length) pairs besides that of the example, length 1 and the
+    greatest among them. A file that differs at any of them, or fails, is deleted and its reason is recorded.
+    The smaller variants ``onnx-fp16`` and ``onnx-int8`` are made from a verified ONNX file. They must run at the same
+    pairs, and perplexity or accuracy on ``labelled`` may be at most 1 % worse than the model's; without labelled rows,
+    perplexity on the model's own predictions.
+
+    Args:
+        module: Module whose forward takes the tensors of ``inputs`` by name. It is not changed.
+        inputs: ``inputs(batch, length)`` returns the keyword tensors of one call, always in the same order. Rows
+            should end in padding where the model knows it, the first row excepted.
+        folder: Where the files and ``manifest.json`` go; it is made if it is missing.
+        formats: Any of ``pytorch``, ``pt2``, ``onnx``, ``torchscript``, ``onnx-fp16``, ``onnx-int8``.
+        max_length: Greatest length the model takes; None if nothing limits it.
+        tolerance: Largest difference allowed between logits, times the largest logit when that is above 1.
+        compared: Given the tensors of a call, the (B, T) positions to compare, 1 or True; by default those that
+            ``decoder_attention_mask`` or, without decoder ids, ``attention_mask`` marks as real.
+        labelled: Rows of the test split in batches: the tensors of a call and ``labels``, (B, T) int64 aligned with the
+            logits they score, -100 where ignored, for perplexity; or (B,) classes, for accuracy.
+        write_pytorch: Writes the weights to the given path; by default the module's parameters and buffers.
+
+    Returns:
+        The manifest: ``format_version``; ``inputs``, with their dimensions by name; ``example``; ``tolerance``;
+        ``formats``, for each ``format``, ``file``, ``status`` (``verified`` or ``failed``), ``stage`` of a failure
+        (``export``: it could not be made; ``parity``: it was wrong; ``quality``: a variant is too coarse) and its
+        ``reason``, ``max_abs_error``, ``tolerance`` (what was allowed), ``shapes``, ``sha256``, ``size_bytes``,
+        ``opset``, ``note``, ``data`` (file, sha256 and size of weights above 2 GB). Variants have ``computes``,
+        ``relative_size`` (to the ONNX file), ``judged_by`` and ``relative_change`` in place of a tolerance.
+
+    Raises:
+        DeploymentError: If a format is unknown, or the model itself fails or returns NaN at one of the shapes.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Embedding(16, 4), nn.Linear(4, 16))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = export_model(model, lambda b, t: {"input": torch.ones(b, t).long()}, folder, ["pytorch"])
+        >>> made["formats"][0]["status"], made["formats"][0]["max_abs_error"]
+        ('verified', 0.0)
+    """
+    wanted = _check_formats(formats)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Source(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
+    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch, collected_seldom():
+        check = _make_check(source, wanted, compared or compared_positions, tolerance, Path(scratch))
+        entries = _make_formats(source, wanted, folder, check, labelled, write_pytorch)
+    manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}
+    write_json(folder / MANIFEST_FILE, manifest)
+    return manifest
+
+
+def _make_check(source: Source, wanted: list[str], compared: Compared, tolerance: float, scratch: Path) -> Check:
+    cases = _reference_cases(source, wanted, compared)
+    make = partial(make_cases, source.wrapper, source.inputs, compared=compared)
+    check = Check(cases, scratch / "cases.safetensors", tolerance, make)
+    _refuse_chance(source, check)
+    write_cases(cases, check.file)
+    return check
+
+
+def _make_formats(
+    source: Source,
+    wanted: list[str],
+    folder: Path,
+    check: Check,
+    labelled: Iterable[Mapping[str, Tensor]],
+    write_pytorch: Callable[[Path], None] | None,
+) -> list[dict[str, Any]]:
+    variants = [name for name in wanted if name in VARIANT_FORMATS]
+    # A file is verified by another process while the next one is made.
+    attempts = [Attempt(name, folder / FORMAT_FILES[name]) for name in wanted if name not in variants]
+    if variants and "onnx" not in wanted:
+        attempts.append(Attempt("onnx", check.file.with_name(FORMAT_FILES["onnx"])))
+    labels = label_cases(source, labelled, check.file.with_name("labelled.safetensors")) if variants else None
+    for attempt in attempts:
+        start(attempt, source, check, write_pytorch)
+    concluded = {attempt.name: conclude(attempt, source, check) for attempt in attempts}
+    if variants:
+        onnx = next(attempt.path for attempt in attempts if attempt.name == "onnx")
+        made = make_variants(variants, folder, onnx, concluded["onnx"], check, labels)
+        concluded |= {entry["format"]: entry for entry in made}
+    return [concluded[name] for name in wanted]
+
+
+def compared_positions(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the mask of the positions that logits belong to: the decoder's, else that of the only ids."""
+    if "decoder_input_ids" in tensors:
+        return tensors.get("decoder_attention_mask")
+    return tensors.get("attention_mask")
+
+
+def _check_formats(formats: Iterable[str]) -> list[str]:
+    wanted = list(dict.fromkeys(formats))
+    for name in wanted:
+        if name not in FORMAT_FILES:
+            raise DeploymentError(
+                f"There is no format {name!r}.{suggestion(name, FORMAT_FILES)}",
+                f"Known formats: {', '.join(FORMAT_FILES)}.",
+                "Name some of these.",
+            )
+    return wanted
+
+
+def _reference_cases(source: Source, wanted: list[str], compared: Compared) -> list[Case]:
+    shapes = check_shapes(source.longest)
+    try:
+        # First the model itself: tables that it makes when they are needed are then part of what is captured.
+        cases = make_cases(source.wrapper, source.inputs, shapes, compared)
+        more = [shape for shape in _allowed_again(source, wanted) if shape not in shapes]
+        cases += make_cases(source.wrapper, source.inputs, more, compared)
+    except EXPORTER_ERRORS as err:
+        raise DeploymentError(
+            f"The model itself fails at one of the (batch, length) pairs {shapes}: {type(err).__name__}: {err}",
+            f"It must run for every batch and every length from 1 to {source.longest}.",
+            "Run the validation pipeline, which says where and why; mend the model and export it again.",
+        ) from err
+    for case in cases:
+        if np.isnan(compared_logits(case, case.logits)).any():
+            raise DeploymentError(
+                f"The model returns values that are not a number at (batch, length) = ({case.batch}, {case.length}).",
+                "Only a model with finite outputs can be verified and shipped.",
+                "Train again with a lower training.learning_rate, or choose an earlier checkpoint.",
+            )
+    return cases
+
+
+def _allowed_again(source: Source, wanted: list[str]) -> list[tuple[int, int]]:
+    if {"pt2", "onnx", *VARIANT_FORMATS}.intersection(wanted):
+        with contextlib.suppress(*EXPORTER_ERRORS):
+            # A failure is told when the format is made.
+            source.program()
+    return source.allowed_again
+
+
+def _refuse_chance(source: Source, check: Check) -> None:
+    if not check.accepts(source.wrapper):
+        raise DeploymentError(
+            "The model answers the same input differently each time, in evaluation mode too.",
+            "Only a model without chance can be compared with its exported files.",
+            "Look in forward for random numbers, or for F.dropout without training=self.training.",
+        )

@@ -1,0 +1,1 @@
+"""Rewrite Python loops over time so that they can be exported."""

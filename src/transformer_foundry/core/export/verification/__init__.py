@@ -1,0 +1,1 @@
+"""Prove that an exported file equals the model, in a process of its own."""

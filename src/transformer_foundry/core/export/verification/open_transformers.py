@@ -1,0 +1,46 @@
+"""Open an exported transformers folder with ``AutoModel``."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+__all__ = ["open_transformers"]
+
+
+def open_transformers(source: str, **options: Any) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Return a function that runs a package, as transformers loads it, on named arrays and returns logits.
+
+    Args:
+        source: Folder or repository.
+        **options: Passed on to ``from_pretrained``, for example ``revision``.
+    """
+    # The modules that transformers copies out of the package live as long as this process.
+    scratch = tempfile.TemporaryDirectory(prefix="foundry-modules-")
+    os.environ["HF_MODULES_CACHE"] = scratch.name
+    import torch
+    import transformers
+
+    if Path(source).is_dir():
+        settings = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+    else:
+        from huggingface_hub import hf_hub_download
+
+        settings = json.loads(Path(hf_hub_download(source, "config.json", **options)).read_text(encoding="utf-8"))
+    name = next(name for name in settings["auto_map"] if name.startswith("AutoModelFor"))
+    model = getattr(transformers, name).from_pretrained(source, trust_remote_code=True, **options)
+
+    def run(inputs: Mapping[str, np.ndarray], _kept: Any = scratch) -> np.ndarray:
+        with torch.no_grad():
+            tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+            return model(**tensors).logits.float().numpy()
+
+    return run

@@ -1,0 +1,146 @@
+"""How a smaller variant of a file is judged: by what it predicts, not by its logits to the last digit. numpy only.
+
+Where there are labelled rows (the test split), their perplexity or accuracy decides. Everywhere else the divergence of
+its predictions from the model's: exp(divergence) is by how much perplexity rises on text drawn from the model itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from transformer_foundry.core.export.verification.parity import Case, compare, compared_logits, is_plain
+
+__all__ = ["LARGEST_CHANGE", "Score", "difference", "judge_variant", "score_logits"]
+
+LARGEST_CHANGE = 0.01
+"""By how much perplexity may rise, or accuracy fall, relative to the model's."""
+
+# At a single shape the divergence has few positions to average over; beyond these a file is wrong there, not coarse.
+_LARGEST_DIVERGENCE_OF_A_CASE = 0.1
+_LARGEST_RELATIVE_ERROR = 0.25
+_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was predicted of labelled rows.
+
+    Attributes:
+        targets: Labels that count.
+        loss_sum: Summed cross-entropy in nats.
+        correct: Labels with the greatest logit.
+        metric: ``perplexity`` for labels of positions, ``accuracy`` for labels of rows.
+    """
+
+    targets: int
+    loss_sum: float
+    correct: int
+    metric: str
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        share = 1.0 / max(1, self.targets)
+        return self.correct * share if self.metric == "accuracy" else math.exp(min(700.0, self.loss_sum * share))
+
+    @staticmethod
+    def total(scores: Iterable[Score]) -> Score | None:
+        """Return the score of all rows, None without a label that counts."""
+        parts = [score for score in scores if score.targets]
+        if not parts:
+            return None
+        targets, correct = (sum(getattr(part, name) for part in parts) for name in ("targets", "correct"))
+        return Score(targets, sum(part.loss_sum for part in parts), correct, parts[0].metric)
+
+
+def score_logits(logits: np.ndarray, labels: np.ndarray) -> Score:
+    """Score ``logits`` (..., C) against ``labels`` (...) aligned with them; -100 is ignored.
+
+    Example:
+        >>> score_logits(np.array([[0.0, 0.0], [0.0, 5.0]]), np.array([-100, 1])).correct
+        1
+    """
+    metric = "accuracy" if labels.ndim == 1 else "perplexity"
+    counted = labels != _IGNORED
+    kept, wanted = logits[counted], labels[counted]
+    losses = -np.take_along_axis(_log_softmax(kept), wanted[:, None], 1)
+    return Score(len(wanted), float(losses.sum()), int((kept.argmax(-1) == wanted).sum()), metric)
+
+
+def difference(case: Case, logits: np.ndarray) -> dict[str, Any]:
+    """Compare ``logits`` with those of ``case``: ``max_abs_error``, ``relative_error``, ``divergence``, ``problem``.
+
+    The relative error is the root mean square of the differences by that of the logits about their mean; the
+    divergence is the mean of KL(model || variant) over positions, in nats.
+    """
+    error, problem = compare(case, logits)
+    row: dict[str, Any] = {"max_abs_error": error, "problem": problem, "relative_error": None, "divergence": None}
+    if problem:
+        return row
+    expected, found = (compared_logits(case, values).astype(np.float64) for values in (case.logits, logits))
+    plain = is_plain(expected)
+    scale = np.sqrt(np.mean((expected[plain] - expected[plain].mean()) ** 2)) if plain.any() else 0.0
+    deviation = np.sqrt(np.mean((expected[plain] - found[plain]) ** 2)) if plain.any() else 0.0
+    row["relative_error"] = float(deviation / max(scale, 1e-6))
+    before, after = _log_softmax(expected), _log_softmax(found)
+    with np.errstate(invalid="ignore"):
+        parts = np.where(np.isfinite(before) & np.isfinite(after), np.exp(before) * (before - after), 0.0)
+    row["divergence"] = float(max(0.0, parts.sum(-1).mean())) if parts.size else 0.0
+    return row
+
+
+def judge_variant(
+    rows: Sequence[Mapping[str, Any]], failure: str, score: Score | None, reference: Score | None
+) -> tuple[str, dict[str, Any]]:
+    """Return why a variant is not good enough, empty if it is, and what it was judged by."""
+    for row in rows:
+        if problem := row["problem"] or _coarse(row):
+            return f"{problem} at (batch, length) = ({row['batch']}, {row['length']})", {}
+    if failure:
+        return failure, {}
+    if reference is not None:
+        assert score is not None, "the process that verifies ended well without a score"
+        return _judge_score(score, reference)
+    rise = math.expm1(float(np.mean([row["divergence"] for row in rows])))
+    judged = {"judged_by": "divergence from the model's predictions", "relative_change": rise}
+    if rise > LARGEST_CHANGE:
+        return f"perplexity on the model's own predictions would rise by {rise:.2%}; {_ALLOWED}", judged
+    return "", judged
+
+
+_ALLOWED = f"at most {LARGEST_CHANGE:.0%} is allowed"
+
+
+def _judge_score(score: Score, reference: Score) -> tuple[str, dict[str, Any]]:
+    metric, value, expected = score.metric, score.value, reference.value
+    change = (value - expected) / max(abs(expected), 1e-12)
+    judged = {
+        "judged_by": f"{metric} on labelled rows",
+        "targets": score.targets,
+        metric: value,
+        f"model_{metric}": expected,
+        "relative_change": change,
+    }
+    worse = -change if metric == "accuracy" else change
+    if not worse <= LARGEST_CHANGE:
+        return f"{metric} changes from {expected:.4g} to {value:.4g} ({100 * change:+.3g} %); {_ALLOWED}", judged
+    return "", judged
+
+
+def _coarse(row: Mapping[str, Any]) -> str:
+    if row["relative_error"] > _LARGEST_RELATIVE_ERROR:
+        return f"logits differ by {row['relative_error']:.0%} of their spread"
+    if row["divergence"] > _LARGEST_DIVERGENCE_OF_A_CASE:
+        return f"predictions diverge by {row['divergence']:.2g} nats"
+    return ""
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    values = logits.astype(np.float64)
+    values = values - values.max(-1, keepdims=True, initial=-1e30)
+    return values - np.log(np.exp(values).sum(-1, keepdims=True))

@@ -1,0 +1,135 @@
+"""The releases of a repository: list them, compare two, go back to one."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
+from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.publishing.hub.errors import in_plain_words, persistently
+from transformer_foundry.core.publishing.hub.publish import connect, published_manifest, release_tags
+from transformer_foundry.core.publishing.package.package import Package, read_package
+
+__all__ = ["compare_releases", "fetch_package", "list_releases", "mark_release", "roll_back"]
+
+
+def fetch_package(repo_id: str, revision: str = "main", *, token: str | None = None) -> Package:
+    """Return a published package, downloaded to the cache of the Hub's client and verified.
+
+    Raises:
+        DeploymentError: If it cannot be reached, is no package, or a file differs from its sha256.
+    """
+    from huggingface_hub import snapshot_download
+
+    with in_plain_words(repo_id, None):
+        return read_package(persistently(lambda: snapshot_download(repo_id, revision=revision, token=token)))
+
+
+def list_releases(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> list[dict[str, Any]]:
+    """Return ``tag``, ``revision``, ``model``, ``step``, ``metrics``, ``is_current`` of each release, ``v1`` first.
+
+    A release is current if the newest revision holds the same package.
+    """
+    with in_plain_words(repo_id, None):
+        api = connect(repo_id, token, endpoint)
+        current = published_manifest(api, repo_id, "main")
+        releases = []
+        for tag, revision in release_tags(api, repo_id).items():
+            manifest = published_manifest(api, repo_id, revision)
+            releases.append({"tag": tag, "revision": revision, "is_current": manifest == current} | _shown(manifest))
+    return releases
+
+
+def compare_releases(
+    repo_id: str, first: str, second: str, *, token: str | None = None, endpoint: str | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between two releases: metrics, options of training, data, files."""
+    with in_plain_words(repo_id, None):
+        api = connect(repo_id, token, endpoint)
+        tags = release_tags(api, repo_id)
+        manifests = [published_manifest(api, repo_id, _revision(repo_id, tags, tag)) or {} for tag in (first, second)]
+    flat = [_flatten(manifest) for manifest in manifests]
+    names = dict.fromkeys([*flat[0], *flat[1]])
+    return {name: (flat[0].get(name), flat[1].get(name)) for name in names if flat[0].get(name) != flat[1].get(name)}
+
+
+def roll_back(repo_id: str, tag: str, *, token: str | None = None, endpoint: str | None = None) -> str:
+    """Make the newest revision hold the package of release ``tag`` again, in one commit; return that revision.
+
+    Nothing is lost: the revisions in between stay, and files that belong to no package are left alone.
+
+    Raises:
+        DeploymentError: If there is no such release, or the token may not write.
+    """
+    with in_plain_words(repo_id, None):
+        api = connect(repo_id, token, endpoint)
+        revision = _revision(repo_id, release_tags(api, repo_id), tag)
+        return persistently(lambda: _restore(api, repo_id, tag, revision))
+
+
+def mark_release(
+    repo_id: str, alias: str, revision: str, *, token: str | None = None, endpoint: str | None = None
+) -> None:
+    """Move the tag ``alias`` (``production``, say) to ``revision``."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    with in_plain_words(repo_id, None):
+        api = connect(repo_id, token, endpoint)
+        tags = {tag.name: tag.target_commit for tag in persistently(lambda: api.list_repo_refs(repo_id)).tags}
+        if tags.get(alias) == revision:
+            return
+        if alias in tags:
+            with contextlib.suppress(RevisionNotFoundError):  # deleted before, and the answer was lost
+                persistently(lambda: api.delete_tag(repo_id, tag=alias))
+        persistently(lambda: api.create_tag(repo_id, tag=alias, revision=revision, exist_ok=True))
+
+
+def _restore(api: Any, repo_id: str, tag: str, revision: str) -> str:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    head = api.repo_info(repo_id)
+    wanted = published_manifest(api, repo_id, revision)
+    present = published_manifest(api, repo_id, head.sha)
+    if wanted is None or wanted == present:
+        return str(head.sha)
+    names = [*wanted["files"], MANIFEST_FILE]
+    there = {sibling.rfilename for sibling in head.siblings or []}
+    stale = (there & set(present["files"] if present else ())) - set(names)
+    # Files that the client finds unchanged are not sent again; large ones are known to the Hub by their digest.
+    paths = {name: Path(api.hf_hub_download(repo_id, name, revision=revision)) for name in names}
+    operations = [CommitOperationAdd(name, str(path)) for name, path in paths.items()]
+    operations += [CommitOperationDelete(name) for name in sorted(stale)]
+    return str(api.create_commit(repo_id, operations, commit_message=f"Go back to {tag}", parent_commit=head.sha).oid)
+
+
+def _revision(repo_id: str, tags: dict[str, str], tag: str) -> str:
+    if tag not in tags:
+        raise DeploymentError(
+            f"{repo_id} has no release {tag!r}.{suggestion(tag, tags)}",
+            f"Known: {', '.join(tags) or 'none'}.",
+            f"See 'kedro hub versions {repo_id}'.",
+        )
+    return tags[tag]
+
+
+def _shown(manifest: dict[str, Any] | None) -> dict[str, Any]:
+    if manifest is None:
+        return {"model": None, "step": None, "metrics": {}}
+    evaluation = manifest["evaluation"]
+    metrics = evaluation.get("test") or evaluation.get("validation") or {}
+    return {"model": manifest["model"]["name"], "step": manifest["training"]["step"], "metrics": metrics}
+
+
+def _flatten(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a manifest that two releases are compared by, as dotted names."""
+    flat: dict[str, Any] = {}
+    for section, part in (("model", manifest.get("model", {})), ("training", manifest.get("training", {}))):
+        flat |= {f"{section}.{key}": value for key, value in part.items() if not isinstance(value, dict)}
+        flat |= {f"{section}.{name}": value for name, value in part.get("options", {}).items()}
+    flat["data.fingerprint"] = manifest.get("data", {}).get("fingerprint")
+    for split in ("validation", "test"):
+        metrics = manifest.get("evaluation", {}).get(split) or {}
+        flat |= {f"{split}.{name}": value for name, value in metrics.items()}
+    return flat | {f"file.{name}": entry["sha256"][:12] for name, entry in manifest.get("files", {}).items()}

@@ -1,0 +1,1 @@
+"""The package of a model: weights, formats, card, code that serves it."""

@@ -1,0 +1,231 @@
+"""``build_package``: everything that somebody needs who has never heard of this project."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.export.names import (
+    CALL_FILE,
+    EXPORT_CONFIG_FILE,
+    FORMAT_VERSION,
+    LOADER_FILE,
+    MANIFEST_FILE,
+    TRANSFORMERS_FORMAT,
+)
+from transformer_foundry.core.export.transformers_code.auto_map import add_transformers_code
+from transformer_foundry.core.files.atomic import file_sha256, write_json
+from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.core.publishing.package.layout import CARD_FILE, list_files
+from transformer_foundry.core.publishing.package.manifest import (
+    describe_encoding,
+    describe_model,
+    describe_training,
+    make_prompt,
+    special_token_ids,
+)
+from transformer_foundry.core.publishing.package.package import Package
+from transformer_foundry.core.publishing.package.serving import add_parts
+from transformer_foundry.core.system.environment import describe_environment
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+    from transformer_foundry.core.models.adapter import Adapter
+    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
+
+__all__ = ["build_package"]
+
+_DATA_KEYS = ("source", "task", "fingerprint", "max_length", "tokenizer", "splits", "baselines", "findings")
+# Any seed but the one that models are built with.
+_OTHER_SEED = 987_654_321
+
+
+def build_package(
+    adapter: Adapter,
+    export: Export,
+    tokenizer: Tokenizer,
+    *,
+    training_state: TrainingState | None,
+    evaluation: Mapping[str, Any],
+    data_profile: Mapping[str, Any],
+    validation_report: Mapping[str, Any],
+    run_manifest: Mapping[str, Any],
+    options: DeploymentOptions,
+    splits: TokenSplits | None = None,
+) -> Package:
+    """Make the package of a trained model in a temporary folder, which then belongs to the caller.
+
+    Args:
+        adapter: The adapted model; it is filled with the weights of ``training_state``.
+        export: What it was built from; ``model.py`` and ``config.json`` go into the package as they are.
+        tokenizer: The tokenizer it was trained with.
+        training_state: The checkpoint that is packaged; None packages the weights that ``adapter`` holds.
+        evaluation: What ``core.evaluation.assess`` measured: ``validation``, ``test``, ``baselines``, ``comparisons``.
+        data_profile: What ``core.data.profile_splits`` found.
+        validation_report: Report of the checks.
+        run_manifest: Manifest of the training run: parameters, seeds, environment.
+        options: Formats, tolerance, licence, language.
+        splits: The data; the smaller variants of the ONNX file are judged on its test split.
+
+    Returns:
+        The package; ``problems`` names requested formats that were wrong.
+
+    Raises:
+        DeploymentError: If the checkpoint is another model's, or the model fails or returns NaN.
+    """
+    from transformer_foundry.core.publishing.package.model_card import make_card
+
+    _fill(adapter, export, training_state)
+    folder = Path(tempfile.mkdtemp(prefix="foundry-package-"))
+    try:
+        manifest = _plain(
+            {
+                "format_version": FORMAT_VERSION,
+                "model": describe_model(adapter, export),
+                "training": describe_training(training_state, run_manifest),
+                "evaluation": dict(evaluation),
+                "validation": _summarise_checks(validation_report),
+                "environment": _environment(),
+            }
+            | _describe_data(adapter.contract, tokenizer, data_profile)
+        )
+        _write_code(folder, export)
+        tokenizer.save(folder)
+        # load_example.py, which is verified like the other formats, reads the manifest.
+        write_json(folder / MANIFEST_FILE, manifest)
+        manifest |= _export_formats(folder, adapter, export, manifest, options, splits)
+        if TRANSFORMERS_FORMAT in options.formats and manifest["formats"][0]["status"] == "verified":
+            manifest["formats"].append(add_transformers_code(folder, adapter, manifest, options.tolerance))
+        manifest["parts"] = add_parts(folder, manifest, page=options.page)
+        (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
+        manifest["files"] = list_files(folder)
+        write_json(folder / MANIFEST_FILE, manifest)
+    except BaseException:  # whatever it was, it is raised again
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Package(folder, manifest)
+
+
+def _fill(adapter: Adapter, export: Export, state: TrainingState | None) -> None:
+    from transformer_foundry.core.training.checkpointing.state import restore_model
+
+    if state is None:
+        return
+    for key, file in (("model_code", "model.py"), ("config", "config.json")):
+        if state.identity.get(key, export.sha256[file]) != export.sha256[file]:
+            raise DeploymentError(
+                f"The checkpoint of step {state.step} was made with another {file}.",
+                f"Expected sha256 {state.identity[key]}, found {export.sha256[file]}.",
+                "Package the model that was trained: set model.source to it, or run.name to the run of this one.",
+            )
+    restore_model(adapter.model, state.evaluated_model)
+
+
+def _export_formats(
+    folder: Path,
+    adapter: Adapter,
+    export: Export,
+    manifest: Mapping[str, Any],
+    options: DeploymentOptions,
+    splits: TokenSplits | None,
+) -> dict[str, Any]:
+    from transformer_foundry.core.export.exporter import export_model
+    from transformer_foundry.core.export.formats.writers import write_weights
+    from transformer_foundry.core.export.verification.reference_inputs import (
+        compared_by,
+        labelled_calls,
+        reference_inputs,
+    )
+    from transformer_foundry.core.models.building.build import build_model
+
+    contract, special = adapter.contract, manifest["special_token_ids"]
+    rebuilt = dict(build_model(export, seed=_OTHER_SEED).named_buffers())
+    buffers = _not_given_back(dict(adapter.model.named_buffers()), rebuilt)
+    exported = export_model(
+        adapter,
+        reference_inputs(contract, special["pad"], [number for number in special.values() if number is not None]),
+        folder,
+        ["pytorch", *(name for name in options.formats if name != TRANSFORMERS_FORMAT)],
+        max_length=contract.max_length,
+        tolerance=options.tolerance,
+        compared=compared_by(contract, special["pad"]),
+        labelled=labelled_calls(splits, contract) if splits else (),
+        write_pytorch=lambda path: write_weights(adapter.model, path, buffers),
+    )
+    return {key: exported[key] for key in ("inputs", "example", "tolerance", "formats")}
+
+
+def _not_given_back(trained: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> list[str]:
+    """Names of buffers that building the model anew does not repeat: drawn at random, say, and not persistent."""
+    import torch
+
+    return [
+        name
+        for name, value in trained.items()
+        if name in rebuilt
+        and rebuilt[name].shape == value.shape
+        and not torch.equal(rebuilt[name].cpu(), value.detach().cpu())
+    ]
+
+
+def _write_code(folder: Path, export: Export) -> None:
+    from transformer_foundry.core.models.inference import call
+    from transformer_foundry.core.publishing.package.templates import load_example
+
+    for name, digest in export.sha256.items():
+        shutil.copyfile(export.folder / name, folder / name)
+        if file_sha256(folder / name) != digest:
+            raise DeploymentError(
+                f"{name} in {export.folder} has changed while it was in use.",
+                f"Expected sha256 {digest}.",
+                "Run the pipeline again.",
+            )
+    # transformers wants a config.json of its own.
+    shutil.copyfile(folder / "config.json", folder / EXPORT_CONFIG_FILE)
+    for module, name in ((load_example, LOADER_FILE), (call, CALL_FILE)):
+        shutil.copyfile(str(module.__file__), folder / name)
+
+
+def _environment() -> dict[str, Any]:
+    # What is published need not know the command line and the folders of the machine it was made on.
+    return {key: value for key, value in describe_environment().items() if key in ("python", "packages", "platform")}
+
+
+def _describe_data(contract: Contract, tokenizer: Tokenizer, profile: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "data": {key: profile[key] for key in _DATA_KEYS if key in profile},
+        "special_token_ids": special_token_ids(contract, tokenizer),
+        "encoding": describe_encoding(contract, tokenizer),
+        "label_names": _label_names(profile),
+        "prompt": make_prompt(contract, tokenizer, profile),
+    }
+
+
+def _summarise_checks(report: Mapping[str, Any]) -> dict[str, Any]:
+    findings = report.get("findings", [])
+    problems = [item for item in findings if item["severity"] in ("error", "warning")]
+    return {"status": report.get("status"), "problems": problems}
+
+
+def _label_names(profile: Mapping[str, Any]) -> list[str] | None:
+    labels = profile.get("labels")
+    return list(labels["train"]) if labels else None
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as strict JSON can say it: no tuples, and null where a number is infinite or none."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

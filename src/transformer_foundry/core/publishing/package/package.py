@@ -1,0 +1,84 @@
+"""A package: a folder that can be published, its manifest, and whether it is what was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.files.atomic import file_sha256
+from transformer_foundry.core.publishing.package.layout import CARD_FILE
+
+__all__ = ["Package", "read_package", "require_whole"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder that can be published, and its manifest.
+
+    Attributes:
+        folder: Where the files lie.
+        manifest: Content of ``manifest.json``.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the package is not what was asked for: weights that do not load, formats that were wrong.
+
+        A format that could not be made at all is no problem: the manifest says why, and the others serve.
+        """
+        return tuple(
+            f"{entry['format']} {entry['reason']}"
+            for entry in self.manifest["formats"]
+            if entry["status"] == "failed" and (entry["format"] == "pytorch" or entry["stage"] == "parity")
+        )
+
+
+def require_whole(package: Package) -> None:
+    """Refuse a package whose weights do not load or that lacks a requested format because it was wrong.
+
+    Raises:
+        DeploymentError: Naming the format, the shape and the difference.
+    """
+    if package.problems:
+        raise DeploymentError(
+            f"The package lacks what was asked for: {'; '.join(package.problems)}.",
+            "Every requested format must give the model's own answers at every batch and length.",
+            "Use the formats it has, leave this one out of deployment.formats, or change the model's code.",
+        )
+
+
+def read_package(folder: str | Path) -> Package:
+    """Read a package and verify its files.
+
+    Raises:
+        DeploymentError: If there is none, or a file is missing or differs from its sha256. The card may have been
+            edited by hand.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
+        raise DeploymentError(
+            f"There is no complete package in {folder}: {type(err).__name__}: {err}",
+            f"Expected a folder with {MANIFEST_FILE}, written last.",
+            "Make it with 'kedro run --pipelines deployment'.",
+        ) from err
+    for name, expected in files.items():
+        if name == CARD_FILE:
+            continue
+        if not (folder / name).is_file() or file_sha256(folder / name) != expected["sha256"]:
+            raise DeploymentError(
+                f"{name} of the package in {folder} is missing or damaged.",
+                f"Expected sha256 {expected['sha256']}.",
+                "Make the package again with 'kedro run --pipelines deployment'.",
+            )
+    return Package(folder, manifest)

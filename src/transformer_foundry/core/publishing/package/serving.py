@@ -1,0 +1,80 @@
+"""What is in a package besides the formats: a program without torch, a server and a page, as far as they can be."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.publishing.package import npm_files
+
+__all__ = ["PAGE_FILE", "add_parts", "onnx_files"]
+
+_LOGGER = logging.getLogger(__name__)
+
+PAGE_FILE = "index.html"
+_TEMPLATES = Path(__file__).parent / "templates"
+_INFERENCE = ("inference.py", "requirements.txt")
+_SERVER = ("server.py", "Dockerfile")
+_PAGE = (PAGE_FILE, "page.js", "model.js")
+# A browser keeps the file and a copy of it in 4 GB of memory.
+_LARGEST_IN_BROWSER = 10**9
+
+
+def onnx_files(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the names of the verified ONNX files of a package."""
+    return [entry["file"] for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
+
+
+def add_parts(
+    folder: Path, manifest: Mapping[str, Any], *, page: bool = True, cache: Path | None = None
+) -> list[dict[str, Any]]:
+    """Copy the programs that serve the model without torch into its package, and say what was left out and why.
+
+    Args:
+        folder: The package.
+        manifest: Its manifest; ``formats`` counts.
+        page: Whether the page for browsers is wanted.
+        cache: Where the programs of the page are kept; by default in the user's cache.
+
+    Returns:
+        For each of ``inference``, ``server`` and ``page``: ``part``, ``status`` (``made`` or ``left out``) and
+        either ``files`` or ``reason``; for the page also ``vendored``, the programs of others in it.
+    """
+    if not onnx_files(manifest):
+        reason = "there is no verified ONNX file"
+        return [{"part": name, "status": "left out", "reason": reason} for name in ("inference", "server", "page")]
+    parts = [_copy("inference", folder, _INFERENCE), _copy("server", folder, _SERVER)]
+    reason = "deployment.page is false" if not page else _no_browser(manifest)
+    if not reason:
+        try:
+            parts.append(_add_page(folder, cache))
+        except DeploymentError as err:
+            reason = " ".join(str(err).split("\n"))
+            _LOGGER.warning("The package has no page: %s", reason)
+    return parts if not reason else [*parts, {"part": "page", "status": "left out", "reason": reason}]
+
+
+def _copy(part: str, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    for name in names:
+        shutil.copyfile(_TEMPLATES / name, folder / name)
+    return {"part": part, "status": "made", "files": list(names)}
+
+
+def _no_browser(manifest: Mapping[str, Any]) -> str:
+    """Return why a browser cannot run the model; empty if it can."""
+    files = [entry for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
+    smallest = min(entry["size_bytes"] for entry in files)
+    return f"the smallest ONNX file has {smallest:,} bytes" if smallest > _LARGEST_IN_BROWSER else ""
+
+
+def _add_page(folder: Path, cache: Path | None) -> dict[str, Any]:
+    programs = npm_files.page_programs(cache)
+    for path in programs:
+        shutil.copyfile(path, folder / path.name)
+    others = [{"name": item.name, "version": item.version, "license": item.license} for item in npm_files.ARCHIVES]
+    made = _copy("page", folder, _PAGE)
+    return made | {"files": [*made["files"], *(path.name for path in programs)], "vendored": others}

@@ -1,0 +1,1 @@
+"""The local registry of model versions and their aliases."""

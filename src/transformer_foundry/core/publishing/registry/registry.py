@@ -1,0 +1,279 @@
+"""A registry of models: packages under a name and a version, aliases that say which one counts, and their origin.
+
+It is a folder: ``log.jsonl``, to which lines are only added, and the packages themselves, ``NAME/v3``. What counts is
+what the log says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
+from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.files.atomic import file_sha256, sync
+from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
+from transformer_foundry.core.publishing.registry.event_log import RegistryLog
+from transformer_foundry.core.publishing.registry.model_version import ModelVersion, require_better
+
+__all__ = ["CANDIDATE", "PRODUCTION", "Registration", "Registry"]
+
+CANDIDATE, PRODUCTION = "candidate", "production"
+# Files of at least so many bytes are shared with the package's own folder where the disk can do that.
+_SHARED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a registry is to remember.
+
+    Attributes:
+        package: The package.
+        name: Name of the model; that of the export by default.
+        lineage: Where the package is from.
+        publication: What ``publish`` returned, empty if the package was not published.
+    """
+
+    package: Package
+    name: str | None = None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    publication: Mapping[str, Any] = field(default_factory=dict)
+
+    def enter(self, registry: Registry) -> ModelVersion:
+        """Register the package, and where it was published."""
+        version = registry.register(self.package, self.name, **self.lineage)
+        if self.publication.get("revision"):
+            registry.note_publication(version, self.publication)
+        return version
+
+
+@dataclass
+class _State:
+    versions: dict[str, list[ModelVersion]] = field(default_factory=dict)
+    # Name -> alias -> the versions that had it, the present one last.
+    aliases: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+
+
+class Registry:
+    """The registry in ``folder``, which need not exist yet."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._log = RegistryLog(self.folder)
+
+    def versions(self) -> dict[str, list[ModelVersion]]:
+        """Return the versions of each model, the oldest first, with their aliases."""
+        state = self._read()
+        return {name: [self._with_aliases(state, item) for item in items] for name, items in state.versions.items()}
+
+    def find(self, reference: str) -> ModelVersion:
+        """Return ``NAME`` (the newest version), ``NAME:VERSION`` or ``NAME@ALIAS``.
+
+        Raises:
+            DeploymentError: If there is none.
+        """
+        name, _, alias = reference.partition("@")
+        name, _, number = name.partition(":")
+        versions = self.versions()
+        if name not in versions:
+            raise DeploymentError(
+                f"There is no model {name!r} in {self.folder}.{suggestion(name, versions)}",
+                f"Known: {', '.join(sorted(versions)) or 'none'}.",
+                "Register one with 'kedro run --pipelines deployment', or name another root with --data-dir.",
+            )
+        for item in reversed(versions[name]):
+            if (not alias or alias in item.aliases) and number in ("", str(item.version), f"v{item.version}"):
+                return item
+        known = [f"{name}:{item.version}" for item in versions[name]]
+        known += [f"{name}@{alias}" for item in versions[name] for alias in item.aliases]
+        raise DeploymentError(
+            f"There is no {reference!r}.{suggestion(reference, known)}",
+            f"Known: {', '.join(known)}.",
+            "See 'kedro models list'.",
+        )
+
+    def register(self, package: Package, name: str | None = None, **lineage: Any) -> ModelVersion:
+        """Keep ``package`` as the next version of a model and make it the candidate; the same package is kept once.
+
+        Args:
+            package: The package; its files are copied, or shared where that is possible.
+            name: Name of the model; that of the export by default.
+            **lineage: Where it is from, for example ``run``.
+
+        Raises:
+            DeploymentError: If the package is damaged or lacks a format that was asked for.
+        """
+        package = read_package(package.folder)
+        require_whole(package)
+        manifest = package.manifest
+        # It names a folder, and is followed by ':' or '@' where it is asked for.
+        name = re.sub(r"[^\w.-]+", "-", name or str(manifest["model"]["name"])).strip("-.") or "model"
+        digest = file_sha256(package.folder / MANIFEST_FILE)
+        with self._log.locked():
+            known = self._read().versions.get(name, [])
+            for item in known:
+                if item.package_sha256 == digest:
+                    return self.find(f"{name}:{item.version}")
+            version = len(known) + 1
+            kept = _keep(package.folder, self._package_folder(name, version))
+            event = {
+                "event": "registered",
+                "name": name,
+                "version": version,
+                "alias": CANDIDATE,
+                "package_sha256": digest,
+                "registered_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "data_fingerprint": manifest["data"].get("fingerprint"),
+                "metrics": _numbers(manifest["evaluation"].get("test") or {}),
+                "lineage": {"model": manifest["model"]["identity"], "step": manifest["training"]["step"]} | lineage,
+            }
+            try:
+                self._log.append(event)
+            except DeploymentError:
+                shutil.rmtree(kept, ignore_errors=True)
+                raise
+        return self.find(f"{name}:{version}")
+
+    def of(self, package: Package) -> ModelVersion:
+        """Return the version that ``package`` is.
+
+        Raises:
+            DeploymentError: If it is none.
+        """
+        digest = file_sha256(package.folder / MANIFEST_FILE)
+        for items in self.versions().values():
+            for item in items:
+                if item.package_sha256 == digest:
+                    return item
+        raise DeploymentError(
+            f"The package in {package.folder} is not in the registry in {self.folder}.",
+            "Every package is registered before it is published.",
+            "Run 'kedro run --pipelines deployment'.",
+        )
+
+    def note_publication(self, version: ModelVersion, publication: Mapping[str, Any]) -> None:
+        """Remember where a version was published: ``repo_id``, ``tag``, ``revision``."""
+        kept = {key: publication[key] for key in ("repo_id", "tag", "revision", "difference") if key in publication}
+        with self._log.locked():
+            if kept not in self.find(f"{version.name}:{version.version}").publications:
+                self._log.append({"event": "published", "name": version.name, "version": version.version} | kept)
+
+    def promote(
+        self, version: ModelVersion, alias: str = PRODUCTION, *, metric: str = "loss", force: bool = False
+    ) -> ModelVersion | None:
+        """Give ``version`` the alias, if it is better than the version that has it; return that one.
+
+        Args:
+            version: The version.
+            alias: The alias.
+            metric: Name of the metric of the test split; of loss, perplexity and bits per byte the lower is better.
+            force: Give it the alias in any case.
+
+        Raises:
+            DeploymentError: If it is not better, or the two were not tested on the same data.
+        """
+        with self._log.locked():
+            state = self._read()
+            history = state.aliases.get(version.name, {}).get(alias, [])
+            present = state.versions[version.name][history[-1] - 1] if history else None
+            if present is not None and present.version == version.version:
+                return present
+            if not force:
+                require_better(version, present, metric)
+            self._log.append({"event": "alias", "name": version.name, "alias": alias, "version": version.version})
+        return present
+
+    def roll_back(self, name: str, alias: str = PRODUCTION) -> ModelVersion:
+        """Give the alias back to the version that had it before, and return that one.
+
+        Raises:
+            DeploymentError: If no other version had it.
+        """
+        self.find(name)
+        with self._log.locked():
+            history = self._read().aliases.get(name, {}).get(alias, [])
+            if len(history) < 2:
+                raise DeploymentError(
+                    f"No version of {name} was {alias} before.",
+                    f"Expected two promotions at least; there {'was one' if history else 'were none'}.",
+                    f"Name a version with 'kedro models promote {name}:VERSION --alias {alias} --force'.",
+                )
+            self._log.append({"event": "rolled back", "name": name, "alias": alias})
+        return self.find(f"{name}@{alias}")
+
+    def _package_folder(self, name: str, version: int) -> Path:
+        return self.folder / name / f"v{version}"
+
+    def _with_aliases(self, state: _State, item: ModelVersion) -> ModelVersion:
+        owned = state.aliases.get(item.name, {})
+        aliases = tuple(sorted(alias for alias, history in owned.items() if history and history[-1] == item.version))
+        return dataclasses.replace(item, aliases=aliases)
+
+    def _read(self) -> _State:
+        state = _State()
+        for event in self._log.events():
+            self._apply(state, event)
+        return state
+
+    def _apply(self, state: _State, event: Mapping[str, Any]) -> None:
+        name = event["name"]
+        if event["event"] == "registered":
+            fields = {key: event[key] for key in event if key not in ("event", "alias")}
+            item = ModelVersion(folder=self._package_folder(name, event["version"]), **fields)
+            state.versions.setdefault(name, []).append(item)
+            if "alias" in event:
+                state.aliases.setdefault(name, {}).setdefault(event["alias"], []).append(item.version)
+        elif event["event"] == "published":
+            at = event["version"] - 1
+            item = state.versions[name][at]
+            publication = {key: event[key] for key in event if key not in ("event", "name", "version")}
+            state.versions[name][at] = dataclasses.replace(item, publications=(*item.publications, publication))
+        else:
+            history = state.aliases.setdefault(name, {}).setdefault(event["alias"], [])
+            if event["event"] == "alias":
+                history.append(event["version"])
+            else:
+                history.pop()
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float) and name != "targets"}
+
+
+def _keep(source: Path, target: Path) -> Path:
+    """Copy a package, whole or not at all, and return its place."""
+    unfinished = target.with_name(f".{target.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # Left by a crash before its line was written: it is no version.
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        shutil.copytree(source, unfinished, copy_function=_share_or_copy)
+        unfinished.rename(target)
+    except OSError as err:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise DeploymentError(
+            f"The package cannot be kept in {target}: {err}",
+            "Expected room for a copy of it.",
+            f"Make room, or delete versions that you do not need; the package is complete in {source}.",
+        ) from err
+    sync(target.parent)
+    return target
+
+
+def _share_or_copy(source: str, target: str) -> str:
+    """Link what is large: a package is replaced as a whole, its weights are never written to again."""
+    if os.path.getsize(source) >= _SHARED_BYTES:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return target
+    shutil.copyfile(source, target)
+    sync(Path(target))
+    return target

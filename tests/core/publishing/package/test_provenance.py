@@ -1,0 +1,38 @@
+"""A package is made of parts that belong together."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.publishing.package.provenance import require_consistent
+
+
+def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = "m") -> None:
+    state: Any = SimpleNamespace(step=7, identity={"data": "d", "tokenizer": "t"})
+    require_consistent(
+        state,
+        SimpleNamespace(identity="m"),  # type: ignore[arg-type]
+        SimpleNamespace(digest=lambda: tokenizer),  # type: ignore[arg-type]
+        {"fingerprint": data},
+        {"step": step},
+        {"model": {"identity": model}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": "x"}, "The data was prepared with other settings"),
+        ({"tokenizer": "x"}, "The tokenizer"),
+        ({"step": 6}, "The evaluation is not of step 7"),
+        ({"model": "x"}, "The validation report is about another model"),
+    ],
+)
+def test_a_part_that_does_not_belong_is_refused_by_name(change: dict[str, Any], said: str) -> None:
+    check()
+    with pytest.raises(DeploymentError, match=said):
+        check(**change)

@@ -1,0 +1,277 @@
+"""inference.py and server.py: equal to the model, alone on their machine, and polite to every request."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+from tests.core.publishing.serving import (
+    alone,
+    ask,
+    copied_by_docker,
+    forget_packages,
+    module_of,
+    running_server,
+    served_package,
+)
+from transformer_foundry.core.evaluation.generation import generate, translate
+
+pytestmark = pytest.mark.slow
+
+TEXTS = ["w20", "w21 w22 w23 w24 w25", " ".join(f"w{number}" for number in range(30, 70))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _packages_are_deleted() -> Iterator[None]:
+    yield
+    forget_packages()
+
+
+def model_of(task: str) -> Any:
+    folder = served_package(task)[1].folder
+    return module_of(folder, "inference").Model(folder, threads=1)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_greedy_continuations_have_the_ids_of_the_torch_model(text: str) -> None:
+    adapter, model = served_package("causal_lm")[0], model_of("causal_lm")
+    ids = model.encode(text)
+    expected = generate(adapter, torch.tensor([ids]), 30, temperature=0, eos_token_id=2, max_length=24)
+    new = expected[0, len(ids) :].tolist()
+    following = adapter(input_ids=torch.tensor([ids]))[0, -1].detach()
+    np.testing.assert_allclose(next(model._next_logits(ids, [], 1)), following, atol=1e-4)
+    assert model.generate(text, max_new_tokens=30, temperature=0).ids == [token for token in new if token != 2]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_greedy_translations_have_the_ids_of_the_torch_model(text: str) -> None:
+    adapter, model = served_package("seq2seq_lm")[0], model_of("seq2seq_lm")
+    ids = torch.tensor([model.encode(text)])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": torch.tensor([[0]])}
+    new = translate(adapter, batch, 12, eos_token_id=2)[0].tolist()
+    assert model.generate(text, max_new_tokens=12, temperature=0).ids == [token for token in new if token != 2]
+
+
+def test_drawn_texts_follow_the_seed_and_stay_among_the_likeliest() -> None:
+    model = model_of("causal_lm")
+    drawn = [model.generate("w20", temperature=60.0, seed=seed).ids for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert model.generate("w20", temperature=1e-300, seed=1).ids == model.generate("w20", temperature=0).ids
+    assert model.generate("w20", temperature=5.0, top_k=1).ids == model.generate("w20", temperature=0).ids
+    assert model.generate("w20", max_new_tokens=30, temperature=0, seconds=0).stopped in ("time", "end")
+
+
+def test_labels_of_texts_of_unequal_length_are_the_torch_models() -> None:
+    adapter, model = served_package("sequence_classification")[0], model_of("sequence_classification")
+    for text, labels in zip(TEXTS, model.classify(TEXTS), strict=True):
+        ids = torch.tensor([model.encode(text)])
+        shares = adapter(input_ids=ids, attention_mask=torch.ones_like(ids))[0].softmax(-1)
+        assert {int(item["label"]): item["score"] for item in labels} == pytest.approx(dict(enumerate(shares.tolist())))
+
+
+def test_guesses_for_hidden_tokens_are_the_torch_models() -> None:
+    adapter, model = served_package("masked_lm")[0], model_of("masked_lm")
+    texts = ["w20 [MASK] w22", "w30 <mask> w32 w33 [MASK] w35 w36"]
+    hidden = [[20, 4, 22], [30, 4, 32, 33, 4, 35, 36]]
+    for ids, places in zip(hidden, model.fill_mask(texts), strict=True):
+        logits = adapter(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)).long())[0]
+        assert [place["position"] for place in places] == np.flatnonzero(np.array(ids) == 4).tolist()
+        for place in places:
+            assert place["guesses"][0]["id"] == int(logits[place["position"]].argmax())
+
+
+@pytest.mark.parametrize(
+    ("task", "call", "message"),
+    [
+        ("masked_lm", lambda model: model.predict(["w20 w21"]), "No token is hidden"),
+        ("masked_lm", lambda model: model.predict(["w20 " * 40 + "[MASK]"]), "beyond the 24 tokens"),
+        ("masked_lm", lambda model: model.generate("w20"), "does not write"),
+        ("causal_lm", lambda model: model.predict(["w20"]), "use generate"),
+        ("causal_lm", lambda model: model.generate("\ud800"), "surrogate"),
+        ("causal_lm", lambda model: model.generate("w20", temperature=float("nan")), "finite"),
+        ("sequence_classification", lambda model: model.predict([""]), "nothing in the text"),
+    ],
+)
+def test_what_a_model_cannot_take_is_said_in_one_sentence(task: str, call: Any, message: str) -> None:
+    model = model_of(task)
+    with pytest.raises(ValueError, match=message) as caught:
+        call(model)
+    assert type(caught.value).__name__ == "InputError"
+
+
+def run(task: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    folder = served_package(task)[1].folder
+    return subprocess.run(alone("inference.py", *arguments), cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("task", ["causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm"])
+def test_inference_runs_where_only_its_requirements_are(task: str) -> None:
+    done = run(task, "--temperature", "0")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"prompt: \S.*\nanswer: \S[\s\S]*\n", done.stdout)
+
+
+def test_inference_says_what_is_wrong_without_a_traceback() -> None:
+    for arguments in (["--temperature", "-1"], ["--file", "other.onnx"], ["--max-new-tokens", "0"]):
+        done = run("causal_lm", *arguments)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A server of the causal model that has only the files that the Dockerfile copies."""
+    folder = copied_by_docker(served_package("causal_lm")[1].folder, tmp_path_factory.mktemp("docker") / "model")
+    limits = {"READ_SECONDS": "2", "MAX_BODY_BYTES": "5000", "MAX_CHARACTERS": "2000", "MAX_NEW_TOKENS": "64"}
+    with running_server(folder, **limits) as number:
+        yield number
+
+
+def test_the_server_answers_what_inference_answers(port: int) -> None:
+    status, health = ask(port, "/health")
+    assert (status, health["status"], health["task"]) == (200, "ok", "causal_lm")
+    expected = model_of("causal_lm").generate("w20 w21", max_new_tokens=9, temperature=0)
+    answer = {"text": expected.text, "tokens": len(expected.ids), "stopped": expected.stopped}
+    assert ask(port, "/generate", {"text": "w20 w21", "max_new_tokens": 9, "temperature": 0}) == (200, answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/generate", b'{"text": "w20"', 422),
+        ("/generate", b"\xff\xfe", 422),
+        ("/generate", b"[" * 4000, 422),
+        ("/generate", b"", 422),
+        ("/generate", b"null", 422),
+        ("/generate", {"text": 12}, 422),
+        ("/generate", {"text": ["w20"]}, 422),
+        ("/generate", {"text": ""}, 422),
+        ("/generate", {"text": "w" * 2001}, 422),
+        ("/generate", b'{"text": "\\ud800"}', 422),
+        ("/generate", {"text": "w20", "max_new_tokens": 10**30}, 422),
+        ("/generate", b'{"text": "w20", "max_new_tokens": ' + b"9" * 4500 + b"}", 422),
+        ("/generate", {"text": "w20", "max_new_tokens": "5"}, 422),
+        ("/generate", {"text": "w20", "max_new_tokens": True}, 422),
+        ("/generate", {"text": "w20", "temperature": float("nan")}, 422),
+        ("/generate", {"text": "w20", "temperature": float("inf")}, 422),
+        ("/generate", {"text": "w20", "tempereture": 1}, 422),
+        ("/generate", {"text": "w20", "seed": -1}, 422),
+        ("/generate", b" " * 5001, 413),
+        ("/predict", {"texts": []}, 422),
+        ("/predict", {"texts": ["w20"]}, 422),
+        ("/predict", {"texts": ["w20"] * 33}, 422),
+        ("/nothing", {"text": "w20"}, 404),
+        ("/generate", None, 405),
+    ],
+)
+def test_a_bad_request_gets_one_sentence_and_the_server_lives(port: int, path: str, body: Any, status: int) -> None:
+    found, answer = ask(port, path, body)
+    assert (found, list(answer)) == (status, ["error"])
+    assert 0 < len(answer["error"]) <= 500
+    assert "Traceback" not in answer["error"]
+    assert ask(port, "/health")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{", b"HTTP/1.1 408"),
+        (b"POST /generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n", b"HTTP/1.1 408"),
+        (b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n", b"HTTP/1.1 413"),
+        (b"GET /health HTTP/1.1\r\nho", b""),
+        (b"", b""),
+        (b"\x16\x03\x01 no http at all\r\n\r\n", b"HTTP/1.1 400"),
+    ],
+)
+def test_a_slow_or_strange_client_is_sent_away(port: int, sent: bytes, answer: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
+        client.sendall(sent)
+        received = b""
+        while part := client.recv(65536):  # ends when the server closes the connection
+            received += part
+    assert received.startswith(answer)
+    assert bool(received) == bool(answer)
+    assert ask(port, "/health")[0] == 200
+
+
+def test_fifty_requests_at_once_are_all_answered(port: int) -> None:
+    body = {"text": "w20 w21", "max_new_tokens": 16, "temperature": 0}
+    with ThreadPoolExecutor(50) as clients:
+        answers = list(clients.map(lambda _: ask(port, "/generate", body), range(50)))
+    assert [status for status, _ in answers] == [200] * 50
+    assert len({answer["text"] for _, answer in answers}) == 1
+
+
+def server_module() -> ModuleType:
+    folder = served_package("causal_lm")[1].folder
+    module_of(folder, "inference")
+    return module_of(folder, "server")
+
+
+def test_more_requests_than_may_wait_are_refused_at_once() -> None:
+    server = server_module()
+
+    async def crowd() -> list[Any]:
+        workers = server._Workers(server.Limits(max_running=1, max_waiting=2))
+        gate = threading.Event()
+        waiting = [asyncio.create_task(workers.run(gate.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(server._Busy):
+            await workers.run(gate.wait)
+        gate.set()
+        return [*await asyncio.gather(*waiting), await workers.run(lambda: "room again")]
+
+    assert asyncio.run(crowd()) == [True, True, True, "room again"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "ten", "1e3", "9" * 30, "²"])
+def test_a_bad_setting_ends_the_server_with_one_sentence(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    server = server_module()
+    monkeypatch.setenv("MAX_NEW_TOKENS", value)
+    with pytest.raises(SystemExit, match=r"MAX_NEW_TOKENS is .* whole number"):
+        server.Limits.from_environment()
+
+
+def test_the_dockerfile_runs_the_server_as_a_user_without_rights() -> None:
+    lines = (served_package("causal_lm")[1].folder / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    steps = [line.split(maxsplit=1)[0] for line in lines if line and not line.startswith("#")]
+    assert steps[0] == "FROM"
+    assert steps.index("USER") < steps.index("HEALTHCHECK") < len(steps) - 1 == steps.index("CMD")
+    assert {"USER model", 'CMD ["python", "server.py"]'} <= set(lines)
+    (health,) = [line for line in lines if line.startswith("HEALTHCHECK")]
+    assert "/health" in health
+    compile(re.findall(r'"-c", "(.*)"\]', health)[0], "health", "exec")
+
+
+def test_the_requirements_are_what_the_programs_import() -> None:
+    folder = served_package("causal_lm")[1].folder
+    lines = [line for line in (folder / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    names = {re.split("[<>=]", line)[0] for line in lines}
+    code = (folder / "inference.py").read_text() + (folder / "server.py").read_text()
+    imported = set(re.findall(r"^    (?:import|from) (?!inference)(\w+)", code, re.M))
+    # FastAPI brings two of them.
+    assert imported - {"pydantic", "starlette"} == names
+    for line in lines:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(importlib.metadata.version(requirement.name)), line
+
+
+def test_the_templates_are_copied_unchanged() -> None:
+    from transformer_foundry.core.publishing.package import serving
+
+    folder = served_package("causal_lm")[1].folder
+    for name in ("inference.py", "server.py", "Dockerfile", "requirements.txt"):
+        assert (folder / name).read_bytes() == (Path(serving.__file__).parent / "templates" / name).read_bytes()

@@ -1,0 +1,31 @@
+"""The section ``deployment`` of the parameters."""
+
+from __future__ import annotations
+
+import pytest
+
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.export import FORMAT_FILES
+from transformer_foundry.core.publishing import DeploymentOptions
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"formats": ["onx"]}, "Did you mean 'onnx'"),
+        ({"formats": "onnx"}, "deployment.formats"),
+        ({"hub_repo": "gpt"}, "USER/NAME"),
+        ({"hub_repo": "alice/a--b"}, "USER/NAME"),
+        ({"hub_repo": "datasets/alice/gpt"}, "USER/NAME"),
+        ({"language": "English"}, "ISO 639"),
+        ({"tolerance": 0}, "deployment.tolerance"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key(values: dict[str, object], key: str) -> None:
+    with pytest.raises(ParameterError, match=key):
+        DeploymentOptions(**values)
+
+
+def test_two_options_do_not_share_their_list_of_formats() -> None:
+    DeploymentOptions().formats.append("tensorrt")
+    assert DeploymentOptions().formats == [*FORMAT_FILES, "transformers"]
