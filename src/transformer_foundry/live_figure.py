@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformer_foundry.core.report.markup import Markup, tag
-from transformer_foundry.core.report.training import loss_chart
+from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.reports.sections.training import loss_chart
 
 __all__ = ["LiveFigure"]
 

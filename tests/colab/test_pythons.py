@@ -16,7 +16,7 @@ ALONE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from transformer_foundry import colab, command_text, first_look, live_line, quiet
-from transformer_foundry.core import report
+from transformer_foundry.core import reports
 from transformer_foundry.core.base import errors, secrets
 from transformer_foundry.core.system import environment
 open(colab.pin_installed(sys.argv[2])).read()

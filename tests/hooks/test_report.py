@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.core.report.runs import write_run
+from tests.core.reports.runs import write_run
 from transformer_foundry.hooks.report import ReportHooks, report_interrupted
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.foundry import PROJECT, environment
-from transformer_foundry.core.figures import loss_figure
+from transformer_foundry.core.reports.training_curves import loss_figure
 
 
 @pytest.mark.slow

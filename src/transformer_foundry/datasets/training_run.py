@@ -127,7 +127,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
 
     def preview(self) -> PlotlyPreview:
         """Return the loss curves for kedro-viz."""
-        from transformer_foundry.core.figures import loss_figure
+        from transformer_foundry.core.reports.training_curves import loss_figure
 
         return PlotlyPreview(json.loads(loss_figure(self.load().history).to_json()))
 

@@ -54,7 +54,7 @@ class ReportHooks:
         _running.clear()
         if not is_main_process():
             return None
-        from transformer_foundry.core.report import read_run, write_report
+        from transformer_foundry.core.reports import read_run, write_report
 
         run = self._parameters["run"]
         try:

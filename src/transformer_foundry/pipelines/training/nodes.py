@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from transformer_foundry.core import figures, models
+from transformer_foundry.core import models
 from transformer_foundry.core import training as core_training
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.report.gate import require_sound
@@ -18,6 +18,7 @@ from transformer_foundry.core.evaluation.assess import assess
 from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.reports import training_curves
 from transformer_foundry.core.training.events import Record
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -104,9 +105,9 @@ def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any,
     losses = {name: value for name, value in token_splits.baselines.items() if name.endswith("_loss")}
     history = training_run.history
     return (
-        figures.loss_figure(history, losses),
-        figures.learning_rate_figure(history),
-        figures.gradient_norm_figure(history),
+        training_curves.loss_figure(history, losses),
+        training_curves.learning_rate_figure(history),
+        training_curves.gradient_norm_figure(history),
     )
 
 

@@ -39,7 +39,14 @@ def compare_published(package: Package, repo_id: str, revision: str, *, token: s
         download = {"cache_dir": Path(scratch) / "hub", "token": token, "endpoint": endpoint}
         persistently(lambda: snapshot_download(repo_id, revision=revision, **download))
         report = Path(scratch) / "report.json"
-        command = [sys.executable, "-m", f"{__package__}.verify_published", str(package.folder.absolute()), repo_id, revision]
+        command = [
+            sys.executable,
+            "-m",
+            f"{__package__}.verify_published",
+            str(package.folder.absolute()),
+            repo_id,
+            revision,
+        ]
         problem = _run([*command, str(report)], _environment(scratch))
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     if problem or not found:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformer_foundry.core.report.charts import interval_chart
-from transformer_foundry.core.report.markup import Markup, tag
-from transformer_foundry.core.report.parts import chip, mapping, number, section, sequence, table
-from transformer_foundry.core.report.record import RunRecord
+from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.reports.run_record import RunRecord
+from transformer_foundry.core.reports.svg_charts import interval_chart
+from transformer_foundry.core.reports.widgets import chip, mapping, number, section, sequence, table
 
 __all__ = ["models_section"]
 

@@ -7,26 +7,26 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from transformer_foundry.core.report.compared import models_section
-from transformer_foundry.core.report.errors import errors_section
-from transformer_foundry.core.report.markup import Markup, tag
-from transformer_foundry.core.report.outcome import (
+from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.reports.run_record import RunRecord
+from transformer_foundry.core.reports.sections.comparison import models_section
+from transformer_foundry.core.reports.sections.data_and_model import data_section, verdict_section
+from transformer_foundry.core.reports.sections.errors import errors_section
+from transformer_foundry.core.reports.sections.results import (
     links_section,
     parity_section,
     provenance_section,
     tuning_section,
 )
-from transformer_foundry.core.report.parts import chip, mapping, number, sequence
-from transformer_foundry.core.report.record import RunRecord
-from transformer_foundry.core.report.style import STYLE
-from transformer_foundry.core.report.subject import data_section, verdict_section
-from transformer_foundry.core.report.training import (
+from transformer_foundry.core.reports.sections.training import (
     baselines_section,
     cost_section,
     curves_section,
     newest,
     samples_section,
 )
+from transformer_foundry.core.reports.style import STYLE
+from transformer_foundry.core.reports.widgets import chip, mapping, number, sequence
 
 __all__ = ["render_report", "write_report"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from transformer_foundry.core.report.charts import interval_chart, line_chart, thin
+from transformer_foundry.core.reports.svg_charts import interval_chart, line_chart, thin
 
 
 def points_of(chart: str) -> list[tuple[float, float]]:

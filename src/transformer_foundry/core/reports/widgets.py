@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transformer_foundry.core.report.markup import Markup, tag
+from transformer_foundry.core.reports.html import Markup, tag
 
 __all__ = ["chip", "details", "facts", "findings_list", "mapping", "number", "section", "sequence", "size", "table"]
 

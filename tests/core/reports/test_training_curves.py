@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transformer_foundry.core.figures import gradient_norm_figure, learning_rate_figure, loss_figure
+from transformer_foundry.core.reports.training_curves import gradient_norm_figure, learning_rate_figure, loss_figure
 
 HISTORY = [
     {"step": 1, "train/loss": 6.0, "train/learning_rate": 0.1, "train/grad_norm": 2.0},

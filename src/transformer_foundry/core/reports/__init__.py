@@ -5,8 +5,8 @@ from transformer_foundry.core.base.lazy_imports import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "RunRecord": "record",
-        "read_run": "record",
+        "RunRecord": "run_record",
+        "read_run": "run_record",
         "render_report": "page",
         "write_report": "page",
     },

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from transformer_foundry.core.report.markup import Markup, tag
+from transformer_foundry.core.reports.html import Markup, tag
 
 __all__ = ["Interval", "Points", "interval_chart", "line_chart"]
 

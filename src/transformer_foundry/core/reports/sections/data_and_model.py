@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from transformer_foundry.core.report.markup import Markup, tag
-from transformer_foundry.core.report.parts import (
+from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.reports.run_record import RunRecord
+from transformer_foundry.core.reports.widgets import (
     chip,
     details,
     facts,
@@ -17,7 +18,6 @@ from transformer_foundry.core.report.parts import (
     sequence,
     table,
 )
-from transformer_foundry.core.report.record import RunRecord
 
 __all__ = ["data_section", "verdict_section"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.core.publishing.browser import CHROMIUM, open_browser
-from tests.core.report.runs import FILES, with_every_text, write_run
-from transformer_foundry.core.report import read_run, write_report
+from tests.core.reports.runs import FILES, with_every_text, write_run
+from transformer_foundry.core.reports import read_run, write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 

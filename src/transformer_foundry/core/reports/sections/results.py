@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.report.charts import line_chart
-from transformer_foundry.core.report.markup import Markup, link, tag
-from transformer_foundry.core.report.parts import (
+from transformer_foundry.core.reports.html import Markup, link, tag
+from transformer_foundry.core.reports.run_record import RunRecord
+from transformer_foundry.core.reports.svg_charts import line_chart
+from transformer_foundry.core.reports.widgets import (
     chip,
     details,
     facts,
@@ -22,7 +23,6 @@ from transformer_foundry.core.report.parts import (
     size,
     table,
 )
-from transformer_foundry.core.report.record import RunRecord
 
 __all__ = ["links_section", "parity_section", "provenance_section", "tuning_section"]
 

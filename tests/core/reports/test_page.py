@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.report.runs import FILES, PARITY, ROWS, with_every_text, write_run
-from transformer_foundry.core.report import page, read_run, render_report, write_report
+from tests.core.reports.runs import FILES, PARITY, ROWS, with_every_text, write_run
+from transformer_foundry.core.reports import page, read_run, render_report, write_report
 
 ATTACK = "<script>boom()</script><img src=x onerror=boom()>\"' onload='boom()'></style></title></svg>&amp;\x00\ud800"
 ALL = [

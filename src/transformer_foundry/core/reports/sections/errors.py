@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transformer_foundry.core.report.charts import line_chart
-from transformer_foundry.core.report.markup import Markup, tag
-from transformer_foundry.core.report.parts import details, mapping, number, section, sequence, table
-from transformer_foundry.core.report.record import RunRecord
+from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.reports.run_record import RunRecord
+from transformer_foundry.core.reports.svg_charts import line_chart
+from transformer_foundry.core.reports.widgets import details, mapping, number, section, sequence, table
 
 __all__ = ["errors_section"]
 

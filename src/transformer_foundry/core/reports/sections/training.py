@@ -6,10 +6,20 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformer_foundry.core.report.charts import Points, line_chart
-from transformer_foundry.core.report.markup import Markup, tag
-from transformer_foundry.core.report.parts import chip, details, facts, mapping, number, section, sequence, size, table
-from transformer_foundry.core.report.record import RunRecord
+from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.reports.run_record import RunRecord
+from transformer_foundry.core.reports.svg_charts import Points, line_chart
+from transformer_foundry.core.reports.widgets import (
+    chip,
+    details,
+    facts,
+    mapping,
+    number,
+    section,
+    sequence,
+    size,
+    table,
+)
 
 __all__ = [
     "baselines_section",
