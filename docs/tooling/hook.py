@@ -13,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from parameters_page import parameters_page
 
-from transformer_foundry.quiet import silence_third_parties
+from transformer_foundry.console.third_party import silence_third_parties
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROOT_PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}

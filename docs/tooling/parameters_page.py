@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from markup import escaped
 
+from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.core.base.options import describe_limits, describe_type
-from transformer_foundry.parameters import SECTIONS
 
 __all__ = ["parameters_page"]
 

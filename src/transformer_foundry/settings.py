@@ -1,6 +1,8 @@
 """Kedro's project settings: configuration loader and hooks."""
 
-from transformer_foundry.config import FoundryConfigLoader
+from transformer_foundry.config.loader import FoundryConfigLoader
+from transformer_foundry.console.log_redaction import install_redaction
+from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.hooks import (
     DriveHooks,
     PreflightHooks,
@@ -10,15 +12,11 @@ from transformer_foundry.hooks import (
     TrackingHooks,
     WorkerHooks,
 )
-from transformer_foundry.quiet import silence_third_parties
-from transformer_foundry.redaction import install_redaction
 
 silence_third_parties()
 install_redaction()
 
 CONFIG_LOADER_CLASS = FoundryConfigLoader
-# A preset changes single keys of a section; Kedro's default would replace the whole section.
-CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}
 
 # Pluggy calls the last registered hook first: inputs are checked, then tracking starts; before them Drive restores,
 # which asks to be first. At the end the report is written, then Drive copies it, then the summary names it.

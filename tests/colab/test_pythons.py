@@ -15,13 +15,14 @@ from tests.integration.foundry import PROJECT
 ALONE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from transformer_foundry import colab, command_text, first_look, live_line, quiet
+from transformer_foundry.console import colab, command_line, status_line, third_party
+from transformer_foundry.notebook import validation_view
 from transformer_foundry.core import reports
 from transformer_foundry.core.base import errors, secrets
 from transformer_foundry.core.system import environment
 open(colab.pin_installed(sys.argv[2])).read()
 colab.open_session()
-print(command_text.run_command(["training"], None, {"training": {"max_steps": 9}}))
+print(command_line.run_command(["training"], None, {"training": {"max_steps": 9}}))
 """
 
 

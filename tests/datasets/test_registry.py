@@ -11,10 +11,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from tests.core.publishing.registry.test_registry import package
+from transformer_foundry.config.run_options import RunOptions
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.datasets import RegistryDataset
-from transformer_foundry.parameters import RunOptions
 from transformer_foundry.pipelines.deployment import create_pipeline
 
 

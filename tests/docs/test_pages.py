@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PROJECT, entries, generated, written
-from transformer_foundry.parameters import SECTIONS
+from transformer_foundry.config.parameters import SECTIONS
 
 KNOWN = {f"{section}.{field.name}" for section, options in SECTIONS.items() for field in dataclasses.fields(options)}
 KNOWN |= {"data_dir"}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PROJECT, entries, generated
+from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.core.checks.report.root_causes import ECHOES
 from transformer_foundry.core.checks.runner import CHECKS
-from transformer_foundry.parameters import SECTIONS
 
 SOURCES = PROJECT / "src" / "transformer_foundry"
 

@@ -23,11 +23,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.foundry import SAMPLES
+from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.models import read_export
 from transformer_foundry.core.models.source.download import Downloads
 from transformer_foundry.core.models.source.gist import Gist, fetch_gist
-from transformer_foundry.quiet import silence_third_parties
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 JSON = st.recursive(
@@ -136,7 +136,7 @@ def read_data(folder: Path, file: tuple[str, bytes]) -> None:
 
 def read_manifest(folder: Path, content: bytes) -> None:
     """Reproduce a run whose manifest holds ``content``."""
-    from transformer_foundry.parameters import check_parameters, complete_parameters
+    from transformer_foundry.config.parameters import check_parameters, complete_parameters
 
     (folder / "manifest.json").write_bytes(content)
     check_parameters(complete_parameters({"run": {"reproduce": str(folder / "manifest.json")}}))

@@ -12,12 +12,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
-from transformer_foundry.colab import is_colab
+from transformer_foundry.console.colab import is_colab
+from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook, keep_log_apart
 from transformer_foundry.core.system.rank import is_main_process
-from transformer_foundry.live_line import LINE, LiveLine, in_notebook, keep_log_apart
 
 if TYPE_CHECKING:
-    from transformer_foundry.live_figure import LiveFigure
+    from transformer_foundry.hooks.live_figure import LiveFigure
 
 __all__ = ["STAGES", "ProgressHooks"]
 
@@ -210,7 +210,7 @@ class ProgressHooks:
         if not in_notebook() or started.step >= started.total_steps:
             return
         if self._figure is None:
-            from transformer_foundry.live_figure import LiveFigure
+            from transformer_foundry.hooks.live_figure import LiveFigure
 
             self._figure = LiveFigure(self._baselines)
         self._figure.start([] if self._run is None else self._run.load().history)

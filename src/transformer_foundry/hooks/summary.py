@@ -11,9 +11,9 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
-from transformer_foundry.command_text import run_command
+from transformer_foundry.console.command_line import run_command
+from transformer_foundry.console.status_line import in_notebook
 from transformer_foundry.core.reports.widgets import number
-from transformer_foundry.live_line import in_notebook
 
 __all__ = ["SummaryHooks"]
 

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.hooks.drive.verified_copy import problem_of
-from transformer_foundry.termination import patience_s
 
 __all__ = ["Mirror"]
 

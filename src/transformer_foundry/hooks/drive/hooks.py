@@ -12,9 +12,9 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from transformer_foundry.config.hook_options import DriveOptions
 from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.system.rank import is_main_process, is_only_process
-from transformer_foundry.hooks.options import DriveOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.base.errors import CheckpointError

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 
+from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.core.base.errors import FoundryError, find_foundry_error
 from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.system.rank import is_main_process
-from transformer_foundry.hooks.options import TrackingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.hooks.tracking.wandb_run import Tracker

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.core.files.json_lines import read_rows
-from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.tracking.wandb_run import Tracker
 
 __all__ = ["replay_run"]

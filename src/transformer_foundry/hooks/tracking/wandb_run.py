@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from transformer_foundry.config.hook_options import TrackingOptions
+from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.core.base.secrets import redact, without_secrets
 from transformer_foundry.core.experiments.tuning import TrialRecord
 from transformer_foundry.core.files.json_lines import read_rows
-from transformer_foundry.hooks.options import TrackingOptions
 from transformer_foundry.hooks.tracking.offline_log import last_logged_step
-from transformer_foundry.termination import patience_s
 
 __all__ = ["Tracker", "choose_mode", "flatten_numbers"]
 

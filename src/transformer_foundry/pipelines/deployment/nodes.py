@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from transformer_foundry.config.run_options import RunOptions
 from transformer_foundry.core import models
 from transformer_foundry.core import publishing as core_publishing
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
@@ -16,7 +17,6 @@ from transformer_foundry.core.publishing.package.manifest import tracking_url
 from transformer_foundry.core.publishing.package.package import Package
 from transformer_foundry.core.publishing.package.provenance import require_consistent
 from transformer_foundry.core.publishing.registry.registry import Registration, Registry
-from transformer_foundry.parameters import RunOptions
 
 __all__ = ["make_package", "note_publication", "publish_package", "register_package"]
 

@@ -249,7 +249,7 @@ def test_results_survive_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
 
 
 def test_lists_can_be_given_on_the_command_line() -> None:
-    from transformer_foundry.cli import _split_params
+    from transformer_foundry.cli.project import _split_params
 
     given = _split_params(None, None, "benchmark.models=[a,b/c, gpt2],training.seed=1,run.name=x")  # type: ignore[arg-type]
     assert given == {"benchmark": {"models": ["a", "b/c", "gpt2"]}, "training": {"seed": 1}, "run": {"name": "x"}}

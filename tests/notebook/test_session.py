@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.foundry import PROJECT
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.notebook import find_project, run
+from transformer_foundry.notebook.session import find_project, run
 
 
 def test_the_project_is_found_from_a_folder_inside_it() -> None:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.command_text import run_command
-from transformer_foundry.failures import expected_error
+from transformer_foundry.console.command_line import run_command
+from transformer_foundry.console.expected_errors import expected_error
 
 __all__ = ["find_project", "run", "show_model"]
 
@@ -66,9 +66,9 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
+    from transformer_foundry.config.comparison_mode import compared_models, compared_pipelines
+    from transformer_foundry.console.sigterm import stop_at_termination
     from transformer_foundry.hooks.report import report_interrupted
-    from transformer_foundry.parameters import compared_models, compared_pipelines
-    from transformer_foundry.termination import stop_at_termination
 
     project = find_project()
     bootstrap_project(project)

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from transformer_foundry.config.parameters import complete_parameters
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.parameters import complete_parameters
 
 RECORDED = {"model": {"source": "gpt"}, "data": {"seed": 3}, "training": {"seed": 5, "use_best": True}}
 

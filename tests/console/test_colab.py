@@ -11,13 +11,13 @@ import pytest
 
 from tests.colab.session import STUB
 from tests.integration.foundry import PROJECT
-from transformer_foundry.colab import pin_installed
+from transformer_foundry.console.colab import pin_installed
 
 PROGRAM = """
 import os, sys
 import google
 google.__path__.append(sys.argv[1])
-from transformer_foundry.colab import open_session
+from transformer_foundry.console.colab import open_session
 open_session(use_drive=True)
 print("environment:", os.environ.get("HF_TOKEN"), os.environ.get("WANDB_API_KEY"))
 """

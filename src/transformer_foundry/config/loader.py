@@ -8,9 +8,9 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
+from transformer_foundry.config.parameters import check_parameters, complete_parameters, resolve_paths
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.secrets import remember_secrets
-from transformer_foundry.parameters import check_parameters, complete_parameters, resolve_paths
 
 __all__ = ["FoundryConfigLoader"]
 
@@ -50,3 +50,7 @@ class FoundryConfigLoader(OmegaConfigLoader):
                 f"Set {path} in conf/ or with --params {path}=VALUE.",
             )
         return default[0] if value is None else value
+
+
+# A preset changes single keys of a section; Kedro's default would replace the whole section.
+CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}

@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 asked = []
 sys.addaudithook(lambda event, values: asked.append(values[0]) if event == "socket.getaddrinfo" else None)
-from transformer_foundry.quiet import silence_third_parties
+from transformer_foundry.console.third_party import silence_third_parties
 silence_third_parties()
 from transformer_foundry.core.data import read_corpus
 from transformer_foundry.core.data.options import DataOptions

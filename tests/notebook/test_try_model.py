@@ -12,7 +12,7 @@ from tests.integration.foundry import SAMPLES
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, fit_tokenizer
 from transformer_foundry.core.models import load_model, read_export
-from transformer_foundry.playground import _answer, answer, free_memory
+from transformer_foundry.notebook.try_model import _answer, answer, free_memory
 
 
 def ask(kind: str, task: str, prompt: str, *, labels: list[str] | None = None, asked: Any = None) -> str:

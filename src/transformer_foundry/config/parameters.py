@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from transformer_foundry.config.hook_options import DriveOptions, TrackingOptions
+from transformer_foundry.config.reproduce import recorded_parameters
+from transformer_foundry.config.run_options import RunOptions
 from transformer_foundry.core.base.errors import ParameterError, suggestion
-from transformer_foundry.core.base.options import check_options, option, parse_options
+from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
@@ -17,49 +19,8 @@ from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.hooks.options import DriveOptions, TrackingOptions
-from transformer_foundry.reproduction import recorded_parameters
 
-__all__ = [
-    "SECTIONS",
-    "RunOptions",
-    "check_parameters",
-    "compared_models",
-    "compared_pipelines",
-    "complete_parameters",
-    "default_run_name",
-    "resolve_paths",
-]
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the run is called, and whose preparation it uses."""
-
-    name: str | None = option(
-        None,
-        "Folder of the run under 06_models; null is the name of the model's folder, with '-best' behind it when "
-        "training.use_best is true.",
-    )
-    preparation: str | None = option(
-        None, "Run whose validation report, tokens and search are used; null is the run itself."
-    )
-    fork_from: str | None = option(
-        None, "Run (or the folder of one checkpoint) that this run begins with; null begins at step 0."
-    )
-    reproduce: str | None = option(None, "A run's manifest.json: its model, data and training are done again.")
-
-    def __post_init__(self) -> None:
-        check_options(self, "run")
-        for key, value in (("name", self.name), ("preparation", self.preparation)):
-            if value is not None and not _SAFE_NAME.fullmatch(value):
-                raise ParameterError(
-                    f"run.{key} is {value!r}.",
-                    "Expected letters, digits, '.', '_' and '-', beginning with a letter or digit: it names a folder.",
-                    f"Choose another name, for example --params run.{key}=my-gpt.",
-                )
+__all__ = ["SECTIONS", "check_parameters", "complete_parameters", "default_run_name", "resolve_paths"]
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -160,35 +121,6 @@ def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any
     benchmark["models"] = [resolve(name) for name in benchmark.get("models") or []]
     data_dir = str(project / parameters["data_dir"])
     return dict(parameters) | {"data_dir": data_dir, "model": model, "benchmark": benchmark}
-
-
-def compared_models(source: Path, env: str | None, given: Mapping[str, Any]) -> list[str]:
-    """Return ``benchmark.models`` as ``given`` or, where it is not, as the configuration files say.
-
-    Args:
-        source: The folder ``conf``; one that does not exist says nothing.
-        env: The preset.
-        given: Parameters of the command line or of a notebook, by section.
-    """
-    from transformer_foundry.config import FoundryConfigLoader
-    from transformer_foundry.settings import CONFIG_LOADER_ARGS
-
-    if not source.is_dir():
-        return list((given.get("benchmark") or {}).get("models") or [])
-    settings: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-    loader = FoundryConfigLoader(str(source), env=env, runtime_params=dict(given), **settings)
-    return list((loader["parameters"].get("benchmark") or {}).get("models") or [])
-
-
-def compared_pipelines(names: Sequence[str]) -> list[str]:
-    """Return the pipelines of a run with ``benchmark.models``: a comparison takes the place of training.
-
-    Example:
-        >>> compared_pipelines(["training"]), compared_pipelines([])
-        (['comparison'], ['validation', 'data_engineering', 'comparison'])
-    """
-    chosen = names or ("validation", "data_engineering", "training")
-    return ["comparison" if name == "training" else name for name in chosen]
 
 
 def default_run_name(source: str) -> str:

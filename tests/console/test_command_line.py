@@ -3,7 +3,7 @@ import shlex
 import pytest
 from kedro.framework.cli.utils import _split_params
 
-from transformer_foundry.command_text import run_command
+from transformer_foundry.console.command_line import run_command
 
 
 def test_no_pipeline_and_no_parameter_is_the_whole_road():

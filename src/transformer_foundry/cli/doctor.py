@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from transformer_foundry.colab import is_colab
+from transformer_foundry.console.colab import is_colab
 
 __all__ = ["Finding", "doctor"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.notebook import find_project
+from transformer_foundry.notebook.session import find_project
 
 __all__ = ["answer", "free_memory", "show_batch"]
 

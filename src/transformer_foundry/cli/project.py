@@ -16,17 +16,20 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
-from transformer_foundry.commands import checkpoints, runs, tracking
-from transformer_foundry.commands_doctor import doctor
+from transformer_foundry.cli.checkpoints import checkpoints
+from transformer_foundry.cli.doctor import doctor
+from transformer_foundry.cli.hub import hub
+from transformer_foundry.cli.models import models
+from transformer_foundry.cli.runs import runs
+from transformer_foundry.cli.tracking import tracking
+from transformer_foundry.config.comparison_mode import compared_models, compared_pipelines
+from transformer_foundry.console.expected_errors import expected_error
+from transformer_foundry.console.sigterm import is_terminated, stop_at_termination
+from transformer_foundry.console.status_line import LINE
+from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.system.rank import is_main_process
-from transformer_foundry.failures import expected_error
 from transformer_foundry.hooks.report import report_interrupted
-from transformer_foundry.live_line import LINE
-from transformer_foundry.model_commands import hub, models
-from transformer_foundry.parameters import compared_models, compared_pipelines
-from transformer_foundry.quiet import silence_third_parties
-from transformer_foundry.termination import is_terminated, stop_at_termination
 
 __all__ = ["cli", "readable_errors"]
 

@@ -6,9 +6,8 @@ import re
 import pytest
 
 from tests.hooks.runs import Run
-from transformer_foundry import live_figure
-from transformer_foundry.hooks import ProgressHooks, progress
-from transformer_foundry.live_figure import LiveFigure
+from transformer_foundry.hooks import ProgressHooks, live_figure, progress
+from transformer_foundry.hooks.live_figure import LiveFigure
 
 
 class Display:

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from transformer_foundry import live_line
-from transformer_foundry.live_line import LiveLine, keep_log_apart
+from transformer_foundry.console import status_line
+from transformer_foundry.console.status_line import LiveLine, keep_log_apart
 
 
 class Terminal(io.StringIO):
@@ -65,7 +65,7 @@ def test_nothing_is_rewritten_in_a_file():
 def test_a_log_record_is_not_written_onto_the_open_line(terminal, monkeypatch):
     line = LiveLine(terminal)
     handler = logging.StreamHandler(terminal)
-    monkeypatch.setattr(live_line, "LINE", line)
+    monkeypatch.setattr(status_line, "LINE", line)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     keep_log_apart()
     keep_log_apart()

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from transformer_foundry.termination import GRACE_S, is_terminated, patience_s, stop_at_termination
+from transformer_foundry.console.sigterm import GRACE_S, is_terminated, patience_s, stop_at_termination
 
 
 def test_sigterm_is_a_stop_that_leaves_little_time():

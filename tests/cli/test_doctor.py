@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from transformer_foundry import commands_doctor
-from transformer_foundry.cli import cli
-from transformer_foundry.commands_doctor import check_disk, check_keys, check_packages, check_tested_versions
+from transformer_foundry.cli import cli, doctor
+from transformer_foundry.cli.doctor import check_disk, check_keys, check_packages, check_tested_versions
 
 KEY = "correct-horse-battery-staple"
 
@@ -26,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_machine_that_will_do_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands_doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=50 * 2**30))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=50 * 2**30))
     result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "FAIL" not in result.output
@@ -36,7 +35,7 @@ def test_a_machine_that_will_do_is_ready(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_has_to_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands_doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**29))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**29))
     result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
     assert result.exit_code == 1
     assert f"FAIL  0.5 GiB free for {tmp_path}\n      -> Delete old runs" in result.output
@@ -61,7 +60,7 @@ def test_a_package_that_is_missing_or_too_old_has_to_be_mended() -> None:
 
 def test_versions_other_than_the_tested_ones_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"torch": "2.13.0+cu130", "numpy": "2.1.3"}
-    monkeypatch.setattr(commands_doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "_version", versions.get)
     (tmp_path / "constraints.txt").write_text("# ours\ntorch==2.13.0\nnumpy==2.4.6\n")
     (finding,) = check_tested_versions(tmp_path / "constraints.txt")
     assert finding.message.endswith("tested: numpy 2.1.3 (2.4.6)")
@@ -80,9 +79,9 @@ def test_only_the_look_at_the_gpu_loads_torch() -> None:
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from transformer_foundry import cli, commands_doctor\n"
-        "commands_doctor.check_gpu = lambda: []\n"
-        "result = CliRunner().invoke(cli.cli, ['doctor'])\n"
+        "from transformer_foundry.cli import cli, doctor\n"
+        "doctor.check_gpu = lambda: []\n"
+        "result = CliRunner().invoke(cli, ['doctor'])\n"
         "print('Drive' in result.output, 'torch' in sys.modules)\n"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

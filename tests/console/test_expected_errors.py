@@ -10,8 +10,8 @@ import pytest
 from kedro.io import DatasetError
 from kedro_datasets.json import JSONDataset
 
+from transformer_foundry.console.expected_errors import expected_error
 from transformer_foundry.core.base.errors import FoundryError
-from transformer_foundry.failures import expected_error
 
 
 def caught(action: object, *arguments: object) -> FoundryError | None:

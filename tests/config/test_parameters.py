@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from transformer_foundry.config import FoundryConfigLoader
+from transformer_foundry.config.comparison_mode import compared_models
+from transformer_foundry.config.loader import FoundryConfigLoader
+from transformer_foundry.config.parameters import check_parameters, complete_parameters, default_run_name
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.parameters import check_parameters, compared_models, complete_parameters, default_run_name
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def load(env: str = "local", **runtime: Any) -> FoundryConfigLoader:

@@ -1,0 +1,70 @@
+"""Commands of the Hugging Face Hub: ``kedro hub``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from transformer_foundry.cli.tables import show_table, text_of
+
+__all__ = ["hub", "hub_token"]
+
+
+@click.group(short_help="Publish packages, list and compare releases.")
+def hub() -> None:
+    """Publish a package on the Hugging Face Hub; list, compare and roll back its releases."""
+
+
+@hub.command("publish")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("repo")
+@click.option("--public", is_flag=True, help="Make the repository public if it is made now.")
+@click.option("--overwrite", is_flag=True, help="Publish into a repository that holds something else.")
+def publish_command(folder: Path, repo: str, public: bool, overwrite: bool) -> None:
+    """Publish the package in FOLDER to REPO (USER/NAME)."""
+    from transformer_foundry.core.publishing import publish
+
+    done = publish(folder, repo, token=hub_token(), private=not public, overwrite=overwrite)
+    click.echo(f"{done['url']} {done['tag']} ({done['revision'][:12]}); reloaded, difference {done['difference']:g}.")
+
+
+@hub.command()
+@click.argument("repo")
+def versions(repo: str) -> None:
+    """List the releases of REPO."""
+    from transformer_foundry.core.publishing import list_releases
+
+    rows = [("release", "revision", "model", "step", "loss", "")]
+    for item in list_releases(repo, token=hub_token()):
+        loss, current = text_of(item["metrics"].get("loss")), "current" if item["is_current"] else ""
+        rows.append((item["tag"], item["revision"][:12], text_of(item["model"]), text_of(item["step"]), loss, current))
+    show_table(rows)
+
+
+@hub.command("compare", short_help="Show what is different between releases.")
+@click.argument("repo")
+@click.argument("first")
+@click.argument("second")
+def compare_command(repo: str, first: str, second: str) -> None:
+    """Show what is different between two releases of REPO."""
+    from transformer_foundry.core.publishing import compare_releases
+
+    found = compare_releases(repo, first, second, token=hub_token())
+    show_table([("", first, second), *((name, text_of(old), text_of(new)) for name, (old, new) in found.items())])
+
+
+@hub.command("rollback")
+@click.argument("repo")
+@click.argument("tag")
+def roll_back_command(repo: str, tag: str) -> None:
+    """Make REPO hold the release TAG again, in a new commit."""
+    from transformer_foundry.core.publishing import roll_back
+
+    click.echo(f"{repo} holds {tag} again: {roll_back(repo, tag, token=hub_token())[:12]}.")
+
+
+def hub_token() -> str | None:
+    """Return the token of the environment."""
+    return os.environ.get("HF_TOKEN")

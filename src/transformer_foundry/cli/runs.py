@@ -1,0 +1,95 @@
+"""Commands that list and compare training runs: ``kedro runs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from transformer_foundry.cli.tables import show_table, text_of
+
+__all__ = ["data_dir_option", "run_folder", "runs"]
+
+
+data_dir_option = click.option(
+    "--data-dir", default="data", show_default=True, help="Root of everything that is written."
+)
+
+
+@click.group()
+def runs() -> None:
+    """List the runs, or compare two."""
+
+
+@runs.command("list")
+@data_dir_option
+def list_runs_command(data_dir: str) -> None:
+    """List all runs with their key figures."""
+    from transformer_foundry.core.training.checkpointing.runs import list_runs
+
+    found = list_runs(Path(data_dir) / "06_models")
+    if not found:
+        click.echo(f"There is no run in {Path(data_dir) / '06_models'} yet. 'kedro run' makes one.")
+        return
+    rows = [("run", "step", "of", "sessions", "train loss", "best eval", "started", "model")]
+    rows += [
+        (
+            run.name,
+            text_of(run.step),
+            text_of(run.total_steps),
+            str(run.sessions),
+            _number(run.train_loss),
+            _number(run.best_eval_loss),
+            run.started_at,
+            run.model,
+        )
+        for run in found
+    ]
+    show_table(rows)
+
+
+@runs.command(short_help="Show what is different between two runs.")
+@click.argument("first")
+@click.argument("second")
+@data_dir_option
+def compare(first: str, second: str, data_dir: str) -> None:
+    """Show what is different between two runs, and whether they came out the same to the bit."""
+    from transformer_foundry.core.training.checkpointing.runs import (
+        differences,
+        is_same_result,
+        read_run_manifest,
+        summarise_run,
+    )
+
+    folders = [run_folder(name, data_dir) for name in (first, second)]
+    manifests = [read_run_manifest(folder) for folder in folders]
+    for name, (before, now) in differences(*manifests).items():
+        click.echo(f"{name}: {before} | {now}")
+    summaries = [summarise_run(folder) for folder in folders]
+    click.echo(f"train loss: {' | '.join(_number(run.train_loss) for run in summaries)}")
+    click.echo(f"best eval loss: {' | '.join(_number(run.best_eval_loss) for run in summaries)}")
+    verdict = {True: "the same to the bit", False: "not the same", None: "not known: one has not ended"}
+    click.echo(f"final weights and optimizer: {verdict[is_same_result(*manifests)]}")
+
+
+def run_folder(run: str, data_dir: str) -> Path:
+    """Return the folder of ``run``.
+
+    Raises:
+        CheckpointError: If there is none, with the nearest name.
+    """
+    from transformer_foundry.core.base.errors import CheckpointError, suggestion
+
+    folder = Path(data_dir) / "06_models" / run
+    if not folder.is_dir():
+        known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+        raise CheckpointError(
+            f"There is no run named {run!r} in {folder.parent}.{suggestion(run, known)}",
+            f"Known: {', '.join(known) or 'none'}.",
+            "Name one of them, or another root with --data-dir.",
+        )
+    return folder
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,24 @@
+"""Tables and values as the commands print them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+__all__ = ["show_table", "text_of"]
+
+
+def show_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print ``rows`` with aligned columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def text_of(value: Any) -> str:
+    """Return a value of a manifest as text: six digits of a float, ``-`` for None."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(dict(value) if isinstance(value, Mapping) else value)

@@ -1,0 +1,33 @@
+"""Commands that send recorded metrics to a tracker: ``kedro tracking``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from transformer_foundry.cli.runs import data_dir_option, run_folder
+
+__all__ = ["tracking"]
+
+
+@click.group()
+def tracking() -> None:
+    """Bring a run to Weights & Biases."""
+
+
+@tracking.command(short_help="Log a run to W&B as a new run.")
+@click.argument("run")
+@click.option("--project", default="transformer-foundry", show_default=True, help="W&B project.")
+@data_dir_option
+def replay(run: str, project: str, data_dir: str) -> None:
+    """Log the metrics file of RUN to Weights & Biases as a new run: online with a key, offline without one."""
+    from transformer_foundry.config.hook_options import TrackingOptions
+    from transformer_foundry.core.training.checkpointing.runs import read_run_manifest
+    from transformer_foundry.hooks.tracking.replay import replay_run
+
+    folder = run_folder(run, data_dir)
+    manifest = read_run_manifest(folder)
+    reports = Path(data_dir) / "08_reporting" / run
+    rows = replay_run(folder, reports, TrackingOptions(project=project), manifest)
+    click.echo(f"{rows} rows were logged.")

@@ -1,0 +1,1 @@
+"""Configuration: the loader, the sections of the parameters, and the options of hooks."""

@@ -1,0 +1,37 @@
+"""Which pipelines and models a run with ``benchmark.models`` has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["compared_models", "compared_pipelines"]
+
+
+def compared_models(source: Path, env: str | None, given: Mapping[str, Any]) -> list[str]:
+    """Return ``benchmark.models`` as ``given`` or, where it is not, as the configuration files say.
+
+    Args:
+        source: The folder ``conf``; one that does not exist says nothing.
+        env: The preset.
+        given: Parameters of the command line or of a notebook, by section.
+    """
+    from transformer_foundry.config.loader import CONFIG_LOADER_ARGS, FoundryConfigLoader
+
+    if not source.is_dir():
+        return list((given.get("benchmark") or {}).get("models") or [])
+    settings: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    loader = FoundryConfigLoader(str(source), env=env, runtime_params=dict(given), **settings)
+    return list((loader["parameters"].get("benchmark") or {}).get("models") or [])
+
+
+def compared_pipelines(names: Sequence[str]) -> list[str]:
+    """Return the pipelines of a run with ``benchmark.models``: a comparison takes the place of training.
+
+    Example:
+        >>> compared_pipelines(["training"]), compared_pipelines([])
+        (['comparison'], ['validation', 'data_engineering', 'comparison'])
+    """
+    chosen = names or ("validation", "data_engineering", "training")
+    return ["comparison" if name == "training" else name for name in chosen]

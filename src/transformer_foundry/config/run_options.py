@@ -1,0 +1,42 @@
+"""Options of the section ``run``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.base.options import check_options, option
+
+__all__ = ["RunOptions"]
+
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the run is called, and whose preparation it uses."""
+
+    name: str | None = option(
+        None,
+        "Folder of the run under 06_models; null is the name of the model's folder, with '-best' behind it when "
+        "training.use_best is true.",
+    )
+    preparation: str | None = option(
+        None, "Run whose validation report, tokens and search are used; null is the run itself."
+    )
+    fork_from: str | None = option(
+        None, "Run (or the folder of one checkpoint) that this run begins with; null begins at step 0."
+    )
+    reproduce: str | None = option(None, "A run's manifest.json: its model, data and training are done again.")
+
+    def __post_init__(self) -> None:
+        check_options(self, "run")
+        for key, value in (("name", self.name), ("preparation", self.preparation)):
+            if value is not None and not _SAFE_NAME.fullmatch(value):
+                raise ParameterError(
+                    f"run.{key} is {value!r}.",
+                    "Expected letters, digits, '.', '_' and '-', beginning with a letter or digit: it names a folder.",
+                    f"Choose another name, for example --params run.{key}=my-gpt.",
+                )

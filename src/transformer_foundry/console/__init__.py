@@ -1,0 +1,1 @@
+"""The terminal: expected errors, the status line, signals, Colab, and what third parties may print."""
