@@ -1,4 +1,4 @@
-"""The page of all checks, made of the list in which they run and of the findings in their source."""
+"""Generate the reference page of the checks from their list and from the findings in their source."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ CHECKS = SOURCES / "core" / "checks"
 BOXES = {"error": "danger", "warning": "warning", "info": "info"}
 INTRODUCTION = """# Checks
 
-What `kedro run --pipelines validation` and `python -m transformer_foundry.core.checks EXPORT` look at, in the order \
-in which they do; [Validation](../validation.md) tells how to read the report. Words in CAPITALS stand for what was \
-found in your model, `…` for more of it. **error**: training is pointless or impossible. **warning**: training works, \
-worse than it could. **info**: worth knowing, no problem.
+All checks of `kedro run --pipelines validation` and `python -m transformer_foundry.core.checks EXPORT`, in the order \
+in which they run. [Validation](../validation.md) explains the report. Words in CAPITALS stand for the values found in \
+your model, `…` for further text. **error**: training is pointless or impossible. **warning**: training works, but \
+worse than it could. **info**: worth knowing, not a problem.
 
-This page is made from the source of the checks.
+This page is generated from the source of the checks.
 
 ## All checks
 
-| check | tier | what it asks for | what it reports |
+| check | tier | property | findings |
 |---|---|---|---|
 """
-BUILDING = "The model is built and called; without that nothing else can be checked."
+BUILDING = "The model can be built and called; all other checks need this."
 
 
 def checks_page() -> str:
-    """Return the page: a table of the checks, then every finding with what it means and how to mend it."""
+    """Return the page: a table of the checks, then every finding with its meaning and fix."""
     by_name: dict[str, list[Call]] = {}
     for finding in findings():
         by_name.setdefault(finding.arguments[0], []).append(finding)
@@ -44,16 +44,16 @@ def checks_page() -> str:
     parts = [INTRODUCTION + "\n".join(rows), "\n## Findings\n"]
     for name, found in by_name.items():
         parts.append(f"### {name} {{ #{_anchor(name)} }}\n")
-        # A message that is wholly made of what was found says nothing here.
+        # A message that consists only of values has no text to show.
         parts += [_box(finding) for finding in found if finding.arguments[2].strip(f". {UNKNOWN}")]
-    parts.append("## When the model's own code stops\n\nA finding then says in plain words what the exception means:\n")
-    parts.append("| meaning | how to mend it |\n|---|---|")
+    parts.append("## Exceptions in the model's code\n\nThe finding explains the exception:\n")
+    parts.append("| meaning | fix |\n|---|---|")
     parts += [f"| {escaped(meaning)} | {escaped(fix)} |" for _, meaning, fix in EXPLANATIONS]
     return "\n".join(parts) + "\n"
 
 
 def findings() -> list[Call]:
-    """Return the findings that the checks can make, in the order of the checks; arguments as ``Finding`` takes them."""
+    """Return the findings of all checks, in the order of the checks, with the arguments of ``Finding``."""
     order = ["building", *dict.fromkeys(module for _, _, module, _ in _registered())]
     found = [call for module in order for call in calls(CHECKS / f"{module}.py", frozenset({"Finding"}))]
     others = sorted({path.stem for path in CHECKS.glob("*.py")} - {*order, "runner", "report"})
@@ -89,7 +89,7 @@ def _docstring(path: Path, function: str) -> str:
 
 
 def _names_of(module: str, function: str | None) -> list[str]:
-    """Return the names of the findings of ``function`` and of the functions of its module that it calls."""
+    """Return the names of the findings of ``function`` and of the functions that it calls in its module."""
     path = CHECKS / f"{module}.py"
     found = list(calls(path, frozenset({"Finding"})))
     reached = set(_functions(path)) if function is None else _reached(path, function)
@@ -117,7 +117,7 @@ def _box(finding: Call) -> str:
     fix = rest[1] if len(rest) > 1 else UNKNOWN
     lines = [f'!!! {BOXES[stated[0]]} "{" or ".join(stated)}"', f"    {escaped(message)}"]
     if fix.strip(f". {UNKNOWN}"):
-        lines += ["", f"    **Mend:** {escaped(fix)}"]
+        lines += ["", f"    **Fix:** {escaped(fix)}"]
     return "\n".join(lines) + "\n"
 
 
