@@ -39,7 +39,8 @@ def checks_page() -> str:
         by_name.setdefault(finding.arguments[0], []).append(finding)
     rows = [f"| build | 1 | {BUILDING} | {_links(_names_of('building', None))} |"]
     rows += [
-        f"| {name} | {tier} | {escaped(promise)} | {_links(reported)} |" for name, tier, promise, reported in _entries()
+        f"| {name} | {tier} | {escaped(description)} | {_links(reported)} |"
+        for name, tier, description, reported in _entries()
     ]
     parts = [INTRODUCTION + "\n".join(rows), "\n## Findings\n"]
     for name, found in by_name.items():
