@@ -1,10 +1,12 @@
-# make run   installs once, then trains and packages the bundled GPT (minutes, no network)
-# make test  installs once, then lint, types and all tests
-# make test-colab PYTHON=python3.13  runs the tests with Colab's versions, in an environment of their own (6 GB)
-# make audit asks for advisories on the tested versions (needs the network)
-# make docs  builds the documentation into site/, the drawing of the pipelines with it
-# make address REPO=OWNER/NAME  writes the project's public address into notebooks, README and citation
-# make bench installs what Foundry is measured against, then prints every benchmark (an hour or two)
+# make run         installs once, then trains and packages the bundled GPT (minutes, no network)
+# make test        installs once, then runs lint, types and all tests
+# make test-fast   the tests that take seconds each
+# make test-colab PYTHON=python3.13   runs the tests with Colab's package versions, in a separate environment (6 GB)
+# make audit       checks the tested versions for known vulnerabilities (needs the network)
+# make docs        builds the documentation and the diagram of the pipelines into site/
+# make address REPO=OWNER/NAME   writes the public address of the project into notebooks, README and citation
+# make bench       installs the libraries that Foundry is compared with, then prints every benchmark (an hour or two)
+# make lock        writes the tested versions with hashes to requirements.lock; run it after changing constraints.txt
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,8 +21,8 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python $$($(PYTHON) --version 2>&1 | cut -d" " -f2) is too old: 3.11 or newer is needed."; \
-		echo "Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+		echo "Python $$($(PYTHON) --version 2>&1 | cut -d" " -f2) is too old; version 3.11 or newer is required."; \
+		echo "Choose another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	@touch $@
@@ -56,11 +58,10 @@ address: $(STAMP)
 
 audit: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
-	@# A build (+cpu) has no advisories of its own; strict: what could not be asked about is no pass.
+	@# Advisories name no local builds (+cpu), so drop that suffix. --strict fails on a package that cannot be audited.
 	@sed -E 's/\+[a-z0-9.]+ / /' requirements.lock > $(VENV)/audited.txt
 	$(BIN)/pip-audit --strict --requirement $(VENV)/audited.txt --require-hashes --disable-pip
 
-# The tested versions with the hashes of what pip would install here; run it after a change of constraints.txt.
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
 		-c constraints.txt --report - ".[dev]" | $(BIN)/python .ci/lock.py > requirements.lock

@@ -1,7 +1,7 @@
-"""Writes the project's public address where it is needed: ``python docs/tooling/address.py OWNER/NAME [BRANCH]``.
+"""Write the public address of the project where users need it: ``python docs/tooling/address.py OWNER/NAME [BRANCH]``.
 
-Both notebooks then fetch the project by themselves and carry a badge that opens them in Colab, README and CITATION.cff
-name the address. Run again it replaces what it wrote before.
+Both notebooks then download the project and have a badge that opens them in Colab; README has the badges and
+CITATION.cff the address. A second run replaces the address of the first.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _BADGES = re.compile(rf"(\[!\[Open in Colab\]\({re.escape(_BADGE)}\)\]\(\S+\)\s*
 
 
 def badge(repository: str, branch: str, name: str) -> str:
-    """Return the Markdown of the badge that opens a notebook in Colab."""
+    """Return the Markdown badge that opens a notebook in Colab."""
     return f"[![Open in Colab]({_BADGE})]({in_colab(repository, branch, name)})"
 
 
 def in_colab(repository: str, branch: str, name: str) -> str:
-    """Return the address that opens a notebook of the project in Colab."""
+    """Return the URL that opens a notebook of the project in Colab."""
     return f"https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{name}.ipynb"
 
 
 def write_address(repository: str, branch: str, project: Path = PROJECT) -> None:
-    """Write the address of ``repository`` into notebooks, README and citation of ``project``.
+    """Write the address of ``repository`` into the notebooks, README and citation of ``project``.
 
     Args:
-        repository: ``OWNER/NAME`` on GitHub, which Colab opens notebooks from.
-        branch: Its branch that users get.
+        repository: ``OWNER/NAME`` on GitHub; Colab opens the notebooks from it.
+        branch: Branch that users get.
         project: Root of the clone.
     """
     archive = f"https://github.com/{repository}/archive/refs/heads/{branch}.zip"
@@ -44,7 +44,7 @@ def write_address(repository: str, branch: str, project: Path = PROJECT) -> None
         title.source = f"{badge(repository, branch, name)}\n\n{_BADGES.sub('', title.source)}"
         form.source = re.sub(r'^ARCHIVE = "\S*"', f'ARCHIVE = "{archive}"', form.source, count=1, flags=re.MULTILINE)
         if name == "template":
-            # Its last cell leads on to the other notebook.
+            # Its last cell names the other notebook.
             pattern, place = r"(https:\S+/)?notebooks/training\.ipynb", in_colab(repository, branch, "training")
             notebook.cells[-1].source = re.sub(pattern, place, notebook.cells[-1].source)
         nbformat.write(notebook, path)
@@ -60,5 +60,5 @@ def write_address(repository: str, branch: str, project: Path = PROJECT) -> None
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3) or not re.fullmatch(r"[\w.-]+/[\w.-]+", sys.argv[1]):
-        raise SystemExit("The address is missing. Expected OWNER/NAME: make address REPO=alice/transformer-foundry")
+        raise SystemExit("error: expected OWNER/NAME. Run: make address REPO=alice/transformer-foundry")
     write_address(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else "main")

@@ -1,4 +1,4 @@
-"""The page of all checks, made of the list in which they run and of the findings in their source."""
+"""Generate the reference page of the checks from their list and from the findings in their source."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ CHECKS = SOURCES / "core" / "checks"
 BOXES = {"error": "danger", "warning": "warning", "info": "info"}
 INTRODUCTION = """# Checks
 
-What `kedro run --pipelines validation` and `python -m transformer_foundry.core.checks EXPORT` look at, in the order \
-in which they do; [Validation](../validation.md) tells how to read the report. Words in CAPITALS stand for what was \
-found in your model, `…` for more of it. **error**: training is pointless or impossible. **warning**: training works, \
-worse than it could. **info**: worth knowing, no problem.
+All checks of `kedro run --pipelines validation` and `python -m transformer_foundry.core.checks EXPORT`, in the order \
+in which they run. [Validation](../validation.md) explains the report. Words in CAPITALS stand for the values found in \
+your model, `…` for further text. **error**: training is pointless or impossible. **warning**: training works, but \
+worse than it could. **info**: worth knowing, not a problem.
 
-This page is made from the source of the checks.
+This page is generated from the source of the checks.
 
 ## All checks
 
-| check | tier | what it asks for | what it reports |
+| check | tier | property | findings |
 |---|---|---|---|
 """
-BUILDING = "The model is built and called; without that nothing else can be checked."
+BUILDING = "The model can be built and called; all other checks need this."
 
 
 def checks_page() -> str:
-    """Return the page: a table of the checks, then every finding with what it means and how to mend it."""
+    """Return the page: a table of the checks, then every finding with its meaning and fix."""
     by_name: dict[str, list[Call]] = {}
     for finding in findings():
         by_name.setdefault(finding.arguments[0], []).append(finding)
     rows = [f"| build | 1 | {BUILDING} | {_links(_names_of('build', None))} |"]
     rows += [
-        f"| {name} | {tier} | {escaped(promise)} | {_links(reported)} |" for name, tier, promise, reported in _entries()
+        f"| {name} | {tier} | {escaped(description)} | {_links(reported)} |"
+        for name, tier, description, reported in _entries()
     ]
     parts = [INTRODUCTION + "\n".join(rows), "\n## Findings\n"]
     for name, found in by_name.items():
         parts.append(f"### {name} {{ #{_anchor(name)} }}\n")
-        # A message that is wholly made of what was found says nothing here.
+        # A message that consists only of values has no text to show.
         parts += [_box(finding) for finding in found if finding.arguments[2].strip(f". {UNKNOWN}")]
-    parts.append("## When the model's own code stops\n\nA finding then says in plain words what the exception means:\n")
-    parts.append("| meaning | how to mend it |\n|---|---|")
+    parts.append("## Exceptions in the model's code\n\nThe finding explains the exception:\n")
+    parts.append("| meaning | fix |\n|---|---|")
     parts += [f"| {escaped(meaning)} | {escaped(fix)} |" for _, meaning, fix in EXPLANATIONS]
     return "\n".join(parts) + "\n"
 
 
 def findings() -> list[Call]:
-    """Return the findings that the checks can make, in the order of the checks; arguments as ``Finding`` takes them."""
+    """Return the findings of all checks, in the order of the checks, with the arguments of ``Finding``."""
     order = ["build", *dict.fromkeys(module for _, _, module, _ in _registered())]
     others = sorted({path.stem for path in CHECKS.rglob("*.py")} - {*order, "runner", "report", "__init__"})
     return [call for module in order + others for call in calls(_path_of(module), frozenset({"Finding"}))]
@@ -120,7 +121,7 @@ def _box(finding: Call) -> str:
     fix = rest[1] if len(rest) > 1 else UNKNOWN
     lines = [f'!!! {BOXES[stated[0]]} "{" or ".join(stated)}"', f"    {escaped(message)}"]
     if fix.strip(f". {UNKNOWN}"):
-        lines += ["", f"    **Mend:** {escaped(fix)}"]
+        lines += ["", f"    **Fix:** {escaped(fix)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The page of the project's commands, made of the commands themselves."""
+"""Generate the reference page of the commands from their click definitions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ __all__ = ["commands_page"]
 
 INTRODUCTION = """# Commands
 
-What this project adds to Kedro's commands, and the one that it changes. `kedro COMMAND --help` shows the same. \
-`transformer-foundry` in place of `kedro run` runs the pipelines from an installed package.
+The commands that this project adds to Kedro, and the one that it changes. `kedro COMMAND --help` prints the same \
+text. From an installed package, run `transformer-foundry` instead of `kedro run`.
 
-This page is made from the commands.
+This page is generated from the commands.
 """
 VALIDATION = """
 ## python -m transformer_foundry.core.checks { #checks }
 
-The validation alone, for an export in a folder, a zip or a gist; needs torch, numpy, pandas and matplotlib only. \
-[Validation](../validation.md) tells more.
+Runs only the validation, for an export in a folder, a zip file or a gist. Needs only torch, numpy, pandas and \
+matplotlib. See [Validation](../validation.md).
 """
 
 
 def commands_page() -> str:
-    """Return the page: a section for each command, with its arguments and options."""
+    """Return the page: one section per command, with its arguments and options."""
     from transformer_foundry.cli import cli
 
     parts = [INTRODUCTION]

@@ -1,4 +1,4 @@
-"""What mkdocs does besides: pages made from the source, and pages that lie at the root of the project."""
+"""Add pages to mkdocs: those generated from the source, and those at the root of the project."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made."""
+    """Add the generated pages."""
     silence_third_parties()
     for path, source in ROOT_PAGES.items():
         files.append(File.generated(config, path, content=root_page((PROJECT / source).read_text(encoding="utf-8"))))
@@ -36,14 +36,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put a blank line before each list: GitHub needs none, Python-Markdown does."""
+    """Insert a blank line before each list: Python-Markdown needs it, GitHub does not."""
     blocks = re.split(r"(^```.*?^```)", markdown, flags=re.DOTALL | re.MULTILINE)
     pattern = re.compile(r"^(?![-*|#>\s]|\d+\. )(.*\S)\n(?=(?:[-*]|1\.) \S)", re.MULTILINE)
     return "".join(block if block.startswith("```") else pattern.sub(r"\1\n\n", block) for block in blocks)
 
 
 def root_page(text: str) -> str:
-    """Return a page of the project's root so that its links hold in docs/, with the drawing in place of Mermaid's."""
+    """Return a page of the project's root with links relative to docs/, and an SVG in place of the Mermaid diagram."""
     text = re.sub(r"\]\(docs/", "](", text)
     text = re.sub(r"\]\((CONTRIBUTING|CHANGELOG)\.md\)", lambda match: f"]({match[1].lower()}.md)", text)
     drawing = (PROJECT / "docs" / "tooling" / "pipelines.svg").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Markdown that shows a text exactly as it is."""
+"""Escape text for Markdown."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["escaped"]
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` so that Markdown leaves every character of it alone."""
+    """Return ``text`` with every character escaped that Markdown or HTML would interpret."""
     return re.sub(r"([\\`*_\[\]#|{}])", r"\\\1", html.escape(text, quote=False))

@@ -1,4 +1,4 @@
-"""The page of all expected errors, made of the places in the source that raise them."""
+"""Generate the reference page of the expected errors from the source that raises them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _FEWEST_LETTERS = 12
 INTRODUCTION = """# Error messages
 
 Every expected error, as it is printed: what is wrong, what was expected, what to do. Words in CAPITALS stand for the \
-values found, `…` for more of the sentence. Search for a few words of yours; [Troubleshooting](../troubleshooting.md) \
-says more about the usual ones. The exit code is 2; `FOUNDRY_DEBUG=1` shows the traceback.
+values found, `…` for further text. Search for a few words of your message; [Troubleshooting](../troubleshooting.md) \
+has more detail on the common ones. The exit code is 2; `FOUNDRY_DEBUG=1` shows the traceback.
 
-This page is made from the source.
+This page is generated from the source.
 """
 
 
 def messages_page() -> str:
-    """Return the page: the messages by subject."""
+    """Return the page: the messages, grouped by subject."""
     parts = [INTRODUCTION]
     by_subject: dict[str, list[str]] = {}
     for call in messages():
@@ -51,13 +51,13 @@ def messages_page() -> str:
 
 
 def messages() -> list[Call]:
-    """Return the expected errors that the source makes."""
+    """Return the calls in the source that create an expected error."""
     paths = sorted(path for path in SOURCES.rglob("*.py") if "templates" not in path.parts)
     return [call for path in paths for call in calls(path, ERRORS)]
 
 
 def _says_something(call: Call) -> bool:
-    """Whether two of the lines are told by the source: others are passed on from elsewhere."""
+    """Return whether the source states at least two of the lines; otherwise the text comes from another message."""
     return sum(len(argument.strip(f". {UNKNOWN}")) > _FEWEST_LETTERS for argument in call.arguments[:3]) > 1
 
 

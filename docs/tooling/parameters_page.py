@@ -1,4 +1,4 @@
-"""The page of all parameters, made of the dataclasses that check them and of the presets in conf/."""
+"""Generate the reference page of the parameters from the dataclasses that check them and the presets in conf/."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 PRESETS = ("standard", "thorough")
 INTRODUCTION = """# Parameters
 
-Set them in `conf/local/parameters.yml` or on the command line: `kedro run --params training.max_steps=2000`. Lists \
-and mappings belong into the file; lists of names also go on the command line: `"benchmark.models=[a,b]"`. \
-`--env standard` and `--env thorough` are presets; where they differ from the quick default, it is said.
+Set them in `conf/local/parameters.yml` or on the command line: `kedro run --params training.max_steps=2000`. Set \
+lists and mappings in the file; lists of names also work on the command line: `"benchmark.models=[a,b]"`. \
+`--env standard` and `--env thorough` are presets; their values are listed where they differ from the quick default.
 
-This page is made from the declarations that check the values, and from the presets.
+This page is generated from the declarations that check the values, and from the presets.
 
 ## data_dir
 
 ### `data_dir` {{ #data_dir }}
 
-Root of everything that is written.
+Root of all output.
 
 Default `{data_dir}` · text
 """
 
 
 def parameters_page() -> str:
-    """Return the page: a section for each section of the parameters, an entry for each parameter."""
+    """Return the page: one section per section of the parameters, one entry per parameter."""
     base = _values("base")
     presets = {name: _values(name) for name in PRESETS}
     parts = [INTRODUCTION.format(data_dir=base["data_dir"])]
@@ -53,14 +53,14 @@ def parameters_page() -> str:
 
 
 def _entry(key: str, metadata: typing.Mapping[str, Any], hint: Any, default: Any, others: dict[str, Any]) -> str:
-    told = f"Default {_shown(default)}"
+    text = f"Default {_shown(default)}"
     if others:
-        told += f" ({', '.join(f'{name} {_shown(value)}' for name, value in others.items())})"
+        text += f" ({', '.join(f'{name} {_shown(value)}' for name, value in others.items())})"
     allowed = describe_type(hint)
     if metadata["choices"] is not None:
         allowed = "one of " + ", ".join(_shown(choice) for choice in metadata["choices"])
         allowed += " or null" if type(None) in typing.get_args(hint) else ""
-    facts = [told, allowed, describe_limits(metadata), metadata["unit"]]
+    facts = [text, allowed, describe_limits(metadata), metadata["unit"]]
     line = " · ".join(fact for fact in facts if fact)
     return f"### `{key}` {{ #{key} }}\n\n{escaped(metadata['description'])}\n\n{line}\n"
 

@@ -1,4 +1,4 @@
-"""Read the sentences that a program prints out of its source, with a word in capitals for each value."""
+"""Extract the sentences that a program prints from its source, with a word in capitals for each value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SOURCES", "Call", "calls", "render"]
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "transformer_foundry"
 UNKNOWN = "…"
 ALTERNATIVE = " / "
-# Names of variables that hold a part of a sentence: they stand for no value.
+# Variables that hold a part of a sentence, not a value.
 _PARTS = frozenset({
     "also", "cause", "consequence", "expected", "explanation", "fix", "hint", "later", "message", "meta", "mode",
     "more", "origin", "others", "problem", "remedy", "shown", "text", "verb", "what", "when", "why",
@@ -24,11 +24,11 @@ Names = Mapping[str, list[ast.expr]]
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a class or function by its plain name.
+    """A call of a class or function by its unqualified name.
 
     Attributes:
-        name: What is called.
-        function: Public name of the function at the top of the module in which the call stands.
+        name: Name of the class or function.
+        function: Name of the top-level function that contains the call.
         path: Module, relative to the package.
         line: Line of the call.
         arguments: The positional arguments as text.
@@ -60,7 +60,7 @@ def calls(path: Path, names: frozenset[str]) -> Iterator[Call]:
 
 
 def render(node: ast.expr, names: Names) -> str:
-    """Return the text that ``node`` makes; values become words in capitals, what cannot be told becomes ``…``."""
+    """Return the text of ``node``; values become words in capitals, unknown text becomes ``…``."""
     match node:
         case ast.Constant(value=str() as text):
             return text
@@ -91,8 +91,8 @@ def _part(node: ast.expr) -> str:
 
 
 def _either(texts: list[str]) -> str:
-    told = list(dict.fromkeys(text for text in texts if text not in ("", UNKNOWN)))
-    return ALTERNATIVE.join(told[:_MOST_ALTERNATIVES]) or UNKNOWN
+    distinct = list(dict.fromkeys(text for text in texts if text not in ("", UNKNOWN)))
+    return ALTERNATIVE.join(distinct[:_MOST_ALTERNATIVES]) or UNKNOWN
 
 
 def _assigned(nodes: Iterator[ast.AST] | list[ast.stmt]) -> dict[str, list[ast.expr]]:

@@ -60,12 +60,12 @@ def test_no_finding_is_shown_without_a_word() -> None:
     assert not re.findall(r"!!! .*\n    [. …]*\n", generated()["reference/checks.md"])
 
 
-def test_no_problem_is_shown_without_a_cure() -> None:
+def test_no_problem_is_shown_without_a_fix() -> None:
     boxes = re.findall(r'!!! (?:danger|warning) ".*?"\n(?:    .*\n|\n(?=    ))+', generated()["reference/checks.md"])
 
-    without = [box for box in boxes if "**Mend:**" not in box]
+    without = [box for box in boxes if "**Fix:**" not in box]
     assert len(boxes) > 80
-    # What is passed on from elsewhere carries its own cure.
+    # Text passed on from another message contains its own fix.
     assert all(re.search(r"…|cannot be (built|run)|not finite|NaN|never get a gradient", box) for box in without), (
         without
     )
