@@ -19,7 +19,7 @@ SUBJECTS = {
     "core/evaluation": "Evaluation",
     "core/experiments/tuning": "Tuning",
     "core/experiments/comparison": "Comparison",
-    "core/export": "Export",
+    "core/export": "ModelSource",
     "core/publishing": "Package, Hub, registry",
     "core/files": "Files",
     "core/system": "Machine",

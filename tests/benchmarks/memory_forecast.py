@@ -53,7 +53,7 @@ def _train(name: str) -> None:
     import torch
 
     from tests.core.training.memory.models import LanguageModel
-    from transformer_foundry.core.models import objective_for
+    from transformer_foundry.core.models import task_loss_for
     from transformer_foundry.core.system.memory import return_freed_memory
     from transformer_foundry.core.system.precision import Precision
     from transformer_foundry.core.training.memory import (
@@ -66,8 +66,8 @@ def _train(name: str) -> None:
 
     return_freed_memory()
     task, rows, length, accumulation, chunked, checkpointing = {**CASES, **SMALL}[name]
-    objective, precision = objective_for(task), Precision(torch.device("cpu"), torch.float32)
-    _steps(LanguageModel(50, 16, blocks=1, heads=2), objective_for("causal_lm"), BatchShape("causal_lm", 50, 8), 2, 1)
+    objective, precision = task_loss_for(task), Precision(torch.device("cpu"), torch.float32)
+    _steps(LanguageModel(50, 16, blocks=1, heads=2), task_loss_for("causal_lm"), BatchShape("causal_lm", 50, 8), 2, 1)
     before = _memory_mib("VmRSS")
     model, shape = _model(name), BatchShape(task, 8000, length)
     work = Workload(model, objective, shape, precision, optimizer_bytes(model, None), eval_rows=1, sample_rows=0)

@@ -48,11 +48,11 @@ def _difference(folder: Path, name: str) -> float:
 def _step(name: str, folder: Path) -> None:
     import torch
 
-    from transformer_foundry.core.models import objective_for
+    from transformer_foundry.core.models import task_loss_for
     from transformer_foundry.core.training.memory import prove_savings
 
     model = _model()
-    objective = objective_for("causal_lm")
+    objective = task_loss_for("causal_lm")
     ids = torch.randint(VOCAB_SIZE, (TOKENS // 512, 512), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "labels": ids}
     chunked, checkpointing = VARIANTS[name]

@@ -12,7 +12,7 @@ import pytest
 from tests.colab import PYTHONS
 from tests.integration.foundry import PROJECT
 
-ALONE = """
+SINGLE_PROCESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from transformer_foundry.console import colab, command_line, status_line, third_party
@@ -55,7 +55,7 @@ def test_what_needs_no_package_runs(version: str, tmp_path: Path) -> None:
         "-W",
         "error",
         "-c",
-        ALONE,
+        SINGLE_PROCESS,
         str(PROJECT / "src"),
         str(tmp_path / "live"),
     ]

@@ -8,7 +8,7 @@ import pytest
 from kedro.io import DatasetError
 
 from tests.integration.foundry import SAMPLES
-from transformer_foundry.core.base.errors import ExportError, find_foundry_error
+from transformer_foundry.core.base.errors import ModelError, find_foundry_error
 from transformer_foundry.datasets import ModelExportDataset
 
 
@@ -21,7 +21,7 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
 def test_a_missing_folder_ends_in_the_expected_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         ModelExportDataset(source=str(tmp_path / "nowhere"), cache_dir=str(tmp_path)).load()
-    assert isinstance(find_foundry_error(caught.value), ExportError)
+    assert isinstance(find_foundry_error(caught.value), ModelError)
 
 
 def test_nothing_is_written_into_an_export(tmp_path: Path) -> None:

@@ -27,16 +27,16 @@ from tests.core.training.tiny import (
     steady,
 )
 from transformer_foundry.core.base.errors import CheckpointError, find_foundry_error
-from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, fit
+from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, fit
 from transformer_foundry.datasets.training_run import TrainingRunDataset
 
 
 def train(
     folder: Path, *, stop_after: int | None = None, model: Any = None, manifest: Any = None, **changes: Any
-) -> list[Record]:
+) -> list[Event]:
     """What the training node does: go on from the previous run and save every record; maybe die after some."""
     previous, saved = TrainingRunDataset(filepath=str(folder)), TrainingRunDataset(filepath=str(folder))
-    records: list[Record] = []
+    records: list[Event] = []
     state = previous.load().latest()
     options = make_options(**{"max_steps": 10, "gradient_accumulation_steps": 2, "save_steps": 3, **changes})
     model = model or make_model()
@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_an_expected_error(tmp_path: Path) ->
 
 
 def test_an_interrupted_session_ends_with_a_checkpoint_that_is_kept(tmp_path: Path) -> None:
-    def until_interrupt(records: Iterable[Record]) -> None:
+    def until_interrupt(records: Iterable[Event]) -> None:
         dataset = TrainingRunDataset(filepath=str(tmp_path))
         for record in records:
             dataset.save(record)

@@ -71,7 +71,7 @@ def test_no_problem_is_shown_without_a_fix() -> None:
     )
 
 
-@pytest.mark.parametrize("word", ["TrainingError", "DataError", "ExportError", "CheckpointError", "DeploymentError"])
+@pytest.mark.parametrize("word", ["TrainingError", "DataError", "ModelError", "CheckpointError", "DeploymentError"])
 def test_every_constant_first_line_of_an_error_is_on_the_page_of_messages(word: str) -> None:
     page = generated()["reference/messages.md"]
 

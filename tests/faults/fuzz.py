@@ -215,7 +215,7 @@ def _seal_again(generation: Path) -> None:
     original = json.loads((_generation() / folder_manifest.MANIFEST_FILE).read_bytes())
     if values.get("files") == original["files"]:
         files = {file.name: file for file in generation.iterdir() if file != path}
-        values = json.loads(folder_manifest.sealed_text(files, values))
+        values = json.loads(folder_manifest.manifest_text(files, values))
         del values["seal"]
     path.write_text(json.dumps({**values, "seal": folder_manifest._seal(values)}))
 

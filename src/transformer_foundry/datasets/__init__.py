@@ -1,19 +1,19 @@
 """Kedro datasets: where things are kept, and how nothing half-written looks finished."""
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "ComparisonDataset": "comparison",
-        "HubPackageDataset": "hub_package",
-        "ModelExportDataset": "model_export",
-        "OptionalJSONDataset": "optional_json",
-        "PackageDataset": "package",
-        "RegistryDataset": "registry",
-        "StudyDataset": "study",
-        "TokenSplitsDataset": "token_splits",
-        "TokenizerDataset": "tokenizer",
-        "TrainingRunDataset": "training_run",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.datasets.comparison import ComparisonDataset as ComparisonDataset
+    from transformer_foundry.datasets.hub_package import HubPackageDataset as HubPackageDataset
+    from transformer_foundry.datasets.model_export import ModelExportDataset as ModelExportDataset
+    from transformer_foundry.datasets.optional_json import OptionalJSONDataset as OptionalJSONDataset
+    from transformer_foundry.datasets.package import PackageDataset as PackageDataset
+    from transformer_foundry.datasets.registry import RegistryDataset as RegistryDataset
+    from transformer_foundry.datasets.study import StudyDataset as StudyDataset
+    from transformer_foundry.datasets.token_splits import TokenSplitsDataset as TokenSplitsDataset
+    from transformer_foundry.datasets.tokenizer import TokenizerDataset as TokenizerDataset
+    from transformer_foundry.datasets.training_run import TrainingRunDataset as TrainingRunDataset
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

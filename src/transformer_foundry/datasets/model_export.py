@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.models import Export, admit, read_export
+from transformer_foundry.core.models import ModelSource, admit, read_export
 
 __all__ = ["ModelExportDataset"]
 
 
-class ModelExportDataset(AbstractDataset[None, Export]):
+class ModelExportDataset(AbstractDataset[None, ModelSource]):
     """Reads ``model.py`` and ``config.json`` from a folder, a zip file or a gist; never writes.
 
     Args:
@@ -41,10 +41,10 @@ class ModelExportDataset(AbstractDataset[None, Export]):
         self._revision = revision
         self._cache_dir = Path(cache_dir)
         self._trust_code, self._sha256, self._first_run_seconds = trust_code, sha256, first_run_seconds
-        self._export: Export | None = None
+        self._export: ModelSource | None = None
         self.metadata = metadata
 
-    def load(self) -> Export:
+    def load(self) -> ModelSource:
         """Return the export, allowed to run; all nodes of a session get the same one, whatever changes meanwhile.
 
         ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.

@@ -13,7 +13,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedro-viz knows what to draw
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.training.events import Checkpoint, Progress, Record, Started
+from transformer_foundry.core.training.events import Checkpoint, Event, Progress, Started
 from transformer_foundry.datasets.loaded_run import TrainingRun
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ RESULT_FILES = ("weights.safetensors", "optimizer.safetensors")
 """Files of the last checkpoint whose digests tell whether a run came out the same again."""
 
 
-class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
+class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
     """Saves each record of ``fit`` into the folder of a run, and loads what is there.
 
     ``Started`` writes ``manifest.json`` and winds the metrics back to the step that training goes on from; ``Progress``
@@ -103,7 +103,7 @@ class TrainingRunDataset(AbstractDataset[Record, TrainingRun]):
             fork_from=None if self._fork_from is None else self._folder.parent / self._fork_from,
         )
 
-    def save(self, data: Record) -> None:
+    def save(self, data: Event) -> None:
         """Keep a record.
 
         Raises:

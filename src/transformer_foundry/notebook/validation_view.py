@@ -83,7 +83,7 @@ def structure_table(adapter: Adapter) -> pd.DataFrame:
 
 def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COLAB_GB) -> str:
     """Say what training needs with AdamW in float32, against the memory of a free Colab session."""
-    from transformer_foundry.core.models import objective_for
+    from transformer_foundry.core.models import task_loss_for
     from transformer_foundry.core.system.precision import choose_precision
     from transformer_foundry.core.training.memory.forecast import Workload, forecast_memory, optimizer_bytes
     from transformer_foundry.core.training.memory.savings import MemorySavings
@@ -91,7 +91,7 @@ def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COL
     shape = _shape(adapter, _BATCH_TOKENS)
     work = Workload(
         adapter,
-        objective_for(shape.task),
+        task_loss_for(shape.task),
         shape,
         choose_precision("cpu"),
         optimizer_bytes(adapter, None),

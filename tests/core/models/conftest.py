@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.core.models.samples import write_export
-from transformer_foundry.core.models import Adapter, Contract, Export, load_model, read_export
+from transformer_foundry.core.models import Adapter, Contract, ModelSource, load_model, read_export
 
-MakeExport = Callable[..., Export]
+MakeExport = Callable[..., ModelSource]
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import ModelOptions
 from transformer_foundry.core.models.inference.call import express_mask
 from transformer_foundry.core.models.model_errors import running_model_code
-from transformer_foundry.core.models.side_effects import undisturbed
+from transformer_foundry.core.models.side_effects import no_side_effects
 from transformer_foundry.core.system.random_state import isolated_random
 
 
@@ -36,7 +36,7 @@ def test_random_numbers_go_on_as_if_nothing_had_been_drawn() -> None:
 def test_flags_and_buffers_come_back_after_a_failure() -> None:
     module = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     module[1].eval()
-    with contextlib.suppress(ValueError), undisturbed(module):
+    with contextlib.suppress(ValueError), no_side_effects(module):
         module[0].running_mean.add_(1)
         module[0].num_batches_tracked = torch.tensor(9)
         raise ValueError
@@ -49,7 +49,7 @@ def test_flags_and_buffers_come_back_after_a_failure() -> None:
     "error", [ValueError("x" * 5000), SystemExit(1), RecursionError(), StopIteration(), OSError(2, "a\nb")]
 )
 def test_whatever_code_raises_becomes_three_lines(error) -> None:
-    with pytest.raises(ExportError) as caught, running_model_code("trying", None):
+    with pytest.raises(ModelError) as caught, running_model_code("trying", None):
         raise error
     assert str(caught.value).count("\n") == 2
     assert max(map(len, str(caught.value).splitlines())) < 500
@@ -85,6 +85,6 @@ def test_options_take_a_kind_in_either_spelling() -> None:
     ],
 )
 def test_what_torch_says_is_followed_by_what_to_do(go_wrong, cure) -> None:
-    with pytest.raises(ExportError) as caught, running_model_code("something", None):
+    with pytest.raises(ModelError) as caught, running_model_code("something", None):
         go_wrong()
     assert cure in caught.value.remedy

@@ -17,7 +17,7 @@ from torch import nn
 
 from tests.core.export import small_models
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
-from transformer_foundry.core.models import Adapter, Export, load_model, read_export
+from transformer_foundry.core.models import Adapter, ModelSource, load_model, read_export
 from transformer_foundry.core.publishing import DeploymentOptions, Package, build_package
 
 EVALUATION = {
@@ -39,7 +39,7 @@ REPORT = {"status": "pass", "kind": "decoder-only", "findings": [], "seconds": 0
 RUN = {"parameters": {"training": {"learning_rate": 0.001, "max_steps": 4}}, "seeds": {"training": 0}}
 
 
-def write_export(folder: Path, model: type[nn.Module], **config: Any) -> Export:
+def write_export(folder: Path, model: type[nn.Module], **config: Any) -> ModelSource:
     """Write ``model.py`` and ``config.json`` of a small model, as Transformer Builder would."""
     folder.mkdir(parents=True)
     head = inspect.getsource(small_models).split("class ", 1)[0]
@@ -59,7 +59,7 @@ def word_tokenizer(special: SpecialIds) -> Tokenizer:
     return Tokenizer(backend, special, max_length=24)
 
 
-def checkpoint_of(adapter: Adapter, export: Export) -> Any:
+def checkpoint_of(adapter: Adapter, export: ModelSource) -> Any:
     """What a training run would hand over: other weights than the initial ones."""
     generator = torch.Generator().manual_seed(7)
     weights = {name: value.clone() for name, value in adapter.model.state_dict().items()}
@@ -79,7 +79,7 @@ def checkpoint_of(adapter: Adapter, export: Export) -> Any:
     )
 
 
-def make_package(export: Export, *, state: Any = None, **options: Any) -> tuple[Adapter, Package]:
+def make_package(export: ModelSource, *, state: Any = None, **options: Any) -> tuple[Adapter, Package]:
     """Return the adapter, filled with the packaged weights, and the package."""
     torch.manual_seed(0)
     adapter = load_model(export)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits, run
 from transformer_foundry.core.data.dataloading.batches import training_batches
-from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.system.precision import choose_precision
 from transformer_foundry.core.training import Started, fit
 from transformer_foundry.core.training.compile import compile_model
@@ -65,7 +65,7 @@ class Untranslatable(Bag):
 def test_a_translation_that_computes_something_else_is_dropped() -> None:
     model = Untranslatable()
     batch = training_batches(make_splits(), batch_size=4, seed=0).batch(0)
-    compiled, note = compile_model(model, objective_for("causal_lm"), batch, CPU)
+    compiled, note = compile_model(model, task_loss_for("causal_lm"), batch, CPU)
     assert compiled is None
     assert "trains as it is" in note
     assert all(parameter.grad is None for parameter in model.parameters())

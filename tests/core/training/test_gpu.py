@@ -23,7 +23,7 @@ from tests.core.training.tiny import (
 )
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenized.memmap import Ragged
-from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, TrainingOptions, fit
+from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingOptions, fit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -95,7 +95,7 @@ def make_language(vocab_size: int, length: int, rows: int) -> TokenSplits:
     )
 
 
-def begin_gpt_2_small(**changes: Any) -> Iterator[Record]:
+def begin_gpt_2_small(**changes: Any) -> Iterator[Event]:
     model = LanguageModel(50257, 768, blocks=12, heads=12, length=1024)
     options = TrainingOptions(max_steps=2, device="cuda", eval_steps=None, logging_steps=1, save_steps=None, **changes)
     return iter(fit(model, make_language(50257, 1024, 192), options))

@@ -22,16 +22,16 @@ from tests.core.training.tiny import (
     run,
 )
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, fit
+from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, fit
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
 
-def steps_of(records: list[Record], kind: type[Record]) -> list[int]:
+def steps_of(records: list[Event], kind: type[Event]) -> list[int]:
     return [record.step for record in records if isinstance(record, kind)]
 
 
-def last_state(records: list[Record]) -> Any:
+def last_state(records: list[Event]) -> Any:
     return checkpoints(records)[-1].state
 
 

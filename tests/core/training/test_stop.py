@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 
 from tests.core.training.tiny import assert_same_state, checkpoints, make_model, make_options, make_splits
-from transformer_foundry.core.training import Progress, Record, fit
+from transformer_foundry.core.training import Event, Progress, fit
 
 
-def train_and_stop_at(step: int) -> list[Record]:
+def train_and_stop_at(step: int) -> list[Event]:
     """Press Stop while the progress record of ``step`` is being kept."""
-    records: list[Record] = []
+    records: list[Event] = []
     options = make_options(logging_steps=1, save_steps=None, eval_steps=None)
     try:
         for record in fit(make_model(), make_splits(), options):

@@ -17,8 +17,8 @@ from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 from transformer_foundry.core.training import (
     VOLATILE_METRICS,
     Checkpoint,
+    Event,
     Progress,
-    Record,
     TrainingOptions,
     TrainingState,
     fit,
@@ -140,16 +140,16 @@ def make_options(**changes: Any) -> TrainingOptions:
     return TrainingOptions(**{**defaults, **changes})
 
 
-def run(model: nn.Module | None = None, splits: Any = None, **changes: Any) -> list[Record]:
+def run(model: nn.Module | None = None, splits: Any = None, **changes: Any) -> list[Event]:
     """Train to the end and return all records."""
     return list(fit(model or make_model(), splits or make_splits(), make_options(**changes)))
 
 
-def checkpoints(records: Iterable[Record]) -> list[Checkpoint]:
+def checkpoints(records: Iterable[Event]) -> list[Checkpoint]:
     return [record for record in records if isinstance(record, Checkpoint)]
 
 
-def history(records: Iterable[Record]) -> list[tuple[int, dict[str, float], tuple[str, ...]]]:
+def history(records: Iterable[Event]) -> list[tuple[int, dict[str, float], tuple[str, ...]]]:
     """Step, metrics and samples of the progress records, without what depends on the machine's speed."""
     return [(record.step, steady(record.metrics), record.samples) for record in records if isinstance(record, Progress)]
 

@@ -12,8 +12,8 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DeploymentError",
-    "ExportError",
     "FoundryError",
+    "ModelError",
     "ParameterError",
     "TrainingError",
     "TuningError",
@@ -50,7 +50,7 @@ class ParameterError(FoundryError):
     """A parameter is unknown, has the wrong type or lies outside its range."""
 
 
-class ExportError(FoundryError):
+class ModelError(FoundryError):
     """The exported model cannot be read, built or called."""
 
 

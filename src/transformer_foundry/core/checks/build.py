@@ -9,18 +9,18 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
 from transformer_foundry.core.checks.probing.location import Place, Places
 from transformer_foundry.core.checks.probing.model_under_test import Subject
-from transformer_foundry.core.checks.probing.source_map import ModelSource, SourceFile
+from transformer_foundry.core.checks.probing.source_map import SourceFile, SourceMap
 from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.building.build import build_model
 from transformer_foundry.core.models.inference.infer_contract import find_contract
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import undefined_names
 
 __all__ = ["Outcome", "adapt", "build"]
@@ -37,15 +37,15 @@ class Outcome:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-def build(export: Export, kind: str | None) -> Outcome:
+def build(export: ModelSource, kind: str | None) -> Outcome:
     """Build the model of ``export`` and find its contract."""
     graph = read_graph(export.config)
-    source = ModelSource(None, export.model_file)
+    source = SourceMap(None, export.model_file)
     try:
         model = build_model(export, seed=SEED)
-    except ExportError as err:
+    except ModelError as err:
         return Outcome(None, [_build_failure(err, source, graph)], {"graph": graph})
-    outcome = adapt(model, export.config, kind, None, source=ModelSource(model, export.model_file))
+    outcome = adapt(model, export.config, kind, None, source=SourceMap(model, export.model_file))
     if outcome.subject is not None:
         outcome.subject.rebuild = lambda seed: build_model(export, seed=seed)
     return outcome
@@ -56,21 +56,21 @@ def adapt(
     config: Mapping[str, Any],
     kind: str | None,
     task: str | None,
-    source: ModelSource | None = None,
+    source: SourceMap | None = None,
 ) -> Outcome:
     """Find the contract of a module."""
-    source = source or ModelSource(model)
+    source = source or SourceMap(model)
     graph = read_graph(config)
     try:
         contract = find_contract(model, config, kind=kind, task=task)
-    except ExportError as err:
+    except ModelError as err:
         places = Places(model, source, graph)
         return Outcome(None, list(_call_failures(err, places, model)), {"graph": graph})
     stated = kind or config_hints.kind_hint(config, type(model).__name__)
     return Outcome(Subject(Adapter(model, contract), config, source, graph, stated_kind=stated))
 
 
-def _build_failure(error: ExportError, source: ModelSource, graph: Graph) -> Finding:
+def _build_failure(error: ModelError, source: SourceMap, graph: Graph) -> Finding:
     cause = root_cause(error)
     places = Places(None, source, graph)
     line = source.raised_at(error)
@@ -84,7 +84,7 @@ def _build_failure(error: ExportError, source: ModelSource, graph: Graph) -> Fin
     return Finding("builds", "error", message, str(place) or "model.py", place.lead(explanation.fix + "."))
 
 
-def _call_failures(error: ExportError, places: Places, model: nn.Module) -> list[Finding]:
+def _call_failures(error: ModelError, places: Places, model: nn.Module) -> list[Finding]:
     """Return why the model cannot be called: its signature first, then the line that raised."""
     source = places.source
     cause = root_cause(error)
@@ -105,7 +105,7 @@ def _call_failures(error: ExportError, places: Places, model: nn.Module) -> list
     return [Finding("runs", "error", message, str(place), place.lead(explanation.fix + "."))]
 
 
-def _intermediates(source: ModelSource, places: Places, model: nn.Module) -> list[Finding]:
+def _intermediates(source: SourceMap, places: Places, model: nn.Module) -> list[Finding]:
     """Arguments of ``forward`` that the model itself has to compute: results of its own blocks."""
     forward = _forward(source, model)
     if forward is None:
@@ -149,7 +149,7 @@ def _is_result(name: str, children: set[str], graph: Graph) -> bool:
     return any(name.startswith(f"{child}_") for child in children)
 
 
-def _undefined(source: ModelSource, places: Places) -> list[Finding]:
+def _undefined(source: SourceMap, places: Places) -> list[Finding]:
     findings = []
     for item in undefined_names(source.main.text):
         place = places.at((source.main.path, item.line))
@@ -173,7 +173,7 @@ def _undefined(source: ModelSource, places: Places) -> list[Finding]:
     return findings
 
 
-def _forward(source: ModelSource, model: nn.Module) -> tuple[SourceFile, ast.FunctionDef] | None:
+def _forward(source: SourceMap, model: nn.Module) -> tuple[SourceFile, ast.FunctionDef] | None:
     for base in type(model).__mro__:
         file = source.class_file(base)
         definition = file.method(base.__name__, "forward") if file is not None else None
@@ -182,7 +182,7 @@ def _forward(source: ModelSource, model: nn.Module) -> tuple[SourceFile, ast.Fun
     return None
 
 
-def _quoted(source: ModelSource, line: tuple[str, int] | None) -> str:
+def _quoted(source: SourceMap, line: tuple[str, int] | None) -> str:
     if line is None or line[0] not in source.files:
         return ""
     text = source.files[line[0]].line(line[1])

@@ -44,13 +44,13 @@ from transformer_foundry.core.checks.positions import (
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
 from transformer_foundry.core.checks.probing.model_under_test import Subject
 from transformer_foundry.core.checks.report.error_meanings import describe
-from transformer_foundry.core.checks.report.measurements import Evidence
+from transformer_foundry.core.checks.report.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Finding, Report
 from transformer_foundry.core.checks.report.root_causes import suppress_echoes
 from transformer_foundry.core.checks.structure import configuration, cost, drawn_blocks, registration, state_dict
 from transformer_foundry.core.models.options import normalise_kind
-from transformer_foundry.core.models.side_effects import undisturbed
-from transformer_foundry.core.models.source.read import Export, read_export
+from transformer_foundry.core.models.side_effects import no_side_effects
+from transformer_foundry.core.models.source.read import ModelSource, read_export
 from transformer_foundry.core.models.source.trust import require_trusted
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ CHECKS: tuple[_Entry, ...] = (
 )
 
 
-def run_checks(export: Export | str | Path, *, kind: str | None = None, tier: int = 1) -> Report:
+def run_checks(export: ModelSource | str | Path, *, kind: str | None = None, tier: int = 1) -> Report:
     """Check an export.
 
     Args:
@@ -126,7 +126,7 @@ def run_checks(export: Export | str | Path, *, kind: str | None = None, tier: in
         ExportError: If the export cannot be read or is not trusted. A model that cannot be built or run is a finding.
     """
     started = time.perf_counter()
-    if not isinstance(export, Export):
+    if not isinstance(export, ModelSource):
         export = read_export(export)
     require_trusted(export)
     with _threads(1):
@@ -156,13 +156,13 @@ def _report(outcome: build.Outcome, kind: str | None, tier: int, started: float)
     subject, findings = outcome.subject, outcome.findings
     if subject is None:
         graph = outcome.evidence.get("graph", Graph())
-        evidence = Evidence(graph=graph, marked=_marked_blocks(findings, graph))
+        evidence = Measurements(graph=graph, marked=_marked_blocks(findings, graph))
         return Report(kind, tuple(findings), time.perf_counter() - started, evidence)
     # nn.MultiheadAttention and the transformer layers would otherwise take a fused path that shows nothing.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with undisturbed(subject.model), warnings.catch_warnings(), _threads(_threads_for(subject.model)):
+        with no_side_effects(subject.model), warnings.catch_warnings(), _threads(_threads_for(subject.model)):
             warnings.simplefilter("ignore")
             for entry in CHECKS:
                 if entry.tier <= tier and (subject.runs or not entry.calls):
@@ -171,7 +171,7 @@ def _report(outcome: build.Outcome, kind: str | None, tier: int, started: float)
         torch.backends.mha.set_fastpath_enabled(fast_path)
     subject.evidence["graph"] = subject.graph
     findings = suppress_echoes(findings)
-    evidence = Evidence.collect(
+    evidence = Measurements.collect(
         subject.evidence, is_causal=subject.is_causal, marked=_marked_blocks(findings, subject.graph)
     )
     return Report(subject.kind, tuple(findings), time.perf_counter() - started, evidence)

@@ -1,30 +1,30 @@
 """From text to training batches: sources, built-in corpora, tokenizers, memory-mapped splits, batches, profile."""
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "Batches": "dataloading.batches",
-        "Columns": "sources.document",
-        "Corpus": "corpus.corpus",
-        "DataOptions": "options",
-        "Document": "sources.document",
-        "Ragged": "tokenized.memmap",
-        "TokenSplit": "tokenized.dataset",
-        "TokenSplits": "tokenized.dataset",
-        "Tokenizer": "tokenizer.tokenizer",
-        "copy_splits": "tokenized.dataset",
-        "fit_tokenizer": "tokenizer.train",
-        "label_figure": "profile.figures",
-        "length_figure": "profile.figures",
-        "load_splits": "tokenized.dataset",
-        "load_tokenizer": "tokenizer.tokenizer",
-        "prepare_splits": "prepare",
-        "profile_splits": "profile.profile",
-        "read_corpus": "sources.read",
-        "read_token_file": "tokenized.token_file",
-        "tabulate": "profile.profile",
-        "token_figure": "profile.figures",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.corpus.corpus import Corpus as Corpus
+    from transformer_foundry.core.data.dataloading.batches import Batches as Batches
+    from transformer_foundry.core.data.options import DataOptions as DataOptions
+    from transformer_foundry.core.data.prepare import prepare_splits as prepare_splits
+    from transformer_foundry.core.data.profile.figures import label_figure as label_figure
+    from transformer_foundry.core.data.profile.figures import length_figure as length_figure
+    from transformer_foundry.core.data.profile.figures import token_figure as token_figure
+    from transformer_foundry.core.data.profile.profile import profile_splits as profile_splits
+    from transformer_foundry.core.data.profile.profile import tabulate as tabulate
+    from transformer_foundry.core.data.sources.document import Columns as Columns
+    from transformer_foundry.core.data.sources.document import Document as Document
+    from transformer_foundry.core.data.sources.read import read_corpus as read_corpus
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplit as TokenSplit
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits as TokenSplits
+    from transformer_foundry.core.data.tokenized.dataset import copy_splits as copy_splits
+    from transformer_foundry.core.data.tokenized.dataset import load_splits as load_splits
+    from transformer_foundry.core.data.tokenized.memmap import Ragged as Ragged
+    from transformer_foundry.core.data.tokenized.token_file import read_token_file as read_token_file
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from transformer_foundry.core.data.tokenizer.tokenizer import load_tokenizer as load_tokenizer
+    from transformer_foundry.core.data.tokenizer.train import fit_tokenizer as fit_tokenizer
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

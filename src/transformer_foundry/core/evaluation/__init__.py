@@ -2,14 +2,14 @@
 
 ``evaluate`` measures a split, ``generate`` continues token ids, ``sample_texts`` writes samples."""
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "evaluate": "evaluation_loop",
-        "generate": "generation",
-        "measure_texts": "samples",
-        "sample_texts": "samples",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.evaluation.evaluation_loop import evaluate as evaluate
+    from transformer_foundry.core.evaluation.generation import generate as generate
+    from transformer_foundry.core.evaluation.samples import measure_texts as measure_texts
+    from transformer_foundry.core.evaluation.samples import sample_texts as sample_texts
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

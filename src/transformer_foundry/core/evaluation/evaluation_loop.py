@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.data.dataloading.batches import BatchSource, evaluation_batches, move_batch
-from transformer_foundry.core.models.losses import Objective, objective_for
-from transformer_foundry.core.system.distributed import ALONE, Processes
+from transformer_foundry.core.models.losses import TaskLoss, task_loss_for
+from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup
 from transformer_foundry.core.system.precision import Precision
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def evaluate(
     batch_size: int = 16,
     max_batches: int | None = None,
     precision: Precision | None = None,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, float]:
     """Measure ``adapter`` on a split of ``splits``.
 
@@ -52,7 +52,7 @@ def evaluate(
         return {}
     if precision is None:
         precision = Precision(next(adapter.parameters()).device, torch.float32)
-    objective = objective_for(splits.task)
+    objective = task_loss_for(splits.task)
     found = measure(adapter, objective, batches, precision, max_batches=max_batches, processes=processes)
     bytes_per_target = _bytes_per_target(splits.splits[split]) if splits.task == "causal_lm" else None
     if bytes_per_target:
@@ -63,12 +63,12 @@ def evaluate(
 @torch.no_grad()
 def measure(
     adapter: nn.Module,
-    objective: Objective,
+    objective: TaskLoss,
     batches: BatchSource,
     precision: Precision,
     *,
     max_batches: int | None = None,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, float]:
     """Return the metrics of ``objective`` over ``batches``; the adapter's train or eval mode is put back."""
     was_training = adapter.training
@@ -90,7 +90,7 @@ def measure(
     return {**objective.metrics(totals.pop("loss"), target_count, totals), "targets": float(target_count)}
 
 
-def _add_up(totals: Mapping[str, Any], target_count: int, processes: Processes) -> tuple[dict[str, Any], int]:
+def _add_up(totals: Mapping[str, Any], target_count: int, processes: ProcessGroup) -> tuple[dict[str, Any], int]:
     """Add the totals of all processes; one that had no batch knows no names, and takes those of the others."""
     if processes.count == 1:
         return dict(totals), target_count

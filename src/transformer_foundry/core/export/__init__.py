@@ -4,14 +4,14 @@
 with ``exporter``; each format is written in ``formats``, captured in ``capture`` and compared in ``verification``.
 """
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "FORMAT_FILES": "names",
-        "export_model": "exporter",
-        "parity_figure": "verification.report",
-        "parity_table": "verification.report",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.export.exporter import export_model as export_model
+    from transformer_foundry.core.export.names import FORMAT_FILES as FORMAT_FILES
+    from transformer_foundry.core.export.verification.report import parity_figure as parity_figure
+    from transformer_foundry.core.export.verification.report import parity_table as parity_table
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

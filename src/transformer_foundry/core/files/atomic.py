@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["copy_file", "file_sha256", "make_folder", "replace_text", "sha256_of", "sync", "write_json", "write_text"]
-
-_CHUNK_BYTES = 1 << 20
+__all__ = ["copy_file", "make_folder", "replace_text", "sha256_of", "sync", "write_json", "write_text"]
 
 
 def sync(path: Path) -> None:
@@ -48,15 +46,6 @@ def replace_text(path: Path, text: str) -> None:
     sync(path.parent)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def copy_file(source: Path, target: Path) -> None:
     """Copy one file, durably."""
     make_folder(target.parent)
@@ -64,7 +53,7 @@ def copy_file(source: Path, target: Path) -> None:
     sync(target)
 
 
-def file_sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """Return the sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,25 +12,33 @@ from typing import Any
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import replace_text, sha256_of, sync
 
-__all__ = ["MANIFEST_FILE", "damaged", "is_finished", "read_manifest", "seal_folder", "sealed_text", "verify_folder"]
+__all__ = [
+    "MANIFEST_FILE",
+    "damaged",
+    "is_finished",
+    "manifest_text",
+    "read_manifest",
+    "verify_folder",
+    "write_folder_manifest",
+]
 
 MANIFEST_FILE = "manifest.json"
 
 
-def seal_folder(folder: Path, values: Mapping[str, Any]) -> None:
+def write_folder_manifest(folder: Path, values: Mapping[str, Any]) -> None:
     """Write the manifest of ``folder``: ``values``, and size and sha256 of every file in it.
 
     When this returns the folder survives a power cut. The files must be durable before; a kill leaves the folder with
     the whole manifest or with none.
     """
     files = {path.name: path for path in folder.iterdir() if not path.name.startswith(MANIFEST_FILE)}
-    text = sealed_text(files, values)
+    text = manifest_text(files, values)
     # The names must be durable before the manifest says that they are.
     sync(folder)
     replace_text(folder / MANIFEST_FILE, text)
 
 
-def sealed_text(files: Mapping[str, Path], values: Mapping[str, Any]) -> str:
+def manifest_text(files: Mapping[str, Path], values: Mapping[str, Any]) -> str:
     """Return the manifest of ``files`` by the names they have in the folder: one line, with its own digest."""
     digests = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in sorted(files.items())}
     manifest = {**values, "files": digests}

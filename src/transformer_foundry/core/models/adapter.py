@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer_foundry.core.models.building.build import build_model
 from transformer_foundry.core.models.inference.call import call_arguments, pick_logits
 from transformer_foundry.core.models.inference.infer_contract import Contract, find_contract
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["Adapter", "adapt", "bare_model", "load_model"]
 
@@ -73,7 +73,7 @@ def adapt(
 
 
 def load_model(
-    export: Export,
+    export: ModelSource,
     *,
     kind: str | None = None,
     task: str | None = None,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError, suggestion
 
-__all__ = ["IGNORED", "TASKS", "Batch", "LossParts", "Objective", "objective_for"]
+__all__ = ["IGNORED", "TASKS", "Batch", "LossParts", "TaskLoss", "task_loss_for"]
 
 Batch = Mapping[str, Tensor]
 
@@ -30,7 +30,7 @@ _MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_at
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss of a batch in parts that add up over batches; divide by ``Objective.count_targets``.
+    """The loss of a batch in parts that add up over batches; divide by ``TaskLoss.count_targets``.
 
     Attributes:
         loss_sum: Summed cross-entropy, scalar float32, in nats.
@@ -42,7 +42,7 @@ class LossParts:
 
 
 @dataclass(frozen=True)
-class Objective:
+class TaskLoss:
     """The loss of a task.
 
     Attributes:
@@ -114,7 +114,7 @@ def _macro_f1(correct: Sequence[float], seen: Sequence[float]) -> float:
     return sum(scores) / max(1, len(scores))
 
 
-def objective_for(task: str) -> Objective:
+def task_loss_for(task: str) -> TaskLoss:
     """Return the objective of ``task``.
 
     Raises:
@@ -126,4 +126,4 @@ def objective_for(task: str) -> Objective:
             f"Expected one of: {', '.join(TASKS)}.",
             "Set model.task to one of them.",
         )
-    return Objective(task, shifts_labels=task == "causal_lm")
+    return TaskLoss(task, shifts_labels=task == "causal_lm")

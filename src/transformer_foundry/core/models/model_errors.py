@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.errors import ExportError, FoundryError
+from transformer_foundry.core.base.errors import FoundryError, ModelError
 
 __all__ = ["argument_line", "constructor", "explain_failure", "running_model_code"]
 
@@ -38,7 +38,7 @@ REMEDIES = (
 
 @contextmanager
 def running_model_code(expected: str, model_file: str | Path | None) -> Iterator[None]:
-    """Run code of an export; what it raises becomes an ``ExportError`` that names its line.
+    """Run code of an export; what it raises becomes an ``ModelError`` that names its line.
 
     Args:
         expected: What the code should do, as the end of the sentence "Expected ...".
@@ -55,12 +55,12 @@ def running_model_code(expected: str, model_file: str | Path | None) -> Iterator
         raise explain_failure(err, expected, model_file) from err
 
 
-def explain_failure(error: BaseException, expected: str, model_file: str | Path | None) -> ExportError:
-    """Return the ``ExportError`` that says where in ``model_file`` ``error`` came from, and what to do."""
+def explain_failure(error: BaseException, expected: str, model_file: str | Path | None) -> ModelError:
+    """Return the ``ModelError`` that says where in ``model_file`` ``error`` came from, and what to do."""
     place = _place(error, model_file)
     message = " ".join(str(error).split())[:MAX_MESSAGE_CHARACTERS].rstrip()
     problem = f"{place}{type(error).__name__}: {message}" if message else f"{place}{type(error).__name__}"
-    return ExportError(f"{problem.rstrip('.')}.", f"Expected {expected}.", _remedy(error))
+    return ModelError(f"{problem.rstrip('.')}.", f"Expected {expected}.", _remedy(error))
 
 
 def argument_line(function: Callable[..., Any], name: str) -> str:

@@ -13,11 +13,11 @@ from torch import nn
 
 from transformer_foundry.core.system.random_state import isolated_random, preserve_random, seed_random
 
-__all__ = ["own_attributes", "quiet_model", "undisturbed"]
+__all__ = ["no_side_effects", "own_attributes", "quiet_model"]
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def no_side_effects(model: nn.Module) -> Iterator[None]:
     """Probe ``model`` in eval mode and without gradients, then restore its flags, buffers and the random state."""
     flags = [(module, module.training) for module in model.modules()]
     buffers = [

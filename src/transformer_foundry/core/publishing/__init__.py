@@ -4,24 +4,24 @@
 ``Registry`` keeps versions.
 """
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "DeploymentOptions": "options",
-        "ModelVersion": "registry.model_version",
-        "Package": "package.package",
-        "Registration": "registry.registry",
-        "Registry": "registry.registry",
-        "build_package": "package.build",
-        "compare_releases": "hub.releases",
-        "fetch_package": "hub.releases",
-        "list_releases": "hub.releases",
-        "mark_release": "hub.releases",
-        "publish": "hub.publish",
-        "read_package": "package.package",
-        "require_whole": "package.package",
-        "roll_back": "hub.releases",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.publishing.hub.publish import publish as publish
+    from transformer_foundry.core.publishing.hub.releases import compare_releases as compare_releases
+    from transformer_foundry.core.publishing.hub.releases import fetch_package as fetch_package
+    from transformer_foundry.core.publishing.hub.releases import list_releases as list_releases
+    from transformer_foundry.core.publishing.hub.releases import mark_release as mark_release
+    from transformer_foundry.core.publishing.hub.releases import roll_back as roll_back
+    from transformer_foundry.core.publishing.options import DeploymentOptions as DeploymentOptions
+    from transformer_foundry.core.publishing.package.build import build_package as build_package
+    from transformer_foundry.core.publishing.package.package import Package as Package
+    from transformer_foundry.core.publishing.package.package import read_package as read_package
+    from transformer_foundry.core.publishing.package.package import require_whole as require_whole
+    from transformer_foundry.core.publishing.registry.model_version import ModelVersion as ModelVersion
+    from transformer_foundry.core.publishing.registry.registry import Registration as Registration
+    from transformer_foundry.core.publishing.registry.registry import Registry as Registry
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -1,13 +1,13 @@
 """The report of a run: one HTML file that shows all that is known of it and needs nothing else to be read."""
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "RunRecord": "run_record",
-        "read_run": "run_record",
-        "render_report": "page",
-        "write_report": "page",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.reports.page import render_report as render_report
+    from transformer_foundry.core.reports.page import write_report as write_report
+    from transformer_foundry.core.reports.run_record import RunRecord as RunRecord
+    from transformer_foundry.core.reports.run_record import read_run as read_run
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError
 
-__all__ = ["ALONE", "Processes", "join_processes"]
+__all__ = ["SINGLE_PROCESS", "ProcessGroup", "join_processes"]
 
 _BUCKET_BYTES = 64 * 2**20
 """Gradients are summed in pieces of this size: few calls, little extra memory."""
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessGroup:
     """This process among those that train together; one alone exchanges nothing.
 
     Attributes:
@@ -104,17 +104,17 @@ class Processes:
             )
 
 
-ALONE = Processes()
+SINGLE_PROCESS = ProcessGroup()
 """The only process."""
 
 
-def join_processes(device: torch.device) -> Processes:
+def join_processes(device: torch.device) -> ProcessGroup:
     """Return this process's place among those that torchrun started, joining them first; alone without torchrun."""
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return ALONE
+        return SINGLE_PROCESS
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(dist.get_rank(), dist.get_world_size())
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
 
 def _broadcast(tensor: Tensor) -> None:

@@ -4,33 +4,33 @@
 ``sample_texts`` say how good a model is.
 """
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "Checkpoint": "events",
-        "CheckpointWriter": "checkpointing.async_writer",
-        "Progress": "events",
-        "Record": "events",
-        "Started": "events",
-        "TrainingOptions": "options",
-        "TrainingState": "checkpointing.state",
-        "VOLATILE_METRICS": "events",
-        "begin_with": "pretrained.start",
-        "best_checkpoint": "checkpointing.directory",
-        "fit": "loop",
-        "learning_rate_at": "optim.lr_schedule",
-        "list_checkpoints": "checkpointing.directory",
-        "newest_checkpoint": "checkpointing.directory",
-        "prune_checkpoints": "checkpointing.retention",
-        "read_checkpoint": "checkpointing.checkpoint",
-        "read_weight_source": "pretrained.source",
-        "restore_model": "checkpointing.state",
-        "run_identity": "checkpointing.compatibility",
-        "transfer_weights": "pretrained.transfer",
-        "verify_checkpoint": "checkpointing.directory",
-        "vocabulary_digest": "pretrained.source",
-        "write_checkpoint": "checkpointing.checkpoint",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter as CheckpointWriter
+    from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint as read_checkpoint
+    from transformer_foundry.core.training.checkpointing.checkpoint import write_checkpoint as write_checkpoint
+    from transformer_foundry.core.training.checkpointing.compatibility import run_identity as run_identity
+    from transformer_foundry.core.training.checkpointing.directory import best_checkpoint as best_checkpoint
+    from transformer_foundry.core.training.checkpointing.directory import list_checkpoints as list_checkpoints
+    from transformer_foundry.core.training.checkpointing.directory import newest_checkpoint as newest_checkpoint
+    from transformer_foundry.core.training.checkpointing.directory import verify_checkpoint as verify_checkpoint
+    from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints as prune_checkpoints
+    from transformer_foundry.core.training.checkpointing.state import TrainingState as TrainingState
+    from transformer_foundry.core.training.checkpointing.state import restore_model as restore_model
+    from transformer_foundry.core.training.events import VOLATILE_METRICS as VOLATILE_METRICS
+    from transformer_foundry.core.training.events import Checkpoint as Checkpoint
+    from transformer_foundry.core.training.events import Event as Event
+    from transformer_foundry.core.training.events import Progress as Progress
+    from transformer_foundry.core.training.events import Started as Started
+    from transformer_foundry.core.training.loop import fit as fit
+    from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at as learning_rate_at
+    from transformer_foundry.core.training.options import TrainingOptions as TrainingOptions
+    from transformer_foundry.core.training.pretrained.source import read_weight_source as read_weight_source
+    from transformer_foundry.core.training.pretrained.source import vocabulary_digest as vocabulary_digest
+    from transformer_foundry.core.training.pretrained.start import begin_with as begin_with
+    from transformer_foundry.core.training.pretrained.transfer import transfer_weights as transfer_weights
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.data.dataloading.batches import move_batch
-from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.system.random_state import preserve_random
 
@@ -29,7 +29,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Relative difference of the loss that a translation may show: other kernels round in another order."""
 
 
-def time_of(adapter: nn.Module, objective: Objective, batch: Batch, precision: Precision, passes: int) -> float:
+def time_of(adapter: nn.Module, objective: TaskLoss, batch: Batch, precision: Precision, passes: int) -> float:
     """Return the seconds of ``passes`` passes of the model as it is, forward and backward, of ``batch`` each.
 
     The second of two probes is timed; weights, buffers and random state are as before.
@@ -41,7 +41,7 @@ def time_of(adapter: nn.Module, objective: Objective, batch: Batch, precision: P
 
 
 def compile_model(
-    adapter: nn.Module, objective: Objective, batch: Batch, precision: Precision
+    adapter: nn.Module, objective: TaskLoss, batch: Batch, precision: Precision
 ) -> tuple[nn.Module | None, str]:
     """Translate ``adapter`` with torch.compile and try it on ``batch``, forward and backward.
 
@@ -71,7 +71,7 @@ def compile_model(
     return compiled, f"Compiled with torch.compile in {time.perf_counter() - began:.0f} s."
 
 
-def _probe(adapter: nn.Module, called: nn.Module, objective: Objective, batch: Batch, precision: Precision) -> float:
+def _probe(adapter: nn.Module, called: nn.Module, objective: TaskLoss, batch: Batch, precision: Precision) -> float:
     """Return the summed loss of ``batch`` in eval mode after a backward pass that leaves no trace."""
     buffers = [(buffer, buffer.clone()) for buffer in adapter.buffers()]
     gradients = [(parameter, parameter.grad) for parameter in adapter.parameters()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from transformer_foundry.core.training.checkpointing.state import TrainingState
 
-__all__ = ["VOLATILE_METRICS", "Checkpoint", "CheckpointReason", "Progress", "Record", "Started"]
+__all__ = ["VOLATILE_METRICS", "Checkpoint", "CheckpointReason", "Event", "Progress", "Started"]
 
 CheckpointReason = Literal["steps", "minutes", "epoch", "end", "interrupt", "best"]
 
@@ -80,4 +80,4 @@ class Checkpoint:
     state: TrainingState = field(repr=False)
 
 
-Record: TypeAlias = Started | Progress | Checkpoint
+Event: TypeAlias = Started | Progress | Checkpoint

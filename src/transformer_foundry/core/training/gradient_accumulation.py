@@ -12,7 +12,7 @@ import torch
 
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.data.dataloading.batches import BatchSource, move_batch, split_rows
-from transformer_foundry.core.system.distributed import Processes
+from transformer_foundry.core.system.distributed import ProcessGroup
 from transformer_foundry.core.system.memory import return_freed_memory
 from transformer_foundry.core.system.random_state import rewind_on_failure, seed_random
 from transformer_foundry.core.training.checkpointing.state import Counters
@@ -66,7 +66,7 @@ class Accumulator:
         batches: BatchSource,
         splits: TokenSplits,
         options: TrainingOptions,
-        processes: Processes,
+        processes: ProcessGroup,
         counters: Counters,
         total_steps: int,
         left_s: float | None = None,

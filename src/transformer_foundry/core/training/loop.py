@@ -12,7 +12,7 @@ from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.system.precision import kernels
 from transformer_foundry.core.system.random_state import capture_random, preserve_random, restore_random
 from transformer_foundry.core.training.checkpointing.state import TrainingState
-from transformer_foundry.core.training.events import Record
+from transformer_foundry.core.training.events import Event
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.trainer import Session
 
@@ -34,7 +34,7 @@ def fit(
     resume_from: TrainingState | None = None,
     identity: Mapping[str, str] | None = None,
     manifest: Mapping[str, Any] | None = None,
-) -> Iterator[Record]:
+) -> Iterator[Event]:
     """Train ``adapter`` in place and yield what happens.
 
     The first record is ``Started``; then, for each step that has something to tell, ``Progress`` before ``Checkpoint``.
@@ -77,7 +77,7 @@ def fit(
         yield from _in_turns(_train(session), session)
 
 
-def _in_turns(records: Generator[Record, None, None], session: Session) -> Iterator[Record]:
+def _in_turns(records: Generator[Event, None, None], session: Session) -> Iterator[Event]:
     """Hand over ``records``; the random generators are the session's while one is made, the caller's otherwise."""
     random_state = session.random_at_start
     is_interrupted = False
@@ -96,7 +96,7 @@ def _in_turns(records: Generator[Record, None, None], session: Session) -> Itera
             is_interrupted = True
 
 
-def _train(session: Session) -> Generator[Record, None, None]:
+def _train(session: Session) -> Generator[Event, None, None]:
     yield session.started()
     session.adapter.train()
     try:

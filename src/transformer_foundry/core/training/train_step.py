@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.data.dataloading.batches import count_tokens, move_batch
 from transformer_foundry.core.models.adapter import bare_model
-from transformer_foundry.core.models.losses import Batch, Objective
-from transformer_foundry.core.system.distributed import ALONE, Processes
+from transformer_foundry.core.models.losses import Batch, TaskLoss
+from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.memory.savings import MemorySavings
-from transformer_foundry.core.training.optim.ema import WeightAverage
+from transformer_foundry.core.training.optim.ema import EMA
 from transformer_foundry.core.training.optim.optimizers import (
     OptimizerState,
     build_optimizers,
@@ -68,10 +68,10 @@ class Updater:
     def __init__(
         self,
         adapter: nn.Module,
-        objective: Objective,
+        objective: TaskLoss,
         options: TrainingOptions,
         precision: Precision,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.adapter = adapter.to(precision.device)
         self.forward_model = self.adapter
@@ -83,7 +83,7 @@ class Updater:
         self._optimizers = build_optimizers(self._model, options, output_size=output_size)
         self.scaler = precision.scaler()
         self._parameters = [parameter for group in self.groups for parameter in group["params"]]
-        self.average = None if options.ema_decay is None else WeightAverage(self._model, options.ema_decay)
+        self.average = None if options.ema_decay is None else EMA(self._model, options.ema_decay)
         self.is_torn = False
         self._max_norm = options.max_grad_norm or float("inf")
         self.label_smoothing = options.label_smoothing

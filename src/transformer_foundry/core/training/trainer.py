@@ -13,7 +13,7 @@ from torch import nn
 from transformer_foundry.core.data.dataloading.batches import training_batches
 from transformer_foundry.core.evaluation.samples import TextDecoder
 from transformer_foundry.core.models.adapter import bare_model
-from transformer_foundry.core.models.losses import objective_for
+from transformer_foundry.core.models.losses import task_loss_for
 from transformer_foundry.core.system.distributed import join_processes
 from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.system.precision import choose_precision
@@ -83,7 +83,7 @@ class Session:
         self._pace = Pace(options, self.counters, planned_steps, sizes, resumed=resume_from, processes=self._processes)
         self.total_steps = self._pace.total_steps
         self._notes = self._check(resume_from)
-        self._updater = Updater(adapter, objective_for(splits.task), options, self.precision, self._processes)
+        self._updater = Updater(adapter, task_loss_for(splits.task), options, self.precision, self._processes)
         self.random_at_start = self._restore(resume_from)
         self._accumulator = Accumulator(
             self._updater,

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import copy_file, make_folder, sync, write_text
-from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, sealed_text, verify_folder
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, manifest_text, verify_folder
 
 __all__ = ["COLAB_MOUNT", "check_mounted", "check_writable", "copy_files", "problem_of"]
 
@@ -28,7 +28,7 @@ def copy_files(files: Mapping[str, Path], target: Path, values: Mapping[str, Any
         OSError: If a file cannot be read or written.
         CheckpointError: If the copy is not what was read.
     """
-    text = sealed_text(files, values)
+    text = manifest_text(files, values)
     for name, path in files.items():
         copy_file(path, target / name)
     write_text(target / MANIFEST_FILE, text)

@@ -10,7 +10,7 @@ from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.experiments import comparison
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.experiments.comparison.run import MemberResult
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["compare_models", "draw_comparison"]
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 def compare_models(
     previous_comparison: list[MemberResult],
-    model_export: Export,
+    model_export: ModelSource,
     token_splits: TokenSplits,
     training: TrainingOptions,
     benchmark: BenchmarkOptions,

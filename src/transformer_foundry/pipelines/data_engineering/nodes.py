@@ -11,12 +11,12 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.models.options import ModelOptions
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["draw_data", "fit_tokenizer", "prepare_tokens", "profile_data", "read_contract", "read_data"]
 
 
-def read_contract(model_export: Export, model: ModelOptions) -> Any:
+def read_contract(model_export: ModelSource, model: ModelOptions) -> Any:
     """Return what the data must fit: the model's task, sizes and special tokens."""
     return models.load_model(model_export, kind=model.kind, task=model.task).contract
 

@@ -11,7 +11,7 @@ from transformer_foundry.core import publishing as core_publishing
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.models.options import ModelOptions
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.publishing.package.manifest import tracking_url
 from transformer_foundry.core.publishing.package.package import Package
@@ -23,7 +23,7 @@ __all__ = ["make_package", "note_publication", "publish_package", "register_pack
 
 def make_package(
     training_run: Any,
-    model_export: Export,
+    model_export: ModelSource,
     tokenizer: Tokenizer,
     token_splits: TokenSplits,
     validation_report: dict[str, Any],

@@ -17,9 +17,9 @@ from transformer_foundry.core.evaluation import error_analysis as core_error_ana
 from transformer_foundry.core.evaluation.assess import assess
 from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.models.options import ModelOptions
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.reports import training_curves
-from transformer_foundry.core.training.events import Record
+from transformer_foundry.core.training.events import Event
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["analyse_errors", "draw_curves", "evaluate_model", "train_model"]
@@ -27,7 +27,7 @@ __all__ = ["analyse_errors", "draw_curves", "evaluate_model", "train_model"]
 
 def train_model(
     previous_run: Any,
-    model_export: Export,
+    model_export: ModelSource,
     validation_report: dict[str, Any],
     token_splits: TokenSplits,
     tokenizer: Tokenizer,
@@ -36,7 +36,7 @@ def train_model(
     data: DataOptions,
     training: TrainingOptions,
     validation: ValidationOptions,
-) -> Iterator[Record]:
+) -> Iterator[Event]:
     """Yield what happens while the model is trained, from the newest checkpoint on if there is one."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
     options = use_best_parameters(training, best_parameters, model_export.identity, token_splits.fingerprint)
@@ -70,7 +70,7 @@ def train_model(
 
 def evaluate_model(
     training_run: Any,
-    model_export: Export,
+    model_export: ModelSource,
     token_splits: TokenSplits,
     tokenizer: Tokenizer,
     model: ModelOptions,
@@ -83,7 +83,7 @@ def evaluate_model(
 
 def analyse_errors(
     training_run: Any,
-    model_export: Export,
+    model_export: ModelSource,
     token_splits: TokenSplits,
     tokenizer: Tokenizer,
     model: ModelOptions,
@@ -111,7 +111,7 @@ def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any,
     )
 
 
-def _load_best(training_run: Any, model_export: Export, model: ModelOptions) -> tuple[Any, int]:
+def _load_best(training_run: Any, model_export: ModelSource, model: ModelOptions) -> tuple[Any, int]:
     state = training_run.best()
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     core_training.restore_model(adapter.model, state.evaluated_model)

@@ -13,7 +13,7 @@ from transformer_foundry.core.experiments import tuning as core_tuning
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord
 from transformer_foundry.core.models.options import ModelOptions
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["confirm_best", "draw_search", "search_parameters"]
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 def search_parameters(
     previous_study: Any,
-    model_export: Export,
+    model_export: ModelSource,
     validation_report: dict[str, Any],
     token_splits: TokenSplits,
     model: ModelOptions,
@@ -49,7 +49,7 @@ def search_parameters(
 
 
 def draw_search(
-    study: Any, model_export: Export, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
+    study: Any, model_export: ModelSource, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Return the table of trials and the figures of the search."""
     found = study.study()
@@ -65,7 +65,7 @@ def draw_search(
 
 def confirm_best(
     study: Any,
-    model_export: Export,
+    model_export: ModelSource,
     token_splits: TokenSplits,
     model: ModelOptions,
     training: TrainingOptions,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tests.core.checks.models import GRAPH_CONFIG, write_export
-from transformer_foundry.core.checks import Evidence, draw_graph, draw_report, run_checks
+from transformer_foundry.core.checks import Measurements, draw_graph, draw_report, run_checks
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
 
 
@@ -22,7 +22,7 @@ def test_leaks_are_marked_in_the_map(tmp_path):
 
 
 def test_a_figure_is_drawn_when_nothing_was_measured():
-    assert len(draw_report(Evidence()).axes) == 4
+    assert len(draw_report(Measurements()).axes) == 4
 
 
 def test_the_graph_marks_the_block_and_draws_every_arrow():

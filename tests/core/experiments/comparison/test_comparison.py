@@ -19,23 +19,23 @@ import pytest
 from tests.core.export import small_models
 from tests.core.publishing.packaging import write_export
 from tests.core.training.tiny import VOCAB_SIZE, make_options, make_splits
-from transformer_foundry.core.base.errors import DataError, ExportError, ParameterError
+from transformer_foundry.core.base.errors import DataError, ModelError, ParameterError
 from transformer_foundry.core.experiments import comparison
 from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Member, MemberResult
 from transformer_foundry.core.experiments.comparison.confidence import is_difference, student_t
 from transformer_foundry.core.experiments.comparison.reference_models import REFERENCES, build_reference
-from transformer_foundry.core.models import Export, adapt
+from transformer_foundry.core.models import ModelSource, adapt
 from transformer_foundry.datasets import ComparisonDataset
 from transformer_foundry.pipelines.comparison.nodes import draw_comparison
 
 
 @pytest.fixture(scope="module")
-def drawing(tmp_path_factory: pytest.TempPathFactory) -> Export:
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     folder = tmp_path_factory.mktemp("exports") / "drawn"
     return write_export(folder, small_models.RotaryGpt, vocab_size=96)
 
 
-def members(drawing: Export, *names: str) -> list[comparison.Member]:
+def members(drawing: ModelSource, *names: str) -> list[comparison.Member]:
     models = [str(drawing.folder) if name == "drawn" else name for name in names]
     return comparison.find_members(models, make_splits(), drawing)
 
@@ -54,14 +54,14 @@ def result(name: str, seed: int, loss: float, **changes: Any) -> MemberResult:
     return MemberResult(**{**values, **changes})
 
 
-def test_drawings_and_references_train_on_the_same_tokens(drawing: Export) -> None:
+def test_drawings_and_references_train_on_the_same_tokens(drawing: ModelSource) -> None:
     results = list(run(members(drawing, "drawn", "gpt2")))
     assert [found.name for found in results] == ["drawn", "gpt2"]
     assert results[0].tokens == results[1].tokens > 0
     assert all(math.isfinite(found.loss) and found.bits_per_byte for found in results)
 
 
-def test_finished_trainings_are_not_repeated(drawing: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_trainings_are_not_repeated(drawing: ModelSource, monkeypatch: pytest.MonkeyPatch) -> None:
     found = members(drawing, "drawn", "drawn")
     first = next(run(found))
     built: list[str] = []
@@ -75,7 +75,7 @@ def test_finished_trainings_are_not_repeated(drawing: Export, monkeypatch: pytes
 
 
 def test_each_training_is_named_and_after_the_first_of_each_model_the_rest_is_forecast(
-    drawing: Export, caplog: pytest.LogCaptureFixture
+    drawing: ModelSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "transformer_foundry.core.experiments.comparison")
     results = list(run(members(drawing, "drawn", "gpt2"), seeds=3))
@@ -88,12 +88,12 @@ def test_each_training_is_named_and_after_the_first_of_each_model_the_rest_is_fo
     assert len(caplog.records) == 2
 
 
-def test_other_options_are_another_comparison(drawing: Export) -> None:
+def test_other_options_are_another_comparison(drawing: ModelSource) -> None:
     found = members(drawing, "drawn")
     assert next(run(found)).key != next(run(found, tokens=100)).key
 
 
-def test_a_budget_of_tokens_is_kept(drawing: Export) -> None:
+def test_a_budget_of_tokens_is_kept(drawing: ModelSource) -> None:
     found = next(run(members(drawing, "drawn"), tokens=500))
     assert found.tokens == pytest.approx(500, rel=0.1)
 
@@ -125,25 +125,25 @@ def test_a_reference_can_be_called_like_any_model(task: str, name: str) -> None:
      ("bert", "bert is a reference architecture for masked_lm, "),
      ("no/where", "no folder")],
 )  # fmt: skip
-def test_an_unknown_model_is_refused_with_the_nearest_name(drawing: Export, name: str, words: str) -> None:
+def test_an_unknown_model_is_refused_with_the_nearest_name(drawing: ModelSource, name: str, words: str) -> None:
     with pytest.raises(ParameterError, match=words) as caught:
         members(drawing, "drawn", name)
     assert "gpt2, gpt_neox, llama" in caught.value.expected
 
 
-def test_the_nearest_folder_is_named_for_a_drawing_that_is_misspelt(drawing: Export) -> None:
+def test_the_nearest_folder_is_named_for_a_drawing_that_is_misspelt(drawing: ModelSource) -> None:
     with pytest.raises(ParameterError, match=f"Did you mean '{drawing.folder}'"):
         members(drawing, "drawn", str(drawing.folder).replace("drawn", "drwan"))
 
 
-def test_a_broken_drawing_is_named(drawing: Export, tmp_path: Path) -> None:
+def test_a_broken_drawing_is_named(drawing: ModelSource, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.py").write_text("import torch\nclass Model(torch.nn.Module)\n    pass\n")
-    with pytest.raises(ExportError, match=f"benchmark.models, {tmp_path}: "):
+    with pytest.raises(ModelError, match=f"benchmark.models, {tmp_path}: "):
         members(drawing, "drawn", str(tmp_path))
 
 
-def test_a_reference_is_told_from_a_drawing_of_its_name(drawing: Export, tmp_path: Path) -> None:
+def test_a_reference_is_told_from_a_drawing_of_its_name(drawing: ModelSource, tmp_path: Path) -> None:
     named = shutil.copytree(drawing.folder, tmp_path / "gpt2")
     found = comparison.find_members([str(named), "gpt2", str(named), "llama"], make_splits(), drawing)
     assert [member.name for member in found] == ["gpt2", "gpt2 (reference)", "gpt2 (2)", "llama"]
@@ -156,7 +156,7 @@ def test_a_reference_is_told_from_a_drawing_of_its_name(drawing: Export, tmp_pat
      ({"task": "masked_lm"}, "prepared for masked_lm, but the task of the model is causal_lm")],
 )  # fmt: skip
 def test_models_that_cannot_share_tokens_are_refused_with_what_to_do(
-    drawing: Export, changes: dict[str, Any], words: str
+    drawing: ModelSource, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(DataError, match=words) as caught:
         comparison.find_members([str(drawing.folder)], dataclasses.replace(make_splits(), **changes), drawing)

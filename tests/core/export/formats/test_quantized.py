@@ -101,7 +101,7 @@ def test_weights_above_the_limit_lie_in_a_file_of_their_own(
         data = tmp_path / f"{entry['file']}.data"
         assert entry["data"] == {
             "file": data.name,
-            "sha256": layout.file_sha256(data),
+            "sha256": layout.sha256_of(data),
             "size_bytes": data.stat().st_size,
         }
         assert data.stat().st_size > 5 * entry["size_bytes"] or entry["format"] != "onnx"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.core.models.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, NO_ARGUMENTS, a_model
-from transformer_foundry.core.base.errors import ExportError
-from transformer_foundry.core.models import build_model, find_recipe
+from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.models import build_model, find_constructor_call
 
 KEYWORDS = CONSTRUCTORS["keywords"][0]
 STYLES = sorted(CONSTRUCTORS)
@@ -17,7 +17,7 @@ STYLES = sorted(CONSTRUCTORS)
 def test_every_constructor_is_given_what_it_wants(make_export, style) -> None:
     code, expression = CONSTRUCTORS[style]
     export = make_export(code)
-    assert find_recipe(export).expression.startswith(expression)
+    assert find_constructor_call(export).expression.startswith(expression)
     model = build_model(export)
     assert model.tokens.weight.shape == (40, 16)
     assert len(model.blocks) == 2
@@ -29,7 +29,7 @@ def test_the_expression_rebuilds_the_model_from_the_two_files_alone(make_export,
     export = make_export(CONSTRUCTORS[style][0])
     names: dict[str, object] = {"__name__": __name__}
     exec(compile(export.model_code, "model.py", "exec", dont_inherit=True), names)
-    rebuilt = eval(find_recipe(export).expression, names, {"config": dict(CONFIG)})
+    rebuilt = eval(find_constructor_call(export).expression, names, {"config": dict(CONFIG)})
     ours = {name: value.shape for name, value in build_model(export).state_dict().items()}
     assert {name: value.shape for name, value in rebuilt.state_dict().items()} == ours
 
@@ -47,7 +47,7 @@ def test_overrides_of_a_factory_without_arguments_go_to_the_class(make_export) -
 
 
 def test_an_override_that_the_constructor_cannot_take_is_refused(make_export) -> None:
-    with pytest.raises(ExportError, match="d_model"):
+    with pytest.raises(ModelError, match="d_model"):
         build_model(make_export(CONSTRUCTORS["none"][0]), {"d_model": 8})
 
 
@@ -83,7 +83,7 @@ def test_a_constructor_that_changes_its_configuration_changes_no_other(make_expo
 
 
 def test_a_missing_size_is_named_with_its_line(make_export) -> None:
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(ModelError) as caught:
         build_model(make_export(KEYWORDS, {"vocab_size": 40, "d_model": 16, "n_head": 2, "max_seq_len": 20}))
     line = KEYWORDS.splitlines().index("    def __init__(self, vocab_size, d_model, n_head, n_layer, max_seq_len):") + 1
     assert f"model.py line {line}: Net demands 'n_layer'" in str(caught.value)
@@ -92,30 +92,30 @@ def test_a_missing_size_is_named_with_its_line(make_export) -> None:
 
 def test_a_missing_item_of_the_configuration_is_named_with_its_line(make_export) -> None:
     config = {key: value for key, value in CONFIG.items() if key != "n_head"}
-    with pytest.raises(ExportError, match=r"model\.py line \d+ .*n_head") as caught:
+    with pytest.raises(ModelError, match=r"model\.py line \d+ .*n_head") as caught:
         build_model(make_export(CONSTRUCTORS["mapping"][0], config))
     assert "config.json" in str(caught.value)
 
 
 def test_what_a_constructor_raises_is_explained(make_export) -> None:
     code = a_model("    def __init__(self):\n        raise RuntimeError('no such layer')\n")
-    with pytest.raises(ExportError, match=r"model\.py line \d+ \(raise RuntimeError.*RuntimeError: no such layer"):
+    with pytest.raises(ModelError, match=r"model\.py line \d+ \(raise RuntimeError.*RuntimeError: no such layer"):
         build_model(make_export(code))
 
 
 def test_a_model_beyond_memory_is_refused_before_it_is_allocated(make_export) -> None:
-    with pytest.raises(ExportError, match=r"GiB.*tokens\.weight"):
+    with pytest.raises(ModelError, match=r"GiB.*tokens\.weight"):
         build_model(make_export(KEYWORDS, {**CONFIG, "vocab_size": 10**12}))
 
 
 def test_a_factory_that_returns_no_module_is_refused(make_export) -> None:
     code = a_model("    def __init__(self, a, b):\n        pass\n", after="def build_model():\n    return Net\n")
-    with pytest.raises(ExportError, match=r"build_model\(\) returns type"):
+    with pytest.raises(ModelError, match=r"build_model\(\) returns type"):
         build_model(make_export(code))
 
 
 def test_a_class_without_super_init_is_named(make_export) -> None:
-    with pytest.raises(ExportError, match=r"model\.py line \d+: Net never calls super"):
+    with pytest.raises(ModelError, match=r"model\.py line \d+: Net never calls super"):
         build_model(make_export(a_model("    def __init__(self):\n        pass\n")))
 
 
@@ -123,13 +123,13 @@ def test_an_attribute_that_the_model_lacks_is_not_taken_for_a_size(make_export) 
     code = a_model(
         "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20)\n        self.rows = self.table\n"
     )
-    with pytest.raises(ExportError, match="no attribute 'table'") as caught:
+    with pytest.raises(ModelError, match="no attribute 'table'") as caught:
         build_model(make_export(code))
     assert "config.json" not in str(caught.value)
 
 
 def test_exiting_code_does_not_end_foundry(make_export) -> None:
-    with pytest.raises(ExportError, match="SystemExit"):
+    with pytest.raises(ModelError, match="SystemExit"):
         build_model(make_export(KEYWORDS + "\nimport sys\nsys.exit(3)\n"))
 
 
@@ -160,14 +160,16 @@ def test_code_that_seeds_when_it_is_imported_changes_no_global_state(make_export
 @pytest.mark.parametrize("annotation", ["'ModelArgs'", "'ModelArgs | None'", "'the sizes: a ModelArgs (see above)'"])
 def test_annotations_may_be_text(make_export, annotation) -> None:
     code = CONSTRUCTORS["dataclass by annotation"][0].replace("config: ModelArgs", f"config: {annotation}")
-    assert find_recipe(make_export(code)).expression.startswith("Net(ModelArgs(")
+    assert find_constructor_call(make_export(code)).expression.startswith("Net(ModelArgs(")
 
 
 def test_a_size_that_is_null_is_passed_on_where_it_is_demanded(make_export) -> None:
     init = f"{NO_ARGUMENTS}        assert pad_token_id is None\n".replace("(self)", "(self, pad_token_id)")
-    assert find_recipe(make_export(a_model(init), {"pad_token_id": None})).expression == "Net(pad_token_id=None)"
+    assert (
+        find_constructor_call(make_export(a_model(init), {"pad_token_id": None})).expression == "Net(pad_token_id=None)"
+    )
 
 
 def test_a_library_that_is_missing_is_named(make_export) -> None:
-    with pytest.raises(ExportError, match="Install 'no_such_library'"):
+    with pytest.raises(ModelError, match="Install 'no_such_library'"):
         build_model(make_export("import no_such_library\n" + KEYWORDS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import build_model
 
 HEAD = "from torch import nn\n\n"
@@ -55,5 +55,5 @@ def test_an_imported_class_is_not_the_model(class_of) -> None:
 
 
 def test_code_without_a_module_is_refused(class_of) -> None:
-    with pytest.raises(ExportError, match="defines no class that derives from"):
+    with pytest.raises(ModelError, match="defines no class that derives from"):
         class_of("class Net:\n    pass\n")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.core.models.samples import CAUSAL, ENCODER, GRAPH_CONFIG, INTERMEDIATES, PLAIN, a_forward, a_model, a_seq2seq
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import find_contract
 
 
@@ -113,12 +113,12 @@ class TestKind:
         assert (contract.ids_argument, contract.decoder_ids_argument) == (first, second)
 
     def test_an_encoder_decoder_without_decoder_ids_is_refused(self, contract_of) -> None:
-        with pytest.raises(ExportError, match="takes no decoder ids"):
+        with pytest.raises(ModelError, match="takes no decoder ids"):
             contract_of(CAUSAL, {**PLAIN, "architecture": "encoder-decoder"})
 
     @pytest.mark.parametrize("stated", [{"kind": "encoder"}, {"task": "causal"}])
     def test_a_kind_or_task_that_does_not_exist_is_refused(self, contract_of, stated) -> None:
-        with pytest.raises(ExportError, match="Did you mean"):
+        with pytest.raises(ModelError, match="Did you mean"):
             contract_of(CAUSAL, PLAIN, **stated)
 
     @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ class TestKind:
         ],
     )
     def test_a_task_that_the_model_cannot_do_is_refused(self, contract_of, stated) -> None:
-        with pytest.raises(ExportError, match=r"model\.task is"):
+        with pytest.raises(ModelError, match=r"model\.task is"):
             contract_of(CAUSAL, PLAIN, **stated)
 
 
@@ -154,7 +154,7 @@ class TestClassifiers:
         code = a_model(
             self.INIT.replace("=3", "=1"), "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n"
         )
-        with pytest.raises(ExportError, match="one number for each text"):
+        with pytest.raises(ModelError, match="one number for each text"):
             contract_of(code, PLAIN)
 
 
@@ -188,7 +188,7 @@ class TestLoss:
 
 class TestRefusals:
     def test_a_forward_that_asks_for_its_own_results_is_refused_with_the_line(self, contract_of) -> None:
-        with pytest.raises(ExportError) as caught:
+        with pytest.raises(ModelError) as caught:
             contract_of(INTERMEDIATES, {})
         line = INTERMEDIATES.splitlines().index("        mhsa_0_output: torch.Tensor,") + 1
         text = str(caught.value)
@@ -199,38 +199,38 @@ class TestRefusals:
     def test_a_name_that_is_never_given_a_value_is_named_with_its_line(self, contract_of) -> None:
         code = a_forward("input_ids", "x = self.logits(input_ids)\nreturn output_0_logits")
         line = code.splitlines().index("        return output_0_logits") + 1
-        with pytest.raises(ExportError, match=rf"model\.py line {line} .*output_0_logits"):
+        with pytest.raises(ModelError, match=rf"model\.py line {line} .*output_0_logits"):
             contract_of(code, PLAIN)
 
     def test_an_argument_that_nobody_knows_is_named(self, contract_of) -> None:
-        with pytest.raises(ExportError, match="forward demands 'temperature'"):
+        with pytest.raises(ModelError, match="forward demands 'temperature'"):
             contract_of(a_forward("input_ids, temperature", "return self.logits(input_ids)"), PLAIN)
 
     def test_a_forward_without_arguments_is_refused(self, contract_of) -> None:
-        with pytest.raises(ExportError, match="takes no named argument"):
+        with pytest.raises(ModelError, match="takes no named argument"):
             contract_of(CAUSAL.replace("def forward(self, input_ids)", "def forward(self, *inputs)"), PLAIN)
 
     def test_hidden_states_are_not_taken_for_logits(self, contract_of) -> None:
-        with pytest.raises(ExportError, match=r"returns a tensor of shape \(3, 7, 16\)"):
+        with pytest.raises(ModelError, match=r"returns a tensor of shape \(3, 7, 16\)"):
             contract_of(a_forward("input_ids", "return self.states(input_ids)"), {**PLAIN, "d_model": 16})
 
     def test_logits_of_the_last_position_alone_are_refused(self, contract_of) -> None:
-        with pytest.raises(ExportError, match=r"returns a tensor of shape \(3, 40\)"):
+        with pytest.raises(ModelError, match=r"returns a tensor of shape \(3, 40\)"):
             contract_of(a_forward("input_ids", "return self.logits(input_ids)[:, -1]"), PLAIN)
 
     def test_an_output_without_logits_is_described(self, contract_of) -> None:
-        with pytest.raises(ExportError, match=r"returns dict with loss: tensor \(\), mask: NoneType"):
+        with pytest.raises(ModelError, match=r"returns dict with loss: tensor \(\), mask: NoneType"):
             contract_of(a_forward("input_ids", "return {'loss': self.logits(input_ids).mean(), 'mask': None}"), PLAIN)
 
     def test_a_device_that_is_written_down_is_named(self, contract_of) -> None:
         if torch.cuda.is_available():
             pytest.skip("there is a GPU")
-        with pytest.raises(ExportError, match=r"\.cuda\(\)") as caught:
+        with pytest.raises(ModelError, match=r"\.cuda\(\)") as caught:
             contract_of(a_forward("input_ids", "return self.logits(input_ids.cuda())"), PLAIN)
         assert "Foundry chooses the device" in str(caught.value)
 
     def test_a_module_of_torch_alone_is_no_language_model(self) -> None:
-        with pytest.raises(ExportError):
+        with pytest.raises(ModelError):
             find_contract(nn.Linear(3, 3), {})
 
     def test_a_model_that_runs_in_one_shape_only_still_has_a_contract(self, contract_of) -> None:

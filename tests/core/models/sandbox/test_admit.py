@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.foundry import PROJECT, SAMPLES
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.checks import run_checks
-from transformer_foundry.core.models import Export, admit, build_model, describe_export, load_model, read_export
+from transformer_foundry.core.models import ModelSource, admit, build_model, describe_export, load_model, read_export
 from transformer_foundry.core.models.sandbox import trial_run
 
 MODEL = """
@@ -35,7 +35,7 @@ def write(folder: Path, top: str = "") -> Path:
     return folder
 
 
-def from_zip(folder: Path, top: str = "") -> Export:
+def from_zip(folder: Path, top: str = "") -> ModelSource:
     archive = shutil.make_archive(str(folder / "model"), "zip", write(folder / "inside", top))
     return read_export(archive, cache_dir=folder / "cache")
 
@@ -43,7 +43,7 @@ def from_zip(folder: Path, top: str = "") -> Export:
 def test_code_from_outside_is_not_imported_without_a_word(tmp_path: Path) -> None:
     export = from_zip(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
     for use in (build_model, load_model, run_checks, lambda it: admit(it, cache_dir=tmp_path)):
-        with pytest.raises(ExportError, match=f"(?s)code from outside.*{export.identity}.*line 1 uses open"):
+        with pytest.raises(ModelError, match=f"(?s)code from outside.*{export.identity}.*line 1 uses open"):
             use(export)
     assert not (tmp_path / "ran").exists()
 
@@ -57,7 +57,7 @@ def test_a_word_lets_it_run(tmp_path: Path, word: str) -> None:
 
 def test_another_digest_is_refused_with_both(tmp_path: Path) -> None:
     for export in (from_zip(tmp_path), read_export(SAMPLES / "gpt")):
-        with pytest.raises(ExportError, match=f"{'0' * 64}.*{export.identity}"):
+        with pytest.raises(ModelError, match=f"{'0' * 64}.*{export.identity}"):
             admit(export, trust_code=True, sha256="0" * 64)
 
 
@@ -79,7 +79,7 @@ def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
     ],
 )
 def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Path, top: str, said: str) -> None:
-    with pytest.raises(ExportError, match=said) as caught:
+    with pytest.raises(ModelError, match=said) as caught:
         admit(read_export(write(tmp_path, top)), first_run_seconds=0.5 if "while" in top else 60, cache_dir=tmp_path)
     assert len(str(caught.value).splitlines()) == 3
 
@@ -96,7 +96,7 @@ def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Pa
     ],
 )
 def test_code_from_outside_that_reaches_out_is_refused(tmp_path: Path, top: str, said: str) -> None:
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ModelError, match=said):
         admit(from_zip(tmp_path, top), trust_code=True, cache_dir=tmp_path)
     assert not Path("/tmp/foundry-mark").exists()
 
@@ -147,8 +147,8 @@ def test_an_error_of_an_own_model_is_left_to_the_checks(tmp_path: Path) -> None:
     ["", "[" * 100_000, "5", '{"refused": 5}', '{"refused": ["a", "b"]}', '{"refused": [1, 2, 3]}', '{"reached": "x"}'],
 )
 def test_an_answer_that_the_models_code_has_written_is_none(answer: str) -> None:
-    with pytest.raises(ExportError, match=r"(?s)exit status 0"):
-        raise ExportError(*trial_run._result(answer.encode(), 0, False, 1.0)["refused"])
+    with pytest.raises(ModelError, match=r"(?s)exit status 0"):
+        raise ModelError(*trial_run._result(answer.encode(), 0, False, 1.0)["refused"])
 
 
 def test_a_folder_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.core.models.samples import CONFIG, NO_ARGUMENTS, a_model
 from tests.loopback.gist_server import Failure, GistServer
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import read_export
 from transformer_foundry.core.models.source.download import Downloads
 from transformer_foundry.core.models.source.gist import Gist, fetch_gist, parse_gist
@@ -97,7 +97,7 @@ def test_a_cut_file_is_fetched_whole(server, fetch) -> None:
 def test_a_cut_file_is_not_fetched_from_another_host(server, fetch) -> None:
     server.gists[ID] = [{**FILES, "model.py": a_model(NO_ARGUMENTS)}]
     server.raw_host = "http://169.254.169.254"
-    with pytest.raises(ExportError, match=r"169\.254\.169\.254, which is not GitHub"):
+    with pytest.raises(ModelError, match=r"169\.254\.169\.254, which is not GitHub"):
         fetch()
 
 
@@ -116,18 +116,18 @@ class Answer(Downloads):
     "url", ["file://gist.github.com/etc/passwd", "ftp://gist.github.com/x", "http://gist.github.com"]
 )
 def test_a_cut_file_is_fetched_over_https_alone(tmp_path, url) -> None:
-    with pytest.raises(ExportError, match=r"gist\.github\.com"):
+    with pytest.raises(ModelError, match=r"gist\.github\.com"):
         fetch_gist(Gist(ID), tmp_path, downloads=Answer(truncated=True, raw_url=url))
 
 
 def test_a_file_that_is_no_base64_is_refused(tmp_path) -> None:
-    with pytest.raises(ExportError, match=r"model\.py is no base64"):
+    with pytest.raises(ModelError, match=r"model\.py is no base64"):
         fetch_gist(Gist(ID), tmp_path, downloads=Answer(encoding="base64", content="\u00e9"))
 
 
 def test_a_redirect_to_another_host_is_refused(server, fetch) -> None:
     server.failures = [Failure(302, {"Location": "http://localhost:1/gists"})]
-    with pytest.raises(ExportError, match="leads to another host, localhost"):
+    with pytest.raises(ModelError, match="leads to another host, localhost"):
         fetch()
 
 
@@ -146,13 +146,13 @@ def test_a_server_that_says_when_to_come_back_is_obeyed(server, fetch) -> None:
 
 def test_a_server_that_does_not_answer_is_given_up(server, fetch) -> None:
     server.failures = [Failure(hangs=True)] * 4
-    with pytest.raises(ExportError, match="attempts made: 4"):
+    with pytest.raises(ModelError, match="attempts made: 4"):
         fetch(timeout_s=0.05)
 
 
 def test_no_server_at_all_is_explained(tmp_path) -> None:
     downloads = Downloads(sleep=Pauses().append)
-    with pytest.raises(ExportError, match="Check the network") as caught:
+    with pytest.raises(ModelError, match="Check the network") as caught:
         fetch_gist(Gist(ID), tmp_path, api_url="http://127.0.0.1:9", downloads=downloads)
     assert str(caught.value).count("\n") == 2
     assert not list(tmp_path.iterdir())
@@ -160,7 +160,7 @@ def test_no_server_at_all_is_explained(tmp_path) -> None:
 
 @pytest.mark.parametrize("gist", [Gist("f" * 32), Gist(ID, REVISION)])
 def test_a_gist_that_does_not_exist_is_named(fetch, gist) -> None:
-    with pytest.raises(ExportError, match=f"GitHub has no gist {gist.id}"):
+    with pytest.raises(ModelError, match=f"GitHub has no gist {gist.id}"):
         fetch(gist)
 
 
@@ -176,20 +176,20 @@ def test_a_limit_of_requests_says_when_to_try_again(server, fetch, status, heade
     now = int(time.time())
     headers = {name: str(now + int(value)) if value.startswith("+") else value for name, value in headers.items()}
     server.failures = [Failure(status, headers)]
-    with pytest.raises(ExportError, match=rf"Try again in {minutes} minutes, or set GITHUB_TOKEN"):
+    with pytest.raises(ModelError, match=rf"Try again in {minutes} minutes, or set GITHUB_TOKEN"):
         fetch()
     assert len(server.requests) == 1
 
 
 def test_a_refusal_without_a_limit_is_no_limit(server, fetch) -> None:
     server.failures = [Failure(403)]
-    with pytest.raises(ExportError, match="the answer is 403"):
+    with pytest.raises(ModelError, match="the answer is 403"):
         fetch()
 
 
 def test_a_token_that_is_not_accepted_is_named_and_not_shown(server, fetch) -> None:
     server.failures = [Failure(401)]
-    with pytest.raises(ExportError, match="GITHUB_TOKEN") as caught:
+    with pytest.raises(ModelError, match="GITHUB_TOKEN") as caught:
         fetch(token="secret-token")
     assert "secret-token" not in str(caught.value)
 
@@ -203,7 +203,7 @@ def test_a_token_that_is_not_accepted_is_named_and_not_shown(server, fetch) -> N
 )
 def test_missing_files_are_named_with_those_that_are_there(server, fetch, files, missing) -> None:
     server.gists[ID] = [files]
-    with pytest.raises(ExportError, match=missing) as caught:
+    with pytest.raises(ModelError, match=missing) as caught:
         fetch()
     assert ", ".join(sorted(files)) in str(caught.value)
 
@@ -221,7 +221,7 @@ def test_missing_files_are_named_with_those_that_are_there(server, fetch, files,
 )
 def test_a_strange_answer_is_refused(server, fetch, body) -> None:
     server.failures = [Failure(200, body=body)]
-    with pytest.raises(ExportError):
+    with pytest.raises(ModelError):
         fetch()
 
 
@@ -234,7 +234,7 @@ def test_a_file_that_is_too_large_is_not_fetched(server, fetch) -> None:
             ).encode(),
         )
     ]
-    with pytest.raises(ExportError, match="954 MiB"):
+    with pytest.raises(ModelError, match="954 MiB"):
         fetch()
 
 
@@ -258,7 +258,7 @@ class TestNames:
     def test_no_text_makes_a_request_but_for_a_gist(self, text) -> None:
         try:
             gist = parse_gist(text)
-        except ExportError:
+        except ModelError:
             return
         assert gist is None or (20 <= len(gist.id) <= 40 and set(gist.id) <= set(HEX))
 
@@ -289,10 +289,10 @@ class TestNames:
         ],
     )
     def test_an_address_elsewhere_is_refused_before_any_request(self, source) -> None:
-        with pytest.raises(ExportError, match="no address of a gist"):
+        with pytest.raises(ModelError, match="no address of a gist"):
             parse_gist(source)
 
     @pytest.mark.parametrize("revision", ["main", "abc", "g" * 40, "a" * 41])
     def test_a_revision_that_is_none_is_refused(self, revision) -> None:
-        with pytest.raises(ExportError, match=r"model\.revision is"):
+        with pytest.raises(ModelError, match=r"model\.revision is"):
             parse_gist(ID, revision)

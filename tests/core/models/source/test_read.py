@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.models.samples import CONFIG, write_export
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import read_export
 
 CODE = "raise RuntimeError('this must not run')\n"
@@ -91,13 +91,13 @@ class TestFolders:
     @pytest.mark.parametrize("name", ["model.py", "config.json"])
     def test_a_missing_file_is_named_with_those_that_are_there(self, tmp_path, name) -> None:
         (write_export(tmp_path, CODE) / name).rename(tmp_path / "other.txt")
-        with pytest.raises(ExportError, match=f"holds no {name}") as caught:
+        with pytest.raises(ModelError, match=f"holds no {name}") as caught:
             read_export(tmp_path)
         assert "other.txt" in str(caught.value)
 
     @pytest.mark.parametrize("source", ["nowhere", "", "../../nowhere", "~nobody/x", "a" * 5000, "with\0nul"])
     def test_what_does_not_exist_is_refused(self, source) -> None:
-        with pytest.raises(ExportError, match="There is no export at"):
+        with pytest.raises(ModelError, match="There is no export at"):
             read_export(source)
 
     @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ class TestFolders:
     )
     def test_a_bad_configuration_is_refused(self, tmp_path, text) -> None:
         (write_export(tmp_path, CODE) / "config.json").write_text(text)
-        with pytest.raises(ExportError, match=r"config\.json cannot be read") as caught:
+        with pytest.raises(ModelError, match=r"config\.json cannot be read") as caught:
             read_export(tmp_path)
         assert len(str(caught.value)) < 600
 
     @pytest.mark.parametrize("name", ["model.py", "config.json"])
     def test_text_in_another_encoding_is_named_with_its_line(self, tmp_path, name) -> None:
         (write_export(tmp_path, CODE) / name).write_bytes(b"\n\n# caf\xe9\n")
-        with pytest.raises(ExportError, match=f"{name} line 3 is not UTF-8 text: byte 0xe9"):
+        with pytest.raises(ModelError, match=f"{name} line 3 is not UTF-8 text: byte 0xe9"):
             read_export(tmp_path)
 
     def test_a_folder_that_others_may_not_enter_is_told(self) -> None:
@@ -139,7 +139,7 @@ class TestFolders:
             folder.chmod(0)
             os.seteuid(nobody if user == 0 else user)
             try:
-                with pytest.raises(ExportError, match="cannot be read: Permission denied"):
+                with pytest.raises(ModelError, match="cannot be read: Permission denied"):
                     read_export(folder)
             finally:
                 os.seteuid(user)
@@ -147,7 +147,7 @@ class TestFolders:
 
     def test_a_huge_file_is_not_read(self, tmp_path) -> None:
         os.truncate(write_export(tmp_path, CODE) / "model.py", 11 * 2**20)
-        with pytest.raises(ExportError, match="11 MiB"):
+        with pytest.raises(ModelError, match="11 MiB"):
             read_export(tmp_path)
 
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -163,7 +163,7 @@ class TestFolders:
     @given(st.binary(max_size=80))
     def test_no_bytes_break_the_reader(self, tmp_path, data) -> None:
         (write_export(tmp_path, CODE) / "config.json").write_bytes(data)
-        with contextlib.suppress(ExportError):
+        with contextlib.suppress(ModelError):
             assert isinstance(read_export(tmp_path).config, dict)
 
 
@@ -185,29 +185,29 @@ class TestArchives:
 
     @pytest.mark.parametrize("name", ["../evil.py", "/etc/evil", "a/../../evil", "C:/evil", "..\\evil"])
     def test_a_member_outside_the_archive_is_refused(self, read_zip, tmp_path, name) -> None:
-        with pytest.raises(ExportError, match="points outside the archive"):
+        with pytest.raises(ModelError, match="points outside the archive"):
             read_zip({**GOOD, name: b"evil"})
         assert not list(tmp_path.rglob("*evil*"))
 
     def test_a_link_is_refused(self, read_zip) -> None:
-        with pytest.raises(ExportError, match="is a link"):
+        with pytest.raises(ModelError, match="is a link"):
             read_zip(GOOD, mode=stat.S_IFLNK | 0o777)
 
     def test_a_bomb_is_refused(self, read_zip) -> None:
-        with pytest.raises(ExportError, match="more than 10 MiB unpacked"):
+        with pytest.raises(ModelError, match="more than 10 MiB unpacked"):
             read_zip({**GOOD, "model.py": bytes(50 * 2**20)})
 
     def test_too_many_members_are_refused(self, read_zip) -> None:
-        with pytest.raises(ExportError, match="1003 members"):
+        with pytest.raises(ModelError, match="1003 members"):
             read_zip({**GOOD, **{f"{number}.txt": b"" for number in range(1001)}})
 
     def test_an_archive_without_an_export_is_described(self, read_zip) -> None:
-        with pytest.raises(ExportError, match=r"a/model\.py, b/config\.json"):
+        with pytest.raises(ModelError, match=r"a/model\.py, b/config\.json"):
             read_zip({"a/model.py": b"", "b/config.json": b""})
 
     @pytest.mark.parametrize("data", [b"", b"PK", b"no zip file", zip_bytes(GOOD)[:-30], zip_bytes(GOOD)[20:]])
     def test_what_is_no_zip_file_is_refused(self, read_zip, data) -> None:
-        with pytest.raises(ExportError, match="cannot be read as a zip file"):
+        with pytest.raises(ModelError, match="cannot be read as a zip file"):
             read_zip(data)
 
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -215,12 +215,12 @@ class TestArchives:
     def test_no_damage_breaks_the_reader(self, read_zip, position, difference) -> None:
         data = bytearray(zip_bytes(GOOD))
         data[position] ^= difference
-        with contextlib.suppress(ExportError):
+        with contextlib.suppress(ModelError):
             assert read_zip(bytes(data)).model_code == CODE
 
 
 def test_a_cache_that_cannot_be_written_is_explained(tmp_path) -> None:
     (tmp_path / "export.zip").write_bytes(zip_bytes(GOOD))
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(ExportError, match="cannot be kept in"):
+    with pytest.raises(ModelError, match="cannot be kept in"):
         read_export(tmp_path / "export.zip", cache_dir=tmp_path / "cache")

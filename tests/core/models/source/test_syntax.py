@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.models.samples import CONSTRUCTORS, INTERMEDIATES
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.source.syntax import parse_model_code, undefined_names
 
 
@@ -19,14 +19,14 @@ from transformer_foundry.core.models.source.syntax import parse_model_code, unde
     ],
 )
 def test_a_syntax_error_is_named_with_its_line(code, line) -> None:
-    with pytest.raises(ExportError, match=rf"model\.py line {line} \(.* is not valid Python") as caught:
+    with pytest.raises(ModelError, match=rf"model\.py line {line} \(.* is not valid Python") as caught:
         parse_model_code(code)
     assert str(caught.value).count("\n") == 2
 
 
 @pytest.mark.parametrize("code", ["", "x = 1\n", "# nothing\n", "\0", "<html><body></body></html>", "(" * 500])
 def test_what_is_no_model_is_refused(code) -> None:
-    with pytest.raises(ExportError, match=r"model\.py"):
+    with pytest.raises(ModelError, match=r"model\.py"):
         parse_model_code(code)
 
 

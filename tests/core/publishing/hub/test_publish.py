@@ -15,7 +15,7 @@ from tests.core.export import small_models
 from tests.core.publishing.packaging import make_package, write_export
 from tests.loopback.hub_client import HubClient
 from tests.loopback.mini_hub import MiniHub
-from transformer_foundry.core.files.atomic import file_sha256, write_json
+from transformer_foundry.core.files.atomic import sha256_of, write_json
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def changed(folder: Path, target: Path, name: str, text: str) -> Path:
     shutil.copytree(folder, target)
     (target / name).write_text(text)
     manifest = json.loads((target / "manifest.json").read_text())
-    manifest["files"][name] = {"sha256": file_sha256(target / name), "size_bytes": (target / name).stat().st_size}
+    manifest["files"][name] = {"sha256": sha256_of(target / name), "size_bytes": (target / name).stat().st_size}
     write_json(target / "manifest.json", manifest)
     return target
 
@@ -187,7 +187,7 @@ def test_a_published_file_that_differs_is_noticed_and_no_release(
     save_file({name: value + 1 for name, value in weights.items()}, other / "model.safetensors",
               metadata={"format": "pt", "aliases": json.dumps({"lm_head.weight": "wte.weight"})})  # fmt: skip
     manifest = json.loads((other / "manifest.json").read_text())
-    manifest["files"]["model.safetensors"]["sha256"] = file_sha256(other / "model.safetensors")
+    manifest["files"]["model.safetensors"]["sha256"] = sha256_of(other / "model.safetensors")
     write_json(other / "manifest.json", manifest)
     answer = client.call(
         "tests.core.publishing.hub.test_publish:compare", str(other), "alice/differs", revision, hub.url

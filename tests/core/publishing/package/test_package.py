@@ -21,7 +21,7 @@ from tests.loopback.hub_cards import card_errors
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.formats.writers import write_weights
 from transformer_foundry.core.export.verification.reference_inputs import reference_inputs
-from transformer_foundry.core.models import Adapter, Export, load_model
+from transformer_foundry.core.models import Adapter, ModelSource, load_model
 from transformer_foundry.core.publishing import Package, read_package, require_whole
 from transformer_foundry.core.publishing.package.templates import load_example
 
@@ -34,7 +34,9 @@ MODELS = {
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Export, Adapter, Package]:
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ModelSource, Adapter, Package]:
     model, config = MODELS[request.param]
     export = write_export(tmp_path_factory.mktemp("export") / request.param, model, **config)
     adapter, package = make_package(export)
@@ -53,7 +55,7 @@ def package(original: Package, tmp_path: Path) -> Package:
     return Package(shutil.copytree(original.folder, tmp_path / "package"), original.manifest)
 
 
-def test_the_manifest_has_the_sha256_of_every_file(made: tuple[Export, Adapter, Package]) -> None:
+def test_the_manifest_has_the_sha256_of_every_file(made: tuple[ModelSource, Adapter, Package]) -> None:
     _, _, package = made
     names = {path.name for path in package.folder.iterdir()}
     assert names == set(package.manifest["files"]) | {"manifest.json"}
@@ -62,13 +64,15 @@ def test_the_manifest_has_the_sha256_of_every_file(made: tuple[Export, Adapter, 
     assert json.loads((package.folder / "manifest.json").read_text()) == package.manifest
 
 
-def test_the_users_files_are_untouched(made: tuple[Export, Adapter, Package]) -> None:
+def test_the_users_files_are_untouched(made: tuple[ModelSource, Adapter, Package]) -> None:
     export, _, package = made
     for name in ("model.py", "config.json"):
         assert (package.folder / name).read_bytes() == (export.folder / name).read_bytes()
 
 
-def test_load_example_gives_the_models_own_logits_without_this_project(made: tuple[Export, Adapter, Package]) -> None:
+def test_load_example_gives_the_models_own_logits_without_this_project(
+    made: tuple[ModelSource, Adapter, Package],
+) -> None:
     _, adapter, package = made
     inputs = reference_inputs(adapter.contract, 0)(3, 11)
     save_file(inputs, package.folder / "inputs")
@@ -104,7 +108,7 @@ def test_load_example_says_in_a_sentence_what_is_wrong(package: Package, damage:
     assert "Traceback" not in answer.stderr
 
 
-def test_the_hub_accepts_the_card(made: tuple[Export, Adapter, Package]) -> None:
+def test_the_hub_accepts_the_card(made: tuple[ModelSource, Adapter, Package]) -> None:
     from huggingface_hub import ModelCard
 
     text = (made[2].folder / "README.md").read_text()
@@ -116,7 +120,7 @@ def test_the_hub_accepts_the_card(made: tuple[Export, Adapter, Package]) -> None
     assert card.eval_results[0].dataset_split == "test"
 
 
-def test_the_card_says_what_matters(made: tuple[Export, Adapter, Package]) -> None:
+def test_the_card_says_what_matters(made: tuple[ModelSource, Adapter, Package]) -> None:
     text = (made[2].folder / "README.md").read_text()
     for part in ("beats a bigram model", "built-in text of Python", "There is little text.", "`learning_rate`"):
         assert part in text

@@ -22,19 +22,19 @@ from tests.core.training.tiny import (
     make_splits,
 )
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.training import Checkpoint, Record, Started, TrainingState, fit
+from transformer_foundry.core.training import Checkpoint, Event, Started, TrainingState, fit
 from transformer_foundry.core.training.checkpointing.compatibility import CHANGEABLE
 from transformer_foundry.core.training.trainer import Session
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
 
-def train(task: str = "causal_lm", resume_from: TrainingState | None = None, **changes: Any) -> list[Record]:
+def train(task: str = "causal_lm", resume_from: TrainingState | None = None, **changes: Any) -> list[Event]:
     options = make_options(**changes)
     return list(fit(make_model(task), make_splits(task), options, tokenizer=Letters(), resume_from=resume_from))
 
 
-def started(records: list[Record]) -> Started:
+def started(records: list[Event]) -> Started:
     assert isinstance(records[0], Started)
     return records[0]
 
@@ -75,8 +75,8 @@ class Interrupted(TinyTransformer):
         return logits
 
 
-def interrupted(model: TinyTransformer, **changes: Any) -> list[Record]:
-    records: list[Record] = []
+def interrupted(model: TinyTransformer, **changes: Any) -> list[Event]:
+    records: list[Event] = []
     stream = fit(model, make_splits(), make_options(**changes), tokenizer=Letters())
     records.append(next(stream))
     vars(model)["is_armed"] = True  # not yet in the passes of the memory forecast

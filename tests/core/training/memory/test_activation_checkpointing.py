@@ -9,15 +9,15 @@ from torch import nn
 
 from tests.core.training.memory import models
 from tests.core.training.memory.models import make_batch
-from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.training.memory import prove_activation_checkpointing, prove_savings
 from transformer_foundry.core.training.memory.blocks import find_blocks
 
-CAUSAL = objective_for("causal_lm")
+CAUSAL = task_loss_for("causal_lm")
 
 
 def blocks_of(model: nn.Module, task: str = "causal_lm") -> list[str]:
-    return list(find_blocks(model, objective_for(task), make_batch(task)))
+    return list(find_blocks(model, task_loss_for(task), make_batch(task)))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.core.training.memory import models
 from tests.core.training.memory.models import V, make_batch
-from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.training.memory import ChunkedLoss, prove_chunked_loss
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
 from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally
@@ -31,7 +31,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor | None]:
 @pytest.mark.parametrize("make", PROVEN)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_and_gradients_are_those_of_the_plain_model(make: Callable[[], nn.Module], smoothing: float) -> None:
-    model, batch, objective = make(), make_batch(), objective_for("causal_lm")
+    model, batch, objective = make(), make_batch(), task_loss_for("causal_lm")
     chunked, verdict = prove_chunked_loss(model, objective, batch, label_smoothing=smoothing)
     assert chunked is not None, verdict.line
     torch.manual_seed(3)
@@ -52,7 +52,7 @@ def test_loss_and_gradients_are_those_of_the_plain_model(make: Callable[[], nn.M
 
 @pytest.mark.parametrize(("task", "make"), [("masked_lm", models.Model), ("seq2seq_lm", models.Pair)])
 def test_other_tasks_with_a_vocabulary_are_proven_too(task: str, make: Callable[[], nn.Module]) -> None:
-    chunked, verdict = prove_chunked_loss(make(), objective_for(task), make_batch(task))
+    chunked, verdict = prove_chunked_loss(make(), task_loss_for(task), make_batch(task))
     assert verdict.holds
     assert chunked is not None
 
@@ -62,14 +62,14 @@ def test_other_tasks_with_a_vocabulary_are_proven_too(task: str, make: Callable[
     [(models.Mixed, "needs the logits themselves, for cumsum"), (models.Factors, "not made by a linear layer")],
 )
 def test_it_is_abandoned_with_the_reason(make: Callable[[], nn.Module], reason: str) -> None:
-    chunked, verdict = prove_chunked_loss(make(), objective_for("causal_lm"), make_batch())
+    chunked, verdict = prove_chunked_loss(make(), task_loss_for("causal_lm"), make_batch())
     assert chunked is None
     assert reason in verdict.line
 
 
 def test_a_classifier_has_no_use_for_it() -> None:
     chunked, verdict = prove_chunked_loss(
-        models.Model(), objective_for("sequence_classification"), make_batch("sequence_classification")
+        models.Model(), task_loss_for("sequence_classification"), make_batch("sequence_classification")
     )
     assert (chunked, verdict.holds) == (None, False)
     assert "sequence_classification" in verdict.line
@@ -80,7 +80,7 @@ def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     right = module._gradient
     monkeypatch.setattr(module, "_gradient", lambda *args: right(*args) * (1 + 1e-5))
-    chunked, verdict = prove_chunked_loss(models.Model(), objective_for("causal_lm"), make_batch())
+    chunked, verdict = prove_chunked_loss(models.Model(), task_loss_for("causal_lm"), make_batch())
     assert chunked is None
     assert "the gradient of" in verdict.line
 
@@ -89,7 +89,7 @@ def test_a_proof_leaves_no_trace() -> None:
     model, batch = models.OwnLoss(), make_batch()
     model.eval()
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    prove_chunked_loss(model, objective_for("causal_lm"), batch)
+    prove_chunked_loss(model, task_loss_for("causal_lm"), batch)
     assert not model.training
     assert not hasattr(model, "loss")
     assert torch.equal(torch.get_rng_state(), random)
@@ -100,7 +100,7 @@ def test_a_proof_leaves_no_trace() -> None:
 @pytest.mark.parametrize("make", [models.Model, models.Functional])
 def test_outside_the_model_is_plain(make: Callable[[], nn.Module]) -> None:
     model, batch = make(), make_batch()
-    chunked, _ = prove_chunked_loss(model, objective_for("causal_lm"), batch)
+    chunked, _ = prove_chunked_loss(model, task_loss_for("causal_lm"), batch)
     assert chunked is not None
     with chunked.active():
         assert type(model(batch["input_ids"])) is LazyLogits
@@ -109,7 +109,7 @@ def test_outside_the_model_is_plain(make: Callable[[], nn.Module]) -> None:
 
 
 def test_an_evaluation_counts_the_same_correct_tokens() -> None:
-    model, batch, objective = models.Model().eval(), make_batch(rows=8), objective_for("causal_lm")
+    model, batch, objective = models.Model().eval(), make_batch(rows=8), task_loss_for("causal_lm")
     chunked, _ = prove_chunked_loss(model, objective, batch)
     assert chunked is not None
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_shape_and_type_are_known_without_computing() -> None:
 
 
 def test_under_autocast_training_is_that_of_the_plain_model() -> None:
-    model, batch, objective = models.Model(), make_batch(rows=8), objective_for("causal_lm")
+    model, batch, objective = models.Model(), make_batch(rows=8), task_loss_for("causal_lm")
     chunked, _ = prove_chunked_loss(model, objective, batch)
     assert chunked is not None
     chunked.tally.rows = 5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.core.training.memory import models
 from tests.core.training.memory.models import LanguageModel, T, V, make_batch
-from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.memory import (
     BatchShape,
@@ -29,7 +29,7 @@ from transformer_foundry.core.training.memory import (
 from transformer_foundry.core.training.memory.simulation import LiveBytes, Pass, _measure, pass_peak
 
 CPU = Precision(torch.device("cpu"), torch.float32)
-CAUSAL = objective_for("causal_lm")
+CAUSAL = task_loss_for("causal_lm")
 
 
 class Looking(models.Model):
@@ -72,11 +72,11 @@ class Hoarding(models.Model):
 
 def make_work(model: nn.Module, task: str = "causal_lm", vocab_size: int = V, length: int = T) -> Workload:
     shape = BatchShape(task, vocab_size, length)
-    return Workload(model, objective_for(task), shape, CPU, optimizer_bytes(model, None))
+    return Workload(model, task_loss_for(task), shape, CPU, optimizer_bytes(model, None))
 
 
 def plan_pass(model: nn.Module, task: str = "causal_lm") -> Pass:
-    return Pass(model, objective_for(task), CPU, MemorySavings(), BatchShape(task, V, T).batch)
+    return Pass(model, task_loss_for(task), CPU, MemorySavings(), BatchShape(task, V, T).batch)
 
 
 def test_live_bytes_are_those_of_the_tensors_that_are_there() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.core.training.memory.models import LanguageModel
-from transformer_foundry.core.models import objective_for
+from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.system.precision import Precision, choose_precision
 from transformer_foundry.core.training.memory import (
     BatchShape,
@@ -22,7 +22,7 @@ from transformer_foundry.core.training.memory import (
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-CAUSAL = objective_for("causal_lm")
+CAUSAL = task_loss_for("causal_lm")
 SHAPE = BatchShape("causal_lm", 50257, 512)
 
 

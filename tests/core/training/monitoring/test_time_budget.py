@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
-from transformer_foundry.core.training import Checkpoint, Progress, Record, Started, TrainingOptions, TrainingState, fit
+from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingOptions, TrainingState, fit
 from transformer_foundry.core.training.monitoring.step_timing import StepCosts, steps_within, usual_seconds
 from transformer_foundry.core.training.monitoring.time_budget import schedule_step
 
@@ -68,7 +68,7 @@ def budget_options(**changes: Any) -> TrainingOptions:
     )
 
 
-def train(model: TimedModel, state: TrainingState | None = None, **changes: Any) -> list[Record]:
+def train(model: TimedModel, state: TrainingState | None = None, **changes: Any) -> list[Event]:
     return list(fit(model, make_splits(), budget_options(**changes), resume_from=state))
 
 
@@ -77,7 +77,7 @@ def train_until(model: TimedModel, step: int, state: TrainingState | None = None
     return next(record.state for record in records if isinstance(record, Checkpoint) and record.step >= step)
 
 
-def final_rate(records: list[Record]) -> float:
+def final_rate(records: list[Event]) -> float:
     return [record for record in records if isinstance(record, Progress)][-1].metrics["train/learning_rate"]
 
 

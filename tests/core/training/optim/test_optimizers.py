@@ -20,7 +20,7 @@ from tests.core.training.tiny import (
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.training import Progress, fit
-from transformer_foundry.core.training.optim.ema import WeightAverage
+from transformer_foundry.core.training.optim.ema import EMA
 from transformer_foundry.core.training.optim.optimizers import build_optimizers
 
 CHANGES: list[dict[str, Any]] = [
@@ -89,7 +89,7 @@ def test_sgd_is_the_textbook_one() -> None:
 def test_the_average_follows_its_formula() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    average = WeightAverage(model, decay=0.5)
+    average = EMA(model, decay=0.5)
     expected = 0.0
     for step in range(1, 30):
         nn.init.constant_(model.weight, float(step))
@@ -105,7 +105,7 @@ def test_the_average_follows_its_formula() -> None:
 def test_an_interrupt_does_not_leave_half_of_the_average_in_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Linear(2, 2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    average = WeightAverage(model, decay=0.5)
+    average = EMA(model, decay=0.5)
     nn.init.zeros_(average._averages[0])
     swap = average._swap
 
@@ -141,6 +141,6 @@ def test_without_an_average_the_weights_themselves_are_published() -> None:
 
 
 def test_an_average_that_was_not_kept_is_missed() -> None:
-    average = WeightAverage(TinyTransformer(), 0.9)
+    average = EMA(TinyTransformer(), 0.9)
     with pytest.raises(CheckpointError, match=r"no averaged weights of embedding\.weight"):
         average.restore({})

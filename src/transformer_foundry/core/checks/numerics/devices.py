@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
-from transformer_foundry.core.checks.probing.source_map import ModelSource, current_frame
+from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
 from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_devices"]
@@ -117,7 +117,7 @@ def _hidden_error(error: BaseException | None) -> _TwoDevicesError | None:
 class _Pretence(TorchFunctionMode):
     """Marks what would be on the GPU, and raises where an operation would meet tensors of both devices."""
 
-    def __init__(self, source: ModelSource) -> None:
+    def __init__(self, source: SourceMap) -> None:
         super().__init__()
         self.source = source
 

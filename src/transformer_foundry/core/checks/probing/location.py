@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, Node
-from transformer_foundry.core.checks.probing.source_map import ModelSource
+from transformer_foundry.core.checks.probing.source_map import SourceMap
 
 __all__ = ["Place", "Places"]
 
@@ -59,7 +59,7 @@ class Places:
         graph: The drawn graph, empty when there is none.
     """
 
-    def __init__(self, model: nn.Module | None, source: ModelSource, graph: Graph) -> None:
+    def __init__(self, model: nn.Module | None, source: SourceMap, graph: Graph) -> None:
         self.source, self.graph = source, graph
         self.modules = dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
 from transformer_foundry.core.checks.probing.location import Places
-from transformer_foundry.core.checks.probing.source_map import ModelSource
+from transformer_foundry.core.checks.probing.source_map import SourceMap
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
@@ -78,7 +78,7 @@ class Subject:
 
     adapter: Adapter
     config: Mapping[str, Any]
-    source: ModelSource
+    source: SourceMap
     graph: Graph
     rebuild: Callable[[int], nn.Module] | None = None
     evidence: dict[str, Any] = field(default_factory=dict)

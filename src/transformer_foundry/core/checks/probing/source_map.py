@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 import torch
 from torch import nn
 
-__all__ = ["ModelSource", "SourceFile"]
+__all__ = ["SourceFile", "SourceMap"]
 
 _TORCH_FOLDER = str(Path(torch.__file__).parent)
 _GRADIENT_SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled")
@@ -64,7 +64,7 @@ class SourceFile:
         return self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
 
 
-class ModelSource:
+class SourceMap:
     """The files that define the classes of a model.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from transformer_foundry.core.checks.probing.source_map import ModelSource, current_frame
+from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
 
 __all__ = ["Step", "Trace", "first_difference", "trace"]
 
@@ -78,7 +78,7 @@ class Trace:
 
 
 @contextmanager
-def trace(model: nn.Module, source: ModelSource) -> Iterator[Trace]:
+def trace(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
     """Write down every module and operation that runs inside the ``with`` block.
 
     Attention of ``nn.MultiheadAttention`` is run with its weights returned, so its steps carry them.
@@ -117,7 +117,7 @@ def first_difference(
     return None
 
 
-def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source: ModelSource) -> list[Any]:
+def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source: SourceMap) -> list[Any]:
     def enter(_module: nn.Module, _args: Any, _kwargs: Any) -> None:
         stack.append(path)
         record.called.add(path)
@@ -140,7 +140,7 @@ def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, record: Trace, stack: list[str], source: ModelSource) -> None:
+    def __init__(self, record: Trace, stack: list[str], source: SourceMap) -> None:
         super().__init__()
         self.record, self.stack, self.source = record, stack, source
 
@@ -230,7 +230,7 @@ def graph_tensors(value: Any, depth: int = 4) -> list[Tensor]:
     return []
 
 
-def run_traced(model: nn.Module, source: ModelSource, call: Callable[[], Any]) -> Trace:
+def run_traced(model: nn.Module, source: SourceMap, call: Callable[[], Any]) -> Trace:
     """Run ``call`` without gradients and return what ran in ``model``."""
     with torch.no_grad(), trace(model, source) as record:
         call()

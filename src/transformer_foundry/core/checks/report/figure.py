@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.checks.report.measurements import Evidence
+from transformer_foundry.core.checks.report.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Report
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LONGEST_NAME = 24
 MOST_BARS = 24
 
 
-def draw_report(report: Report | Evidence) -> Figure:
+def draw_report(report: Report | Measurements) -> Figure:
     """Draw what the checks measured, in four panels; a fifth with the drawn graph when the configuration has one.
 
     Args:
@@ -30,7 +30,7 @@ def draw_report(report: Report | Evidence) -> Figure:
     from matplotlib.figure import Figure
 
     evidence = report.evidence if isinstance(report, Report) else report
-    assert isinstance(evidence, Evidence)
+    assert isinstance(evidence, Measurements)
     has_graph = bool(evidence.graph)
     figure = Figure(figsize=(15 if has_graph else 11, 8.5), layout="constrained")
     grid = figure.add_gridspec(2, 3 if has_graph else 2, width_ratios=(1, 1, 0.75) if has_graph else (1, 1))
@@ -54,7 +54,7 @@ def _title(report: Report) -> str:
     return f"Validation, {report.kind or 'kind unknown'}: {verdict}{first}"
 
 
-def _draw_dependence(axes: Axes, evidence: Evidence) -> None:
+def _draw_dependence(axes: Axes, evidence: Measurements) -> None:
     axes.set_title("Who sees whom" + (" (above the diagonal: the future)" if evidence.is_causal else ""))
     if evidence.dependence is None:
         _say_nothing(axes)
@@ -79,7 +79,7 @@ def _draw_dependence(axes: Axes, evidence: Evidence) -> None:
     axes.set_ylabel("position of the output")
 
 
-def _draw_gradients(axes: Axes, evidence: Evidence) -> None:
+def _draw_gradients(axes: Axes, evidence: Measurements) -> None:
     axes.set_title("Gradient by layer, before training")
     if not evidence.gradients:
         _say_nothing(axes)
@@ -97,7 +97,7 @@ def _draw_gradients(axes: Axes, evidence: Evidence) -> None:
     axes.set_xlabel("root mean square of the gradient")
 
 
-def _draw_loss(axes: Axes, evidence: Evidence) -> None:
+def _draw_loss(axes: Axes, evidence: Measurements) -> None:
     axes.set_title("Loss before training against a guess")
     if evidence.initial_loss is None or evidence.guess is None:
         _say_nothing(axes)
@@ -110,7 +110,7 @@ def _draw_loss(axes: Axes, evidence: Evidence) -> None:
     axes.margins(y=0.15)
 
 
-def _draw_entropy(axes: Axes, evidence: Evidence) -> None:
+def _draw_entropy(axes: Axes, evidence: Measurements) -> None:
     axes.set_title("Attention entropy per head, before training")
     rows = [(name, shares) for name, shares in evidence.entropies if shares]
     if not rows:

@@ -15,7 +15,7 @@ def require_sound(report: Mapping[str, Any], identity: str, on_errors: str = "re
 
     Args:
         report: ``Report.to_dict()`` with ``model.identity`` beside it, as the validation pipeline writes it.
-        identity: Identity of the model at hand (``Export.identity``).
+        identity: Identity of the model at hand (``ModelSource.identity``).
         on_errors: ``refuse`` or ``warn``; with ``warn`` errors are no reason to stop.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import Any
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
 
-__all__ = ["Evidence"]
+__all__ = ["Measurements"]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Measurements:
     """The measurements behind a report.
 
     Attributes:
@@ -37,7 +37,7 @@ class Evidence:
     marked: Sequence[str] = ()
 
     @classmethod
-    def collect(cls, measured: Mapping[str, Any], *, is_causal: bool, marked: Sequence[str]) -> Evidence:
+    def collect(cls, measured: Mapping[str, Any], *, is_causal: bool, marked: Sequence[str]) -> Measurements:
         """Make the evidence from what the checks noted."""
         dependence, loss = measured.get("dependence"), measured.get("initial loss", {})
         return cls(

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from transformer_foundry.core.checks.report.measurements import Evidence
+from transformer_foundry.core.checks.report.measurements import Measurements
 
 __all__ = ["Finding", "Report"]
 
@@ -56,7 +56,7 @@ class Report:
     kind: str | None
     findings: tuple[Finding, ...]
     seconds: float
-    evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
+    evidence: Measurements = field(default_factory=Measurements, compare=False, repr=False)
 
     @property
     def problems(self) -> tuple[Finding, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.dataloading.masking import hide_spans, hide_tokens
-from transformer_foundry.core.data.dataloading.sampler import EpochOrder
+from transformer_foundry.core.data.dataloading.sampler import EpochSampler
 from transformer_foundry.core.data.tokenized.dataset import IGNORED, TokenSplit, TokenSplits
 from transformer_foundry.core.models.losses import Batch
 
@@ -70,7 +70,7 @@ class Batches:
         self._ordinary_ids = np.setdiff1d(np.arange(splits.vocab_size), splits.special.ids())
         self._seed = seed
         self._shuffle = shuffle
-        self._order: tuple[int, EpochOrder] | None = None
+        self._order: tuple[int, EpochSampler] | None = None
 
     def __len__(self) -> int:
         """Micro-batches in an epoch."""
@@ -113,12 +113,12 @@ class Batches:
     def _pad_id(self) -> int:
         return self._special.pad if self._special.pad is not None else 0
 
-    def _epoch_order(self, epoch: int) -> EpochOrder:
+    def _epoch_order(self, epoch: int) -> EpochSampler:
         epoch = epoch if self._shuffle else 0
         if self._order is None or self._order[0] != epoch:
             key = (self._seed, _ORDER_STREAM, epoch) if self._shuffle else None
             lengths = None if self.split.is_packed(self._task) else self._lengths
-            self._order = (epoch, EpochOrder(len(self.split), self.batch_size, key, lengths))
+            self._order = (epoch, EpochSampler(len(self.split), self.batch_size, key, lengths))
         return self._order[1]
 
     def _lengths(self, rows: np.ndarray) -> np.ndarray:

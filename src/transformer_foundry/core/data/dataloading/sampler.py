@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["EpochOrder", "scatter"]
+__all__ = ["EpochSampler", "scatter"]
 
 _ROUNDS = 6
 _WINDOW_BATCHES = 512  # batches of like length are made from so many at a time
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the usual odd constant of multiplicative hashing
 
 
-class EpochOrder:
+class EpochSampler:
     """The rows of every batch of one epoch.
 
     Rows are scattered by a keyed permutation that is computed, not stored. With ``lengths``, the rows of a window of

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.base.errors import DataError, ExportError, TrainingError
+from transformer_foundry.core.base.errors import DataError, ModelError, TrainingError
 from transformer_foundry.core.experiments.comparison.reference_models import build_reference, require_reference
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models.adapter import Adapter
-    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["Member", "find_members"]
 
@@ -38,7 +38,7 @@ class Member:
 
     name: str
     identity: str
-    export: Export | None = None
+    export: ModelSource | None = None
     reference: str | None = None
     parameter_count: int = 0
     layers: int = _USUAL_LAYERS
@@ -57,7 +57,7 @@ class Member:
         return adapt(model, config.to_dict(), task=splits.task)
 
 
-def find_members(models: Sequence[str], splits: TokenSplits, source: Export) -> list[Member]:
+def find_members(models: Sequence[str], splits: TokenSplits, source: ModelSource) -> list[Member]:
     """Return what ``benchmark.models`` names; nothing has been trained when something of it is refused.
 
     References get the layers and about the parameters of the first drawing, of ``source`` where there is none.
@@ -108,14 +108,14 @@ def _is_drawing(name: str, splits: TokenSplits) -> bool:
     return False
 
 
-def _load(name: str) -> tuple[Export, Adapter]:
+def _load(name: str) -> tuple[ModelSource, Adapter]:
     from transformer_foundry.core.models import admit, load_model, read_export
 
     try:
         export = admit(read_export(name))
         return export, load_model(export)
-    except ExportError as err:
-        raise ExportError(f"benchmark.models, {name}: {err.problem}", err.expected, err.remedy) from err
+    except ModelError as err:
+        raise ModelError(f"benchmark.models, {name}: {err.problem}", err.expected, err.remedy) from err
 
 
 def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> None:

@@ -1,34 +1,36 @@
 """The search for hyper-parameters: a space, a search over it that survives a kill, and what came of it."""
 
+from typing import TYPE_CHECKING
+
 from transformer_foundry.core.base.lazy_imports import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "Dimension": "space",
-        "FolderStates": "paused_checkpoints",
-        "MemoryStates": "paused_checkpoints",
-        "SearchSpace": "space",
-        "TrainTrial": "search_loop",
-        "TrialRecord": "results.trial_result",
-        "TuningOptions": "options",
-        "best_trial": "results.summary",
-        "compare_with_default": "results.confirmation",
-        "confirm": "results.confirmation",
-        "history_figure": "results.figures",
-        "importance_figure": "results.figures",
-        "load_study": "storage",
-        "make_full_training": "train_trial",
-        "make_train_trial": "train_trial",
-        "model_space": "train_trial",
-        "open_storage": "storage",
-        "parallel_figure": "results.figures",
-        "parse_space": "space",
-        "paused_states": "train_trial",
-        "search": "search_loop",
-        "timeline_figure": "results.figures",
-        "training_space": "default_spaces",
-        "trial_identity": "train_trial",
-        "trials_table": "results.summary",
-    },
-)
+if TYPE_CHECKING:
+    from transformer_foundry.core.experiments.tuning.default_spaces import training_space as training_space
+    from transformer_foundry.core.experiments.tuning.options import TuningOptions as TuningOptions
+    from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderStates as FolderStates
+    from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryStates as MemoryStates
+    from transformer_foundry.core.experiments.tuning.results.confirmation import (
+        compare_with_default as compare_with_default,
+    )
+    from transformer_foundry.core.experiments.tuning.results.confirmation import confirm as confirm
+    from transformer_foundry.core.experiments.tuning.results.figures import history_figure as history_figure
+    from transformer_foundry.core.experiments.tuning.results.figures import importance_figure as importance_figure
+    from transformer_foundry.core.experiments.tuning.results.figures import parallel_figure as parallel_figure
+    from transformer_foundry.core.experiments.tuning.results.figures import timeline_figure as timeline_figure
+    from transformer_foundry.core.experiments.tuning.results.summary import best_trial as best_trial
+    from transformer_foundry.core.experiments.tuning.results.summary import trials_table as trials_table
+    from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord as TrialRecord
+    from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial as TrainTrial
+    from transformer_foundry.core.experiments.tuning.search_loop import search as search
+    from transformer_foundry.core.experiments.tuning.space import Dimension as Dimension
+    from transformer_foundry.core.experiments.tuning.space import SearchSpace as SearchSpace
+    from transformer_foundry.core.experiments.tuning.space import parse_space as parse_space
+    from transformer_foundry.core.experiments.tuning.storage import load_study as load_study
+    from transformer_foundry.core.experiments.tuning.storage import open_storage as open_storage
+    from transformer_foundry.core.experiments.tuning.train_trial import make_full_training as make_full_training
+    from transformer_foundry.core.experiments.tuning.train_trial import make_train_trial as make_train_trial
+    from transformer_foundry.core.experiments.tuning.train_trial import model_space as model_space
+    from transformer_foundry.core.experiments.tuning.train_trial import paused_states as paused_states
+    from transformer_foundry.core.experiments.tuning.train_trial import trial_identity as trial_identity
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.base.errors import CheckpointError, ExportError, ParameterError, TrainingError
+from transformer_foundry.core.base.errors import CheckpointError, ModelError, ParameterError, TrainingError
 from transformer_foundry.core.experiments.tuning.default_spaces import (
     MODEL_PREFIX,
     SEARCHABLE,
@@ -25,7 +25,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
-    from transformer_foundry.core.models import Export
+    from transformer_foundry.core.models import ModelSource
     from transformer_foundry.core.training import Checkpoint
 
 __all__ = ["make_full_training", "make_train_trial", "model_space", "paused_states", "trial_identity"]
@@ -38,7 +38,7 @@ _GIB = 2**30
 
 
 def make_train_trial(
-    export: Export,
+    export: ModelSource,
     splits: TokenSplits,
     base_options: TrainingOptions,
     tuning_options: TuningOptions,
@@ -84,7 +84,7 @@ def make_train_trial(
 
 
 def make_full_training(
-    export: Export,
+    export: ModelSource,
     splits: TokenSplits,
     base_options: TrainingOptions,
     max_steps: int,
@@ -120,7 +120,7 @@ def trial_options(
 
 
 def trial_identity(
-    export: Export, splits: TokenSplits, base_options: TrainingOptions, space: SearchSpace
+    export: ModelSource, splits: TokenSplits, base_options: TrainingOptions, space: SearchSpace
 ) -> dict[str, Any]:
     """Return what a trial's loss depends on beside the searched parameters: model, data and the other options."""
     searched = {dimension.name for dimension in space.dimensions}
@@ -130,7 +130,12 @@ def trial_identity(
 
 
 def model_space(
-    export: Export, tuning: TuningOptions, base: TrainingOptions, *, kind: str | None = None, task: str | None = None
+    export: ModelSource,
+    tuning: TuningOptions,
+    base: TrainingOptions,
+    *,
+    kind: str | None = None,
+    task: str | None = None,
 ) -> SearchSpace:
     """Return the space of a search for a model: the one in ``tuning.space``, else the default one of its kind.
 
@@ -146,21 +151,21 @@ def model_space(
     return training_space({}, base, kind=kind or load_model(export, task=task).contract.kind)
 
 
-def _check_model_dimensions(export: Export, space: SearchSpace) -> None:
+def _check_model_dimensions(export: ModelSource, space: SearchSpace) -> None:
     """Build the model with the extreme values of each dimension ``model.NAME``, before anything is trained.
 
     Raises:
         ParameterError: If it cannot be built with one of them.
     """
-    from transformer_foundry.core.models import find_recipe
+    from transformer_foundry.core.models import find_constructor_call
 
     for dimension in space.dimensions:
         if not dimension.name.startswith(MODEL_PREFIX):
             continue
         for value in dimension.extremes:
             try:
-                find_recipe(export, {dimension.name.removeprefix(MODEL_PREFIX): value})
-            except ExportError as err:
+                find_constructor_call(export, {dimension.name.removeprefix(MODEL_PREFIX): value})
+            except ModelError as err:
                 raise ParameterError(
                     f"tuning.space.{dimension.name} reaches {value!r}, with which the model cannot be built: "
                     f"{err.problem}",

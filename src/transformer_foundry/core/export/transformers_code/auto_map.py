@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.export.names import EXPORT_CONFIG_FILE, TRANSFORMERS_FORMAT
-from transformer_foundry.core.files.atomic import file_sha256, write_json
+from transformer_foundry.core.files.atomic import sha256_of, write_json
 
 if TYPE_CHECKING:
     from transformer_foundry.core.models.adapter import Adapter
@@ -69,7 +69,7 @@ def add_transformers_code(
         return entry | {"stage": "parity", "reason": reason}
     file = folder / written[1]
     entry |= {"file": file.name, "status": "verified", "auto_class": auto_class(manifest)}
-    return entry | {"sha256": file_sha256(file), "size_bytes": file.stat().st_size}
+    return entry | {"sha256": sha256_of(file), "size_bytes": file.stat().st_size}
 
 
 def auto_class(manifest: Mapping[str, Any]) -> str:

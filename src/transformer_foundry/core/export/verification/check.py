@@ -13,7 +13,7 @@ from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ER
 from transformer_foundry.core.export.names import DATA_SUFFIX
 from transformer_foundry.core.export.verification.parity import Case, compare, is_plain, write_cases
 from transformer_foundry.core.export.verification.verifier_process import judge
-from transformer_foundry.core.files.atomic import file_sha256
+from transformer_foundry.core.files.atomic import sha256_of
 
 __all__ = ["Check", "delete", "describe_file"]
 
@@ -69,7 +69,7 @@ class Check:
 
 def describe_file(path: Path) -> dict[str, Any]:
     """Return name, sha256 and size of a file, and of the one that holds its weights if there is one."""
-    described = {"file": path.name, "sha256": file_sha256(path), "size_bytes": path.stat().st_size}
+    described = {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
     data = path.with_name(path.name + DATA_SUFFIX)
     return described | ({"data": describe_file(data)} if data.is_file() else {})
 

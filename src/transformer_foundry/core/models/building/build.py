@@ -14,22 +14,24 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from transformer_foundry.core.base.errors import ExportError
-from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, Recipe, recipes_for
+from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, ConstructorCall, recipes_for
 from transformer_foundry.core.models.building.import_code import import_model_code
 from transformer_foundry.core.models.building.model_class import find_model_class
 from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.system.random_state import isolated_random
 
-__all__ = ["Recipe", "build_model", "find_recipe"]
+__all__ = ["ConstructorCall", "build_model", "find_constructor_call"]
 
 MODEST_ELEMENTS = 2**26
 FILLING = frozenset(("normal_", "uniform_", "trunc_normal_", "bernoulli_", "exponential_", "random_"))
 FACTORIES = ("build_model", "create_model", "make_model", "get_model")
 
 
-def build_model(export: Export, overrides: Mapping[str, Any] | None = None, *, seed: int | None = None) -> nn.Module:
+def build_model(
+    export: ModelSource, overrides: Mapping[str, Any] | None = None, *, seed: int | None = None
+) -> nn.Module:
     """Build the model of ``export``.
 
     Args:
@@ -40,7 +42,7 @@ def build_model(export: Export, overrides: Mapping[str, Any] | None = None, *, s
     Raises:
         ExportError: If the code cannot be imported or the model cannot be built, with the line.
     """
-    recipe = find_recipe(export, overrides)
+    recipe = find_constructor_call(export, overrides)
     # Imported anew: what the code has cached while it was tried on the meta device must not get into the model.
     module = import_model_code(export)
     if seed is None:
@@ -49,7 +51,7 @@ def build_model(export: Export, overrides: Mapping[str, Any] | None = None, *, s
         return _build(recipe, export, module)
 
 
-def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def find_constructor_call(export: ModelSource, overrides: Mapping[str, Any] | None = None) -> ConstructorCall:
     """Return the expression that builds the model of ``export``; it has been tried.
 
     Raises:
@@ -57,14 +59,14 @@ def find_recipe(export: Export, overrides: Mapping[str, Any] | None = None) -> R
     """
     module = import_model_code(export)
     recipes = _candidates(export, _own_spelling(export.config, overrides or {}), module)
-    failure: ExportError | None = None
+    failure: ModelError | None = None
     # On the meta device a model needs no memory; code that cannot be built there is built for real.
     for device in ("cpu",) if _is_surely_small(export, overrides) else ("meta", "cpu"):
         for recipe in recipes:
             try:
                 with isolated_random(), torch.device(device), _WithoutFilling():
                     model = _build(recipe, export, module)
-            except ExportError as err:
+            except ModelError as err:
                 failure = failure or err
                 continue
             _refuse_beyond_memory(model, export)
@@ -82,7 +84,7 @@ def _own_spelling(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
     return renamed
 
 
-def _is_surely_small(export: Export, overrides: Mapping[str, Any] | None) -> bool:
+def _is_surely_small(export: ModelSource, overrides: Mapping[str, Any] | None) -> bool:
     """Whether even the product of the two largest stated sizes is modest; the meta device then only costs time.
 
     Its operations are written in Python and import torch._dynamo, which takes longer than building a small model.
@@ -113,15 +115,15 @@ class _WithoutFilling(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _candidates(export: Export, overrides: Mapping[str, Any], module: ModuleType) -> list[Recipe]:
+def _candidates(export: ModelSource, overrides: Mapping[str, Any], module: ModuleType) -> list[ConstructorCall]:
     tree = ast.parse(export.model_code)
     config = {**export.config, **overrides}
-    recipes: list[Recipe] = []
-    failure: ExportError | None = None
+    recipes: list[ConstructorCall] = []
+    failure: ModelError | None = None
     for target in _targets(module, tree, config, bool(overrides)):
         try:
             recipes += recipes_for(target, config, overrides, module, tree)
-        except ExportError as err:
+        except ModelError as err:
             failure = failure or err
     if not recipes and failure is not None:
         raise failure
@@ -138,28 +140,28 @@ def _targets(
         factories = [item for item in factories if item.__code__.co_argcount]
     try:
         return [*factories, find_model_class(module, tree, config)]
-    except ExportError:
+    except ModelError:
         if factories:
             return factories
         raise
 
 
-def _build(recipe: Recipe, export: Export, module: ModuleType) -> nn.Module:
+def _build(recipe: ConstructorCall, export: ModelSource, module: ModuleType) -> nn.Module:
     try:
         with running_model_code(f"{_shortened(recipe.expression)} to build the model", export.model_file):
             # A copy for each call: constructors change what they are given.
             model = eval(recipe.expression, module.__dict__, {"config": copy.deepcopy(export.config)})
-    except ExportError as err:
+    except ModelError as err:
         raise _name_missing_size(err, export) from err.__cause__
     if not isinstance(model, nn.Module):
-        raise ExportError(
+        raise ModelError(
             f"{_shortened(recipe.expression)} returns {type(model).__name__}.",
             "Expected a torch.nn.Module.",
             "Return the model there, or export it again from Transformer Builder.",
         )
     if "_modules" not in vars(model):
         line, name = argument_line(constructor(type(model)), "self"), type(model).__name__
-        raise ExportError(
+        raise ModelError(
             f"{line}: {name} never calls super().__init__().",
             "Expected that call first in __init__: without it there are no parameters.",
             "Add super().__init__() there, or export the model again from Transformer Builder.",
@@ -167,7 +169,7 @@ def _build(recipe: Recipe, export: Export, module: ModuleType) -> nn.Module:
     return model
 
 
-def _name_missing_size(error: ExportError, export: Export) -> ExportError:
+def _name_missing_size(error: ModelError, export: ModelSource) -> ModelError:
     """Say which size ``config.json`` lacks if that is why the constructor failed."""
     cause = error.__cause__
     name = None
@@ -177,7 +179,7 @@ def _name_missing_size(error: ExportError, export: Export) -> ExportError:
         name = cause.name
     if not isinstance(name, str) or name in export.config:
         return error
-    return ExportError(
+    return ModelError(
         error.problem,
         f"config.json has: {', '.join(list(export.config)[:12]) or 'nothing'}.",
         f"Add '{name}' to config.json, or export the model again from Transformer Builder.",
@@ -188,7 +190,7 @@ def _shortened(expression: str) -> str:
     return expression if len(expression) <= 100 else f"{expression[:97]}..."
 
 
-def _refuse_beyond_memory(model: nn.Module, export: Export) -> None:
+def _refuse_beyond_memory(model: nn.Module, export: ModelSource) -> None:
     sizes = {
         name: tensor.numel() * tensor.element_size()
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
@@ -197,7 +199,7 @@ def _refuse_beyond_memory(model: nn.Module, export: Export) -> None:
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     if present is not None and needed > present:
         largest = max(sizes, key=lambda name: sizes[name])
-        raise ExportError(
+        raise ModelError(
             f"The weights of '{export.name}' need {needed / 2**30:,.0f} GiB; "
             f"the largest, {largest}, needs {sizes[largest] / 2**30:,.0f} GiB.",
             f"Expected less than the {present / 2**30:,.0f} GiB of memory of this machine.",

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.model_errors import argument_line, constructor
 
-__all__ = ["SYNONYMS", "Recipe", "recipes_for"]
+__all__ = ["SYNONYMS", "ConstructorCall", "recipes_for"]
 
 CONFIG_NAMES = frozenset(
     ("config", "configuration", "cfg", "conf", "args", "hparams", "hyperparameters", "params", "opts", "options",
@@ -54,7 +54,7 @@ NOT_ARGUMENTS = frozenset(("model_name", "version", "nodes", "edges"))
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ConstructorCall:
     """How a model is built.
 
     Attributes:
@@ -90,7 +90,7 @@ def recipes_for(
     overrides: Mapping[str, Any],
     module: ModuleType,
     tree: ast.Module,
-) -> list[Recipe]:
+) -> list[ConstructorCall]:
     """Return the recipes that ``target`` (a class or a factory of ``module``) may want, the likeliest first.
 
     Args:
@@ -110,21 +110,23 @@ def recipes_for(
         return _taking_overrides(_keyword_recipes(target, source), target, source)
     forms = _config_forms(parameters[config_parameter], source)
     return [
-        Recipe(_call(target.__name__, _arguments(target, source, {config_parameter: expression})), style)
+        ConstructorCall(_call(target.__name__, _arguments(target, source, {config_parameter: expression})), style)
         for style, expression in forms
     ]
 
 
-def _taking_overrides(recipes: list[Recipe], target: Callable[..., Any], source: _Source) -> list[Recipe]:
+def _taking_overrides(
+    recipes: list[ConstructorCall], target: Callable[..., Any], source: _Source
+) -> list[ConstructorCall]:
     """Return ``recipes``, or raise if an override changes none of their expressions: it would do nothing."""
     for key in source.overrides:
         config = {name: value for name, value in source.config.items() if name != key}
         try:
             if _keyword_recipes(target, replace(source, config=config)) != recipes:
                 continue
-        except ExportError:
+        except ModelError:
             continue
-        raise ExportError(
+        raise ModelError(
             f"{key} cannot be set to {source.overrides[key]!r}: {target.__name__} takes no such argument.",
             f"Expected one of its arguments: {', '.join(inspect.signature(target).parameters) or 'it has none'}.",
             "Change the size in Transformer Builder, and export again.",
@@ -132,9 +134,9 @@ def _taking_overrides(recipes: list[Recipe], target: Callable[..., Any], source:
     return recipes
 
 
-def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[Recipe]:
+def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[ConstructorCall]:
     arguments = _arguments(target, source, {})
-    plain = Recipe(_call(target.__name__, arguments), "keywords" if arguments else "none")
+    plain = ConstructorCall(_call(target.__name__, arguments), "keywords" if arguments else "none")
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(target).parameters.values()):
         return [plain]
     extra = {
@@ -142,7 +144,7 @@ def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[Recipe
         for key, value in source.config.items()
         if key.isidentifier() and key not in NOT_ARGUMENTS and key not in dict(arguments)
     }
-    full = Recipe(_call(target.__name__, [*arguments, *extra.items()]), "keywords")
+    full = ConstructorCall(_call(target.__name__, [*arguments, *extra.items()]), "keywords")
     return [full, plain] if _reads_extra_keywords(target) else [plain, full]
 
 
@@ -191,9 +193,9 @@ def _value_of(name: str, taken: set[str], source: _Source, required: bool) -> An
     return config_hints.find_value(source.config, (name, *names, *wider))
 
 
-def _missing_argument(target: Callable[..., Any], name: str, source: _Source) -> ExportError:
+def _missing_argument(target: Callable[..., Any], name: str, source: _Source) -> ModelError:
     keys = ", ".join(list(source.config)[:12]) or "nothing"
-    return ExportError(
+    return ModelError(
         f"{argument_line(constructor(target), name)}: {target.__name__} demands '{name}', "
         "which config.json does not state.",
         f"config.json has: {keys}.",
@@ -256,7 +258,7 @@ def _config_forms(parameter: inspect.Parameter, source: _Source) -> list[tuple[s
         return ordered
     try:
         arguments = _arguments(own, source, {})
-    except ExportError:
+    except ModelError:
         return ordered
     return [("class", f"{own.__name__}({', '.join(f'{key}={value}' for key, value in arguments)})"), *ordered]
 

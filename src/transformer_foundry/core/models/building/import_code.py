@@ -6,9 +6,9 @@ import linecache
 import sys
 from types import ModuleType
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.model_errors import running_model_code
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import parse_model_code
 from transformer_foundry.core.models.source.trust import require_trusted
 from transformer_foundry.core.system.random_state import isolated_random
@@ -16,7 +16,7 @@ from transformer_foundry.core.system.random_state import isolated_random
 __all__ = ["import_model_code"]
 
 
-def import_model_code(export: Export) -> ModuleType:
+def import_model_code(export: ModelSource) -> ModuleType:
     """Run ``model.py`` and return it as a module.
 
     The text that was read and hashed is what runs, whatever the file says by now, and no ``__pycache__`` is left in
@@ -37,7 +37,7 @@ def import_model_code(export: Export) -> ModuleType:
         with isolated_random(), running_model_code("model.py to be imported without an error", file_name):
             # Without dont_inherit the code would get this module's own __future__ imports.
             exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
-    except ExportError:
+    except ModelError:
         sys.modules.pop(module.__name__, None)
         raise
     return module

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 
 __all__ = ["find_model_class"]
 
@@ -28,7 +28,7 @@ def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, 
     """
     classes = _module_classes(module)
     if not classes:
-        raise ExportError(
+        raise ModelError(
             "model.py defines no class that derives from torch.nn.Module.",
             "Expected the class of the model, for example class CustomTransformer(nn.Module).",
             "Export the model again from Transformer Builder.",

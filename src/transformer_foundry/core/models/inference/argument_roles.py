@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.config_hints import graph_nodes, kind_hint
 from transformer_foundry.core.models.model_errors import argument_line
 from transformer_foundry.core.models.source.syntax import undefined_names
@@ -117,7 +117,7 @@ def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
 
 def _ids_argument(model: nn.Module, names: list[str]) -> str:
     if not names:
-        raise ExportError(
+        raise ModelError(
             f"{argument_line(model.forward, 'self')}: forward of {type(model).__name__} takes no named argument.",
             "Expected an argument for the token ids, for example forward(self, input_ids).",
             "Connect an input block in Transformer Builder, and export again.",
@@ -158,7 +158,7 @@ def _refuse_intermediates(model: nn.Module, config: Mapping[str, Any], unknown: 
     inner = [name for name in unknown if _is_intermediate(model, config, name)]
     if inner:
         shown = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
-        raise ExportError(
+        raise ModelError(
             f"{argument_line(model.forward, inner[0])}: forward asks its caller for {shown}, "
             f"results that the model itself has to compute{_never_computed(model)}.",
             f"Expected a forward that needs only its inputs: forward(self, {ids}).",
@@ -187,7 +187,7 @@ def _is_intermediate(model: nn.Module, config: Mapping[str, Any], name: str) -> 
 
 def _refuse_unknown(model: nn.Module, unknown: list[str]) -> None:
     if unknown:
-        raise ExportError(
+        raise ModelError(
             f"{argument_line(model.forward, unknown[0])}: forward demands '{unknown[0]}', "
             "and Foundry does not know what that is.",
             "Known are token ids, masks, decoder ids, labels, token types and positions, by their usual names.",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.inference.embedding_limits import TableWatch
 from transformer_foundry.core.models.inference.output_format import find_loss
 from transformer_foundry.core.models.inference.probe import Probe, same
@@ -74,7 +74,7 @@ def works_at(probe: Probe, length: int) -> bool:
     """Whether the model runs on sequences of ``length`` tokens."""
     try:
         probe.run(probe.ids(length=length))
-    except ExportError:
+    except ModelError:
         return False
     return True
 
@@ -95,7 +95,7 @@ def _takes(probe: Probe, vocab_size: int) -> bool:
     ids[:, -1] = vocab_size - 1
     try:
         probe.run(ids)
-    except ExportError:
+    except ModelError:
         return False
     return True
 
@@ -137,7 +137,7 @@ def loss_behaviour(probe: Probe) -> tuple[bool, str | None]:
         if loss is None or not per_token:
             return loss is not None, None
         heeds_first, heeds_last = (_heeds(probe, ids, labels, position) for position in (0, -1))
-    except ExportError:
+    except ModelError:
         return False, None
     if heeds_last:
         return True, "unshifted" if heeds_first else "shifted"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference.argument_roles import Roles
@@ -34,7 +34,7 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
     """
     limit = config_hints.max_length_hint(config)
     whole = ((3, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()
-    failure: ExportError | None = None
+    failure: ModelError | None = None
     for number, draft in enumerate(_drafts(roles)):
         for sized in _sized(draft, config):
             if sized.ends_with_eos and sized.eos_token_id is None:
@@ -45,7 +45,7 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
                 try:
                     probe.run(probe.ids())
                     return probe
-                except ExportError as err:
+                except ModelError as err:
                     failure = failure or err
     raise failure or AssertionError("no call was tried")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.base.errors import ExportError, suggestion
+from transformer_foundry.core.base.errors import ModelError, suggestion
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference.argument_roles import read_roles
@@ -17,7 +17,7 @@ from transformer_foundry.core.models.inference.mask_conventions import settle_ca
 from transformer_foundry.core.models.inference.probe import Probe
 from transformer_foundry.core.models.inference.task import settle_output, settle_purpose
 from transformer_foundry.core.models.options import KINDS, TASKS, normalise_kind
-from transformer_foundry.core.models.side_effects import undisturbed
+from transformer_foundry.core.models.side_effects import no_side_effects
 
 __all__ = ["Contract", "find_contract"]
 
@@ -41,7 +41,7 @@ def find_contract(
     """
     kind, task = _checked(normalise_kind(kind), KINDS, "kind"), _checked(task, TASKS, "task")
     roles = read_roles(model, export_config, kind)
-    with undisturbed(model):
+    with no_side_effects(model):
         probe = first_probe(model, roles, export_config)
         probe = _settle_sizes(probe, export_config)
         probe = settle_output(probe, export_config)
@@ -54,7 +54,7 @@ def find_contract(
 
 def _checked(value: str | None, choices: tuple[str, ...], what: str) -> str | None:
     if value is not None and value not in choices:
-        raise ExportError(
+        raise ModelError(
             f"The {what} of the model is given as '{value}'.{suggestion(value, choices)}",
             f"Expected one of: {', '.join(choices)}.",
             f"Correct model.{what}, or leave it out: it is then found.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.inference.behaviour import is_causal
 from transformer_foundry.core.models.inference.call import CAUSAL_FORMS
 from transformer_foundry.core.models.inference.probe import Probe, same
@@ -80,7 +80,7 @@ def settle_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
         try:
             if is_causal(fed):
                 return fed
-        except ExportError:
+        except ModelError:
             continue
     return probe
 
@@ -135,7 +135,7 @@ def _rate(probe: Probe, name: str, is_decoder: bool) -> int:
         changed = _run(probe, *((source, other) if is_decoder else (other, target)), hole, is_decoder)
         whole = _run(probe, source, target, real, is_decoder)
         bare = whole if name in probe.contract.required_masks else probe.logits(source, target)
-    except ExportError:
+    except ModelError:
         return FAILS
     if not same(whole, bare):
         return RUNS

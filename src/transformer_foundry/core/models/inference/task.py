@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.inference.behaviour import is_causal, loss_behaviour
 from transformer_foundry.core.models.inference.output_format import Logits, describe_output, find_logits
@@ -37,7 +37,7 @@ def settle_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
     if found.tensor.dim() == 2 and size == probe.contract.vocab_size and size != config_hints.num_labels_hint(config):
         raise _no_logits(probe, config, output)
     if found.tensor.dim() == 2 and size == 1:
-        raise ExportError(
+        raise ModelError(
             f"forward of {type(probe.model).__name__} returns one number for each text.",
             "Expected a score for each class: (batch, classes), with at least 2 classes.",
             "Give the output block as many outputs as there are classes, and export again.",
@@ -72,7 +72,7 @@ def _without_decoder_ids(probe: Probe) -> Probe:
     alone = probe.knowing(decoder_ids_argument=None, decoder_mask_argument=None)
     try:
         alone.run(alone.ids())
-    except ExportError:
+    except ModelError:
         return probe
     return alone
 
@@ -100,9 +100,9 @@ def _is_hidden_state(found: Logits, probe: Probe, config: Mapping[str, Any]) -> 
     return size in {config_hints.find_int(config, config_hints.WIDTH_KEYS), *widths}
 
 
-def _no_logits(probe: Probe, config: Mapping[str, Any], output: Any) -> ExportError:
+def _no_logits(probe: Probe, config: Mapping[str, Any], output: Any) -> ModelError:
     vocab_size, num_labels = _likely_sizes(probe, config)
-    return ExportError(
+    return ModelError(
         f"forward of {type(probe.model).__name__} returns {describe_output(output)} "
         f"for token ids of shape {(probe.batch, probe.length)}.",
         f"Expected logits: of shape {(probe.batch, probe.length, vocab_size)} from a language model, "
@@ -119,7 +119,7 @@ def _find_kind(probe: Probe, config: Mapping[str, Any], stated: str | None, per_
     if hint == "encoder-decoder" and not stated and _says_classifier(config, class_name):
         return "encoder-only"  # The encoder of a family of encoder-decoders, under a head for classes.
     if hint == "encoder-decoder":
-        raise ExportError(
+        raise ModelError(
             f"The model is said to be an encoder-decoder, but forward of {class_name} takes no decoder ids.",
             "Expected forward(self, input_ids, decoder_input_ids).",
             "Connect a second input block to the decoder, or set model.kind to what the model is.",
@@ -167,7 +167,7 @@ def _refuse_contradiction(probe: Probe, kind: str | None, task: str | None, foun
     elif task not in (None, "sequence_classification") and not per_token:
         clash = f"model.task is {task}, but {name} returns logits for each text", "logits for each token"
     if clash is not None:
-        raise ExportError(
+        raise ModelError(
             f"{clash[0]}.",
             f"Expected {clash[1]}.",
             "Leave model.kind and model.task out: they are then found.",

@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.sandbox.trial_run import FIRST_RUN_SECONDS, require_first_run
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.trust import require_trusted
 
 __all__ = ["admit"]
 
 
 def admit(
-    export: Export,
+    export: ModelSource,
     *,
     trust_code: bool = False,
     sha256: str | None = None,
     first_run_seconds: float = FIRST_RUN_SECONDS,
     cache_dir: Path | None = None,
-) -> Export:
+) -> ModelSource:
     """Return ``export`` ready to be built: with the user's word where it needs one, and tried in a process of its own.
 
     A digest that is given must be that of the export, whatever else is said. To run exactly what ``describe_export``
@@ -29,7 +29,7 @@ def admit(
     Args:
         export: As ``read_export`` returned it.
         trust_code: The user's word for whatever the source holds.
-        sha256: The user's word for one content: ``Export.identity``, 64 hexadecimal characters.
+        sha256: The user's word for one content: ``ModelSource.identity``, 64 hexadecimal characters.
         first_run_seconds: Limit of the first run, in seconds.
         cache_dir: Where first runs are remembered; the user's cache when None.
 
@@ -37,7 +37,7 @@ def admit(
         ExportError: If the digest is another, the word is missing, or the first run went beyond its limits.
     """
     if sha256 is not None and sha256.strip().lower() != export.identity:
-        raise ExportError(
+        raise ModelError(
             f"model.sha256 is {sha256}, but '{export.source}' has {export.identity}.",
             "Expected the content that was trusted: it has changed since, or the digest is another's.",
             f"Read {export.model_file}, then set model.sha256 to the digest that it has now.",

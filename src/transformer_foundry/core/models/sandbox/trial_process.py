@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.sandbox.audit_hook import readable_paths, watch
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
@@ -33,10 +33,10 @@ def main(job: dict[str, Any]) -> None:
     walls = _confine(readable, job["scratch"])
     import torch  # The limits are for the model: torch itself maps gigabytes.
 
-    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.models.source.read import ModelSource
 
     torch.set_num_threads(min(torch.get_num_threads(), 4))
-    export = Export(
+    export = ModelSource(
         folder=Path(job["folder"]), source=job["source"], revision=None, config=job["config"],
         model_code=job["model_code"], sha256=job["sha256"],
     )  # fmt: skip
@@ -132,22 +132,22 @@ def _try(export: Any) -> dict[str, Any]:
     from transformer_foundry.core.models.building.build import build_model
     from transformer_foundry.core.models.inference.argument_roles import read_roles
     from transformer_foundry.core.models.inference.first_call import first_probe
-    from transformer_foundry.core.models.side_effects import undisturbed
+    from transformer_foundry.core.models.side_effects import no_side_effects
 
     try:
         model = build_model(export, seed=0)
         sizes = [tensor.numel() * tensor.element_size() for tensor in model.parameters()]
         result = {"parameters": sum(item.numel() for item in model.parameters()), "bytes": sum(sizes)}
-        with undisturbed(model):
+        with no_side_effects(model):
             first_probe(model, read_roles(model, export.config), export.config)
         return result | {"outcome": "ran"}
-    except ExportError as err:
+    except ModelError as err:
         return _judge(err)
     except MemoryError:
-        return _judge(ExportError("The model takes more memory than is free.", "Expected it to fit."))
+        return _judge(ModelError("The model takes more memory than is free.", "Expected it to fit."))
 
 
-def _judge(error: ExportError) -> dict[str, Any]:
+def _judge(error: ModelError) -> dict[str, Any]:
     """What the model's code raises is told by whoever builds it next; memory that is not there would not be either."""
     cause = error.__cause__
     is_memory = isinstance(cause, MemoryError) or (

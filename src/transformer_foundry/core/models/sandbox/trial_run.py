@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["FIRST_RUN_SECONDS", "require_first_run"]
 
@@ -35,7 +35,9 @@ _PROGRAM = (
 )
 
 
-def require_first_run(export: Export, *, seconds: float = FIRST_RUN_SECONDS, cache_dir: Path | None = None) -> None:
+def require_first_run(
+    export: ModelSource, *, seconds: float = FIRST_RUN_SECONDS, cache_dir: Path | None = None
+) -> None:
     """Import, build and call the model of ``export`` once in a process of its own, unless that was done before.
 
     Args:
@@ -52,7 +54,7 @@ def require_first_run(export: Export, *, seconds: float = FIRST_RUN_SECONDS, cac
         return
     result = _run(export, seconds)
     if result.get("refused"):
-        raise ExportError(*result["refused"])
+        raise ModelError(*result["refused"])
     if result.get("reached") and not export.is_own:
         raise _reached_out(export, result["reached"])
     _remember(remembered, result)
@@ -65,7 +67,7 @@ def _versions() -> str:
         return "torch"
 
 
-def _is_remembered(path: Path, export: Export) -> bool:
+def _is_remembered(path: Path, export: ModelSource) -> bool:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         return export.is_own or not result["reached"]
@@ -83,7 +85,7 @@ def _remember(path: Path, result: dict[str, Any]) -> None:
         part.unlink(missing_ok=True) if part.parent.is_dir() else None
 
 
-def _run(export: Export, seconds: float) -> dict[str, Any]:
+def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
     with _scratch_folder() as scratch, tempfile.TemporaryFile() as answer:
         job = {
             "sys_path": _import_paths(export.is_own),
@@ -191,9 +193,9 @@ def _read_answer(answer: bytes) -> dict[str, Any] | None:
     return result if are_texts and len(lists[0] or []) in (0, 3) else None
 
 
-def _reached_out(export: Export, reached: list[str]) -> ExportError:
+def _reached_out(export: ModelSource, reached: list[str]) -> ModelError:
     shown = "; ".join(reached[:3])
-    return ExportError(
+    return ModelError(
         f"The code of '{export.source}' does more than computing when it is imported, built or called: {shown}.",
         f"Expected code from outside to touch neither network, programs nor files ({MODEL_FILE}, {CONFIG_FILE} aside).",
         f"If you have read {export.model_file} and want that, copy both files to a folder of yours: own folders may.",

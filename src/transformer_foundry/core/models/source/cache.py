@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 
 __all__ = [
     "CONFIG_FILE",
@@ -64,7 +64,7 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
             part.write_bytes(data)
             part.replace(folder / name)
     except OSError as err:
-        raise ExportError(
+        raise ModelError(
             f"The export cannot be kept in {folder}: {err.strerror or err}.",
             "Expected a folder that can be written, with room for two small files.",
             "Free some space there, or set XDG_CACHE_HOME to another folder.",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.source.cache import (
     CONFIG_FILE,
     MAX_FILE_BYTES,
@@ -59,7 +59,7 @@ def parse_gist(source: str, revision: str | None = None) -> Gist | None:
     """
     is_url = "://" in source
     if is_url and not (_host(source) in GIST_HOSTS and source.lower().startswith(("http://", "https://"))):
-        raise ExportError(
+        raise ModelError(
             f"'{source[:200]}' is no address of a gist.",
             "Expected https://gist.github.com/USER/ID.",
             "Set model.source to the address of a public gist, a gist id, a folder or a zip file.",
@@ -71,7 +71,7 @@ def parse_gist(source: str, revision: str | None = None) -> Gist | None:
     in_source = numbers[1] if len(numbers) > 1 and REVISION.fullmatch(numbers[1]) else None
     pinned = revision.strip().lower() if revision else in_source
     if pinned is not None and not REVISION.fullmatch(pinned):
-        raise ExportError(
+        raise ModelError(
             f"model.revision is '{revision}'.",
             "Expected the 40 hexadecimal characters of a gist's revision.",
             "Copy it from the gist's page (Revisions), or leave model.revision out for the newest.",
@@ -131,7 +131,7 @@ def _files(answer: Mapping[str, Any], gist: Gist) -> Mapping[str, Mapping[str, A
     files = {name: file for name, file in listed.items() if isinstance(file, dict)} if isinstance(listed, dict) else {}
     missing = [name for name in (MODEL_FILE, CONFIG_FILE) if name not in files]
     if missing:
-        raise ExportError(
+        raise ModelError(
             f"Gist {gist.id} holds no {' and no '.join(missing)}.",
             f"Expected model.py and config.json; it holds {', '.join(sorted(files)[:8]) or 'nothing'}.",
             "Export the model again from Transformer Builder, or set model.source to another gist.",
@@ -190,44 +190,44 @@ def _host(url: str) -> str | None:
         return None
 
 
-def _explain(failure: DownloadFailure, gist: Gist, token: str | None) -> ExportError:
+def _explain(failure: DownloadFailure, gist: Gist, token: str | None) -> ModelError:
     which = f"gist {gist.id}" + (f" at revision {gist.revision}" if gist.revision else "")
     if failure.status in (404, 410, 422):
-        return ExportError(
+        return ModelError(
             f"GitHub has no {which}.",
             "Expected the id of a public gist, and a revision of that gist if one is given.",
             "Check model.source and model.revision: open https://gist.github.com/ID in a browser.",
         )
     if failure.status == 401:
-        return ExportError(
+        return ModelError(
             f"GitHub does not accept the token (answer 401) for {which}.",
             "Expected a valid GitHub token, or none: public gists need none.",
             "Renew or unset GITHUB_TOKEN.",
         )
     if failure.is_rate_limit:
         hint = "" if token else ", or set GITHUB_TOKEN: it allows 5,000 requests an hour"
-        return ExportError(
+        return ModelError(
             f"GitHub's limit of requests is used up (answer {failure.status}) for {which}.",
             "60 requests an hour are allowed without a token.",
             f"Try again in {failure.minutes_to_wait} minutes{hint}.",
         )
-    return ExportError(
+    return ModelError(
         f"{which[0].upper()}{which[1:]} cannot be fetched: {failure}.",
         f"Expected an answer from GitHub; number of attempts made: {failure.attempts}.",
         "Check the network and try again, or download the gist and set model.source to its folder.",
     )
 
 
-def _too_large(gist: Gist, name: str, size: int) -> ExportError:
-    return ExportError(
+def _too_large(gist: Gist, name: str, size: int) -> ModelError:
+    return ModelError(
         f"{name} of gist {gist.id} has {size / 2**20:.0f} MiB.",
         f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export is code and sizes, without weights.",
         "Export the model again from Transformer Builder.",
     )
 
 
-def _strange_answer(gist: Gist, what: str) -> ExportError:
-    return ExportError(
+def _strange_answer(gist: Gist, what: str) -> ModelError:
+    return ModelError(
         f"The answer for gist {gist.id} cannot be used: {what}.",
         "Expected the answer of GitHub's gist API.",
         "Try again later, or download the gist and set model.source to its folder.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.source.cache import (
     CONFIG_FILE,
     MAX_FILE_BYTES,
@@ -23,14 +23,14 @@ from transformer_foundry.core.models.source.cache import (
 from transformer_foundry.core.models.source.gist import DEFAULT_API_URL, fetch_gist, parse_gist
 from transformer_foundry.core.models.source.zip_file import unpack_archive
 
-__all__ = ["Export", "read_export"]
+__all__ = ["ModelSource", "read_export"]
 
 # Sizes of a model nest a few levels; expressions made of them are read by Python, which takes less than 200.
 MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
-class Export:
+class ModelSource:
     """An exported model as it was read, before anything in it is run.
 
     Attributes:
@@ -78,7 +78,7 @@ def read_export(
     cache_dir: Path | None = None,
     api_url: str | None = None,
     token: str | None = None,
-) -> Export:
+) -> ModelSource:
     """Read the export that ``source`` names; none of its code is run.
 
     A name that exists on this machine is a folder or a zip file, whatever else it looks like.
@@ -105,7 +105,7 @@ def read_export(
         return _from_outside(_read_folder(unpack_archive(Path(path), cache), name))
     gist = parse_gist(name, revision)
     if gist is None:
-        raise ExportError(
+        raise ModelError(
             f"There is no export at '{name}'.",
             "Expected a folder with model.py and config.json, a zip file of one, a gist id or a gist URL.",
             "Set model.source to where the export is.",
@@ -115,7 +115,7 @@ def read_export(
     return _from_outside(_read_folder(folder, name, resolved))
 
 
-def _from_outside(export: Export) -> Export:
+def _from_outside(export: ModelSource) -> ModelSource:
     return replace(export, is_own=False, is_trusted=False)
 
 
@@ -129,10 +129,10 @@ def _unpackaged(folder: Path, cache: Path) -> Path:
     return write_cache(cache / "package" / digest, content)
 
 
-def _read_folder(folder: Path, source: str, revision: str | None = None) -> Export:
+def _read_folder(folder: Path, source: str, revision: str | None = None) -> ModelSource:
     content = {name: _read_file(folder / name, source) for name in (MODEL_FILE, CONFIG_FILE)}
     text = {name: _decode(name, data) for name, data in content.items()}
-    return Export(
+    return ModelSource(
         folder=folder,
         source=source,
         revision=revision,
@@ -146,21 +146,21 @@ def _read_file(path: Path, source: str) -> bytes:
     try:
         if not path.is_file():
             present = sorted(item.name for item in path.parent.iterdir())[:8]
-            raise ExportError(
+            raise ModelError(
                 f"'{source}' holds no {path.name}.",
                 f"Expected model.py and config.json; it holds {', '.join(present) or 'nothing'}.",
                 "Export the model again from Transformer Builder, or set model.source to the right folder.",
             )
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ExportError(
+            raise ModelError(
                 f"{path} has {size / 2**20:.0f} MiB.",
                 f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export is code and sizes, without weights.",
                 "Export the model again from Transformer Builder.",
             )
         return path.read_bytes()
     except OSError as err:
-        raise ExportError(
+        raise ModelError(
             f"{path} cannot be read: {err.strerror or err}.", "Expected a readable file.", "Check its permissions."
         ) from err
 
@@ -170,7 +170,7 @@ def _decode(name: str, data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as err:
         line = data[: err.start].count(b"\n") + 1
-        raise ExportError(
+        raise ModelError(
             f"{name} line {line} is not UTF-8 text: byte 0x{data[err.start]:02x}.",
             "Expected a text file in UTF-8.",
             f"Save {name} as UTF-8, or export the model again.",
@@ -217,8 +217,8 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text[:20]} is no JSON number")
 
 
-def _bad_config(what: str) -> ExportError:
-    return ExportError(
+def _bad_config(what: str) -> ModelError:
+    return ModelError(
         f"config.json cannot be read: {what}.",
         'Expected a JSON object such as {"vocab_size": 512, "d_model": 128}.',
         "Correct config.json, or export the model again from Transformer Builder.",

@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["ALLOWED_IMPORTS", "Suspicion", "screen_code"]
+__all__ = ["ALLOWED_IMPORTS", "RiskyLine", "screen_code"]
 
 ALLOWED_IMPORTS = frozenset((
     "__future__", "abc", "collections", "copy", "dataclasses", "einops", "enum", "flash_attn", "functools", "inspect",
@@ -40,7 +40,7 @@ DUNDERS = frozenset((
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class RiskyLine:
     """A line that does what a model has no need of.
 
     Attributes:
@@ -55,7 +55,7 @@ class Suspicion:
         return f"line {self.line} {self.what}"
 
 
-def screen_code(code: str) -> list[Suspicion]:
+def screen_code(code: str) -> list[RiskyLine]:
     """Return the lines of ``code`` to read first, in their order; nothing in it is run.
 
     Code that does not parse has none: it cannot run either.
@@ -84,29 +84,29 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
-def _suspicions(node: ast.AST, names: dict[str, str]) -> Iterator[Suspicion]:
+def _suspicions(node: ast.AST, names: dict[str, str]) -> Iterator[RiskyLine]:
     if isinstance(node, ast.Import):
-        yield from (Suspicion(node.lineno, f"imports {name.name}") for name in node.names if _is_odd(name.name))
+        yield from (RiskyLine(node.lineno, f"imports {name.name}") for name in node.names if _is_odd(name.name))
     elif isinstance(node, ast.ImportFrom):
         modules = [f"{node.module or '.'}.{name.name}" for name in node.names]
-        yield from (Suspicion(node.lineno, f"imports {name}") for name in modules if node.level or _is_odd(name))
+        yield from (RiskyLine(node.lineno, f"imports {name}") for name in modules if node.level or _is_odd(name))
     elif isinstance(node, ast.Attribute):
         yield from _suspicious_attribute(node, names)
     elif isinstance(node, ast.Name) and node.id in BUILTINS | DUNDERS:
-        yield Suspicion(node.lineno, f"uses {node.id}")
+        yield RiskyLine(node.lineno, f"uses {node.id}")
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
         if len(node.args) > 1 and not isinstance(node.args[1], ast.Constant):
-            yield Suspicion(node.lineno, f"calls {node.func.id} with a name that is made while it runs")
+            yield RiskyLine(node.lineno, f"calls {node.func.id} with a name that is made while it runs")
     elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and _is_packed(node.value):
-        yield Suspicion(node.lineno, f"holds {len(node.value):,} characters without a space, as packed code does")
+        yield RiskyLine(node.lineno, f"holds {len(node.value):,} characters without a space, as packed code does")
 
 
-def _suspicious_attribute(node: ast.Attribute, names: dict[str, str]) -> Iterator[Suspicion]:
+def _suspicious_attribute(node: ast.Attribute, names: dict[str, str]) -> Iterator[RiskyLine]:
     path = _dotted(node, names)
     if node.attr in DUNDERS or node.attr in METHODS:
-        yield Suspicion(node.lineno, f"uses {path or node.attr}")
+        yield RiskyLine(node.lineno, f"uses {path or node.attr}")
     elif path and path.split(".")[0] in names.values() and _is_odd(path):
-        yield Suspicion(node.lineno, f"uses {path}")
+        yield RiskyLine(node.lineno, f"uses {path}")
 
 
 def _dotted(node: ast.expr, names: dict[str, str]) -> str:

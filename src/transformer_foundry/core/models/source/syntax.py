@@ -7,7 +7,7 @@ import builtins
 import symtable
 from dataclasses import dataclass
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 
 __all__ = ["UndefinedName", "parse_model_code", "undefined_names"]
 
@@ -40,19 +40,19 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
         tree = ast.parse(code, filename=file_name)
     except SyntaxError as err:
         shown = f" ({err.text.strip()[:100]})" if err.text and err.text.strip() else ""
-        raise ExportError(
+        raise ModelError(
             f"{file_name} line {err.lineno}{shown} is not valid Python: {err.msg}.",
             f"Expected Python code that defines a torch.nn.Module; {len(code.splitlines())} lines were read.",
             "Correct that line, or export the model again from Transformer Builder.",
         ) from err
     except (ValueError, RecursionError, MemoryError) as err:
-        raise ExportError(
+        raise ModelError(
             f"{file_name} cannot be read as Python: {err}.",
             "Expected the text of a Python module.",
             "Export the model again from Transformer Builder.",
         ) from err
     if not any(isinstance(node, ast.ClassDef | ast.FunctionDef | ast.ImportFrom) for node in ast.walk(tree)):
-        raise ExportError(
+        raise ModelError(
             f"{file_name} defines no class ({len(code.splitlines())} lines).",
             "Expected a class that derives from torch.nn.Module.",
             "Export the model again from Transformer Builder.",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from transformer_foundry.core.base.errors import ExportError, printable
-from transformer_foundry.core.models.source.read import Export
+from transformer_foundry.core.base.errors import ModelError, printable
+from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.static_scan import screen_code
 
 __all__ = ["describe_export", "require_trusted"]
@@ -15,7 +15,7 @@ _LINES_SHOWN = 20
 _LINES_IN_ERROR = 4
 
 
-def describe_export(export: Export) -> str:
+def describe_export(export: ModelSource) -> str:
     """Return what a user should see before the code runs: files, sizes, sha256, and the lines to read first.
 
     Example:
@@ -36,7 +36,7 @@ def describe_export(export: Export) -> str:
     return "\n".join(map(printable, lines))
 
 
-def require_trusted(export: Export) -> None:
+def require_trusted(export: ModelSource) -> None:
     """Refuse code from outside that nobody has allowed to run.
 
     Raises:
@@ -47,7 +47,7 @@ def require_trusted(export: Export) -> None:
     sizes = ", ".join(f"{name} {(export.folder / name).stat().st_size:,} bytes" for name in export.sha256)
     found = screen_code(export.model_code)
     shown = "; ".join(map(str, found[:_LINES_IN_ERROR])) + ("; ..." if len(found) > _LINES_IN_ERROR else "")
-    raise ExportError(
+    raise ModelError(
         f"'{export.source}' holds code from outside ({sizes}, sha256 {export.identity}), which has not run yet.",
         f"Expected your word first. Screening: {shown or 'nothing beyond computing found'}.",
         f"Read {export.model_file}, then set model.sha256={export.identity} (--sha256 for the checks).",

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from transformer_foundry.core.base.errors import ExportError
+from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.source.cache import (
     CONFIG_FILE,
     MAX_FILE_BYTES,
@@ -55,7 +55,7 @@ def unpack_archive(path: Path, cache_dir: Path) -> Path:
             found = _find_members(path, members)
             return write_cache(folder, {name: _read_member(path, archive, found[name]) for name in found})
     except UNREADABLE as err:
-        raise ExportError(
+        raise ModelError(
             f"'{path}' cannot be read as a zip file: {err}.",
             "Expected a zip file with model.py and config.json, without a password.",
             "Make the zip file again, or set model.source to the unpacked folder.",
@@ -84,7 +84,7 @@ def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfi
     complete = [folder for folder, found in by_folder.items() if len(found) == 2]
     if not complete:
         names = ", ".join(member.filename for member in members[:8])
-        raise ExportError(
+        raise ModelError(
             f"'{path}' holds no folder with both model.py and config.json.",
             f"Expected both; it holds {names or 'nothing'}.",
             "Export the model again from Transformer Builder.",
@@ -101,8 +101,8 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     return data
 
 
-def _refusal(path: Path, what: str) -> ExportError:
-    return ExportError(
+def _refusal(path: Path, what: str) -> ModelError:
+    return ModelError(
         f"The zip file '{path}' is refused: {what} allowed.",
         "Expected a zip file that holds model.py and config.json.",
         "Zip these two files alone, or set model.source to a folder.",

@@ -19,7 +19,7 @@ from transformer_foundry.core.export.names import (
     TRANSFORMERS_FORMAT,
 )
 from transformer_foundry.core.export.transformers_code.auto_map import add_transformers_code
-from transformer_foundry.core.files.atomic import file_sha256, write_json
+from transformer_foundry.core.files.atomic import sha256_of, write_json
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.publishing.package.layout import CARD_FILE, list_files
 from transformer_foundry.core.publishing.package.manifest import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.inference.infer_contract import Contract
-    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.models.source.read import ModelSource
     from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = ["build_package"]
@@ -50,7 +50,7 @@ _OTHER_SEED = 987_654_321
 
 def build_package(
     adapter: Adapter,
-    export: Export,
+    export: ModelSource,
     tokenizer: Tokenizer,
     *,
     training_state: TrainingState | None,
@@ -114,7 +114,7 @@ def build_package(
     return Package(folder, manifest)
 
 
-def _fill(adapter: Adapter, export: Export, state: TrainingState | None) -> None:
+def _fill(adapter: Adapter, export: ModelSource, state: TrainingState | None) -> None:
     from transformer_foundry.core.training.checkpointing.state import restore_model
 
     if state is None:
@@ -132,7 +132,7 @@ def _fill(adapter: Adapter, export: Export, state: TrainingState | None) -> None
 def _export_formats(
     folder: Path,
     adapter: Adapter,
-    export: Export,
+    export: ModelSource,
     manifest: Mapping[str, Any],
     options: DeploymentOptions,
     splits: TokenSplits | None,
@@ -176,13 +176,13 @@ def _not_given_back(trained: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> l
     ]
 
 
-def _write_code(folder: Path, export: Export) -> None:
+def _write_code(folder: Path, export: ModelSource) -> None:
     from transformer_foundry.core.models.inference import call
     from transformer_foundry.core.publishing.package.templates import load_example
 
     for name, digest in export.sha256.items():
         shutil.copyfile(export.folder / name, folder / name)
-        if file_sha256(folder / name) != digest:
+        if sha256_of(folder / name) != digest:
             raise DeploymentError(
                 f"{name} in {export.folder} has changed while it was in use.",
                 f"Expected sha256 {digest}.",

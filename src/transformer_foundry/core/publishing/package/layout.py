@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.export.names import MANIFEST_FILE
-from transformer_foundry.core.files.atomic import file_sha256
+from transformer_foundry.core.files.atomic import sha256_of
 
 __all__ = ["CARD_FILE", "list_files"]
 
@@ -16,4 +16,4 @@ CARD_FILE = "README.md"
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``sha256`` and ``size_bytes`` of every file in ``folder`` but the manifest, by name."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
-    return {path.name: {"sha256": file_sha256(path), "size_bytes": path.stat().st_size} for path in files}
+    return {path.name: {"sha256": sha256_of(path), "size_bytes": path.stat().st_size} for path in files}

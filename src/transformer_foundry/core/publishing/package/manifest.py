@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.inference.infer_contract import Contract
-    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.models.source.read import ModelSource
     from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = [
@@ -30,9 +30,9 @@ _SPACES = ("\u0120", "\u2581")
 _FALLBACK_TEXT = "The value of the argument is returned"
 
 
-def describe_model(adapter: Adapter, export: Export) -> dict[str, Any]:
+def describe_model(adapter: Adapter, export: ModelSource) -> dict[str, Any]:
     """Return name, kind, origin, digests, size, and how the model is built and called."""
-    from transformer_foundry.core.models.building.build import find_recipe
+    from transformer_foundry.core.models.building.build import find_constructor_call
 
     contract = adapter.contract
     return {
@@ -44,7 +44,7 @@ def describe_model(adapter: Adapter, export: Export) -> dict[str, Any]:
         "identity": export.identity,
         "sha256": dict(export.sha256),
         "parameter_count": sum(parameter.numel() for parameter in adapter.model.parameters()),
-        "expression": find_recipe(export).expression,
+        "expression": find_constructor_call(export).expression,
         "contract": contract.to_dict(),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.names import MANIFEST_FILE
-from transformer_foundry.core.files.atomic import file_sha256
+from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.publishing.package.layout import CARD_FILE
 
 __all__ = ["Package", "read_package", "require_whole"]
@@ -75,7 +75,7 @@ def read_package(folder: str | Path) -> Package:
     for name, expected in files.items():
         if name == CARD_FILE:
             continue
-        if not (folder / name).is_file() or file_sha256(folder / name) != expected["sha256"]:
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected["sha256"]:
             raise DeploymentError(
                 f"{name} of the package in {folder} is missing or damaged.",
                 f"Expected sha256 {expected['sha256']}.",

@@ -9,7 +9,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.models.source.read import ModelSource
     from transformer_foundry.core.training.checkpointing.state import TrainingState
 
 __all__ = ["require_consistent"]
@@ -17,7 +17,7 @@ __all__ = ["require_consistent"]
 
 def require_consistent(
     state: TrainingState,
-    export: Export,
+    export: ModelSource,
     tokenizer: Tokenizer,
     data_profile: Mapping[str, Any],
     evaluation: Mapping[str, Any],

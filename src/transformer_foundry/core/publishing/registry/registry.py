@@ -19,7 +19,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.names import MANIFEST_FILE
-from transformer_foundry.core.files.atomic import file_sha256, sync
+from transformer_foundry.core.files.atomic import sha256_of, sync
 from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
 from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.publishing.registry.model_version import ModelVersion, require_better
@@ -116,7 +116,7 @@ class Registry:
         manifest = package.manifest
         # It names a folder, and is followed by ':' or '@' where it is asked for.
         name = re.sub(r"[^\w.-]+", "-", name or str(manifest["model"]["name"])).strip("-.") or "model"
-        digest = file_sha256(package.folder / MANIFEST_FILE)
+        digest = sha256_of(package.folder / MANIFEST_FILE)
         with self._log.locked():
             known = self._read().versions.get(name, [])
             for item in known:
@@ -148,7 +148,7 @@ class Registry:
         Raises:
             DeploymentError: If it is none.
         """
-        digest = file_sha256(package.folder / MANIFEST_FILE)
+        digest = sha256_of(package.folder / MANIFEST_FILE)
         for items in self.versions().values():
             for item in items:
                 if item.package_sha256 == digest:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import make_folder, write_text
-from transformer_foundry.core.files.folder_manifest import damaged, is_finished, seal_folder
+from transformer_foundry.core.files.folder_manifest import damaged, is_finished, write_folder_manifest
 from transformer_foundry.core.files.json_lines import rows_up_to
 from transformer_foundry.core.training.checkpointing.directory import (
     CHECKPOINTS_FOLDER,
@@ -169,4 +169,4 @@ def _write_generation(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path]
         "session": session.token,
         "fence": session.fence,
     }
-    seal_folder(folder, values)
+    write_folder_manifest(folder, values)

@@ -14,7 +14,7 @@ from transformer_foundry.core.training.options import CHANGEABLE, TrainingOption
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-    from transformer_foundry.core.models.source.read import Export
+    from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_counters"]
 
@@ -40,7 +40,7 @@ _IDENTITY_WORDS = {
 }
 
 
-def run_identity(export: Export, splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, str]:
+def run_identity(export: ModelSource, splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, str]:
     """Return the digests of what a run belongs to.
 
     Args:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import own_attributes, quiet_model
 from transformer_foundry.core.training.memory.blocks import find_blocks
 from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
@@ -61,7 +61,7 @@ def _checkpointed(block: nn.Module, forward: Callable[..., Any]) -> Callable[...
 
 
 def prove_activation_checkpointing(
-    adapter: nn.Module, objective: Objective, batch: Batch
+    adapter: nn.Module, objective: TaskLoss, batch: Batch
 ) -> tuple[ActivationCheckpointing | None, Verdict]:
     """Find out whether the repeated blocks of ``adapter`` can be checkpointed.
 
@@ -111,7 +111,7 @@ def _replaced_forward(blocks: Mapping[str, nn.Module]) -> str | None:
     return f"the forward of {replaced[0]} is replaced" if replaced else None
 
 
-def _state_of(adapter: nn.Module, blocks: Mapping[str, nn.Module], objective: Objective, batch: Batch) -> str | None:
+def _state_of(adapter: nn.Module, blocks: Mapping[str, nn.Module], objective: TaskLoss, batch: Batch) -> str | None:
     """Say what a block remembers of a call or draws from: a second call would find another state."""
     reasons: list[str] = []
     watches = [_Watch(name, block, reasons) for name, block in blocks.items()]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import quiet_model
 
 __all__ = ["find_blocks"]
@@ -38,7 +38,7 @@ class _Trace:
     kept: list[Any] = field(default_factory=list)  # an identity is good for as long as the object lives
 
 
-def find_blocks(adapter: nn.Module, objective: Objective, batch: Batch) -> dict[str, nn.Module]:
+def find_blocks(adapter: nn.Module, objective: TaskLoss, batch: Batch) -> dict[str, nn.Module]:
     """Return the repeated blocks that a forward pass of ``batch`` calls, by name; they do not lie in each other.
 
     A block has layers of its own. Of groups that lie in each other the outer one is taken, unless the members of the
@@ -64,7 +64,7 @@ def find_blocks(adapter: nn.Module, objective: Objective, batch: Batch) -> dict[
     return chosen
 
 
-def _trace(adapter: nn.Module, objective: Objective, batch: Batch) -> list[_Call]:
+def _trace(adapter: nn.Module, objective: TaskLoss, batch: Batch) -> list[_Call]:
     trace = _Trace()
     handles = []
     for name, module in adapter.named_modules():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
 from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
 from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally
@@ -77,7 +77,7 @@ _PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
 def prove_chunked_loss(
-    adapter: nn.Module, objective: Objective, batch: Batch, *, label_smoothing: float = 0.0
+    adapter: nn.Module, objective: TaskLoss, batch: Batch, *, label_smoothing: float = 0.0
 ) -> tuple[ChunkedLoss | None, Verdict]:
     """Find out whether the loss of ``adapter`` can be computed in chunks.
 

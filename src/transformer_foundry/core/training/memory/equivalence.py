@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import quiet_model
 
 __all__ = ["TOLERANCE", "Outcome", "Verdict", "compare", "run_once"]
@@ -56,7 +56,7 @@ class Outcome:
 
 def run_once(
     adapter: nn.Module,
-    objective: Objective,
+    objective: TaskLoss,
     batch: Batch,
     active: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     *,

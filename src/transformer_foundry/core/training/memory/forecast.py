@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.models.losses import Objective
+from transformer_foundry.core.models.losses import TaskLoss
 from transformer_foundry.core.system.memory import resident_bytes
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.memory.dummy_batch import BatchShape
@@ -63,7 +63,7 @@ class Workload:
     """
 
     adapter: nn.Module
-    objective: Objective
+    objective: TaskLoss
     shape: BatchShape
     precision: Precision
     state_bytes: int

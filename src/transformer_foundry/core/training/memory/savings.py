@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from transformer_foundry.core.models.losses import Batch, Objective
+from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.training.memory.activation_checkpointing import (
     ActivationCheckpointing,
     prove_activation_checkpointing,
@@ -60,7 +60,7 @@ class MemorySavings:
 
 def prove_savings(
     adapter: nn.Module,
-    objective: Objective,
+    objective: TaskLoss,
     batch: Batch,
     *,
     chunked_loss: bool = True,

@@ -19,7 +19,7 @@ from torch.nn.modules import transformer as torch_transformer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from transformer_foundry.core.models.losses import Batch, LossParts, Objective
+from transformer_foundry.core.models.losses import Batch, LossParts, TaskLoss
 from transformer_foundry.core.models.side_effects import quiet_model
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.memory.savings import MemorySavings
@@ -48,7 +48,7 @@ class Pass:
     """
 
     adapter: nn.Module
-    objective: Objective
+    objective: TaskLoss
     precision: Precision
     savings: MemorySavings
     make_batch: Callable[[int], Batch]

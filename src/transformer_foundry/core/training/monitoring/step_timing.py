@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.system.distributed import Processes
+from transformer_foundry.core.system.distributed import ProcessGroup
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.dataloading.batches import BatchSource
@@ -82,7 +82,7 @@ class StepSizes:
 
     batches: BatchSource
     batches_per_step: int
-    processes: Processes
+    processes: ProcessGroup
 
     def at(self, position: int) -> int:
         """Return the tokens, with padding, of the step whose first batch is at ``position``."""

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.system.distributed import ALONE, Processes
+from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup
 from transformer_foundry.core.training.checkpointing.state import Counters, TrainingState
 from transformer_foundry.core.training.monitoring.step_timing import (
     FORECAST_STEPS,
@@ -86,7 +86,7 @@ class Pace:
         sizes: StepSizes,
         *,
         resumed: TrainingState | None = None,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self._began = time.monotonic()
         self._processes = processes

@@ -10,7 +10,7 @@ from torch import nn
 from transformer_foundry.core.data.dataloading.batches import evaluation_batches
 from transformer_foundry.core.evaluation.evaluation_loop import evaluate
 from transformer_foundry.core.evaluation.samples import TextDecoder, measure_texts, sample_texts
-from transformer_foundry.core.system.distributed import Processes
+from transformer_foundry.core.system.distributed import ProcessGroup
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.system.random_state import preserve_random
 from transformer_foundry.core.training.memory.savings import MemorySavings
@@ -38,7 +38,7 @@ class Observer:
         options: TrainingOptions,
         precision: Precision,
         tokenizer: TextDecoder | None,
-        processes: Processes,
+        processes: ProcessGroup,
         savings: MemorySavings,
     ) -> None:
         self._adapter, self._splits, self._options = adapter, splits, options

@@ -12,10 +12,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.optim.optimizers import AVERAGE_SLOT
 
-__all__ = ["WeightAverage"]
+__all__ = ["EMA"]
 
 
-class WeightAverage:
+class EMA:
     """The average of the trainable parameters of a model, on their device and in their format.
 
     Buffers are not averaged. Early updates weigh more, as in TensorFlow's ``ExponentialMovingAverage`` with

@@ -21,7 +21,7 @@ def use_best_parameters(
         options: The training options.
         best_parameters: ``parameters`` and ``loss`` of the best trial, ``model`` and ``data`` of the search; None if
             there was no search.
-        model: Identity of the model at hand (``Export.identity``).
+        model: Identity of the model at hand (``ModelSource.identity``).
         data: Fingerprint of the data at hand (``TokenSplits.fingerprint``).
 
     Raises:
