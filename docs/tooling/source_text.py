@@ -73,7 +73,7 @@ def render(node: ast.expr, names: Names) -> str:
         case ast.Name(id=name) if name in names:
             others = {key: values for key, values in names.items() if key != name}
             return _either([render(value, others) for value in names[name]])
-        case ast.Call(func=ast.Attribute(attr="lead"), args=[sentence]):
+        case ast.Call(func=ast.Attribute(attr="instruction"), args=[sentence]):
             return render(sentence, names)
     return UNKNOWN
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.pages import PROJECT, entries, generated
 from transformer_foundry.config.parameters import SECTIONS
-from transformer_foundry.core.checks.report.root_causes import ECHOES
+from transformer_foundry.core.checks.report.root_causes import CONSEQUENCES
 from transformer_foundry.core.checks.runner import CHECKS
 
 SOURCES = PROJECT / "src" / "transformer_foundry"
@@ -52,7 +52,7 @@ def test_every_check_has_a_row_that_says_what_it_asks_for() -> None:
 def test_every_finding_has_an_entry_with_its_meaning() -> None:
     listed = {title.split(" { ")[0]: text for title, text in entries(generated()["reference/checks.md"]).items()}
 
-    for name in ECHOES:
+    for name in CONSEQUENCES:
         assert re.search(r'!!! \w+ "[a-z ]+"\n    .{20}', listed[name]), name
 
 

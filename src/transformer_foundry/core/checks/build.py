@@ -11,8 +11,8 @@ from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
-from transformer_foundry.core.checks.probing.location import Place, Places
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.location import Location, Locator
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceFile, SourceMap
 from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.checks.report.report import Finding
@@ -23,28 +23,28 @@ from transformer_foundry.core.models.inference.infer_contract import find_contra
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import undefined_names
 
-__all__ = ["Outcome", "adapt", "build"]
+__all__ = ["BuildOutcome", "adapt", "build"]
 
 SEED = 0
 
 
 @dataclass
-class Outcome:
+class BuildOutcome:
     """A subject for the other checks, or the findings that say why there is none."""
 
-    subject: Subject | None
+    subject: ModelUnderTest | None
     findings: list[Finding] = field(default_factory=list)
-    evidence: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
 
 
-def build(export: ModelSource, kind: str | None) -> Outcome:
+def build(export: ModelSource, kind: str | None) -> BuildOutcome:
     """Build the model of ``export`` and find its contract."""
     graph = read_graph(export.config)
     source = SourceMap(None, export.model_file)
     try:
         model = build_model(export, seed=SEED)
     except ModelError as err:
-        return Outcome(None, [_build_failure(err, source, graph)], {"graph": graph})
+        return BuildOutcome(None, [_build_failure(err, source, graph)], {"graph": graph})
     outcome = adapt(model, export.config, kind, None, source=SourceMap(model, export.model_file))
     if outcome.subject is not None:
         outcome.subject.rebuild = lambda seed: build_model(export, seed=seed)
@@ -57,55 +57,57 @@ def adapt(
     kind: str | None,
     task: str | None,
     source: SourceMap | None = None,
-) -> Outcome:
+) -> BuildOutcome:
     """Find the contract of a module."""
     source = source or SourceMap(model)
     graph = read_graph(config)
     try:
         contract = find_contract(model, config, kind=kind, task=task)
     except ModelError as err:
-        places = Places(model, source, graph)
-        return Outcome(None, list(_call_failures(err, places, model)), {"graph": graph})
+        locator = Locator(model, source, graph)
+        return BuildOutcome(None, list(_call_failures(err, locator, model)), {"graph": graph})
     stated = kind or config_hints.kind_hint(config, type(model).__name__)
-    return Outcome(Subject(Adapter(model, contract), config, source, graph, stated_kind=stated))
+    return BuildOutcome(ModelUnderTest(Adapter(model, contract), config, source, graph, stated_kind=stated))
 
 
 def _build_failure(error: ModelError, source: SourceMap, graph: Graph) -> Finding:
     cause = root_cause(error)
-    places = Places(None, source, graph)
+    locator = Locator(None, source, graph)
     line = source.raised_at(error)
     if isinstance(cause, SyntaxError) and cause.lineno:
         line = (source.main.path, cause.lineno)
-    place = places.at(line) if line is not None else Place(file_name=source.main.name)
+    location = locator.at(line) if line is not None else Location(file_name=source.main.name)
     if cause is error:
-        return Finding("builds", "error", f"{error.problem} {error.expected}", str(place) or "model.py", error.remedy)
+        return Finding(
+            "builds", "error", f"{error.problem} {error.expected}", str(location) or "model.py", error.remedy
+        )
     explanation = explain(cause)
     message = f"The model cannot be built. {explanation.meaning} The error: {describe(cause)}{_quoted(source, line)}"
-    return Finding("builds", "error", message, str(place) or "model.py", place.lead(explanation.fix + "."))
+    return Finding("builds", "error", message, str(location) or "model.py", location.instruction(explanation.fix + "."))
 
 
-def _call_failures(error: ModelError, places: Places, model: nn.Module) -> list[Finding]:
+def _call_failures(error: ModelError, locator: Locator, model: nn.Module) -> list[Finding]:
     """Return why the model cannot be called: its signature first, then the line that raised."""
-    source = places.source
+    source = locator.source
     cause = root_cause(error)
-    findings = _intermediates(source, places, model)
-    missing = _undefined(source, places)
+    findings = _intermediates(source, locator, model)
+    missing = _undefined(source, locator)
     if missing and (findings or isinstance(cause, NameError)):
         findings += missing
     if findings:
         return findings
     if cause is error:
-        place = places.forward()
-        return [Finding("runs", "error", f"{error.problem} {error.expected}", str(place), error.remedy)]
-    place = places.joined(places.raised(error))
+        location = locator.forward()
+        return [Finding("runs", "error", f"{error.problem} {error.expected}", str(location), error.remedy)]
+    location = locator.joined(locator.raised(error))
     explanation = explain(cause)
     message = (
-        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}{_quoted(source, place.line)}"
+        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}{_quoted(source, location.line)}"
     )
-    return [Finding("runs", "error", message, str(place), place.lead(explanation.fix + "."))]
+    return [Finding("runs", "error", message, str(location), location.instruction(explanation.fix + "."))]
 
 
-def _intermediates(source: SourceMap, places: Places, model: nn.Module) -> list[Finding]:
+def _intermediates(source: SourceMap, locator: Locator, model: nn.Module) -> list[Finding]:
     """Arguments of ``forward`` that the model itself has to compute: results of its own blocks."""
     forward = _forward(source, model)
     if forward is None:
@@ -115,7 +117,7 @@ def _intermediates(source: SourceMap, places: Places, model: nn.Module) -> list[
     optional = len(definition.args.defaults)
     required = arguments[1 : len(arguments) - optional] if optional else arguments[1:]
     children = {name for name, _ in model.named_children()}
-    inner = [argument for argument in required if _is_result(argument.arg, children, places.graph)]
+    inner = [argument for argument in required if _is_result(argument.arg, children, locator.graph)]
     if not inner:
         return []
     assigned = {
@@ -123,9 +125,9 @@ def _intermediates(source: SourceMap, places: Places, model: nn.Module) -> list[
     }
     names = ", ".join(argument.arg for argument in inner)
     never = [argument.arg for argument in inner if argument.arg not in assigned]
-    place = places.at((file.path, inner[0].lineno))
-    node = places.graph.node_of(inner[0].arg)
-    place = Place(None, place.line, node, place.file_name)
+    location = locator.at((file.path, inner[0].lineno))
+    node = locator.graph.node_of(inner[0].arg)
+    location = Location(None, location.line, node, location.file_name)
     also = f" {', '.join(never)} is computed nowhere in forward." if never else ""
     return [
         Finding(
@@ -133,8 +135,8 @@ def _intermediates(source: SourceMap, places: Places, model: nn.Module) -> list[
             "error",
             f"forward asks its caller for intermediate results: the argument{'s' if len(inner) > 1 else ''} {names} "
             f"should be computed inside the model.{also} Nobody can call this model: the only input is the token ids.",
-            str(place),
-            place.lead(
+            str(location),
+            location.instruction(
                 "connect the block to the one before it and export again; forward must take the token ids only: "
                 f"forward(self, {arguments[0].arg})."
             ),
@@ -149,21 +151,21 @@ def _is_result(name: str, children: set[str], graph: Graph) -> bool:
     return any(name.startswith(f"{child}_") for child in children)
 
 
-def _undefined(source: SourceMap, places: Places) -> list[Finding]:
+def _undefined(source: SourceMap, locator: Locator) -> list[Finding]:
     findings = []
     for item in undefined_names(source.main.text):
-        place = places.at((source.main.path, item.line))
-        node = places.graph.node_of(item.name)
-        place = Place(None, place.line, node or place.block, place.file_name, f"in {item.function}")
+        location = locator.at((source.main.path, item.line))
+        node = locator.graph.node_of(item.name)
+        location = Location(None, location.line, node or location.block, location.file_name, f"in {item.function}")
         findings.append(
             Finding(
                 "undefined name",
                 "error",
                 f"NameError: {item.function} uses '{item.name}', which is not defined: no line gives it a value, "
                 "so the "
-                f"model stops there.{_quoted(source, place.line)}",
-                str(place),
-                place.lead(
+                f"model stops there.{_quoted(source, location.line)}",
+                str(location),
+                location.instruction(
                     "connect it to the block before it, so that its result is computed before it is used."
                     if node
                     else f"compute {item.name} before this line, or use the name of the value that was meant."

@@ -42,11 +42,11 @@ from transformer_foundry.core.checks.positions import (
     word_order,
 )
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.error_meanings import describe
 from transformer_foundry.core.checks.report.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Finding, Report
-from transformer_foundry.core.checks.report.root_causes import suppress_echoes
+from transformer_foundry.core.checks.report.root_causes import keep_root_causes
 from transformer_foundry.core.checks.structure import configuration, cost, drawn_blocks, registration, state_dict
 from transformer_foundry.core.models.options import normalise_kind
 from transformer_foundry.core.models.side_effects import no_side_effects
@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["check_model", "run_checks"]
 
-Check = Callable[[Subject], Iterable[Finding]]
+Check = Callable[[ModelUnderTest], Iterable[Finding]]
 SMALL_MODEL = 5_000_000
 
 
@@ -71,46 +71,46 @@ class _Entry:
 
 # In order of cause and effect: what fails early explains what would fail late.
 CHECKS: tuple[_Entry, ...] = (
-    _Entry("sizes", 1, shapes.check_sizes),
-    _Entry("unregistered parameters", 1, registration.check_unregistered, calls=False),
+    _Entry("sizes", 1, shapes.check_shapes),
+    _Entry("unregistered parameters", 1, registration.check_registration, calls=False),
     _Entry("finite", 1, logits.check_finite),
     _Entry("devices", 1, devices.check_devices),
-    _Entry("differentiable", 1, differentiability.check_differentiable),
+    _Entry("differentiable", 1, differentiability.check_differentiability),
     _Entry("determinism", 1, determinism.check_determinism),
-    _Entry("memory", 1, determinism.check_memory),
-    _Entry("heads", 1, head_split.check_layout),
+    _Entry("memory", 1, determinism.check_statelessness),
+    _Entry("heads", 1, head_split.check_head_split),
     _Entry("global state", 1, determinism.check_global_state),
-    _Entry("token ids", 1, token_ids.check_tokens),
-    _Entry("batch independence", 1, batch_independence.check_samples),
+    _Entry("token ids", 1, token_ids.check_token_ids),
+    _Entry("batch independence", 1, batch_independence.check_batch_independence),
     _Entry("causality", 1, causality.check_causality),
-    _Entry("neighbours", 1, receptive_field.check_neighbours),
+    _Entry("neighbours", 1, receptive_field.check_receptive_field),
     _Entry("source and target", 1, source_and_target.check_source_and_target),
     _Entry("padding", 1, padding.check_padding),
-    _Entry("attention", 1, heads.check_attention),
-    _Entry("normalised attention", 1, normalization.check_normalisation),
-    _Entry("attention scale", 1, scaling.check_scale),
-    _Entry("activation", 1, nonlinearity.check_activations),
-    _Entry("rows", 1, position_embeddings.check_rows),
-    _Entry("order", 1, word_order.check_order),
+    _Entry("attention", 1, heads.check_attention_weights),
+    _Entry("normalised attention", 1, normalization.check_normalization),
+    _Entry("attention scale", 1, scaling.check_scaling),
+    _Entry("activation", 1, nonlinearity.check_nonlinearity),
+    _Entry("rows", 1, position_embeddings.check_position_embeddings),
+    _Entry("order", 1, word_order.check_word_order),
     _Entry("relative positions", 1, relative_positions.check_relative_positions),
-    _Entry("residual", 1, residual_stream.check_residuals),
+    _Entry("residual", 1, residual_stream.check_residual_stream),
     _Entry("logits", 1, logits.check_logits),
     _Entry("loss at initialisation", 1, logits.check_initial_loss),
     _Entry("labels", 1, labels.check_labels),
     _Entry("labels hidden", 1, labels.check_labels_hidden),
-    _Entry("frozen parameters", 1, registration.check_frozen, calls=False),
-    _Entry("gradients", 1, unused_parameters.check_gradients),
+    _Entry("frozen parameters", 1, registration.check_frozen_parameters, calls=False),
+    _Entry("gradients", 1, unused_parameters.check_unused_parameters),
     _Entry("configuration", 1, configuration.check_configuration),
-    _Entry("drawn blocks", 1, drawn_blocks.check_blocks),
-    _Entry("builds", 1, state_dict.check_builds, calls=False),
-    _Entry("initialisation", 1, initialization.check_initialisation, calls=False),
-    _Entry("state", 1, state_dict.check_state),
+    _Entry("drawn blocks", 1, drawn_blocks.check_drawn_blocks),
+    _Entry("builds", 1, state_dict.check_reproducible_build, calls=False),
+    _Entry("initialisation", 1, initialization.check_initialization, calls=False),
+    _Entry("state", 1, state_dict.check_state_dict),
     _Entry("gradient flow", 1, gradient_flow.check_gradient_flow),
-    _Entry("attention entropy", 1, heads.measure_entropy),
-    _Entry("precision", 2, mixed_precision.check_precision),
+    _Entry("attention entropy", 1, heads.check_attention_entropy),
+    _Entry("precision", 2, mixed_precision.check_mixed_precision),
     _Entry("sensitivity", 2, sensitivity.check_sensitivity),
-    _Entry("memorising", 2, overfit_one_batch.check_memorising),
-    _Entry("costs", 2, cost.report_costs),
+    _Entry("memorising", 2, overfit_one_batch.check_overfit_one_batch),
+    _Entry("costs", 2, cost.check_cost),
 )
 
 
@@ -152,12 +152,12 @@ def check_model(
     return _report(outcome, normalise_kind(kind), tier, started)
 
 
-def _report(outcome: build.Outcome, kind: str | None, tier: int, started: float) -> Report:
+def _report(outcome: build.BuildOutcome, kind: str | None, tier: int, started: float) -> Report:
     subject, findings = outcome.subject, outcome.findings
     if subject is None:
-        graph = outcome.evidence.get("graph", Graph())
-        evidence = Measurements(graph=graph, marked=_marked_blocks(findings, graph))
-        return Report(kind, tuple(findings), time.perf_counter() - started, evidence)
+        graph = outcome.measured.get("graph", Graph())
+        measured = Measurements(graph=graph, marked=_marked_blocks(findings, graph))
+        return Report(kind, tuple(findings), time.perf_counter() - started, measured)
     # nn.MultiheadAttention and the transformer layers would otherwise take a fused path that shows nothing.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -169,12 +169,12 @@ def _report(outcome: build.Outcome, kind: str | None, tier: int, started: float)
                     findings += _run(entry, subject)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    subject.evidence["graph"] = subject.graph
-    findings = suppress_echoes(findings)
-    evidence = Measurements.collect(
-        subject.evidence, is_causal=subject.is_causal, marked=_marked_blocks(findings, subject.graph)
+    subject.measured["graph"] = subject.graph
+    findings = keep_root_causes(findings)
+    measured = Measurements.collect(
+        subject.measured, is_causal=subject.is_causal, marked=_marked_blocks(findings, subject.graph)
     )
-    return Report(subject.kind, tuple(findings), time.perf_counter() - started, evidence)
+    return Report(subject.kind, tuple(findings), time.perf_counter() - started, measured)
 
 
 def _marked_blocks(findings: Iterable[Finding], graph: Graph) -> list[str]:
@@ -183,7 +183,7 @@ def _marked_blocks(findings: Iterable[Finding], graph: Graph) -> list[str]:
     return [node.id for node in graph.nodes if f"block {node.id}" in text]
 
 
-def _run(entry: _Entry, subject: Subject) -> list[Finding]:
+def _run(entry: _Entry, subject: ModelUnderTest) -> list[Finding]:
     """Run one check; one that stumbles says so in words and raises no false alarm."""
     started = time.perf_counter()
     found: list[Finding] = []
@@ -195,7 +195,7 @@ def _run(entry: _Entry, subject: Subject) -> list[Finding]:
         if subject.source.raised_at(err) is None:
             logger.exception("The check '%s' has a fault of its own.", entry.name)
         message = f"The check '{entry.name}' could not be carried out on this model ({describe(err)})."
-        found.append(Finding(entry.name, "info", message, str(subject.places.raised(err))))
+        found.append(Finding(entry.name, "info", message, str(subject.locator.raised(err))))
     subject.model.eval()
     logger.debug("%s took %.2f s", entry.name, time.perf_counter() - started)
     return found

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from transformer_foundry.core.checks import Finding, Report
-from transformer_foundry.core.checks.report.root_causes import ECHOES, suppress_echoes
+from transformer_foundry.core.checks.report.root_causes import CONSEQUENCES, keep_root_causes
 
 
 def finding(check, severity="error"):
@@ -35,15 +35,15 @@ def test_the_text_says_what_where_and_how_to_mend():
 
 
 def test_a_cause_suppresses_its_echoes_and_comes_first():
-    kept = suppress_echoes([finding("gradients", "warning"), finding("source"), finding("tied weights", "warning")])
+    kept = keep_root_causes([finding("gradients", "warning"), finding("source"), finding("tied weights", "warning")])
     assert [item.check for item in kept] == ["source", "tied weights"]
 
 
 def test_a_finding_without_its_cause_stays():
-    assert suppress_echoes([finding("gradients", "warning")]) == [finding("gradients", "warning")]
+    assert keep_root_causes([finding("gradients", "warning")]) == [finding("gradients", "warning")]
 
 
 def test_no_two_checks_suppress_each_other():
-    for cause, echoes in ECHOES.items():
+    for cause, echoes in CONSEQUENCES.items():
         for echo in echoes:
-            assert cause not in ECHOES.get(echo, frozenset()), (cause, echo)
+            assert cause not in CONSEQUENCES.get(echo, frozenset()), (cause, echo)

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject
-from transformer_foundry.core.checks.probing.trace import Step
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
+from transformer_foundry.core.checks.probing.trace import TracedCall
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_layout"]
+__all__ = ["check_head_split"]
 
 RESHAPING = frozenset({"view", "reshape", "_unsafe_view", "unflatten", "flatten", "reshape_as", "view_as"})
 
 
-def check_layout(subject: Subject) -> Iterator[Finding]:
+def check_head_split(subject: ModelUnderTest) -> Iterator[Finding]:
     """No reshape moves the axis of positions: reading (B, T, D) as (B, heads, T, width) mixes positions and heads."""
-    for step in subject.trace.operations:
-        if step.name not in RESHAPING or not step.inputs:
+    for call in subject.trace.operations:
+        if call.name not in RESHAPING or not call.inputs:
             continue
-        before, after = step.inputs[0].shape, step.output.shape
+        before, after = call.inputs[0].shape, call.output.shape
         if any(_moves(before, after, length) for length in subject.lengths):
-            yield _mixed(subject, step, before, after)
+            yield _mixed(subject, call, before, after)
             return
 
 
@@ -39,8 +39,8 @@ def _moves(before: torch.Size, after: torch.Size, length: int) -> bool:
     return heads > 1 and heads * width == flat[2]
 
 
-def _mixed(subject: Subject, step: Step, before: torch.Size, after: torch.Size) -> Finding:
-    place = subject.places.at(step.line, step.module or None)
+def _mixed(subject: ModelUnderTest, call: TracedCall, before: torch.Size, after: torch.Size) -> Finding:
+    location = subject.locator.at(call.line, call.module or None)
     splits = len(before) == 3
     action = "split into" if splits else "merged from"
     right = (
@@ -51,9 +51,9 @@ def _mixed(subject: Subject, step: Step, before: torch.Size, after: torch.Size) 
     return Finding(
         "heads",
         "error",
-        f"Heads are {action} the wrong axes: {step.name} reads {tuple(before)} as {tuple(after)} without exchanging "
+        f"Heads are {action} the wrong axes: {call.name} reads {tuple(before)} as {tuple(after)} without exchanging "
         "axes, so numbers of different positions end up in one vector. A head then works on a part of the text with "
         "the positions mixed up, and positions see what they must not.",
-        str(place),
-        place.lead(f"{right}: a reshape alone does not move an axis."),
+        str(location),
+        location.instruction(f"{right}: a reshape alone does not move an axis."),
     )

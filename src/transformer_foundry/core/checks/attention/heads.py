@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
-from transformer_foundry.core.checks.probing.model_under_test import Subject
-from transformer_foundry.core.checks.probing.trace import Step, run_traced
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
+from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_attention", "measure_entropy"]
+__all__ = ["check_attention_entropy", "check_attention_weights"]
 
 EXACT = 1e-4
 # Mean entropy of attention at initialisation, as a share of the largest possible, below which heads are one-hot.
@@ -23,25 +23,25 @@ LEAST = 1e-6
 ENTROPY_LENGTH = 32
 
 
-def check_attention(subject: Subject) -> Iterator[Finding]:
+def check_attention_weights(subject: ModelUnderTest) -> Iterator[Finding]:
     """The weights that multiply the values sum to 1 over the keys."""
-    steps = subject.trace.operations
-    for index, step in enumerate(steps):
-        if step.name not in SOFTMAX or step.output.ndim < 3:
+    calls = subject.trace.operations
+    for index, call in enumerate(calls):
+        if call.name not in SOFTMAX or call.output.ndim < 3:
             continue
-        if step.output.shape[-2:] != (subject.length, subject.length):
+        if call.output.shape[-2:] != (subject.length, subject.length):
             continue
-        weights = _weights_of_values(step, steps[index + 1 :])
+        weights = _weights_of_values(call, calls[index + 1 :])
         if weights is not None:
             sums = weights.float().sum(dim=-1)
             if not torch.allclose(sums, torch.ones_like(sums), atol=EXACT):
                 yield (
-                    _masked_late(subject, step) if _is_masked_late(step, weights) else _wrong_axis(subject, step, sums)
+                    _masked_late(subject, call) if _is_masked_late(call, weights) else _wrong_axis(subject, call, sums)
                 )
                 return
 
 
-def measure_entropy(subject: Subject) -> Iterator[Finding]:
+def check_attention_entropy(subject: ModelUnderTest) -> Iterator[Finding]:
     """Attention at initialisation is spread out: entropy per head, and heads that look at one key only."""
     length = min(ENTROPY_LENGTH, subject.contract.max_length or ENTROPY_LENGTH)
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs(length=length)))
@@ -51,7 +51,7 @@ def measure_entropy(subject: Subject) -> Iterator[Finding]:
         if item.over_keys and item.weights.shape[-1] > 1
     ]
     shares = [_entropy_shares(item.weights) for item in records]
-    subject.evidence["entropy"] = [(item.module, share) for item, share in zip(records, shares, strict=True)]
+    subject.measured["entropy"] = [(item.module, share) for item, share in zip(records, shares, strict=True)]
     for item, share in zip(records, shares, strict=True):
         if len(share) and max(share) < SATURATED:
             yield _saturated(subject, item, share)
@@ -61,38 +61,40 @@ def measure_entropy(subject: Subject) -> Iterator[Finding]:
         yield _copies(subject, alike)
 
 
-def _weights_of_values(step: Step, later: list[Step]) -> Tensor | None:
+def _weights_of_values(call: TracedCall, later: list[TracedCall]) -> Tensor | None:
     """Return the weights as they are multiplied with the values, the axis that is summed over last; None if unknown."""
-    current = step.raw
+    current = call.raw
     for other in later:
         if not any(tensor.data_ptr() == current.data_ptr() for tensor in other.inputs):
             continue
         if other.name in ("matmul", "__matmul__", "bmm") and other.inputs[0].data_ptr() == current.data_ptr():
             return other.inputs[0]
         if other.name == "einsum":
-            return step.output if _einsum_over_last(str(other.arguments.get("0", ""))) else None
+            return call.output if _einsum_over_last(str(other.arguments.get("0", ""))) else None
         if other.name in ("dropout", "to", "type_as", "float", "contiguous", "masked_fill"):
             current = other.raw
     return None
 
 
-def _is_masked_late(step: Step, weights: Tensor) -> bool:
+def _is_masked_late(call: TracedCall, weights: Tensor) -> bool:
     """Whether the softmax itself is right, but weights were hidden afterwards."""
-    if weights.shape != step.output.shape or not torch.allclose(step.output.sum(dim=-1), torch.ones(()), atol=EXACT):
+    if weights.shape != call.output.shape or not torch.allclose(call.output.sum(dim=-1), torch.ones(()), atol=EXACT):
         return False
-    return bool(((weights == 0) & (step.output > 0)).any())
+    return bool(((weights == 0) & (call.output > 0)).any())
 
 
-def _masked_late(subject: Subject, step: Step) -> Finding:
-    place = subject.places.at(step.line, step.module or None)
+def _masked_late(subject: ModelUnderTest, call: TracedCall) -> Finding:
+    location = subject.locator.at(call.line, call.module or None)
     return Finding(
         "attention",
         "error",
         "The mask is applied after the softmax: the weights of hidden positions become 0, but they have already taken "
         "their share. What is left does not sum to 1, and depends on the positions that were to be hidden: a causal "
         "model sees the future that way.",
-        str(place),
-        place.lead("mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1)."),
+        str(location),
+        location.instruction(
+            "mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1)."
+        ),
     )
 
 
@@ -102,16 +104,16 @@ def _einsum_over_last(equation: str) -> bool:
     return bool(first) and first[-1] not in result
 
 
-def _wrong_axis(subject: Subject, step: Step, sums: Tensor) -> Finding:
-    place = subject.places.at(step.line, step.module or None)
+def _wrong_axis(subject: ModelUnderTest, call: TracedCall, sums: Tensor) -> Finding:
+    location = subject.locator.at(call.line, call.module or None)
     return Finding(
         "attention",
         "error",
         f"The softmax of the attention runs over the wrong axis: what is multiplied with the values sums to "
         f"{float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. Positions compete for being "
         "looked at, instead of each one dividing its attention among the keys.",
-        str(place),
-        place.lead(
+        str(location),
+        location.instruction(
             "take the softmax over the last axis, the keys: softmax(scores, dim=-1), and multiply weights @ values."
         ),
     )
@@ -127,16 +129,18 @@ def _entropy_shares(weights: Tensor) -> list[float]:
     return (share.sum(dim=-1) / total).tolist()
 
 
-def _saturated(subject: Subject, item: AttentionRecord, share: list[float]) -> Finding:
-    place = subject.places.module(item.module, item.line)
+def _saturated(subject: ModelUnderTest, item: AttentionRecord, share: list[float]) -> Finding:
+    location = subject.locator.module(item.module, item.line)
     return Finding(
         "attention entropy",
         "warning",
         "Attention is saturated before training: every head looks at one key only (entropy at most "
         f"{max(share):.1%} of "
         "the largest possible). The softmax has no gradient there; heads cannot learn where to look.",
-        str(place),
-        place.lead("divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02)."),
+        str(location),
+        location.instruction(
+            "divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02)."
+        ),
     )
 
 
@@ -150,13 +154,13 @@ def _are_alike(item: AttentionRecord) -> bool:
     return bool((item.weights - item.weights[:1]).abs().max() <= ALIKE * departure) and bool(departure > LEAST)
 
 
-def _copies(subject: Subject, item: AttentionRecord) -> Finding:
-    place = subject.places.module(item.module, item.line)
+def _copies(subject: ModelUnderTest, item: AttentionRecord) -> Finding:
+    location = subject.locator.module(item.module, item.line)
     return Finding(
         "initialisation",
         "warning",
         f"All {item.heads} heads are copies of each other before training: they attend to the same positions to the "
         "last digit. They get the same gradient and stay alike, so many heads do no more than one.",
-        str(place),
-        place.lead("draw the weights of each head independently, and do not copy or repeat them."),
+        str(location),
+        location.instruction("draw the weights of each head independently, and do not copy or repeat them."),
     )

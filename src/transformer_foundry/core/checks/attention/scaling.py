@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
-from transformer_foundry.core.checks.probing.model_under_test import Subject
-from transformer_foundry.core.checks.probing.trace import Step, run_traced
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
+from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_scale"]
+__all__ = ["check_scaling"]
 
 SMALLEST_WIDTH = 4
 # T5 does not divide scores; its queries start smaller by sqrt(width) instead.
@@ -30,16 +30,16 @@ OWN_SCALE = re.compile(
 )
 
 
-def check_scale(subject: Subject) -> Iterator[Finding]:
+def check_scaling(subject: ModelUnderTest) -> Iterator[Finding]:
     """Scores are divided by the square root of the head's width, somewhere, or the design makes up for it."""
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs()))
-    for index, step in enumerate(record.operations):
-        scaled = _scaled(record.operations[:index], step)
+    for index, call in enumerate(record.operations):
+        scaled = _scaled(record.operations[:index], call)
         if scaled is None or scaled.width < SMALLEST_WIDTH or _is_normalised(scaled.query):
             continue
-        how = _fault(scaled, record.operations[:index], step, bool(_stated(subject)))
+        how = _fault(scaled, record.operations[:index], call, bool(_stated(subject)))
         if how is not None:
-            yield _badly_scaled(subject, step, how, scaled.width)
+            yield _badly_scaled(subject, call, how, scaled.width)
             return
 
 
@@ -56,46 +56,46 @@ class _Scaled:
         return self.query.shape[-1]
 
 
-def _scaled(before: list[Step], step: Step) -> _Scaled | None:
-    if step.name == "scaled_dot_product_attention" and len(step.inputs) >= 3:
-        query, key = step.inputs[0].float(), step.inputs[1].float()
-        scale = step.arguments.get("scale")
+def _scaled(before: list[TracedCall], call: TracedCall) -> _Scaled | None:
+    if call.name == "scaled_dot_product_attention" and len(call.inputs) >= 3:
+        query, key = call.inputs[0].float(), call.inputs[1].float()
+        scale = call.arguments.get("scale")
         return None if scale is None else _Scaled(query, key, float(scale))
-    if step.name not in SOFTMAX or step.output.ndim < 3 or not step.inputs:
+    if call.name not in SOFTMAX or call.output.ndim < 3 or not call.inputs:
         return None
-    product = _product_before(before, step)
-    factor = None if product is None else _factor(product.output, step.inputs[0])
+    product = _product_before(before, call)
+    factor = None if product is None else _factor(product.output, call.inputs[0])
     if product is None or factor is None:
         return None
     return _Scaled(product.inputs[0].float(), product.inputs[1].float(), factor)
 
 
-def _fault(scaled: _Scaled, before: list[Step], step: Step, is_stated: bool) -> str | None:
+def _fault(scaled: _Scaled, before: list[TracedCall], call: TracedCall, is_stated: bool) -> str | None:
     """Return what is wrong with the scale, None when nothing is."""
     factor = scaled.factor
     if factor > 1 + TOLERANCE:
         return f"multiplied by {factor:.3g}"
     if 0 < factor < SMALLEST_FACTOR / scaled.width and not is_stated:
         return f"divided by {1 / factor:.3g}"
-    is_bare = abs(factor - 1) < EXACT and not is_stated and not _scaled_before(before, step.module)
+    is_bare = abs(factor - 1) < EXACT and not is_stated and not _scaled_before(before, call.module)
     if is_bare and float(scaled.query.std()) > COMPENSATED * float(scaled.key.std()):
         return "not divided by anything"
     return None
 
 
-def _stated(subject: Subject) -> list[str]:
+def _stated(subject: ModelUnderTest) -> list[str]:
     """Settings that announce a scale of their own."""
     return [key for key, value in subject.config.items() if OWN_SCALE.search(str(key)) and value not in (None, False)]
 
 
-def _product_before(steps: list[Step], softmax: Step) -> Step | None:
+def _product_before(calls: list[TracedCall], softmax: TracedCall) -> TracedCall | None:
     """Return the matrix product of queries and keys that the softmax is taken of."""
-    for step in reversed(steps):
-        if step.module != softmax.module:
+    for call in reversed(calls):
+        if call.module != softmax.module:
             return None
-        if step.name in ("matmul", "__matmul__", "bmm", "einsum", "baddbmm"):
-            fits = step.output.shape == softmax.inputs[0].shape and len(step.inputs) == 2
-            return step if fits else None
+        if call.name in ("matmul", "__matmul__", "bmm", "einsum", "baddbmm"):
+            fits = call.output.shape == softmax.inputs[0].shape and len(call.inputs) == 2
+            return call if fits else None
     return None
 
 
@@ -115,29 +115,31 @@ def _is_normalised(query: Tensor) -> bool:
     return bool(norms.std() < 1e-3 * norms.mean())
 
 
-def _scaled_before(steps: list[Step], module: str) -> bool:
+def _scaled_before(calls: list[TracedCall], module: str) -> bool:
     """Whether queries or keys were scaled by a number, or converted to float32 on purpose because they are not."""
-    for step in reversed(steps):
-        if step.module != module:
+    for call in reversed(calls):
+        if call.module != module:
             continue
-        by_number = len(step.inputs) < 2 or any(tensor.numel() == 1 for tensor in step.inputs)
-        if step.name in ("mul", "__mul__", "__rmul__", "mul_", "div", "__truediv__", "div_") and by_number:
+        by_number = len(call.inputs) < 2 or any(tensor.numel() == 1 for tensor in call.inputs)
+        if call.name in ("mul", "__mul__", "__rmul__", "mul_", "div", "__truediv__", "div_") and by_number:
             return True
-        if step.name in ("float",) or (step.name == "to" and torch.float32 in step.arguments.values()):
+        if call.name in ("float",) or (call.name == "to" and torch.float32 in call.arguments.values()):
             return True
     return False
 
 
-def _badly_scaled(subject: Subject, step: Step, how: str, width: int) -> Finding:
-    place = subject.places.at(step.line, step.module or None)
+def _badly_scaled(subject: ModelUnderTest, call: TracedCall, how: str, width: int) -> Finding:
+    location = subject.locator.at(call.line, call.module or None)
     return Finding(
         "attention scale",
         "warning",
         f"The scores of the attention are {how} before the softmax, where sqrt({width}) = {width**0.5:.2f} divides "
         "them "
         f"in a standard transformer. {_consequence(how)}",
-        str(place),
-        place.lead("divide the scores by the square root of the head's width: q @ k.transpose(-2, -1) / math.sqrt(d)."),
+        str(location),
+        location.instruction(
+            "divide the scores by the square root of the head's width: q @ k.transpose(-2, -1) / math.sqrt(d)."
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.trace import Step, Trace
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 
 __all__ = ["SOFTMAX", "AttentionRecord", "attention_records"]
 
@@ -43,31 +43,31 @@ def attention_records(trace: Trace, lengths: Container[int]) -> list[AttentionRe
         lengths: Numbers of queries and keys: matrices of other shapes are no attention over the whole sequence.
     """
     records = []
-    for step in trace.operations:
-        if step.name == "scaled_dot_product_attention" and len(step.inputs) >= 3:
-            records.append(_record(step, _weights(step)))
-        elif step.name == "multi_head_attention_forward":
-            records.append(_record(step, step.output))
-        elif step.name in SOFTMAX and step.output.ndim >= 3 and min(step.output.shape[-2:]) > 1:
-            records.append(_record(step, step.output, _is_last_axis(step)))
+    for call in trace.operations:
+        if call.name == "scaled_dot_product_attention" and len(call.inputs) >= 3:
+            records.append(_record(call, _weights(call)))
+        elif call.name == "multi_head_attention_forward":
+            records.append(_record(call, call.output))
+        elif call.name in SOFTMAX and call.output.ndim >= 3 and min(call.output.shape[-2:]) > 1:
+            records.append(_record(call, call.output, _is_last_axis(call)))
     return [record for record in records if all(size in lengths for size in record.weights.shape[-2:])]
 
 
-def _record(step: Step, weights: Tensor, over_keys: bool = True) -> AttentionRecord:
+def _record(call: TracedCall, weights: Tensor, over_keys: bool = True) -> AttentionRecord:
     heads = math.prod(weights.shape[1:-2]) if weights.ndim >= 4 else None
-    return AttentionRecord(step.module, step.line, weights.reshape(-1, *weights.shape[-2:]).float(), heads, over_keys)
+    return AttentionRecord(call.module, call.line, weights.reshape(-1, *weights.shape[-2:]).float(), heads, over_keys)
 
 
-def _is_last_axis(step: Step) -> bool:
-    axis = step.arguments.get("dim", step.arguments.get("1", -1))
-    return axis is None or axis in (-1, step.output.ndim - 1)
+def _is_last_axis(call: TracedCall) -> bool:
+    axis = call.arguments.get("dim", call.arguments.get("1", -1))
+    return axis is None or axis in (-1, call.output.ndim - 1)
 
 
-def _weights(step: Step) -> Tensor:
+def _weights(call: TracedCall) -> Tensor:
     """Return softmax(q k^T scale + mask), as ``scaled_dot_product_attention`` computes it inside."""
-    query, key = step.inputs[0].float(), step.inputs[1].float()
-    arguments = step.arguments
-    mask = _mask(step)
+    query, key = call.inputs[0].float(), call.inputs[1].float()
+    arguments = call.arguments
+    mask = _mask(call)
     if key.shape[-3] != query.shape[-3] and query.ndim >= 3:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
     scale = arguments.get("scale") or 1 / math.sqrt(query.shape[-1])
@@ -80,6 +80,6 @@ def _weights(step: Step) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-def _mask(step: Step) -> Tensor | None:
+def _mask(call: TracedCall) -> Tensor | None:
     """Return the mask: the fourth tensor, unless it is given by keyword under another role."""
-    return step.inputs[3] if len(step.inputs) > 3 else None
+    return call.inputs[3] if len(call.inputs) > 3 else None

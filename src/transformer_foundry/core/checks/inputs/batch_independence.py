@@ -8,10 +8,10 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.probing.influence import ABSOLUTE_NOISE
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_samples"]
+__all__ = ["check_batch_independence"]
 
 # Another batch size runs other kernels, whose rounding differs; a mixed batch differs far more.
 RELATIVE_TOLERANCE = 1e-3
@@ -20,7 +20,7 @@ BATCH = 3
 KEPT, OTHERS = 1, [0, 2]
 
 
-def check_samples(subject: Subject) -> Iterator[Finding]:
+def check_batch_independence(subject: ModelUnderTest) -> Iterator[Finding]:
     """A sample's output is the same whatever the other samples are, and when it is alone."""
     with generic_weights(subject.model):
         for training in (False, True):
@@ -58,7 +58,7 @@ def _others_exchanged(first: Inputs, other: Inputs) -> Inputs:
 
 
 def _mixed(
-    subject: Subject,
+    subject: ModelUnderTest,
     first: Inputs,
     second: Inputs,
     own: float,
@@ -73,8 +73,8 @@ def _mixed(
         change = (left - right).abs().movedim(axis, 0).reshape(BATCH, -1).amax(dim=1)
         return float(change[KEPT]) > max(1e-6, 1e-4 * float(change.max()))
 
-    place, _ = locate_change(subject, first, second, differs, training=training)
-    place = place or subject.places.forward()
+    location, _ = locate_change(subject, first, second, differs, training=training)
+    location = location or subject.locator.forward()
     mode = " in training mode" if training else ""
     return Finding(
         "batch independence",
@@ -82,8 +82,8 @@ def _mixed(
         f"The samples of a batch influence each other{mode}: the output of one sample moves by {foreign:.2g} {when} "
         f"(theirs moves by {own:.2g}). Each text must be judged by itself; here the result depends on which texts "
         "happen to share a batch.",
-        str(place),
-        place.lead(
+        str(location),
+        location.instruction(
             "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalise over "
             "the last axis only (LayerNorm, not BatchNorm)."
         ),

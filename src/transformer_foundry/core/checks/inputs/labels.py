@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import graph_tensors
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.inference.call import call_arguments
 from transformer_foundry.core.models.inference.output_format import find_loss
 
-__all__ = ["Lesson", "check_labels", "check_labels_hidden", "shifted", "taught"]
+__all__ = ["LabelAlignment", "check_labels", "check_labels_hidden", "infer_label_shift", "shifted"]
 
 TOLERANCE = 1e-3
 IGNORED = -100
@@ -33,7 +33,7 @@ class _Outcome:
     graph_logits: Tensor
 
 
-def check_labels(subject: Subject) -> Iterator[Finding]:
+def check_labels(subject: ModelUnderTest) -> Iterator[Finding]:
     """The model's own loss compares each position with the right label and heeds -100."""
     if not subject.contract.computes_loss:
         return
@@ -42,7 +42,7 @@ def check_labels(subject: Subject) -> Iterator[Finding]:
     outcome = _call(subject, inputs, labels)
     if outcome is None:
         return
-    place = _loss_place(subject)
+    location = _loss_place(subject)
     if not outcome.loss.requires_grad:
         yield Finding(
             "loss",
@@ -50,16 +50,16 @@ def check_labels(subject: Subject) -> Iterator[Finding]:
             "The loss that the model returns cannot be differentiated: it is cut off from the weights, so training "
             "on it "
             "changes nothing.",
-            str(place),
-            place.lead("return the loss itself: no .item(), .detach(), float() or torch.no_grad()."),
+            str(location),
+            location.instruction("return the loss itself: no .item(), .detach(), float() or torch.no_grad()."),
         )
         return
     if subject.labels_positions:
-        wrong = list(_shift(subject, outcome, labels, place))
-        yield from wrong or _ignored(subject, inputs, labels, place)
+        wrong = list(_shift(subject, outcome, labels, location))
+        yield from wrong or _ignored(subject, inputs, labels, location)
 
 
-def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
+def check_labels_hidden(subject: ModelUnderTest) -> Iterator[Finding]:
     """A decoder that makes its inputs from the labels shifts them: a position must not see its own label."""
     contract = subject.contract
     if subject.contract.task != "seq2seq_lm" or not contract.computes_loss or not contract.labels_argument:
@@ -77,7 +77,7 @@ def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
         return
     change = (moved.logits - base.logits).abs().amax(dim=-1)[0]
     if change[: position + 1].max() > 1e-5 * max(1e-3, float(base.logits.abs().max())):
-        place = subject.places.forward()
+        location = subject.locator.forward()
         yield Finding(
             "labels",
             "error",
@@ -85,18 +85,18 @@ def check_labels_hidden(subject: Subject) -> Iterator[Finding]:
             f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to nothing and the "
             "model "
             "cannot generate.",
-            str(place),
+            str(location),
             "Shift the labels one to the right, behind a start token, before they go into the decoder.",
         )
 
 
-def _labels(subject: Subject, inputs: Inputs) -> Tensor:
+def _labels(subject: ModelUnderTest, inputs: Inputs) -> Tensor:
     if subject.labels_positions:
         return inputs.target % subject.contract.output_size
     return torch.arange(len(inputs.target)) % subject.contract.output_size
 
 
-def _call(subject: Subject, inputs: Inputs, labels: Tensor) -> _Outcome | None:
+def _call(subject: ModelUnderTest, inputs: Inputs, labels: Tensor) -> _Outcome | None:
     contract = subject.contract
     arguments: dict[str, Any] = call_arguments(
         contract, inputs.ids, decoder_input_ids=inputs.decoder_ids, labels=labels
@@ -120,7 +120,7 @@ def _are_logits(tensor: Tensor, size: int) -> bool:
     return tensor.ndim >= 2 and tensor.shape[-1] == size and tensor.is_floating_point()
 
 
-def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) -> Iterator[Finding]:
+def _shift(subject: ModelUnderTest, outcome: _Outcome, labels: Tensor, location: Location) -> Iterator[Finding]:
     if outcome.logits.ndim != 3 or outcome.logits.shape[1] != labels.shape[1]:
         return
     loss = float(outcome.loss.detach().float().mean())
@@ -129,9 +129,9 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
     wanted = 1 if subject.contract.task == "causal_lm" else 0
     argument = subject.contract.labels_argument or "labels"
     if abs(fits[best] - loss) > TOLERANCE * max(1.0, loss):
-        lesson = taught(outcome.loss, outcome.graph_logits, labels)
+        lesson = infer_label_shift(outcome.loss, outcome.graph_logits, labels)
         if lesson is None or lesson.shift in (wanted, None) or lesson.is_negative:
-            yield from _odd_loss(subject, loss, outcome.logits, labels, wanted, lesson, place)
+            yield from _odd_loss(subject, loss, outcome.logits, labels, wanted, lesson, location)
             return
         best = lesson.shift
     if best == wanted or abs(fits[wanted] - loss) <= TOLERANCE * max(1.0, loss):
@@ -146,8 +146,8 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
             f"The model's own loss does not shift the labels: it compares position t with label t ({numbers}). Given "
             f"{argument} = input_ids it learns to copy its input, not to predict the next token."
             + ("" if aligned else " That is right if the caller shifts the targets; Foundry uses its own loss."),
-            str(place),
-            place.lead("compare logits[:, :-1] with labels[:, 1:]."),
+            str(location),
+            location.instruction("compare logits[:, :-1] with labels[:, 1:]."),
         )
     else:
         yield Finding(
@@ -155,13 +155,21 @@ def _shift(subject: Subject, outcome: _Outcome, labels: Tensor, place: Place) ->
             "error",
             f"The model's own loss shifts the labels by {best}, where {wanted} is right ({numbers}): it learns to "
             f"predict the wrong token{', one that it has already seen' if best < 0 else ''}.",
-            str(place),
-            place.lead("compare logits[:, :-1] with labels[:, 1:], once." if wanted else "do not shift these labels."),
+            str(location),
+            location.instruction(
+                "compare logits[:, :-1] with labels[:, 1:], once." if wanted else "do not shift these labels."
+            ),
         )
 
 
 def _odd_loss(
-    subject: Subject, loss: float, logits: Tensor, labels: Tensor, wanted: int, lesson: Lesson | None, place: Place
+    subject: ModelUnderTest,
+    loss: float,
+    logits: Tensor,
+    labels: Tensor,
+    wanted: int,
+    lesson: LabelAlignment | None,
+    location: Location,
 ) -> Iterator[Finding]:
     """A loss that is no plain cross-entropy: other terms are welcome, mistakes are not."""
     right, count = _cross_entropy(logits, labels, wanted), labels[:, wanted:].numel()
@@ -171,8 +179,8 @@ def _odd_loss(
             "error",
             f"The model's own loss applies softmax twice: {loss:.4f} is the cross-entropy of probabilities, that of "
             f"the logits is {right:.4f}. cross_entropy applies softmax itself; its gradient all but vanishes here.",
-            str(place),
-            place.lead("hand the raw logits to cross_entropy, without softmax."),
+            str(location),
+            location.instruction("hand the raw logits to cross_entropy, without softmax."),
         )
         return
     if lesson is not None and (lesson.is_negative or lesson.shift is None):
@@ -186,8 +194,10 @@ def _odd_loss(
             "error",
             f"The model's own loss {what} (it is {loss:.4f}; cross-entropy is {right:.4f}). Usual causes: a minus too "
             "many, logits reshaped without exchanging axes, or labels of another order.",
-            str(place),
-            place.lead("compute F.cross_entropy(logits.reshape(-1, V), labels.reshape(-1), ignore_index=-100)."),
+            str(location),
+            location.instruction(
+                "compute F.cross_entropy(logits.reshape(-1, V), labels.reshape(-1), ignore_index=-100)."
+            ),
         )
         return
     if abs(loss / count - right) <= TOLERANCE * right:
@@ -197,8 +207,8 @@ def _odd_loss(
             f"The model's own loss is a sum, not a mean: {loss:.1f} for {count} targets, {right:.3f} each. The "
             "gradient "
             "grows with batch and length, and the learning rate no longer fits.",
-            str(place),
-            place.lead('average it: reduction="mean".'),
+            str(location),
+            location.instruction('average it: reduction="mean".'),
         )
 
 
@@ -206,7 +216,7 @@ def _is_softmaxed_twice(loss: float, logits: Tensor, labels: Tensor, wanted: int
     return abs(_cross_entropy(logits.softmax(dim=-1), labels, wanted) - loss) <= TOLERANCE * loss
 
 
-def _stays_softmaxed_twice(subject: Subject, labels: Tensor, wanted: int) -> bool:
+def _stays_softmaxed_twice(subject: ModelUnderTest, labels: Tensor, wanted: int) -> bool:
     """Whether it is so under other weights too: before training, every loss is near ln V."""
     with generic_weights(subject.model):
         outcome = _call(subject, subject.inputs(batch=len(labels)), labels)
@@ -215,7 +225,7 @@ def _stays_softmaxed_twice(subject: Subject, labels: Tensor, wanted: int) -> boo
     return _is_softmaxed_twice(float(outcome.loss.detach().float().mean()), outcome.logits, labels, wanted)
 
 
-def _ignored(subject: Subject, inputs: Inputs, labels: Tensor, place: Place) -> Iterator[Finding]:
+def _ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: Location) -> Iterator[Finding]:
     half = labels.clone()
     half[:, labels.shape[1] // 2 :] = IGNORED
     outcome = _call(subject, inputs, half)
@@ -239,8 +249,8 @@ def _ignored(subject: Subject, inputs: Inputs, labels: Tensor, place: Place) -> 
             "error",
             f"Labels of -100 are not ignored: {problem}. -100 marks padding and tokens that are not to be learned; "
             "here they spoil the loss.",
-            str(place),
-            place.lead("pass ignore_index=-100 to cross_entropy, and do not overwrite these labels."),
+            str(location),
+            location.instruction("pass ignore_index=-100 to cross_entropy, and do not overwrite these labels."),
         )
 
 
@@ -249,10 +259,10 @@ def _cross_entropy(logits: Tensor, labels: Tensor, shift: int) -> float:
     return float(F.cross_entropy(kept.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED))
 
 
-def _loss_place(subject: Subject) -> Place:
+def _loss_place(subject: ModelUnderTest) -> Location:
     for file, call, _name in subject.source.calls({"cross_entropy", "CrossEntropyLoss", "nll_loss", "loss_fn"}):
-        return subject.places.at((file.path, call.lineno))
-    return subject.places.forward()
+        return subject.locator.at((file.path, call.lineno))
+    return subject.locator.forward()
 
 
 SHIFTS = (0, 1, 2, -1, -2)
@@ -263,7 +273,7 @@ MOST = 0.9
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LabelAlignment:
     """Which labels a loss teaches.
 
     Attributes:
@@ -275,7 +285,7 @@ class Lesson:
     is_negative: bool = False
 
 
-def taught(loss: Tensor, logits: Tensor, labels: Tensor) -> Lesson | None:
+def infer_label_shift(loss: Tensor, logits: Tensor, labels: Tensor) -> LabelAlignment | None:
     """Return what ``loss`` teaches; None when the loss was not made of these logits.
 
     Whatever else a loss contains, smoothing or penalties, its gradient is most negative for the logit that it raises.
@@ -298,8 +308,8 @@ def taught(loss: Tensor, logits: Tensor, labels: Tensor) -> Lesson | None:
         for shift in SHIFTS:
             (position, wanted), (counted, _) = shifted(raised, labels, shift), shifted(active, labels, shift)
             if bool(counted.any()) and float((position == wanted)[counted].float().mean()) >= MOST:
-                return Lesson(shift, is_negative=sign < 0)
-    return Lesson(None)
+                return LabelAlignment(shift, is_negative=sign < 0)
+    return LabelAlignment(None)
 
 
 def shifted(values: Tensor, labels: Tensor, shift: int) -> tuple[Tensor, Tensor]:

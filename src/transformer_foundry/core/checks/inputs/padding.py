@@ -12,8 +12,8 @@ from torch import Tensor
 from transformer_foundry.core.checks.attention.weights import attention_records
 from transformer_foundry.core.checks.probing.influence import RELATIVE_NOISE, exchange
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import run_traced
 from transformer_foundry.core.checks.report.report import Finding
@@ -42,7 +42,7 @@ class _Trial:
         return not self.moved <= max(RELATIVE_NOISE * self.scale, RELATIVE_TOLERANCE * self.reference)
 
 
-def check_padding(subject: Subject) -> Iterator[Finding]:
+def check_padding(subject: ModelUnderTest) -> Iterator[Finding]:
     """The output at real tokens is the same for other padding content and other amounts of padding on the right."""
     length = subject.inputs().ids.shape[1]
     if length <= PADS:
@@ -63,7 +63,7 @@ def check_padding(subject: Subject) -> Iterator[Finding]:
             yield from _with_mask(subject)
 
 
-def _with_mask(subject: Subject) -> Iterator[Finding]:
+def _with_mask(subject: ModelUnderTest) -> Iterator[Finding]:
     real, padded = _padded(subject)
     other = replace(padded, ids=torch.cat([padded.ids[:, :-PADS], subject.tokens(1, PADS, seed=21)], dim=1))
     content = _trial(subject, padded, other, real.ids.shape[1])
@@ -72,9 +72,9 @@ def _with_mask(subject: Subject) -> Iterator[Finding]:
     if content.is_seen and _knows_padding_by_id(subject, real, padded):
         return
     if content.is_seen:
-        place, reach = _locate(subject, content, real.ids.shape[1])
-        if reach is not None and (reach <= PADS or _mixes_neighbours(subject, content, place)):
-            yield _seen_next_to_it(place, reach)
+        location, reach = _locate(subject, content, real.ids.shape[1])
+        if reach is not None and (reach <= PADS or _mixes_neighbours(subject, content, location)):
+            yield _seen_next_to_it(location, reach)
             return
         yield Finding(
             "padding",
@@ -83,14 +83,14 @@ def _with_mask(subject: Subject) -> Iterator[Finding]:
             f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A "
             "text "
             "gets another result depending on what it is padded with.",
-            str(place),
-            place.lead(
+            str(location),
+            location.instruction(
                 f"use {argument}: hide masked keys from every query before the softmax, in each attention (and count "
                 "real tokens only where positions are averaged)."
             ),
         )
     elif amount.is_seen:
-        place, _ = _locate(subject, amount, real.ids.shape[1])
+        location, _ = _locate(subject, amount, real.ids.shape[1])
         yield Finding(
             "padding",
             "warning",
@@ -98,15 +98,15 @@ def _with_mask(subject: Subject) -> Iterator[Finding]:
             f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: "
             f"{amount.reference:.2g})."
             " Usual cause: an average over all positions that counts the padding.",
-            str(place),
-            place.lead(
+            str(location),
+            location.instruction(
                 "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
                 "positions from the first real token."
             ),
         )
 
 
-def _whole_mask_moves(subject: Subject) -> float | None:
+def _whole_mask_moves(subject: ModelUnderTest) -> float | None:
     """Return by how much a mask that marks every token as real moves the output; None when it does not."""
     argument, inputs = subject.contract.mask_argument, subject.inputs()
     if argument is None or argument in subject.contract.required_masks:
@@ -117,20 +117,22 @@ def _whole_mask_moves(subject: Subject) -> float | None:
     return moved if not moved <= RELATIVE_TOLERANCE * float(bare.abs().max()) else None
 
 
-def _moved_by_whole_mask(subject: Subject, moved: float) -> Finding:
+def _moved_by_whole_mask(subject: ModelUnderTest, moved: float) -> Finding:
     argument = subject.contract.mask_argument
-    place = subject.places.forward()
+    location = subject.locator.forward()
     return Finding(
         "padding",
         "error",
         f"{argument} is applied wrongly: a mask of ones, which says that every token is real, moves the output by "
         f"{moved:.2g} against no mask at all. It should change nothing; real tokens are hidden or shifted by it.",
-        str(place),
-        place.lead(f"hide the positions where {argument} is 0 and no others: {argument} == 0 where True hides."),
+        str(location),
+        location.instruction(
+            f"hide the positions where {argument} is 0 and no others: {argument} == 0 where True hides."
+        ),
     )
 
 
-def _with_hole(subject: Subject) -> Iterator[Finding]:
+def _with_hole(subject: ModelUnderTest) -> Iterator[Finding]:
     """A decoder that heeds its mask at all hides masked tokens from all later ones."""
     inputs = subject.inputs()
     start = inputs.ids.shape[1] // 3
@@ -148,7 +150,7 @@ def _with_hole(subject: Subject) -> Iterator[Finding]:
     records = attention_records(record, subject.lengths)
     looked_at = min((float(item.weights[:, later, start : start + PADS].max()) for item in records), default=0.0)
     if looked_at > SEEN and min(heeded, moved) > RELATIVE_TOLERANCE * scale:
-        place = subject.places.forward()
+        location = subject.locator.forward()
         argument = subject.contract.mask_argument
         yield Finding(
             "padding",
@@ -156,13 +158,15 @@ def _with_hole(subject: Subject) -> Iterator[Finding]:
             f"The padding is seen although {argument} masks it: other tokens at {PADS} masked positions move the "
             f"output at later ones by {moved:.2g}. The mask has an effect (it moves the output by {heeded:.2g}), but "
             "does not hide what it marks.",
-            str(place),
-            place.lead(f"use {argument} to hide keys from every query before the softmax, along the last axis."),
+            str(location),
+            location.instruction(
+                f"use {argument} to hide keys from every query before the softmax, along the last axis."
+            ),
         )
 
 
-def _inverted(subject: Subject) -> Finding:
-    place = subject.places.forward()
+def _inverted(subject: ModelUnderTest) -> Finding:
+    location = subject.locator.forward()
     return Finding(
         "padding",
         "warning",
@@ -170,12 +174,12 @@ def _inverted(subject: Subject) -> Finding:
         "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see "
         "nothing "
         "but padding. Foundry turns the mask round.",
-        str(place),
-        place.lead("hide the positions where the mask is 0: key_padding_mask = attention_mask == 0."),
+        str(location),
+        location.instruction("hide the positions where the mask is 0: key_padding_mask = attention_mask == 0."),
     )
 
 
-def _without_mask(subject: Subject) -> Iterator[Finding]:
+def _without_mask(subject: ModelUnderTest) -> Iterator[Finding]:
     """A model without a mask that compares its ids with the padding id means to hide padding by itself."""
     pad = subject.contract.pad_token_id
     comparison = _comparison_with_padding(subject)
@@ -191,11 +195,13 @@ def _without_mask(subject: Subject) -> Iterator[Finding]:
             f"Padding is seen although the code looks for it: {PADS} more padding tokens (id {pad}) move the output at "
             f"the real ones by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g}).",
             str(comparison),
-            comparison.lead("pass the mask that is made here to every attention, so that padded keys are hidden."),
+            comparison.instruction(
+                "pass the mask that is made here to every attention, so that padded keys are hidden."
+            ),
         )
 
 
-def _padded(subject: Subject) -> tuple[Inputs, Inputs]:
+def _padded(subject: ModelUnderTest) -> tuple[Inputs, Inputs]:
     """Return a text, and the same text with masked positions on its right."""
     whole = subject.inputs()
     ids = subject.contract.ended(whole.ids[:, :-PADS])
@@ -205,7 +211,7 @@ def _padded(subject: Subject) -> tuple[Inputs, Inputs]:
     return Inputs(ids, torch.ones_like(ids), whole.decoder_ids), Inputs(padded, mask, whole.decoder_ids)
 
 
-def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial:
+def _trial(subject: ModelUnderTest, first: Inputs, second: Inputs, real: int) -> _Trial:
     base, moved = subject.logits(first), subject.logits(second)
     reference = subject.logits(replace(first, ids=exchange(subject, first.ids, 0)))
     scale = float(base.abs().max())
@@ -214,7 +220,7 @@ def _trial(subject: Subject, first: Inputs, second: Inputs, real: int) -> _Trial
     return _Trial(first, second, float((moved - base).abs().max()), float((reference - base).abs().max()), scale)
 
 
-def _knows_padding_by_id(subject: Subject, real: Inputs, padded: Inputs) -> bool:
+def _knows_padding_by_id(subject: ModelUnderTest, real: Inputs, padded: Inputs) -> bool:
     """Whether a classifier finds its last real token by the id of padding, as decoders do: others are real to it."""
     pad = subject.contract.pad_token_id
     if pad is None or (subject.kind != "decoder-only" and subject.labels_positions):
@@ -224,27 +230,27 @@ def _knows_padding_by_id(subject: Subject, real: Inputs, padded: Inputs) -> bool
     return not _trial(subject, real, replace(padded, ids=ids), real.ids.shape[1]).is_seen
 
 
-def _mixes_neighbours(subject: Subject, trial: _Trial, place: Place) -> bool:
+def _mixes_neighbours(subject: ModelUnderTest, trial: _Trial, location: Location) -> bool:
     """Whether padding comes in through a convolution or recurrence while every attention hides it."""
     record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.first))
     hides = all(float(item.weights[..., -PADS:].max()) <= SEEN for item in attention_records(record, subject.lengths))
-    inside = [step.name for step in record.operations if step.module.startswith(place.module or "")]
+    inside = [call.name for call in record.operations if call.module.startswith(location.module or "")]
     return hides and any(name.startswith(("conv", "gru", "lstm", "rnn")) for name in inside)
 
 
-def _seen_next_to_it(place: Place, reach: int) -> Finding:
+def _seen_next_to_it(location: Location, reach: int) -> Finding:
     """Convolutions and the like mix neighbours, padding among them: most libraries leave it at that."""
     return Finding(
         "padding",
         "info",
         f"The padding is seen by the last {reach} real positions: something that mixes neighbours, such as a "
         "convolution, runs across the border. The attention itself hides it.",
-        str(place),
-        place.lead("set masked positions to zero before it, if the ends of texts matter."),
+        str(location),
+        location.instruction("set masked positions to zero before it, if the ends of texts matter."),
     )
 
 
-def _locate(subject: Subject, trial: _Trial, real: int) -> tuple[Place, int | None]:
+def _locate(subject: ModelUnderTest, trial: _Trial, real: int) -> tuple[Location, int | None]:
     """Return the place where padding comes in, and how many of the last real positions see it there."""
     length = trial.second.ids.shape[1]
     reached: list[int] = []
@@ -261,24 +267,24 @@ def _locate(subject: Subject, trial: _Trial, real: int) -> tuple[Place, int | No
             reached.append(real - int(differ.any(dim=-1).nonzero()[0]))
         return bool(differ.any())
 
-    place = None
+    location = None
     if trial.first.ids.shape == trial.second.ids.shape:
-        place, _ = locate_change(subject, trial.first, trial.second, differs)
-    return place or _pooling(subject) or subject.places.forward(), reached[0] if reached else None
+        location, _ = locate_change(subject, trial.first, trial.second, differs)
+    return location or _pooling(subject) or subject.locator.forward(), reached[0] if reached else None
 
 
-def _pooling(subject: Subject) -> Place | None:
+def _pooling(subject: ModelUnderTest) -> Location | None:
     """Return the last line that averages or adds up positions."""
     names = ("mean", "sum", "max", "amax")
-    steps = [step for step in subject.trace.operations if step.name in names and step.line is not None]
-    return subject.places.at(steps[-1].line, steps[-1].module) if steps else None
+    calls = [call for call in subject.trace.operations if call.name in names and call.line is not None]
+    return subject.locator.at(calls[-1].line, calls[-1].module) if calls else None
 
 
-def _comparison_with_padding(subject: Subject) -> Place | None:
+def _comparison_with_padding(subject: ModelUnderTest) -> Location | None:
     file = subject.source.class_file(type(subject.model))
     for node in ast.walk(file.tree) if file is not None else ():
         if isinstance(node, ast.Compare) and "pad" in ast.unparse(node).lower() and not _is_none_test(node):
-            return subject.places.at((file.path, node.lineno)) if file is not None else None
+            return subject.locator.at((file.path, node.lineno)) if file is not None else None
     return None
 
 

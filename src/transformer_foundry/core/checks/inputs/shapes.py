@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, promised_length
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, declared_length
 from transformer_foundry.core.checks.probing.trace import run_traced
 from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 
-__all__ = ["check_sizes"]
+__all__ = ["check_shapes"]
 
 # Longer sequences are not tried in full: tables that are too short show themselves by their rows as well.
 LONGEST = 4096
@@ -47,7 +47,7 @@ class _Failure:
         return self.line, type(self.error)
 
 
-def check_sizes(subject: Subject) -> Iterator[Finding]:
+def check_shapes(subject: ModelUnderTest) -> Iterator[Finding]:
     """Batches of 1, 2, 3; lengths of 1, 2, an odd one, the maximum; the first and the last token id."""
     failures = [failure for trial in _trials(subject) if (failure := _try(subject, trial)) is not None]
     failures = [failure for failure in failures if not _is_offset(subject, failure.trial)]
@@ -60,7 +60,7 @@ def check_sizes(subject: Subject) -> Iterator[Finding]:
         yield _describe(subject, group)
 
 
-def _is_offset(subject: Subject, trial: _Trial) -> bool:
+def _is_offset(subject: ModelUnderTest, trial: _Trial) -> bool:
     """Whether the longest sequence fails only because the first rows of the position table belong to padding."""
     length = trial.inputs.target.shape[1]
     for module in subject.model.modules():
@@ -76,7 +76,7 @@ def _is_offset(subject: Subject, trial: _Trial) -> bool:
     return False
 
 
-def _settle_source(subject: Subject) -> list[_Failure]:
+def _settle_source(subject: ModelUnderTest) -> list[_Failure]:
     """Let the other checks use equal lengths when a model fails with different ones; give up when it fails anyway."""
     if subject.takes_decoder_ids:
         subject.equal_lengths = True
@@ -86,12 +86,12 @@ def _settle_source(subject: Subject) -> list[_Failure]:
     return []
 
 
-def _trials(subject: Subject) -> Iterator[_Trial]:
+def _trials(subject: ModelUnderTest) -> Iterator[_Trial]:
     different = " of different lengths" if subject.takes_decoder_ids else ""
     for batch in (1, 2, 3):
         name = f"a batch of {batch}{f' (source and target{different})' if different else ''}"
         yield _trial(subject, name, batch, subject.length, BATCH_FIX, is_usual=True)
-    limit = promised_length(subject)
+    limit = declared_length(subject)
     for length in (1, 2, 7, 2):
         if length <= limit:
             yield _trial(subject, f"{length} token{'s' if length > 1 else ''}", 2, length, LENGTH_FIX)
@@ -111,12 +111,14 @@ def _trials(subject: Subject) -> Iterator[_Trial]:
             yield _Trial(f"token id {token}", Inputs(ids), fix)
 
 
-def _trial(subject: Subject, name: str, batch: int, length: int, remedy: str, *, is_usual: bool = False) -> _Trial:
+def _trial(
+    subject: ModelUnderTest, name: str, batch: int, length: int, remedy: str, *, is_usual: bool = False
+) -> _Trial:
     source = length if length > subject.length else None
     return _Trial(name, subject.inputs(batch=batch, length=length, source=source), remedy, is_usual)
 
 
-def _try(subject: Subject, trial: _Trial) -> _Failure | None:
+def _try(subject: ModelUnderTest, trial: _Trial) -> _Failure | None:
     try:
         logits = subject.logits(trial.inputs)
     except Exception as err:  # somebody else's code may raise anything; what it raises is the finding
@@ -126,19 +128,19 @@ def _try(subject: Subject, trial: _Trial) -> _Failure | None:
     return _Failure(trial, _shortening_line(subject, trial, logits), None, logits)
 
 
-def _expected(subject: Subject, trial: _Trial) -> tuple[int, ...]:
+def _expected(subject: ModelUnderTest, trial: _Trial) -> tuple[int, ...]:
     size, target = subject.contract.output_size, trial.inputs.target
     return (*target.shape, size) if subject.labels_positions else (len(target), size)
 
 
-def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
+def _describe(subject: ModelUnderTest, failures: list[_Failure]) -> Finding:
     first = failures[0]
     names = list(dict.fromkeys(failure.trial.name for failure in failures))
     shown = "; ".join(names[:3]) + (f" and {len(names) - 3} other sizes" if len(names) > 3 else "")
     if first.error is not None and first.line is not None:
-        place = subject.places.raised(first.error)
+        location = subject.locator.raised(first.error)
     else:
-        place = subject.places.at(first.line) if first.line is not None else subject.places.forward()
+        location = subject.locator.at(first.line) if first.line is not None else subject.locator.forward()
     remedy = first.trial.remedy
     if first.error is not None:
         cause = root_cause(first.error)
@@ -146,7 +148,7 @@ def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
             remedy = f"{explain(cause).fix}."
         message = (
             f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. "
-            f"The error: {describe(cause)}{_quoted(subject, place)}"
+            f"The error: {describe(cause)}{_quoted(subject, location)}"
         )
     else:
         assert first.logits is not None
@@ -154,12 +156,12 @@ def _describe(subject: Subject, failures: list[_Failure]) -> Finding:
             f"The logits have the wrong shape with {shown}: found {tuple(first.logits.shape)}, expected "
             f"{_expected(subject, first.trial)}.{_shape_hint(first.logits, _expected(subject, first.trial))}"
         )
-    return Finding("sizes", "error", message, str(place), place.lead(remedy))
+    return Finding("sizes", "error", message, str(location), location.instruction(remedy))
 
 
-def _quoted(subject: Subject, place: Place) -> str:
-    file = subject.source.files.get(place.line[0]) if place.line is not None else None
-    return f" (in: {file.line(place.line[1])[:100]})" if file is not None and place.line is not None else ""
+def _quoted(subject: ModelUnderTest, location: Location) -> str:
+    file = subject.source.files.get(location.line[0]) if location.line is not None else None
+    return f" (in: {file.line(location.line[1])[:100]})" if file is not None and location.line is not None else ""
 
 
 def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
@@ -170,15 +172,15 @@ def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
     return ""
 
 
-def _shortening_line(subject: Subject, trial: _Trial, logits: Tensor) -> tuple[str, int] | None:
+def _shortening_line(subject: ModelUnderTest, trial: _Trial, logits: Tensor) -> tuple[str, int] | None:
     """Return the line that first shortens the sequence, None when none does."""
     length = trial.inputs.target.shape[-1]
     if logits.ndim != 3 or logits.shape[1] >= length:
         return None
     record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.inputs))
-    for step in record.operations:
-        if step.name in ("__getitem__", "narrow", "split", "chunk", "squeeze") and step.line and step.inputs:
-            before, after = step.inputs[0].shape, step.output.shape
+    for call in record.operations:
+        if call.name in ("__getitem__", "narrow", "split", "chunk", "squeeze") and call.line and call.inputs:
+            before, after = call.inputs[0].shape, call.output.shape
             if len(before) > 1 and before[1] == length and len(after) > 1 and after[1] < length:
-                return step.line
+                return call.line
     return None

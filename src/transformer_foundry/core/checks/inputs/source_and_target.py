@@ -8,9 +8,9 @@ import torch
 
 from transformer_foundry.core.checks.attention.weights import attention_records
 from transformer_foundry.core.checks.probing.influence import dependence, noise_level
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights
-from transformer_foundry.core.checks.probing.trace import Step
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
+from transformer_foundry.core.checks.probing.trace import TracedCall
 from transformer_foundry.core.checks.report.report import Finding
 
 # Attention weights below this are those of masked positions.
@@ -19,7 +19,7 @@ SMALLEST_WEIGHT = 1e-12
 __all__ = ["check_source_and_target"]
 
 
-def check_source_and_target(subject: Subject) -> Iterator[Finding]:
+def check_source_and_target(subject: ModelUnderTest) -> Iterator[Finding]:
     """Every output position moves when a source token is exchanged, and when its own decoder token is."""
     if not subject.takes_decoder_ids:
         return
@@ -27,7 +27,7 @@ def check_source_and_target(subject: Subject) -> Iterator[Finding]:
     with generic_weights(subject.model):
         of_target = dependence(subject, inputs)
         of_source = dependence(subject, inputs, of_source=True)
-    subject.evidence["source dependence"] = of_source
+    subject.measured["source dependence"] = of_source
     noise = max(noise_level(of_target), noise_level(of_source))
     if not (of_source > noise).any():
         yield _source_ignored(subject)
@@ -37,18 +37,18 @@ def check_source_and_target(subject: Subject) -> Iterator[Finding]:
         yield from _hidden_from_attention(subject)
         yield from _one_sided_encoder(subject)
     if subject.labels_positions and not (torch.diagonal(of_target) > noise).any():
-        place = subject.places.forward()
+        location = subject.locator.forward()
         yield Finding(
             "target",
             "error",
             "The output does not depend on the decoder's own tokens: exchanging any of them changes nothing at its "
             "position. The decoder is fed with something else, so it cannot continue a text.",
-            str(place),
+            str(location),
             "Feed the embedding of decoder_input_ids (the target) to the decoder, not the source.",
         )
 
 
-def _hidden_from_attention(subject: Subject) -> Iterator[Finding]:
+def _hidden_from_attention(subject: ModelUnderTest) -> Iterator[Finding]:
     """Source positions that a cross-attention gives no weight, in any head, although nothing is padding."""
     inputs = subject.inputs()
     shape = (inputs.target.shape[1], inputs.ids.shape[1])
@@ -57,11 +57,11 @@ def _hidden_from_attention(subject: Subject) -> Iterator[Finding]:
     for record in attention_records(subject.trace, subject.lengths):
         seen = record.weights.amax(dim=0) > SMALLEST_WEIGHT
         if record.weights.shape[-2:] == shape and record.over_keys and not seen.all():
-            yield _source_partly_hidden(seen, subject.places.module(record.module, record.line))
+            yield _source_partly_hidden(seen, subject.locator.module(record.module, record.line))
             return
 
 
-def _one_sided_encoder(subject: Subject) -> Iterator[Finding]:
+def _one_sided_encoder(subject: ModelUnderTest) -> Iterator[Finding]:
     """Every self-attention of the encoder hides the later tokens of the source."""
     inputs = subject.inputs()
     size = inputs.ids.shape[1]
@@ -70,30 +70,30 @@ def _one_sided_encoder(subject: Subject) -> Iterator[Finding]:
     records = [item for item in attention_records(subject.trace, {size}) if item.weights.shape[-2:] == (size, size)]
     above = torch.ones(size, size).triu(1).bool()
     if records and all(bool((item.weights[:, above] <= SMALLEST_WEIGHT).all()) for item in records):
-        place = subject.places.module(records[0].module, records[0].line)
+        location = subject.locator.module(records[0].module, records[0].line)
         yield Finding(
             "source",
             "warning",
             "The encoder reads the source from left to right only: no source token sees a later one, although all of "
             "the source is known. A word is encoded without what follows it.",
-            str(place),
-            place.lead("pass no causal mask to the encoder: only the decoder must not look ahead."),
+            str(location),
+            location.instruction("pass no causal mask to the encoder: only the decoder must not look ahead."),
         )
 
 
-def _source_ignored(subject: Subject) -> Finding:
-    place = _cross_attention(subject)
+def _source_ignored(subject: ModelUnderTest) -> Finding:
+    location = _cross_attention(subject)
     return Finding(
         "source",
         "error",
         "The output does not depend on the source: exchanging any source token changes nothing. The decoder's "
         "cross-attention does not read the encoder, so a translation cannot follow its text.",
-        str(place),
-        place.lead("take keys and values from the encoder's output, and only the queries from the decoder."),
+        str(location),
+        location.instruction("take keys and values from the encoder's output, and only the queries from the decoder."),
     )
 
 
-def _source_partly_hidden(seen: torch.Tensor, place: Place) -> Finding:
+def _source_partly_hidden(seen: torch.Tensor, location: Location) -> Finding:
     row, column = (~seen).nonzero()[0].tolist()
     hidden = int((~seen).sum())
     return Finding(
@@ -102,20 +102,20 @@ def _source_partly_hidden(seen: torch.Tensor, place: Place) -> Finding:
         f"Part of the source is hidden from the decoder: {hidden} of {seen.numel()} pairs do not depend on each other, "
         f"for example output {row} on source token {column}. Each word of a translation may need any word of its "
         "source.",
-        str(place),
-        place.lead("pass no causal mask to the cross-attention: only padding of the source is to be hidden."),
+        str(location),
+        location.instruction("pass no causal mask to the cross-attention: only padding of the source is to be hidden."),
     )
 
 
-def _cross_attention(subject: Subject) -> Place:
+def _cross_attention(subject: ModelUnderTest) -> Location:
     """Return the attention that should read the encoder: one with different lengths, else one named so."""
     inputs = subject.inputs()
     source, target = inputs.ids.shape[1], inputs.target.shape[1]
-    attention = [step for step in subject.trace.operations if step.output.ndim >= 3 and "softmax" in step.name]
-    named = [step for step in subject.trace.modules if "cross" in step.module or "enc" in step.module.split(".")[-1]]
-    crossing = [step for step in attention if step.output.shape[-2:] == (target, source)]
-    named = [step for step in named if step.module.startswith(("dec", "transformer.dec")) or "cross" in step.module]
-    steps: list[Step] = crossing + named
-    if not steps:
-        return subject.places.forward()
-    return subject.places.module(steps[0].module, steps[0].line)
+    attention = [call for call in subject.trace.operations if call.output.ndim >= 3 and "softmax" in call.name]
+    named = [call for call in subject.trace.modules if "cross" in call.module or "enc" in call.module.split(".")[-1]]
+    crossing = [call for call in attention if call.output.shape[-2:] == (target, source)]
+    named = [call for call in named if call.module.startswith(("dec", "transformer.dec")) or "cross" in call.module]
+    calls: list[TracedCall] = crossing + named
+    if not calls:
+        return subject.locator.forward()
+    return subject.locator.module(calls[0].module, calls[0].line)

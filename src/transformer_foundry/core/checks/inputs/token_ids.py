@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_tokens"]
+__all__ = ["check_token_ids"]
 
 # Ids that are compared; two of a few hundred that a table confuses are met among so many, whatever the vocabulary.
 MOST_IDS = 256
 SAME = 1e-6
 
 
-def check_tokens(subject: Subject) -> Iterator[Finding]:
+def check_token_ids(subject: ModelUnderTest) -> Iterator[Finding]:
     """Two different ids, alone or at the front of one text, never give the same output."""
     ids = _sample(subject.ordinary_ids)
     with generic_weights(subject.model):
@@ -29,10 +29,10 @@ def check_tokens(subject: Subject) -> Iterator[Finding]:
     if not len(alike) or float(distance.max()) <= SAME * scale:
         return  # Where no token matters at all, other checks say why.
     first, second = (int(ids[index]) for index in alike[0])
-    place = subject.places.forward()
-    for step in subject.trace.modules:
-        if isinstance(subject.places.modules[step.module], nn.Embedding) and step.line is not None:
-            place = subject.places.module(step.module, step.line)
+    location = subject.locator.forward()
+    for call in subject.trace.modules:
+        if isinstance(subject.locator.modules[call.module], nn.Embedding) and call.line is not None:
+            location = subject.locator.module(call.module, call.line)
             break
     yield Finding(
         "token ids",
@@ -40,8 +40,10 @@ def check_tokens(subject: Subject) -> Iterator[Finding]:
         f"Different tokens look the same: ids {first} and {second} give exactly the same output ({len(alike)} such "
         f"pairs among {len(ids)} ids). The ids are cut, wrapped or clamped before the embedding, so the model takes "
         "one word for another.",
-        str(place),
-        place.lead("look the ids up as they are, in an embedding with a row for each: no %, clamp or // on input_ids."),
+        str(location),
+        location.instruction(
+            "look the ids up as they are, in an embedding with a row for each: no %, clamp or // on input_ids."
+        ),
     )
 
 
@@ -55,7 +57,7 @@ def _sample(ids: Tensor) -> Tensor:
     return torch.cat([ids[:edge], ids[middle], ids[-edge:]])
 
 
-def _outputs(subject: Subject, ids: Tensor) -> Tensor:
+def _outputs(subject: ModelUnderTest, ids: Tensor) -> Tensor:
     """Return (N, V) outputs at the position of each id, the rest of the text being the same."""
     short = subject.inputs(length=min(2, subject.length))
     text = short.target.expand(len(ids), -1).clone()

@@ -8,30 +8,32 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, loss_of_random_labels
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, loss_of_random_labels
 from transformer_foundry.core.checks.probing.trace import Trace, trace
 from transformer_foundry.core.checks.report.error_meanings import describe, explain
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_differentiable", "gradient_cut"]
+__all__ = ["check_differentiability", "gradient_cut"]
 
 
-def check_differentiable(subject: Subject) -> Iterator[Finding]:
+def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
     """The loss can be differentiated, and the backward pass runs."""
     inputs = subject.inputs(batch=2)
-    subject.evidence["differentiable"] = False
+    subject.measured["differentiable"] = False
     with torch.enable_grad():
         with trace(subject.model, subject.source) as record:
             loss = loss_of_random_labels(subject, inputs)
         if not loss.requires_grad:
-            place = gradient_cut(subject, record) or _integer_line(subject, record) or subject.places.forward()
+            location = gradient_cut(subject, record) or _integer_line(subject, record) or subject.locator.forward()
             yield Finding(
                 "differentiable",
                 "error",
                 "The output is cut off from every weight: the loss has no gradient at all, so nothing can learn.",
-                str(place),
-                place.lead("remove .detach(), .data, .item(), argmax, torch.tensor(...) and no_grad() from forward."),
+                str(location),
+                location.instruction(
+                    "remove .detach(), .data, .item(), argmax, torch.tensor(...) and no_grad() from forward."
+                ),
             )
             return
         # Gradients are taken on a fresh pass: writing down what runs keeps copies, not the graph's own values.
@@ -42,20 +44,20 @@ def check_differentiable(subject: Subject) -> Iterator[Finding]:
             return
         finally:
             subject.model.zero_grad(set_to_none=True)
-    subject.evidence["differentiable"] = True
+    subject.measured["differentiable"] = True
 
 
-def _integer_line(subject: Subject, record: Trace) -> Place | None:
+def _integer_line(subject: ModelUnderTest, record: Trace) -> Location | None:
     """Return the last place where floating point numbers were turned into indices."""
-    steps = [
-        step
-        for step in record.operations
-        if step.name in ("argmax", "topk", "round", "sign", "one_hot", "long", "int") and step.line is not None
+    calls = [
+        call
+        for call in record.operations
+        if call.name in ("argmax", "topk", "round", "sign", "one_hot", "long", "int") and call.line is not None
     ]
-    return subject.places.at(steps[-1].line, steps[-1].module or None) if steps else None
+    return subject.locator.at(calls[-1].line, calls[-1].module or None) if calls else None
 
 
-def _backward_failure(subject: Subject, inputs: Inputs, error: RuntimeError) -> Finding:
+def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeError) -> Finding:
     """Run again with torch's anomaly mode, whose warning names the forward line that the gradient fails for."""
     line = None
     with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
@@ -70,18 +72,18 @@ def _backward_failure(subject: Subject, inputs: Inputs, error: RuntimeError) -> 
                 if path in subject.source.files
             ]
             line = found[-1] if found else None
-    place = subject.places.at(line) if line is not None else subject.places.forward()
+    location = subject.locator.at(line) if line is not None else subject.locator.forward()
     explanation = explain(error)
     return Finding(
         "differentiable",
         "error",
         f"The backward pass fails, so training stops at the first step. {explanation.meaning} The error: "
         f"{describe(error)}",
-        str(place),
-        place.lead(f"{explanation.fix}."),
+        str(location),
+        location.instruction(f"{explanation.fix}."),
     )
 
 
-def gradient_cut(subject: Subject, record: Trace) -> Place | None:
+def gradient_cut(subject: ModelUnderTest, record: Trace) -> Location | None:
     """Return the first place at which a value loses its gradient."""
-    return next((subject.places.at(line, module or None) for _, module, line in record.cuts if line), None)
+    return next((subject.locator.at(line, module or None) for _, module, line in record.cuts if line), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject, loss_of_random_labels
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, loss_of_random_labels
 from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_gradient_flow"]
@@ -16,9 +16,9 @@ SAMPLES = 2
 LARGEST_RATIO = 1e4
 
 
-def check_gradient_flow(subject: Subject) -> Iterator[Finding]:
+def check_gradient_flow(subject: ModelUnderTest) -> Iterator[Finding]:
     """Layers of one kind get gradients of similar size, whatever their depth."""
-    if not subject.evidence.get("differentiable", True):
+    if not subject.measured.get("differentiable", True):
         return
     with torch.enable_grad():
         loss = loss_of_random_labels(subject, subject.inputs(batch=SAMPLES))
@@ -30,7 +30,7 @@ def check_gradient_flow(subject: Subject) -> Iterator[Finding]:
         name: 0.0 if gradient is None else float(gradient.float().pow(2).mean().sqrt())
         for name, gradient in zip(parameters, gradients, strict=True)
     }
-    subject.evidence["gradient flow"] = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
+    subject.measured["gradient flow"] = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
     if sizes and not any(sizes.values()):
         yield _none_flows(subject, len(sizes))
         return
@@ -51,22 +51,22 @@ def _ends(sizes: dict[str, float]) -> Iterator[tuple[str, str]]:
             yield names[0], names[-1]
 
 
-def _none_flows(subject: Subject, count: int) -> Finding:
-    place = subject.places.forward()
+def _none_flows(subject: ModelUnderTest, count: int) -> Finding:
+    location = subject.locator.forward()
     return Finding(
         "gradient flow",
         "warning",
         f"Before training no weight matrix gets a gradient, not one of {count}: neither embeddings nor layers nor the "
         "output layer begin to learn. Something on the way is zero that should not be: a gain, a scale, or weights.",
-        str(place),
-        place.lead("start gains of norms at 1 (only gates beside a residual path may start at 0)."),
+        str(location),
+        location.instruction("start gains of norms at 1 (only gates beside a residual path may start at 0)."),
     )
 
 
-def _uneven(subject: Subject, first: str, last: str, sizes: dict[str, float]) -> Finding:
+def _uneven(subject: ModelUnderTest, first: str, last: str, sizes: dict[str, float]) -> Finding:
     weaker = first if sizes[first] < sizes[last] else last
     owner, _, _attribute = weaker.rpartition(".")
-    place = subject.places.module(owner)
+    location = subject.locator.module(owner)
     ratio = max(sizes[first], sizes[last]) / min(sizes[first], sizes[last])
     verb = "vanishes" if weaker == first else "explodes"
     return Finding(
@@ -75,6 +75,6 @@ def _uneven(subject: Subject, first: str, last: str, sizes: dict[str, float]) ->
         f"The gradient {verb} on its way down: {first} gets {sizes[first]:.1e}, {last} gets {sizes[last]:.1e}, a "
         "factor "
         f"of {ratio:.0e}. One end of the model learns while the other stands still or breaks.",
-        str(place),
-        place.lead("keep a residual connection and a norm in every block, and initialise with std=0.02."),
+        str(location),
+        location.instruction("keep a residual connection and a norm in every block, and initialise with std=0.02."),
     )

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_initialisation"]
+__all__ = ["check_initialization"]
 
 SMALLEST_STD = 1e-4
 LARGEST_ZERO_SHARE = 0.5
@@ -17,43 +17,43 @@ LARGEST_DROPOUT = 0.9
 LARGEST_EPS = 0.1
 
 
-def check_initialisation(subject: Subject) -> Iterator[Finding]:
+def check_initialization(subject: ModelUnderTest) -> Iterator[Finding]:
     """Matrices of layers have spread; dropout keeps at least a tenth."""
     yield from _spread(subject)
     yield from _large_eps(subject)
     for path, module in subject.model.named_modules():
         rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "dropout", None)
         if isinstance(rate, float) and rate >= LARGEST_DROPOUT:
-            place = subject.places.module(path)
+            location = subject.locator.module(path)
             yield Finding(
                 "dropout",
                 "warning",
                 f"{path} drops {rate:.1%} of its values in training: next to nothing gets through. Usual rates are "
                 "0 to "
                 "0.3.",
-                str(place),
-                place.lead("set its dropout to 0.1."),
+                str(location),
+                location.instruction("set its dropout to 0.1."),
             )
             return
 
 
-def _large_eps(subject: Subject) -> Iterator[Finding]:
+def _large_eps(subject: ModelUnderTest) -> Iterator[Finding]:
     for path, module in subject.model.named_modules():
         eps = getattr(module, "eps", None)
         if "norm" in type(module).__name__.lower() and isinstance(eps, float) and eps >= LARGEST_EPS:
-            place = subject.places.module(path)
+            location = subject.locator.module(path)
             yield Finding(
                 "initialisation",
                 "warning",
                 f"{path} adds {eps:g} to the variance (eps): usual values are 1e-12 to 1e-5. It no longer brings its "
                 "input to one size: what is small stays small.",
-                str(place),
-                place.lead("set eps to 1e-5."),
+                str(location),
+                location.instruction("set eps to 1e-5."),
             )
             return
 
 
-def _spread(subject: Subject) -> Iterator[Finding]:
+def _spread(subject: ModelUnderTest) -> Iterator[Finding]:
     matrices = [
         (path, name, parameter.detach())
         for path, module in subject.model.named_modules()
@@ -76,15 +76,15 @@ def _spread(subject: Subject) -> Iterator[Finding]:
         yield _finding(subject, zero, "is all zero: layers in a row that are all zero never get a gradient")
 
 
-def _finding(subject: Subject, matrices: list[tuple[str, str, Tensor]], what: str) -> Finding:
+def _finding(subject: ModelUnderTest, matrices: list[tuple[str, str, Tensor]], what: str) -> Finding:
     path, name, _ = matrices[0]
-    place = subject.places.attribute(path.rpartition(".")[0], path.rpartition(".")[2]) if path else None
-    place = place or subject.places.attribute(path, name)
+    location = subject.locator.attribute(path.rpartition(".")[0], path.rpartition(".")[2]) if path else None
+    location = location or subject.locator.attribute(path, name)
     return Finding(
         "initialisation",
         "warning",
         f"Before training {path}.{name} {what} ({len(matrices)} matrices like it). The model learns slowly or not "
         "at all.",
-        str(place),
-        place.lead("initialise it with nn.init.normal_(weight, std=0.02), or leave torch's default."),
+        str(location),
+        location.instruction("initialise it with nn.init.normal_(weight, std=0.02), or leave torch's default."),
     )

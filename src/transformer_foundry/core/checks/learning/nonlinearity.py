@@ -9,69 +9,69 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights
-from transformer_foundry.core.checks.probing.trace import Step, first_tensor
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
+from transformer_foundry.core.checks.probing.trace import TracedCall, first_tensor
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_activations"]
+__all__ = ["check_nonlinearity"]
 
 EXACT = 1e-4
 
 
-def check_activations(subject: Subject) -> Iterator[Finding]:
+def check_nonlinearity(subject: ModelUnderTest) -> Iterator[Finding]:
     """No widening layer is followed by another layer with nothing between that is not linear."""
-    place = _linear_chain(subject) or _linear_module(subject)
-    if place is not None:
+    location = _linear_chain(subject) or _linear_module(subject)
+    if location is not None:
         yield Finding(
             "activation",
             "warning",
             "A feed-forward is linear: nothing bends its result between the layer that widens and the one that "
             "narrows, "
             "so the two can do no more than a single small layer. Most of its weights are wasted.",
-            str(place),
-            place.lead("put an activation (GELU, SiLU or ReLU) between its two layers."),
+            str(location),
+            location.instruction("put an activation (GELU, SiLU or ReLU) between its two layers."),
         )
 
 
-def _linear_chain(subject: Subject) -> Place | None:
+def _linear_chain(subject: ModelUnderTest) -> Location | None:
     """Return a layer whose input is the untouched result of a layer that is wider than both its ends."""
-    made: dict[int, Step] = {}
-    for step in subject.trace.modules:
-        if step.name != "Linear" or not step.inputs:
+    made: dict[int, TracedCall] = {}
+    for call in subject.trace.modules:
+        if call.name != "Linear" or not call.inputs:
             continue
-        before = made.get(step.inputs[0].data_ptr())
-        if before is not None and before.raw.shape == step.inputs[0].shape:
-            middle = step.inputs[0].shape[-1]
-            if middle > max(before.inputs[0].shape[-1], step.output.shape[-1]):
-                return subject.places.module(step.module, step.line)
-        made[step.raw.data_ptr()] = step
+        before = made.get(call.inputs[0].data_ptr())
+        if before is not None and before.raw.shape == call.inputs[0].shape:
+            middle = call.inputs[0].shape[-1]
+            if middle > max(before.inputs[0].shape[-1], call.output.shape[-1]):
+                return subject.locator.module(call.module, call.line)
+        made[call.raw.data_ptr()] = call
     return None
 
 
-def _linear_module(subject: Subject) -> Place | None:
+def _linear_module(subject: ModelUnderTest) -> Location | None:
     """Return a module of several layers that turns out to be an affine function."""
     attending = {record.module for record in attention_records(subject.trace, subject.lengths)}
     done: set[type] = set()
     with generic_weights(subject.model):
-        for step in subject.trace.modules:
-            module = subject.places.modules[step.module]
-            if type(module) in done or not _may_be_feed_forward(step, module):
+        for call in subject.trace.modules:
+            module = subject.locator.modules[call.module]
+            if type(module) in done or not _may_be_feed_forward(call, module):
                 continue
-            if any(path.startswith(step.module) for path in attending):
+            if any(path.startswith(call.module) for path in attending):
                 continue
-            if _is_affine(module, step.inputs[0]):
-                return subject.places.module(step.module, step.line)
+            if _is_affine(module, call.inputs[0]):
+                return subject.locator.module(call.module, call.line)
             if not isinstance(module, nn.Sequential):
                 done.add(type(module))
     return None
 
 
-def _may_be_feed_forward(step: Step, module: nn.Module) -> bool:
+def _may_be_feed_forward(call: TracedCall, module: nn.Module) -> bool:
     layers = [child for child in module.modules() if isinstance(child, nn.Linear)]
     widens = any(layer.out_features > layer.in_features for layer in layers)
-    same_width = len(step.inputs) == 1 and _takes_one(module) and step.inputs[0].shape == step.output.shape
-    return bool(step.module) and len(layers) > 1 and widens and same_width and step.output.ndim == 3
+    same_width = len(call.inputs) == 1 and _takes_one(module) and call.inputs[0].shape == call.output.shape
+    return bool(call.module) and len(layers) > 1 and widens and same_width and call.output.ndim == 3
 
 
 def _takes_one(module: nn.Module) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_memorising"]
+__all__ = ["check_overfit_one_batch"]
 
 STEPS = 60
 LARGE_MODEL = 20_000_000
@@ -23,9 +23,9 @@ LARGEST_REST = 0.95
 SAMPLES, CLASSES = 4, 8
 
 
-def check_memorising(subject: Subject) -> Iterator[Finding]:
+def check_overfit_one_batch(subject: ModelUnderTest) -> Iterator[Finding]:
     """AdamW on one batch brings its loss down; the weights are afterwards what they were."""
-    if not subject.evidence.get("differentiable", True):
+    if not subject.measured.get("differentiable", True):
         return
     inputs = subject.inputs(batch=SAMPLES)
     saved = {name: value.detach().clone() for name, value in subject.model.named_parameters()}
@@ -40,20 +40,20 @@ def check_memorising(subject: Subject) -> Iterator[Finding]:
         _restore(subject, saved)
         subject.model.zero_grad(set_to_none=True)
     best = min(curves, key=_rest)
-    subject.evidence["memorising"] = best
+    subject.measured["memorising"] = best
     if not _rest(best) < LARGEST_REST:
-        place: Place = subject.places.forward()
+        location: Location = subject.locator.forward()
         yield Finding(
             "memorising",
             "warning",
             f"The model cannot learn even one batch of {SAMPLES} texts by heart: after {len(best)} steps of AdamW the "
             f"loss went from {best[0]:.2f} to {best[-1]:.2f}. Whatever it is trained on, it will learn little.",
-            str(place),
+            str(location),
             "Look at the findings above and at the figure: gradient by layer, attention entropy, loss at the start.",
         )
 
 
-def _train(subject: Subject, inputs: Inputs, rate: float) -> list[float]:
+def _train(subject: ModelUnderTest, inputs: Inputs, rate: float) -> list[float]:
     parameters = [item for item in subject.model.parameters() if item.requires_grad]
     steps = STEPS if sum(item.numel() for item in parameters) < LARGE_MODEL else STEPS_OF_LARGE
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
@@ -82,7 +82,7 @@ def _rest(curve: list[float]) -> float:
     return curve[-1] / curve[0] if math.isfinite(curve[-1]) and curve[0] > 0 else math.inf
 
 
-def _restore(subject: Subject, saved: dict[str, torch.Tensor]) -> None:
+def _restore(subject: ModelUnderTest, saved: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in subject.model.named_parameters():
             parameter.copy_(saved[name])

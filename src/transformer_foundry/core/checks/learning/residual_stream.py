@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
 from transformer_foundry.core.checks.probing.influence import exchange
-from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_residuals"]
+__all__ = ["check_residual_stream"]
 
 LARGEST_SILENCE = 1e-6
 ADDING = ("add", "__add__", "__radd__", "add_", "__iadd__")
 
 
-def check_residuals(subject: Subject) -> Iterator[Finding]:
+def check_residual_stream(subject: ModelUnderTest) -> Iterator[Finding]:
     """Silence the weights of attention and feed-forward branches: the output must still depend on the tokens."""
     yield from _doubled(subject)
     branches = _branches(subject)
@@ -30,8 +30,8 @@ def check_residuals(subject: Subject) -> Iterator[Finding]:
         blocking = [path for path, weights in branches.items() if not _gets_through(subject, weights)]
     if not blocking:
         return
-    step = next((step for step in subject.trace.modules if step.module == blocking[0]), None)
-    place = subject.places.module(blocking[0], _forward_line(subject, blocking[0]) or (step.line if step else None))
+    call = next((call for call in subject.trace.modules if call.module == blocking[0]), None)
+    location = subject.locator.module(blocking[0], _forward_line(subject, blocking[0]) or (call.line if call else None))
     shown = ", ".join(blocking[:4]) + (f" and {len(blocking) - 4} more" if len(blocking) > 4 else "")
     yield Finding(
         "residual",
@@ -39,36 +39,36 @@ def check_residuals(subject: Subject) -> Iterator[Finding]:
         f"No residual connection leads around {shown}: with the weights of its branch set to zero, the output no "
         "longer "
         "depends on the tokens at all. Signal and gradient must pass through every block, and shrink with each.",
-        str(place),
-        place.lead("add the block's input to its result: x = x + block(norm(x))."),
+        str(location),
+        location.instruction("add the block's input to its result: x = x + block(norm(x))."),
     )
 
 
-def _doubled(subject: Subject) -> Iterator[Finding]:
+def _doubled(subject: ModelUnderTest) -> Iterator[Finding]:
     """The stream is added to itself: a residual connection that was drawn twice."""
-    for step in subject.trace.operations:
-        if step.name not in ADDING or len(step.inputs) != 2 or by_position(step.output, subject.length) is None:
+    for call in subject.trace.operations:
+        if call.name not in ADDING or len(call.inputs) != 2 or by_position(call.output, subject.length) is None:
             continue
-        left, right = step.inputs
+        left, right = call.inputs
         if left.data_ptr() == right.data_ptr() and left.shape == right.shape and left.stride() == right.stride():
-            place = subject.places.at(step.line, step.module or None)
+            location = subject.locator.at(call.line, call.module or None)
             yield Finding(
                 "residual",
                 "warning",
                 "A tensor is added to itself: the residual connection is there twice. The stream doubles with every "
                 "such block, and what attention and feed-forward add to it counts for less and less.",
-                str(place),
-                place.lead("add the block's result to its input once: x = x + block(norm(x))."),
+                str(location),
+                location.instruction("add the block's result to its input once: x = x + block(norm(x))."),
             )
             return
 
 
-def _branches(subject: Subject) -> dict[str, list[Tensor]]:
+def _branches(subject: ModelUnderTest) -> dict[str, list[Tensor]]:
     """Return path -> weights to silence: modules that attend, and the second layer of a feed-forward."""
     width = _width(subject)
     branches: dict[str, list[Tensor]] = {}
     for record in attention_records(subject.trace, subject.lengths):
-        module = subject.places.modules.get(record.module)
+        module = subject.locator.modules.get(record.module)
         if module is not None and record.module and not _holds_an_end(subject, module):
             branches[record.module] = [
                 parameter
@@ -86,16 +86,16 @@ def _branches(subject: Subject) -> dict[str, list[Tensor]]:
     return branches
 
 
-def _is_repeated_mixer(subject: Subject, path: str, module: nn.Module) -> bool:
+def _is_repeated_mixer(subject: ModelUnderTest, path: str, module: nn.Module) -> bool:
     """Whether a convolution or recurrence mixes positions inside a repeated block, as attention does in others."""
     if not isinstance(module, nn.Conv1d | nn.RNNBase) or not path:
         return False
     parts = path.split(".")
     lists = (".".join(parts[:at]) for at, part in enumerate(parts) if part.isdigit())
-    return any(isinstance(subject.places.modules.get(name), nn.ModuleList) for name in lists)
+    return any(isinstance(subject.locator.modules.get(name), nn.ModuleList) for name in lists)
 
 
-def _holds_an_end(subject: Subject, module: nn.Module) -> bool:
+def _holds_an_end(subject: ModelUnderTest, module: nn.Module) -> bool:
     """Whether a module holds the embedding or the head: silencing it says nothing about residual connections."""
     ends = {subject.contract.vocab_size, subject.contract.output_size}
     return any(isinstance(child, nn.Embedding) and child.num_embeddings in ends for child in module.modules()) or any(
@@ -103,10 +103,10 @@ def _holds_an_end(subject: Subject, module: nn.Module) -> bool:
     )
 
 
-def _contracts(subject: Subject, path: str, module: nn.Linear) -> bool:
+def _contracts(subject: ModelUnderTest, path: str, module: nn.Linear) -> bool:
     """Whether a layer is the second of a feed-forward: one beside it, run before, widens what this one narrows."""
     above = ".".join(path.split(".")[:-2])
-    beside = subject.places.modules.get(above)
+    beside = subject.locator.modules.get(above)
     if module.in_features <= module.out_features or beside is None:
         return False
     wide = (module.in_features, 2 * module.in_features)
@@ -115,7 +115,7 @@ def _contracts(subject: Subject, path: str, module: nn.Linear) -> bool:
         for name, other in beside.named_modules()
         if isinstance(other, nn.Linear) and other.in_features == module.out_features and other.out_features in wide
     }
-    ran = [step.module for step in subject.trace.modules]
+    ran = [call.module for call in subject.trace.modules]
     return bool(widening.intersection(ran[: ran.index(path)] if path in ran else widening))
 
 
@@ -123,15 +123,15 @@ def _is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def _width(subject: Subject) -> int:
+def _width(subject: ModelUnderTest) -> int:
     """Width of the stream: of most results of shape (1, T, D)."""
     length = subject.length
     widths = [
-        step.output.shape[-1]
-        for step in subject.trace.modules
-        if step.output.ndim == 3 and step.output.shape[1] == length and _is_norm_name(step.name)
+        call.output.shape[-1]
+        for call in subject.trace.modules
+        if call.output.ndim == 3 and call.output.shape[1] == length and _is_norm_name(call.name)
     ]
-    streams = [step.output.shape[-1] for step in subject.trace.modules if step.output.ndim == 3]
+    streams = [call.output.shape[-1] for call in subject.trace.modules if call.output.ndim == 3]
     pool = widths or streams
     return max(set(pool), key=pool.count) if pool else 0
 
@@ -140,7 +140,7 @@ def _is_norm_name(name: str) -> bool:
     return "norm" in name.lower()
 
 
-def _gets_through(subject: Subject, weights: list[Tensor]) -> bool:
+def _gets_through(subject: ModelUnderTest, weights: list[Tensor]) -> bool:
     with _silenced(weights):
         inputs = subject.inputs()
         other = inputs.with_target(exchange(subject, inputs.target, inputs.target.shape[1] - 1))
@@ -167,9 +167,9 @@ def _silenced(weights: list[Tensor]) -> Iterator[None]:
                 weight.copy_(value)
 
 
-def _forward_line(subject: Subject, path: str) -> tuple[str, int] | None:
+def _forward_line(subject: ModelUnderTest, path: str) -> tuple[str, int] | None:
     """Return where ``forward`` of the block is: it, or the module above it, lacks the addition."""
-    module = subject.places.modules.get(path)
+    module = subject.locator.modules.get(path)
     if module is not None and subject.source.class_line(type(module), "forward") is None:
         return None
     return subject.source.class_line(type(module), "forward") if module is not None else None

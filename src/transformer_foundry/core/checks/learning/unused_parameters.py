@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.learning.differentiability import gradient_cut
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights, loss_of_random_labels
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import (
+    ModelUnderTest,
+    generic_weights,
+    loss_of_random_labels,
+)
 from transformer_foundry.core.checks.probing.trace import graph_tensors, trace
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_gradients", "runs_on_condition"]
+__all__ = ["check_unused_parameters", "runs_on_condition"]
 
 # Experts of a mixture are chosen by the input: more batches reach more of them.
 BATCHES = 4
@@ -28,12 +32,12 @@ SHOWN = 3
 OTHER_IDS = re.compile(r"(?!position|token_type|decoder).*_ids")
 
 
-def check_gradients(subject: Subject) -> Iterator[Finding]:
+def check_unused_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
     """Every weight gets a gradient from the loss; rows of a position table too."""
-    if not subject.evidence.get("differentiable", True):
+    if not subject.measured.get("differentiable", True):
         return
     measured = _measure(subject)
-    subject.evidence["gradients"] = measured.largest
+    subject.measured["gradients"] = measured.largest
     dead = [name for name, value in measured.largest.items() if not value > SMALLEST_GRADIENT]
     dead = [name for name in dead if not _is_bias_of_key(name, measured.largest)]
     if dead:
@@ -45,15 +49,15 @@ class _Measured:
     """Largest absolute gradient by parameter (-1: no path to the loss), and what else the backward passes told."""
 
     largest: dict[str, float]
-    cut: Place | None
+    cut: Location | None
     called: set[str]
 
 
-def _measure(subject: Subject) -> _Measured:
+def _measure(subject: ModelUnderTest) -> _Measured:
     parameters = {name: item for name, item in subject.model.named_parameters() if item.requires_grad and item.numel()}
     largest = dict.fromkeys(parameters, -1.0)
     called: set[str] = set()
-    cut: Place | None = None
+    cut: Location | None = None
     for batch in range(BATCHES):
         with generic_weights(subject.model, seed=batch), torch.enable_grad():
             subject.model.zero_grad(set_to_none=True)
@@ -83,7 +87,7 @@ def _is_bias_of_key(name: str, largest: Mapping[str, float]) -> bool:
     return name.endswith("bias") and largest[name] >= 0.0 and weight > SMALLEST_GRADIENT
 
 
-def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Finding]:
+def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iterator[Finding]:
     groups = _groups(list(measured.largest), dead)
     conditional = {path for path in groups if runs_on_condition(subject, path, measured.called)}
     conditional |= {path for path in groups if "expert" in path and path not in measured.called}
@@ -96,19 +100,25 @@ def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Fi
     share = count / max(1, sum(parameter.numel() for parameter in weights.values()))
     first = _dangling(subject, groups)
     owner, _, attribute = first.rpartition(".")
-    place = subject.places.attribute(owner, attribute) if first in weights else subject.places.module(first)
+    location = subject.locator.attribute(owner, attribute) if first in weights else subject.locator.module(first)
     never = not any(path == first or path.startswith(f"{first}.") for path in measured.called) and first not in weights
     shown = ", ".join(groups[:SHOWN]) + (f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
     cut = measured.cut if min(measured.largest[name] for name in dead) < 0.0 else None
     if cut is not None:
         why = f" The path from the loss to them is cut at {cut.file_name}:{cut.line[1] if cut.line else '?'}."
-        where, fix = str(cut), cut.lead("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there.")
+        where, fix = (
+            str(cut),
+            cut.instruction("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there."),
+        )
     elif never:
         why = " They are made but never called: their result is missing from the model, and they are dead weight."
-        where, fix = str(place), place.lead("connect it, or delete it: nothing uses it now.")
+        where, fix = str(location), location.instruction("connect it, or delete it: nothing uses it now.")
     else:
         why = " What they compute is used nowhere: the result of the block does not reach the output."
-        where, fix = str(place), place.lead("connect its output (add it to the residual path), or delete the block.")
+        where, fix = (
+            str(location),
+            location.instruction("connect its output (add it to the residual path), or delete the block."),
+        )
     yield Finding(
         "gradients",
         "error" if cut is not None else "warning",
@@ -119,15 +129,15 @@ def _dead(subject: Subject, dead: list[str], measured: _Measured) -> Iterator[Fi
     )
 
 
-def _lacks_its_input(subject: Subject, path: str) -> bool:
+def _lacks_its_input(subject: ModelUnderTest, path: str) -> bool:
     """Whether a table got nothing but padding, which never learns, where ``forward`` takes ids that are not given."""
-    table = subject.places.modules.get(path)
+    table = subject.locator.modules.get(path)
     contract = subject.contract
     given = {contract.ids_argument, contract.decoder_ids_argument, *dict(contract.fixed_arguments)}
     others = [name for name in inspect.signature(subject.model.forward).parameters if OTHER_IDS.fullmatch(name)]
     if not isinstance(table, nn.Embedding) or table.padding_idx is None or given.issuperset(others):
         return False
-    fed = [step.inputs[0] for step in subject.trace.modules if step.module == path and step.inputs]
+    fed = [call.inputs[0] for call in subject.trace.modules if call.module == path and call.inputs]
     return bool(fed) and all(bool((ids == table.padding_idx).all()) for ids in fed)
 
 
@@ -145,9 +155,9 @@ def _groups(names: list[str], dead: list[str]) -> list[str]:
     )
 
 
-def _dangling(subject: Subject, groups: list[str]) -> str:
+def _dangling(subject: ModelUnderTest, groups: list[str]) -> str:
     """Return the group whose result is not used: what feeds it alone is dead for the same reason, and ran before it."""
-    ended = [step.module for step in subject.trace.modules]
+    ended = [call.module for call in subject.trace.modules]
     dead = [any(path == group or path.startswith(f"{group}.") for group in groups) for path in ended]
     if True not in dead:
         return groups[0]
@@ -157,7 +167,7 @@ def _dangling(subject: Subject, groups: list[str]) -> str:
     return next(group for group in groups if last == group or last.startswith(f"{group}."))
 
 
-def _is_returned(subject: Subject, path: str) -> bool:
+def _is_returned(subject: ModelUnderTest, path: str) -> bool:
     """Whether what a module computes is handed out as another output of a module above it: a pooler, for example."""
     parameter = next(
         (item for name, item in subject.model.named_parameters() if name == path or name.startswith(f"{path}.")), None
@@ -168,7 +178,7 @@ def _is_returned(subject: Subject, path: str) -> bool:
     def keep(_module: nn.Module, _arguments: object, output: object) -> None:
         outputs.extend(tensor for tensor in graph_tensors(output) if tensor.requires_grad)
 
-    handles = [subject.places.modules[name].register_forward_hook(keep) for name in above]
+    handles = [subject.locator.modules[name].register_forward_hook(keep) for name in above]
     try:
         with generic_weights(subject.model), torch.enable_grad():
             subject.call(subject.inputs(batch=2))
@@ -182,15 +192,15 @@ def _is_returned(subject: Subject, path: str) -> bool:
     return gradient is not None and bool(gradient.abs().max() > SMALLEST_GRADIENT)
 
 
-def runs_on_condition(subject: Subject, path: str, called: set[str]) -> bool:
+def runs_on_condition(subject: ModelUnderTest, path: str, called: set[str]) -> bool:
     """Whether a module that did not run is one the source runs under a condition only: an optional input, a switch."""
     if any(name == path or name.startswith(f"{path}.") for name in called):
         return False
     owner_path, _, attribute = path.rpartition(".")
-    owner = subject.places.modules.get(owner_path)
+    owner = subject.locator.modules.get(owner_path)
     if isinstance(owner, nn.ModuleList | nn.ModuleDict):
         owner_path, _, attribute = owner_path.rpartition(".")
-        owner = subject.places.modules.get(owner_path)
+        owner = subject.locator.modules.get(owner_path)
     if owner is None:
         return False
     for base in type(owner).__mro__:

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.probing.localize import first_changed_operation
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced, tensors_in
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_determinism", "check_global_state", "check_memory"]
+__all__ = ["check_determinism", "check_global_state", "check_statelessness"]
 
 TOLERANCE = 1e-5
 
 
-def check_determinism(subject: Subject) -> Iterator[Finding]:
+def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
     """In evaluation mode two calls with the same input agree, whatever the random state."""
     inputs = subject.inputs(batch=2)
     first, second, third = (subject.logits(inputs, seed=seed) for seed in (1, 2, 1))
@@ -27,9 +27,9 @@ def check_determinism(subject: Subject) -> Iterator[Finding]:
     if _differ(first, third) and _state_changes(subject, inputs):
         return  # It remembers: the check of memory says so.
     traces = [_traced(subject, inputs, seed) for seed in (1, 2)]
-    step = first_changed_operation(traces[0], traces[1], _differ)
-    place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
-    source = f" The randomness enters in the operation {step.name}." if step is not None else ""
+    call = first_changed_operation(traces[0], traces[1], _differ)
+    location = subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward()
+    source = f" The randomness enters in the operation {call.name}." if call is not None else ""
     difference = max(float((first - second).abs().max()), float((first - third).abs().max()))
     yield Finding(
         "determinism",
@@ -37,19 +37,19 @@ def check_determinism(subject: Subject) -> Iterator[Finding]:
         f"The same input gives different outputs in evaluation mode: two calls differ by {difference:.2g} (the logits "
         f"have a spread of {float(first.std()):.2g}).{source} Evaluation, generation and export become a matter of "
         "chance.",
-        str(place),
-        place.lead(
+        str(location),
+        location.instruction(
             "switch dropout off in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; make "
             "layers and noise in __init__, not in forward."
         ),
     )
 
 
-def _traced(subject: Subject, inputs: Inputs, seed: int) -> Trace:
+def _traced(subject: ModelUnderTest, inputs: Inputs, seed: int) -> Trace:
     return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, seed=seed))
 
 
-def check_memory(subject: Subject) -> Iterator[Finding]:
+def check_statelessness(subject: ModelUnderTest) -> Iterator[Finding]:
     """A call leaves nothing behind that changes the next one."""
     inputs = subject.inputs(batch=2)
     others = (
@@ -70,7 +70,7 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
         for name, value in subject.model.state_dict().items()
         if isinstance(value, Tensor) and name in state and not torch.equal(value, state[name])
     ]
-    place = _memory_place(subject, changed)
+    location = _memory_place(subject, changed)
     what = f" Its tensor {changed[0]} changed." if changed else ""
     yield Finding(
         "memory",
@@ -78,12 +78,14 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
         "A call depends on the calls before it: the same input gave another output after the model had seen other "
         f"inputs (difference {_difference(before, after)}).{what} Results depend on the order of the data, and the "
         "past of one text leaks into the next.",
-        str(place),
-        place.lead("keep no tensor of one call for the next: pass a cache in and out as an argument instead."),
+        str(location),
+        location.instruction(
+            "keep no tensor of one call for the next: pass a cache in and out as an argument instead."
+        ),
     )
 
 
-def _growth(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
+def _growth(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Finding]:
     """Tensors that pile up in an attribute of a module, call after call."""
     counts = [_kept_tensors(subject.model)]
     for _ in range(2):
@@ -91,14 +93,14 @@ def _growth(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
         counts.append(_kept_tensors(subject.model))
     for (path, name), count in counts[2].items():
         if count > counts[1].get((path, name), 0) > counts[0].get((path, name), 0):
-            place = subject.places.attribute(path, name)
+            location = subject.locator.attribute(path, name)
             yield Finding(
                 "memory",
                 "error",
-                f"{place.module} grows with every call ({counts[0].get((path, name), 0)}, {counts[1][path, name]}, "
+                f"{location.module} grows with every call ({counts[0].get((path, name), 0)}, {counts[1][path, name]}, "
                 f"{count} tensors after three calls in a row): memory runs full, and old texts are kept.",
-                str(place),
-                place.lead("make the list inside forward, so that each call starts with an empty one."),
+                str(location),
+                location.instruction("make the list inside forward, so that each call starts with an empty one."),
             )
             return
 
@@ -113,14 +115,14 @@ def _kept_tensors(model: nn.Module) -> dict[tuple[str, str], int]:
     }
 
 
-def _state_changes(subject: Subject, inputs: Inputs) -> bool:
+def _state_changes(subject: ModelUnderTest, inputs: Inputs) -> bool:
     before = {name: value.clone() for name, value in _plain_state(subject).items()}
     subject.logits(inputs)
     after = _plain_state(subject)
     return any(name not in before or not torch.equal(before[name], value) for name, value in after.items())
 
 
-def _plain_state(subject: Subject) -> dict[str, Tensor]:
+def _plain_state(subject: ModelUnderTest) -> dict[str, Tensor]:
     """Buffers and tensors in plain attributes."""
     state = dict(subject.model.named_buffers())
     for path, module in subject.model.named_modules():
@@ -128,7 +130,7 @@ def _plain_state(subject: Subject) -> dict[str, Tensor]:
     return state
 
 
-def check_global_state(subject: Subject) -> Iterator[Finding]:
+def check_global_state(subject: ModelUnderTest) -> Iterator[Finding]:
     """A call does not reseed the random generators, change its inputs, its mode, or the gradient mode."""
     yield from _seeds(subject)
     inputs = subject.inputs(batch=2)
@@ -146,7 +148,7 @@ def check_global_state(subject: Subject) -> Iterator[Finding]:
         torch.set_grad_enabled(enabled)
         torch.set_default_dtype(dtype)
         subject.model.eval()
-    forward = str(subject.places.forward())
+    forward = str(subject.locator.forward())
     if not torch.equal(inputs.ids, copies.ids) or not torch.equal(inputs.target, copies.target):
         yield Finding(
             "inputs changed",
@@ -163,7 +165,7 @@ def check_global_state(subject: Subject) -> Iterator[Finding]:
             f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the "
             "other "
             "mode after the call): dropout comes back in evaluation, or never works in training.",
-            str(subject.places.module(changed[0])),
+            str(subject.locator.module(changed[0])),
             "Remove self.train() and self.eval() from forward: the training loop sets the mode.",
         )
     if leftover:
@@ -176,7 +178,7 @@ def check_global_state(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _seeds(subject: Subject) -> Iterator[Finding]:
+def _seeds(subject: ModelUnderTest) -> Iterator[Finding]:
     inputs = subject.inputs(batch=2)
     states = []
     subject.model.train()
@@ -189,33 +191,33 @@ def _seeds(subject: Subject) -> Iterator[Finding]:
     finally:
         subject.model.eval()
     if torch.equal(states[0], states[1]):
-        place = _seed_place(subject)
+        location = _seed_place(subject)
         yield Finding(
             "global seed",
             "error",
             "forward seeds the global random generator: after a call the random state is the same whatever it was "
             "before. Every step draws the same dropout mask and, in many programs, the same data.",
-            str(place),
-            place.lead("remove torch.manual_seed(...) from forward: set a seed once, outside the model."),
+            str(location),
+            location.instruction("remove torch.manual_seed(...) from forward: set a seed once, outside the model."),
         )
 
 
-def _seed_place(subject: Subject) -> Place:
+def _seed_place(subject: ModelUnderTest) -> Location:
     for file, call, _name in subject.source.calls({"manual_seed", "seed", "seed_all", "set_rng_state"}):
-        return subject.places.at((file.path, call.lineno))
-    return subject.places.forward()
+        return subject.locator.at((file.path, call.lineno))
+    return subject.locator.forward()
 
 
-def _memory_place(subject: Subject, changed: list[str]) -> Place:
+def _memory_place(subject: ModelUnderTest, changed: list[str]) -> Location:
     if changed:
         owner, _, name = changed[0].rpartition(".")
-        return subject.places.attribute(owner, name)
+        return subject.locator.attribute(owner, name)
     holders: dict[str, nn.Module] = dict(subject.model.named_modules())
     for path, module in holders.items():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and name not in ("_parameters", "_buffers"):
-                return subject.places.attribute(path, name)
-    return subject.places.forward()
+                return subject.locator.attribute(path, name)
+    return subject.locator.forward()
 
 
 def _differ(left: Tensor, right: Tensor) -> bool:

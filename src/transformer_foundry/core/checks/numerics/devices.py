@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -33,7 +33,7 @@ class _TwoDevicesError(RuntimeError):
         self.operation, self.stranger, self.line = operation, stranger, line
 
 
-def check_devices(subject: Subject) -> Iterator[Finding]:
+def check_devices(subject: ModelUnderTest) -> Iterator[Finding]:
     """Every tensor that meets the weights is on their device."""
     inputs = subject.inputs(batch=2)
     if subject.contract.mask_argument is not None:
@@ -46,34 +46,34 @@ def check_devices(subject: Subject) -> Iterator[Finding]:
         owner = None if error is None else _attribute_of(subject.model, error.stranger)
     if error is None:
         return
-    use = subject.places.at(error.line)
+    use = subject.locator.at(error.line)
     consequence = (
         f" When the model moves to a GPU this tensor stays on the CPU, and {error.operation} fails at "
         f"{use.file_name}:{error.line[1] if error.line else '?'}: training on a GPU stops at the first step."
     )
     if owner is not None:
         path, name = owner
-        place = subject.places.attribute(path, name)
+        location = subject.locator.attribute(path, name)
         yield Finding(
             "devices",
             "error",
-            f"{place.module} is a plain tensor, neither a parameter nor a registered buffer.{consequence}",
-            str(place),
-            place.lead(f'register it: self.register_buffer("{name}", ...).'),
+            f"{location.module} is a plain tensor, neither a parameter nor a registered buffer.{consequence}",
+            str(location),
+            location.instruction(f'register it: self.register_buffer("{name}", ...).'),
         )
         return
     made = getattr(error.stranger, _MADE_AT, None) or error.line
-    place = subject.places.at(made)
+    location = subject.locator.at(made)
     yield Finding(
         "devices",
         "error",
         f"A tensor is made on the CPU, whatever device the model is on.{consequence}",
-        str(place),
-        place.lead("make it on the device of the input: device=input_ids.device (or x.new_zeros(...))."),
+        str(location),
+        location.instruction("make it on the device of the input: device=input_ids.device (or x.new_zeros(...))."),
     )
 
 
-def _run(subject: Subject, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _TwoDevicesError | None:
+def _run(subject: ModelUnderTest, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _TwoDevicesError | None:
     """Return the first meeting of two devices in a forward pass, None when there is none."""
     model = subject.model
     tensors = [*model.parameters(), *model.buffers(), *moved]
@@ -93,7 +93,7 @@ def _run(subject: Subject, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _Two
     return None
 
 
-def _left_by_calls(subject: Subject, fresh: nn.Module) -> list[Tensor]:
+def _left_by_calls(subject: ModelUnderTest, fresh: nn.Module) -> list[Tensor]:
     """Return the tensors in plain attributes that a model that was never called does not have."""
     others = dict(fresh.named_modules())
     return [

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
-from transformer_foundry.core.checks.probing.trace import Step, Trace, run_traced
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 
@@ -32,7 +32,7 @@ SMALL_BOUND = 1.5
 SMALLEST_SPREAD = 1e-4
 
 
-def check_finite(subject: Subject) -> Iterator[Finding]:
+def check_finite(subject: ModelUnderTest) -> Iterator[Finding]:
     """The logits of ordinary inputs hold neither NaN nor infinity, in both modes and with padding."""
     inputs = subject.inputs(batch=2)
     trials = [("", inputs, False), (" in training mode", inputs, True)]
@@ -50,40 +50,40 @@ def check_finite(subject: Subject) -> Iterator[Finding]:
             return
 
 
-def _not_finite(subject: Subject, inputs: Inputs, training: bool, bad: Tensor, when: str) -> Finding:
+def _not_finite(subject: ModelUnderTest, inputs: Inputs, training: bool, bad: Tensor, when: str) -> Finding:
     def run() -> Tensor:
         return subject.logits(inputs, training=training)
 
-    step = _origin(run_traced(subject.model, subject.source, run))
-    place = subject.places.at(step.line, step.module) if step is not None else subject.places.forward()
+    call = _origin(run_traced(subject.model, subject.source, run))
+    location = subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward()
     rows = bad.any(dim=-1)
-    cause, remedy = _cause_of_nan(step)
+    cause, remedy = _cause_of_nan(call)
     return Finding(
         "finite",
         "error",
         f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite{when} ({int(rows.sum())} of "
         f"{rows.numel()} positions). {cause} One NaN spoils the loss and, after one step, every weight.",
-        str(place),
-        place.lead(remedy),
+        str(location),
+        location.instruction(remedy),
     )
 
 
-def _cause_of_nan(step: Step | None) -> tuple[str, str]:
+def _cause_of_nan(call: TracedCall | None) -> tuple[str, str]:
     """Return what makes the first NaN, and how to mend it."""
     usual = "keep divisors, logarithms and square roots away from zero, and exponents small."
-    if step is None:
+    if call is None:
         return "Its origin was not found.", usual
-    made = f"The operation {step.name} makes the first one"
-    if step.name not in SOFTMAX or not step.inputs:
+    made = f"The operation {call.name} makes the first one"
+    if call.name not in SOFTMAX or not call.inputs:
         return f"{made}: it divides by zero, takes a logarithm of zero, or its result is too large.", usual
-    axis = step.arguments.get("dim", step.arguments.get("1", -1))
-    if axis not in (None, -1, step.output.ndim - 1):
+    axis = call.arguments.get("dim", call.arguments.get("1", -1))
+    if axis not in (None, -1, call.output.ndim - 1):
         return (
             f"{made}: this softmax of attention runs over axis {axis}, not over the last one, the keys. Where a mask "
             "hides all that it compares, it divides by zero.",
             "take the softmax over the keys: softmax(scores, dim=-1).",
         )
-    hidden = torch.isinf(step.inputs[0]).all(dim=-1)
+    hidden = torch.isinf(call.inputs[0]).all(dim=-1)
     return (
         f"{made}: {int(hidden.sum())} of {hidden.numel()} rows of attention scores are masked completely, so there is "
         "nothing to attend to. Usual causes: the mask is inverted or turned round, hides a position from itself, or a "
@@ -92,7 +92,7 @@ def _cause_of_nan(step: Step | None) -> tuple[str, str]:
     )
 
 
-def check_logits(subject: Subject) -> Iterator[Finding]:
+def check_logits(subject: ModelUnderTest) -> Iterator[Finding]:
     """The output is raw scores: not probabilities, not squashed into a small range."""
     if subject.contract.output_size < 2:
         return
@@ -107,9 +107,9 @@ def check_logits(subject: Subject) -> Iterator[Finding]:
         yield found
 
 
-def _probabilities(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | None:
+def _probabilities(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Finding | None:
     """Find a softmax or its logarithm at the end, seen with ordinary weights and with the initial ones."""
-    place = _head(subject)
+    location = _head(subject)
     is_positive = bool((logits >= 0).all() and (initial >= 0).all())
     if is_positive and _sums_to_one(logits) and _sums_to_one(initial):
         return Finding(
@@ -117,8 +117,10 @@ def _probabilities(subject: Subject, logits: Tensor, initial: Tensor) -> Finding
             "error",
             "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already "
             "been applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
-            str(place),
-            place.lead("remove the softmax from the end of the model; apply it where probabilities are needed."),
+            str(location),
+            location.instruction(
+                "remove the softmax from the end of the model; apply it where probabilities are needed."
+            ),
         )
     if _are_log_probabilities(logits) and _are_log_probabilities(initial):
         return Finding(
@@ -126,14 +128,14 @@ def _probabilities(subject: Subject, logits: Tensor, initial: Tensor) -> Finding
             "info",
             "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that of "
             "raw logits, so nothing is lost; a loss that applies softmax itself does the work twice.",
-            str(place),
+            str(location),
         )
     return None
 
 
-def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | None:
+def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Finding | None:
     """Find scores that cannot move far enough apart: scaled to nothing, or put through a function with bounds."""
-    place = _head(subject)
+    location = _head(subject)
     values = torch.cat([logits.flatten(), initial.flatten()])
     spread, largest, zeros = float(logits.std()), float(values.abs().max()), float((values == 0).float().mean())
     if spread < SMALLEST_SPREAD:
@@ -142,8 +144,8 @@ def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | No
             "warning",
             f"The logits hardly differ, whatever the weights: their standard deviation is {spread:.1g} with weights of "
             "ordinary size. They are multiplied by next to nothing, and so is every gradient.",
-            str(place),
-            place.lead("remove the factor before the end of the model, or let it be near 1."),
+            str(location),
+            location.instruction("remove the factor before the end of the model, or let it be near 1."),
         )
     if bool(((values >= 0) & (values <= 1)).all()):
         return Finding(
@@ -152,8 +154,10 @@ def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | No
             f"The output is squashed into (0, 1), as by a sigmoid (seen: {values.min():.3f} to {values.max():.3f}). "
             "Cross-entropy wants raw logits: between scores of 0 and 1 no class can get more than "
             f"{math.e / (math.e + subject.contract.output_size - 1):.0%} of the probability.",
-            str(place),
-            place.lead("remove the sigmoid from the end of the model: single-label classes compete through softmax."),
+            str(location),
+            location.instruction(
+                "remove the sigmoid from the end of the model: single-label classes compete through softmax."
+            ),
         )
     if largest <= SMALL_BOUND and _is_bounded(subject, largest):
         return Finding(
@@ -161,8 +165,10 @@ def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | No
             "warning",
             f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, "
             "as by tanh. The right answer can never get much more probability than the others.",
-            str(place),
-            place.lead("remove the squashing function from the end of the model, or scale its result up (soft cap)."),
+            str(location),
+            location.instruction(
+                "remove the squashing function from the end of the model, or scale its result up (soft cap)."
+            ),
         )
     if bool((values >= 0).all()) and zeros > 0.05:
         return Finding(
@@ -170,13 +176,13 @@ def _squashed(subject: Subject, logits: Tensor, initial: Tensor) -> Finding | No
             "warning",
             f"No logit is negative and {zeros:.0%} are exactly 0, as after a ReLU. A class whose score is cut off gets "
             "no gradient and cannot be pushed down.",
-            str(place),
-            place.lead("remove the ReLU from the end of the model."),
+            str(location),
+            location.instruction("remove the ReLU from the end of the model."),
         )
     return None
 
 
-def check_initial_loss(subject: Subject) -> Iterator[Finding]:
+def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
     """Before training the loss is about that of a guess, ln V."""
     inputs = subject.inputs(batch=SAMPLES)
     logits = subject.logits(inputs)
@@ -188,11 +194,11 @@ def check_initial_loss(subject: Subject) -> Iterator[Finding]:
     labels = torch.randint(classes, (8, len(flat)), generator=generator)
     losses = torch.stack([F.cross_entropy(flat, row) for row in labels])
     loss, guess = float(losses.mean()), math.log(classes)
-    subject.evidence["initial loss"] = {"loss": loss, "guess": guess, "spread": float(flat.std())}
+    subject.measured["initial loss"] = {"loss": loss, "guess": guess, "spread": float(flat.std())}
     excess = loss - guess
     if excess <= LARGEST_EXCESS:
         return
-    place, cause, std = _large_weights(subject)
+    location, cause, std = _large_weights(subject)
     yield Finding(
         "loss at initialisation",
         "info" if std is not None and _is_stated(subject, std) else "warning",
@@ -201,12 +207,12 @@ def check_initial_loss(subject: Subject) -> Iterator[Finding]:
         f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these "
         "scores, "
         "and training is often unstable.",
-        str(place),
-        place.lead("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),
+        str(location),
+        location.instruction("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),
     )
 
 
-def _answers_once(subject: Subject) -> bool:
+def _answers_once(subject: ModelUnderTest) -> bool:
     """Whether a language model gives the logits of one position only."""
     contract = subject.contract
     return (
@@ -217,39 +223,39 @@ def _answers_once(subject: Subject) -> bool:
     )
 
 
-def _one_row(subject: Subject) -> Finding:
-    place = _head(subject)
+def _one_row(subject: ModelUnderTest) -> Finding:
+    location = _head(subject)
     return Finding(
         "logits",
         "error",
         f"The model gives one row of {subject.contract.output_size} logits per text, not one per position: it can be "
         "trained on one token of each text only, where a language model learns from all of them at once.",
-        str(place),
-        place.lead("apply the output layer to all positions: head(x), not head(x[:, -1])."),
+        str(location),
+        location.instruction("apply the output layer to all positions: head(x), not head(x[:, -1])."),
     )
 
 
-def _is_stated(subject: Subject, std: float) -> bool:
+def _is_stated(subject: ModelUnderTest, std: float) -> bool:
     """Whether the configuration asks for weights of this size: then they are meant."""
     stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
     return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
 
 
-def _origin(record: Trace) -> Step | None:
+def _origin(record: Trace) -> TracedCall | None:
     """Return the operation that makes the first NaN, or the infinity (no mask) that it comes from."""
-    nan = next((step for step in record.operations if _appears(step, torch.isnan)), None)
+    nan = next((call for call in record.operations if _appears(call, torch.isnan)), None)
     infinite = next(
-        (step for step in record.operations if step.name not in FILLING and _appears(step, torch.isinf)), None
+        (call for call in record.operations if call.name not in FILLING and _appears(call, torch.isinf)), None
     )
     if nan is None or infinite is None:
         return nan or infinite
-    steps = record.operations
-    return infinite if steps.index(infinite) < steps.index(nan) else nan
+    calls = record.operations
+    return infinite if calls.index(infinite) < calls.index(nan) else nan
 
 
-def _appears(step: Step, test: Callable[[Tensor], Tensor]) -> bool:
-    inputs = [tensor for tensor in step.inputs if tensor.is_floating_point()]
-    return bool(test(step.output).any()) and not any(bool(test(tensor).any()) for tensor in inputs)
+def _appears(call: TracedCall, test: Callable[[Tensor], Tensor]) -> bool:
+    inputs = [tensor for tensor in call.inputs if tensor.is_floating_point()]
+    return bool(test(call.output).any()) and not any(bool(test(tensor).any()) for tensor in inputs)
 
 
 def _are_log_probabilities(logits: Tensor) -> bool:
@@ -261,7 +267,7 @@ def _sums_to_one(logits: Tensor) -> bool:
     return bool(torch.allclose(sums, torch.ones_like(sums), atol=EXACT))
 
 
-def _is_bounded(subject: Subject, bound: float) -> bool:
+def _is_bounded(subject: ModelUnderTest, bound: float) -> bool:
     """Whether the logits stay within ``bound`` when the weights grow tenfold."""
     with generic_weights(subject.model), torch.no_grad():
         for parameter in subject.model.parameters():
@@ -271,15 +277,15 @@ def _is_bounded(subject: Subject, bound: float) -> bool:
     return bool(logits.abs().max() <= max(1.0, bound) * (1 + EXACT)) and bound > 1e-3
 
 
-def _head(subject: Subject) -> Place:
+def _head(subject: ModelUnderTest) -> Location:
     """Return the place that makes the logits: the last operation of the model."""
-    steps = [step for step in subject.trace.operations if step.line is not None and step.output.is_floating_point()]
-    if not steps:
-        return subject.places.forward()
-    return subject.places.at(steps[-1].line, steps[-1].module or None)
+    calls = [call for call in subject.trace.operations if call.line is not None and call.output.is_floating_point()]
+    if not calls:
+        return subject.locator.forward()
+    return subject.locator.at(calls[-1].line, calls[-1].module or None)
 
 
-def _large_weights(subject: Subject) -> tuple[Place, str, float | None]:
+def _large_weights(subject: ModelUnderTest) -> tuple[Location, str, float | None]:
     """Return the place and description of the weights that make the logits large: the head's, or the largest ones."""
     candidates = []
     for path, module in subject.model.named_modules():
@@ -287,6 +293,6 @@ def _large_weights(subject: Subject) -> tuple[Place, str, float | None]:
         if isinstance(weight, nn.Parameter) and weight.ndim == 2 and subject.contract.output_size in weight.shape:
             candidates.append((float(weight.detach().std()), path, module))
     if not candidates:
-        return subject.places.forward(), "", None
+        return subject.locator.forward(), "", None
     std, path, _module = max(candidates, key=lambda item: item[0])
-    return subject.places.module(path), f" The weights of {path} have a standard deviation of {std:.2g}.", std
+    return subject.locator.module(path), f" The weights of {path} have a standard deviation of {std:.2g}.", std

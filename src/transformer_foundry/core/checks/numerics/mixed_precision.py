@@ -8,17 +8,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_precision"]
+__all__ = ["check_mixed_precision"]
 
 # bfloat16 has 8 bits: results differ by a few percent of their spread; beyond this share something breaks.
 LARGEST_DIFFERENCE = 0.5
 
 
-def check_precision(subject: Subject) -> Iterator[Finding]:
+def check_mixed_precision(subject: ModelUnderTest) -> Iterator[Finding]:
     """Under autocast the logits stay finite and near those of float32."""
     inputs = subject.inputs(batch=2)
     exact = subject.logits(inputs)
@@ -38,7 +38,7 @@ def check_precision(subject: Subject) -> Iterator[Finding]:
         yield _failure(subject, group)
 
 
-def _deviation(subject: Subject, name: str, share: float, rough: Tensor) -> Finding:
+def _deviation(subject: ModelUnderTest, name: str, share: float, rough: Tensor) -> Finding:
     finite = bool(torch.isfinite(rough).all())
     what = f"differ by {share:.0%} of their spread" if finite else "are NaN or infinite"
     return Finding(
@@ -46,15 +46,15 @@ def _deviation(subject: Subject, name: str, share: float, rough: Tensor) -> Find
         # A GPU computes softmax and norms in float32 where the CPU, which tests it here, computes in float16.
         "info" if name == "float16" else "warning",
         f"In {name} the logits {what}. Training on a GPU uses it to be faster and smaller; here it breaks.",
-        str(subject.places.forward()),
+        str(subject.locator.forward()),
         "Mask with torch.finfo(scores.dtype).min, and compute norms and softmax in float32.",
     )
 
 
-def _failure(subject: Subject, group: list[tuple[str, Exception]]) -> Finding:
+def _failure(subject: ModelUnderTest, group: list[tuple[str, Exception]]) -> Finding:
     names, error = [name for name, _ in group], group[0][1]
     cause = root_cause(error)
-    place = subject.places.raised(error)
+    location = subject.locator.raised(error)
     # float16 on the CPU lacks operations that a GPU has; a number too large for it, or two types, fail on both.
     on_both = "bfloat16" in names or re.search(r"overflow|same .*type|dtypes? match|expected .*type", str(cause))
     return Finding(
@@ -62,6 +62,6 @@ def _failure(subject: Subject, group: list[tuple[str, Exception]]) -> Finding:
         "warning" if on_both else "info",
         f"The model fails in {' and in '.join(names)}, which training on a GPU uses to be faster and smaller. "
         f"{explain(cause).meaning} The error: {describe(cause)}",
-        str(place),
-        place.lead("use torch.finfo(x.dtype).min for masks, and convert with .to(x.dtype) what meets x."),
+        str(location),
+        location.instruction("use torch.finfo(x.dtype).min for masks, and convert with .to(x.dtype) what meets x."),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_sensitivity"]
@@ -17,7 +17,7 @@ STEP = 1e-3
 LARGEST_GAIN = 1e3
 
 
-def check_sensitivity(subject: Subject) -> Iterator[Finding]:
+def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
     """A change of a thousandth of the embeddings moves the logits by about as much, not a thousand times more."""
     table = _token_table(subject)
     if table is None:
@@ -38,20 +38,20 @@ def check_sensitivity(subject: Subject) -> Iterator[Finding]:
         handle.remove()
     centred = base - base.mean(dim=-1, keepdim=True)
     gain = float((moved - base).norm() / centred.norm().clamp(min=1e-12)) / STEP
-    subject.evidence["gain"] = gain
+    subject.measured["gain"] = gain
     if gain > LARGEST_GAIN:
-        place = subject.places.module(path)
+        location = subject.locator.module(path)
         yield Finding(
             "sensitivity",
             "warning",
             f"The output is unstable: a change of 0.1 % of the embeddings changes the logits by {gain * STEP:.0%} of "
             "their spread. Rounding alone then decides what the model says, and training diverges.",
-            str(place),
-            place.lead("put a norm into every block, and initialise the weights smaller (std=0.02)."),
+            str(location),
+            location.instruction("put a norm into every block, and initialise the weights smaller (std=0.02)."),
         )
 
 
-def _token_table(subject: Subject) -> tuple[str, nn.Module] | None:
+def _token_table(subject: ModelUnderTest) -> tuple[str, nn.Module] | None:
     for path, module in subject.model.named_modules():
         if isinstance(module, nn.Embedding) and module.num_embeddings >= subject.contract.vocab_size:
             return path, module

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, exchange, noise_level
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import Trace
 from transformer_foundry.core.checks.report.report import Finding
@@ -25,7 +25,7 @@ LENGTH_TOLERANCE = 1e-3
 LARGEST_PREFIX_SHARE = 0.6
 
 
-def check_causality(subject: Subject) -> Iterator[Finding]:
+def check_causality(subject: ModelUnderTest) -> Iterator[Finding]:
     """An output position must not move when a later token is exchanged, in evaluation and in training mode."""
     if not subject.is_causal:
         return
@@ -49,14 +49,14 @@ def check_causality(subject: Subject) -> Iterator[Finding]:
                 "info",
                 f"The first {prefix} tokens see each other, later ones see only what came before: a prefix language "
                 "model. The loss at those first positions says nothing, they read the answer.",
-                str(subject.places.forward()),
+                str(subject.locator.forward()),
             )
             return
-        place, trace = _locate_leak(subject, inputs, leaks, training)
-    yield _leak(subject, changes, leaks, training, place, trace)
+        location, trace = _locate_leak(subject, inputs, leaks, training)
+    yield _leak(subject, changes, leaks, training, location, trace)
 
 
-def _trains_differently(subject: Subject, inputs: Inputs) -> bool:
+def _trains_differently(subject: ModelUnderTest, inputs: Inputs) -> bool:
     """Whether training mode has to be tested by itself; experts of a mixture have room for so many tokens only."""
     if any("expert" in str(key) for key in subject.config):
         return False
@@ -67,7 +67,7 @@ def _future(changes: Tensor, noise: float) -> Tensor:
     return torch.triu(changes > noise, diagonal=1)
 
 
-def _length_dependence(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
+def _length_dependence(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Finding]:
     """An output position must not move when tokens are appended."""
     whole = inputs.target
     kept = whole.shape[1] - APPENDED
@@ -77,19 +77,21 @@ def _length_dependence(subject: Subject, inputs: Inputs) -> Iterator[Finding]:
     difference = float((long - short).abs().max())
     if difference <= LENGTH_TOLERANCE * float(short.abs().max()):
         return
-    place = _locate_length(subject, inputs, kept)
+    location = _locate_length(subject, inputs, kept)
     yield Finding(
         "length dependence",
         "error",
         f"The output at a position depends on how many tokens follow: with {APPENDED} more tokens at the end, the "
         f"output at the first {kept} positions moves by {difference:.2g}, whatever these tokens are. Training and "
         "generation then see different models. Usual cause: positions counted from the end, or an average over T.",
-        str(place),
-        place.lead("number positions from the start with torch.arange(T), and use no quantity that depends on T."),
+        str(location),
+        location.instruction(
+            "number positions from the start with torch.arange(T), and use no quantity that depends on T."
+        ),
     )
 
 
-def _locate_length(subject: Subject, inputs: Inputs, kept: int) -> Place:
+def _locate_length(subject: ModelUnderTest, inputs: Inputs, kept: int) -> Location:
     """Return the first place whose result at the first ``kept`` positions depends on how many follow."""
     length = inputs.target.shape[1]
 
@@ -102,11 +104,11 @@ def _locate_length(subject: Subject, inputs: Inputs, kept: int) -> Place:
         return bool((left - right).abs().max() > LENGTH_TOLERANCE * right.abs().max())
 
     shorter = inputs.with_target(inputs.target[:, :kept])
-    place, _ = locate_change(subject, inputs, shorter, differs, part=first_rows)
-    return place or subject.places.forward()
+    location, _ = locate_change(subject, inputs, shorter, differs, part=first_rows)
+    return location or subject.locator.forward()
 
 
-def _prefix(subject: Subject, leaks: Tensor) -> int | None:
+def _prefix(subject: ModelUnderTest, leaks: Tensor) -> int | None:
     """Return the length of the prefix when the leaks are those of a prefix language model, else None."""
     limit = subject.contract.max_length or LONGER * leaks.shape[1]
     length = min(limit, LONGER * leaks.shape[1])
@@ -120,7 +122,9 @@ def _prefix(subject: Subject, leaks: Tensor) -> int | None:
     return prefix if is_whole and 1 < prefix <= LARGEST_PREFIX_SHARE * length else None
 
 
-def _locate_leak(subject: Subject, inputs: Inputs, leaks: Tensor, training: bool) -> tuple[Place | None, Trace]:
+def _locate_leak(
+    subject: ModelUnderTest, inputs: Inputs, leaks: Tensor, training: bool
+) -> tuple[Location | None, Trace]:
     position = int(leaks.any(dim=0).nonzero()[-1])
     other = inputs.with_target(exchange(subject, inputs.target, position))
     seeing = leaks[:, position].nonzero().flatten()
@@ -138,12 +142,12 @@ def _locate_leak(subject: Subject, inputs: Inputs, leaks: Tensor, training: bool
 
 
 def _leak(
-    subject: Subject, changes: Tensor, leaks: Tensor, training: bool, place: Place | None, trace: Trace
+    subject: ModelUnderTest, changes: Tensor, leaks: Tensor, training: bool, location: Location | None, trace: Trace
 ) -> Finding:
     worst = torch.where(leaks, changes, torch.zeros_like(changes))
     row, column = divmod(int(worst.argmax()), changes.shape[1])
     distances = {int(column - row) for row, column in leaks.nonzero().tolist()}
-    place = place or subject.places.forward()
+    location = location or subject.locator.forward()
     own = float(changes[column, column])
     reach = (
         "Each sees exactly the next token, which is the answer it is trained to give"
@@ -157,18 +161,18 @@ def _leak(
         f"by {worst.max():.2g} (at its own position by {own:.2g}). {reach}. In training it reads the answer instead of "
         f"predicting it: the loss falls, and generated text is nonsense.{_mask_line(subject, trace)}"
     )
-    fix = place.lead(
+    fix = location.instruction(
         "set causal: a position may only attend to itself and to earlier ones."
-        if place.block
+        if location.block
         else "apply a causal mask to the scores before the softmax over the keys: is_causal=True, or "
         "scores.masked_fill(torch.ones(T, T).triu(1).bool(), -inf); in other blocks use no value of a later position."
     )
-    return Finding("causality", "error", message, str(place), fix)
+    return Finding("causality", "error", message, str(location), fix)
 
 
-def _mask_line(subject: Subject, trace: Trace) -> str:
-    lines = {step.line for step in trace.operations if step.name in ("triu", "tril", "triu_", "tril_") and step.line}
+def _mask_line(subject: ModelUnderTest, trace: Trace) -> str:
+    lines = {call.line for call in trace.operations if call.name in ("triu", "tril", "triu_", "tril_") and call.line}
     found = sorted(line for line in lines if line is not None)
     if not found:
         return ""
-    return f" A mask is made in {subject.places.at(found[0]).file_name}:{found[0][1]}."
+    return f" A mask is made in {subject.locator.at(found[0]).file_name}:{found[0][1]}."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 
-__all__ = ["Promise", "promised_positions"]
+__all__ = ["DeclaredPositions", "find_declared_positions"]
 
 # Settings that announce positions inside attention or in a table.
 PROMISES = re.compile(r"rope|rotary|alibi|relative|pos(ition)?_?(emb|enc|type)|learned_pos|sinusoid", re.IGNORECASE)
@@ -19,27 +19,29 @@ NONE_WORDS = ("none", "nope", "null", "false", "")
 
 
 @dataclass(frozen=True)
-class Promise:
+class DeclaredPositions:
     """What announces positions, in words; and where it is, when it is a part of the model that does not run."""
 
     text: str
-    place: Place | None = None
+    location: Location | None = None
 
 
-def promised_positions(subject: Subject) -> Promise | None:
+def find_declared_positions(subject: ModelUnderTest) -> DeclaredPositions | None:
     """Return the part or else the setting that announces positions; None when nothing does."""
     names = [name for name, _ in subject.model.named_modules()] + [name for name, _ in subject.model.named_buffers()]
     names += [name for name, _ in subject.model.named_parameters()]
     part = next((name for name in names if NAMED_SO.search(name)), None)
     if part is not None:
         owner, _, attribute = part.rpartition(".")
-        is_module = part in subject.places.modules
+        is_module = part in subject.locator.modules
         if is_module and part in subject.trace.called:
-            return Promise(part)
-        return Promise(part, subject.places.module(part) if is_module else subject.places.attribute(owner, attribute))
+            return DeclaredPositions(part)
+        return DeclaredPositions(
+            part, subject.locator.module(part) if is_module else subject.locator.attribute(owner, attribute)
+        )
     for key, value in subject.config.items():
         # A longest length (max_position_embeddings) promises nothing: models without positions have one too.
         is_length = str(key).startswith("max")
         if PROMISES.search(str(key)) and not is_length and str(value).lower() not in NONE_WORDS:
-            return Promise(f"the setting {key}")
+            return DeclaredPositions(f"the setting {key}")
     return None

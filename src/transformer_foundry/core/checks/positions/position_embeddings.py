@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import Place
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import (
-    Subject,
+    ModelUnderTest,
+    declared_length,
     generic_weights,
     loss_of_random_labels,
-    promised_length,
 )
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["SHORTEST_TABLE", "check_rows", "longest_probe"]
+__all__ = ["SHORTEST_TABLE", "check_position_embeddings", "longest_probe"]
 
 # Tables of positions may have a few rows more than positions: padding, an offset.
 EXTRA_ROWS = 8
@@ -25,7 +25,7 @@ LONGEST = 1024
 LARGEST_DEAD_SHARE = 0.1
 
 
-def check_rows(subject: Subject) -> Iterator[Finding]:
+def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
     """At the longest sequence every row of a position table gets a gradient."""
     length = longest_probe(subject, LONGEST)
     tables = {
@@ -33,7 +33,7 @@ def check_rows(subject: Subject) -> Iterator[Finding]:
         for name, parameter in subject.model.named_parameters()
         if parameter.requires_grad and _row_axis(parameter, length) is not None and not _holds_tokens(subject, name)
     }
-    if length < SHORTEST_TABLE or not tables or not subject.evidence.get("differentiable", True):
+    if length < SHORTEST_TABLE or not tables or not subject.measured.get("differentiable", True):
         return
     with generic_weights(subject.model), torch.enable_grad():
         subject.model.zero_grad(set_to_none=True)
@@ -50,9 +50,9 @@ def check_rows(subject: Subject) -> Iterator[Finding]:
             yield _dead_rows(subject, name, used, len(live), length)
 
 
-def longest_probe(subject: Subject, limit: int) -> int:
+def longest_probe(subject: ModelUnderTest, limit: int) -> int:
     """Return the longest sequence that the model takes, at most ``limit``."""
-    return min(promised_length(subject), subject.contract.max_length or limit, limit)
+    return min(declared_length(subject), subject.contract.max_length or limit, limit)
 
 
 def _row_axis(parameter: Tensor, length: int) -> int | None:
@@ -67,40 +67,40 @@ def _is_table(parameter: Tensor, axis: int) -> bool:
     return all(size == 1 for index, size in enumerate(parameter.shape[:-1]) if index != axis)
 
 
-def _holds_tokens(subject: Subject, name: str) -> bool:
+def _holds_tokens(subject: ModelUnderTest, name: str) -> bool:
     """Whether a parameter is no table of positions but weights of a layer, or rows looked up by token id."""
     owner, _, _attribute = name.rpartition(".")
-    module = subject.places.modules.get(owner)
+    module = subject.locator.modules.get(owner)
     if isinstance(module, nn.Embedding):
         return _looked_up_by_token(subject, owner)
     return not (module is not None and not isinstance(module, nn.Linear) and _is_plain_table(subject, name))
 
 
-def _is_plain_table(subject: Subject, name: str) -> bool:
+def _is_plain_table(subject: ModelUnderTest, name: str) -> bool:
     """Whether a bare parameter is added to the stream: it is sliced along its rows, never multiplied as a matrix."""
     parameter = dict(subject.model.named_parameters())[name]
     pointer = parameter.data_ptr()
     uses = {
-        step.name for step in subject.trace.operations if any(tensor.data_ptr() == pointer for tensor in step.inputs)
+        call.name for call in subject.trace.operations if any(tensor.data_ptr() == pointer for tensor in call.inputs)
     }
     return bool(
         uses & {"__getitem__", "add", "__add__", "__radd__", "narrow", "embedding", "index_select", "expand"}
     ) and not (uses & {"linear", "matmul", "__matmul__", "einsum", "bmm"})
 
 
-def _looked_up_by_token(subject: Subject, path: str) -> bool:
+def _looked_up_by_token(subject: ModelUnderTest, path: str) -> bool:
     inputs = subject.inputs()
-    for step in subject.trace.modules:
-        if step.module == path and step.inputs:
-            ids = step.inputs[0].flatten()
+    for call in subject.trace.modules:
+        if call.module == path and call.inputs:
+            ids = call.inputs[0].flatten()
             return any(torch.equal(ids, given.flatten()) for given in (inputs.ids, inputs.target))
     return True
 
 
-def _dead_rows(subject: Subject, name: str, used: int, rows: int, length: int) -> Finding:
+def _dead_rows(subject: ModelUnderTest, name: str, used: int, rows: int, length: int) -> Finding:
     owner, _, attribute = name.rpartition(".")
-    is_module = isinstance(subject.places.modules.get(owner), nn.Embedding)
-    place = _lookup_place(subject, owner) if is_module else subject.places.attribute(owner, attribute)
+    is_module = isinstance(subject.locator.modules.get(owner), nn.Embedding)
+    location = _lookup_place(subject, owner) if is_module else subject.locator.attribute(owner, attribute)
     cause = (
         "All position ids are the same, so the model cannot tell the order of words"
         if used == 1
@@ -111,11 +111,11 @@ def _dead_rows(subject: Subject, name: str, used: int, rows: int, length: int) -
         "warning",
         f"Only {used} of the {rows} rows of the position table {name} are used by a sequence of {length} tokens; the "
         f"others never get a gradient. {cause}.",
-        str(place),
-        place.lead("look the table up with torch.arange(T), one row per position."),
+        str(location),
+        location.instruction("look the table up with torch.arange(T), one row per position."),
     )
 
 
-def _lookup_place(subject: Subject, path: str) -> Place:
-    step = next((step for step in subject.trace.modules if step.module == path), None)
-    return subject.places.module(path, step.line if step is not None else None)
+def _lookup_place(subject: ModelUnderTest, path: str) -> Location:
+    call = next((call for call in subject.trace.modules if call.module == path), None)
+    return subject.locator.module(path, call.line if call is not None else None)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, noise_level
-from transformer_foundry.core.checks.probing.localize import attention_step
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Subject, generic_weights, promised_length
+from transformer_foundry.core.checks.probing.localize import attention_call
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, declared_length, generic_weights
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_neighbours"]
+__all__ = ["check_receptive_field"]
 
 # Many numbers of heads divide these lengths.
 EVEN_LENGTHS = (12, 16)
@@ -26,7 +26,7 @@ WEIGHTS = 3
 LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
 
 
-def check_neighbours(subject: Subject) -> Iterator[Finding]:
+def check_receptive_field(subject: ModelUnderTest) -> Iterator[Finding]:
     """An output position must move when the token next to it, or its own, is exchanged."""
     if not subject.labels_positions:
         yield from _unseen_by_class(subject)
@@ -39,34 +39,36 @@ def check_neighbours(subject: Subject) -> Iterator[Finding]:
         return
     seen = changes > noise_level(changes)
     others = seen & ~torch.eye(length, dtype=torch.bool)
-    place = _attention_place(subject)
+    location = _attention_place(subject)
     if not others.any():
         yield Finding(
             "neighbours",
             "error",
             f"No position sees any other token: exchanging one of {length} tokens changed only the output at its own "
             "position. The model cannot use context; it can learn no more than how often each token occurs.",
-            str(place),
-            place.lead("check that its result is used, and that its mask does not block every other position."),
+            str(location),
+            location.instruction(
+                "check that its result is used, and that its mask does not block every other position."
+            ),
         )
         return
     blind = [position for position in range(1, length) if not seen[position, position - 1]]
     if blind:
         blind = _still_blind(subject, length, blind)
     if blind:
-        yield _blind(subject, seen, blind, place)
+        yield _blind(subject, seen, blind, location)
     if not subject.is_causal and subject.stated_kind == "encoder-only" and not torch.triu(others, 1).any():
         yield Finding(
             "neighbours",
             "warning",
             "No position sees a later token, although this is an encoder: it reads left to right only. An encoder that "
             "fills in masked words needs both sides.",
-            str(place),
-            place.lead("switch its causal mask off, or set the kind of the model to decoder-only."),
+            str(location),
+            location.instruction("switch its causal mask off, or set the kind of the model to decoder-only."),
         )
 
 
-def _unseen_by_class(subject: Subject) -> Iterator[Finding]:
+def _unseen_by_class(subject: ModelUnderTest) -> Iterator[Finding]:
     """Tokens that have no influence on the class of a text."""
     seen = torch.zeros(subject.length, dtype=torch.bool)
     seen[-1] = subject.contract.ends_with_eos  # It cannot be exchanged.
@@ -77,7 +79,7 @@ def _unseen_by_class(subject: Subject) -> Iterator[Finding]:
     if bool(seen.all()):
         return
     hidden = (~seen).nonzero().flatten().tolist()
-    place = _attention_place(subject)
+    location = _attention_place(subject)
     is_local = any(_says_local(subject, str(key), value) for key, value in subject.config.items())
     yield Finding(
         "neighbours",
@@ -85,15 +87,15 @@ def _unseen_by_class(subject: Subject) -> Iterator[Finding]:
         f"The class of a text depends on {int(seen.sum())} of its {len(seen)} tokens only: exchanging token "
         f"{', '.join(map(str, hidden[:5]))}{' and others' if len(hidden) > 5 else ''} changes nothing. The position "
         "that the class is read from does not see the rest of the text.",
-        str(place),
-        place.lead(
+        str(location),
+        location.instruction(
             "apply no causal mask before a class that is read from the first token, or read it from a position that "
             "sees all others; check that the result of the attention is used."
         ),
     )
 
 
-def _even_maps(subject: Subject) -> list[Tensor]:
+def _even_maps(subject: ModelUnderTest) -> list[Tensor]:
     """Maps at lengths that many numbers of heads divide: there a wrong split cuts the sequence between positions."""
     limit = subject.contract.max_length or max(EVEN_LENGTHS)
     return [
@@ -106,7 +108,7 @@ def _neighbours(changes: Tensor) -> Tensor:
     return torch.diagonal(changes > noise_level(changes), offset=-1)
 
 
-def _still_blind(subject: Subject, length: int, blind: list[int]) -> list[int]:
+def _still_blind(subject: ModelUnderTest, length: int, blind: list[int]) -> list[int]:
     """Return the positions that are blind under milder weights too: a saturated softmax hides what it could see."""
     with generic_weights(subject.model, seed=1, scale=MILD):
         changes = dependence(subject, subject.inputs(length=length))
@@ -114,7 +116,7 @@ def _still_blind(subject: Subject, length: int, blind: list[int]) -> list[int]:
     return [position for position in blind if not seen[position, position - 1]]
 
 
-def _blind(subject: Subject, seen: Tensor, blind: list[int], place: Place) -> Finding:
+def _blind(subject: ModelUnderTest, seen: Tensor, blind: list[int], location: Location) -> Finding:
     local = [key for key, value in subject.config.items() if _says_local(subject, str(key), value)]
     shown = ", ".join(map(str, blind[:5]))
     message = (
@@ -122,24 +124,26 @@ def _blind(subject: Subject, seen: Tensor, blind: list[int], place: Place) -> Fi
         "it changes nothing there. The sequence falls into pieces that do not know of each other."
     )
     if local:
-        return Finding("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", str(place))
+        return Finding("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", str(location))
     return Finding(
         "neighbours",
         "error",
         f"{message} Usual cause: heads are split with view(B, heads, T, width) instead of "
         "view(B, T, heads, width).transpose(1, 2), which mixes positions and heads; else a wrong mask.",
-        str(place),
-        place.lead("split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back."),
+        str(location),
+        location.instruction(
+            "split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back."
+        ),
     )
 
 
-def _says_local(subject: Subject, key: str, value: object) -> bool:
+def _says_local(subject: ModelUnderTest, key: str, value: object) -> bool:
     """Whether a setting announces attention within a part of the sequence; ``block_size`` is often the whole of it."""
     if not LOCAL_ATTENTION.search(key) or value in (None, False, 0):
         return False
-    return not isinstance(value, int) or value is True or value < promised_length(subject)
+    return not isinstance(value, int) or value is True or value < declared_length(subject)
 
 
-def _attention_place(subject: Subject) -> Place:
-    step = attention_step(subject.trace, "")
-    return subject.places.module(step.module, step.line) if step is not None else subject.places.forward()
+def _attention_place(subject: ModelUnderTest) -> Location:
+    call = attention_call(subject.trace, "")
+    return subject.locator.module(call.module, call.line) if call is not None else subject.locator.forward()

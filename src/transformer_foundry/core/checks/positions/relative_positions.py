@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
-from transformer_foundry.core.checks.positions.declared_positions import Promise, promised_positions
+from transformer_foundry.core.checks.positions.declared_positions import DeclaredPositions, find_declared_positions
 from transformer_foundry.core.checks.positions.position_embeddings import SHORTEST_TABLE, longest_probe
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
-from transformer_foundry.core.checks.probing.trace import Step, Trace, run_traced
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["SAME", "attends", "check_relative_positions", "equal_tokens", "varies"]
@@ -26,16 +26,16 @@ STRAIGHT = 1e-2
 SMALLEST_SLOPE = 1e-3
 
 
-def check_relative_positions(subject: Subject) -> Iterator[Finding]:
+def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
     """With equal tokens everywhere, attention inside a relative scheme depends on distances alone."""
     length = longest_probe(subject, LENGTH)
-    if length < SHORTEST_TABLE or subject.evidence.get("positions judged"):
+    if length < SHORTEST_TABLE or subject.measured.get("positions judged"):
         return
     inputs = equal_tokens(subject, length, length - SHORTER)
     with generic_weights(subject.model):
         record = run_traced(subject.model, subject.source, lambda: subject.logits(inputs))
     lengths = sorted({inputs.target.shape[1], inputs.ids.shape[1]}, reverse=True)
-    promise = promised_positions(subject)
+    promise = find_declared_positions(subject)
     for size in lengths:
         records = [item for item in attention_records(record, {size}) if item.weights.shape[-2:] == (size, size)]
         if not records or _positions_in_stream(record, size):
@@ -52,7 +52,7 @@ def check_relative_positions(subject: Subject) -> Iterator[Finding]:
             return
 
 
-def _wrong_distances(subject: Subject, records: list[AttentionRecord], length: int) -> Finding | None:
+def _wrong_distances(subject: ModelUnderTest, records: list[AttentionRecord], length: int) -> Finding | None:
     for attention in records:
         error = _departure_from_distance(attention)
         if error > 100 * SAME:
@@ -63,16 +63,16 @@ def _wrong_distances(subject: Subject, records: list[AttentionRecord], length: i
     return None
 
 
-def _of_other_stack(record: Trace, lengths: list[int], size: int) -> Promise | None:
+def _of_other_stack(record: Trace, lengths: list[int], size: int) -> DeclaredPositions | None:
     """Return the promise that an encoder with positions makes for its decoder, and the other way round."""
     for other in lengths:
         records = [item for item in attention_records(record, {other}) if item.weights.shape[-2:] == (other, other)]
         if other != size and not all(_is_even(item) for item in records):
-            return Promise("the other stack")
+            return DeclaredPositions("the other stack")
     return None
 
 
-def equal_tokens(subject: Subject, length: int, source: int | None = None) -> Inputs:
+def equal_tokens(subject: ModelUnderTest, length: int, source: int | None = None) -> Inputs:
     """Return inputs of one token, over and over: what then differs between positions is their own doing."""
     source = source or length
     inputs = subject.inputs(length=length, source=source)
@@ -82,18 +82,18 @@ def equal_tokens(subject: Subject, length: int, source: int | None = None) -> In
     return Inputs(filled[0], None, filled[1])
 
 
-def attends(step: Step, length: int) -> bool:
+def attends(call: TracedCall, length: int) -> bool:
     """Whether a step is attention of ``length`` queries."""
-    is_attention = step.name in (*SOFTMAX, "scaled_dot_product_attention", "multi_head_attention_forward")
-    return is_attention and step.output.ndim >= 3 and step.output.shape[-2] == length
+    is_attention = call.name in (*SOFTMAX, "scaled_dot_product_attention", "multi_head_attention_forward")
+    return is_attention and call.output.ndim >= 3 and call.output.shape[-2] == length
 
 
 def _positions_in_stream(record: Trace, length: int) -> bool:
     """Whether, with equal tokens, some module before the first attention gives different vectors by position."""
-    for step in record.steps:
-        if attends(step, length):
+    for call in record.calls:
+        if attends(call, length):
             return False
-        rows = by_position(step.output, length)
+        rows = by_position(call.output, length)
         if rows is not None and varies(rows):
             return True
     return True  # No attention was seen: nothing can be said.
@@ -112,16 +112,18 @@ def _is_even(attention: AttentionRecord) -> bool:
     return bool((high - low <= SAME * high).all())
 
 
-def _no_effect(subject: Subject, attention: AttentionRecord, promise: Promise, length: int) -> Finding:
-    place = promise.place or subject.places.module(attention.module, attention.line)
+def _no_effect(subject: ModelUnderTest, attention: AttentionRecord, promise: DeclaredPositions, length: int) -> Finding:
+    location = promise.location or subject.locator.module(attention.module, attention.line)
     return Finding(
         "positions",
         "warning",
         f"Positions have no effect, although {promise.text} promises them: with {length} equal tokens every position "
         "gets the same vector and attends to all it sees evenly. The model knows at most how many words came before, "
         "not their order.",
-        str(place),
-        place.lead("add the position encoding to the embeddings, or rotate both queries and keys by their positions."),
+        str(location),
+        location.instruction(
+            "add the position encoding to the embeddings, or rotate both queries and keys by their positions."
+        ),
     )
 
 
@@ -147,8 +149,8 @@ def _spread(values: Tensor, valid: Tensor) -> float:
     return float(found.max()) if len(found) else 0.0
 
 
-def _not_relative(subject: Subject, attention: AttentionRecord, error: float, length: int) -> Finding:
-    place = subject.places.module(attention.module, attention.line)
+def _not_relative(subject: ModelUnderTest, attention: AttentionRecord, error: float, length: int) -> Finding:
+    location = subject.locator.module(attention.module, attention.line)
     return Finding(
         "positions",
         "warning",
@@ -156,8 +158,8 @@ def _not_relative(subject: Subject, attention: AttentionRecord, error: float, le
         f"distance get weights that differ by {error:.2g} (in logarithms). No absolute positions are added, so the "
         "positions inside the attention (rotary, ALiBi, relative bias) are applied wrongly: to queries but not keys, "
         "with opposite signs, or numbered along the wrong axis.",
-        str(place),
-        place.lead("rotate queries and keys by the same angles, numbered along the axis of length T."),
+        str(location),
+        location.instruction("rotate queries and keys by the same angles, numbered along the axis of length T."),
     )
 
 
@@ -170,13 +172,15 @@ def _prefers_far(attention: AttentionRecord) -> bool:
     return bool((is_straight & (slopes > SMALLEST_SLOPE)).all())
 
 
-def _backwards(subject: Subject, attention: AttentionRecord) -> Finding:
-    place = subject.places.module(attention.module, attention.line)
+def _backwards(subject: ModelUnderTest, attention: AttentionRecord) -> Finding:
+    location = subject.locator.module(attention.module, attention.line)
     return Finding(
         "positions",
         "warning",
         "The bias of the positions has the wrong sign: with equal tokens everywhere, every head gives a token the more "
         "weight the further away it is. The model looks at the beginning of a text, hardly at what came just before.",
-        str(place),
-        place.lead("subtract what grows with the distance: scores - slope * distance, with distance = q - k >= 0."),
+        str(location),
+        location.instruction(
+            "subtract what grows with the distance: scores - slope * distance, with distance = q - k >= 0."
+        ),
     )

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.positions.declared_positions import promised_positions
+from transformer_foundry.core.checks.positions.declared_positions import find_declared_positions
 from transformer_foundry.core.checks.positions.position_embeddings import longest_probe
 from transformer_foundry.core.checks.positions.relative_positions import SAME, attends, equal_tokens, varies
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject, generic_weights
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_order"]
+__all__ = ["check_word_order"]
 
 LONGEST = 160
 
 
-def check_order(subject: Subject) -> Iterator[Finding]:
+def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
     """Position ids do not repeat; an encoder that is promised positions knows the order of words."""
     length = longest_probe(subject, LONGEST)
     with generic_weights(subject.model):
@@ -27,31 +27,33 @@ def check_order(subject: Subject) -> Iterator[Finding]:
         record = run_traced(subject.model, subject.source, lambda: subject.logits(constant))
     repeated = _repetition(record, length)
     if repeated is not None:
-        subject.evidence["positions judged"] = True
+        subject.measured["positions judged"] = True
         step_module, line, period = repeated
-        place = subject.places.module(step_module, line)
+        location = subject.locator.module(step_module, line)
         yield Finding(
             "positions",
             "warning",
             f"Positions repeat: position {period} and position 0 get exactly the same position encoding (tested on "
             f"{length} equal tokens). The model cannot tell them apart.",
-            str(place),
-            place.lead("number the positions from 0 to T - 1, without a modulo or a clamp below the longest sequence."),
+            str(location),
+            location.instruction(
+                "number the positions from 0 to T - 1, without a modulo or a clamp below the longest sequence."
+            ),
         )
     if subject.kind == "encoder-only" and subject.labels_positions and _is_blind_to_order(subject):
-        subject.evidence["positions judged"] = True
+        subject.measured["positions judged"] = True
         yield _order_blind(subject)
 
 
 def _repetition(record: Trace, length: int) -> tuple[str, tuple[str, int] | None, int] | None:
     """Return (module, line, period) where positions enter, if what reaches the first attention repeats itself."""
     streams = []
-    for step in record.steps:
-        if attends(step, length):
+    for call in record.calls:
+        if attends(call, length):
             break
-        rows = by_position(step.output, length)
+        rows = by_position(call.output, length)
         if rows is not None and varies(rows):
-            streams.append((step, rows))
+            streams.append((call, rows))
     if not streams:
         return None
     first, rows = streams[0][0], streams[-1][1]
@@ -60,7 +62,7 @@ def _repetition(record: Trace, length: int) -> tuple[str, tuple[str, int] | None
     return (first.module, first.line, int(same[0]) + 1) if len(same) else None
 
 
-def _is_blind_to_order(subject: Subject) -> bool:
+def _is_blind_to_order(subject: ModelUnderTest) -> bool:
     """Whether exchanging two words merely exchanges their outputs and changes nothing elsewhere."""
     with generic_weights(subject.model):
         inputs = subject.inputs()
@@ -72,19 +74,21 @@ def _is_blind_to_order(subject: Subject) -> bool:
     return bool(torch.allclose(moved, expected, rtol=0, atol=SAME * float(base.abs().max())))
 
 
-def _order_blind(subject: Subject) -> Finding:
-    promise = promised_positions(subject)
-    place = (promise.place if promise else None) or subject.places.forward()
+def _order_blind(subject: ModelUnderTest) -> Finding:
+    promise = find_declared_positions(subject)
+    location = (promise.location if promise else None) or subject.locator.forward()
     message = (
         "The model cannot tell the order of words: exchanging two words exchanges their outputs and changes nothing "
         "else."
     )
     if promise is None:
-        return Finding("positions", "info", f"{message} It has no positions; that may be meant.", str(place))
+        return Finding("positions", "info", f"{message} It has no positions; that may be meant.", str(location))
     return Finding(
         "positions",
         "warning",
         f"{message} Yet {promise.text} promises positions: they have no effect.",
-        str(place),
-        place.lead("add the position encoding to the embeddings, or rotate queries and keys by their positions."),
+        str(location),
+        location.instruction(
+            "add the position encoding to the embeddings, or rotate queries and keys by their positions."
+        ),
     )

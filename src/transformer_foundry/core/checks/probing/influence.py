@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 
 __all__ = ["dependence", "dependence_map", "exchange", "noise_level"]
 
@@ -18,7 +18,12 @@ SMALLEST_SCALE = 1e-12
 
 
 def dependence(
-    subject: Subject, inputs: Inputs, *, of_source: bool = False, training: bool = False, attempts: int = REPLACEMENTS
+    subject: ModelUnderTest,
+    inputs: Inputs,
+    *,
+    of_source: bool = False,
+    training: bool = False,
+    attempts: int = REPLACEMENTS,
 ) -> Tensor:
     """Measure how much each output position moves when one token is exchanged for another.
 
@@ -52,11 +57,11 @@ def dependence(
     return changes.amax(dim=1).T.contiguous()
 
 
-def dependence_map(subject: Subject) -> Tensor:
+def dependence_map(subject: ModelUnderTest) -> Tensor:
     """Return the dependence map under generic weights, measured once."""
-    if "dependence" not in subject.evidence:
-        subject.evidence["dependence"] = dependence(subject, subject.inputs())
-    return subject.evidence["dependence"]
+    if "dependence" not in subject.measured:
+        subject.measured["dependence"] = dependence(subject, subject.inputs())
+    return subject.measured["dependence"]
 
 
 def _stacked(runs: list[Inputs]) -> Inputs:
@@ -64,7 +69,7 @@ def _stacked(runs: list[Inputs]) -> Inputs:
     return Inputs(torch.cat([run.ids for run in runs]), None, torch.cat(decoder_ids) if decoder_ids else None)
 
 
-def exchange(subject: Subject, ids: Tensor, position: int, seed: int = 0) -> Tensor:
+def exchange(subject: ModelUnderTest, ids: Tensor, position: int, seed: int = 0) -> Tensor:
     """Return (B, T) ids with the token at ``position`` exchanged for an ordinary one that occurs nowhere in ``ids``."""
     unused = [int(token) for token in subject.ordinary_ids[:4096] if not bool((ids == token).any())]
     pool = unused or [int(token) for token in subject.ordinary_ids]

@@ -7,24 +7,24 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
-from transformer_foundry.core.checks.probing.trace import Step, Trace, run_traced
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
 
-__all__ = ["attention_step", "first_changed_operation", "locate_change"]
+__all__ = ["attention_call", "first_changed_operation", "locate_change"]
 
 ATTENTION_OPERATIONS = ("scaled_dot_product_attention", "multi_head_attention_forward", "softmax", "_softmax")
 
 
 def locate_change(
-    subject: Subject,
+    subject: ModelUnderTest,
     first: Inputs,
     second: Inputs,
     differs: Callable[[Tensor, Tensor], bool],
     *,
     training: bool = False,
     part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
-) -> tuple[Place | None, Trace]:
+) -> tuple[Location | None, Trace]:
     """Return the place where two runs come to differ, and the trace of the second run.
 
     Args:
@@ -45,16 +45,18 @@ def locate_change(
         if not compare(left.output, right.output):
             continue
         if any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
-            return _between(subject, one, two, subject.places.parent_of(right.module), compare, right), two
+            return _between(subject, one, two, subject.locator.parent_of(right.module), compare, right), two
         return _inside(subject, right.module, two, right.line), two
     return None, two
 
 
-def _traced(subject: Subject, inputs: Inputs, training: bool) -> Trace:
+def _traced(subject: ModelUnderTest, inputs: Inputs, training: bool) -> Trace:
     return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, training=training))
 
 
-def first_changed_operation(first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool]) -> Step | None:
+def first_changed_operation(
+    first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool]
+) -> TracedCall | None:
     """Return the first operation whose result differs between two traces, None when none does."""
     for left, right in itertools.zip_longest(first.operations, second.operations):
         if left is None or right is None or left.name != right.name or left.module != right.module:
@@ -64,15 +66,15 @@ def first_changed_operation(first: Trace, second: Trace, differs: Callable[[Tens
     return None
 
 
-def attention_step(trace: Trace, module: str, *, below: bool = True) -> Step | None:
+def attention_call(trace: Trace, module: str, *, below: bool = True) -> TracedCall | None:
     """Return the attention that ``module`` runs itself or, else, in modules ``below`` it; None when it runs none."""
-    steps = [step for step in trace.operations if step.name in ATTENTION_OPERATIONS and step.output.ndim >= 3]
-    own = [step for step in steps if step.module == module]
-    inner = [step for step in steps if below and (not module or step.module.startswith(f"{module}."))]
+    calls = [call for call in trace.operations if call.name in ATTENTION_OPERATIONS and call.output.ndim >= 3]
+    own = [call for call in calls if call.module == module]
+    inner = [call for call in calls if below and (not module or call.module.startswith(f"{module}."))]
     return next(iter(own + inner), None)
 
 
-def _pairs(one: Trace, two: Trace) -> list[tuple[Step, Step]]:
+def _pairs(one: Trace, two: Trace) -> list[tuple[TracedCall, TracedCall]]:
     pairs = []
     for left, right in zip(one.modules, two.modules, strict=False):
         if left.name != right.name or left.module != right.module:
@@ -82,29 +84,34 @@ def _pairs(one: Trace, two: Trace) -> list[tuple[Step, Step]]:
 
 
 def _between(
-    subject: Subject, one: Trace, two: Trace, parent: str, compare: Callable[[Tensor, Tensor], bool], child: Step
-) -> Place:
+    subject: ModelUnderTest,
+    one: Trace,
+    two: Trace,
+    parent: str,
+    compare: Callable[[Tensor, Tensor], bool],
+    child: TracedCall,
+) -> Location:
     """Return the line of a module's own code that makes the difference: what it gave to ``child`` differs already."""
-    own = attention_step(two, parent, below=False)
+    own = attention_call(two, parent, below=False)
     if own is not None and own.line is not None:
-        return subject.places.at(own.line, parent or None)
+        return subject.locator.at(own.line, parent or None)
     for left, right in zip(one.operations, two.operations, strict=False):
         if left.name != right.name or left.module != right.module:
             break
         if right.module != parent or right.line is None or not compare(left.output, right.output):
             continue
         if not any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
-            return subject.places.at(right.line, parent or None)
-    return subject.places.at(child.line, parent or None)
+            return subject.locator.at(right.line, parent or None)
+    return subject.locator.at(child.line, parent or None)
 
 
-def _inside(subject: Subject, module: str, trace: Trace, line: tuple[str, int] | None = None) -> Place:
-    attention = attention_step(trace, module)
+def _inside(subject: ModelUnderTest, module: str, trace: Trace, line: tuple[str, int] | None = None) -> Location:
+    attention = attention_call(trace, module)
     if attention is not None and attention.line is not None:
         line = attention.line
-    if line is None and module in subject.places.modules:
-        line = subject.source.class_line(type(subject.places.modules[module]), "forward")
-    return subject.places.module(module, line)
+    if line is None and module in subject.locator.modules:
+        line = subject.source.class_line(type(subject.locator.modules[module]), "forward")
+    return subject.locator.module(module, line)
 
 
 def _differ(left: Tensor, right: Tensor, differs: Callable[[Tensor, Tensor], bool]) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, Node
 from transformer_foundry.core.checks.probing.source_map import SourceMap
 
-__all__ = ["Place", "Places"]
+__all__ = ["Location", "Locator"]
 
 # Types of drawn blocks that add up what others compute, and that pass the stream on at its own width.
 JOINING = ("residual", "add", "sum", "skip")
@@ -18,7 +18,7 @@ CARRYING = ("input", "embedding", "layernorm", "norm", "rmsnorm", "dropout")
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where something is; every part may be unknown.
 
     Attributes:
@@ -45,12 +45,12 @@ class Place:
             parts.append(self.class_name)
         return ", ".join(parts)
 
-    def lead(self, action: str) -> str:
+    def instruction(self, action: str) -> str:
         """Return ``action`` as an instruction for the drawn block when there is one: ``block mhsa_0: set causal``."""
         return f"block {self.block.id}: {action}" if self.block else action[:1].upper() + action[1:]
 
 
-class Places:
+class Locator:
     """Makes places of modules, parameters and lines.
 
     Args:
@@ -63,54 +63,54 @@ class Places:
         self.source, self.graph = source, graph
         self.modules = dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
 
-    def module(self, path: str, line: tuple[str, int] | None = None) -> Place:
+    def module(self, path: str, line: tuple[str, int] | None = None) -> Location:
         """Return the place of a module; ``line`` is where it is called, else where it is defined."""
         module = self.modules.get(path)
         line = line or self._definition(path)
         block = self.graph.node_of(path) or self._block_at(line)
-        return Place(path or None, line, block, self._file_name(line), type(module).__name__ if module else "")
+        return Location(path or None, line, block, self._file_name(line), type(module).__name__ if module else "")
 
-    def attribute(self, owner_path: str, attribute: str) -> Place:
+    def attribute(self, owner_path: str, attribute: str) -> Location:
         """Return the place where an attribute (a parameter, a tensor, a list) of a module is set."""
         owner = self.modules.get(owner_path)
         line = self.source.attribute_line(type(owner), attribute) if owner is not None else None
         path = f"{owner_path}.{attribute}" if owner_path else attribute
         line = line or self._definition(owner_path)
-        return Place(path, line, self.graph.node_of(path) or self._block_at(line), self._file_name(line))
+        return Location(path, line, self.graph.node_of(path) or self._block_at(line), self._file_name(line))
 
-    def at(self, line: tuple[str, int] | None, module: str | None = None) -> Place:
+    def at(self, line: tuple[str, int] | None, module: str | None = None) -> Location:
         """Return the place of a line of the source, inside ``module`` when that is known."""
         block = self._block_at(line) or self.graph.node_of(module)
         found = self.modules.get(module) if module else None
-        return Place(module or None, line, block, self._file_name(line), type(found).__name__ if found else "")
+        return Location(module or None, line, block, self._file_name(line), type(found).__name__ if found else "")
 
-    def raised(self, error: BaseException) -> Place:
+    def raised(self, error: BaseException) -> Location:
         """Return where the model's code raised ``error``: the line, the module that ran it, the block behind it."""
         calls = self.source.raising_calls(error)
         paths = {id(module): path for path, module in reversed(self.modules.items())}
         running = (paths.get(id(owner)) for _, owner in calls)
-        place = self.at(calls[0][0] if calls else None, next((path for path in running if path is not None), None))
-        if place.block is None and self.graph:
+        location = self.at(calls[0][0] if calls else None, next((path for path in running if path is not None), None))
+        if location.block is None and self.graph:
             blocks = (self._block_at(line) for line, _ in calls)
-            place = replace(place, block=next((block for block in blocks if block is not None), None))
-        return place
+            location = replace(location, block=next((block for block in blocks if block is not None), None))
+        return location
 
-    def joined(self, place: Place) -> Place:
-        """Return ``place`` with the block that feeds it where it only joins blocks: a sum fails for what is added."""
-        file = self.source.files.get(place.line[0]) if place.line is not None else None
-        if file is None or place.line is None or place.block is None or place.block.type not in JOINING:
-            return place
-        statement = file.statement_at(place.line[1])
+    def joined(self, location: Location) -> Location:
+        """Return ``location`` with the block that feeds it where it only joins blocks: a sum fails for what is added."""
+        file = self.source.files.get(location.line[0]) if location.line is not None else None
+        if file is None or location.line is None or location.block is None or location.block.type not in JOINING:
+            return location
+        statement = file.statement_at(location.line[1])
         names = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)] if statement is not None else []
         blocks = [block for block in map(self.graph.node_of, names) if block is not None]
         fed = [block for block in blocks if block.type not in JOINING and block.type not in CARRYING]
-        return replace(place, block=fed[-1]) if fed else place
+        return replace(location, block=fed[-1]) if fed else location
 
-    def forward(self) -> Place:
+    def forward(self) -> Location:
         """Return the place of the model's ``forward``."""
         root = self.modules.get("")
         line = self.source.class_line(type(root), "forward") if root is not None else None
-        return Place(None, line, None, self._file_name(line), f"{type(root).__name__}.forward" if root else "")
+        return Location(None, line, None, self._file_name(line), f"{type(root).__name__}.forward" if root else "")
 
     def parent_of(self, path: str) -> str:
         """Return the path of the module that holds ``path``."""

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
-from transformer_foundry.core.checks.probing.location import Places
+from transformer_foundry.core.checks.probing.location import Locator
 from transformer_foundry.core.checks.probing.source_map import SourceMap
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.inference.infer_contract import Contract
 
-__all__ = ["Inputs", "Subject", "generic_weights", "loss_of_random_labels", "promised_length"]
+__all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "loss_of_random_labels"]
 
 # Lengths that differ from usual head counts, batch sizes and expert counts, so that axes can be told apart.
 PROBE_LENGTH = 13
@@ -59,7 +59,7 @@ class Inputs:
 
 
 @dataclass
-class Subject:
+class ModelUnderTest:
     """A model with everything the checks ask about it.
 
     Attributes:
@@ -81,7 +81,7 @@ class Subject:
     source: SourceMap
     graph: Graph
     rebuild: Callable[[int], nn.Module] | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
     stated_kind: str | None = None
     equal_lengths: bool = False
     runs: bool = True
@@ -119,9 +119,9 @@ class Subject:
         return self.contract.task != "sequence_classification"
 
     @cached_property
-    def places(self) -> Places:
+    def locator(self) -> Locator:
         """Where modules and lines are."""
-        return Places(self.model, self.source, self.graph)
+        return Locator(self.model, self.source, self.graph)
 
     @cached_property
     def ordinary_ids(self) -> Tensor:
@@ -242,7 +242,7 @@ def _is_token_id(key: str) -> bool:
     return key.endswith(("_token_id", "_id", "_idx"))
 
 
-def loss_of_random_labels(subject: Subject, inputs: Inputs, seed: int = 0) -> Tensor:
+def loss_of_random_labels(subject: ModelUnderTest, inputs: Inputs, seed: int = 0) -> Tensor:
     """Return the mean cross-entropy of the logits with random labels, in nats: every class pulls at every weight."""
     logits = subject.call(inputs)
     generator = torch.Generator().manual_seed(seed)
@@ -253,7 +253,7 @@ def loss_of_random_labels(subject: Subject, inputs: Inputs, seed: int = 0) -> Te
 UNSTATED_LENGTH = 64
 
 
-def promised_length(subject: Subject) -> int:
+def declared_length(subject: ModelUnderTest) -> int:
     """Return the longest sequence that the configuration or the tables of the model promise."""
     return (
         subject.longest

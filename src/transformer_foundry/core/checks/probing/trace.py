@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
 
-__all__ = ["Step", "Trace", "first_difference", "trace"]
+__all__ = ["Trace", "TracedCall", "first_difference", "trace"]
 
 Line = tuple[str, int] | None
 
@@ -26,7 +26,7 @@ _IGNORED = frozenset({"__get__", "__set__", "size", "dim", "stride", "_set_grad_
 
 
 @dataclass(frozen=True)
-class Step:
+class TracedCall:
     """A module or an operation that ran.
 
     Attributes:
@@ -55,26 +55,26 @@ class Trace:
     """Everything that ran in one forward pass, in the order in which it ended.
 
     Attributes:
-        steps: What ran.
+        calls: What ran.
         called: Paths of the modules that were called.
         cuts: (operation, module, line) where a value that has a gradient became one that has none.
         learned: Parameters by their id, with (module, line) of their first use.
     """
 
-    steps: list[Step] = field(default_factory=list)
+    calls: list[TracedCall] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     cuts: list[tuple[str, str, Line]] = field(default_factory=list)
     learned: dict[int, tuple[Tensor, str, Line]] = field(default_factory=dict)
 
     @property
-    def modules(self) -> list[Step]:
+    def modules(self) -> list[TracedCall]:
         """The modules only."""
-        return [step for step in self.steps if step.is_module]
+        return [call for call in self.calls if call.is_module]
 
     @property
-    def operations(self) -> list[Step]:
+    def operations(self) -> list[TracedCall]:
         """The operations only."""
-        return [step for step in self.steps if not step.is_module]
+        return [call for call in self.calls if not call.is_module]
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def trace(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
 
 def first_difference(
     first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool], *, modules: bool
-) -> Step | None:
+) -> TracedCall | None:
     """Return the first step of ``second`` whose output differs from that of ``first``, None when none does.
 
     Args:
@@ -107,8 +107,8 @@ def first_difference(
         differs: Tells whether two outputs of one shape differ in the way that is looked for.
         modules: Compare modules, else operations.
     """
-    steps = (first.modules, second.modules) if modules else (first.operations, second.operations)
-    for left, right in itertools.zip_longest(*steps):
+    calls = (first.modules, second.modules) if modules else (first.operations, second.operations)
+    for left, right in itertools.zip_longest(*calls):
         if left is None or right is None or left.name != right.name or left.module != right.module:
             return None
         comparable = left.output.shape == right.output.shape and left.output.dtype == right.output.dtype
@@ -131,7 +131,7 @@ def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source
                 line = source.caller(current_frame())
                 inputs = tuple(tensors_in((args, kwargs)))
                 name = type(_module).__name__
-                record.steps.append(Step(name, path, line, result.clone(), result, inputs, is_module=True))
+                record.calls.append(TracedCall(name, path, line, result.clone(), result, inputs, is_module=True))
 
     return [
         module.register_forward_pre_hook(enter, with_kwargs=True),
@@ -196,7 +196,9 @@ class _Recorder(TorchFunctionMode):
             return
         arguments = {str(index): value for index, value in enumerate(args) if not isinstance(value, Tensor)} | kwargs
         line = self.source.caller(current_frame())
-        self.record.steps.append(Step(name, self.stack[-1], line, result.clone(), result, before, False, arguments))
+        self.record.calls.append(
+            TracedCall(name, self.stack[-1], line, result.clone(), result, before, False, arguments)
+        )
 
 
 def _has_gradient(value: Any, depth: int = 3) -> bool:

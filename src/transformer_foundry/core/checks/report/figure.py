@@ -29,19 +29,19 @@ def draw_report(report: Report | Measurements) -> Figure:
     # Figure without pyplot: no window system is asked for, and no state is kept.
     from matplotlib.figure import Figure
 
-    evidence = report.evidence if isinstance(report, Report) else report
-    assert isinstance(evidence, Measurements)
-    has_graph = bool(evidence.graph)
+    measured = report.measured if isinstance(report, Report) else report
+    assert isinstance(measured, Measurements)
+    has_graph = bool(measured.graph)
     figure = Figure(figsize=(15 if has_graph else 11, 8.5), layout="constrained")
     grid = figure.add_gridspec(2, 3 if has_graph else 2, width_ratios=(1, 1, 0.75) if has_graph else (1, 1))
-    _draw_dependence(figure.add_subplot(grid[0, 0]), evidence)
-    _draw_gradients(figure.add_subplot(grid[0, 1]), evidence)
-    _draw_loss(figure.add_subplot(grid[1, 0]), evidence)
-    _draw_entropy(figure.add_subplot(grid[1, 1]), evidence)
+    _draw_dependence(figure.add_subplot(grid[0, 0]), measured)
+    _draw_gradients(figure.add_subplot(grid[0, 1]), measured)
+    _draw_loss(figure.add_subplot(grid[1, 0]), measured)
+    _draw_entropy(figure.add_subplot(grid[1, 1]), measured)
     if has_graph:
         from transformer_foundry.core.checks.report.graph_figure import draw_graph
 
-        draw_graph(evidence.graph, evidence.marked, axes=figure.add_subplot(grid[:, 2]))
+        draw_graph(measured.graph, measured.marked, axes=figure.add_subplot(grid[:, 2]))
     if isinstance(report, Report):
         figure.suptitle(_title(report), fontsize=13)
     return figure
@@ -54,13 +54,13 @@ def _title(report: Report) -> str:
     return f"Validation, {report.kind or 'kind unknown'}: {verdict}{first}"
 
 
-def _draw_dependence(axes: Axes, evidence: Measurements) -> None:
-    axes.set_title("Who sees whom" + (" (above the diagonal: the future)" if evidence.is_causal else ""))
-    if evidence.dependence is None:
+def _draw_dependence(axes: Axes, measured: Measurements) -> None:
+    axes.set_title("Who sees whom" + (" (above the diagonal: the future)" if measured.is_causal else ""))
+    if measured.dependence is None:
         _say_nothing(axes)
         return
-    largest = max(max(row) for row in evidence.dependence) or 1.0
-    shares = [[value / largest for value in row] for row in evidence.dependence]
+    largest = max(max(row) for row in measured.dependence) or 1.0
+    shares = [[value / largest for value in row] for row in measured.dependence]
     image = axes.imshow(
         [[math.log10(max(value, 1e-6)) for value in row] for row in shares], cmap="Blues", vmin=-6, vmax=0
     )
@@ -69,7 +69,7 @@ def _draw_dependence(axes: Axes, evidence: Measurements) -> None:
         (column, row)
         for row, values in enumerate(shares)
         for column, value in enumerate(values)
-        if evidence.is_causal and column > row and value > 2e-5
+        if measured.is_causal and column > row and value > 2e-5
     ]
     if leaks:
         columns, rows = zip(*leaks, strict=True)
@@ -79,12 +79,12 @@ def _draw_dependence(axes: Axes, evidence: Measurements) -> None:
     axes.set_ylabel("position of the output")
 
 
-def _draw_gradients(axes: Axes, evidence: Measurements) -> None:
+def _draw_gradients(axes: Axes, measured: Measurements) -> None:
     axes.set_title("Gradient by layer, before training")
-    if not evidence.gradients:
+    if not measured.gradients:
         _say_nothing(axes)
         return
-    rows = _thinned(list(evidence.gradients))
+    rows = _thinned(list(measured.gradients))
     smallest = min((value for _, value in rows if value > 0), default=1e-12) / 10
     colours = [BLUE if value > 0 else RED for _, value in rows]
     axes.barh(range(len(rows)), [max(value, smallest) for _, value in rows], color=colours, height=0.7)
@@ -97,22 +97,22 @@ def _draw_gradients(axes: Axes, evidence: Measurements) -> None:
     axes.set_xlabel("root mean square of the gradient")
 
 
-def _draw_loss(axes: Axes, evidence: Measurements) -> None:
+def _draw_loss(axes: Axes, measured: Measurements) -> None:
     axes.set_title("Loss before training against a guess")
-    if evidence.initial_loss is None or evidence.guess is None:
+    if measured.initial_loss is None or measured.guess is None:
         _say_nothing(axes)
         return
-    values = (evidence.guess, evidence.initial_loss)
-    colour = GREEN if evidence.excess <= 2.0 else RED
+    values = (measured.guess, measured.initial_loss)
+    colour = GREEN if measured.excess <= 2.0 else RED
     bars = axes.bar(("a guess, ln V", "this model"), values, color=(GREY, colour), width=0.5)
     axes.bar_label(bars, labels=[f"{value:.2f}" for value in values], padding=3)
     axes.set_ylabel("nats per target")
     axes.margins(y=0.15)
 
 
-def _draw_entropy(axes: Axes, evidence: Measurements) -> None:
+def _draw_entropy(axes: Axes, measured: Measurements) -> None:
     axes.set_title("Attention entropy per head, before training")
-    rows = [(name, shares) for name, shares in evidence.entropies if shares]
+    rows = [(name, shares) for name, shares in measured.entropies if shares]
     if not rows:
         _say_nothing(axes)
         return

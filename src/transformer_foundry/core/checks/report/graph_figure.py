@@ -29,12 +29,12 @@ def draw_graph(graph: Graph, marked: Collection[str] = (), *, axes: Axes | None 
         from matplotlib.figure import Figure
 
         axes = Figure(figsize=(4, max(3.0, 0.6 * len(graph.nodes))), layout="constrained").add_subplot()
-    places = {node.id: (0.0, -float(row)) for row, node in enumerate(graph.nodes)}
+    locator = {node.id: (0.0, -float(row)) for row, node in enumerate(graph.nodes)}
     for source, target in graph.edges or _chain(graph):
-        if source in places and target in places:
-            _draw_edge(axes, places[source], places[target])
+        if source in locator and target in locator:
+            _draw_edge(axes, locator[source], locator[target])
     for node in graph.nodes:
-        _draw_node(axes, places[node.id], node.id, node.id in marked)
+        _draw_node(axes, locator[node.id], node.id, node.id in marked)
     axes.set_xlim(-BOX_WIDTH, BOX_WIDTH + LANE)
     axes.set_ylim(-len(graph.nodes) + 0.3, 0.7)
     axes.set_title("The drawn model" + (", problem marked" if marked else ""))
@@ -62,10 +62,10 @@ def _draw_edge(axes: Axes, source: tuple[float, float], target: tuple[float, flo
     )
 
 
-def _draw_node(axes: Axes, place: tuple[float, float], name: str, is_marked: bool) -> None:
+def _draw_node(axes: Axes, location: tuple[float, float], name: str, is_marked: bool) -> None:
     axes.text(
-        place[0],
-        place[1],
+        location[0],
+        location[1],
         name + ("  ◄ here" if is_marked else ""),
         ha="center",
         va="center",

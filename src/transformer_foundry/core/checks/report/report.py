@@ -56,7 +56,7 @@ class Report:
     kind: str | None
     findings: tuple[Finding, ...]
     seconds: float
-    evidence: Measurements = field(default_factory=Measurements, compare=False, repr=False)
+    measured: Measurements = field(default_factory=Measurements, compare=False, repr=False)
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -98,6 +98,8 @@ def _paragraph(finding: Finding) -> str:
     lines = [f"\n{finding.severity.upper()}  {finding.check}"]
     for label, text in (("what", finding.message), ("where", finding.where), ("mend", finding.fix)):
         if text:
-            lead = f"  {label:6s}"
-            lines.append(textwrap.fill(text, _TEXT_WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead)))
+            instruction = f"  {label:6s}"
+            lines.append(
+                textwrap.fill(text, _TEXT_WIDTH, initial_indent=instruction, subsequent_indent=" " * len(instruction))
+            )
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from transformer_foundry.core.checks.report.report import SEVERITIES, Finding
 
-__all__ = ["suppress_echoes"]
+__all__ = ["keep_root_causes"]
 
 _EVERYTHING_MEASURED = frozenset({
     "activation", "attention", "attention entropy", "attention scale", "batch independence", "causality",
@@ -17,7 +17,7 @@ _EVERYTHING_MEASURED = frozenset({
     "token ids",
 })  # fmt: skip
 # Cause -> the checks whose findings it explains.
-ECHOES: Mapping[str, frozenset[str]] = {
+CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "runs": _EVERYTHING_MEASURED | {"gradients", "configuration", "finite"},
     "finite": _EVERYTHING_MEASURED | {"gradients"},
     "determinism": _EVERYTHING_MEASURED,
@@ -65,13 +65,13 @@ ECHOES: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 
 
-def suppress_echoes(findings: Iterable[Finding]) -> list[Finding]:
+def keep_root_causes(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings without those that another one explains, errors first, else in order of the checks."""
     findings = list(findings)
     causes = {finding.check for finding in findings if finding.is_problem}
     kept: list[Finding] = []
     for finding in findings:
-        explained = any(finding.check in ECHOES.get(cause, frozenset()) for cause in causes - {finding.check})
+        explained = any(finding.check in CONSEQUENCES.get(cause, frozenset()) for cause in causes - {finding.check})
         if not finding.is_problem or not explained or finding.check not in causes:
             kept.append(finding)
     return sorted(kept, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 
@@ -29,7 +29,7 @@ TIE_KEYS = ("tie_weights", "tie_word_embeddings", "tie_embeddings", "weight_tyin
 DROPOUT_KEYS = ("dropout", "dropout_rate", "dropout_prob", "hidden_dropout_prob", "resid_pdrop")
 
 
-def check_configuration(subject: Subject) -> Iterator[Finding]:
+def check_configuration(subject: ModelUnderTest) -> Iterator[Finding]:
     """Width, layers, heads, feed-forward width, classes, dropout and ties are those that the configuration states."""
     yield from _width(subject)
     yield from _layers(subject)
@@ -41,18 +41,18 @@ def check_configuration(subject: Subject) -> Iterator[Finding]:
     yield from _special_tokens(subject)
 
 
-def _mismatch(key: str, stated: object, found: str, place: Place, severity: str = "warning") -> Finding:
+def _mismatch(key: str, stated: object, found: str, location: Location, severity: str = "warning") -> Finding:
     return Finding(
         "configuration",
         severity,
         f"config.json says {key}: {stated}, but the model that was built has {found}. Whoever reads or tunes this "
         "setting changes nothing; sizes, memory and quality are not those that were meant.",
-        str(place),
-        place.lead(f"build the model with config['{key}'] instead of a number fixed in the code."),
+        str(location),
+        location.instruction(f"build the model with config['{key}'] instead of a number fixed in the code."),
     )
 
 
-def _width(subject: Subject) -> Iterator[Finding]:
+def _width(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, WIDTH_KEYS)
     if stated is None:
         return
@@ -64,10 +64,10 @@ def _width(subject: Subject) -> Iterator[Finding]:
     sizes = {size for parameter in subject.model.parameters() for size in parameter.shape}
     if stated not in sizes and tables:
         path, table = tables[0]
-        yield _mismatch(key, stated, f"a width of {table.embedding_dim}", subject.places.module(path))
+        yield _mismatch(key, stated, f"a width of {table.embedding_dim}", subject.locator.module(path))
 
 
-def _layers(subject: Subject) -> Iterator[Finding]:
+def _layers(subject: ModelUnderTest) -> Iterator[Finding]:
     stated = {key: value for key, value in subject.config.items() if key in LAYER_KEYS and isinstance(value, int)}
     records = attention_records(subject.trace, subject.lengths)
     repeated = _repetitions(subject)
@@ -82,31 +82,31 @@ def _layers(subject: Subject) -> Iterator[Finding]:
         if (subject.kind == "encoder-decoder" and value * 2 in counts) or value * 3 in counts:
             continue
         path = next((path for path, module in _named_lists(subject) if len(module) == largest), "")
-        place = subject.places.module(path) if path else subject.places.at(None)
-        yield _mismatch(key, value, f"{largest} layer{'' if largest == 1 else 's'}", place)
+        location = subject.locator.module(path) if path else subject.locator.at(None)
+        yield _mismatch(key, value, f"{largest} layer{'' if largest == 1 else 's'}", location)
     for keys, word in ((ENCODER_LAYER_KEYS, "enc"), (DECODER_LAYER_KEYS, "dec")):
         key, number = stated_value(subject.config, keys)
         named = [(path, module) for path, module in _named_lists(subject) if word in path.lower()]
         if number is not None and named and all(len(module) != number for _, module in named):
             path, module = named[0]
-            yield _mismatch(key, number, f"{len(module)} layers in {path}", subject.places.module(path))
+            yield _mismatch(key, number, f"{len(module)} layers in {path}", subject.locator.module(path))
 
 
-def _heads(subject: Subject) -> Iterator[Finding]:
+def _heads(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, HEAD_KEYS)
     records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
     if stated is None or not records or any(record.heads in (stated, stated // _ratio(subject)) for record in records):
         return
-    place = subject.places.module(records[0].module, records[0].line)
-    yield _mismatch(key, stated, f"{records[0].heads} attention heads", place)
+    location = subject.locator.module(records[0].module, records[0].line)
+    yield _mismatch(key, stated, f"{records[0].heads} attention heads", location)
 
 
-def _ratio(subject: Subject) -> int:
+def _ratio(subject: ModelUnderTest) -> int:
     """What the configuration divides the number of heads by, where part of them is replaced by something else."""
     return next((value for key, value in subject.config.items() if key == "head_ratio" and isinstance(value, int)), 1)
 
 
-def _feed_forward(subject: Subject) -> Iterator[Finding]:
+def _feed_forward(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, FEED_FORWARD_KEYS)
     if stated is None:
         return
@@ -119,9 +119,9 @@ def _feed_forward(subject: Subject) -> Iterator[Finding]:
     if sizes and not sizes & usual:
         linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
         widest = max(linear, key=lambda item: _expansion(item[1], subject), default=None)
-        place = subject.places.module(widest[0]) if widest else subject.places.forward()
+        location = subject.locator.module(widest[0]) if widest else subject.locator.forward()
         found = f"{widest[1].out_features}" if widest else "another width"
-        yield _mismatch(key, stated, f"no weight of that width ({found} in the widest block)", place)
+        yield _mismatch(key, stated, f"no weight of that width ({found} in the widest block)", location)
 
 
 def _rounded(number: int) -> set[int]:
@@ -129,11 +129,11 @@ def _rounded(number: int) -> set[int]:
     return {-(-number // 2**power) * 2**power for power in range(9)}
 
 
-def _expansion(module: nn.Linear, subject: Subject) -> int:
+def _expansion(module: nn.Linear, subject: ModelUnderTest) -> int:
     return 0 if module.out_features == subject.contract.output_size else module.out_features
 
 
-def _classes(subject: Subject) -> Iterator[Finding]:
+def _classes(subject: ModelUnderTest) -> Iterator[Finding]:
     size, contract = subject.contract.output_size, subject.contract
     if contract.task in ("sequence_classification", "token_classification"):
         stated = config_hints.num_labels_hint(subject.config)
@@ -145,7 +145,7 @@ def _classes(subject: Subject) -> Iterator[Finding]:
         yield _mismatch("vocab_size", vocabulary, f"logits for {size} tokens", _last_linear(subject), "error")
 
 
-def _dropout(subject: Subject) -> Iterator[Finding]:
+def _dropout(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, DROPOUT_KEYS, float)
     if not stated or stated <= 0:
         return
@@ -153,10 +153,10 @@ def _dropout(subject: Subject) -> Iterator[Finding]:
     first, second = subject.logits(inputs, seed=1, training=True), subject.logits(inputs, seed=2, training=True)
     if torch.equal(first, second):
         found = "no dropout: two calls in training mode agree to the bit"
-        yield replace(_mismatch(key, stated, found, subject.places.forward()), check="dropout")
+        yield replace(_mismatch(key, stated, found, subject.locator.forward()), check="dropout")
 
 
-def _ties(subject: Subject) -> Iterator[Finding]:
+def _ties(subject: ModelUnderTest) -> Iterator[Finding]:
     key = next((key for key in TIE_KEYS if subject.config.get(key) is True), None)
     if key is None or subject.contract.task not in ("causal_lm", "masked_lm", "seq2seq_lm"):
         return
@@ -184,19 +184,21 @@ def _ties(subject: Subject) -> Iterator[Finding]:
             torch.equal(head.weight, table.weight) for _, table in tables if table.weight.shape == head.weight.shape
         )
         what = "a copy of the embedding" if copied else "weights of its own"
-        place = subject.places.module(path)
+        location = subject.locator.module(path)
         yield Finding(
             "tied weights",
             "warning",
             f"config.json says {key}: true, but the output layer {path} has {what}, not those of the embedding "
             f"{tables[0][0]}: they are two tensors that drift apart in training, {head.weight.numel():,} weights more "
             "than were meant.",
-            str(place),
-            place.lead(f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialisation."),
+            str(location),
+            location.instruction(
+                f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialisation."
+            ),
         )
 
 
-def _special_tokens(subject: Subject) -> Iterator[Finding]:
+def _special_tokens(subject: ModelUnderTest) -> Iterator[Finding]:
     """Special tokens have a row in the embedding, and the row without gradient is that of padding."""
     size = subject.contract.vocab_size
     tables = [
@@ -207,26 +209,26 @@ def _special_tokens(subject: Subject) -> Iterator[Finding]:
     for key, value in subject.config.items():
         # Only the number right behind the last row: configurations of small copies keep the ids of the large model.
         if str(key).endswith("_token_id") and value == size and not isinstance(value, bool):
-            place = subject.places.module(tables[0][0]) if tables else subject.places.forward()
+            location = subject.locator.module(tables[0][0]) if tables else subject.locator.forward()
             yield Finding(
                 "configuration",
                 "error",
                 f"config.json says {key}: {value}, but the model has rows for the ids 0 to {size - 1} only: the token "
                 "has none, and the model stops at the first text that contains it.",
-                str(place),
-                place.lead(f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}."),
+                str(location),
+                location.instruction(f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}."),
             )
     pad = subject.config.get("pad_token_id")
     for path, table in tables:
         if isinstance(pad, int) and table.padding_idx is not None and table.padding_idx != pad:
-            place = subject.places.module(path)
+            location = subject.locator.module(path)
             yield Finding(
                 "configuration",
                 "warning",
                 f"The embedding {path} keeps row {table.padding_idx} for padding (padding_idx), but config.json says "
                 f"pad_token_id: {pad}. Token {table.padding_idx} starts at zero and never learns.",
-                str(place),
-                place.lead(f"set padding_idx={pad}."),
+                str(location),
+                location.instruction(f"set padding_idx={pad}."),
             )
 
 
@@ -239,15 +241,15 @@ def stated_value(config: Mapping[str, Any], keys: Iterable[str], kind: type = in
     return "", None
 
 
-def _lists(subject: Subject) -> list[Any]:
+def _lists(subject: ModelUnderTest) -> list[Any]:
     return [module for _, module in _named_lists(subject)]
 
 
-def _list_sizes(subject: Subject) -> list[int]:
+def _list_sizes(subject: ModelUnderTest) -> list[int]:
     return [len(module) for module in _lists(subject)]
 
 
-def _named_lists(subject: Subject) -> list[tuple[str, Any]]:
+def _named_lists(subject: ModelUnderTest) -> list[tuple[str, Any]]:
     """Lists and sequences of modules of one class: the layers."""
     return [
         (path, module)
@@ -258,15 +260,15 @@ def _named_lists(subject: Subject) -> list[tuple[str, Any]]:
     ]
 
 
-def _repetitions(subject: Subject) -> Counter[str]:
+def _repetitions(subject: ModelUnderTest) -> Counter[str]:
     """How often each module with parameters ran: a shared layer runs once per layer."""
-    return Counter(step.module for step in subject.trace.modules if re.search(r"\w", step.module))
+    return Counter(call.module for call in subject.trace.modules if re.search(r"\w", call.module))
 
 
-def _last_linear(subject: Subject) -> Place:
+def _last_linear(subject: ModelUnderTest) -> Location:
     linear = [
         path
         for path, module in subject.model.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == subject.contract.output_size
     ]
-    return subject.places.module(linear[-1]) if linear else subject.places.forward()
+    return subject.locator.module(linear[-1]) if linear else subject.locator.forward()

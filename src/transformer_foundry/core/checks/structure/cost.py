@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject, promised_length
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, declared_length
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["Cost", "cost_table", "report_costs"]
+__all__ = ["Cost", "check_cost", "cost_table"]
 
 BYTES = 4
 # Training with AdamW in float32: the weight, its gradient, two moments.
@@ -53,11 +53,11 @@ def cost_table(model: nn.Module) -> list[Cost]:
     return table
 
 
-def report_costs(subject: Subject) -> Iterator[Finding]:
+def check_cost(subject: ModelUnderTest) -> Iterator[Finding]:
     """Say in one line what the model costs; never a problem."""
     table = cost_table(subject.model)
-    subject.evidence["costs"] = table
-    length = min(promised_length(subject), LONGEST)
+    subject.measured["costs"] = table
+    length = min(declared_length(subject), LONGEST)
     inputs = subject.inputs(length=length)
     subject.logits(inputs)
     seconds = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Node
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.checks.structure.configuration import (
     FEED_FORWARD_KEYS,
@@ -16,10 +16,10 @@ from transformer_foundry.core.checks.structure.configuration import (
     stated_value,
 )
 
-__all__ = ["check_blocks"]
+__all__ = ["check_drawn_blocks"]
 
 
-def check_blocks(subject: Subject) -> Iterator[Finding]:
+def check_drawn_blocks(subject: ModelUnderTest) -> Iterator[Finding]:
     """The settings of each drawn block against the module that was generated for it."""
     for path, module in subject.model.named_modules():
         node = subject.graph.node_of(path) if path else None
@@ -28,18 +28,18 @@ def check_blocks(subject: Subject) -> Iterator[Finding]:
         for names, found in [*_settings(module, subject), *_own_settings(module, node)]:
             key, stated = stated_value(node.params, names, float)
             if stated is not None and abs(stated - found) > 1e-12:
-                place = subject.places.module(path)
+                location = subject.locator.module(path)
                 yield Finding(
                     "configuration",
                     "warning",
                     f"The block {node.id} is drawn with {key}: {stated:g}, but the generated module {path} has "
                     f"{found:g}.",
-                    str(place),
-                    place.lead(f"export again, so that {key} is {stated:g} in the code too."),
+                    str(location),
+                    location.instruction(f"export again, so that {key} is {stated:g} in the code too."),
                 )
 
 
-def _settings(module: nn.Module, subject: Subject) -> Iterable[tuple[tuple[str, ...], float]]:
+def _settings(module: nn.Module, subject: ModelUnderTest) -> Iterable[tuple[tuple[str, ...], float]]:
     if isinstance(module, nn.MultiheadAttention):
         yield HEAD_KEYS, module.num_heads
         yield (*WIDTH_KEYS, "embed_dim"), module.embed_dim

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.model_under_test import Subject
+from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import trace
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_frozen", "check_unregistered"]
+__all__ = ["check_frozen_parameters", "check_registration"]
 
 
-def check_unregistered(subject: Subject) -> Iterator[Finding]:
+def check_registration(subject: ModelUnderTest) -> Iterator[Finding]:
     """Modules and parameters in plain lists, dictionaries or tuples are invisible to training."""
     known = {id(item) for item in [*subject.model.modules(), *subject.model.parameters(), *subject.model.buffers()]}
     found: dict[str, tuple[str, str, nn.Module | nn.Parameter]] = {}
@@ -34,7 +34,7 @@ def check_unregistered(subject: Subject) -> Iterator[Finding]:
         yield from _made_in_forward(subject, known)
 
 
-def _made_in_forward(subject: Subject, known: set[int]) -> Iterator[Finding]:
+def _made_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Finding]:
     """What learns in a forward pass although the model does not hold it: made anew by every call."""
     with torch.enable_grad(), torch.random.fork_rng(devices=[]), trace(subject.model, subject.source) as record:
         subject.call(subject.inputs(batch=2))
@@ -42,21 +42,23 @@ def _made_in_forward(subject: Subject, known: set[int]) -> Iterator[Finding]:
     for tensor, module, line in record.learned.values():
         if id(tensor) in known or tensor.data_ptr() in held:
             continue
-        place = subject.places.at(line, module or None)
+        location = subject.locator.at(line, module or None)
         yield Finding(
             "unregistered parameters",
             "error",
             f"forward uses weights of shape {tuple(tensor.shape)} that the model does not hold: they are made anew in "
             "each call, or kept outside the model, so they are not trained and not saved.",
-            str(place),
-            place.lead("make the layer or nn.Parameter in __init__, as an attribute of the module, and use it here."),
+            str(location),
+            location.instruction(
+                "make the layer or nn.Parameter in __init__, as an attribute of the module, and use it here."
+            ),
         )
         return
 
 
-def _unregistered(subject: Subject, group: list[tuple[str, str, nn.Module | nn.Parameter]]) -> Finding:
+def _unregistered(subject: ModelUnderTest, group: list[tuple[str, str, nn.Module | nn.Parameter]]) -> Finding:
     owner, name, item = group[0]
-    place = subject.places.attribute(owner, name)
+    location = subject.locator.attribute(owner, name)
     container = type(vars(_module(subject.model, owner))[name]).__name__
     what = f"Modules ({type(item).__name__})" if isinstance(item, nn.Module) else "Parameters"
     holder = "nn.ModuleDict" if container == "dict" else "nn.ModuleList"
@@ -64,14 +66,14 @@ def _unregistered(subject: Subject, group: list[tuple[str, str, nn.Module | nn.P
     return Finding(
         "unregistered parameters",
         "error",
-        f"{what} are kept in a plain Python {container}, {place.module}{others}: model.parameters() does not list "
+        f"{what} are kept in a plain Python {container}, {location.module}{others}: model.parameters() does not list "
         "them, so they are not trained, not saved, and not moved to the GPU.",
-        str(place),
-        place.lead(f"wrap the {container} in {holder} (parameters: nn.ParameterList, nn.ParameterDict)."),
+        str(location),
+        location.instruction(f"wrap the {container} in {holder} (parameters: nn.ParameterList, nn.ParameterDict)."),
     )
 
 
-def check_frozen(subject: Subject) -> Iterator[Finding]:
+def check_frozen_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
     """Weights that are to be learned have requires_grad set."""
     frozen = [
         (path, name, parameter)
@@ -87,20 +89,20 @@ def check_frozen(subject: Subject) -> Iterator[Finding]:
     total = sum(parameter.numel() for parameter in subject.model.parameters())
     share = sum(parameter.numel() for _, _, parameter in frozen) / max(1, total)
     path, name, _ = frozen[0]
-    place = subject.places.attribute(path, name)
+    location = subject.locator.attribute(path, name)
     line = _line_of(subject, {"requires_grad_"}, "requires_grad")
-    place = subject.places.at(line, path or None) if line is not None and not place.block else place
+    location = subject.locator.at(line, path or None) if line is not None and not location.block else location
     yield Finding(
         "frozen parameters",
         "warning" if share < 1 else "error",
         f"{len(frozen)} parameter tensors are frozen (requires_grad is False), {share:.0%} of all weights, for example "
         f"{path}.{name}: training never changes them, they keep their random values.",
-        str(place),
-        place.lead("remove requires_grad = False, unless these weights are loaded from a trained model."),
+        str(location),
+        location.instruction("remove requires_grad = False, unless these weights are loaded from a trained model."),
     )
 
 
-def _line_of(subject: Subject, calls: set[str], attribute: str) -> tuple[str, int] | None:
+def _line_of(subject: ModelUnderTest, calls: set[str], attribute: str) -> tuple[str, int] | None:
     """Return the first line of a ``forward`` that calls one of ``calls`` or reads ``attribute``."""
     for file in subject.source.files.values():
         for node in ast.walk(file.tree):

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import Place
-from transformer_foundry.core.checks.probing.model_under_test import Inputs, Subject
+from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_builds", "check_state"]
+__all__ = ["check_reproducible_build", "check_state_dict"]
 
 OTHER_SEED = 12345
 TOLERANCE = 1e-5
 
 
-def check_builds(subject: Subject) -> Iterator[Finding]:
+def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
     """The same seed builds the same weights, another seed builds others, and no weight is NaN or left unset."""
     if subject.rebuild is None:
         return
@@ -29,32 +29,36 @@ def check_builds(subject: Subject) -> Iterator[Finding]:
     changing = [name for name, value in values[0].items() if not torch.equal(value, values[1].get(name, value))]
     if unset or changing:
         name = (unset or changing)[0]
-        place = _place(subject, name)
+        location = _place(subject, name)
         what = "holds NaN or infinity" if unset else "differs between two builds with the same seed"
         yield Finding(
             "initialisation",
             "error" if unset else "warning",
             f"The parameter {name} {what}: its memory is never filled, or it is drawn from another source of chance. "
             "Runs cannot be repeated, and such values may be anything.",
-            str(place),
-            place.lead("fill it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone."),
+            str(location),
+            location.instruction(
+                "fill it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone."
+            ),
         )
     random = [
         name for name, value in values[0].items() if value.ndim >= 2 and bool((value != value.flatten()[0]).any())
     ]
     if random and all(torch.equal(values[0][name], values[2].get(name, values[0][name])) for name in random):
-        place = _seed_place(subject)
+        location = _seed_place(subject)
         yield Finding(
             "global seed",
             "warning",
             "Every build has the same random weights, whatever the seed: the code seeds the global generator itself. "
             "Runs with several seeds are copies of one, and the rest of the program loses its own seed.",
-            str(place),
-            place.lead("remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed)."),
+            str(location),
+            location.instruction(
+                "remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed)."
+            ),
         )
 
 
-def check_state(subject: Subject) -> Iterator[Finding]:
+def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
     """A build with another seed gives the same output once it has loaded this model's state."""
     if subject.rebuild is None:
         return
@@ -63,13 +67,13 @@ def check_state(subject: Subject) -> Iterator[Finding]:
     try:
         other.load_state_dict(subject.model.state_dict())
     except (RuntimeError, KeyError) as err:
-        place = subject.places.forward()
+        location = subject.locator.forward()
         yield Finding(
             "state",
             "error",
             f"The saved state does not fit another build of the model: {' '.join(str(err).split())[:200]}. Checkpoints "
             "cannot be loaded.",
-            str(place),
+            str(location),
             "Make the same parameters in every build; none that depend on chance or on the first call.",
         )
         return
@@ -77,7 +81,7 @@ def check_state(subject: Subject) -> Iterator[Finding]:
     difference = float((base - loaded).abs().max())
     if difference <= TOLERANCE * max(1e-3, float(base.abs().max())):
         return
-    place = _unsaved(subject, other)
+    location = _unsaved(subject, other)
     yield Finding(
         "state",
         "error",
@@ -85,12 +89,12 @@ def check_state(subject: Subject) -> Iterator[Finding]:
         f"{difference:.2g}). Something random is kept outside parameters and buffers, or in a buffer that is not "
         "saved: "
         "after loading a checkpoint the model is another one.",
-        str(place),
-        place.lead("keep it as nn.Parameter, or register_buffer(name, value, persistent=True)."),
+        str(location),
+        location.instruction("keep it as nn.Parameter, or register_buffer(name, value, persistent=True)."),
     )
 
 
-def _logits_of(subject: Subject, model: nn.Module, inputs: Inputs) -> Tensor:
+def _logits_of(subject: ModelUnderTest, model: nn.Module, inputs: Inputs) -> Tensor:
     original = subject.adapter.model
     subject.adapter.model = model
     try:
@@ -99,7 +103,7 @@ def _logits_of(subject: Subject, model: nn.Module, inputs: Inputs) -> Tensor:
         subject.adapter.model = original
 
 
-def _unsaved(subject: Subject, other: nn.Module) -> Place:
+def _unsaved(subject: ModelUnderTest, other: nn.Module) -> Location:
     """Return the place of a tensor that differs although the state was loaded."""
     others = dict(other.named_modules())
     for path, module in subject.model.named_modules():
@@ -107,16 +111,16 @@ def _unsaved(subject: Subject, other: nn.Module) -> Place:
         for name, value in {**vars(module), **module._buffers}.items():
             twin_value = None if twin is None else {**vars(twin), **twin._buffers}.get(name)
             if isinstance(value, Tensor) and isinstance(twin_value, Tensor) and not torch.equal(value, twin_value):
-                return subject.places.attribute(path, name)
-    return subject.places.forward()
+                return subject.locator.attribute(path, name)
+    return subject.locator.forward()
 
 
-def _place(subject: Subject, name: str) -> Place:
+def _place(subject: ModelUnderTest, name: str) -> Location:
     owner, _, attribute = name.rpartition(".")
-    return subject.places.attribute(owner, attribute)
+    return subject.locator.attribute(owner, attribute)
 
 
-def _seed_place(subject: Subject) -> Place:
+def _seed_place(subject: ModelUnderTest) -> Location:
     for file, call, _name in subject.source.calls({"manual_seed", "seed_all", "set_rng_state"}):
-        return subject.places.at((file.path, call.lineno))
-    return subject.places.forward()
+        return subject.locator.at((file.path, call.lineno))
+    return subject.locator.forward()
