@@ -96,7 +96,7 @@ class Locator:
         return location
 
     def joined(self, location: Location) -> Location:
-        """Return ``location`` with the block that feeds it where it only joins blocks: a sum fails for what is added."""
+        """Return ``location`` with the block that feeds it where it only joins blocks: a sum fails for its terms."""
         file = self.source.files.get(location.line[0]) if location.line is not None else None
         if file is None or location.line is None or location.block is None or location.block.type not in JOINING:
             return location
