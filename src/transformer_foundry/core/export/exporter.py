@@ -13,14 +13,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
-from transformer_foundry.core.export.attempts import Attempt, conclude, start
-from transformer_foundry.core.export.capture.export_source import Inputs, Source
+from transformer_foundry.core.export.capture.export_source import ExportSource, Inputs
 from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, private_copy
 from transformer_foundry.core.export.check_shapes import check_shapes
-from transformer_foundry.core.export.formats.onnx_translation import collected_seldom
+from transformer_foundry.core.export.format_export import FormatExport, finish, start
+from transformer_foundry.core.export.formats.onnx_translation import infrequent_garbage_collection
 from transformer_foundry.core.export.formats.quantized import label_cases, make_variants
 from transformer_foundry.core.export.names import FORMAT_FILES, FORMAT_VERSION, MANIFEST_FILE, VARIANT_FORMATS
-from transformer_foundry.core.export.verification.check import Check
+from transformer_foundry.core.export.verification.check import ParityCheck
 from transformer_foundry.core.export.verification.parity import Case, compared_logits, make_cases, write_cases
 from transformer_foundry.core.files.atomic import write_json
 
@@ -90,8 +90,8 @@ def export_model(
     wanted = _check_formats(formats)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    source = Source(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
-    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch, collected_seldom():
+    source = ExportSource(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
+    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch, infrequent_garbage_collection():
         check = _make_check(source, wanted, compared or compared_positions, tolerance, Path(scratch))
         entries = _make_formats(source, wanted, folder, check, labelled, write_pytorch)
     manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}
@@ -99,32 +99,34 @@ def export_model(
     return manifest
 
 
-def _make_check(source: Source, wanted: list[str], compared: Compared, tolerance: float, scratch: Path) -> Check:
+def _make_check(
+    source: ExportSource, wanted: list[str], compared: Compared, tolerance: float, scratch: Path
+) -> ParityCheck:
     cases = _reference_cases(source, wanted, compared)
     make = partial(make_cases, source.wrapper, source.inputs, compared=compared)
-    check = Check(cases, scratch / "cases.safetensors", tolerance, make)
-    _refuse_chance(source, check)
+    check = ParityCheck(cases, scratch / "cases.safetensors", tolerance, make)
+    _refuse_nondeterminism(source, check)
     write_cases(cases, check.file)
     return check
 
 
 def _make_formats(
-    source: Source,
+    source: ExportSource,
     wanted: list[str],
     folder: Path,
-    check: Check,
+    check: ParityCheck,
     labelled: Iterable[Mapping[str, Tensor]],
     write_pytorch: Callable[[Path], None] | None,
 ) -> list[dict[str, Any]]:
     variants = [name for name in wanted if name in VARIANT_FORMATS]
     # A file is verified by another process while the next one is made.
-    attempts = [Attempt(name, folder / FORMAT_FILES[name]) for name in wanted if name not in variants]
+    attempts = [FormatExport(name, folder / FORMAT_FILES[name]) for name in wanted if name not in variants]
     if variants and "onnx" not in wanted:
-        attempts.append(Attempt("onnx", check.file.with_name(FORMAT_FILES["onnx"])))
+        attempts.append(FormatExport("onnx", check.file.with_name(FORMAT_FILES["onnx"])))
     labels = label_cases(source, labelled, check.file.with_name("labelled.safetensors")) if variants else None
     for attempt in attempts:
         start(attempt, source, check, write_pytorch)
-    concluded = {attempt.name: conclude(attempt, source, check) for attempt in attempts}
+    concluded = {attempt.name: finish(attempt, source, check) for attempt in attempts}
     if variants:
         onnx = next(attempt.path for attempt in attempts if attempt.name == "onnx")
         made = make_variants(variants, folder, onnx, concluded["onnx"], check, labels)
@@ -151,7 +153,7 @@ def _check_formats(formats: Iterable[str]) -> list[str]:
     return wanted
 
 
-def _reference_cases(source: Source, wanted: list[str], compared: Compared) -> list[Case]:
+def _reference_cases(source: ExportSource, wanted: list[str], compared: Compared) -> list[Case]:
     shapes = check_shapes(source.longest)
     try:
         # First the model itself: tables that it makes when they are needed are then part of what is captured.
@@ -174,15 +176,15 @@ def _reference_cases(source: Source, wanted: list[str], compared: Compared) -> l
     return cases
 
 
-def _allowed_again(source: Source, wanted: list[str]) -> list[tuple[int, int]]:
+def _allowed_again(source: ExportSource, wanted: list[str]) -> list[tuple[int, int]]:
     if {"pt2", "onnx", *VARIANT_FORMATS}.intersection(wanted):
         with contextlib.suppress(*EXPORTER_ERRORS):
             # A failure is told when the format is made.
             source.program()
-    return source.allowed_again
+    return source.relaxed_shapes
 
 
-def _refuse_chance(source: Source, check: Check) -> None:
+def _refuse_nondeterminism(source: ExportSource, check: ParityCheck) -> None:
     if not check.accepts(source.wrapper):
         raise DeploymentError(
             "The model answers the same input differently each time, in evaluation mode too.",

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.core.export import loop_models
 from transformer_foundry.core.export.capture.data_dependent import Captured
-from transformer_foundry.core.export.capture.export_source import Source
+from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.loops.patch_code import called_code, rewritten
 
 
@@ -20,7 +20,7 @@ def tokens(batch: int, length: int, high: int = 95) -> dict[str, torch.Tensor]:
 
 
 def captured(model: nn.Module) -> Captured:
-    return Source(model.eval().requires_grad_(False), tokens, 24).careful()
+    return ExportSource(model.eval().requires_grad_(False), tokens, 24).control_flow_capture()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.export.small_models import Branching, make_inputs
-from transformer_foundry.core.export.capture.export_source import Source, dynamic_dims, find_logits
+from transformer_foundry.core.export.capture.export_source import ExportSource, dynamic_dims, find_logits
 from transformer_foundry.core.export.capture.exporter_patches import exporting_patches
 
 
@@ -30,7 +30,7 @@ def test_a_constant_dimension_keeps_its_size() -> None:
 @pytest.mark.parametrize("longest", [4, 5, 8, 24, 1000])
 @pytest.mark.parametrize("decoder", [False, True])
 def test_the_sizes_of_an_example_are_distinct_and_at_least_two(longest: int, decoder: bool) -> None:
-    source = Source(nn.Identity(), make_inputs(decoder=decoder, max_length=longest), longest)
+    source = ExportSource(nn.Identity(), make_inputs(decoder=decoder, max_length=longest), longest)
     shapes = [tuple(tensor.shape) for tensor in source.example_tensors().values()]
     sizes = {size for shape in shapes for size in shape}
     assert len(sizes) == 2 + decoder
@@ -40,9 +40,9 @@ def test_the_sizes_of_an_example_are_distinct_and_at_least_two(longest: int, dec
 
 def test_sizes_that_a_branch_excludes_are_served_and_verified() -> None:
     model, inputs = Branching(harmless=True), make_inputs()
-    source = Source(model, inputs, 24)
+    source = ExportSource(model, inputs, 24)
     module = source.program().module()
-    assert {(1, 6), (1, 7)} <= set(source.allowed_again)
+    assert {(1, 6), (1, 7)} <= set(source.relaxed_shapes)
     for batch, length in ((1, 1), (3, 6), (2, 24)):
         torch.testing.assert_close(module(inputs(batch, length)["input_ids"]), model(**inputs(batch, length)))
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.core.export.small_models import make_inputs
-from transformer_foundry.core.export.capture.export_source import Source
-from transformer_foundry.core.export.formats.onnx_optimize import keep_softmax_normal
+from transformer_foundry.core.export.capture.export_source import ExportSource
+from transformer_foundry.core.export.formats.onnx_optimize import avoid_denormal_softmax
 from transformer_foundry.core.export.formats.writers import write_onnx
 
 
@@ -47,7 +47,7 @@ def test_only_programs_that_write_are_decomposed(writes: bool, tmp_path: Path, m
     )
     torch.manual_seed(0)
     model, inputs = Attentive(writes).eval(), make_inputs()
-    source = Source(model, inputs, 24)
+    source = ExportSource(model, inputs, 24)
     before = str(source.program().graph)
     write_onnx(source.program(), source.names, tmp_path / "model.onnx")
     assert bool(calls) == writes
@@ -68,7 +68,7 @@ def test_a_softmax_after_a_mask_gives_no_denormal_number(tmp_path: Path) -> None
     softmax = ir.node("Softmax", [masked.outputs[0]], {"axis": -1})
     softmax.outputs[0].name, softmax.outputs[0].shape, softmax.outputs[0].type = "shares", shape, scores.type
     graph = ir.Graph([scores, mask], softmax.outputs, nodes=[masked, softmax], opset_imports={"": 18}, name="masked")
-    keep_softmax_normal(graph)
+    avoid_denormal_softmax(graph)
     ir.save(ir.Model(graph, ir_version=10), tmp_path / "masked.onnx")
     given = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
     forbidden = np.zeros((3, 64), np.float32)
@@ -100,7 +100,7 @@ class Fused(nn.Module):
 def test_a_product_that_is_only_cut_becomes_several(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, inputs = Fused().eval(), make_inputs()
-    source = Source(model, inputs, 24)
+    source = ExportSource(model, inputs, 24)
     write_onnx(source.program(), source.names, tmp_path / "model.onnx")
     graph = ir.load(tmp_path / "model.onnx").graph
     assert [node.op_type for node in graph].count("Split") == 1

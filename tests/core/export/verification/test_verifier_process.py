@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.export import small_models
-from transformer_foundry.core.export.capture.export_source import Source
+from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.verification import verifier_process
 from transformer_foundry.core.export.verification.parity import make_cases, write_cases
 from transformer_foundry.core.export.verification.verifier_process import Verification
@@ -15,7 +15,7 @@ from transformer_foundry.core.export.verification.verifier_process import Verifi
 
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
-    source = Source(small_models.RotaryGpt().eval(), small_models.make_inputs(), 24)
+    source = ExportSource(small_models.RotaryGpt().eval(), small_models.make_inputs(), 24)
     write_cases(make_cases(source.wrapper, source.inputs, [(1, 2), (2, 3)], lambda _: None), tmp_path / "cases")
     return tmp_path / "cases"
 

@@ -209,9 +209,9 @@ def test_the_process_that_reloads_a_release_has_no_token(
 def compare(folder: str, repo_id: str, revision: str, endpoint: str) -> float:
     """For the client: what ``publish`` does after its commit."""
     from transformer_foundry.core.publishing import read_package
-    from transformer_foundry.core.publishing.hub.verify_published import compare_published
+    from transformer_foundry.core.publishing.hub.verify_published import verify_published
 
-    return compare_published(read_package(folder), repo_id, revision, token="hf_alice", endpoint=endpoint)
+    return verify_published(read_package(folder), repo_id, revision, token="hf_alice", endpoint=endpoint)
 
 
 @pytest.mark.parametrize(

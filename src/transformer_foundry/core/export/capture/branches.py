@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Checked", "Course", "KnownCourse", "sizes_assumed"]
+__all__ = ["BranchGuard", "BranchRecorder", "BranchReplay", "assume_nonempty_results"]
 
 _TORCH_FOLDER = torch.__path__[0]
 # What stands for the size of something that is found by its values: neither 0 nor 1, which are special.
@@ -28,7 +28,7 @@ _SOME_SIZE = 8191
 Place = tuple[str, int]
 
 
-class Course(TorchFunctionMode):
+class BranchRecorder(TorchFunctionMode):
     """Notes the answers while a model runs as usual."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Course(TorchFunctionMode):
         return result
 
 
-class KnownCourse(TorchFunctionMode):
+class BranchReplay(TorchFunctionMode):
     """Gives the noted answers while a model is captured.
 
     Args:
@@ -99,10 +99,10 @@ class KnownCourse(TorchFunctionMode):
         return logits
 
 
-class Checked(nn.Module):
+class BranchGuard(nn.Module):
     """A module whose logits are NaN where its course is not the known one."""
 
-    def __init__(self, module: nn.Module, course: KnownCourse) -> None:
+    def __init__(self, module: nn.Module, course: BranchReplay) -> None:
         super().__init__()
         self.module, self.course = module, course
 
@@ -115,7 +115,7 @@ class Checked(nn.Module):
 
 
 @contextlib.contextmanager
-def sizes_assumed() -> Iterator[None]:
+def assume_nonempty_results() -> Iterator[None]:
     """Let the number of things found by their values (``nonzero``) be taken for some number above 1 where code asks.
 
     A branch for "nothing found" is usually a shortcut: computing with nothing gives nothing. Verification tells.

@@ -10,18 +10,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.export.capture.branches import Checked, Course, KnownCourse, sizes_assumed
+from transformer_foundry.core.export.capture.branches import (
+    BranchGuard,
+    BranchRecorder,
+    BranchReplay,
+    assume_nonempty_results,
+)
 from transformer_foundry.core.export.capture.exporter_patches import (
     exportable_copy,
     exporters_quiet,
     exporting_patches,
     without_caches,
 )
-from transformer_foundry.core.export.capture.shape_guards import lift_guards
+from transformer_foundry.core.export.capture.shape_guards import relax_shape_guards
 from transformer_foundry.core.export.check_shapes import check_shapes
 from transformer_foundry.core.export.loops.patch_code import called_code, rewritten
 
-__all__ = ["Captured", "DimNames", "Inputs", "capture", "capture_carefully"]
+__all__ = ["Captured", "DimNames", "Inputs", "capture", "capture_with_control_flow"]
 
 Inputs = Callable[[int, int], Mapping[str, Tensor]]
 """``inputs(batch, length)`` -> the keyword tensors of one call."""
@@ -36,12 +41,12 @@ class Captured:
 
     Attributes:
         program: The graph.
-        allowed_again: (batch, length) pairs that the capture would refuse, and their neighbours; to be verified.
+        relaxed_shapes: (batch, length) pairs that the capture would refuse, and their neighbours; to be verified.
         assumed: Places in the code, ``FILE:LINE``, whose answer the graph takes for known: another gives NaN.
     """
 
     program: torch.export.ExportedProgram
-    allowed_again: list[tuple[int, int]]
+    relaxed_shapes: list[tuple[int, int]]
     assumed: list[str] = field(default_factory=list)
 
 
@@ -61,7 +66,7 @@ def capture(module: nn.Module, example: Mapping[str, Tensor], names: DimNames) -
         return torch.export.export(module, tuple(example.values()), dynamic_shapes=(dynamic,), strict=False)
 
 
-def capture_carefully(
+def capture_with_control_flow(
     wrapper: nn.Module, inputs: Inputs, longest: int, example: tuple[int, int], names: DimNames
 ) -> Captured:
     """Capture a module with its loops over time as operators and its branches on values as they went.
@@ -84,11 +89,11 @@ def capture_carefully(
     with torch.no_grad(), exporting_patches():
         codes = set()
         for shape in [*check_shapes(longest), example]:
-            fresh, tensors, now = exportable_copy(module), tuple(inputs(*shape).values()), Course()
+            fresh, tensors, now = exportable_copy(module), tuple(inputs(*shape).values()), BranchRecorder()
             with now:
                 codes |= called_code(lambda fresh=fresh, tensors=tensors: fresh(*tensors))  # type: ignore[misc]
             runs.append(now.answers)
-    course = KnownCourse(runs)
-    with rewritten(codes), sizes_assumed():
-        program = capture(Checked(module, course), inputs(*example), names)
-    return Captured(program, lift_guards(program, inputs, longest), course.assumed)
+    course = BranchReplay(runs)
+    with rewritten(codes), assume_nonempty_results():
+        program = capture(BranchGuard(module, course), inputs(*example), names)
+    return Captured(program, relax_shape_guards(program, inputs, longest), course.assumed)

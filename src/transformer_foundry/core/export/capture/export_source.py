@@ -14,16 +14,16 @@ from transformer_foundry.core.export.capture.data_dependent import (
     DimNames,
     Inputs,
     capture,
-    capture_carefully,
+    capture_with_control_flow,
 )
 from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, exportable_copy
-from transformer_foundry.core.export.capture.shape_guards import lift_guards
+from transformer_foundry.core.export.capture.shape_guards import relax_shape_guards
 
 __all__ = [
     "DimNames",
+    "ExportSource",
     "Inputs",
     "LogitsOnly",
-    "Source",
     "dynamic_dims",
     "find_logits",
 ]
@@ -106,7 +106,7 @@ def _name_dim(argument: str, sizes: tuple[int, ...], length: int, known: dict[tu
     return known.setdefault(sizes, "length" if here == length else f"{argument}_length")
 
 
-class Source:
+class ExportSource:
     """A module to export: its dimensions by name, and its capture, made when first asked for.
 
     Args:
@@ -118,7 +118,7 @@ class Source:
         names: Argument -> its dimensions, as ``dynamic_dims`` gives them.
         wrapper: The module as exporters take it.
         example: (batch, length) of the example that files are made from, None before there is one.
-        allowed_again: (batch, length) pairs that the capture would refuse, and their neighbours; to be verified.
+        relaxed_shapes: (batch, length) pairs that the capture would refuse, and their neighbours; to be verified.
     """
 
     def __init__(self, module: nn.Module, inputs: Inputs, longest: int) -> None:
@@ -126,7 +126,7 @@ class Source:
         self.names = dynamic_dims(inputs, longest)
         self.wrapper = LogitsOnly(module, tuple(self.names)).eval()
         self.example: tuple[int, int] | None = None
-        self.allowed_again: list[tuple[int, int]] = []
+        self.relaxed_shapes: list[tuple[int, int]] = []
         self._program: torch.export.ExportedProgram | None = None
         self._failure: BaseException | None = None
         self._careful: Captured | None = None
@@ -161,7 +161,7 @@ class Source:
         """Whether the plain capture was made."""
         return self._program is not None
 
-    def careful(self) -> Captured:
+    def control_flow_capture(self) -> Captured:
         """Return another capture, which takes longer and follows loops over time and branches on values.
 
         Raises:
@@ -170,7 +170,9 @@ class Source:
         if self._careful is None and self._careful_failure is None:
             for example in itertools.islice(self._examples((*_LONG_EXAMPLES, *_EXAMPLES)), _ATTEMPTS):
                 try:
-                    self._careful = capture_carefully(self.wrapper, self.inputs, self.longest, example, self.names)
+                    self._careful = capture_with_control_flow(
+                        self.wrapper, self.inputs, self.longest, example, self.names
+                    )
                     break
                 except EXPORTER_ERRORS as err:
                     self._careful_failure = self._careful_failure or err
@@ -184,7 +186,7 @@ class Source:
             self.example = example
             try:
                 self._program = capture(exportable_copy(self.wrapper), self.example_tensors(), self.names)
-                self.allowed_again = lift_guards(self._program, self.inputs, self.longest)
+                self.relaxed_shapes = relax_shape_guards(self._program, self.inputs, self.longest)
                 return
             except EXPORTER_ERRORS as err:
                 # The first failure is about the model; a second example cures sizes that coincide with its own.

@@ -19,7 +19,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS
 from transformer_foundry.core.export.check_shapes import check_shapes
 
-__all__ = ["lift_guards"]
+__all__ = ["relax_shape_guards"]
 
 _GUARDED_SIZE = re.compile(r"L\['tensors'\]\[\d+\]\.size\(\)\[\d+\]")
 _MOST_ROWS = 64
@@ -29,7 +29,7 @@ _MOST_BOUNDARIES = 12
 _UNCHECKED_MINIMUM = 2
 
 
-def lift_guards(
+def relax_shape_guards(
     program: torch.export.ExportedProgram, inputs: Callable[[int, int], Mapping[str, Tensor]], longest: int
 ) -> list[tuple[int, int]]:
     """Remove what makes ``program`` refuse a size that the model takes.

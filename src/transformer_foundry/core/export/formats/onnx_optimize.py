@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-__all__ = ["cut_products", "keep_softmax_normal"]
+__all__ = ["avoid_denormal_softmax", "split_fused_projections"]
 
 # exp(-64) = 1.6e-28 is nothing beside 1 in float32, and is still a normal number when divided by a million.
 _LOWEST_BELOW_GREATEST = -64.0
 
 
-def cut_products(graph: Any) -> None:
+def split_fused_projections(graph: Any) -> None:
     """Replace a product whose result is cut along its last dimension by a product for each part.
 
     So q, k and v of one ``nn.Linear`` are not copied out of its result: copying takes a twentieth of the time of an
@@ -100,7 +100,7 @@ def _slice(graph: Any, value: Any, start: int, end: int) -> Any:
     return part
 
 
-def keep_softmax_normal(graph: Any) -> None:
+def avoid_denormal_softmax(graph: Any) -> None:
     """Raise masked scores to 64 below the greatest of their row, before each softmax of an ``onnx_ir`` graph.
 
     ONNX Runtime's softmax turns minus infinity into a denormal number instead of 0, and many processors take a hundred

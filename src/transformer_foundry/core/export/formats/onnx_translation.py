@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from transformer_foundry.core.export.formats.onnx_optimize import cut_products, keep_softmax_normal
+from transformer_foundry.core.export.formats.onnx_optimize import avoid_denormal_softmax, split_fused_projections
 
-__all__ = ["collected_seldom", "translate"]
+__all__ = ["infrequent_garbage_collection", "translate"]
 
 # Operations whose result is a new tensor: writing into it is the same as making another.
 _MAKE_NEW = ("zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
@@ -47,13 +47,13 @@ def translate(program: torch.export.ExportedProgram, names: Mapping[str, tuple[s
     assert translated is not None
     # A second round costs as much and finds two operations in five hundred.
     onnxscript.optimizer.optimize_ir(translated.model, num_iterations=1)
-    cut_products(translated.model.graph)
-    keep_softmax_normal(translated.model.graph)
+    split_fused_projections(translated.model.graph)
+    avoid_denormal_softmax(translated.model.graph)
     return translated
 
 
 @contextlib.contextmanager
-def collected_seldom() -> Iterator[None]:
+def infrequent_garbage_collection() -> Iterator[None]:
     """Let Python look for unreachable objects less often while the block lasts."""
     before = gc.get_threshold()
     gc.freeze()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.capture.export_source import Source
+from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS
 from transformer_foundry.core.export.formats.onnx_quantization import (
     write_half,
@@ -21,7 +21,7 @@ from transformer_foundry.core.export.formats.onnx_quantization import (
     write_int8_weights,
 )
 from transformer_foundry.core.export.names import FORMAT_FILES
-from transformer_foundry.core.export.verification.check import Check, delete, describe_file
+from transformer_foundry.core.export.verification.check import ParityCheck, delete, describe_file
 from transformer_foundry.core.export.verification.error_reasons import explain_error
 from transformer_foundry.core.export.verification.parity import Case, write_cases
 from transformer_foundry.core.export.verification.quality import Score, judge_variant, score_logits
@@ -45,7 +45,7 @@ class Labelled:
     score: Score
 
 
-def label_cases(source: Source, labelled: Iterable[Mapping[str, Tensor]], file: Path) -> Labelled | None:
+def label_cases(source: ExportSource, labelled: Iterable[Mapping[str, Tensor]], file: Path) -> Labelled | None:
     """Score the model on ``labelled`` and keep the rows in ``file``; None if no label counts.
 
     Raises:
@@ -85,7 +85,7 @@ def make_variants(
     folder: Path,
     onnx: Path,
     onnx_entry: Mapping[str, Any],
-    check: Check,
+    check: ParityCheck,
     labelled: Labelled | None,
 ) -> list[dict[str, Any]]:
     """Write the variants ``names`` of the file ``onnx`` and return their entries of the manifest."""
@@ -115,7 +115,7 @@ def _tried(
     write: Callable[[Path, Path], None],
     onnx: Path,
     path: Path,
-    check: Check,
+    check: ParityCheck,
     labelled: Labelled | None,
 ) -> dict[str, Any]:
     try:

@@ -15,10 +15,10 @@ from transformer_foundry.core.export.verification.parity import Case, compare, i
 from transformer_foundry.core.export.verification.verifier_process import judge
 from transformer_foundry.core.files.atomic import sha256_of
 
-__all__ = ["Check", "delete", "describe_file"]
+__all__ = ["ParityCheck", "delete", "describe_file"]
 
 
-class Check:
+class ParityCheck:
     """The reference cases, the file they are kept in, and the error that is allowed.
 
     Args:
@@ -39,13 +39,13 @@ class Check:
         largest = max(float(np.abs(case.logits[is_plain(case.logits)]).max(initial=0.0)) for case in cases)
         self.bound = tolerance * max(1.0, largest)
 
-    def extended(self, shapes: list[tuple[int, int]]) -> Check:
+    def extended(self, shapes: list[tuple[int, int]]) -> ParityCheck:
         """Return a check of ``shapes`` too, its cases kept in a file of their own."""
         known = {(case.batch, case.length) for case in self.cases}
         if known.issuperset(shapes):
             return self
         cases = self.cases + self._make([shape for shape in shapes if shape not in known])
-        extended = Check(cases, self.file.with_name(f"more-{self.file.name}"), self._tolerance, self._make)
+        extended = ParityCheck(cases, self.file.with_name(f"more-{self.file.name}"), self._tolerance, self._make)
         write_cases(cases, extended.file)
         return extended
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from transformer_foundry.core.system.hub_client import network_errors
 
-__all__ = ["in_plain_words", "persistently"]
+__all__ = ["translate_hub_errors", "with_retries"]
 
 _ATTEMPTS = 5
 _PAUSE_S = 1.0
@@ -32,7 +32,7 @@ _WORTH_RETRYING = (408, 409, 412, 429, 500, 502, 503, 504)
 Result = TypeVar("Result")
 
 
-def persistently(call: Callable[[], Result]) -> Result:
+def with_retries(call: Callable[[], Result]) -> Result:
     """Return what ``call`` returns, trying again after a cut connection or a refusal that passes.
 
     ``call`` must look at what is there before it changes anything: an answer may be lost after the change was made.
@@ -52,7 +52,7 @@ def persistently(call: Callable[[], Result]) -> Result:
 
 
 @contextlib.contextmanager
-def in_plain_words(repo_id: str, folder: Path | None) -> Iterator[None]:
+def translate_hub_errors(repo_id: str, folder: Path | None) -> Iterator[None]:
     """Say what the Hub's refusals mean and what to do; the package in ``folder`` stays complete in any case."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.names import MANIFEST_FILE
-from transformer_foundry.core.publishing.hub.errors import in_plain_words, persistently, publishing_later
+from transformer_foundry.core.publishing.hub.errors import publishing_later, translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.options import is_repo_id
 from transformer_foundry.core.publishing.package.layout import CARD_FILE
 from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
@@ -59,19 +59,19 @@ def publish(
         DeploymentError: If the package is damaged or not whole, the name is not valid, there is no token or it may not
             write there, the repository holds something else, the Hub cannot be reached, or what was published differs.
     """
-    from transformer_foundry.core.publishing.hub.verify_published import compare_published
+    from transformer_foundry.core.publishing.hub.verify_published import verify_published
 
     _check_name(repo_id)
     package = read_package(package_folder)
     require_whole(package)
-    with in_plain_words(repo_id, package.folder):
+    with translate_hub_errors(repo_id, package.folder):
         api = connect(repo_id, token, endpoint, package.folder)
         _refuse_reader(api, repo_id, package.folder)
         _refuse_other_type(api, repo_id)
-        persistently(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-        revision = persistently(lambda: _commit(api, repo_id, package, overwrite))
-        difference = compare_published(package, repo_id, revision, token=str(api.token), endpoint=api.endpoint)
-        tag = persistently(lambda: _tag(api, repo_id, revision, package))
+        with_retries(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        revision = with_retries(lambda: _commit(api, repo_id, package, overwrite))
+        difference = verify_published(package, repo_id, revision, token=str(api.token), endpoint=api.endpoint)
+        tag = with_retries(lambda: _tag(api, repo_id, revision, package))
     return {
         "repo_id": repo_id,
         "revision": revision,
@@ -103,7 +103,7 @@ def connect(repo_id: str, token: str | None, endpoint: str | None, folder: Path 
 
 def release_tags(api: HfApi, repo_id: str) -> dict[str, str]:
     """Return tag -> revision of the releases, ``v1`` first."""
-    tags = persistently(lambda: api.list_repo_refs(repo_id)).tags
+    tags = with_retries(lambda: api.list_repo_refs(repo_id)).tags
     releases = {tag.name: tag.target_commit for tag in tags if _TAG.fullmatch(tag.name)}
     return dict(sorted(releases.items(), key=lambda item: int(item[0][1:])))
 
@@ -142,7 +142,7 @@ def _check_name(repo_id: str) -> None:
 
 def _refuse_reader(api: HfApi, repo_id: str, folder: Path) -> None:
     """Refuse a token that may only read, by its name; one whose rights are finely set is told by its first refusal."""
-    access = persistently(api.whoami).get("auth", {}).get("accessToken", {})
+    access = with_retries(api.whoami).get("auth", {}).get("accessToken", {})
     if access.get("role") == "read":
         raise DeploymentError(
             f"The token {access.get('displayName', '')!r} may only read.",
@@ -153,10 +153,10 @@ def _refuse_reader(api: HfApi, repo_id: str, folder: Path) -> None:
 
 
 def _refuse_other_type(api: HfApi, repo_id: str) -> None:
-    if persistently(lambda: api.repo_exists(repo_id)):
+    if with_retries(lambda: api.repo_exists(repo_id)):
         return
     for kind in ("dataset", "space"):
-        if persistently(partial(api.repo_exists, repo_id, repo_type=kind)):
+        if with_retries(partial(api.repo_exists, repo_id, repo_type=kind)):
             raise DeploymentError(
                 f"{repo_id} is a {kind} on the Hub.",
                 "A model is published to a model repository, and the same name for both would mislead.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.export.names import MANIFEST_FILE
-from transformer_foundry.core.publishing.hub.errors import in_plain_words, persistently
+from transformer_foundry.core.publishing.hub.errors import translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.hub.publish import connect, published_manifest, release_tags
 from transformer_foundry.core.publishing.package.package import Package, read_package
 
@@ -23,8 +23,8 @@ def fetch_package(repo_id: str, revision: str = "main", *, token: str | None = N
     """
     from huggingface_hub import snapshot_download
 
-    with in_plain_words(repo_id, None):
-        return read_package(persistently(lambda: snapshot_download(repo_id, revision=revision, token=token)))
+    with translate_hub_errors(repo_id, None):
+        return read_package(with_retries(lambda: snapshot_download(repo_id, revision=revision, token=token)))
 
 
 def list_releases(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def list_releases(repo_id: str, *, token: str | None = None, endpoint: str | Non
 
     A release is current if the newest revision holds the same package.
     """
-    with in_plain_words(repo_id, None):
+    with translate_hub_errors(repo_id, None):
         api = connect(repo_id, token, endpoint)
         current = published_manifest(api, repo_id, "main")
         releases = []
@@ -46,7 +46,7 @@ def compare_releases(
     repo_id: str, first: str, second: str, *, token: str | None = None, endpoint: str | None = None
 ) -> dict[str, tuple[Any, Any]]:
     """Return what differs between two releases: metrics, options of training, data, files."""
-    with in_plain_words(repo_id, None):
+    with translate_hub_errors(repo_id, None):
         api = connect(repo_id, token, endpoint)
         tags = release_tags(api, repo_id)
         manifests = [published_manifest(api, repo_id, _revision(repo_id, tags, tag)) or {} for tag in (first, second)]
@@ -63,10 +63,10 @@ def roll_back(repo_id: str, tag: str, *, token: str | None = None, endpoint: str
     Raises:
         DeploymentError: If there is no such release, or the token may not write.
     """
-    with in_plain_words(repo_id, None):
+    with translate_hub_errors(repo_id, None):
         api = connect(repo_id, token, endpoint)
         revision = _revision(repo_id, release_tags(api, repo_id), tag)
-        return persistently(lambda: _restore(api, repo_id, tag, revision))
+        return with_retries(lambda: _restore(api, repo_id, tag, revision))
 
 
 def mark_release(
@@ -75,15 +75,15 @@ def mark_release(
     """Move the tag ``alias`` (``production``, say) to ``revision``."""
     from huggingface_hub.errors import RevisionNotFoundError
 
-    with in_plain_words(repo_id, None):
+    with translate_hub_errors(repo_id, None):
         api = connect(repo_id, token, endpoint)
-        tags = {tag.name: tag.target_commit for tag in persistently(lambda: api.list_repo_refs(repo_id)).tags}
+        tags = {tag.name: tag.target_commit for tag in with_retries(lambda: api.list_repo_refs(repo_id)).tags}
         if tags.get(alias) == revision:
             return
         if alias in tags:
             with contextlib.suppress(RevisionNotFoundError):  # deleted before, and the answer was lost
-                persistently(lambda: api.delete_tag(repo_id, tag=alias))
-        persistently(lambda: api.create_tag(repo_id, tag=alias, revision=revision, exist_ok=True))
+                with_retries(lambda: api.delete_tag(repo_id, tag=alias))
+        with_retries(lambda: api.create_tag(repo_id, tag=alias, revision=revision, exist_ok=True))
 
 
 def _restore(api: Any, repo_id: str, tag: str, revision: str) -> str:

@@ -18,16 +18,16 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.verification.verifier_process import lean_environment
-from transformer_foundry.core.publishing.hub.errors import persistently
+from transformer_foundry.core.publishing.hub.errors import with_retries
 from transformer_foundry.core.publishing.package.package import Package, read_package
 
-__all__ = ["compare_published", "main"]
+__all__ = ["main", "verify_published"]
 
 TIMEOUT_S = 1800
 _LENGTHS = ((1, 1), (3, 7), (2, 16))
 
 
-def compare_published(package: Package, repo_id: str, revision: str, *, token: str, endpoint: str) -> float:
+def verify_published(package: Package, repo_id: str, revision: str, *, token: str, endpoint: str) -> float:
     """Return the largest difference between the logits of the published revision and those of the package.
 
     Raises:
@@ -37,7 +37,7 @@ def compare_published(package: Package, repo_id: str, revision: str, *, token: s
 
     with tempfile.TemporaryDirectory(prefix="foundry-reload-") as scratch:
         download = {"cache_dir": Path(scratch) / "hub", "token": token, "endpoint": endpoint}
-        persistently(lambda: snapshot_download(repo_id, revision=revision, **download))
+        with_retries(lambda: snapshot_download(repo_id, revision=revision, **download))
         report = Path(scratch) / "report.json"
         command = [
             sys.executable,

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from transformer_foundry.core.export.capture.data_dependent import Captured
-from transformer_foundry.core.export.capture.export_source import Source
+from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, exportable_copy, private_copy
 from transformer_foundry.core.export.formats.writers import (
     compiled_copy,
@@ -26,11 +26,11 @@ from transformer_foundry.core.export.formats.writers import (
     write_weights,
 )
 from transformer_foundry.core.export.names import LOADER_FILE
-from transformer_foundry.core.export.verification.check import Check, delete, describe_file
+from transformer_foundry.core.export.verification.check import ParityCheck, delete, describe_file
 from transformer_foundry.core.export.verification.error_reasons import explain_error
 from transformer_foundry.core.export.verification.verifier_process import Verification, judge
 
-__all__ = ["Attempt", "conclude", "start"]
+__all__ = ["FormatExport", "finish", "start"]
 
 _LEGACY = "legacy: TorchScript is deprecated since torch 2.11; prefer model.pt2"
 _TRACED = "written by the older exporter, because the newer one could not"
@@ -39,7 +39,7 @@ Write = Callable[[], int | None]
 
 
 @dataclass
-class Attempt:
+class FormatExport:
     """A format on its way: its file, and either the process that verifies it, rows of results, or a failure.
 
     Attributes:
@@ -61,18 +61,20 @@ class Attempt:
     note: str = ""
 
 
-def start(attempt: Attempt, source: Source, check: Check, write_pytorch: Callable[[Path], None] | None = None) -> None:
+def start(
+    attempt: FormatExport, source: ExportSource, check: ParityCheck, write_pytorch: Callable[[Path], None] | None = None
+) -> None:
     """Write one format in its first way and start its verification; what cannot be written is explained."""
     _write(attempt, _first_way(attempt, source, check, write_pytorch), source, check)
 
 
-def conclude(attempt: Attempt, source: Source, check: Check) -> dict[str, Any]:
+def finish(attempt: FormatExport, source: ExportSource, check: ParityCheck) -> dict[str, Any]:
     """Return the manifest's entry of a format; a file that is not right is deleted, and other ways are tried."""
     entry = _judged(attempt, check)
-    for note, way, its_check in _other_ways(attempt, source, check, entry):
+    for note, way, its_check in _fallbacks(attempt, source, check, entry):
         if entry["status"] == "verified":
             break
-        other = Attempt(attempt.name, attempt.path, note=note)
+        other = FormatExport(attempt.name, attempt.path, note=note)
         _write(other, way, source, its_check)
         judged = _judged(other, its_check)
         # The first way's reason is the one about the model.
@@ -80,7 +82,9 @@ def conclude(attempt: Attempt, source: Source, check: Check) -> dict[str, Any]:
     return entry
 
 
-def _first_way(attempt: Attempt, source: Source, check: Check, write_pytorch: Callable[[Path], None] | None) -> Write:
+def _first_way(
+    attempt: FormatExport, source: ExportSource, check: ParityCheck, write_pytorch: Callable[[Path], None] | None
+) -> Write:
     path = attempt.path
     if attempt.name == "pytorch":
         return partial(write_pytorch or partial(write_weights, source.module), path)
@@ -92,18 +96,18 @@ def _first_way(attempt: Attempt, source: Source, check: Check, write_pytorch: Ca
     return lambda: write_torchscript(source.wrapper, source.example_tensors(), path, check.accepts)
 
 
-def _other_ways(
-    attempt: Attempt, source: Source, check: Check, entry: dict[str, Any]
-) -> Iterator[tuple[str, Write, Check]]:
+def _fallbacks(
+    attempt: FormatExport, source: ExportSource, check: ParityCheck, entry: dict[str, Any]
+) -> Iterator[tuple[str, Write, ParityCheck]]:
     """Yield what to try after the first way: a careful capture; for ONNX a trace, also around the compiled model."""
     # A capture that cannot be translated has an operation that ONNX lacks: another capture has it too.
     lacks_operation = entry.get("stage") == "export" and source.is_captured
     if attempt.name in ("pt2", "onnx") and not lacks_operation:
         with contextlib.suppress(*EXPORTER_ERRORS):
             # The failure of the first way is the one about the model.
-            captured = source.careful()
+            captured = source.control_flow_capture()
             way = _translated(attempt, source, captured.program)
-            yield _assumptions(captured), way, check.extended(captured.allowed_again)
+            yield _assumptions(captured), way, check.extended(captured.relaxed_shapes)
     if attempt.name == "onnx":
         for copied in (exportable_copy, compiled_copy):
             yield (
@@ -115,7 +119,7 @@ def _other_ways(
             )
 
 
-def _translated(attempt: Attempt, source: Source, program: ExportedProgram) -> Write:
+def _translated(attempt: FormatExport, source: ExportSource, program: ExportedProgram) -> Write:
     if attempt.name == "pt2":
         return lambda: write_pt2(program, attempt.path)
     return lambda: write_onnx(program, source.names, attempt.path)
@@ -126,7 +130,7 @@ def _assumptions(captured: Captured) -> str:
     return f"answers NaN where the model would take another way at {', '.join(places)}" if places else ""
 
 
-def _write(attempt: Attempt, way: Write, source: Source, check: Check) -> None:
+def _write(attempt: FormatExport, way: Write, source: ExportSource, check: ParityCheck) -> None:
     try:
         attempt.opset = way()
     except EXPORTER_ERRORS as err:
@@ -139,7 +143,7 @@ def _write(attempt: Attempt, way: Write, source: Source, check: Check) -> None:
         attempt.verification = Verification(attempt.name, attempt.path, check.file)
 
 
-def _reloaded(source: Source, path: Path) -> nn.Module:
+def _reloaded(source: ExportSource, path: Path) -> nn.Module:
     wrapper = private_copy(source.wrapper)
     with torch.no_grad():
         for parameter in wrapper.parameters():
@@ -148,7 +152,7 @@ def _reloaded(source: Source, path: Path) -> nn.Module:
     return wrapper
 
 
-def _judged(attempt: Attempt, check: Check) -> dict[str, Any]:
+def _judged(attempt: FormatExport, check: ParityCheck) -> dict[str, Any]:
     entry: dict[str, Any] = {"format": attempt.name, "file": None, "status": "failed"}
     if attempt.failure:
         delete(attempt.path)
