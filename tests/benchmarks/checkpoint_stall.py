@@ -29,7 +29,7 @@ from torch import nn
 from tests.hooks.runs import make_checkpoint
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.training import CheckpointWriter, TrainingOptions
-from transformer_foundry.core.training.checkpointing.async_copy import CopyBuffers
+from transformer_foundry.core.training.checkpointing.async_copy import StagingBuffers
 from transformer_foundry.core.training.checkpointing.state import capture_model
 from transformer_foundry.core.training.optim.optimizers import capture_optimizers
 
@@ -48,7 +48,7 @@ class Training:
     def __init__(self, parameters: int, folder: Path, device: str) -> None:
         self.model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH) for _ in range(parameters // WIDTH**2)]).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
-        self.buffers, self.writer, self.folder = CopyBuffers(), CheckpointWriter(folder), folder
+        self.buffers, self.writer, self.folder = StagingBuffers(), CheckpointWriter(folder), folder
         self.batch = torch.randn(TOKENS, WIDTH, device=device)
         make_checkpoint(0)  # trained once, here
         capture_model(self.model, self.buffers.copy_later)  # as a session does at its start

@@ -13,7 +13,7 @@ from tests.core.training.tiny import make_model, make_options, make_splits
 from tests.hooks.runs import Run, make_checkpoint
 from transformer_foundry.core.training import Checkpoint, fit, newest_checkpoint, read_checkpoint, write_checkpoint
 from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint
-from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints, set_aside_after
+from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints, quarantine_after
 from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
 from transformer_foundry.hooks.drive.file_copy import KeptFiles
 from transformer_foundry.hooks.drive.hooks import DriveHooks
@@ -50,7 +50,7 @@ class Save:
         step = 0 if newest is None else read_checkpoint(newest).step
         assert step in (*(self.earlier or [0]), 4), step
         assert newest is None or weights_are(newest, step)
-        set_aside_after(self.faulty, step)
+        quarantine_after(self.faulty, step)
         self.act()
         again = newest_checkpoint(self.faulty)
         assert again is not None

@@ -90,8 +90,8 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
     """Have RUN go on from an earlier checkpoint, or from an exported one; later ones are kept aside."""
     from transformer_foundry.core.files.lock import RunLock
     from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
-    from transformer_foundry.core.training.checkpointing.directory import is_whole, step_of, verify_checkpoint
-    from transformer_foundry.core.training.checkpointing.retention import set_aside_after
+    from transformer_foundry.core.training.checkpointing.directory import is_intact, step_of, verify_checkpoint
+    from transformer_foundry.core.training.checkpointing.retention import quarantine_after
 
     target_run = Path(data_dir) / "06_models" / run
     source = source or _find(run, step, data_dir)
@@ -99,9 +99,9 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
     lock = RunLock(target_run)
     lock.acquire()
     try:
-        moved = set_aside_after(target_run, step_of(source))
+        moved = quarantine_after(target_run, step_of(source))
         target = target_run / "checkpoints" / source.name
-        if not is_whole(target):
+        if not is_intact(target):
             copy_checkpoint(source, target)
     finally:
         lock.release()

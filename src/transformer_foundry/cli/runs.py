@@ -58,14 +58,14 @@ def compare(first: str, second: str, data_dir: str) -> None:
         differences,
         is_same_result,
         read_run_manifest,
-        summarise_run,
+        summarize_run,
     )
 
     folders = [run_folder(name, data_dir) for name in (first, second)]
     manifests = [read_run_manifest(folder) for folder in folders]
     for name, (before, now) in differences(*manifests).items():
         click.echo(f"{name}: {before} | {now}")
-    summaries = [summarise_run(folder) for folder in folders]
+    summaries = [summarize_run(folder) for folder in folders]
     click.echo(f"train loss: {' | '.join(_number(run.train_loss) for run in summaries)}")
     click.echo(f"best eval loss: {' | '.join(_number(run.best_eval_loss) for run in summaries)}")
     verdict = {True: "the same to the bit", False: "not the same", None: "not known: one has not ended"}

@@ -136,13 +136,13 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
         from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark
         from transformer_foundry.core.training.checkpointing.directory import highest_fence
-        from transformer_foundry.core.training.checkpointing.retention import require_space, set_aside_after
+        from transformer_foundry.core.training.checkpointing.retention import quarantine_after, require_space
 
         self.wait()
         make_folder(self._folder)
         step = started.step if started.resumed else -1
         lost_steps = self._wind_back(step)
-        set_aside_after(self._folder, step)
+        quarantine_after(self._folder, step)
         if self.session:
             return  # training has gone back to a checkpoint: the session is the same
         manifest = dict(started.manifest)

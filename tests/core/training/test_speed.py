@@ -5,7 +5,7 @@ from torch import nn
 
 from tests.core.training.tiny import TinyTransformer
 from transformer_foundry.core.system.precision import choose_precision
-from transformer_foundry.core.training.monitoring.metrics import SpeedGauge, flops_per_token, used_memory_gb
+from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, flops_per_token, used_memory_gb
 
 CPU = choose_precision("cpu", "fp32")
 
@@ -30,4 +30,4 @@ def test_the_memory_of_the_process_grows_with_what_it_holds() -> None:
 
 
 def test_a_processor_of_unknown_speed_has_no_share_of_it() -> None:
-    assert set(SpeedGauge(TinyTransformer(), CPU).metrics(1000.0)) == {"train/memory_gb"}
+    assert set(ThroughputMonitor(TinyTransformer(), CPU).metrics(1000.0)) == {"train/memory_gb"}

@@ -76,7 +76,7 @@ def measure(
     sums: dict[str, list[Tensor]] = {}
     target_count = 0
     try:
-        for position in processes.share(min(len(batches), max_batches or len(batches))):
+        for position in processes.rank_slice(min(len(batches), max_batches or len(batches))):
             batch = batches.batch(position)
             target_count += objective.count_targets(batch)
             with precision.autocast():
@@ -92,9 +92,9 @@ def measure(
 
 def _add_up(totals: Mapping[str, Any], target_count: int, processes: ProcessGroup) -> tuple[dict[str, Any], int]:
     """Add the totals of all processes; one that had no batch knows no names, and takes those of the others."""
-    if processes.count == 1:
+    if processes.world_size == 1:
         return dict(totals), target_count
-    everything = processes.gather({**totals, "targets": target_count})
+    everything = processes.all_gather({**totals, "targets": target_count})
     names = {name for found in everything for name in found}
     added = {name: np.sum([found[name] for found in everything if name in found], axis=0).tolist() for name in names}
     return {name: value for name, value in added.items() if name != "targets"}, int(added["targets"])

@@ -14,7 +14,7 @@ from transformer_foundry.core.files.atomic import replace_text, sha256_of, sync
 
 __all__ = [
     "MANIFEST_FILE",
-    "damaged",
+    "damaged_checkpoint",
     "is_finished",
     "manifest_text",
     "read_manifest",
@@ -59,14 +59,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(_read(folder / MANIFEST_FILE))
     except FileNotFoundError as err:
-        raise damaged(folder, f"{MANIFEST_FILE} is missing") from err
+        raise damaged_checkpoint(folder, f"{MANIFEST_FILE} is missing") from err
     except (OSError, ValueError, RecursionError) as err:
-        raise damaged(folder, f"{MANIFEST_FILE} cannot be read") from err
+        raise damaged_checkpoint(folder, f"{MANIFEST_FILE} cannot be read") from err
     if not (isinstance(manifest, dict) and _is_listing(manifest.get("files"))):
-        raise damaged(folder, f"{MANIFEST_FILE} is not a manifest")
+        raise damaged_checkpoint(folder, f"{MANIFEST_FILE} is not a manifest")
     seal = manifest.pop("seal", None)
     if seal != _seal(manifest):
-        raise damaged(folder, f"{MANIFEST_FILE} has changed since it was written")
+        raise damaged_checkpoint(folder, f"{MANIFEST_FILE} has changed since it was written")
     return manifest
 
 
@@ -80,16 +80,16 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            raise damaged(folder, f"{name} is missing")
+            raise damaged_checkpoint(folder, f"{name} is missing")
         size = path.stat().st_size
         if size != expected["size"]:
-            raise damaged(folder, f"{name} has {size} bytes instead of {expected['size']}")
+            raise damaged_checkpoint(folder, f"{name} has {size} bytes instead of {expected['size']}")
         if _digest(folder, name) != expected["sha256"]:
-            raise damaged(folder, f"the content of {name} has changed since it was written")
+            raise damaged_checkpoint(folder, f"the content of {name} has changed since it was written")
     return manifest
 
 
-def damaged(folder: Path, what: str) -> CheckpointError:
+def damaged_checkpoint(folder: Path, what: str) -> CheckpointError:
     """Return the error that says what is wrong with ``folder``."""
     return CheckpointError(
         f"The checkpoint {folder.name} is damaged: {what}.",
@@ -105,7 +105,7 @@ def _digest(folder: Path, name: str) -> str:
             return sha256_of(folder / name)
         except OSError as err:
             if attempt == "second":
-                raise damaged(folder, f"{name} cannot be read: {err.strerror or err}") from err
+                raise damaged_checkpoint(folder, f"{name} cannot be read: {err.strerror or err}") from err
     raise AssertionError("unreachable")
 
 

@@ -25,41 +25,41 @@ class ProcessGroup:
 
     Attributes:
         rank: Number of this process, from 0.
-        count: Number of processes.
+        world_size: Number of processes.
     """
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
-    def share(self, count: int) -> range:
+    def rank_slice(self, count: int) -> range:
         """Return which of ``count`` pieces of work are this process's."""
-        return range(self.rank, count, self.count)
+        return range(self.rank, count, self.world_size)
 
-    def add(self, values: Sequence[float], device: torch.device) -> list[float]:
+    def all_reduce_sum(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the sums of ``values`` over all processes, in double precision."""
-        if self.count == 1:
+        if self.world_size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64, device=device)
         dist.all_reduce(total)
         return total.tolist()
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Return what each process gave, in the order of their ranks."""
         values: list[Any] = [value]
-        if self.count > 1:
-            values = [None] * self.count
+        if self.world_size > 1:
+            values = [None] * self.world_size
             dist.all_gather_object(values, value)
         return values
 
-    def add_tensor(self, tensor: Tensor) -> Tensor:
+    def all_reduce_tensor(self, tensor: Tensor) -> Tensor:
         """Sum ``tensor`` over all processes, in place."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sum the gradients over all processes, in place; a gradient that only some have counts as zero elsewhere."""
-        if self.count == 1:
+        if self.world_size == 1:
             return
         # A block that was skipped (LayerDrop) here may have been computed elsewhere.
         present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
@@ -73,18 +73,18 @@ class ProcessGroup:
             for gradient, piece in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(piece.view_as(gradient))
 
-    def share_weights(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """Give every process the weights and buffers of the first."""
-        if self.count > 1:
+        if self.world_size > 1:
             for tensor in model.state_dict().values():
                 _broadcast(tensor)
 
-    def share_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give every process the running statistics of the first, which are those that are saved.
 
         Of batch normalisation and the like: floating point or single numbers; tables of masks do not change.
         """
-        if self.count > 1:
+        if self.world_size > 1:
             for buffer in model.buffers():
                 if buffer.is_floating_point() or buffer.numel() == 1:
                     _broadcast(buffer)
@@ -95,7 +95,7 @@ class ProcessGroup:
         Raises:
             TrainingError: If they did.
         """
-        found = self.gather(step)
+        found = self.all_gather(step)
         if len(set(found)) > 1:
             raise TrainingError(
                 f"The processes would go on from different steps: {', '.join(map(str, found))}.",

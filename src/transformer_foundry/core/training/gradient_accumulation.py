@@ -30,21 +30,21 @@ from transformer_foundry.core.training.memory.dummy_batch import BatchShape
 from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes, update_bytes
 from transformer_foundry.core.training.memory.savings import MemorySavings, prove_savings
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.train_step import Gradients, Updater
+from transformer_foundry.core.training.train_step import StepStats, TrainStep
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["Accumulator", "PlannedMemory", "plan_memory"]
+__all__ = ["GradientAccumulation", "PlannedMemory", "plan_memory"]
 
 _log = logging.getLogger(__name__)
 
 
-class Accumulator:
+class GradientAccumulation:
     """Takes this process's share of each step through the model, in micro-batches that fit.
 
     Args:
-        updater: The model and its optimizers; gets the savings, and the compiled model where there is one.
+        train_step: The model and its optimizers; gets the savings, and the compiled model where there is one.
         batches: The training data.
         splits: Where they come from.
         options: Batch sizes, memory, compilation.
@@ -62,7 +62,7 @@ class Accumulator:
 
     def __init__(
         self,
-        updater: Updater,
+        train_step: TrainStep,
         batches: BatchSource,
         splits: TokenSplits,
         options: TrainingOptions,
@@ -71,11 +71,11 @@ class Accumulator:
         total_steps: int,
         left_s: float | None = None,
     ) -> None:
-        self._updater, self._batches, self._options, self._processes = updater, batches, options, processes
-        self.batches_per_step = options.gradient_accumulation_steps * processes.count
-        rows = options.rows_per_batch(processes.count)
-        self._memory: PlannedMemory = plan_memory(updater, splits, options, rows, counters.memory_plan)
-        self._updater.savings = self._memory.savings
+        self._train_step, self._batches, self._options, self._processes = train_step, batches, options, processes
+        self.batches_per_step = options.gradient_accumulation_steps * processes.world_size
+        rows = options.rows_per_batch(processes.world_size)
+        self._memory: PlannedMemory = plan_memory(train_step, splits, options, rows, counters.memory_plan)
+        self._train_step.savings = self._memory.savings
         self._is_compiled = counters.is_compiled
         batches_left = (total_steps - counters.step) * self.batches_per_step
         self.notes = [*self._memory.plan.lines, *self._compile(batches_left, left_s)]
@@ -89,7 +89,7 @@ class Accumulator:
         """Return what later sessions of the run keep to, as values of ``Counters``."""
         return {"memory_plan": self._memory.values(), "is_compiled": self._is_compiled}
 
-    def accumulate(self, position: int) -> Gradients:
+    def accumulate(self, position: int) -> StepStats:
         """Return the gradient of the step whose first batch is at ``position``.
 
         When memory runs out the micro-batches are halved, and the step is computed again.
@@ -107,20 +107,20 @@ class Accumulator:
                 torch.cuda.empty_cache()
             _log.warning(self._memory.plan.lines[-1])
 
-    def _try(self, position: int) -> Gradients | None:
+    def _try(self, position: int) -> StepStats | None:
         """Return the gradient, or None if memory ran out."""
-        shares = [self._batches.batch(position + index) for index in self._processes.share(self.batches_per_step)]
+        shares = [self._batches.batch(position + index) for index in self._processes.rank_slice(self.batches_per_step)]
         micro_batches = [piece for batch in shares for piece in split_rows(batch, self._memory.plan.rows)]
         self._seed(position)
         try:
-            with rewind_on_failure(self._updater.precision.device):
-                return self._updater.accumulate(micro_batches)
+            with rewind_on_failure(self._train_step.precision.device):
+                return self._train_step.accumulate(micro_batches)
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err):
                 raise
-            if self._processes.count > 1:
+            if self._processes.world_size > 1:
                 raise TrainingError(
-                    f"Process {self._processes.rank} of {self._processes.count} has no memory left.",
+                    f"Process {self._processes.rank} of {self._processes.world_size} has no memory left.",
                     "Processes cannot agree on smaller micro-batches in the middle of a step.",
                     "Set training.memory_budget_gb below the memory of the smallest device.",
                 ) from err
@@ -128,7 +128,7 @@ class Accumulator:
 
     def _seed(self, position: int) -> None:
         """Give each of several processes dropout of its own, which a resumed run can draw again."""
-        if self._processes.count > 1:
+        if self._processes.world_size > 1:
             words = np.random.SeedSequence([self._options.seed, position, self._processes.rank]).generate_state(1)
             seed_random(int(words[0]))
 
@@ -141,18 +141,18 @@ class Accumulator:
             return [
                 "Not compiled: what saves memory changes the model in each pass, which torch.compile cannot follow."
             ]
-        updater, batch = self._updater, split_rows(self._batches.batch(0), self._memory.plan.rows)[0]
+        train_step, batch = self._train_step, split_rows(self._batches.batch(0), self._memory.plan.rows)[0]
         if self._options.compile == "auto" and self._is_compiled is None:
             if left_s is None:
                 passes = batches_left * self._memory.plan.accumulation
-                left_s = time_of(updater.adapter, updater.objective, batch, updater.precision, passes)
+                left_s = time_of(train_step.adapter, train_step.objective, batch, train_step.precision, passes)
             self._is_compiled = left_s >= PAYS_OFF_S
             if not self._is_compiled:
                 return ["Not compiled: the run is shorter than ten times what torch.compile takes."]
-        compiled, note = compile_model(updater.adapter, updater.objective, batch, updater.precision)
+        compiled, note = compile_model(train_step.adapter, train_step.objective, batch, train_step.precision)
         self._is_compiled = compiled is not None
         if compiled is not None:
-            updater.forward_model = compiled
+            train_step.forward_model = compiled
         return [note]
 
 
@@ -178,7 +178,7 @@ class PlannedMemory:
 
 
 def plan_memory(
-    updater: Updater, splits: TokenSplits, options: TrainingOptions, rows: int, saved: Mapping[str, Any] | None
+    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, rows: int, saved: Mapping[str, Any] | None
 ) -> PlannedMemory:
     """Return the plan of a run and the savings that it uses.
 
@@ -187,7 +187,7 @@ def plan_memory(
     that is what the machine has free, as long as the plan fits.
 
     Args:
-        updater: Model, objective and optimizers.
+        train_step: Model, objective and optimizers.
         splits: The data.
         options: Budget and wishes.
         rows: Rows of a batch of this process; how they are divided changes no result.
@@ -196,7 +196,7 @@ def plan_memory(
     Raises:
         TrainingError: If not even one row fits the budget.
     """
-    device = updater.precision.device
+    device = train_step.precision.device
     budget, origin = memory_budget(
         device, options.memory_budget_gb, is_wanted=options.per_device_train_batch_size == "auto"
     )
@@ -207,11 +207,11 @@ def plan_memory(
         activation_checkpointing=options.activation_checkpointing,
         budget_bytes=budget,
     )
-    work = _workload(updater, splits, options, has_budget=budget is not None)
+    work = _workload(train_step, splits, options, has_budget=budget is not None)
     kept = _keep_to(saved, wishes, limit)
-    plan, proven = _make_plan(updater, work, kept)
+    plan, proven = _make_plan(train_step, work, kept)
     if not plan.fits and kept != wishes:
-        plan, proven = _make_plan(updater, work, wishes)
+        plan, proven = _make_plan(train_step, work, wishes)
     if not plan.fits:
         raise _does_not_fit(plan, origin)
     used = proven.limited_to(chunked_loss=plan.chunked_loss, activation_checkpointing=plan.activation_checkpointing)
@@ -227,14 +227,14 @@ def _keep_to(saved: Mapping[str, Any] | None, wishes: MemoryWishes, limit: int |
     return replace(wishes, rows=saved["rows"], **decided)
 
 
-def _make_plan(updater: Updater, work: Workload, wishes: MemoryWishes) -> tuple[MemoryPlan, MemorySavings]:
+def _make_plan(train_step: TrainStep, work: Workload, wishes: MemoryWishes) -> tuple[MemoryPlan, MemorySavings]:
     rows = wishes.rows or wishes.total_rows
     # On a CPU large logits are also faster in chunks (0.80 to 0.95 of the time). On a GPU they are slower (1.26 of the
     # time at a vocabulary of 50,257 on an H200), and torch.compile cannot follow them.
     is_large = work.precision.device.type == "cpu" and work.shape.logits_bytes(rows) > CHUNK_BYTES
     chunks = wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large)
     checkpoints = wishes.activation_checkpointing == "on"
-    proven = _prove(updater, work.shape, chunks, checkpoints)
+    proven = _prove(train_step, work.shape, chunks, checkpoints)
     simplest = replace(
         wishes,
         rows=rows,
@@ -245,43 +245,45 @@ def _make_plan(updater: Updater, work: Workload, wishes: MemoryWishes) -> tuple[
     plan = fit_memory(work, simplest, proven)
     if plan.fits:
         return plan, proven
-    proven = _prove(updater, work.shape, wishes.chunked_loss != "off", wishes.activation_checkpointing != "off")
+    proven = _prove(train_step, work.shape, wishes.chunked_loss != "off", wishes.activation_checkpointing != "off")
     return fit_memory(work, wishes, proven), proven
 
 
-def _prove(updater: Updater, shape: BatchShape, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
+def _prove(
+    train_step: TrainStep, shape: BatchShape, chunked_loss: bool, activation_checkpointing: bool
+) -> MemorySavings:
     if not (chunked_loss or activation_checkpointing):
         return MemorySavings()
-    batch = move_batch(shape.batch(_PROOF_ROWS, _PROOF_LENGTH), updater.precision.device)
+    batch = move_batch(shape.batch(_PROOF_ROWS, _PROOF_LENGTH), train_step.precision.device)
     return prove_savings(
-        updater.adapter,
-        updater.objective,
+        train_step.adapter,
+        train_step.objective,
         batch,
         chunked_loss=chunked_loss,
         activation_checkpointing=activation_checkpointing,
-        label_smoothing=updater.label_smoothing,
+        label_smoothing=train_step.label_smoothing,
     )
 
 
-def _shape(updater: Updater, splits: TokenSplits) -> BatchShape:
-    contract = getattr(updater.adapter, "contract", None)
+def _shape(train_step: TrainStep, splits: TokenSplits) -> BatchShape:
+    contract = getattr(train_step.adapter, "contract", None)
     vocab_size = contract.vocab_size if contract is not None else splits.vocab_size
     return BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab"))
 
 
-def _workload(updater: Updater, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool) -> Workload:
+def _workload(train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool) -> Workload:
     has_validation = len(splits.validation) > 0
     return Workload(
-        updater.adapter,
-        updater.objective,
-        _shape(updater, splits),
-        updater.precision,
-        optimizer_bytes(updater.adapter, updater.groups, has_average=updater.average is not None),
-        update_bytes(updater.groups),
+        train_step.adapter,
+        train_step.objective,
+        _shape(train_step, splits),
+        train_step.precision,
+        optimizer_bytes(train_step.adapter, train_step.groups, has_average=train_step.average is not None),
+        update_bytes(train_step.groups),
         batches_per_step=options.gradient_accumulation_steps,
         eval_rows=options.rows_per_evaluation_batch if has_validation else None,
         sample_rows=options.num_samples if has_validation else 0,
-        label_smoothing=updater.label_smoothing,
+        label_smoothing=train_step.label_smoothing,
         returns_freed_memory=has_budget and return_freed_memory(),
     )
 

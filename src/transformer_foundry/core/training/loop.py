@@ -14,7 +14,7 @@ from transformer_foundry.core.system.random_state import capture_random, preserv
 from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.events import Event
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.trainer import Session
+from transformer_foundry.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
@@ -70,22 +70,22 @@ def fit(
         CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
     """
     with kernels(deterministic=options.deterministic, tf32=options.tf32):
-        session = Session(
+        trainer = Trainer(
             adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
         )
-        del resume_from  # the session drops it when it has a newer state: there is one copy at a time
-        yield from _in_turns(_train(session), session)
+        del resume_from  # the trainer drops it when it has a newer state: there is one copy at a time
+        yield from _in_turns(_train(trainer), trainer)
 
 
-def _in_turns(records: Generator[Event, None, None], session: Session) -> Iterator[Event]:
-    """Hand over ``records``; the random generators are the session's while one is made, the caller's otherwise."""
-    random_state = session.random_at_start
+def _in_turns(records: Generator[Event, None, None], trainer: Trainer) -> Iterator[Event]:
+    """Hand over ``records``; the random generators are the trainer's while one is made, the caller's otherwise."""
+    random_state = trainer.random_at_start
     is_interrupted = False
     while True:
-        with preserve_random(session.device):
-            restore_random(random_state, session.device)
+        with preserve_random(trainer.device):
+            restore_random(random_state, trainer.device)
             record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
-            random_state = capture_random(session.device)
+            random_state = capture_random(trainer.device)
         if record is None:
             return
         is_interrupted = False
@@ -96,27 +96,27 @@ def _in_turns(records: Generator[Event, None, None], session: Session) -> Iterat
             is_interrupted = True
 
 
-def _train(session: Session) -> Generator[Event, None, None]:
-    yield session.started()
-    session.adapter.train()
+def _train(trainer: Trainer) -> Generator[Event, None, None]:
+    yield trainer.started()
+    trainer.adapter.train()
     try:
-        while not session.is_finished:
-            if session.counters.is_recorded:
-                session.step()
-            if session.is_in_trouble:
-                yield session.roll_back()
+        while not trainer.is_finished:
+            if trainer.counters.is_recorded:
+                trainer.step()
+            if trainer.is_in_trouble:
+                yield trainer.roll_back()
                 continue
-            if not session.counters.is_recorded:
-                yield session.record()
-            if session.is_interrupted:
+            if not trainer.counters.is_recorded:
+                yield trainer.record()
+            if trainer.is_interrupted:
                 raise KeyboardInterrupt
-            reason = session.checkpoint_reason()
+            reason = trainer.checkpoint_reason()
             if reason is not None:
-                yield session.checkpoint(reason)
+                yield trainer.checkpoint(reason)
     except KeyboardInterrupt:
-        if session.is_consistent:
-            yield session.checkpoint("interrupt")
+        if trainer.is_consistent:
+            yield trainer.checkpoint("interrupt")
         raise
     finally:
-        session.finish_copy()  # the model is the caller's again
-        session.adapter.eval()
+        trainer.finish_copy()  # the model is the caller's again
+        trainer.adapter.eval()

@@ -204,13 +204,13 @@ class TrainingOptions:
         if self.total_train_batch_size is not None:
             self._check_total()
 
-    def rows_per_batch(self, process_count: int = 1) -> int:
+    def rows_per_batch(self, world_size: int = 1) -> int:
         """Return the rows of one batch of data of one process; memory may make several forward passes of it."""
         if self.per_device_train_batch_size != "auto":
             return self.per_device_train_batch_size
         if self.total_train_batch_size is None:
             return DEFAULT_BATCH_SIZE
-        return max(1, self.total_train_batch_size // process_count)
+        return max(1, self.total_train_batch_size // world_size)
 
     @property
     def rows_per_evaluation_batch(self) -> int:

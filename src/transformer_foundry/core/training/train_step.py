@@ -25,10 +25,10 @@ from transformer_foundry.core.training.optim.optimizers import (
 )
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["Gradients", "Updater"]
+__all__ = ["StepStats", "TrainStep"]
 
 
-class Gradients(NamedTuple):
+class StepStats(NamedTuple):
     """What forward and backward pass of a step measured, over all processes.
 
     Attributes:
@@ -49,7 +49,7 @@ class Gradients(NamedTuple):
         return self.loss_sum / max(1, self.target_count)
 
 
-class Updater:
+class TrainStep:
     """Model, optimizers and scaler, and the one way to take a step with them.
 
     Args:
@@ -84,7 +84,7 @@ class Updater:
         self.scaler = precision.scaler()
         self._parameters = [parameter for group in self.groups for parameter in group["params"]]
         self.average = None if options.ema_decay is None else EMA(self._model, options.ema_decay)
-        self.is_torn = False
+        self.is_mid_update = False
         self._max_norm = options.max_grad_norm or float("inf")
         self.label_smoothing = options.label_smoothing
 
@@ -93,7 +93,7 @@ class Updater:
         """The parameter groups of all optimizers; restoring makes new ones."""
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
-    def accumulate(self, batches: Sequence[Batch]) -> Gradients:
+    def accumulate(self, batches: Sequence[Batch]) -> StepStats:
         """Compute the clipped gradient of the mean loss over all targets of a step; ``apply`` or ``skip`` it then.
 
         Dividing by the targets of the whole step, not of each micro-batch, makes the result independent of how the
@@ -103,22 +103,22 @@ class Updater:
             batches: This process's micro-batches of the step, on the CPU.
         """
         counts = [sum(map(self.objective.count_targets, batches)), sum(map(count_tokens, batches))]
-        target_count, token_count = map(int, self._processes.add(counts, self.precision.device))
+        target_count, token_count = map(int, self._processes.all_reduce_sum(counts, self.precision.device))
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss_sum = torch.stack([self._backward(batch, max(1, target_count)) for batch in batches]).sum()
-        self._processes.add_tensor(loss_sum)
-        self._processes.add_gradients(self._parameters)
-        self._processes.share_buffers(self._model)
+        self._processes.all_reduce_tensor(loss_sum)
+        self._processes.all_reduce_gradients(self._parameters)
+        self._processes.broadcast_buffers(self._model)
         for optimizer in self._optimizers:
             self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
         # The one place that waits for the device: whether a step may be taken is known before it is.
         measured = torch.stack([loss_sum, grad_norm.to(loss_sum)]).tolist()
-        return Gradients(measured[0], target_count, token_count, measured[1])
+        return StepStats(measured[0], target_count, token_count, measured[1])
 
     def apply(self, learning_rate: float, step: int) -> None:
-        """Move the weights along the gradient; call ``settle`` after it.
+        """Move the weights along the gradient; call ``commit`` after it.
 
         Args:
             learning_rate: Of this step.
@@ -126,7 +126,7 @@ class Updater:
         """
         for group in self.groups:
             group["lr"] = learning_rate
-        self.is_torn = True
+        self.is_mid_update = True
         for optimizer in self._optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -134,14 +134,14 @@ class Updater:
             self.average.update(step)
 
     def skip(self) -> None:
-        """Leave the weights as they are, but let a scaler learn from the overflow; call ``settle`` after it."""
-        self.is_torn = True
+        """Leave the weights as they are, but let a scaler learn from the overflow; call ``commit`` after it."""
+        self.is_mid_update = True
         if self.scaler.is_enabled():
             self.scaler.update()
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Say that the step has been counted: an interrupt between the two would leave a state of no step."""
-        self.is_torn = False
+        self.is_mid_update = False
 
     def capture(self, copy: Callable[[Tensor], Tensor]) -> OptimizerState:
         """Copy the state of the optimizers, and the averaged weights, to the CPU by ``copy``."""

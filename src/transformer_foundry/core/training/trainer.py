@@ -18,7 +18,7 @@ from transformer_foundry.core.system.distributed import join_processes
 from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.system.precision import choose_precision
 from transformer_foundry.core.system.random_state import RandomState, capture_random, preserve_random, seed_random
-from transformer_foundry.core.training.checkpointing.async_copy import CopyBuffers
+from transformer_foundry.core.training.checkpointing.async_copy import StagingBuffers
 from transformer_foundry.core.training.checkpointing.compatibility import check_resume, starting_counters
 from transformer_foundry.core.training.checkpointing.run_manifest import describe_run
 from transformer_foundry.core.training.checkpointing.state import (
@@ -28,9 +28,9 @@ from transformer_foundry.core.training.checkpointing.state import (
     restore_model,
 )
 from transformer_foundry.core.training.events import Checkpoint, CheckpointReason, Progress, Started
-from transformer_foundry.core.training.gradient_accumulation import Accumulator
+from transformer_foundry.core.training.gradient_accumulation import GradientAccumulation
 from transformer_foundry.core.training.monitoring import loss_spikes
-from transformer_foundry.core.training.monitoring.metrics import Meter, SpeedGauge
+from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
 from transformer_foundry.core.training.monitoring.preflight import (
     plan_steps,
     remarks_before,
@@ -38,22 +38,22 @@ from transformer_foundry.core.training.monitoring.preflight import (
     require_fit,
 )
 from transformer_foundry.core.training.monitoring.step_timing import StepSizes
-from transformer_foundry.core.training.monitoring.time_budget import Pace, schedule_step
-from transformer_foundry.core.training.monitoring.triggers import Agenda
-from transformer_foundry.core.training.monitoring.validator import Observer
+from transformer_foundry.core.training.monitoring.time_budget import TimeBudget, schedule_step
+from transformer_foundry.core.training.monitoring.triggers import Triggers
+from transformer_foundry.core.training.monitoring.validator import Validator
 from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.train_step import Gradients, Updater
+from transformer_foundry.core.training.train_step import StepStats, TrainStep
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["Session"]
+__all__ = ["Trainer"]
 
 _log = logging.getLogger(__name__)
 
 
-class Session:
+class Trainer:
     """A model, its data, its options and how far training is. See ``fit`` for the arguments."""
 
     def __init__(
@@ -72,58 +72,62 @@ class Session:
         self.precision = choose_precision(options.device, options.precision)
         self.device = self.precision.device
         self._processes = join_processes(self.device)
-        require_even_shares(options, self._processes.count)
+        require_even_shares(options, self._processes.world_size)
         self.identity = {"data": splits.fingerprint, **(identity or {})}
-        rows = options.rows_per_batch(self._processes.count)
+        rows = options.rows_per_batch(self._processes.world_size)
         self._batches = training_batches(splits, batch_size=rows, seed=options.seed)
-        planned_steps = plan_steps(options, len(self._batches), self._processes.count)
+        planned_steps = plan_steps(options, len(self._batches), self._processes.world_size)
         self._resumed = resume_from is not None
         self.counters = starting_counters(resume_from, options, self.identity)
-        sizes = StepSizes(self._batches, options.gradient_accumulation_steps * self._processes.count, self._processes)
-        self._pace = Pace(options, self.counters, planned_steps, sizes, resumed=resume_from, processes=self._processes)
-        self.total_steps = self._pace.total_steps
+        sizes = StepSizes(
+            self._batches, options.gradient_accumulation_steps * self._processes.world_size, self._processes
+        )
+        self._time_budget = TimeBudget(
+            options, self.counters, planned_steps, sizes, resumed=resume_from, processes=self._processes
+        )
+        self.total_steps = self._time_budget.total_steps
         self._notes = self._check(resume_from)
-        self._updater = Updater(adapter, task_loss_for(splits.task), options, self.precision, self._processes)
+        self._train_step = TrainStep(adapter, task_loss_for(splits.task), options, self.precision, self._processes)
         self.random_at_start = self._restore(resume_from)
-        self._accumulator = Accumulator(
-            self._updater,
+        self._accumulator = GradientAccumulation(
+            self._train_step,
             self._batches,
             splits,
             options,
             self._processes,
             self.counters,
             self.total_steps,
-            self._pace.left_s(),
+            self._time_budget.left_s(),
         )
         self._batches_per_step = self._accumulator.batches_per_step
-        self._observer = Observer(
+        self._validator = Validator(
             adapter, splits, options, self.precision, tokenizer, self._processes, self._accumulator.savings
         )
-        self._gauge = SpeedGauge(bare_model(adapter), self.precision)
-        self._meter = Meter()
+        self._throughput = ThroughputMonitor(bare_model(adapter), self.precision)
+        self._train_metrics = TrainMetrics()
         self._last_state = resume_from
         self._fault: str | None = None
         self._manifest = describe_run(
             options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
         )
         self._manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
-        self._buffers = CopyBuffers()
+        self._buffers = StagingBuffers()
         # A copy for nobody: memory that is written for the first time costs more than a save, so it is done beforehand.
         capture_model(bare_model(adapter), self._buffers.copy_later)
         self._buffers.begin({})
         self._checkpoint_time = time.monotonic()
-        self._agenda = Agenda(options, len(splits.validation) > 0, len(self._batches), self._batches_per_step)
+        self._triggers = Triggers(options, len(splits.validation) > 0, len(self._batches), self._batches_per_step)
         self.is_interrupted = False
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do: all steps are taken, or the validation loss no longer falls."""
-        return self._agenda.is_finished(self.counters, self.total_steps)
+        return self._triggers.is_finished(self.counters, self.total_steps)
 
     @property
     def is_consistent(self) -> bool:
         """Whether weights and counters are of one step: not so after an interrupt in the middle of an update."""
-        return not self._updater.is_torn
+        return not self._train_step.is_mid_update
 
     @property
     def is_in_trouble(self) -> bool:
@@ -135,7 +139,7 @@ class Session:
     def started(self) -> Started:
         """Return the first record."""
         plans = [] if self.is_finished else self._accumulator.notes
-        remarks = remarks_before(self._agenda, self.counters, self.total_steps)
+        remarks = remarks_before(self._triggers, self.counters, self.total_steps)
         notes = (*self._notes, *remarks, *plans)
         return Started(self.counters.step, self.total_steps, self._resumed, self._manifest, notes)
 
@@ -145,17 +149,17 @@ class Session:
         began, position = time.perf_counter(), counters.position
         with hold_interrupts():
             gradients = self._accumulator.accumulate(position)
-            self._fault = loss_spikes.find_fault(gradients, counters, self.options)
+            self._fault = loss_spikes.detect_bad_step(gradients, counters, self.options)
             self.finish_copy()  # nothing else changes weights or optimizer after a checkpoint
             if self._fault is None:
-                self._updater.apply(self._learning_rate(counters.step), counters.step + 1)
+                self._train_step.apply(self._learning_rate(counters.step), counters.step + 1)
             else:
-                self._updater.skip()
+                self._train_step.skip()
             self._count(gradients)
-            self._updater.settle()
-        self._meter.add_time(began)
-        self._pace.meter.add_step(time.perf_counter() - began, position)
-        if self._pace.look_is_due(counters):
+            self._train_step.commit()
+        self._train_metrics.add_time(began)
+        self._time_budget.meter.add_step(time.perf_counter() - began, position)
+        if self._time_budget.should_replan(counters):
             self._plan_time()
 
     def roll_back(self) -> Started:
@@ -183,7 +187,7 @@ class Session:
         self.counters.total_skipped_steps = counters.total_skipped_steps
         self.counters.rollbacks = counters.rollbacks + 1
         self.counters.learning_rate_scale = counters.learning_rate_scale / 2
-        self.total_steps = self._pace.steps_of(self.counters)
+        self.total_steps = self._time_budget.steps_of(self.counters)
         self._fault = None
         return Started(state.step, self.total_steps, True, self._manifest, (note,))
 
@@ -193,11 +197,11 @@ class Session:
         metrics = self._training_metrics()
         samples: tuple[str, ...] = ()
         loss: float | None = None
-        if self._agenda.evaluation_is_due(counters.step, self.total_steps):
+        if self._triggers.evaluation_is_due(counters.step, self.total_steps):
             began = time.perf_counter()
             evaluation, samples = self._observe()
             seconds = time.perf_counter() - began
-            self._pace.meter.add_evaluation(seconds, seconds)
+            self._time_budget.meter.add_evaluation(seconds, seconds)
             metrics |= evaluation
             loss = evaluation.get("eval/loss")
         record = Progress(counters.step, self.total_steps, metrics, samples)
@@ -216,7 +220,7 @@ class Session:
     def checkpoint_reason(self) -> CheckpointReason | None:
         """Return why a checkpoint is due now, or None."""
         unsaved_s = time.monotonic() - self._checkpoint_time
-        return self._agenda.checkpoint_reason(
+        return self._triggers.checkpoint_reason(
             self.counters, self.total_steps, unsaved_s=unsaved_s, is_overflow=self._is_overflow
         )
 
@@ -226,11 +230,11 @@ class Session:
         self._last_state = None  # one copy at a time
         self._note_time()
         model = capture_model(bare_model(self.adapter), self._buffers.copy)
-        optimizer = self._updater.capture(self._buffers.copy_later)
+        optimizer = self._train_step.capture(self._buffers.copy_later)
         state = TrainingState(
             model=model,
             optimizer=dataclasses.replace(optimizer, tensors=self._buffers.begin(optimizer.tensors)),
-            scaler=self._updater.scaler.state_dict(),
+            scaler=self._train_step.scaler.state_dict(),
             random=capture_random(self.device),
             counters=self.counters.copy(),
             total_steps=self.total_steps,
@@ -246,21 +250,21 @@ class Session:
 
     def _plan_time(self) -> None:
         """Look at the clock: say how long the run will take, and plan its steps where hours are given."""
-        if self._pace.meter.evaluation_s is None:
+        if self._time_budget.meter.evaluation_s is None:
             began = time.perf_counter()
-            expected = self._observer.expected_seconds()
-            self._pace.meter.add_evaluation(expected, time.perf_counter() - began)
-        costs = self._pace.look(self.counters)
-        self.total_steps = self._pace.total_steps
+            expected = self._validator.expected_seconds()
+            self._time_budget.meter.add_evaluation(expected, time.perf_counter() - began)
+        costs = self._time_budget.replan(self.counters)
+        self.total_steps = self._time_budget.total_steps
         parameter_count = sum(parameter.numel() for parameter in bare_model(self.adapter).parameters())
-        forecast = self._pace.forecast(self.counters, costs, parameter_count)
+        forecast = self._time_budget.forecast(self.counters, costs, parameter_count)
         # A training that tells its loss only at the end, such as a trial of a search, is not watched on its way.
         if forecast is not None and self.options.logging_steps < self.total_steps:
             _log.info(forecast)
 
     def _note_time(self) -> None:
         if self.options.max_hours is not None:
-            self.counters.trained_s = self._pace.elapsed_s()
+            self.counters.trained_s = self._time_budget.elapsed_s()
 
     def finish_copy(self) -> None:
         """Return when the newest copy of the state is complete: weights and optimizer are then free to change."""
@@ -278,54 +282,54 @@ class Session:
         if state is not None:
             self._restore_weights(state)
             return state.random
-        self._processes.share_weights(bare_model(self.adapter))
+        self._processes.broadcast_weights(bare_model(self.adapter))
         with preserve_random(self.device):
             seed_random(self.options.seed)
             return capture_random(self.device)
 
     def _restore_weights(self, state: TrainingState) -> None:
         restore_model(bare_model(self.adapter), state.model)
-        self._updater.restore(state.optimizer)
-        if state.scaler and self._updater.scaler.is_enabled():
-            self._updater.scaler.load_state_dict(dict(state.scaler))
+        self._train_step.restore(state.optimizer)
+        if state.scaler and self._train_step.scaler.is_enabled():
+            self._train_step.scaler.load_state_dict(dict(state.scaler))
 
-    def _count(self, gradients: Gradients) -> None:
+    def _count(self, gradients: StepStats) -> None:
         """Bring the counters up to date with a step."""
         counters = self.counters
         counters.step += 1
         counters.position += self._batches_per_step
         vars(counters).update(self._accumulator.decisions())
         is_new_trouble = self._fault is not None and not counters.skipped_steps
-        loss_spikes.note_step(gradients, self._fault, counters)
+        loss_spikes.update_statistics(gradients, self._fault, counters)
         if is_new_trouble and not self._is_overflow:
             _log.warning("Step %d is skipped: the %s.", counters.step, self._fault)
-        self._meter.add(gradients, counters, is_skipped=self._fault is not None)
-        counters.is_recorded = not self._agenda.record_is_due(counters.step, self.total_steps)
+        self._train_metrics.add(gradients, counters, is_skipped=self._fault is not None)
+        counters.is_recorded = not self._triggers.record_is_due(counters.step, self.total_steps)
 
     @property
     def _is_overflow(self) -> bool:
         """Whether the last fault is one that a scaler cures."""
-        return self._fault == loss_spikes.GRADIENT_NOT_FINITE and self._updater.scaler.is_enabled()
+        return self._fault == loss_spikes.GRADIENT_NOT_FINITE and self._train_step.scaler.is_enabled()
 
     def _learning_rate(self, step: int) -> float:
         place = schedule_step(step, self.total_steps, self.counters.time_plan)
         return learning_rate_at(place, self.total_steps, self.options) * self.counters.learning_rate_scale
 
     def _training_metrics(self) -> dict[str, float]:
-        metrics = self._meter.metrics(self.counters)
+        metrics = self._train_metrics.metrics(self.counters)
         return {
             **metrics,
-            **self._gauge.metrics(metrics["train/tokens_per_second"]),
+            **self._throughput.metrics(metrics["train/tokens_per_second"]),
             "train/learning_rate": self._learning_rate(self.counters.step - 1),
             "train/epoch": self.counters.step * self._batches_per_step / len(self._batches),
         }
 
     def _observe(self) -> tuple[dict[str, float], tuple[str, ...]]:
         """Evaluate the averaged weights where there are some, else those that are trained."""
-        if self._updater.average is None:
-            return self._observer.observe(self.counters.step)
-        with self._updater.average.in_place_of_weights(hold_interrupts):
-            return self._observer.observe(self.counters.step)
+        if self._train_step.average is None:
+            return self._validator.validate(self.counters.step)
+        with self._train_step.average.in_place_of_weights(hold_interrupts):
+            return self._validator.validate(self.counters.step)
 
     def _note_evaluation(self, loss: float) -> None:
         counters = self.counters
@@ -333,7 +337,7 @@ class Session:
             counters.best_loss, counters.best_step, counters.evaluations_since_best = loss, counters.step, 0
         else:
             counters.evaluations_since_best += 1
-        if self._agenda.is_stopped_early(counters):
+        if self._triggers.is_stopped_early(counters):
             _log.info(
                 "Stopping early at step %d: the validation loss was lowest at step %d.",
                 counters.step,

@@ -17,13 +17,13 @@ from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy
 from transformer_foundry.core.training.checkpointing.directory import (
     best_checkpoint,
     highest_fence,
-    is_whole,
+    is_intact,
     list_checkpoints,
     newest_checkpoint,
     step_of,
     verify_checkpoint,
 )
-from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, set_aside_after
+from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, quarantine_after
 from transformer_foundry.hooks.drive.verified_copy import check_mounted, check_writable, problem_of
 
 __all__ = ["RunCopy"]
@@ -167,7 +167,7 @@ class RunCopy:
         target = self._copy_folder / "checkpoints" / folder.name
         manifest = _manifest_bytes(folder)
         try:
-            if not manifest or _manifest_bytes(target) != manifest or not is_whole(target):
+            if not manifest or _manifest_bytes(target) != manifest or not is_intact(target):
                 verify_checkpoint(folder)
                 copy_checkpoint(folder, target)
                 self._busy_until = self._clock() + self._upload_s(folder)
@@ -228,14 +228,14 @@ class RunCopy:
         if newest is None or (local_step is not None and step_of(newest) <= local_step):
             return None
         best = best_checkpoint(self._copy_folder)
-        set_aside_after(self._run_folder, -1 if local_step is None else local_step)
+        quarantine_after(self._run_folder, -1 if local_step is None else local_step)
         for name in (*RUN_FILES, *LOG_FILES):
             if (self._copy_folder / name).is_file():
                 copy_file(self._copy_folder / name, self._run_folder / name)
         # The newest last: until it is there, a run that is killed now is restored again.
         for folder in dict.fromkeys(path for path in (best, newest) if path is not None):
             target = self._run_folder / "checkpoints" / folder.name
-            if not is_whole(target):
+            if not is_intact(target):
                 copy_checkpoint(folder, target)
         found = "no checkpoint" if local_step is None else f"step {local_step}"
         seconds = time.monotonic() - began

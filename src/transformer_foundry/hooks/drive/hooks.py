@@ -111,7 +111,7 @@ class DriveHooks:
         from transformer_foundry.core.training.options import TrainingOptions
 
         training = parse_options(TrainingOptions, self._parameters.get("training"), "training")
-        join_processes(choose_precision(training.device).device).gather(None)
+        join_processes(choose_precision(training.device).device).all_gather(None)
 
     def _take_lock(self, run_folder: Path) -> None:
         from transformer_foundry.core.files.lock import RunLock

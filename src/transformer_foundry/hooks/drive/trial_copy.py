@@ -7,7 +7,7 @@ from pathlib import Path
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, is_finished
 from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
-from transformer_foundry.core.training.checkpointing.directory import is_whole, list_checkpoints
+from transformer_foundry.core.training.checkpointing.directory import is_intact, list_checkpoints
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint
 
 __all__ = ["PAUSED_FOLDER", "POLL_S", "PausedCopy"]
@@ -42,7 +42,7 @@ class PausedCopy:
         """
         count = 0
         for name in _checkpoints_in(self._copy_folder):
-            if not is_finished(self._folder / name) and is_whole(self._copy_folder / name):
+            if not is_finished(self._folder / name) and is_intact(self._copy_folder / name):
                 copy_checkpoint(self._copy_folder / name, self._folder / name)
                 self._copied.add(name)
                 count += 1
@@ -74,7 +74,7 @@ class PausedCopy:
     def _copy(self, name: Path) -> None:
         """Copy a checkpoint, unless it is copied, damaged, or its trial has gone on meanwhile."""
         source, target = self._folder / name, self._copy_folder / name
-        if not is_whole(source) or (_manifest(source) == _manifest(target) and is_whole(target)):
+        if not is_intact(source) or (_manifest(source) == _manifest(target) and is_intact(target)):
             return
         try:
             copy_checkpoint(source, target)

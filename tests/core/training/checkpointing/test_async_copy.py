@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.training.checkpointing.async_copy import SMALLEST_BUFFER_BYTES, CopyBuffers
+from transformer_foundry.core.training.checkpointing.async_copy import SMALLEST_BUFFER_BYTES, StagingBuffers
 
 LARGE = SMALLEST_BUFFER_BYTES // 4
 
@@ -15,7 +15,7 @@ LARGE = SMALLEST_BUFFER_BYTES // 4
 @pytest.mark.parametrize("size", [0, 3, LARGE])
 def test_a_copy_has_the_same_values_and_shares_nothing(dtype: torch.dtype, size: int) -> None:
     tensor = torch.arange(2 * size).reshape(2, size).to(dtype)
-    copied = CopyBuffers().copy(tensor)
+    copied = StagingBuffers().copy(tensor)
     assert (copied.dtype, copied.shape) == (tensor.dtype, tensor.shape)
     assert torch.equal(copied, tensor)
     tensor.zero_()
@@ -24,11 +24,11 @@ def test_a_copy_has_the_same_values_and_shares_nothing(dtype: torch.dtype, size:
 
 def test_a_transposed_view_is_copied_as_it_is_seen() -> None:
     view = torch.arange(4 * LARGE).reshape(4, LARGE).t()
-    assert torch.equal(CopyBuffers().copy(view), view)
+    assert torch.equal(StagingBuffers().copy(view), view)
 
 
 def test_memory_is_used_again_once_nobody_holds_the_copy() -> None:
-    buffers = CopyBuffers()
+    buffers = StagingBuffers()
     first = buffers.copy(torch.zeros(LARGE))
     address = first.data_ptr()
     del first
@@ -36,14 +36,14 @@ def test_memory_is_used_again_once_nobody_holds_the_copy() -> None:
 
 
 def test_a_copy_of_which_only_a_view_is_held_is_not_overwritten() -> None:
-    buffers = CopyBuffers()
+    buffers = StagingBuffers()
     row = buffers.copy(torch.zeros(2, LARGE))[1]
     buffers.copy(torch.ones(2, LARGE))
     assert not row.any()
 
 
 def test_two_copies_that_are_held_do_not_share_memory() -> None:
-    buffers = CopyBuffers()
+    buffers = StagingBuffers()
     first, second = buffers.copy(torch.zeros(LARGE)), buffers.copy(torch.ones(LARGE))
     assert (first.sum(), second.sum()) == (0, LARGE)
 
@@ -52,7 +52,7 @@ def test_two_copies_that_are_held_do_not_share_memory() -> None:
     "make", [torch.ones, lambda *shape: torch.ones(shape).t(), lambda *s: torch.ones(s).bfloat16()]
 )
 def test_a_copy_that_was_put_off_is_complete_when_it_is_read(make: Callable[..., Tensor]) -> None:
-    buffers, tensor = CopyBuffers(), make(2, LARGE)
+    buffers, tensor = StagingBuffers(), make(2, LARGE)
     copies = buffers.begin({"name": buffers.copy_later(tensor)})
     buffers.wait()
     expected = tensor.clone()
@@ -61,7 +61,7 @@ def test_a_copy_that_was_put_off_is_complete_when_it_is_read(make: Callable[...,
 
 
 def test_a_copy_that_was_not_begun_is_given_up() -> None:
-    buffers = CopyBuffers()
+    buffers = StagingBuffers()
     address = buffers.copy_later(torch.ones(LARGE)).data_ptr()
     buffers.wait()
     assert buffers.copy_later(torch.ones(LARGE)).data_ptr() == address

@@ -55,7 +55,7 @@ def test_what_is_copied_late_is_of_the_step_of_its_checkpoint(
 
 def test_the_copy_is_made_while_the_next_step_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     is_computing, waited, begun = threading.Event(), list[bool](), itertools.count(1)
-    begin, copy_into = async_copy.CopyBuffers.begin, async_copy._copy_into
+    begin, copy_into = async_copy.StagingBuffers.begin, async_copy._copy_into
 
     def begin_and_ask_for_a_pass(buffers: Any, tensors: Any) -> Any:
         if next(begun) == 2:  # the first is for nobody, after the last nothing is computed
@@ -66,7 +66,7 @@ def test_the_copy_is_made_while_the_next_step_is_computed(monkeypatch: pytest.Mo
         waited.append(is_computing.wait(60))
         copy_into(target, source)
 
-    monkeypatch.setattr(async_copy.CopyBuffers, "begin", begin_and_ask_for_a_pass)
+    monkeypatch.setattr(async_copy.StagingBuffers, "begin", begin_and_ask_for_a_pass)
     monkeypatch.setattr(async_copy, "_copy_into", copy_beside_a_pass)
     model = make_model()
     model.register_forward_hook(lambda *_: is_computing.set())
@@ -76,14 +76,14 @@ def test_the_copy_is_made_while_the_next_step_is_computed(monkeypatch: pytest.Mo
 
 
 def test_the_first_save_of_the_weights_takes_no_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken, room_for = list[int](), async_copy.CopyBuffers._room_for
+    taken, room_for = list[int](), async_copy.StagingBuffers._room_for
 
     def note(buffers: Any, tensor: torch.Tensor) -> torch.Tensor:
         room = room_for(buffers, tensor)
         taken.append(room.data_ptr())
         return room
 
-    monkeypatch.setattr(async_copy.CopyBuffers, "_room_for", note)
+    monkeypatch.setattr(async_copy.StagingBuffers, "_room_for", note)
     records = fit(make_model(), make_splits(), make_options(save_steps=2))
     next(records)
     before = set(taken)

@@ -31,7 +31,7 @@ from transformer_foundry.core.training import (
     write_checkpoint,
 )
 from transformer_foundry.core.training.checkpointing import checkpoint as module
-from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint, set_aside_after
+from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint, quarantine_after
 from transformer_foundry.core.training.checkpointing.serialization import read_state
 from transformer_foundry.core.training.checkpointing.state import capture_model
 
@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_moved_aside_by_its_successor(made: list[Checkpo
 def test_of_what_was_set_aside_earlier_only_the_newest_stay(made: list[Checkpoint], tmp_path: Path) -> None:
     for seconds in range(1, 5):
         write_checkpoint(tmp_path, made[0])
-        (moved,) = set_aside_after(tmp_path, 0)
+        (moved,) = quarantine_after(tmp_path, 0)
         os.utime(moved, (seconds, seconds))
     kept = (tmp_path / "checkpoints").glob("aside-*")
     assert sorted(path.stat().st_mtime for path in kept) == [3, 4]
@@ -312,7 +312,7 @@ def test_of_what_was_set_aside_earlier_only_the_newest_stay(made: list[Checkpoin
 def test_what_is_set_aside_at_once_stays_however_much_it_is(made: list[Checkpoint], tmp_path: Path) -> None:
     for checkpoint in made[:3]:
         write_checkpoint(tmp_path, checkpoint)
-    moved = set_aside_after(tmp_path, 0)
+    moved = quarantine_after(tmp_path, 0)
     assert len(moved) == 3
     assert all(path.is_dir() for path in moved)
 
@@ -321,7 +321,7 @@ def test_later_checkpoints_are_kept_aside_when_a_run_goes_on_from_an_earlier_one
     folders: list[Path], tmp_path: Path
 ) -> None:
     (folders[2] / "manifest.json").unlink()
-    moved = set_aside_after(tmp_path, 4)
+    moved = quarantine_after(tmp_path, 4)
     assert names(moved) == ["aside-1-step-00000008"]
     assert list_checkpoints(tmp_path) == folders[:2]
     assert not folders[2].exists()

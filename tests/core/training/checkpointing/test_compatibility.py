@@ -24,7 +24,7 @@ from tests.core.training.tiny import (
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Checkpoint, Event, Started, TrainingState, fit
 from transformer_foundry.core.training.checkpointing.compatibility import CHANGEABLE
-from transformer_foundry.core.training.trainer import Session
+from transformer_foundry.core.training.trainer import Trainer
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
@@ -103,7 +103,7 @@ def test_an_interrupt_anywhere_yields_a_checkpoint_to_go_on_from(by_signal: bool
 def test_an_interrupt_while_metrics_are_noted_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train()
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "_note_evaluation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr(Trainer, "_note_evaluation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         records = interrupted(TinyTransformer())
     made = checkpoints(records)[-1]
     assert (made.step, made.reason) == (4, "interrupt")

@@ -7,19 +7,19 @@ import pytest
 
 from tests.core.training.tiny import make_options
 from transformer_foundry.core.training.checkpointing.state import Counters
-from transformer_foundry.core.training.monitoring.loss_spikes import find_fault, note_step
-from transformer_foundry.core.training.train_step import Gradients
+from transformer_foundry.core.training.monitoring.loss_spikes import detect_bad_step, update_statistics
+from transformer_foundry.core.training.train_step import StepStats
 
 
-def step_of(loss: float, targets: int) -> Gradients:
-    return Gradients(loss * targets, targets, targets, 1.0)
+def step_of(loss: float, targets: int) -> StepStats:
+    return StepStats(loss * targets, targets, targets, 1.0)
 
 
 def count_skipped(losses: list[float], targets: int) -> int:
     counters, skipped = Counters(), 0
     for loss in losses:
-        fault = find_fault(step_of(loss, targets), counters, make_options())
-        note_step(step_of(loss, targets), fault, counters)
+        fault = detect_bad_step(step_of(loss, targets), counters, make_options())
+        update_statistics(step_of(loss, targets), fault, counters)
         skipped += fault is not None
     return skipped
 
@@ -47,5 +47,5 @@ def test_a_rise_beyond_chance_is_a_spike(targets: int, rise: float) -> None:
 def test_steps_without_targets_say_nothing_of_the_loss() -> None:
     counters = Counters()
     for targets in (8, 0, 8):
-        note_step(step_of(2.0, targets), None, counters)
+        update_statistics(step_of(2.0, targets), None, counters)
     assert (counters.judged_steps, counters.loss_mean, counters.loss_variance) == (2, 2.0, 0.0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
 from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingOptions, TrainingState, fit
-from transformer_foundry.core.training.monitoring.step_timing import StepCosts, steps_within, usual_seconds
+from transformer_foundry.core.training.monitoring.step_timing import StepTiming, regression_estimate, steps_within
 from transformer_foundry.core.training.monitoring.time_budget import schedule_step
 
 BUDGET_S = 12.0
@@ -212,25 +212,27 @@ def test_steps_that_happen_to_be_short_or_long_at_first_do_not_mislead_the_forec
 def test_time_that_grows_with_the_size_is_found_for_any_size(fixed: float, each: float, usual: int) -> None:
     sizes = [5, 9, 40, 12, 7, 30, 22, 8, 16, 11]
     seconds = [fixed + each * size for size in sizes]
-    assert usual_seconds(seconds, sizes, usual) == pytest.approx(fixed + each * usual, rel=1e-6)
+    assert regression_estimate(seconds, sizes, usual) == pytest.approx(fixed + each * usual, rel=1e-6)
 
 
 def test_time_that_falls_with_the_size_is_chance() -> None:
     sizes = list(range(1, 31))
-    assert usual_seconds([1.0 / size for size in sizes], sizes, 30.0) == pytest.approx(fmean(1.0 / n for n in sizes))
+    assert regression_estimate([1.0 / size for size in sizes], sizes, 30.0) == pytest.approx(
+        fmean(1.0 / n for n in sizes)
+    )
 
 
 @given(st.integers(0, 60), st.integers(1, 200), st.none() | st.integers(1, 40))
 def test_costs_are_those_of_every_step_and_evaluation_to_come(step: int, steps: int, every: int | None) -> None:
     seconds = 2.0 + sum(0.14 for _ in range(steps))
     seconds += sum(2.0 for at in range(max(step, 1), step + steps) if every and at % every == 0)
-    assert StepCosts(0.13, 0.01, 2.0, every).seconds(steps, step) == pytest.approx(seconds)
+    assert StepTiming(0.13, 0.01, 2.0, every).seconds(steps, step) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("left_s", [5.0, 60.0, 3600.0])
 @pytest.mark.parametrize("step", [0, 49, 50])
 def test_one_more_step_than_fits_takes_longer_than_there_is(left_s: float, step: int) -> None:
-    costs = StepCosts(0.13, 0.01, 2.0, 25)
+    costs = StepTiming(0.13, 0.01, 2.0, 25)
     steps = steps_within(left_s, costs, step)
     assert costs.seconds(steps, step) <= left_s < costs.seconds(steps + 1, step)
 

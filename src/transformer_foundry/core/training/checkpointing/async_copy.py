@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CopyBuffers", "PendingTensors"]
+__all__ = ["PendingTensors", "StagingBuffers"]
 
 SMALLEST_BUFFER_BYTES = 1 << 16
 """Smaller tensors are copied at once into fresh memory: there are many of them, and they cost nothing."""
@@ -49,13 +49,13 @@ class PendingTensors(Mapping[str, Tensor]):
         return len(self._tensors)
 
 
-class CopyBuffers:
+class StagingBuffers:
     """Copies tensors to the CPU into buffers of its own; a buffer is used again once nobody holds its last copy.
 
     A copy belongs to whoever holds it (or any view of it) for as long as they do: no later copy overwrites it.
 
     Example:
-        >>> buffers = CopyBuffers()
+        >>> buffers = StagingBuffers()
         >>> buffers.copy(torch.arange(3)).tolist()
         [0, 1, 2]
     """

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import make_folder, write_text
-from transformer_foundry.core.files.folder_manifest import damaged, is_finished, write_folder_manifest
+from transformer_foundry.core.files.folder_manifest import damaged_checkpoint, is_finished, write_folder_manifest
 from transformer_foundry.core.files.json_lines import rows_up_to
 from transformer_foundry.core.training.checkpointing.directory import (
     CHECKPOINTS_FOLDER,
     FORMAT_VERSION,
     best_checkpoint,
+    checkpoint_folders,
+    checkpoint_name,
     find_checkpoint,
-    generations,
-    is_whole,
+    is_intact,
     list_checkpoints,
-    name_of,
     newest_checkpoint,
     revision_of,
     verify_checkpoint,
@@ -36,8 +36,8 @@ from transformer_foundry.core.training.checkpointing.directory import (
 from transformer_foundry.core.training.checkpointing.retention import (
     delete_checkpoint,
     prune_checkpoints,
-    set_aside,
-    set_aside_after,
+    quarantine,
+    quarantine_after,
 )
 from transformer_foundry.core.training.checkpointing.serialization import read_counters, read_state, write_state
 from transformer_foundry.core.training.checkpointing.state import TrainingState
@@ -52,8 +52,8 @@ __all__ = [
     "list_checkpoints",
     "newest_checkpoint",
     "prune_checkpoints",
+    "quarantine_after",
     "read_checkpoint",
-    "set_aside_after",
     "state_size_bytes",
     "verify_checkpoint",
     "write_checkpoint",
@@ -94,14 +94,14 @@ def write_checkpoint(
         CheckpointError: If it cannot be written, for example because the disk is full; earlier generations are intact.
     """
     session = session or SessionMark()
-    earlier = generations(run_folder, checkpoint.step)
-    whole = [folder for folder in earlier if is_whole(folder)]
+    earlier = checkpoint_folders(run_folder, checkpoint.step)
+    whole = [folder for folder in earlier if is_intact(folder)]
     if whole and read_counters(whole[-1]) == checkpoint.state.counters:
         return whole[-1]
     for other in (folder for folder in earlier if folder not in whole):
-        set_aside(other) if is_finished(other) else delete_checkpoint(other)
+        quarantine(other) if is_finished(other) else delete_checkpoint(other)
     revision = 1 + max(map(revision_of, whole)) if whole else 0
-    folder = run_folder / CHECKPOINTS_FOLDER / name_of(checkpoint.step, session.token, revision)
+    folder = run_folder / CHECKPOINTS_FOLDER / checkpoint_name(checkpoint.step, session.token, revision)
     try:
         _write_generation(folder, checkpoint, logs, session)
     except OSError as err:
@@ -133,10 +133,10 @@ def read_checkpoint(folder: Path, notes: Sequence[str] = ()) -> TrainingState:
     try:
         return _read_state(folder, notes)
     except OSError as err:
-        raise damaged(folder, f"it cannot be read: {err.strerror or err}") from err
+        raise damaged_checkpoint(folder, f"it cannot be read: {err.strerror or err}") from err
     # The files are as they were written, so something else wrote them: any of these says that it is no state.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError) as err:
-        raise damaged(folder, f"it holds no state of training ({type(err).__name__}: {err})"[:200]) from err
+        raise damaged_checkpoint(folder, f"it holds no state of training ({type(err).__name__}: {err})"[:200]) from err
 
 
 def _read_state(folder: Path, notes: Sequence[str]) -> TrainingState:

@@ -15,7 +15,7 @@ from pathlib import Path
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import (
     MANIFEST_FILE,
-    damaged,
+    damaged_checkpoint,
     is_finished,
     read_manifest,
     verify_folder,
@@ -26,12 +26,12 @@ __all__ = [
     "FORMAT_VERSION",
     "NewerFormatError",
     "best_checkpoint",
+    "checkpoint_folders",
+    "checkpoint_name",
     "find_checkpoint",
-    "generations",
     "highest_fence",
-    "is_whole",
+    "is_intact",
     "list_checkpoints",
-    "name_of",
     "newest_checkpoint",
     "revision_of",
     "step_of",
@@ -59,7 +59,7 @@ def verify_checkpoint(folder: Path) -> None:
     manifest = read_manifest(folder)
     kinds = {"format_version": int, "step": int, "best_step": int | None}
     if not all(isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
-        raise damaged(folder, f"{MANIFEST_FILE} is not that of a checkpoint")
+        raise damaged_checkpoint(folder, f"{MANIFEST_FILE} is not that of a checkpoint")
     if manifest["format_version"] > FORMAT_VERSION:
         raise NewerFormatError(
             f"The checkpoint {folder.name} has format version {manifest['format_version']}.",
@@ -67,18 +67,18 @@ def verify_checkpoint(folder: Path) -> None:
             "Install the newer transformer-foundry that wrote it, or start another run with run.name=NEW.",
         )
     if _NAME.fullmatch(folder.name) and manifest["step"] != step_of(folder):
-        raise damaged(folder, f"its manifest is of step {manifest['step']}")
+        raise damaged_checkpoint(folder, f"its manifest is of step {manifest['step']}")
     verify_folder(folder)
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """Return the folders of the generations that were finished, oldest first; they are not verified."""
-    return [folder for folder in generations(run_folder) if is_finished(folder)]
+    return [folder for folder in checkpoint_folders(run_folder) if is_finished(folder)]
 
 
 def find_checkpoint(run_folder: Path, step: int) -> Path | None:
     """Return the folder of the finished generation of ``step``, or None."""
-    return next((folder for folder in reversed(generations(run_folder, step)) if is_finished(folder)), None)
+    return next((folder for folder in reversed(checkpoint_folders(run_folder, step)) if is_finished(folder)), None)
 
 
 def newest_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | None:
@@ -94,7 +94,7 @@ def newest_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path 
     """
     notes = [] if notes is None else notes
     skipped = []
-    for folder in reversed(generations(run_folder)):
+    for folder in reversed(checkpoint_folders(run_folder)):
         if not is_finished(folder):
             notes.append(f"{folder.name} was never finished and is skipped.")
             continue
@@ -131,7 +131,7 @@ def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | 
     best_step = read_manifest(newest)["best_step"]
     if best_step is None:
         return newest
-    best = find_checkpoint(run_folder, best_step) or newest.parent / name_of(best_step)
+    best = find_checkpoint(run_folder, best_step) or newest.parent / checkpoint_name(best_step)
     try:
         verify_checkpoint(best)
     except CheckpointError as err:
@@ -142,10 +142,10 @@ def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | 
 
 def highest_fence(run_folder: Path) -> int:
     """Return the highest number of a session that wrote one of the generations; 0 if there is none."""
-    return max((_fence_of(folder) for folder in generations(run_folder)), default=0)
+    return max((_fence_of(folder) for folder in checkpoint_folders(run_folder)), default=0)
 
 
-def generations(run_folder: Path, step: int | None = None) -> list[Path]:
+def checkpoint_folders(run_folder: Path, step: int | None = None) -> list[Path]:
     """Return the folders of generations (of ``step``), finished or not, oldest first."""
     parent = run_folder / CHECKPOINTS_FOLDER
     found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
@@ -153,7 +153,7 @@ def generations(run_folder: Path, step: int | None = None) -> list[Path]:
     return sorted(wanted, key=lambda folder: (step_of(folder), _fence_of(folder), revision_of(folder), folder.name))
 
 
-def is_whole(folder: Path) -> bool:
+def is_intact(folder: Path) -> bool:
     """Return whether a generation verifies."""
     try:
         verify_checkpoint(folder)
@@ -162,7 +162,7 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def name_of(step: int, token: str = "", revision: int = 0) -> str:
+def checkpoint_name(step: int, token: str = "", revision: int = 0) -> str:
     """Return the name of a generation's folder.
 
     Example:

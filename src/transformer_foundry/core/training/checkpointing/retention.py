@@ -8,15 +8,15 @@ from pathlib import Path
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, is_finished
-from transformer_foundry.core.training.checkpointing.directory import generations, list_checkpoints, step_of
+from transformer_foundry.core.training.checkpointing.directory import checkpoint_folders, list_checkpoints, step_of
 
 __all__ = [
     "delete_checkpoint",
     "missing_space_bytes",
     "prune_checkpoints",
+    "quarantine",
+    "quarantine_after",
     "require_space",
-    "set_aside",
-    "set_aside_after",
 ]
 
 KEPT_ASIDE = 2
@@ -34,22 +34,22 @@ def prune_checkpoints(run_folder: Path, keep_last: int, best_step: int | None = 
     return deleted
 
 
-def set_aside_after(run_folder: Path, step: int) -> list[Path]:
+def quarantine_after(run_folder: Path, step: int) -> list[Path]:
     """Move away what a run that goes on from ``step`` will write again; return where it went.
 
     Finished generations of later steps (damaged, or of another attempt) are kept under another name; unfinished ones
     hold nothing of use and are deleted.
     """
     moved = []
-    for folder in generations(run_folder):
+    for folder in checkpoint_folders(run_folder):
         if not is_finished(folder):
             delete_checkpoint(folder)
         elif step_of(folder) > step:
             moved.append(folder)
-    return set_aside(*moved)
+    return quarantine(*moved)
 
 
-def set_aside(*folders: Path) -> list[Path]:
+def quarantine(*folders: Path) -> list[Path]:
     """Give ``folders`` names under which they are never read again, and return them.
 
     Of those that were set aside before, only so many stay that there are ``KEPT_ASIDE`` together.

@@ -12,7 +12,7 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
 
-__all__ = ["RunSummary", "differences", "is_same_result", "list_runs", "read_run_manifest", "summarise_run"]
+__all__ = ["RunSummary", "differences", "is_same_result", "list_runs", "read_run_manifest", "summarize_run"]
 
 _COMPARED = ("identity", "parameters", "seeds", "total_steps")
 _ENVIRONMENT = ("python", "packages", "platform", "gpu", "git_revision")
@@ -46,10 +46,10 @@ class RunSummary:
 def list_runs(models_folder: Path) -> list[RunSummary]:
     """Return the runs under ``models_folder``, the one that began first at the beginning."""
     manifests = sorted(models_folder.glob("*/manifest.json"))
-    return sorted((summarise_run(path.parent) for path in manifests), key=lambda run: (run.started_at, run.name))
+    return sorted((summarize_run(path.parent) for path in manifests), key=lambda run: (run.started_at, run.name))
 
 
-def summarise_run(run_folder: Path) -> RunSummary:
+def summarize_run(run_folder: Path) -> RunSummary:
     """Return the key figures of a run; what cannot be read is left empty."""
     manifest = _read(run_folder / "manifest.json")
     rows = read_rows(run_folder / "metrics.jsonl")

@@ -7,17 +7,17 @@ import math
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.training.checkpointing.state import Counters
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.train_step import Gradients
+from transformer_foundry.core.training.train_step import StepStats
 
 __all__ = [
     "GRADIENT_NOT_FINITE",
     "MAX_OVERFLOWS",
     "MAX_ROLLBACKS",
     "cannot_go_on",
-    "find_fault",
+    "detect_bad_step",
     "is_in_trouble",
-    "note_step",
     "overflows",
+    "update_statistics",
 ]
 
 MAX_OVERFLOWS = 40
@@ -44,7 +44,7 @@ _DEVIATION_OF_A_TARGET = 2.0
 one skipped, for a variance of 50 steps has forgotten the last. Up to 3.5 % of the steps of a simulation were."""
 
 
-def find_fault(gradients: Gradients, counters: Counters, options: TrainingOptions) -> str | None:
+def detect_bad_step(gradients: StepStats, counters: Counters, options: TrainingOptions) -> str | None:
     """Say in words why a step must be skipped; None if it may be taken.
 
     Args:
@@ -67,7 +67,7 @@ def find_fault(gradients: Gradients, counters: Counters, options: TrainingOption
     return f"loss {loss:.3f} is {excess:.0f} standard deviations above the {counters.loss_mean:.3f} of the steps before"
 
 
-def note_step(gradients: Gradients, fault: str | None, counters: Counters) -> None:
+def update_statistics(gradients: StepStats, fault: str | None, counters: Counters) -> None:
     """Count a step that was skipped because of ``fault``, or bring mean and variance up to date with one taken.
 
     The running moments are those of West (1979) with exponential weights; a step without targets has no part in them.

@@ -11,18 +11,18 @@ from torch import nn
 
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.checkpointing.state import Counters
-from transformer_foundry.core.training.train_step import Gradients
+from transformer_foundry.core.training.train_step import StepStats
 
-__all__ = ["Meter", "SpeedGauge", "flops_per_token", "peak_flops", "used_memory_gb"]
+__all__ = ["ThroughputMonitor", "TrainMetrics", "flops_per_token", "peak_flops", "used_memory_gb"]
 
 
-class Meter:
+class TrainMetrics:
     """Collects what steps measure; what must survive an interruption is kept in ``counters``."""
 
     def __init__(self) -> None:
         self._seconds, self._tokens, self._steps = 0.0, 0, 0
 
-    def add(self, gradients: Gradients, counters: Counters, *, is_skipped: bool) -> None:
+    def add(self, gradients: StepStats, counters: Counters, *, is_skipped: bool) -> None:
         """Note a step; the loss of one that is skipped does not count."""
         counters.grad_norm = gradients.grad_norm
         counters.tokens_seen += gradients.token_count
@@ -67,7 +67,7 @@ _PEAK_TERAFLOPS = {
 """Dense half-precision peak of the tensor cores, from NVIDIA's data sheets; longer names first."""
 
 
-class SpeedGauge:
+class ThroughputMonitor:
     """Measures of a model on a device.
 
     Args:

@@ -10,7 +10,7 @@ from torch import nn
 
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
 from transformer_foundry.core.training.checkpointing.state import Counters
-from transformer_foundry.core.training.monitoring.triggers import Agenda
+from transformer_foundry.core.training.monitoring.triggers import Triggers
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -71,54 +71,54 @@ def _require_arguments(module: nn.Module) -> None:
         )
 
 
-def plan_steps(options: TrainingOptions, batch_count: int, process_count: int = 1) -> int:
+def plan_steps(options: TrainingOptions, batch_count: int, world_size: int = 1) -> int:
     """Return the optimizer updates of the whole run.
 
     Args:
         options: ``max_steps`` or ``num_train_epochs``.
         batch_count: Batches of one pass over the data.
-        process_count: Processes that share an update; each takes ``gradient_accumulation_steps`` batches of it.
+        world_size: Processes that share an update; each takes ``gradient_accumulation_steps`` batches of it.
     """
     if options.num_train_epochs is None:
         return options.max_steps
-    batches_per_step = options.gradient_accumulation_steps * process_count
+    batches_per_step = options.gradient_accumulation_steps * world_size
     return max(1, math.ceil(options.num_train_epochs * batch_count / batches_per_step))
 
 
-def require_even_shares(options: TrainingOptions, process_count: int) -> None:
+def require_even_shares(options: TrainingOptions, world_size: int) -> None:
     """Refuse a total batch that the processes cannot share.
 
     Raises:
         ParameterError: If it is not a multiple of their number.
     """
     total = options.total_train_batch_size
-    if total is not None and total % process_count:
+    if total is not None and total % world_size:
         raise ParameterError(
-            f"training.total_train_batch_size is {total}, which {process_count} processes cannot share evenly.",
+            f"training.total_train_batch_size is {total}, which {world_size} processes cannot share evenly.",
             "A multiple of the number of processes was expected.",
-            f"Set training.total_train_batch_size={max(1, total // process_count) * process_count}.",
+            f"Set training.total_train_batch_size={max(1, total // world_size) * world_size}.",
         )
 
 
-def remarks_before(agenda: Agenda, counters: Counters, total_steps: int) -> list[str]:
+def remarks_before(triggers: Triggers, counters: Counters, total_steps: int) -> list[str]:
     """Return what the user should know before the first step, a sentence or two each.
 
     Args:
-        agenda: What is due when.
+        triggers: What is due when.
         counters: Those that the session begins with.
         total_steps: Steps of the whole run.
     """
-    options, remarks = agenda.options, []
+    options, remarks = triggers.options, []
     if options.max_hours is not None and not counters.time_plan:
         remarks.append(
             f"training.max_hours is {options.max_hours:g}: the number of steps is planned from the speed of the first "
             "ones."
         )
-    if not agenda.has_validation:
+    if not triggers.has_validation:
         remarks.append("The validation split is empty: there is no evaluation, no early stopping, no best checkpoint.")
-    if not agenda.is_finished(counters, total_steps):
+    if not triggers.is_finished(counters, total_steps):
         return remarks
-    if agenda.is_stopped_early(counters):
+    if triggers.is_stopped_early(counters):
         remarks.append(
             f"Nothing to train: the run stopped early at step {counters.step}; "
             "raise training.early_stopping_patience to go on."

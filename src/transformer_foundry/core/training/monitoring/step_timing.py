@@ -16,7 +16,7 @@ from transformer_foundry.core.system.distributed import ProcessGroup
 if TYPE_CHECKING:
     from transformer_foundry.core.data.dataloading.batches import BatchSource
 
-__all__ = ["FORECAST_STEPS", "CostMeter", "StepCosts", "StepSizes", "steps_within", "usual_seconds"]
+__all__ = ["FORECAST_STEPS", "StepSizes", "StepTimer", "StepTiming", "regression_estimate", "steps_within"]
 
 FORECAST_STEPS = 30
 """Steps of a session after which it says how long it will take."""
@@ -34,7 +34,7 @@ _LOOKED_AT = 512
 
 
 @dataclass(frozen=True)
-class StepCosts:
+class StepTiming:
     """What was measured in a session, in seconds.
 
     Attributes:
@@ -64,7 +64,7 @@ class StepCosts:
         return steps * (self.step_s + self.other_s) + (between + 1) * self.evaluation_s
 
 
-def steps_within(left_s: float, costs: StepCosts, step: int = 0) -> int:
+def steps_within(left_s: float, costs: StepTiming, step: int = 0) -> int:
     """Return the steps after ``step`` that fit into ``left_s`` seconds with the evaluations among them, at least 1."""
     most = math.ceil(max(0.0, left_s) / max(costs.step_s + costs.other_s, 1e-9)) + 1
     return max(1, bisect.bisect_right(range(1, most + 1), left_s, key=lambda steps: costs.seconds(steps, step)))
@@ -86,17 +86,17 @@ class StepSizes:
 
     def at(self, position: int) -> int:
         """Return the tokens, with padding, of the step whose first batch is at ``position``."""
-        share = self.processes.share(self.batches_per_step)
+        share = self.processes.rank_slice(self.batches_per_step)
         return sum(self.batches.padded_size(position + index) for index in share)
 
     def usual(self) -> float:
         """Return those of a step on the average."""
         count = min(_LOOKED_AT, len(self.batches))
         mean = sum(map(self.batches.padded_size, range(count))) / count
-        return mean * len(self.processes.share(self.batches_per_step))
+        return mean * len(self.processes.rank_slice(self.batches_per_step))
 
 
-def usual_seconds(seconds: Sequence[float], sizes: Sequence[float], usual: float) -> float:
+def regression_estimate(seconds: Sequence[float], sizes: Sequence[float], usual: float) -> float:
     """Return what a step of the usual size takes, from steps that may have been larger or smaller.
 
     The regression estimator (Cochran, Sampling Techniques, 1977, 7.1): the mean, moved along the line of the time over
@@ -120,7 +120,7 @@ def usual_seconds(seconds: Sequence[float], sizes: Sequence[float], usual: float
     return mean + min(max(0.0, slope), mean / size) * (usual - size)
 
 
-class CostMeter:
+class StepTimer:
     """Measures the steps and evaluations of a session.
 
     Args:
@@ -160,11 +160,11 @@ class CostMeter:
         self.evaluation_s = seconds
         self._evaluation_sum += spent_s
 
-    def costs(self) -> StepCosts:
+    def costs(self) -> StepTiming:
         """Return what a step costs."""
         spent = time.monotonic() - self._overhead_from - self._step_sum - self._evaluation_sum
         other_s = max(0.0, spent) / max(1, self.steps - 1)
-        return StepCosts(self._step_seconds(), other_s, self.evaluation_s or 0.0, self._evaluation_steps)
+        return StepTiming(self._step_seconds(), other_s, self.evaluation_s or 0.0, self._evaluation_steps)
 
     def _step_seconds(self) -> float:
         measured = list(self._newest)
@@ -174,4 +174,4 @@ class CostMeter:
         if self._usual is None:
             self._usual = self._sizes.usual()
         sizes = [self._sizes.at(position) for _, position in measured]
-        return usual_seconds([seconds for seconds, _ in measured], sizes, self._usual)
+        return regression_estimate([seconds for seconds, _ in measured], sizes, self._usual)

@@ -16,14 +16,14 @@ from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessG
 from transformer_foundry.core.training.checkpointing.state import Counters, TrainingState
 from transformer_foundry.core.training.monitoring.step_timing import (
     FORECAST_STEPS,
-    CostMeter,
-    StepCosts,
     StepSizes,
+    StepTimer,
+    StepTiming,
     steps_within,
 )
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["Pace", "duration", "schedule_step"]
+__all__ = ["TimeBudget", "duration", "schedule_step"]
 
 _FIRST_LOOK = 3
 """Steps before the first plan."""
@@ -62,7 +62,7 @@ def schedule_step(step: int, total_steps: int, plan: list[list[float]] | None) -
     return done * total_steps
 
 
-class Pace:
+class TimeBudget:
     """The clock of a session: measures it, forecasts it, and plans the steps of a run with ``max_hours``.
 
     Args:
@@ -90,7 +90,7 @@ class Pace:
     ) -> None:
         self._began = time.monotonic()
         self._processes = processes
-        self.meter = CostMeter(options.eval_steps, sizes)
+        self.meter = StepTimer(options.eval_steps, sizes)
         self._budget_s = None if options.max_hours is None else options.max_hours * 3600
         if self._budget_s is None or (resumed is not None and resumed.forked_from):
             # The time of a fork is its own.
@@ -102,7 +102,7 @@ class Pace:
             self._first_steps = max(planned_steps, counters.step + _PLACEHOLDER_STEPS)
             before = None if resumed is None else resumed.options.get("max_hours")
             if counters.time_plan and before != options.max_hours:
-                self._stretch(counters)
+                self._rescale(counters)
         self.total_steps = self.steps_of(counters)
 
     def steps_of(self, counters: Counters) -> int:
@@ -117,13 +117,13 @@ class Pace:
         """Return the seconds of the budget that are left; None without a budget."""
         return None if self._budget_s is None else max(0.0, self._budget_s - self.elapsed_s())
 
-    def look_is_due(self, counters: Counters) -> bool:
+    def should_replan(self, counters: Counters) -> bool:
         """Whether costs are wanted after this step: for the forecast, or for a plan."""
         if self.meter.steps == FORECAST_STEPS:
             return True
         return self._budget_s is not None and (self.meter.steps == _FIRST_LOOK or self._plan_is_due(counters))
 
-    def look(self, counters: Counters) -> StepCosts:
+    def replan(self, counters: Counters) -> StepTiming:
         """Return what the steps of this session cost, and plan the rest of the run anew if that is due.
 
         Args:
@@ -132,8 +132,8 @@ class Pace:
         Raises:
             TrainingError: If the budget is too small for one evaluation.
         """
-        measured = self._blend(self.meter.costs(), counters)
-        costs, elapsed = self._processes.gather((measured, self.elapsed_s()))[0]
+        measured = self._blend_with_prior(self.meter.costs(), counters)
+        costs, elapsed = self._processes.all_gather((measured, self.elapsed_s()))[0]
         if self._budget_s is not None and (
             self._plan_is_due(counters)
             or self._is_other_machine(counters, costs)
@@ -148,7 +148,7 @@ class Pace:
         self.total_steps = self.steps_of(counters)
         return costs
 
-    def forecast(self, counters: Counters, costs: StepCosts, parameter_count: int) -> str | None:
+    def forecast(self, counters: Counters, costs: StepTiming, parameter_count: int) -> str | None:
         """Return what the rest will take and buy, in a sentence; None if it is not the time to say it."""
         if self.meter.steps != FORECAST_STEPS or counters.step >= self.total_steps:
             return None
@@ -163,7 +163,7 @@ class Pace:
             return f"Forecast: {when}; {model} in {self.total_steps:,} steps ({ratio})."
         return f"Forecast: {when}; in {duration(self._budget_s)} {model} in {self.total_steps:,} steps ({ratio})."
 
-    def _stretch(self, counters: Counters) -> None:
+    def _rescale(self, counters: Counters) -> None:
         """Plan for another budget than before, with the speed of the last plan."""
         assert self._budget_s is not None
         assert counters.time_plan
@@ -183,12 +183,12 @@ class Pace:
         mark = next((mark for mark in _MARKS if mark > planned), math.inf)
         return self.meter.steps >= _FIRST_LOOK and self._share(counters) >= mark
 
-    def _is_other_machine(self, counters: Counters, costs: StepCosts) -> bool:
+    def _is_other_machine(self, counters: Counters, costs: StepTiming) -> bool:
         if not counters.time_plan or self.meter.steps != FORECAST_STEPS:
             return False
         return abs(costs.per_step_s / counters.time_plan[-1][3] - 1.0) > _OTHER_MACHINE
 
-    def _is_late(self, counters: Counters, costs: StepCosts, elapsed: float) -> bool:
+    def _is_late(self, counters: Counters, costs: StepTiming, elapsed: float) -> bool:
         """Whether what a session takes to begin moves the end: by the speed of the plan, a few steps say too little."""
         if self._budget_s is None or not counters.time_plan or self.meter.steps != _FIRST_LOOK:
             return False
@@ -196,7 +196,7 @@ class Pace:
         end = elapsed + (last - counters.step) * per_step + costs.evaluation_s
         return bool(abs(end - self._budget_s) > _LATE * self._budget_s)
 
-    def _blend(self, costs: StepCosts, counters: Counters) -> StepCosts:
+    def _blend_with_prior(self, costs: StepTiming, counters: Counters) -> StepTiming:
         """Return what a session that has measured few steps should expect: nearly what the last plan did."""
         if self.meter.steps >= FORECAST_STEPS or not counters.time_plan or costs.per_step_s <= 0:
             return costs
@@ -211,7 +211,7 @@ class Pace:
         total = self.steps_of(counters)
         return schedule_step(counters.step, total, counters.time_plan) / total
 
-    def _require_enough(self, elapsed: float, costs: StepCosts) -> None:
+    def _require_enough(self, elapsed: float, costs: StepTiming) -> None:
         assert self._budget_s is not None
         needed = elapsed + costs.evaluation_s + costs.step_s
         if self._budget_s < needed:

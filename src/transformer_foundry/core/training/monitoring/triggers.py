@@ -8,11 +8,11 @@ from transformer_foundry.core.training.checkpointing.state import Counters
 from transformer_foundry.core.training.events import CheckpointReason
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["Agenda"]
+__all__ = ["Triggers"]
 
 
 @dataclass(frozen=True)
-class Agenda:
+class Triggers:
     """Tells what is due by options and counters.
 
     Attributes:

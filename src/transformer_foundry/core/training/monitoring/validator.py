@@ -19,7 +19,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["Observer"]
+__all__ = ["Validator"]
 
 _TRIED_BATCHES = 2
 """Batches of an evaluation from which its length is forecast."""
@@ -28,7 +28,7 @@ _COMPARED_TEXTS = 32
 """Texts that an evaluation while training writes; all of a test split are written when training is done."""
 
 
-class Observer:
+class Validator:
     """Evaluates a model on its validation split and lets it write; nothing of training changes by it."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Observer:
         self._precision, self._tokenizer, self._processes = precision, tokenizer, processes
         self._savings = savings
 
-    def observe(self, step: int) -> tuple[dict[str, float], tuple[str, ...]]:
+    def validate(self, step: int) -> tuple[dict[str, float], tuple[str, ...]]:
         """Return the metrics ``eval/...`` and the samples of ``step``."""
         began = time.perf_counter()
         with preserve_random(self._precision.device):
@@ -78,14 +78,14 @@ class Observer:
                         self._adapter,
                         self._splits,
                         batch_size=self._options.rows_per_evaluation_batch,
-                        max_batches=most * self._processes.count,
+                        max_batches=most * self._processes.world_size,
                         precision=self._precision,
                         processes=self._processes,
                     )
             written = time.perf_counter()
             self._measure_texts()
             self._sample(0)
-        count = -(-count // self._processes.count)
+        count = -(-count // self._processes.world_size)
         return (written - began) / tried * count + time.perf_counter() - written
 
     def _measure_texts(self) -> dict[str, float]:
