@@ -46,7 +46,7 @@ def read_run(path):
 
     run = OfflineRun()
     for data in raw_records(Path(path).read_bytes()):
-        record = wandb_internal_pb2.Event()
+        record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         _add(run, record)
     return run

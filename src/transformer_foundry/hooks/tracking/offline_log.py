@@ -34,10 +34,10 @@ def last_logged_step(folder: Path, run_id: str, metric: str) -> int:
 
 
 def _steps(path: Path, metric: str) -> Iterator[int]:
-    from wandb.proto.wandb_internal_pb2 import Event
+    from wandb.proto.wandb_internal_pb2 import Record
 
     for data in _records(path.read_bytes()):
-        record = Event()
+        record = Record()
         record.ParseFromString(data)
         for item in record.history.item:
             if metric in (item.key, *item.nested_key):
