@@ -44,13 +44,13 @@ def show(tmp_path, stream, clock, seconds_a_step, *steps, start=0, **metrics):
 def test_a_line_tells_step_loss_speed_and_time_left(tmp_path, clock):
     stream = io.StringIO()
     show(tmp_path, stream, clock, 1.0, 1, 20, train_tokens_per_second=1234.0)
-    assert stream.getvalue().splitlines()[-1] == "step 20/100 | loss 3.800 | 1.2k tokens/s | ETA 1m20s"
+    assert stream.getvalue().splitlines()[-1] == "step 20/100 | loss 3.800 | 1.2k tokens/s | ETA 1 min 20 s"
 
 
 def test_the_time_left_of_a_resumed_run_counts_its_own_steps(tmp_path, clock):
     stream = io.StringIO()
     show(tmp_path, stream, clock, 2.0, 81, 90, start=80)
-    assert stream.getvalue().splitlines()[-1].endswith("ETA 20s")
+    assert stream.getvalue().splitlines()[-1].endswith("ETA 20 s")
 
 
 def test_the_time_left_does_not_count_the_slow_first_step(tmp_path, clock):
@@ -59,7 +59,7 @@ def test_the_time_left_does_not_count_the_slow_first_step(tmp_path, clock):
     assert "ETA" not in stream.getvalue()
     clock.now += 9.0
     run.progress(10)
-    assert stream.getvalue().splitlines()[-1].endswith("ETA 1m30s")
+    assert stream.getvalue().splitlines()[-1].endswith("ETA 1 min 30 s")
 
 
 def test_a_run_of_hours_names_no_steps_before_they_are_planned(tmp_path, clock):
@@ -168,7 +168,9 @@ def test_a_trial_is_one_line_with_the_best_so_far(tmp_path):
     run = Run(tmp_path / "data", ProgressHooks(stream), sections={"tuning": {"n_trials": 8, "sampler": "tpe"}})
     run.begin()
     run.show("study", TrialRecord(3, "pruned", {"learning_rate": 0.00123}, 2.5, 40, 75.0, False, 2.0))
-    assert stream.getvalue() == "trial 3 (of 8) | pruned | loss 2.500 | best 2.000 | learning_rate 0.00123 | 1m15s\n"
+    assert (
+        stream.getvalue() == "trial 3 (of 8) | pruned | loss 2.500 | best 2.000 | learning_rate 0.00123 | 1 min 15 s\n"
+    )
 
 
 def test_only_the_first_process_prints(tmp_path, clock, monkeypatch):

@@ -55,7 +55,7 @@ def list_runs_command(data_dir: str) -> None:
 def compare(first: str, second: str, data_dir: str) -> None:
     """Show what is different between two runs, and whether they came out the same to the bit."""
     from transformer_foundry.core.training.checkpointing.runs import (
-        differences,
+        compare_manifests,
         is_same_result,
         read_run_manifest,
         summarize_run,
@@ -63,7 +63,7 @@ def compare(first: str, second: str, data_dir: str) -> None:
 
     folders = [run_folder(name, data_dir) for name in (first, second)]
     manifests = [read_run_manifest(folder) for folder in folders]
-    for name, (before, now) in differences(*manifests).items():
+    for name, (before, now) in compare_manifests(*manifests).items():
         click.echo(f"{name}: {before} | {now}")
     summaries = [summarize_run(folder) for folder in folders]
     click.echo(f"train loss: {' | '.join(_number(run.train_loss) for run in summaries)}")

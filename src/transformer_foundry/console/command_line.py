@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from transformer_foundry.core.base.nested import flatten
 
 __all__ = ["run_command"]
 
@@ -15,7 +17,7 @@ def run_command(pipelines: Sequence[str], env: str | None, parameters: Mapping[s
     """Return the ``kedro run`` that takes these pipelines, this preset and these parameters.
 
     Args:
-        pipelines: Names; none is the whole road.
+        pipelines: Names; none means the default pipelines.
         env: The preset; None is the quick one.
         parameters: By section, as ``runtime_params`` holds them.
 
@@ -28,15 +30,10 @@ def run_command(pipelines: Sequence[str], env: str | None, parameters: Mapping[s
         parts += ["--pipelines", ",".join(pipelines)]
     if env:
         parts += ["--env", env]
-    if given := dict(_flat(parameters)):
-        parts += ["--params", ",".join(f"{name}={value}" for name, value in given.items())]
+    if given := flatten(parameters):
+        parts += ["--params", ",".join(f"{name}={_text(value)}" for name, value in given.items())]
     return shlex.join(parts)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield parameters as ``--params`` takes them."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", _WORDS[value] if value is None or isinstance(value, bool) else str(value)
+def _text(value: Any) -> str:
+    return _WORDS[value] if value is None or isinstance(value, bool) else str(value)

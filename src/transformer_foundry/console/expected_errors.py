@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
 
 from kedro.io import DatasetError
 
-from transformer_foundry.core.base.errors import FoundryError, find_foundry_error
+from transformer_foundry.core.base.errors import FoundryError, cause_chain, find_foundry_error
 
 __all__ = ["expected_error"]
 
@@ -27,7 +26,7 @@ def expected_error(error: BaseException) -> FoundryError | None:
 
 def _disk_error(error: BaseException) -> FoundryError | None:
     """Return the error for a disk that is full or takes no writing, wherever in the program it was met."""
-    for current in _chain(error):
+    for current in cause_chain(error):
         number = current.errno if isinstance(current, OSError) else _number_in_text(current)
         if number in _DISK_ERRORS:
             file = current.filename if isinstance(current, OSError) else None
@@ -45,20 +44,10 @@ def _number_in_text(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
-
-
 def _file_error(error: BaseException) -> FoundryError | None:
     file = ""
     is_saving = False
-    for current in _chain(error):
+    for current in cause_chain(error):
         if isinstance(current, DatasetError):
             found = re.search(r"filepath=(?:\w+\()?'?([^,')]+)", str(current))
             file = found[1] if found else file

@@ -14,6 +14,7 @@ from kedro.pipeline.node import Node
 
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook, keep_log_apart
+from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.system.rank import is_main_process
 
 if TYPE_CHECKING:
@@ -166,10 +167,10 @@ class ProgressHooks:
             self._paced_from = (step, self._clock())
         first_step, first_time = self._paced_from
         if step >= total_steps:
-            parts.append(_duration(self._clock() - self._began))
+            parts.append(format_duration(self._clock() - self._began))
         elif step > first_step:
             per_step = (self._clock() - first_time) / (step - first_step)
-            parts.append(f"ETA {_duration(per_step * (total_steps - step))}")
+            parts.append(f"ETA {format_duration(per_step * (total_steps - step))}")
         if self._saved_step is not None:
             parts.append(f"saved at {self._saved_step}")
         return " | ".join(parts)
@@ -186,7 +187,7 @@ class ProgressHooks:
             loss,
             "" if record.best_loss is None or record.is_best else f"best {record.best_loss:.3f}",
             values,
-            _duration(record.seconds),
+            format_duration(record.seconds),
             record.error or "",
         ]
         self._line.print(" | ".join(part for part in parts if part))
@@ -267,16 +268,3 @@ def _count(value: float) -> str:
 
 def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in the two largest units that matter.
-
-    Example:
-        >>> _duration(75), _duration(4000)
-        ('1m15s', '1h06m')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    minutes = int(seconds) // 60
-    return f"{minutes}m{int(seconds) % 60:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

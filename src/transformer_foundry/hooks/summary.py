@@ -130,7 +130,11 @@ class SummaryHooks:
         manifest = self._parameters["run"].get("reproduce")
         if manifest is None or "training_run" not in self._saved:
             return []
-        from transformer_foundry.core.training.checkpointing.runs import differences, is_same_result, read_run_manifest
+        from transformer_foundry.core.training.checkpointing.runs import (
+            compare_manifests,
+            is_same_result,
+            read_run_manifest,
+        )
 
         run_folder = Path(self._parameters["data_dir"]) / "06_models" / self._parameters["run"]["name"]
         before, now = read_run_manifest(Path(manifest).parent), read_run_manifest(run_folder)
@@ -139,7 +143,9 @@ class SummaryHooks:
         lines = [
             "NOT REPRODUCED: the final weights differ." if is_same_result(before, now) is False else "NOT COMPARED."
         ]
-        return lines + [f"  {name}: {old} before, {new} now" for name, (old, new) in differences(before, now).items()]
+        return lines + [
+            f"  {name}: {old} before, {new} now" for name, (old, new) in compare_manifests(before, now).items()
+        ]
 
 
 def _verdict(report: dict[str, Any]) -> str:

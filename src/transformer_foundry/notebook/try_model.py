@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.notebook.session import find_project
 
 __all__ = ["answer", "free_memory", "show_batch"]
@@ -86,7 +87,7 @@ def _answer(adapter: Any, tokenizer: Any, splits: Any, prompt: str, max_new_toke
 
     if splits.task == "masked_lm":
         ids = torch.tensor([_with_gaps(tokenizer, prompt)[: splits.max_length]])
-        gaps = torch.where(ids == tokenizer.mask_token_id, 0, -100)
+        gaps = torch.where(ids == tokenizer.mask_token_id, 0, IGNORE_INDEX)
         return str(tokenizer.decode(fill_masks(adapter, {"input_ids": ids, "labels": gaps})[0].tolist()))
     is_causal = splits.task == "causal_lm"
     ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=not is_causal)[-splits.max_length :]])

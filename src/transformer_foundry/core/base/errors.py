@@ -1,12 +1,12 @@
-"""The errors that a user can cause and mend; everything else is a bug and keeps its traceback."""
+"""Errors that a user can cause and fix; every other exception is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from transformer_foundry.core.base.secrets import redact
+from transformer_foundry.core.base.text import printable
 
 __all__ = [
     "CheckpointError",
@@ -17,12 +17,10 @@ __all__ = [
     "ParameterError",
     "TrainingError",
     "TuningError",
+    "cause_chain",
     "find_foundry_error",
-    "printable",
     "suggestion",
 ]
-
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class FoundryError(Exception):
@@ -42,7 +40,7 @@ class FoundryError(Exception):
         return "\n".join(line for line in (self.problem, self.expected, self.remedy) if line)
 
     def _render_traceback_(self) -> list[str]:
-        # IPython's hook: in a notebook too an expected error is told in three lines.
+        # IPython calls this: a notebook shows the three lines and no traceback either.
         return str(self).splitlines()
 
 
@@ -59,7 +57,7 @@ class DataError(FoundryError):
 
 
 class TrainingError(FoundryError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class CheckpointError(FoundryError):
@@ -67,7 +65,7 @@ class CheckpointError(FoundryError):
 
 
 class TuningError(FoundryError):
-    """The search cannot start or go on."""
+    """The search cannot start or continue."""
 
 
 class DeploymentError(FoundryError):
@@ -85,26 +83,25 @@ def suggestion(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
 
 
-def find_foundry_error(error: BaseException) -> FoundryError | None:
-    """Return the ``FoundryError`` in the chain of causes of ``error``: Kedro wraps what datasets raise."""
+def cause_chain(error: BaseException, *, explicit: bool = False) -> Iterator[BaseException]:
+    """Yield ``error`` and the exceptions that it was raised from, the outermost first.
+
+    Args:
+        error: The exception that was caught.
+        explicit: Whether only ``raise ... from`` is followed; otherwise also exceptions raised while another was
+            handled.
+    """
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
-        if isinstance(current, FoundryError):
-            return current
         seen.add(id(current))
-        current = current.__cause__ or current.__context__
-    return None
+        yield current
+        current = current.__cause__ or (None if explicit else current.__context__)
 
 
-def printable(text: str) -> str:
-    """Return ``text`` with control characters and halves of characters spelt out: a terminal would obey them.
-
-    Example:
-        >>> printable("a\\x1b[2Jb")
-        'a\\\\x1b[2Jb'
-    """
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+def find_foundry_error(error: BaseException) -> FoundryError | None:
+    """Return the first ``FoundryError`` in the chain of ``error``: Kedro wraps what datasets raise."""
+    return next((item for item in cause_chain(error) if isinstance(item, FoundryError)), None)
 
 
 def _one_line(text: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.data.dataloading.batches import move_batch
-from transformer_foundry.core.models.losses import IGNORED
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["choose_token", "fill_masks", "generate", "translate"]
 
@@ -100,7 +100,7 @@ def fill_masks(adapter: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     device = next(adapter.parameters()).device
     inputs = move_batch({name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}, device)
     predicted = adapter(**inputs).argmax(-1).cpu()
-    return torch.where(batch["labels"] != IGNORED, predicted, batch["input_ids"])
+    return torch.where(batch["labels"] != IGNORE_INDEX, predicted, batch["input_ids"])
 
 
 @torch.no_grad()

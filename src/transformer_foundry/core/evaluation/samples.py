@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformer_foundry.core.data.dataloading.batches import evaluation_batches, move_batch
 from transformer_foundry.core.evaluation.generation import fill_masks, generate, translate
 from transformer_foundry.core.evaluation.text_metrics import chrf, exact_match
-from transformer_foundry.core.models.losses import IGNORED
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -125,7 +125,7 @@ def measure_texts(
                 written = translate(adapter, batch, batch["labels"].size(1), eos_token_id=tokenizer.eos_token_id)
             for ids, reference in zip(written, batch["labels"], strict=True):
                 texts.append(_text(tokenizer, ids))
-                references.append(_text(tokenizer, reference[reference != IGNORED]))
+                references.append(_text(tokenizer, reference[reference != IGNORE_INDEX]))
     finally:
         adapter.train(was_training)
     return {"exact_match": exact_match(texts, references), "chrf": chrf(texts, references)}
@@ -167,7 +167,7 @@ def _fill_rows(adapter: nn.Module, tokenizer: TextDecoder, rows: Mapping[str, Te
     filled = fill_masks(adapter, rows)
     lines = []
     for row, ids in enumerate(filled):
-        hidden = rows["labels"][row] != IGNORED
+        hidden = rows["labels"][row] != IGNORE_INDEX
         pairs = [
             f"{_show(tokenizer, ids[at : at + 1])!r} for {_show(tokenizer, rows['labels'][row][at : at + 1])!r}"
             for at in hidden.nonzero()[:, 0].tolist()[:5]
@@ -189,7 +189,7 @@ def _translate_rows(
         if "attention_mask" in rows:
             source = source[rows["attention_mask"][row].bool()]
         reference = rows["labels"][row]
-        texts = (source, ids, reference[reference != IGNORED])
+        texts = (source, ids, reference[reference != IGNORE_INDEX])
         shown = [_show(tokenizer, _until(text, tokenizer.eos_token_id)) for text in texts]
         lines.append(f"{shown[0]} >> {shown[1]} (reference: {shown[2]})")
     return lines
@@ -205,7 +205,10 @@ def _label_rows(
     for row, ids in enumerate(rows["input_ids"]):
         real = rows["attention_mask"][row].bool() if "attention_mask" in rows else torch.ones_like(ids).bool()
         labels = rows["labels"][row]
-        guess, truth = _label(predicted[row].masked_fill(labels == IGNORED, IGNORED), names), _label(labels, names)
+        guess, truth = (
+            _label(predicted[row].masked_fill(labels == IGNORE_INDEX, IGNORE_INDEX), names),
+            _label(labels, names),
+        )
         lines.append(f"{_show(tokenizer, ids[real])} >> {guess} (true: {truth})")
     return lines
 
@@ -213,7 +216,7 @@ def _label_rows(
 def _label(number: Tensor, names: Sequence[str] | None) -> str:
     """Name of a class, or the names of a row of classes (token classification)."""
     if number.dim():
-        return " ".join(_label(item, names) for item in number if int(item) != IGNORED)
+        return " ".join(_label(item, names) for item in number if int(item) != IGNORE_INDEX)
     index: Any = int(number)
     return str(index) if names is None or not 0 <= index < len(names) else names[index]
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Contract"]
+__all__ = ["IGNORE_INDEX", "Contract"]
+
+IGNORE_INDEX = -100
+"""Label of a position without a target, as in Hugging Face and ``torch.nn.functional.cross_entropy``."""
 
 
 @dataclass(frozen=True)

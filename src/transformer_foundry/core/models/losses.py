@@ -15,15 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError, suggestion
+from transformer_foundry.core.models.contract import IGNORE_INDEX
+from transformer_foundry.core.models.options import TASKS
 
-__all__ = ["IGNORED", "TASKS", "Batch", "LossParts", "TaskLoss", "task_loss_for"]
+__all__ = ["Batch", "LossParts", "TaskLoss", "task_loss_for"]
 
 Batch = Mapping[str, Tensor]
-
-IGNORED = -100
-"""Label without a target, as in Hugging Face and ``torch.nn.functional.cross_entropy``."""
-
-TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "token_classification")
 
 _MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
@@ -46,7 +43,7 @@ class TaskLoss:
     """The loss of a task.
 
     Attributes:
-        task: One of ``TASKS``.
+        task: One of ``core.models.options.TASKS``.
         shifts_labels: Whether position t predicts the label of position t + 1.
     """
 
@@ -71,7 +68,7 @@ class TaskLoss:
         logits, labels = logits.reshape(-1, logits.size(-1)), labels.reshape(-1)
         # Half precision logits lose digits in the sum of exponentials.
         loss_sum = F.cross_entropy(
-            logits.float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+            logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
         )
         sums = self._metric_sums(logits, labels) if with_metrics else {}
         return LossParts(loss_sum, sums)
@@ -79,7 +76,7 @@ class TaskLoss:
     def count_targets(self, batch: Batch) -> int:
         """Return the number of targets of a batch on the CPU; on a GPU it would wait for the device."""
         labels = batch["labels"][:, 1:] if self.shifts_labels else batch["labels"]
-        return int((labels != IGNORED).sum())
+        return int((labels != IGNORE_INDEX).sum())
 
     def metrics(self, loss_sum: float, target_count: int, metric_sums: Mapping[str, Any]) -> dict[str, float]:
         """Return ``loss`` (nats per target), ``perplexity`` where targets are tokens, ``accuracy`` and ``macro_f1``.
@@ -98,7 +95,7 @@ class TaskLoss:
 
     def _metric_sums(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Counts of logits (N, C) against labels (N,)."""
-        predicted, has_target = logits.argmax(-1), labels != IGNORED
+        predicted, has_target = logits.argmax(-1), labels != IGNORE_INDEX
         is_correct = (predicted == labels) & has_target
         sums = {"correct": is_correct.sum()}
         if self.task.endswith("_classification"):

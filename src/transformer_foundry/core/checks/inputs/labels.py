@@ -14,13 +14,13 @@ from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import graph_tensors
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.inference.call import call_arguments
 from transformer_foundry.core.models.inference.output_format import find_loss
 
 __all__ = ["LabelAlignment", "check_labels", "check_labels_hidden", "infer_label_shift", "shifted"]
 
 TOLERANCE = 1e-3
-IGNORED = -100
 SHIFTS = (0, 1, 2, -1, -2)
 
 
@@ -227,7 +227,7 @@ def _stays_softmaxed_twice(subject: ModelUnderTest, labels: Tensor, wanted: int)
 
 def _ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: Location) -> Iterator[Finding]:
     half = labels.clone()
-    half[:, labels.shape[1] // 2 :] = IGNORED
+    half[:, labels.shape[1] // 2 :] = IGNORE_INDEX
     outcome = _call(subject, inputs, half)
     whole = _call(subject, inputs, labels)
     if whole is None:
@@ -256,7 +256,7 @@ def _ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, shift: int) -> float:
     kept, wanted = shifted(logits, labels, shift)
-    return float(F.cross_entropy(kept.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED))
+    return float(F.cross_entropy(kept.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX))
 
 
 def _loss_place(subject: ModelUnderTest) -> Location:

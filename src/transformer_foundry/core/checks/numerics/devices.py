@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from transformer_foundry.core.base.errors import cause_chain
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
 from transformer_foundry.core.checks.report.report import Finding
@@ -106,12 +107,8 @@ def _left_by_calls(subject: ModelUnderTest, fresh: nn.Module) -> list[Tensor]:
     ]
 
 
-def _hidden_error(error: BaseException | None) -> _TwoDevicesError | None:
-    while error is not None:
-        if isinstance(error, _TwoDevicesError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def _hidden_error(error: BaseException) -> _TwoDevicesError | None:
+    return next((item for item in cause_chain(error) if isinstance(item, _TwoDevicesError)), None)
 
 
 class _Pretence(TorchFunctionMode):

@@ -13,6 +13,8 @@ from types import FrameType, TracebackType
 import torch
 from torch import nn
 
+from transformer_foundry.core.base.errors import cause_chain
+
 __all__ = ["SourceFile", "SourceMap"]
 
 _TORCH_FOLDER = str(Path(torch.__file__).parent)
@@ -117,26 +119,22 @@ class SourceMap:
 
     def raised_at(self, error: BaseException) -> tuple[str, int] | None:
         """Return (path, line) of the innermost frame of the model in the traceback of ``error`` or of its causes."""
-        current: BaseException | None = error
         found: tuple[str, int] | None = None
-        while current is not None:
-            found = self._innermost(current.__traceback__) or found
-            current = current.__cause__ or current.__context__
+        for item in cause_chain(error):
+            found = self._innermost(item.__traceback__) or found
         return found
 
     def raising_calls(self, error: BaseException) -> list[tuple[tuple[str, int], object]]:
         """Return ((path, line), self) of the calls that led to the first cause of ``error``, the innermost first."""
         found: list[tuple[tuple[str, int], object]] = []
-        current: BaseException | None = error
-        while current is not None:
-            frames, trace = [], current.__traceback__
+        for item in cause_chain(error):
+            frames, trace = [], item.__traceback__
             while trace is not None:
                 path = trace.tb_frame.f_code.co_filename
                 if path in self.files:
                     frames.append(((path, trace.tb_lineno), trace.tb_frame.f_locals.get("self")))
                 trace = trace.tb_next
             found = frames[::-1] or found
-            current = current.__cause__ or current.__context__
         return found
 
     def _innermost(self, trace: TracebackType | None) -> tuple[str, int] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from transformer_foundry.core.base.errors import cause_chain
+
 __all__ = ["Explanation", "explain", "root_cause"]
 
 
@@ -123,8 +125,4 @@ def describe(error: BaseException) -> str:
 
 def root_cause(error: BaseException) -> BaseException:
     """Return the first error in the chain of causes: what the model's own code raised."""
-    seen = {id(error)}
-    while (cause := error.__cause__) is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        error = cause
-    return error
+    return list(cause_chain(error, explicit=True))[-1]

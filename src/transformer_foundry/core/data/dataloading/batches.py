@@ -13,11 +13,11 @@ from torch import Tensor
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.dataloading.masking import hide_spans, hide_tokens
 from transformer_foundry.core.data.dataloading.sampler import EpochSampler
-from transformer_foundry.core.data.tokenized.dataset import IGNORED, TokenSplit, TokenSplits
+from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.losses import Batch
 
 __all__ = [
-    "IGNORED",
     "Batch",
     "BatchSource",
     "Batches",
@@ -136,10 +136,10 @@ class Batches:
         if self.split.target_ids is not None:
             return batch | self._decoder_side([self.split.target_ids[int(row)] for row in rows])
         if self.split.token_labels is not None:
-            return batch | {"labels": _pad([self.split.token_labels[int(row)] for row in rows], IGNORED)[0]}
+            return batch | {"labels": _pad([self.split.token_labels[int(row)] for row in rows], IGNORE_INDEX)[0]}
         if self.split.labels is not None:
             return batch | {"labels": np.asarray(self.split.labels[rows], np.int64)}
-        return batch | {"labels": np.where(attention_mask == 1, input_ids, IGNORED)}
+        return batch | {"labels": np.where(attention_mask == 1, input_ids, IGNORE_INDEX)}
 
     def _random(self, position: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, _NOISE_STREAM, position if self._shuffle else position % len(self)))
@@ -171,7 +171,7 @@ class Batches:
         return {
             "decoder_input_ids": np.where(mask == 1, shifted, self._pad_id),
             "decoder_attention_mask": mask,
-            "labels": np.where(mask == 1, padded, IGNORED),
+            "labels": np.where(mask == 1, padded, IGNORE_INDEX),
         }
 
 

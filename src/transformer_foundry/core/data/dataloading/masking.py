@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transformer_foundry.core.data.tokenized.dataset import IGNORED
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["count_spans", "hide_spans", "hide_tokens"]
 
@@ -51,7 +51,7 @@ def hide_tokens(
     hidden = chosen & (action < _HIDDEN_SHARE)
     replaced = chosen & (action >= _HIDDEN_SHARE) & (action < _HIDDEN_SHARE + _REPLACED_SHARE)
     seen = np.where(replaced, replacements, np.where(hidden, mask_id, input_ids))
-    return seen, np.where(chosen, input_ids, IGNORED)
+    return seen, np.where(chosen, input_ids, IGNORE_INDEX)
 
 
 def hide_spans(

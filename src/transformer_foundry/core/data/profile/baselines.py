@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from transformer_foundry.core.data.dataloading.batches import IGNORED, Batches
+from transformer_foundry.core.data.dataloading.batches import Batches
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["bigram_loss", "measure_baselines", "naive_bayes_accuracy", "unigram_loss"]
 
@@ -115,7 +116,7 @@ def _labelled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
     assert split.token_labels is not None
     tags = np.asarray(split.token_labels.values[:_FIT_TOKENS], np.int64)
     tokens = np.asarray(split.input_ids.values[:_FIT_TOKENS], np.int64)
-    return tokens[tags != IGNORED], tags[tags != IGNORED]
+    return tokens[tags != IGNORE_INDEX], tags[tags != IGNORE_INDEX]
 
 
 def _hidden_spans(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
@@ -124,7 +125,7 @@ def _hidden_spans(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
     found: list[np.ndarray] = []
     for position in range(len(batches)):
         labels = batches.batch(position)["labels"].numpy()
-        found.append(labels[labels != IGNORED])
+        found.append(labels[labels != IGNORE_INDEX])
         if sum(map(len, found)) >= limit:
             break
     return np.concatenate(found)

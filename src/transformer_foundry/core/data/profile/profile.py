@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformer_foundry.core.data.dataloading.batches import IGNORED, Batches
+from transformer_foundry.core.data.dataloading.batches import Batches
 from transformer_foundry.core.data.profile.advice import find
 from transformer_foundry.core.data.profile.drift import measure_drift
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +149,7 @@ def _describe_labels(splits: TokenSplits) -> dict[str, dict[str, int]] | None:
     for name, split in splits.splits.items():
         labels = np.empty(0, np.int64) if split.labels is None else split.labels
         if split.token_labels is not None:
-            labels = split.token_labels.values[split.token_labels.values != IGNORED]
+            labels = split.token_labels.values[split.token_labels.values != IGNORE_INDEX]
         counts = np.bincount(labels, minlength=len(splits.label_names))
         balance[name] = {label: int(count) for label, count in zip(splits.label_names, counts, strict=True)}
     return balance
@@ -165,9 +166,9 @@ def _examples(splits: TokenSplits, tokenizer: Tokenizer) -> list[dict[str, str]]
         if labels.ndim == 0:
             expected = names[int(labels)]
         elif splits.task == "token_classification":
-            expected = " ".join(names[label] for label in labels[labels != IGNORED].tolist())
+            expected = " ".join(names[label] for label in labels[labels != IGNORE_INDEX].tolist())
         else:
-            expected = _show(tokenizer, labels[labels != IGNORED].tolist())
+            expected = _show(tokenizer, labels[labels != IGNORE_INDEX].tolist())
         examples.append({"input": _show(tokenizer, seen.tolist()), "expected": expected})
     return examples
 

@@ -10,7 +10,7 @@ from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.document import Columns, Document
 
-__all__ = ["choose_columns", "flatten", "to_document"]
+__all__ = ["choose_columns", "to_document"]
 
 Row = Mapping[str, Any]
 
@@ -92,17 +92,6 @@ def choose_columns(rows: Sequence[Row], task: str, options: DataOptions, source:
             chosen = _choose_pair(names, textual, options, source)
             return Columns(chosen.text, target=chosen.target, is_joined=True)
     return Columns(options.text_column or _choose_text(rows, textual, names, source))
-
-
-def flatten(row: Row) -> dict[str, Any]:
-    """Return a row whose nested columns are named like ``translation.en``."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name}.{inner}": item for inner, item in flatten(value).items()})
-        else:
-            flat[name] = value
-    return flat
 
 
 def to_document(row: Row, columns: Columns, where: Callable[[], str], *, has_tags: bool = False) -> Document:

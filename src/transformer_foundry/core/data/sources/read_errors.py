@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.errors import DataError, cause_chain
 from transformer_foundry.core.data.sources.local_files import BINARY_BUILDERS, find_separator, is_compressed
 
 __all__ = ["explain_file", "explain_remote", "read_errors"]
@@ -69,8 +69,8 @@ def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
 def explain_remote(err: BaseException, source: str) -> DataError:
     """Return the error that says why a data set of the Hub or of a URL cannot be had."""
     cause, text = _root(err), _first_line(_root(err))
-    kinds = {type(item).__name__ for item in _chain(err)}
-    everything = " ".join(str(item) for item in _chain(err))
+    kinds = {type(item).__name__ for item in cause_chain(err)}
+    everything = " ".join(str(item) for item in cause_chain(err))
     choices = _CHOICES_IN_MESSAGE.search(everything)
     if choices:
         key = "data.split" if "split" in everything.lower() else "data.config_name"
@@ -207,19 +207,11 @@ def _root(err: BaseException) -> BaseException:
 
 def _status(err: BaseException) -> int | None:
     """Return the HTTP status behind an error."""
-    for item in _chain(err):
+    for item in cause_chain(err):
         status = getattr(getattr(item, "response", None), "status_code", None) or getattr(item, "status", None)
         if isinstance(status, int):
             return status
     return None
-
-
-def _chain(err: BaseException) -> list[BaseException]:
-    chain, current = [], err
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__  # type: ignore[assignment]
-    return chain
 
 
 def _first_line(err: BaseException) -> str:

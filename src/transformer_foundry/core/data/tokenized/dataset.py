@@ -16,7 +16,6 @@ from transformer_foundry.core.data.tokenized.memmap import Ragged, map_column, w
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 
 __all__ = [
-    "IGNORED",
     "TokenSplit",
     "TokenSplits",
     "copy_splits",
@@ -252,7 +251,3 @@ def _map_split(folder: Path, name: str, values: dict[str, Any]) -> TokenSplit:
         counts=values["counts"],
         token_labels=tags,
     )
-
-
-IGNORED = -100
-"""What torch's cross-entropy ignores by default."""

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from transformer_foundry.core.data.sources.document import Document
-from transformer_foundry.core.data.tokenized.dataset import IGNORED
 from transformer_foundry.core.data.tokenized.memmap import ColumnWriter
 from transformer_foundry.core.data.tokenized.packing import BestFit, block_offsets
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["SplitWriter", "open_writer"]
 
@@ -156,9 +156,9 @@ class _TagWriter:
             ids = self._rows.write(list(encoding.ids), document.text)
             if len(ids) < len(labels):
                 was_replaced = ids[-1] != encoding.ids[len(ids) - 1]
-                labels = [*labels[: len(ids) - was_replaced], *[IGNORED] * was_replaced]
+                labels = [*labels[: len(ids) - was_replaced], *[IGNORE_INDEX] * was_replaced]
             self._labels.append(labels)
-            self._counts["labelled_tokens"] += sum(label != IGNORED for label in labels)
+            self._counts["labelled_tokens"] += sum(label != IGNORE_INDEX for label in labels)
             self._counts["words"] += len(document.words or ())
 
     def close(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _align_tags(document: Document, offsets: Sequence[tuple[int, int]]) -> list[
     for start, end in offsets:
         # A token may begin with the blank before its word; one that covers several words gets the first.
         begins = next_word < len(words) and start <= starts[next_word] < end
-        labels.append(int(tags[next_word]) if begins else IGNORED)
+        labels.append(int(tags[next_word]) if begins else IGNORE_INDEX)
         while next_word < len(words) and starts[next_word] < end:
             next_word += 1
     return labels

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformer_foundry.core.models.contract import IGNORE_INDEX
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -93,7 +95,7 @@ def _examine_batch(adapter: nn.Module, batch: Any) -> dict[str, np.ndarray]:
     labels: Tensor = batch["labels"]
     logits = adapter(**{name: value for name, value in batch.items() if name != "labels"}).float()
     flat_labels = labels.reshape(-1)
-    places = torch.nonzero(flat_labels != -100).squeeze(1)
+    places = torch.nonzero(flat_labels != IGNORE_INDEX).squeeze(1)
     logits, targets = logits.reshape(-1, logits.size(-1))[places], flat_labels[places]
     confidences, predictions = logits.softmax(-1).max(-1)
     width = labels.numel() // len(labels)

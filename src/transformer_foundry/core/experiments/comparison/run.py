@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.experiments.comparison.models import Member
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.system.memory import PeakMemory
@@ -90,7 +91,6 @@ def compare_models(
         options: Seeds and budget.
         finished: Results of an earlier session; those that belong to this comparison are yielded as they are.
     """
-    from transformer_foundry.core.training.monitoring.time_budget import duration
 
     known = {result.key: result for result in finished}
     trainings = [
@@ -109,7 +109,9 @@ def compare_models(
         done += 1
         if done == len(members) < missing:
             left = missing - done
-            _log.info("Forecast: %s more for %d trainings.", duration((time.monotonic() - began) / done * left), left)
+            _log.info(
+                "Forecast: %s more for %d trainings.", format_duration((time.monotonic() - began) / done * left), left
+            )
         yield result
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.base.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError, cause_chain
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
@@ -130,10 +130,10 @@ def _masked(url: str) -> str:
 
 
 def _cannot_open(url: str, err: Exception) -> TuningError:
-    cause: BaseException = err
-    while getattr(cause, "orig", None) is None and cause.__cause__ is not None:
-        cause = cause.__cause__
-    reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
+    causes = list(cause_chain(err, explicit=True))
+    # SQLAlchemy keeps the driver's error in ``orig``.
+    driver_errors = [original for item in causes if (original := getattr(item, "orig", None)) is not None]
+    reason = " ".join(str([*driver_errors, causes[-1]][0]).split())
     is_file = url.startswith("sqlite")
     return TuningError(
         f"The study in {_masked(url)} cannot be used: {reason[:200]}",

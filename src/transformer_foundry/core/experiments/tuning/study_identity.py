@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TuningError
+from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
 
@@ -33,23 +34,16 @@ def refuse_differences(study: Study, settings: Mapping[str, Any]) -> None:
     if stored is None:
         study.set_user_attr(SETTINGS, settings)
         return
-    differences = [
-        f"{name} was {_short(before)} and is {_short(now)}" for name, before, now in _differences(stored, settings)
+    changes = [
+        f"{name} was {_short(before)} and is {_short(now)}"
+        for name, (before, now) in differences(stored, settings).items()
     ]
-    if differences:
+    if changes:
         raise TuningError(
-            f"The stored study does not match this search: {'; '.join(differences)}.",
+            f"The stored study does not match this search: {'; '.join(changes)}.",
             "Expected the same space, steps, model, data and training options, or losses could not be compared.",
             "Go back to the earlier values, or search under another name: --params run.name=NEW.",
         )
-
-
-def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in [*before, *(key for key in now if key not in before)]:
-            yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
-    elif before != now:
-        yield path, before, now
 
 
 def _short(value: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from transformer_foundry.core.base.errors import cause_chain
+
 __all__ = ["explain", "explain_error"]
 
 _MAX_CHARACTERS = 300
@@ -48,10 +50,8 @@ def explain(text: str, names: Mapping[str, tuple[str | int, ...]] | None = None)
 
 def explain_error(error: BaseException, names: Mapping[str, tuple[str | int, ...]] | None = None) -> str:
     """Return the cause of ``error`` in plain words; what an exporter wraps up comes before its wrapping."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[0].__cause__) is not None:
-        chain.insert(0, cause)
-    return explain("\n".join(f"{type(item).__name__}: {item}" for item in chain), names)
+    chain = list(cause_chain(error, explicit=True))
+    return explain("\n".join(f"{type(item).__name__}: {item}" for item in reversed(chain)), names)
 
 
 def _first_line(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from transformer_foundry.core.export.verification.parity import Case, compare, compared_logits, is_plain
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["LARGEST_CHANGE", "Score", "difference", "judge_variant", "score_logits"]
 
@@ -23,7 +24,6 @@ LARGEST_CHANGE = 0.01
 # At a single shape the divergence has few positions to average over; beyond these a file is wrong there, not coarse.
 _LARGEST_DIVERGENCE_OF_A_CASE = 0.1
 _LARGEST_RELATIVE_ERROR = 0.25
-_IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def score_logits(logits: np.ndarray, labels: np.ndarray) -> Score:
         1
     """
     metric = "accuracy" if labels.ndim == 1 else "perplexity"
-    counted = labels != _IGNORED
+    counted = labels != IGNORE_INDEX
     kept, wanted = logits[counted], labels[counted]
     losses = -np.take_along_axis(_log_softmax(kept), wanted[:, None], 1)
     return Score(len(wanted), float(losses.sum()), int((kept.argmax(-1) == wanted).sum()), metric)

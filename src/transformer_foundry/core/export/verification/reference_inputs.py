@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from transformer_foundry.core.models.contract import IGNORE_INDEX
+
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models.inference.infer_contract import Contract
@@ -84,7 +86,7 @@ def labelled_calls(splits: TokenSplits, contract: Contract, split: str = "test")
         labels = batch["labels"]
         if contract.task == "causal_lm":
             # Position t predicts token t + 1.
-            labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], 1)
+            labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORE_INDEX)], 1)
         yield {name: batch[name] for name in names} | {"labels": labels}
         position, seen = position + 1, seen + batch["input_ids"].numel()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from transformer_foundry.core.base.errors import ModelError, printable
+from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.text import printable
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.static_scan import screen_code
 

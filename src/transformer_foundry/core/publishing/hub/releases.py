@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
+from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.hub.publish import connect, published_manifest, release_tags
@@ -50,9 +51,7 @@ def compare_releases(
         api = connect(repo_id, token, endpoint)
         tags = release_tags(api, repo_id)
         manifests = [published_manifest(api, repo_id, _revision(repo_id, tags, tag)) or {} for tag in (first, second)]
-    flat = [_flatten(manifest) for manifest in manifests]
-    names = dict.fromkeys([*flat[0], *flat[1]])
-    return {name: (flat[0].get(name), flat[1].get(name)) for name in names if flat[0].get(name) != flat[1].get(name)}
+    return differences(*map(_compared, manifests))
 
 
 def roll_back(repo_id: str, tag: str, *, token: str | None = None, endpoint: str | None = None) -> str:
@@ -122,14 +121,14 @@ def _shown(manifest: dict[str, Any] | None) -> dict[str, Any]:
     return {"model": manifest["model"]["name"], "step": manifest["training"]["step"], "metrics": metrics}
 
 
-def _flatten(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a manifest that two releases are compared by, as dotted names."""
-    flat: dict[str, Any] = {}
-    for section, part in (("model", manifest.get("model", {})), ("training", manifest.get("training", {}))):
-        flat |= {f"{section}.{key}": value for key, value in part.items() if not isinstance(value, dict)}
-        flat |= {f"{section}.{name}": value for name, value in part.get("options", {}).items()}
-    flat["data.fingerprint"] = manifest.get("data", {}).get("fingerprint")
-    for split in ("validation", "test"):
-        metrics = manifest.get("evaluation", {}).get(split) or {}
-        flat |= {f"{split}.{name}": value for name, value in metrics.items()}
-    return flat | {f"file.{name}": entry["sha256"][:12] for name, entry in manifest.get("files", {}).items()}
+def _compared(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a manifest in which two releases are compared."""
+    compared: dict[str, Any] = {}
+    for section in ("model", "training"):
+        part = manifest.get(section, {})
+        compared[section] = {key: value for key, value in part.items() if not isinstance(value, dict)}
+        compared[section] |= part.get("options", {})
+    compared["data"] = {"fingerprint": manifest.get("data", {}).get("fingerprint")}
+    compared |= {split: manifest.get("evaluation", {}).get(split) or {} for split in ("validation", "test")}
+    files = manifest.get("files", {})
+    return compared | {"file": {name: entry["sha256"][:12] for name, entry in files.items()}}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
 
-__all__ = ["RunSummary", "differences", "is_same_result", "list_runs", "read_run_manifest", "summarize_run"]
+__all__ = ["RunSummary", "compare_manifests", "is_same_result", "list_runs", "read_run_manifest", "summarize_run"]
 
 _COMPARED = ("identity", "parameters", "seeds", "total_steps")
 _ENVIRONMENT = ("python", "packages", "platform", "gpu", "git_revision")
@@ -83,11 +84,9 @@ def read_run_manifest(run_folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what two manifests of runs do not have in common, by names like ``parameters.training.seed``."""
-    ours, theirs = dict(_flat(_compared(first))), dict(_flat(_compared(second)))
-    names = [*ours, *(name for name in theirs if name not in ours)]
-    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+def compare_manifests(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return in what two manifests of runs differ, by names like ``parameters.training.seed``."""
+    return differences(_compared(first), _compared(second))
 
 
 def is_same_result(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool | None:
@@ -99,14 +98,6 @@ def is_same_result(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool 
 def _compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
     environment = manifest.get("environment", {})
     return {name: manifest.get(name) for name in _COMPARED} | {name: environment.get(name) for name in _ENVIRONMENT}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup
 from transformer_foundry.core.training.checkpointing.state import Counters, TrainingState
 from transformer_foundry.core.training.monitoring.step_timing import (
@@ -23,7 +24,7 @@ from transformer_foundry.core.training.monitoring.step_timing import (
 )
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["TimeBudget", "duration", "schedule_step"]
+__all__ = ["TimeBudget", "schedule_step"]
 
 _FIRST_LOOK = 3
 """Steps before the first plan."""
@@ -155,13 +156,15 @@ class TimeBudget:
         left = self.total_steps - counters.step
         tokens = counters.tokens_seen / counters.step * self.total_steps
         seconds = costs.seconds(left, counters.step)
-        when = f"{duration(seconds)} more for {left:,} steps ({costs.step_s:.3g} s a step"
+        when = f"{format_duration(seconds)} more for {left:,} steps ({costs.step_s:.3g} s a step"
         when += f", {costs.evaluation_s:.3g} s an evaluation)" if costs.evaluation_s else ")"
         model = f"this {_amount(parameter_count)} model sees {_amount(tokens)} tokens"
         ratio = f"{tokens / max(1, parameter_count):.2g} for each parameter; {_COMPUTE_OPTIMAL}"
         if self._budget_s is None:
             return f"Forecast: {when}; {model} in {self.total_steps:,} steps ({ratio})."
-        return f"Forecast: {when}; in {duration(self._budget_s)} {model} in {self.total_steps:,} steps ({ratio})."
+        return (
+            f"Forecast: {when}; in {format_duration(self._budget_s)} {model} in {self.total_steps:,} steps ({ratio})."
+        )
 
     def _rescale(self, counters: Counters) -> None:
         """Plan for another budget than before, with the speed of the last plan."""
@@ -216,26 +219,13 @@ class TimeBudget:
         needed = elapsed + costs.evaluation_s + costs.step_s
         if self._budget_s < needed:
             raise TrainingError(
-                f"training.max_hours is {self._budget_s / 3600:.3g} ({duration(self._budget_s)}); start and "
-                f"{self.meter.steps} steps took {duration(elapsed)}, one evaluation takes "
-                f"{duration(costs.evaluation_s)}.",
-                f"A budget for at least one evaluation was expected: {duration(needed)}.",
+                f"training.max_hours is {self._budget_s / 3600:.3g} ({format_duration(self._budget_s)}); start and "
+                f"{self.meter.steps} steps took {format_duration(elapsed)}, one evaluation takes "
+                f"{format_duration(costs.evaluation_s)}.",
+                f"A budget for at least one evaluation was expected: {format_duration(needed)}.",
                 f"Set training.max_hours to {2 * needed / 3600:.2g} or more, or evaluate less with "
                 "training.eval_batches and training.num_samples.",
             )
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it.
-
-    Example:
-        >>> duration(12.345), duration(600), duration(3 * 3600)
-        ('12.3 s', '10 min', '3 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.3g} h"
 
 
 def _amount(count: float) -> str:
