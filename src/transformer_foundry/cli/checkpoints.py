@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from transformer_foundry.cli.runs import data_dir_option, run_folder
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, runs_folder
 
 __all__ = ["checkpoints"]
 
@@ -93,14 +94,14 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
     from transformer_foundry.core.training.checkpointing.directory import is_intact, step_of, verify_checkpoint
     from transformer_foundry.core.training.checkpointing.retention import quarantine_after
 
-    target_run = Path(data_dir) / "06_models" / run
+    target_run = runs_folder(data_dir) / run
     source = source or _find(run, step, data_dir)
     verify_checkpoint(source)
     lock = RunLock(target_run)
     lock.acquire()
     try:
         moved = quarantine_after(target_run, step_of(source))
-        target = target_run / "checkpoints" / source.name
+        target = target_run / CHECKPOINTS_FOLDER / source.name
         if not is_intact(target):
             copy_checkpoint(source, target)
     finally:

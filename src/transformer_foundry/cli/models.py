@@ -10,6 +10,7 @@ import click
 from transformer_foundry.cli.hub import hub_token
 from transformer_foundry.cli.runs import data_dir_option
 from transformer_foundry.cli.tables import show_table, text_of
+from transformer_foundry.core.files.run_paths import registry_folder
 
 if TYPE_CHECKING:
     from transformer_foundry.core.publishing.registry.model_version import ModelVersion
@@ -125,4 +126,4 @@ def _mirror(version: ModelVersion, alias: str) -> None:
 def _registry(data_dir: str) -> Registry:
     from transformer_foundry.core.publishing import Registry
 
-    return Registry(Path(data_dir) / "registry")
+    return Registry(registry_folder(data_dir))

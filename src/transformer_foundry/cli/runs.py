@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from transformer_foundry.cli.tables import show_table, text_of
+from transformer_foundry.core.files.run_paths import runs_folder
 
 __all__ = ["data_dir_option", "run_folder", "runs"]
 
@@ -27,9 +28,10 @@ def list_runs_command(data_dir: str) -> None:
     """List all runs with their key figures."""
     from transformer_foundry.core.training.checkpointing.runs import list_runs
 
-    found = list_runs(Path(data_dir) / "06_models")
+    folder = runs_folder(data_dir)
+    found = list_runs(folder)
     if not found:
-        click.echo(f"There is no run in {Path(data_dir) / '06_models'} yet. 'kedro run' makes one.")
+        click.echo(f"There is no run in {folder} yet. 'kedro run' makes one.")
         return
     rows = [("run", "step", "of", "sessions", "train loss", "best eval", "started", "model")]
     rows += [
@@ -80,7 +82,7 @@ def run_folder(run: str, data_dir: str) -> Path:
     """
     from transformer_foundry.core.base.errors import CheckpointError, suggestion
 
-    folder = Path(data_dir) / "06_models" / run
+    folder = runs_folder(data_dir) / run
     if not folder.is_dir():
         known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
         raise CheckpointError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from transformer_foundry.cli.runs import data_dir_option, run_folder
+from transformer_foundry.core.files.run_paths import RunPaths
 
 __all__ = ["tracking"]
 
@@ -28,6 +27,5 @@ def replay(run: str, project: str, data_dir: str) -> None:
 
     folder = run_folder(run, data_dir)
     manifest = read_run_manifest(folder)
-    reports = Path(data_dir) / "08_reporting" / run
-    rows = replay_run(folder, reports, TrackingOptions(project=project), manifest)
+    rows = replay_run(folder, RunPaths.under(data_dir, run).reports, TrackingOptions(project=project), manifest)
     click.echo(f"{rows} rows were logged.")

@@ -9,12 +9,11 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.publishing import Package, read_package
 
 __all__ = ["PackageDataset"]
-
-_MANIFEST = "manifest.json"
 
 
 class PackageDataset(AbstractDataset[Package, Package]):
@@ -73,7 +72,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
 
     def _exists(self) -> bool:
         self._recover()
-        return (self._folder / _MANIFEST).is_file()
+        return (self._folder / MANIFEST_FILE).is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
@@ -88,7 +87,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
             shutil.rmtree(self._old, ignore_errors=True)
 
     def _refuse_foreign_folder(self) -> None:
-        if self._folder.is_dir() and any(self._folder.iterdir()) and not (self._folder / _MANIFEST).is_file():
+        if self._folder.is_dir() and any(self._folder.iterdir()) and not (self._folder / MANIFEST_FILE).is_file():
             raise DeploymentError(
                 f"{self._folder} holds files, but no package.",
                 "The folder of a package is replaced as a whole.",
@@ -107,7 +106,7 @@ def _is_whole(folder: Path) -> bool:
 def _copy(source: Path, target: Path) -> None:
     """Copy the files of a package, each on the disk before the manifest is."""
     target.mkdir(parents=True)
-    files = sorted((path for path in source.iterdir() if path.is_file()), key=lambda path: path.name == _MANIFEST)
+    files = sorted((path for path in source.iterdir() if path.is_file()), key=lambda path: path.name == MANIFEST_FILE)
     for path in files:
         shutil.copyfile(path, target / path.name)
         sync(target / path.name)

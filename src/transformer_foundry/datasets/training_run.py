@@ -13,6 +13,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedro-viz knows what to draw
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE, RUN_MANIFEST_FILE, SAMPLES_FILE
 from transformer_foundry.core.training.events import Checkpoint, Event, Progress, Started
 from transformer_foundry.datasets.loaded_run import TrainingRun
 
@@ -24,9 +25,6 @@ __all__ = ["TrainingRunDataset"]
 
 _log = logging.getLogger(__name__)
 
-MANIFEST_FILE = "manifest.json"
-METRICS_FILE = "metrics.jsonl"
-SAMPLES_FILE = "samples.jsonl"
 RESULT_FILES = ("weights.safetensors", "optimizer.safetensors")
 """Files of the last checkpoint whose digests tell whether a run came out the same again."""
 
@@ -98,7 +96,7 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
             folder=self._folder,
             history=read_rows(self._folder / METRICS_FILE),
             samples=read_rows(self._folder / SAMPLES_FILE),
-            manifest=_read_json(self._folder / MANIFEST_FILE),
+            manifest=_read_json(self._folder / RUN_MANIFEST_FILE),
             checkpoints=list_checkpoints(self._folder),
             fork_from=None if self._fork_from is None else self._folder.parent / self._fork_from,
         )
@@ -156,7 +154,7 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
 
     def _join(self, manifest: dict[str, Any], started: Started, mark: SessionMark, lost_steps: int) -> dict[str, Any]:
         """Return the manifest with the earlier sessions of the run, and more about this one."""
-        earlier = _read_json(self._folder / MANIFEST_FILE) if started.resumed else {}
+        earlier = _read_json(self._folder / RUN_MANIFEST_FILE) if started.resumed else {}
         sessions = [*earlier.get("sessions", []), *manifest.get("sessions", [{}])]
         self.session = {
             "number": len(sessions),
@@ -211,18 +209,18 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         if checkpoint.reason == "end":
             files = {name: file["sha256"] for name, file in read_manifest(folder)["files"].items()}
             result = {"step": checkpoint.step, "sha256": {name: files[name] for name in RESULT_FILES}}
-            self._write_manifest({**_read_json(self._folder / MANIFEST_FILE), "result": result})
+            self._write_manifest({**_read_json(self._folder / RUN_MANIFEST_FILE), "result": result})
         for listener in self._listeners:
             listener(folder, checkpoint)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         from transformer_foundry.core.files.atomic import replace_text
 
-        replace_text(self._folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+        replace_text(self._folder / RUN_MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
 
     @property
     def _logs(self) -> list[Path]:
-        return [self._folder / METRICS_FILE, self._folder / SAMPLES_FILE]
+        return [self._folder / name for name in LOG_FILES]
 
     def _exists(self) -> bool:
         from transformer_foundry.core.training.checkpointing.directory import list_checkpoints

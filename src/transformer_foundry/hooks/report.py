@@ -9,6 +9,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.system.rank import is_main_process
 
 __all__ = ["ReportHooks", "report_interrupted"]
@@ -58,7 +59,9 @@ class ReportHooks:
 
         run = self._parameters["run"]
         try:
-            return write_report(read_run(Path(self._parameters["data_dir"]), run["name"], run.get("preparation")))
+            return write_report(
+                read_run(RunPaths.under(self._parameters["data_dir"], run["name"], run.get("preparation")))
+            )
         except Exception as err:  # The run is done and good; what shows it must not turn it into a failure.
             _log.warning("The report was not written: %s: %s", type(err).__name__, err)
             return None

@@ -10,6 +10,7 @@ import pytest
 
 from tests.core.publishing.browser import CHROMIUM, open_browser
 from tests.core.reports.runs import FILES, with_every_text, write_run
+from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.reports import read_run, write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
@@ -44,7 +45,7 @@ async def look_at(path: Path, pictures: Path) -> tuple[dict[tuple[int, str], Any
 @pytest.mark.slow
 def test_it_renders_without_errors_on_a_phone_and_a_desk_light_and_dark(tmp_path: Path, is_attacked: bool) -> None:
     files = {name: with_every_text(content, ATTACK) for name, content in FILES.items() if isinstance(content, dict)}
-    path = write_report(read_run(write_run(tmp_path, FILES | files if is_attacked else FILES), "gpt"))
+    path = write_report(read_run(RunPaths.under(write_run(tmp_path, FILES | files if is_attacked else FILES), "gpt")))
     assert path is not None
     seen, errors, requested = asyncio.run(look_at(path, tmp_path))
     assert errors == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.reports.runs import FILES, PARITY, ROWS, with_every_text, write_run
+from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.reports import page, read_run, render_report, write_report
 
 ATTACK = "<script>boom()</script><img src=x onerror=boom()>\"' onload='boom()'></style></title></svg>&amp;\x00\ud800"
@@ -58,7 +59,7 @@ class Reader(HTMLParser):
 
 
 def render(data_dir: Path) -> str:
-    document = render_report(read_run(data_dir, "gpt"), written_at=datetime(2026, 1, 2, tzinfo=UTC))
+    document = render_report(read_run(RunPaths.under(data_dir, "gpt")), written_at=datetime(2026, 1, 2, tzinfo=UTC))
     assert document is not None
     return document
 
@@ -125,7 +126,7 @@ def test_what_does_not_exist_is_left_out(tmp_path: Path, files: list[str], secti
 
 
 def test_nothing_is_written_of_a_run_that_has_made_nothing(tmp_path: Path) -> None:
-    assert write_report(read_run(tmp_path, "gpt")) is None
+    assert write_report(read_run(RunPaths.under(tmp_path, "gpt"))) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,19 +177,19 @@ def test_a_torn_last_row_is_left_out(tmp_path: Path) -> None:
     write_run(tmp_path)
     with (tmp_path / "06_models/gpt/metrics.jsonl").open("a") as file:
         file.write('{"step": 41, "train/lo')
-    assert len(read_run(tmp_path, "gpt").metrics) == len(ROWS)
+    assert len(read_run(RunPaths.under(tmp_path, "gpt")).metrics) == len(ROWS)
 
 
 def test_the_report_of_a_fork_tells_of_the_preparation_it_shares(tmp_path: Path) -> None:
     write_run(tmp_path)
-    record = read_run(tmp_path, "gpt-best", "gpt")
-    assert record.report_path == tmp_path / "08_reporting/gpt-best/report.html"
+    record = read_run(RunPaths.under(tmp_path, "gpt-best", "gpt"))
+    assert record.paths.report == tmp_path / "08_reporting/gpt-best/report.html"
     assert record.validation["status"] == "fail"
     assert record.evaluation == {}
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_report(read_run(write_run(tmp_path), "gpt"))
+    path = write_report(read_run(RunPaths.under(write_run(tmp_path), "gpt")))
     assert path is not None
     before = path.read_bytes()
 
@@ -197,7 +198,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
 
     monkeypatch.setattr(page.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_report(read_run(tmp_path, "gpt"))
+        write_report(read_run(RunPaths.under(tmp_path, "gpt")))
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".report*"))
 

@@ -62,7 +62,7 @@ def write_report(record: RunRecord) -> Path | None:
     page = render_report(record, written_at=datetime.now(UTC))
     if page is None:
         return None
-    path = record.report_path
+    path = record.paths.report
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two processes may end at the same time; each has a name of its own beside the report.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -90,7 +90,7 @@ def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
     made = {name: part for name, make in _SECTIONS.items() if (part := make(record)) is not None}
     if not made:
         return None
-    title = f"{record.name} · Transformer Foundry"
+    title = f"{record.paths.name} · Transformer Foundry"
     contents = tag(
         "nav", *(tag("a", name, href=f"#{_anchor(part)}") for name, part in made.items()), aria_label="Parts"
     )
@@ -110,7 +110,7 @@ def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
 def _heading(record: RunRecord) -> list[Markup | None]:
     model = mapping(record.validation.get("model")).get("name") or mapping(record.package.get("model")).get("name")
     what = " · ".join(str(part) for part in (model, record.validation.get("kind"), record.profile.get("task")) if part)
-    return [tag("h1", record.name), tag("p", *_chips(record)), tag("p", what, class_="small"), _tiles(record)]
+    return [tag("h1", record.paths.name), tag("p", *_chips(record)), tag("p", what, class_="small"), _tiles(record)]
 
 
 def _chips(record: RunRecord) -> list[Markup]:

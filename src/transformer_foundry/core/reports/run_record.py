@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.files.run_paths import RunPaths
+
 __all__ = ["RunRecord", "read_run"]
 
 Row = Mapping[str, Any]
@@ -19,8 +22,7 @@ class RunRecord:
     """All that is known of a run; each part is empty until a pipeline has made it.
 
     Attributes:
-        name: ``run.name``.
-        folders: ``reports``, ``preparation`` (reports of what runs share), ``run``, ``package``.
+        paths: The folders of the run.
         validation: ``validation_report.json``.
         profile: ``data_profile.json``.
         manifest: ``manifest.json`` of the run.
@@ -37,8 +39,7 @@ class RunRecord:
         publication: ``hub_publication.json``.
     """
 
-    name: str
-    folders: Mapping[str, Path]
+    paths: RunPaths
     validation: Row = field(default_factory=dict)
     profile: Row = field(default_factory=dict)
     manifest: Row = field(default_factory=dict)
@@ -54,43 +55,25 @@ class RunRecord:
     package: Row = field(default_factory=dict)
     publication: Row = field(default_factory=dict)
 
-    @property
-    def report_path(self) -> Path:
-        """Where the report belongs."""
-        return self.folders["reports"] / "report.html"
 
-
-def read_run(data_dir: Path, name: str, preparation: str | None = None) -> RunRecord:
-    """Read what there is of a run.
-
-    Args:
-        data_dir: Root of everything that is written.
-        name: ``run.name``.
-        preparation: ``run.preparation``: where validation, data and search are kept; ``name`` by default.
-    """
-    folders = {
-        "reports": data_dir / "08_reporting" / name,
-        "preparation": data_dir / "08_reporting" / (preparation or name),
-        "run": data_dir / "06_models" / name,
-        "package": data_dir / "07_model_output" / name,
-    }
-    shared, own = folders["preparation"], folders["reports"]
+def read_run(paths: RunPaths) -> RunRecord:
+    """Read all that is on disk of the run with the folders ``paths``."""
+    shared, own = paths.shared_reports, paths.reports
     return RunRecord(
-        name,
-        folders,
+        paths,
         validation=_json(shared / "validation_report.json"),
         profile=_json(shared / "data_profile.json"),
-        manifest=_json(folders["run"] / "manifest.json"),
-        metrics=_json_lines(folders["run"] / "metrics.jsonl"),
-        sampled=_json_lines(folders["run"] / "samples.jsonl"),
+        manifest=_json(paths.manifest),
+        metrics=_json_lines(paths.metrics),
+        sampled=_json_lines(paths.samples),
         evaluation=_json(own / "evaluation.json"),
         errors=_json(own / "error_analysis.json"),
         samples=_json(own / "samples.json"),
         trials=_csv(shared / "trials.csv"),
         comparison=_json(shared / "search_comparison.json"),
         models=_json(own / "comparison.json"),
-        best=_json(data_dir / "06_models" / (preparation or name) / "tuning" / "best_parameters.json"),
-        package=_json(folders["package"] / "manifest.json"),
+        best=_json(paths.tuning / "best_parameters.json"),
+        package=_json(paths.package / MANIFEST_FILE),
         publication=_json(own / "hub_publication.json"),
     )
 

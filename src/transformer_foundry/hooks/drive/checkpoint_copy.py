@@ -13,6 +13,7 @@ from pathlib import Path
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import copy_file, make_folder
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, read_manifest
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, LOG_FILES, RUN_MANIFEST_FILE, TRACKING_FILE
 from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
 from transformer_foundry.core.training.checkpointing.directory import (
     best_checkpoint,
@@ -37,9 +38,9 @@ UPLOAD_TIMES = 3
 """A copy stays until a newer one has had three times as long as its upload should take: Drive acknowledges a write
 long before the file has left the machine."""
 
-RUN_FILES = (MANIFEST_FILE, "tracking.json")
-LOG_FILES = ("metrics.jsonl", "samples.jsonl")
-"""They grow, and every version of them would stay in Drive's bin: copied at the end; each checkpoint has its own."""
+RUN_FILES = (RUN_MANIFEST_FILE, TRACKING_FILE)
+"""Copied with every update. The log files grow, and every version of them would stay in Drive's trash: they are copied
+at the end, and each checkpoint has its own."""
 
 
 class RunCopy:
@@ -136,7 +137,7 @@ class RunCopy:
 
     def _update(self, is_last: bool) -> float | None:
         check_mounted(self._copy_folder)
-        make_folder(self._copy_folder / "checkpoints")
+        make_folder(self._copy_folder / CHECKPOINTS_FOLDER)
         damaged: set[str] = set()
         while (folder := self._next_to_copy(damaged)) is not None:
             wait_s = self._busy_until - self._clock()
@@ -164,7 +165,7 @@ class RunCopy:
 
     def _copy(self, folder: Path) -> bool:
         """Copy a checkpoint of the run unless its copy is whole; False if it is damaged itself."""
-        target = self._copy_folder / "checkpoints" / folder.name
+        target = self._copy_folder / CHECKPOINTS_FOLDER / folder.name
         manifest = _manifest_bytes(folder)
         try:
             if not manifest or _manifest_bytes(target) != manifest or not is_intact(target):
@@ -234,7 +235,7 @@ class RunCopy:
                 copy_file(self._copy_folder / name, self._run_folder / name)
         # The newest last: until it is there, a run that is killed now is restored again.
         for folder in dict.fromkeys(path for path in (best, newest) if path is not None):
-            target = self._run_folder / "checkpoints" / folder.name
+            target = self._run_folder / CHECKPOINTS_FOLDER / folder.name
             if not is_intact(target):
                 copy_checkpoint(folder, target)
         found = "no checkpoint" if local_step is None else f"step {local_step}"

@@ -18,7 +18,13 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import copy_file
-from transformer_foundry.core.files.folder_manifest import is_finished, manifest_text, read_manifest, verify_folder
+from transformer_foundry.core.files.folder_manifest import (
+    MANIFEST_FILE,
+    is_finished,
+    manifest_text,
+    read_manifest,
+    verify_folder,
+)
 from transformer_foundry.hooks.drive.verified_copy import copy_files
 
 __all__ = ["KeptFiles", "paths_of_catalog"]
@@ -145,6 +151,6 @@ def _files_of(source: Path) -> dict[str, Path]:
 
 def _is_same(copy: Path, files: Mapping[str, Path], values: Mapping[str, Any]) -> bool:
     try:
-        return (copy / "manifest.json").read_text(encoding="utf-8") == manifest_text(files, values)
+        return (copy / MANIFEST_FILE).read_text(encoding="utf-8") == manifest_text(files, values)
     except OSError:
         return False

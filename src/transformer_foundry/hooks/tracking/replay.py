@@ -9,6 +9,7 @@ from typing import Any
 
 from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.core.files.json_lines import read_rows
+from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE
 from transformer_foundry.hooks.tracking.wandb_run import Tracker
 
 __all__ = ["replay_run"]
@@ -23,9 +24,9 @@ def replay_run(run_folder: Path, folder: Path, options: TrackingOptions, manifes
         options: Project and mode.
         manifest: The run's manifest, shown as its configuration.
     """
-    rows = read_rows(run_folder / "metrics.jsonl")
+    rows = read_rows(run_folder / METRICS_FILE)
     with tempfile.TemporaryDirectory() as copy:
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in LOG_FILES:
             if (run_folder / name).is_file():
                 (Path(copy) / name).write_bytes((run_folder / name).read_bytes())
         tracker = Tracker(options, run_name=run_folder.name, run_folder=Path(copy), folder=folder, config=manifest)

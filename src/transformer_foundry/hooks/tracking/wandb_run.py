@@ -20,6 +20,7 @@ from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.core.base.secrets import redact, without_secrets
 from transformer_foundry.core.experiments.tuning import TrialRecord
 from transformer_foundry.core.files.json_lines import read_rows
+from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
 from transformer_foundry.hooks.tracking.offline_log import last_logged_step
 
 __all__ = ["Tracker", "choose_mode", "flatten_numbers"]
@@ -27,7 +28,6 @@ __all__ = ["Tracker", "choose_mode", "flatten_numbers"]
 _log = logging.getLogger(__name__)
 
 STEP_METRIC = "train/step"
-STATE_FILE = "tracking.json"
 INIT_TIMEOUT_S = 15
 FINISH_TIMEOUT_S = 60.0
 """Longest wait for W&B to take the rest at the end of a run."""
@@ -71,7 +71,7 @@ class Tracker:
         """Take a new W&B run if the one that the folder names has rows: they are of a training that was deleted."""
         if self._read_state().get("logged_step", -1) >= 0:
             self.finish()
-            (self._run_folder / STATE_FILE).unlink()
+            (self._run_folder / TRACKING_FILE).unlink()
 
     def log_rows_until(self, step: int) -> None:
         """Log the rows of ``metrics.jsonl`` that are not logged yet, up to ``step``, with the samples of their step."""
@@ -79,8 +79,8 @@ class Tracker:
         if step == self._asked_step:
             return
         self._asked_step = step
-        samples = {row["step"]: row["samples"] for row in read_rows(self._run_folder / "samples.jsonl")}
-        for row in read_rows(self._run_folder / "metrics.jsonl"):
+        samples = {row["step"]: row["samples"] for row in read_rows(self._run_folder / SAMPLES_FILE)}
+        for row in read_rows(self._run_folder / METRICS_FILE):
             if self._logged_step < row["step"] <= step:
                 values = {name: value for name, value in row.items() if name != "step"}
                 if row["step"] in samples:
@@ -197,19 +197,19 @@ class Tracker:
 
     def _read_state(self) -> dict[str, Any]:
         try:
-            state = json.loads((self._run_folder / STATE_FILE).read_text(encoding="utf-8"))
+            state = json.loads((self._run_folder / TRACKING_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return state if isinstance(state, dict) else {}
 
     def _write_state(self) -> None:
         self._run_folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self._run_folder / f"{STATE_FILE}.part"
+        unfinished = self._run_folder / f"{TRACKING_FILE}.part"
         # The card of a package names the address; offline there is none.
         address = {"url": self._run.url} if self._run.url else {}
         state = {"run_id": self._run.id, "logged_step": self._logged_step} | address
         unfinished.write_text(json.dumps(state) + "\n")
-        unfinished.replace(self._run_folder / STATE_FILE)
+        unfinished.replace(self._run_folder / TRACKING_FILE)
 
 
 def choose_mode(mode: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.files.run_paths import TRACKING_FILE
+
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
@@ -69,7 +71,7 @@ def describe_training(state: TrainingState | None, run_manifest: Mapping[str, An
 def tracking_url(run_folder: Path) -> str | None:
     """Return the address at which the curves of a run can be seen, None if it was not tracked online."""
     try:
-        state = json.loads((run_folder / "tracking.json").read_text(encoding="utf-8"))
+        state = json.loads((run_folder / TRACKING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     url = state.get("url") if isinstance(state, dict) else None

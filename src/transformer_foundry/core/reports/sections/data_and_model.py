@@ -44,7 +44,7 @@ def verdict_section(record: RunRecord) -> Markup | None:
     label = chip("sound", "good") if is_sound else chip(f"{len(problems)} problems", "bad")
     name, kind = mapping(report.get("model")).get("name", "The model"), report.get("kind") or "kind unknown"
     sentence = tag("p", label, f" {name}, {kind}, checked in {number(report.get('seconds'), 2)} s.")
-    picture = _picture(record.folders["preparation"] / "validation.png", "What validation saw of the model")
+    picture = _picture(record.paths.shared_reports / "validation.png", "What validation saw of the model")
     return section(
         "verdict", "Verdict on the model", sentence, findings_list(findings), details("Figure of the checks", picture)
     )

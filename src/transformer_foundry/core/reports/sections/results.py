@@ -116,20 +116,20 @@ def provenance_section(record: RunRecord) -> Markup | None:
 
 def links_section(record: RunRecord) -> Markup | None:
     """Return where things lie: on this machine as seen from the report, and on the Hub."""
-    folders = record.folders
+    paths = record.paths
     places = {
-        "Package": folders["package"],
-        "Model card": folders["package"] / "README.md",
-        "Page to try the model (serve the package's folder)": folders["package"] / "index.html",
-        "Run: checkpoints and metrics": folders["run"],
-        "Metrics, one object a line": folders["run"] / "metrics.jsonl",
-        "Manifest of the run": folders["run"] / "manifest.json",
-        "Evaluation": folders["reports"] / "evaluation.json",
-        "Errors of the model": folders["reports"] / "error_analysis.json",
-        "Comparison, as a table": folders["reports"] / "comparison.csv",
-        "Validation report": folders["preparation"] / "validation_report.json",
-        "Data profile": folders["preparation"] / "data_profile.json",
-        "Trials": folders["preparation"] / "trials.csv",
+        "Package": paths.package,
+        "Model card": paths.package / "README.md",
+        "Page to try the model (serve the package's folder)": paths.package / "index.html",
+        "Run: checkpoints and metrics": paths.run,
+        "Metrics, one object a line": paths.metrics,
+        "Manifest of the run": paths.manifest,
+        "Evaluation": paths.reports / "evaluation.json",
+        "Errors of the model": paths.reports / "error_analysis.json",
+        "Comparison, as a table": paths.reports / "comparison.csv",
+        "Validation report": paths.shared_reports / "validation_report.json",
+        "Data profile": paths.shared_reports / "data_profile.json",
+        "Trials": paths.shared_reports / "trials.csv",
     }
     rows = [tag("li", _local(record, path, label)) for label, path in places.items() if path.exists()]
     address = record.publication.get("url")
@@ -139,7 +139,7 @@ def links_section(record: RunRecord) -> Markup | None:
 
 
 def _local(record: RunRecord, path: Path, label: str) -> Markup:
-    address = Path(os.path.relpath(path, record.report_path.parent)).as_posix()
+    address = Path(os.path.relpath(path, record.paths.reports)).as_posix()
     # A name with a colon would be read as the scheme of an address.
     return link(f"./{address}", label)
 

@@ -20,8 +20,8 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import make_folder, write_text
 from transformer_foundry.core.files.folder_manifest import damaged_checkpoint, is_finished, write_folder_manifest
 from transformer_foundry.core.files.json_lines import rows_up_to
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 from transformer_foundry.core.training.checkpointing.directory import (
-    CHECKPOINTS_FOLDER,
     FORMAT_VERSION,
     best_checkpoint,
     checkpoint_folders,
@@ -44,7 +44,6 @@ from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.events import Checkpoint
 
 __all__ = [
-    "CHECKPOINTS_FOLDER",
     "FORMAT_VERSION",
     "SessionMark",
     "best_checkpoint",

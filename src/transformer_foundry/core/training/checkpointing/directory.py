@@ -20,9 +20,9 @@ from transformer_foundry.core.files.folder_manifest import (
     read_manifest,
     verify_folder,
 )
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 
 __all__ = [
-    "CHECKPOINTS_FOLDER",
     "FORMAT_VERSION",
     "NewerFormatError",
     "best_checkpoint",
@@ -41,7 +41,6 @@ __all__ = [
 FORMAT_VERSION = 2
 """1: names without a token, manifests without fence and session. 2: with them."""
 
-CHECKPOINTS_FOLDER = "checkpoints"
 
 _NAME = re.compile(r"step-(\d{8,})(-[0-9a-f]{6})?")
 

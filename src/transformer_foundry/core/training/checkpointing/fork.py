@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import is_finished
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 from transformer_foundry.core.training.checkpointing.checkpoint import newest_checkpoint, read_checkpoint
 from transformer_foundry.core.training.checkpointing.state import TrainingState
 
@@ -23,7 +24,7 @@ def read_fork(source: Path) -> TrainingState:
         CheckpointError: If there is no checkpoint, or it is damaged.
     """
     notes: list[str] = []
-    is_checkpoint = is_finished(source) and not (source / "checkpoints").is_dir()
+    is_checkpoint = is_finished(source) and not (source / CHECKPOINTS_FOLDER).is_dir()
     folder = source if is_checkpoint else newest_checkpoint(source, notes)
     if folder is None:
         raise CheckpointError(

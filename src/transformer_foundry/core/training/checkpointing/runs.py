@@ -11,6 +11,7 @@ from typing import Any
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.files.json_lines import read_rows
+from transformer_foundry.core.files.run_paths import METRICS_FILE, RUN_MANIFEST_FILE
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
 
 __all__ = ["RunSummary", "compare_manifests", "is_same_result", "list_runs", "read_run_manifest", "summarize_run"]
@@ -46,14 +47,14 @@ class RunSummary:
 
 def list_runs(models_folder: Path) -> list[RunSummary]:
     """Return the runs under ``models_folder``, the one that began first at the beginning."""
-    manifests = sorted(models_folder.glob("*/manifest.json"))
+    manifests = sorted(models_folder.glob(f"*/{RUN_MANIFEST_FILE}"))
     return sorted((summarize_run(path.parent) for path in manifests), key=lambda run: (run.started_at, run.name))
 
 
 def summarize_run(run_folder: Path) -> RunSummary:
     """Return the key figures of a run; what cannot be read is left empty."""
-    manifest = _read(run_folder / "manifest.json")
-    rows = read_rows(run_folder / "metrics.jsonl")
+    manifest = _read(run_folder / RUN_MANIFEST_FILE)
+    rows = read_rows(run_folder / METRICS_FILE)
     sessions = manifest.get("sessions", [])
     losses = [row["eval/loss"] for row in rows if "eval/loss" in row]
     return RunSummary(
@@ -74,7 +75,7 @@ def read_run_manifest(run_folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is none.
     """
-    manifest = _read(run_folder / "manifest.json")
+    manifest = _read(run_folder / RUN_MANIFEST_FILE)
     if not manifest:
         raise CheckpointError(
             f"{run_folder} has no manifest.json that can be read.",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from transformer_foundry.core.base.errors import CheckpointError, suggestion
 from transformer_foundry.core.files.atomic import sha256_of
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, RUN_MANIFEST_FILE
 from transformer_foundry.core.system.hub_client import limit_hub_waits, network_errors
 from transformer_foundry.core.training.checkpointing.checkpoint import best_checkpoint, read_checkpoint
 from transformer_foundry.core.training.checkpointing.runs import read_run_manifest
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["WeightSource", "read_weight_source", "vocabulary_digest"]
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_MANIFEST, _TOKENIZER = "manifest.json", "tokenizer.json"
-_PARTS = ("checkpoints", _MANIFEST)
+_MANIFEST, _TOKENIZER = RUN_MANIFEST_FILE, "tokenizer.json"
+_PARTS = (CHECKPOINTS_FOLDER, _MANIFEST)
 """Each run has the one, each package the other."""
 
 
