@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.training.tiny import EOS, VOCAB_SIZE, Letters, make_model, make_options, make_splits
+from tests.core.training.tiny import EOS, VOCAB_SIZE, Letters, make_model, make_splits
 from transformer_foundry.core.data import Batches
 from transformer_foundry.core.evaluation import sample_texts
 from transformer_foundry.core.evaluation.generation import choose_token, fill_masks, generate, translate
+from transformer_foundry.core.evaluation.options import SampleOptions
 
 
 class Successor(nn.Module):
@@ -84,7 +85,7 @@ def test_the_same_seed_gives_the_same_samples_and_leaves_the_global_state_alone(
     model, batch = make_model(), Batches(make_splits().validation, make_splits(), batch_size=3).batch(0)
     before = torch.get_rng_state()
     first, second, other = (
-        sample_texts(model, Letters(), "causal_lm", batch, make_options(sample_tokens=20), seed=seed)
+        sample_texts(model, Letters(), "causal_lm", batch, SampleOptions(max_new_tokens=20), seed=seed)
         for seed in (1, 1, 2)
     )
     assert first == second != other
@@ -116,7 +117,13 @@ def test_every_task_has_samples(task: str, word: str) -> None:
     batch = Batches(splits.validation, splits, batch_size=4).batch(0)
     model = make_model(task).train()
     lines = sample_texts(
-        model, Letters(), task, batch, make_options(num_samples=3), max_length=12, label_names=splits.label_names
+        model,
+        Letters(),
+        task,
+        batch,
+        SampleOptions(num_samples=3, max_new_tokens=4),
+        max_length=12,
+        label_names=splits.label_names,
     )
     assert len(lines) == 3
     assert all(word in line and "\n" not in line for line in lines)
@@ -126,7 +133,7 @@ def test_every_task_has_samples(task: str, word: str) -> None:
 
 def test_no_samples_are_made_when_none_are_wanted() -> None:
     batch = Batches(make_splits().validation, make_splits(), batch_size=4).batch(0)
-    assert sample_texts(make_model(), Letters(), "causal_lm", batch, make_options(num_samples=0)) == ()
+    assert sample_texts(make_model(), Letters(), "causal_lm", batch, SampleOptions(num_samples=0)) == ()
 
 
 def test_a_module_that_demands_a_mask_writes_too() -> None:
@@ -145,5 +152,5 @@ def test_labels_are_shown_for_tokens_that_have_one() -> None:
         "attention_mask": torch.tensor([[1, 1, 1, 0]]),
         "labels": torch.tensor([[5, -100, 6, -100]]),
     }
-    (line,) = sample_texts(Successor(), Letters(), "token_classification", batch, make_options())
+    (line,) = sample_texts(Successor(), Letters(), "token_classification", batch, SampleOptions())
     assert line.endswith(">> 5 7 (true: 5 6)")

@@ -1,21 +1,23 @@
-"""How good a trained model has become, beside what can be reached without a network."""
+"""The final evaluation of a trained model, and its comparison with the baselines of the data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.evaluation.options import SampleOptions
+
 if TYPE_CHECKING:
     from torch import nn
 
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-    from transformer_foundry.core.training.options import TrainingOptions
+    from transformer_foundry.core.system.precision import Precision
 
 __all__ = ["assess", "compare_with_baselines"]
 
 MAX_COMPARED_TEXTS = 512
-"""Texts of a split that a sequence-to-sequence model writes to be compared with their references."""
+"""Texts of a split that a sequence-to-sequence model generates for the comparison with their references."""
 
 _BASELINES = {
     "unigram_loss": ("loss", "token frequencies"),
@@ -24,32 +26,40 @@ _BASELINES = {
     "majority_accuracy": ("accuracy", "the most frequent class"),
     "naive_bayes_accuracy": ("accuracy", "naive Bayes"),
 }
-"""Baseline -> the metric it is compared with, and its name in words."""
+"""Baseline -> the metric it is compared with, and its description in messages."""
 
 
 def assess(
-    adapter: nn.Module, splits: TokenSplits, tokenizer: Tokenizer, options: TrainingOptions, *, step: int
+    adapter: nn.Module,
+    splits: TokenSplits,
+    tokenizer: Tokenizer,
+    *,
+    step: int,
+    precision: Precision,
+    batch_size: int,
+    samples: SampleOptions,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure a trained model on the validation and test splits and let it write.
+    """Measure a trained model on the validation and test splits and generate samples.
 
     Args:
-        adapter: The model with its trained weights; moved to the device of training.
+        adapter: The model with its trained weights; moved to the device of ``precision``.
         splits: The data it was trained on.
         tokenizer: Turns ids into text.
-        options: Batch size, device, precision and samples.
         step: The step whose weights ``adapter`` holds.
+        precision: Device and number format.
+        batch_size: Rows of a forward pass.
+        samples: Number, length and randomness of the samples.
+        seed: Seed of the samples.
 
     Returns:
         The evaluation (``step``, ``validation``, ``test``, ``baselines``, ``comparisons``) and the samples (``step``,
         ``task``, ``samples``), both ready for json. Losses are in nats per target.
     """
     from transformer_foundry.core.evaluation.evaluation_loop import evaluate
-    from transformer_foundry.core.evaluation.samples import measure_texts
-    from transformer_foundry.core.system.precision import choose_precision
+    from transformer_foundry.core.evaluation.samples import measure_texts, sample_split
 
-    precision = choose_precision(options.device, options.precision)
     adapter.to(precision.device)
-    batch_size = options.rows_per_evaluation_batch
     measured = {
         name: evaluate(adapter, splits, name, batch_size=batch_size, precision=precision)
         for name in ("validation", "test")
@@ -62,7 +72,8 @@ def assess(
         "baselines": splits.baselines,
         "comparisons": compare_with_baselines(measured["validation"], splits.baselines),
     }
-    return evaluation, {"step": step, "task": splits.task, "samples": _sample(adapter, splits, tokenizer, options)}
+    lines = sample_split(adapter, tokenizer, splits, samples, seed=seed)
+    return evaluation, {"step": step, "task": splits.task, "samples": list(lines)}
 
 
 def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -74,7 +85,7 @@ def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str,
     """
     comparisons = []
     for baseline, value in baselines.items():
-        metric, words = _BASELINES.get(baseline, (None, ""))
+        metric, description = _BASELINES.get(baseline, (None, ""))
         if metric is None or metric not in metrics:
             continue
         reached = metrics[metric]
@@ -87,28 +98,7 @@ def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str,
                 "baseline": baseline,
                 "baseline_value": value,
                 "is_beaten": is_beaten,
-                "sentence": f"{metric} {reached:.3f} {verb} {words} ({value:.3f})",
+                "sentence": f"{metric} {reached:.3f} {verb} {description} ({value:.3f})",
             }
         )
     return comparisons
-
-
-def _sample(adapter: nn.Module, splits: TokenSplits, tokenizer: Tokenizer, options: TrainingOptions) -> list[str]:
-    from transformer_foundry.core.data.dataloading.batches import evaluation_batches
-    from transformer_foundry.core.evaluation.samples import sample_texts
-
-    batches = evaluation_batches(splits, batch_size=max(1, options.num_samples))
-    if batches is None:
-        return []
-    return list(
-        sample_texts(
-            adapter,
-            tokenizer,
-            splits.task,
-            batches.batch(0),
-            options,
-            seed=options.seed,
-            max_length=splits.max_length,
-            label_names=splits.label_names,
-        )
-    )

@@ -1,4 +1,4 @@
-"""What a model writes: samples for the eye, and texts to compare with their references."""
+"""Samples of a model's output, and metrics of generated texts against their references."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.data.dataloading.batches import evaluation_batches, move_batch
 from transformer_foundry.core.evaluation.generation import fill_masks, generate, translate
+from transformer_foundry.core.evaluation.options import SampleOptions
 from transformer_foundry.core.evaluation.text_metrics import chrf, exact_match
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.system.precision import Precision
-from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["TextDecoder", "measure_texts", "sample_texts"]
+__all__ = ["TextDecoder", "measure_texts", "sample_split", "sample_texts"]
 
 _PROMPT_TOKENS = 12
 _SHOWN_CHARACTERS = 300
 
 
 class TextDecoder(Protocol):
-    """What sampling needs of a tokenizer."""
+    """The part of a tokenizer that sampling uses."""
 
     @property
     def eos_token_id(self) -> int | None:
@@ -44,24 +44,24 @@ def sample_texts(
     tokenizer: TextDecoder,
     task: str,
     batch: Mapping[str, Tensor],
-    options: TrainingOptions,
+    options: SampleOptions,
     *,
     seed: int = 0,
     max_length: int | None = None,
     label_names: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """Return up to ``options.num_samples`` lines that show what ``adapter`` makes of the first rows of ``batch``.
+    """Return up to ``options.num_samples`` lines, each with the output of ``adapter`` for a row of ``batch``.
 
-    Causal LM: the beginning of a row, continued by sampling. Masked LM: a row whose hidden tokens are filled in.
+    Causal LM: the beginning of a row, continued by sampling. Masked LM: a row with its masked tokens filled in.
     Sequence to sequence: the source, the greedy translation and the reference. Classification: the text, the predicted
     and the true label. The global random state is not touched.
 
     Args:
-        adapter: The model; its train or eval mode is put back.
+        adapter: The model; its train or eval mode is restored.
         tokenizer: Turns ids into text.
-        task: One of ``objectives.TASKS``.
+        task: One of ``core.models.losses.TASKS``.
         batch: An evaluation batch on the CPU.
-        options: Number, length, temperature, top-k and top-p of the samples.
+        options: Number, length and randomness of the samples.
         seed: Of the draws.
         max_length: Longest input the model takes, in tokens.
         label_names: Names of the classes.
@@ -77,12 +77,36 @@ def sample_texts(
         elif task == "masked_lm":
             lines = _fill_rows(adapter, tokenizer, rows)
         elif task == "seq2seq_lm":
-            lines = _translate_rows(adapter, tokenizer, rows, options.sample_tokens)
+            lines = _translate_rows(adapter, tokenizer, rows, options.max_new_tokens)
         else:
             lines = _label_rows(adapter, tokenizer, rows, label_names)
     finally:
         adapter.train(was_training)
     return tuple(lines)
+
+
+def sample_split(
+    adapter: nn.Module,
+    tokenizer: TextDecoder,
+    splits: TokenSplits,
+    options: SampleOptions,
+    *,
+    seed: int,
+) -> tuple[str, ...]:
+    """Return the samples for the first rows of the validation split; see ``sample_texts``."""
+    batches = evaluation_batches(splits, batch_size=max(1, options.num_samples))
+    if batches is None:
+        return ()
+    return sample_texts(
+        adapter,
+        tokenizer,
+        splits.task,
+        batches.batch(0),
+        options,
+        seed=seed,
+        max_length=splits.max_length,
+        label_names=splits.label_names,
+    )
 
 
 def measure_texts(
@@ -95,16 +119,16 @@ def measure_texts(
     precision: Precision,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Let a sequence-to-sequence model write the first texts of a split and compare them with their references.
+    """Generate the first texts of a split with a sequence-to-sequence model and compare them with their references.
 
     Args:
-        adapter: On the device of ``precision``; its train or eval mode is put back.
+        adapter: On the device of ``precision``; its train or eval mode is restored.
         tokenizer: Turns ids into text.
         splits: ``core.data.TokenSplits``.
         split: "train", "validation" or "test".
         max_texts: At most this many texts.
         precision: Device and number format.
-        batch_size: Texts that are written at once.
+        batch_size: Texts of one forward pass.
 
     Returns:
         ``exact_match`` and ``chrf`` of greedy decoding, in [0, 1]; empty for other tasks and an empty split.
@@ -139,7 +163,7 @@ def _continue_rows(
     adapter: nn.Module,
     tokenizer: TextDecoder,
     rows: Mapping[str, Tensor],
-    options: TrainingOptions,
+    options: SampleOptions,
     seed: int,
     max_length: int | None,
 ) -> list[str]:
@@ -149,10 +173,10 @@ def _continue_rows(
     ids = generate(
         adapter,
         prompts,
-        options.sample_tokens,
-        temperature=options.sample_temperature,
-        top_k=options.sample_top_k,
-        top_p=options.sample_top_p,
+        options.max_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
         eos_token_id=tokenizer.eos_token_id,
         max_length=max_length,
         generator=torch.Generator().manual_seed(seed),

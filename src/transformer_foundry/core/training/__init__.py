@@ -1,7 +1,8 @@
-"""Training: ``fit`` yields what happens (started, progress, checkpoint) and knows nothing of files or trackers.
+"""Training. ``fit`` yields events (started, progress, checkpoint); the caller writes files and shows progress.
 
-``checkpoints`` keeps the states that ``fit`` yields and finds the newest one that is intact; ``evaluate`` and
-``sample_texts`` say how good a model is.
+Begin with ``loop`` (the loop), ``build_trainer`` (the parts and how they are made) and ``train_step`` (one update).
+``checkpointing`` writes the states that ``fit`` yields and finds the newest intact one; ``optim``, ``memory``,
+``monitoring`` and ``pretrained`` hold what their names say.
 """
 
 from typing import TYPE_CHECKING

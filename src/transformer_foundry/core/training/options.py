@@ -7,6 +7,7 @@ from typing import Literal
 
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.evaluation.options import SampleOptions
 
 __all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions"]
 
@@ -216,6 +217,13 @@ class TrainingOptions:
     def rows_per_evaluation_batch(self) -> int:
         """Rows of one forward pass of an evaluation."""
         return self.per_device_eval_batch_size or self.rows_per_batch()
+
+    @property
+    def samples(self) -> SampleOptions:
+        """How samples are generated."""
+        return SampleOptions(
+            self.num_samples, self.sample_tokens, self.sample_temperature, self.sample_top_k, self.sample_top_p
+        )
 
     def _check_total(self) -> None:
         for name, value, expected in (

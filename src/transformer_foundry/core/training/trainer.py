@@ -101,7 +101,16 @@ class Trainer:
         )
         self._batches_per_step = self._accumulator.batches_per_step
         self._validator = Validator(
-            adapter, splits, options, self.precision, tokenizer, self._processes, self._accumulator.savings
+            adapter,
+            splits,
+            self.precision,
+            self._accumulator.savings,
+            self._processes,
+            tokenizer,
+            batch_size=options.rows_per_evaluation_batch,
+            max_batches=options.eval_batches,
+            samples=options.samples,
+            seed=options.seed,
         )
         self._throughput = ThroughputMonitor(bare_model(adapter), self.precision)
         self._train_metrics = TrainMetrics()
@@ -252,7 +261,7 @@ class Trainer:
         """Look at the clock: say how long the run will take, and plan its steps where hours are given."""
         if self._time_budget.meter.evaluation_s is None:
             began = time.perf_counter()
-            expected = self._validator.expected_seconds()
+            expected = self._validator.estimate_seconds()
             self._time_budget.meter.add_evaluation(expected, time.perf_counter() - began)
         costs = self._time_budget.replan(self.counters)
         self.total_steps = self._time_budget.total_steps

@@ -77,8 +77,19 @@ def evaluate_model(
     training: TrainingOptions,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return evaluation and samples of the checkpoint with the lowest validation loss."""
+    from transformer_foundry.core.system.precision import choose_precision
+
     adapter, step = _load_best(training_run, model_export, model)
-    return assess(adapter, token_splits, tokenizer, training, step=step)
+    return assess(
+        adapter,
+        token_splits,
+        tokenizer,
+        step=step,
+        precision=choose_precision(training.device, training.precision),
+        batch_size=training.rows_per_evaluation_batch,
+        samples=training.samples,
+        seed=training.seed,
+    )
 
 
 def analyse_errors(
