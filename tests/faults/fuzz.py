@@ -104,12 +104,12 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def read_config(folder: Path, content: bytes) -> None:
     """Read an export whose ``config.json`` holds ``content``, build its model and find its contract."""
     from transformer_foundry.core.models.building.build import build_model
-    from transformer_foundry.core.models.inference.infer_contract import find_contract
+    from transformer_foundry.core.models.inference.infer_contract import infer_contract
 
     (folder / "model.py").write_text(MODEL)
     (folder / "config.json").write_bytes(content)
     export = read_export(folder)
-    find_contract(build_model(export, seed=0), export.config)
+    infer_contract(build_model(export, seed=0), export.config)
 
 
 def read_gist(folder: Path, content: bytes) -> None:

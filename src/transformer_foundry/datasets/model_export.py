@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.models import ModelSource, admit, read_export
+from transformer_foundry.core.models import ModelSource, approve, read_export
 
 __all__ = ["ModelExportDataset"]
 
@@ -50,12 +50,12 @@ class ModelExportDataset(AbstractDataset[None, ModelSource]):
         ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
 
         Raises:
-            ExportError: If it cannot be read, is not trusted, or its first run goes beyond its limits.
+            ModelError: If it cannot be read, is not trusted, or its first run goes beyond its limits.
         """
         if self._export is None:
             token = os.environ.get("GITHUB_TOKEN")
             export = read_export(self._source, revision=self._revision, cache_dir=self._cache_dir, token=token)
-            self._export = admit(
+            self._export = approve(
                 export,
                 trust_code=self._trust_code,
                 sha256=self._sha256,

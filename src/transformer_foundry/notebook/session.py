@@ -44,7 +44,7 @@ def show_model(source: str, revision: str | None = None) -> dict[str, str]:
         local if source and local.exists() else source, revision=revision, token=os.environ.get("GITHUB_TOKEN")
     )
     print(describe_export(export))
-    if export.is_own:
+    if export.is_local:
         return {"source": source}
     pinned = {} if export.revision is None else {"revision": export.revision}
     return {"source": source, "sha256": export.identity} | pinned

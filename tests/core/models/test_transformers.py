@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from transformer_foundry.core.models import Adapter, find_contract
+from transformer_foundry.core.models import Adapter, infer_contract
 
 transformers = pytest.importorskip("transformers")
 
@@ -69,7 +69,7 @@ def case(request) -> tuple[Adapter, Any, str, int | None]:
     class_name, config_name, sizes, task, longest = request.param
     torch.manual_seed(0)
     model = getattr(transformers, class_name)(getattr(transformers, config_name)(**sizes))
-    return Adapter(model, find_contract(model, model.config.to_dict())), class_name, task, longest
+    return Adapter(model, infer_contract(model, model.config.to_dict())), class_name, task, longest
 
 
 def test_kind_task_and_sizes_are_right(case) -> None:

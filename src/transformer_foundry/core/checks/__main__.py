@@ -43,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # The report's module imports nothing heavy.
     from transformer_foundry.core.checks import run_checks
-    from transformer_foundry.core.models import admit, read_export
+    from transformer_foundry.core.models import approve, read_export
 
     export = read_export(options.export, token=os.environ.get("GITHUB_TOKEN"))
-    trusted = admit(
+    trusted = approve(
         export, trust_code=options.trust_code, sha256=options.sha256, first_run_seconds=options.first_run_seconds
     )
     return run_checks(trusted, kind=options.kind, tier=options.tier)

@@ -19,7 +19,7 @@ from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.building.build import build_model
-from transformer_foundry.core.models.inference.infer_contract import find_contract
+from transformer_foundry.core.models.inference.infer_contract import infer_contract
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import undefined_names
 
@@ -62,7 +62,7 @@ def adapt(
     source = source or SourceMap(model)
     graph = read_graph(config)
     try:
-        contract = find_contract(model, config, kind=kind, task=task)
+        contract = infer_contract(model, config, kind=kind, task=task)
     except ModelError as err:
         locator = Locator(model, source, graph)
         return BuildOutcome(None, list(_call_failures(err, locator, model)), {"graph": graph})

@@ -48,7 +48,7 @@ from transformer_foundry.core.checks.report.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Finding, Report
 from transformer_foundry.core.checks.report.root_causes import keep_root_causes
 from transformer_foundry.core.checks.structure import configuration, cost, drawn_blocks, registration, state_dict
-from transformer_foundry.core.models.options import normalise_kind
+from transformer_foundry.core.models.options import normalize_kind
 from transformer_foundry.core.models.side_effects import no_side_effects
 from transformer_foundry.core.models.source.read import ModelSource, read_export
 from transformer_foundry.core.models.source.trust import require_trusted
@@ -123,15 +123,15 @@ def run_checks(export: ModelSource | str | Path, *, kind: str | None = None, tie
         tier: 1 for the checks of about a minute, 2 for the thorough ones too.
 
     Raises:
-        ExportError: If the export cannot be read or is not trusted. A model that cannot be built or run is a finding.
+        ModelError: If the export cannot be read or is not trusted. A model that cannot be built or run is a finding.
     """
     started = time.perf_counter()
     if not isinstance(export, ModelSource):
         export = read_export(export)
     require_trusted(export)
     with _threads(1):
-        outcome = build.build(export, normalise_kind(kind))
-    return _report(outcome, normalise_kind(kind), tier, started)
+        outcome = build.build(export, normalize_kind(kind))
+    return _report(outcome, normalize_kind(kind), tier, started)
 
 
 def check_model(
@@ -148,8 +148,8 @@ def check_model(
     """
     started = time.perf_counter()
     with _threads(1):
-        outcome = build.adapt(model, config, normalise_kind(kind), task)
-    return _report(outcome, normalise_kind(kind), tier, started)
+        outcome = build.adapt(model, config, normalize_kind(kind), task)
+    return _report(outcome, normalize_kind(kind), tier, started)
 
 
 def _report(outcome: build.BuildOutcome, kind: str | None, tier: int, started: float) -> Report:

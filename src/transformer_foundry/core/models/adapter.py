@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.models.building.build import build_model
 from transformer_foundry.core.models.inference.call import call_arguments, pick_logits
-from transformer_foundry.core.models.inference.infer_contract import Contract, find_contract
+from transformer_foundry.core.models.inference.infer_contract import Contract, infer_contract
 from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["Adapter", "adapt", "bare_model", "load_model"]
@@ -67,9 +67,9 @@ def adapt(
         task: The task, if it is known; found otherwise.
 
     Raises:
-        ExportError: If it cannot be called.
+        ModelError: If it cannot be called.
     """
-    return Adapter(model, find_contract(model, config or {}, kind=kind, task=task))
+    return Adapter(model, infer_contract(model, config or {}, kind=kind, task=task))
 
 
 def load_model(
@@ -90,11 +90,11 @@ def load_model(
         seed: Seed of the initial weights; None leaves them to the global random state.
 
     Raises:
-        ExportError: If the model cannot be built or called, with the line of ``model.py``.
+        ModelError: If the model cannot be built or called, with the line of ``model.py``.
     """
     model = build_model(export, overrides, seed=seed)
     config = {**export.config, **(overrides or {})}
-    return Adapter(model, find_contract(model, config, kind=kind, task=task))
+    return Adapter(model, infer_contract(model, config, kind=kind, task=task))
 
 
 def bare_model(adapter: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from transformer_foundry.core.models.options import KINDS, TASKS, normalise_kind
+from transformer_foundry.core.models.options import KINDS, TASKS, normalize_kind
 
 __all__ = [
     "SPECIAL_TOKENS",
@@ -169,7 +169,7 @@ def kind_hint(config: Mapping[str, Any], class_name: str) -> str | None:
     (``BartForCausalLM`` is a decoder), then the family of models (``model_type: bert``).
     """
     stated = [config[key] for key in KIND_KEYS if isinstance(config.get(key), str)]
-    for kind in map(normalise_kind, stated):
+    for kind in map(normalize_kind, stated):
         if kind in KINDS:
             return kind
     # XLM and XLNet are called language models and see both sides.

@@ -45,7 +45,7 @@ def running_model_code(expected: str, model_file: str | Path | None) -> Iterator
         model_file: The file whose lines are meant; the innermost line anywhere when None.
 
     Raises:
-        ExportError: For whatever the code raised.
+        ModelError: For whatever the code raised.
     """
     try:
         yield

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformer_foundry.core.base.options import check_options, option
 
-__all__ = ["KINDS", "TASKS", "ModelOptions", "normalise_kind"]
+__all__ = ["KINDS", "TASKS", "ModelOptions", "normalize_kind"]
 
 KINDS = ("decoder-only", "encoder-only", "encoder-decoder")
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "token_classification")
@@ -34,15 +34,15 @@ class ModelOptions:
     task: str | None = option(None, "What the model is trained for; null means that it is found.", choices=TASKS)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", normalise_kind(self.kind))
+        object.__setattr__(self, "kind", normalize_kind(self.kind))
         check_options(self, "model")
 
 
-def normalise_kind(kind: str | None) -> str | None:
+def normalize_kind(kind: str | None) -> str | None:
     """Return ``kind`` with hyphens: ``decoder_only`` and ``Decoder-Only`` mean ``decoder-only``.
 
     Example:
-        >>> normalise_kind("encoder_decoder")
+        >>> normalize_kind("encoder_decoder")
         'encoder-decoder'
     """
     return kind.strip().lower().replace("_", "-") if isinstance(kind, str) else kind

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.core.models.samples import CAUSAL, ENCODER, GRAPH_CONFIG, INTERMEDIATES, PLAIN, a_forward, a_model, a_seq2seq
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models import find_contract
+from transformer_foundry.core.models import infer_contract
 
 
 class TestKind:
@@ -231,7 +231,7 @@ class TestRefusals:
 
     def test_a_module_of_torch_alone_is_no_language_model(self) -> None:
         with pytest.raises(ModelError):
-            find_contract(nn.Linear(3, 3), {})
+            infer_contract(nn.Linear(3, 3), {})
 
     def test_a_model_that_runs_in_one_shape_only_still_has_a_contract(self, contract_of) -> None:
         code = a_forward(

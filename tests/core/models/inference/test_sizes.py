@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.core.models.samples import CAUSAL, PLAIN
-from transformer_foundry.core.models import build_model, find_contract
+from transformer_foundry.core.models import build_model, infer_contract
 
 NO_LIMIT = CAUSAL.replace(
     "self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))", "self.tokens(ids)"
@@ -98,7 +98,7 @@ class TestWeights:
         model.blocks[0].eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
         flags, state = [module.training for module in model.modules()], torch.get_rng_state()
-        find_contract(model, PLAIN)
+        infer_contract(model, PLAIN)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert [module.training for module in model.modules()] == flags
         assert torch.equal(torch.get_rng_state(), state)

@@ -80,7 +80,7 @@ class TestFolders:
         shutil.copy(own.folder / "config.json", package / "export_config.json")
         for source in (package, package / "model.py"):
             read = read_export(source, cache_dir=tmp_path / "cache")
-            assert (read.identity, read.config, read.is_own) == (own.identity, CONFIG, True)
+            assert (read.identity, read.config, read.is_local) == (own.identity, CONFIG, True)
 
     def test_a_byte_order_mark_is_no_part_of_the_text(self, tmp_path) -> None:
         write_export(tmp_path, CODE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.foundry import SAMPLES
-from transformer_foundry.core.models import screen_code
+from transformer_foundry.core.models import scan_code
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,14 @@ from transformer_foundry.core.models import screen_code
     ],
 )
 def test_a_line_that_reaches_out_is_named(line: str, said: str) -> None:
-    found = screen_code(f"import math\n{line}\n")
+    found = scan_code(f"import math\n{line}\n")
     assert any(item.line == 2 and said in item.what for item in found), found
 
 
 @pytest.mark.parametrize("name", ["gpt", "bert", "t5"])
 def test_nothing_is_found_in_a_plain_model(name: str) -> None:
-    assert screen_code((SAMPLES / name / "model.py").read_text()) == []
+    assert scan_code((SAMPLES / name / "model.py").read_text()) == []
 
 
 def test_code_that_does_not_parse_has_no_findings() -> None:
-    assert screen_code("class Model(:\n") == []
+    assert scan_code("class Model(:\n") == []

@@ -69,7 +69,7 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: ModelSource
 
     Raises:
         ParameterError: If a name is no folder and no reference architecture for the task of the data.
-        ExportError: If an export cannot be read or built.
+        ModelError: If an export cannot be read or built.
         DataError: If a drawing cannot train on the tokens: another task, too small a vocabulary, too short rows.
     """
     from transformer_foundry.core.models import load_model
@@ -109,10 +109,10 @@ def _is_drawing(name: str, splits: TokenSplits) -> bool:
 
 
 def _load(name: str) -> tuple[ModelSource, Adapter]:
-    from transformer_foundry.core.models import admit, load_model, read_export
+    from transformer_foundry.core.models import approve, load_model, read_export
 
     try:
-        export = admit(read_export(name))
+        export = approve(read_export(name))
         return export, load_model(export)
     except ModelError as err:
         raise ModelError(f"benchmark.models, {name}: {err.problem}", err.expected, err.remedy) from err

@@ -15,7 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, ConstructorCall, recipes_for
+from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, ConstructorCall, constructor_calls_for
 from transformer_foundry.core.models.building.import_code import import_model_code
 from transformer_foundry.core.models.building.model_class import find_model_class
 from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
@@ -40,7 +40,7 @@ def build_model(
         seed: Seed of the initial weights, with the global random state left alone; None uses that state.
 
     Raises:
-        ExportError: If the code cannot be imported or the model cannot be built, with the line.
+        ModelError: If the code cannot be imported or the model cannot be built, with the line.
     """
     recipe = find_constructor_call(export, overrides)
     # Imported anew: what the code has cached while it was tried on the meta device must not get into the model.
@@ -55,7 +55,7 @@ def find_constructor_call(export: ModelSource, overrides: Mapping[str, Any] | No
     """Return the expression that builds the model of ``export``; it has been tried.
 
     Raises:
-        ExportError: If no way of building the model works, with the line at which the likeliest fails.
+        ModelError: If no way of building the model works, with the line at which the likeliest fails.
     """
     module = import_model_code(export)
     recipes = _candidates(export, _own_spelling(export.config, overrides or {}), module)
@@ -122,7 +122,7 @@ def _candidates(export: ModelSource, overrides: Mapping[str, Any], module: Modul
     failure: ModelError | None = None
     for target in _targets(module, tree, config, bool(overrides)):
         try:
-            recipes += recipes_for(target, config, overrides, module, tree)
+            recipes += constructor_calls_for(target, config, overrides, module, tree)
         except ModelError as err:
             failure = failure or err
     if not recipes and failure is not None:

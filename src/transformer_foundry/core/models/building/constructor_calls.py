@@ -17,7 +17,7 @@ from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.model_errors import argument_line, constructor
 
-__all__ = ["SYNONYMS", "ConstructorCall", "recipes_for"]
+__all__ = ["SYNONYMS", "ConstructorCall", "constructor_calls_for"]
 
 CONFIG_NAMES = frozenset(
     ("config", "configuration", "cfg", "conf", "args", "hparams", "hyperparameters", "params", "opts", "options",
@@ -84,7 +84,7 @@ class _Source:
         return "{**config, " + ", ".join(f"{key!r}: {value!r}" for key, value in self.overrides.items()) + "}"
 
 
-def recipes_for(
+def constructor_calls_for(
     target: Callable[..., Any],
     config: Mapping[str, Any],
     overrides: Mapping[str, Any],
@@ -101,7 +101,7 @@ def recipes_for(
         tree: Its syntax tree.
 
     Raises:
-        ExportError: If the target demands an argument that the configuration does not have.
+        ModelError: If the target demands an argument that the configuration does not have.
     """
     source = _Source(config, overrides, module, tree)
     parameters = inspect.signature(target).parameters

@@ -23,7 +23,7 @@ def import_model_code(export: ModelSource) -> ModuleType:
     the folder of the export. The module is registered in ``sys.modules``: dataclasses and pickling look there.
 
     Raises:
-        ExportError: If it is not trusted, does not parse, or raises while it is imported, with the line.
+        ModelError: If it is not trusted, does not parse, or raises while it is imported, with the line.
     """
     require_trusted(export)
     parse_model_code(export.model_code)

@@ -24,7 +24,7 @@ def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, 
     uses, the one that reaches most of the others is taken, then the one defined last.
 
     Raises:
-        ExportError: If the module defines no ``torch.nn.Module``.
+        ModelError: If the module defines no ``torch.nn.Module``.
     """
     classes = _module_classes(module)
     if not classes:

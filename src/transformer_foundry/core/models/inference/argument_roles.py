@@ -77,7 +77,7 @@ def read_roles(model: nn.Module, config: Mapping[str, Any], kind: str | None = N
         kind: The kind, if the user states it.
 
     Raises:
-        ExportError: If ``forward`` takes no ids, asks its caller for intermediate results of its own, or demands an
+        ModelError: If ``forward`` takes no ids, asks its caller for intermediate results of its own, or demands an
             argument whose role is unknown.
     """
     stated = kind or kind_hint(config, type(model).__name__)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["TableWatch"]
+__all__ = ["EmbeddingLookupTracer"]
 
 
-class TableWatch(TorchDispatchMode):
+class EmbeddingLookupTracer(TorchDispatchMode):
     """Records, while active, the rows of tables that are indexed by given ids or by positions.
 
     Args:

@@ -30,7 +30,7 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
     """Return the first probe with which ``model`` runs.
 
     Raises:
-        ExportError: The failure of the likeliest call, if no call works.
+        ModelError: The failure of the likeliest call, if no call works.
     """
     limit = config_hints.max_length_hint(config)
     whole = ((3, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()

@@ -11,18 +11,18 @@ from transformer_foundry.core.base.errors import ModelError, suggestion
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference.argument_roles import read_roles
-from transformer_foundry.core.models.inference.behaviour import largest_vocabulary, loss_behaviour, watch_sizes
+from transformer_foundry.core.models.inference.behavior import infer_loss_shift, largest_vocabulary, watch_sizes
 from transformer_foundry.core.models.inference.first_call import first_probe
-from transformer_foundry.core.models.inference.mask_conventions import settle_causal_masks, settle_padding_masks
+from transformer_foundry.core.models.inference.mask_conventions import infer_causal_masks, infer_padding_masks
 from transformer_foundry.core.models.inference.probe import Probe
-from transformer_foundry.core.models.inference.task import settle_output, settle_purpose
-from transformer_foundry.core.models.options import KINDS, TASKS, normalise_kind
+from transformer_foundry.core.models.inference.task import infer_kind_and_task, infer_output
+from transformer_foundry.core.models.options import KINDS, TASKS, normalize_kind
 from transformer_foundry.core.models.side_effects import no_side_effects
 
-__all__ = ["Contract", "find_contract"]
+__all__ = ["Contract", "infer_contract"]
 
 
-def find_contract(
+def infer_contract(
     model: nn.Module, export_config: Mapping[str, Any], *, kind: str | None = None, task: str | None = None
 ) -> Contract:
     """Find the contract of ``model`` by its configuration, its signature and its behaviour.
@@ -37,18 +37,18 @@ def find_contract(
         task: The task, if the user knows it.
 
     Raises:
-        ExportError: If the model cannot be called, or returns nothing that looks like logits.
+        ModelError: If the model cannot be called, or returns nothing that looks like logits.
     """
-    kind, task = _checked(normalise_kind(kind), KINDS, "kind"), _checked(task, TASKS, "task")
+    kind, task = _checked(normalize_kind(kind), KINDS, "kind"), _checked(task, TASKS, "task")
     roles = read_roles(model, export_config, kind)
     with no_side_effects(model):
         probe = first_probe(model, roles, export_config)
         probe = _settle_sizes(probe, export_config)
-        probe = settle_output(probe, export_config)
-        probe = settle_purpose(probe, export_config, kind, task)
-        probe = settle_causal_masks(probe, roles.demanded_masks)
-        probe = settle_padding_masks(probe)
-        computes_loss, shift = loss_behaviour(probe)
+        probe = infer_output(probe, export_config)
+        probe = infer_kind_and_task(probe, export_config, kind, task)
+        probe = infer_causal_masks(probe, roles.demanded_masks)
+        probe = infer_padding_masks(probe)
+        computes_loss, shift = infer_loss_shift(probe)
     return probe.knowing(computes_loss=computes_loss, loss_shift=shift, tied_weights=_tied_weights(model)).contract
 
 

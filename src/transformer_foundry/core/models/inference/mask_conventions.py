@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.inference.behaviour import is_causal
+from transformer_foundry.core.models.inference.behavior import is_causal
 from transformer_foundry.core.models.inference.call import CAUSAL_FORMS
 from transformer_foundry.core.models.inference.probe import Probe, same
 
-__all__ = ["settle_causal_masks", "settle_padding_masks"]
+__all__ = ["infer_causal_masks", "infer_padding_masks"]
 
 # Of an encoder-decoder, these belong to the encoder, which may see everything.
 SOURCE_PREFIXES = ("src", "source", "enc", "memory", "mask")
@@ -36,7 +36,7 @@ OTHER_FORMS = (
 )  # fmt: skip
 
 
-def settle_padding_masks(probe: Probe) -> Probe:
+def infer_padding_masks(probe: Probe) -> Probe:
     """Return the probe with the meaning of the masks of its ids and decoder ids settled.
 
     Every form is fed with a hole in the middle of the sequence, so that each position keeps something to look at. A
@@ -55,7 +55,7 @@ def settle_padding_masks(probe: Probe) -> Probe:
     return probe
 
 
-def settle_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
+def infer_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
     """Return the probe with the (T, T) masks settled that ``forward`` demands and without which it sees the future.
 
     A mask that may be left out is never fed: a model that makes none of its own then sees the future, which is for

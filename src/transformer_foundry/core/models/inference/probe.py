@@ -82,7 +82,7 @@ class Probe:
         """Return what the model returns; its random numbers are the same on every call.
 
         Raises:
-            ExportError: If the model raises, with the line.
+            ModelError: If the model raises, with the line.
         """
         if self.contract.decoder_ids_argument and decoder_ids is None:
             decoder_ids = self.ids(1, decoder=True, length=input_ids.shape[1])

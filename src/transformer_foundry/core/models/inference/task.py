@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import config_hints
-from transformer_foundry.core.models.inference.behaviour import is_causal, loss_behaviour
+from transformer_foundry.core.models.inference.behavior import infer_loss_shift, is_causal
 from transformer_foundry.core.models.inference.output_format import Logits, describe_output, find_logits
 from transformer_foundry.core.models.inference.probe import Probe
 
-__all__ = ["settle_output", "settle_purpose"]
+__all__ = ["infer_kind_and_task", "infer_output"]
 
 CLASSIFICATIONS = ("sequence_classification", "token_classification")
 
 
-def settle_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
+def infer_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
     """Return the probe with form, key and size of the logits known.
 
     Raises:
-        ExportError: If nothing in the output looks like logits, one set for each position or for each sequence.
+        ModelError: If nothing in the output looks like logits, one set for each position or for each sequence.
     """
     output, found = _find(probe, config)
     labels = probe.contract.labels_argument
@@ -45,7 +45,7 @@ def settle_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
     return probe.knowing(output=found.form, logits_key=found.key, output_size=size)
 
 
-def settle_purpose(probe: Probe, config: Mapping[str, Any], kind: str | None, task: str | None) -> Probe:
+def infer_kind_and_task(probe: Probe, config: Mapping[str, Any], kind: str | None, task: str | None) -> Probe:
     """Return the probe with kind and task known.
 
     Args:
@@ -55,7 +55,7 @@ def settle_purpose(probe: Probe, config: Mapping[str, Any], kind: str | None, ta
         task: The task, if the user states it.
 
     Raises:
-        ExportError: If what is stated does not fit what the model takes and returns.
+        ModelError: If what is stated does not fit what the model takes and returns.
     """
     per_token = probe.logits(probe.ids()).dim() == 3
     found_kind = _find_kind(probe, config, kind or config_hints.TASK_KINDS.get(task or ""), per_token)
@@ -129,7 +129,7 @@ def _find_kind(probe: Probe, config: Mapping[str, Any], stated: str | None, per_
     # A model that is called a decoder and sees the future is a decoder with a fault, not an encoder.
     is_decoder = config_hints.kind_guess(config, class_name) == "decoder-only"
     if per_token and not is_decoder:
-        is_decoder = is_causal(probe) or _has_causal_parts(probe) or loss_behaviour(probe)[1] == "shifted"
+        is_decoder = is_causal(probe) or _has_causal_parts(probe) or infer_loss_shift(probe)[1] == "shifted"
     return "decoder-only" if is_decoder else "encoder-only"
 
 

@@ -23,9 +23,9 @@ from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
 from transformer_foundry.core.models.source.read import ModelSource
 
-__all__ = ["FIRST_RUN_SECONDS", "require_first_run"]
+__all__ = ["TRIAL_RUN_SECONDS", "require_trial_run"]
 
-FIRST_RUN_SECONDS = 120.0
+TRIAL_RUN_SECONDS = 120.0
 """Default limit of wall and CPU time; the largest model that fits a free Colab session takes a third of it."""
 
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -35,8 +35,8 @@ _PROGRAM = (
 )
 
 
-def require_first_run(
-    export: ModelSource, *, seconds: float = FIRST_RUN_SECONDS, cache_dir: Path | None = None
+def require_trial_run(
+    export: ModelSource, *, seconds: float = TRIAL_RUN_SECONDS, cache_dir: Path | None = None
 ) -> None:
     """Import, build and call the model of ``export`` once in a process of its own, unless that was done before.
 
@@ -46,7 +46,7 @@ def require_first_run(
         cache_dir: Where it is remembered; the user's cache when None.
 
     Raises:
-        ExportError: If it ran out of time or memory, ended its process, or (code from outside) reached for the network,
+        ModelError: If it ran out of time or memory, ended its process, or (code from outside) reached for the network,
             other programs, or files that are not its own.
     """
     remembered = (cache_dir or default_cache()) / "first_runs" / f"{export.identity}-{_versions()}.json"
@@ -55,7 +55,7 @@ def require_first_run(
     result = _run(export, seconds)
     if result.get("refused"):
         raise ModelError(*result["refused"])
-    if result.get("reached") and not export.is_own:
+    if result.get("reached") and not export.is_local:
         raise _reached_out(export, result["reached"])
     _remember(remembered, result)
 
@@ -70,7 +70,7 @@ def _versions() -> str:
 def _is_remembered(path: Path, export: ModelSource) -> bool:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return export.is_own or not result["reached"]
+        return export.is_local or not result["reached"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -88,7 +88,7 @@ def _remember(path: Path, result: dict[str, Any]) -> None:
 def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
     with _scratch_folder() as scratch, tempfile.TemporaryFile() as answer:
         job = {
-            "sys_path": _import_paths(export.is_own),
+            "sys_path": _import_paths(export.is_local),
             "folder": str(export.folder.resolve()),
             "source": export.source,
             "model_code": export.model_code,
@@ -128,11 +128,11 @@ def _scratch_folder() -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _import_paths(is_own: bool) -> list[str]:
+def _import_paths(is_local: bool) -> list[str]:
     """Where the process imports from, and so what it may read: of the user's own folders nothing for foreign code."""
     here = str(Path(__file__).parents[4])
     paths = [here, *(path or os.getcwd() for path in sys.path)]
-    if is_own:
+    if is_local:
         return paths
     installed = tuple(os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix))
     return [

@@ -53,7 +53,7 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
     """Write the files of an export into ``folder``, their checksums last: without those nothing counts as written.
 
     Raises:
-        ExportError: If the folder cannot be written.
+        ModelError: If the folder cannot be written.
     """
     checksums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     try:

@@ -51,7 +51,7 @@ def parse_gist(source: str, revision: str | None = None) -> Gist | None:
         revision: A revision given separately; it goes before one in the URL.
 
     Raises:
-        ExportError: If the revision is none, or a URL leads elsewhere than to a gist.
+        ModelError: If the revision is none, or a URL leads elsewhere than to a gist.
 
     Example:
         >>> parse_gist("https://gist.github.com/someone/0123456789abcdef0123456789abcdef")
@@ -99,7 +99,7 @@ def fetch_gist(
         downloads: How requests are made; with retries and back-off by default.
 
     Raises:
-        ExportError: If there is no such gist, GitHub refuses or cannot be reached, or a file is missing.
+        ModelError: If there is no such gist, GitHub refuses or cannot be reached, or a file is missing.
     """
     home = cache_dir / "gist" / gist.id
     if gist.revision is not None and cached_folder(home / gist.revision) is not None:

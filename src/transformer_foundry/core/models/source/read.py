@@ -41,7 +41,7 @@ class ModelSource:
         model_code: Text of ``model.py``.
         sha256: File name -> sha256 (hex) of the bytes that were read.
         is_own: Whether it is a folder of the user's; a gist and a zip file come from outside.
-        is_trusted: Whether its code may run; ``admit`` says so of code from outside.
+        is_trusted: Whether its code may run; ``approve`` says so of code from outside.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class ModelSource:
     config: dict[str, Any]
     model_code: str
     sha256: Mapping[str, str]
-    is_own: bool = True
+    is_local: bool = True
     is_trusted: bool = True
 
     @property
@@ -92,7 +92,7 @@ def read_export(
         token: GitHub token; it only raises the number of requests allowed an hour.
 
     Raises:
-        ExportError: If the source cannot be read, lacks one of the two files, or one of them is damaged.
+        ModelError: If the source cannot be read, lacks one of the two files, or one of them is damaged.
     """
     name = str(source).strip()
     path = os.path.expanduser(name)
@@ -116,7 +116,7 @@ def read_export(
 
 
 def _from_outside(export: ModelSource) -> ModelSource:
-    return replace(export, is_own=False, is_trusted=False)
+    return replace(export, is_local=False, is_trusted=False)
 
 
 def _unpackaged(folder: Path, cache: Path) -> Path:

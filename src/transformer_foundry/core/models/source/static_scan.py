@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["ALLOWED_IMPORTS", "RiskyLine", "screen_code"]
+__all__ = ["ALLOWED_IMPORTS", "RiskyLine", "scan_code"]
 
 ALLOWED_IMPORTS = frozenset((
     "__future__", "abc", "collections", "copy", "dataclasses", "einops", "enum", "flash_attn", "functools", "inspect",
@@ -55,13 +55,13 @@ class RiskyLine:
         return f"line {self.line} {self.what}"
 
 
-def screen_code(code: str) -> list[RiskyLine]:
+def scan_code(code: str) -> list[RiskyLine]:
     """Return the lines of ``code`` to read first, in their order; nothing in it is run.
 
     Code that does not parse has none: it cannot run either.
 
     Example:
-        >>> [str(item) for item in screen_code("import os\\nos.system('ls')\\n")]
+        >>> [str(item) for item in scan_code("import os\\nos.system('ls')\\n")]
         ['line 1 imports os', 'line 2 uses os.system']
     """
     try:

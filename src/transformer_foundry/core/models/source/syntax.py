@@ -34,7 +34,7 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
     """Parse ``code``; nothing in it is run.
 
     Raises:
-        ExportError: If it is no valid Python, with the line, or defines no class and no ``build_model``.
+        ModelError: If it is no valid Python, with the line, or defines no class and no ``build_model``.
     """
     try:
         tree = ast.parse(code, filename=file_name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.base.text import printable
 from transformer_foundry.core.models.source.read import ModelSource
-from transformer_foundry.core.models.source.static_scan import screen_code
+from transformer_foundry.core.models.source.static_scan import scan_code
 
 __all__ = ["describe_export", "require_trusted"]
 
@@ -28,7 +28,7 @@ def describe_export(export: ModelSource) -> str:
         for name, digest in export.sha256.items()
     ]
     lines.append(f"  both         sha256 {export.identity}")
-    found = screen_code(export.model_code)
+    found = scan_code(export.model_code)
     lines += [f"  model.py {item}" for item in found[:_LINES_SHOWN]]
     if len(found) > _LINES_SHOWN:
         lines.append(f"  and {len(found) - _LINES_SHOWN} lines more")
@@ -41,12 +41,12 @@ def require_trusted(export: ModelSource) -> None:
     """Refuse code from outside that nobody has allowed to run.
 
     Raises:
-        ExportError: With what the code is and what screening found in it.
+        ModelError: With what the code is and what screening found in it.
     """
     if export.is_trusted:
         return
     sizes = ", ".join(f"{name} {(export.folder / name).stat().st_size:,} bytes" for name in export.sha256)
-    found = screen_code(export.model_code)
+    found = scan_code(export.model_code)
     shown = "; ".join(map(str, found[:_LINES_IN_ERROR])) + ("; ..." if len(found) > _LINES_IN_ERROR else "")
     raise ModelError(
         f"'{export.source}' holds code from outside ({sizes}, sha256 {export.identity}), which has not run yet.",

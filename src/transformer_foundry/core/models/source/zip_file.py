@@ -41,7 +41,7 @@ def unpack_archive(path: Path, cache_dir: Path) -> Path:
         cache_dir: Folder of the cache; the archive's own folder is named by its sha256.
 
     Raises:
-        ExportError: If it is no zip file, is too large, holds links or names outside it, or lacks one of the files.
+        ModelError: If it is no zip file, is too large, holds links or names outside it, or lacks one of the files.
     """
     if path.stat().st_size > MAX_ARCHIVE_BYTES:
         raise _refusal(path, f"it has {path.stat().st_size / 2**20:.0f} MiB, at most {MAX_ARCHIVE_BYTES // 2**20} are")

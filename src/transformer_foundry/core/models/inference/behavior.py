@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.inference.embedding_limits import TableWatch
+from transformer_foundry.core.models.inference.embedding_limits import EmbeddingLookupTracer
 from transformer_foundry.core.models.inference.output_format import find_loss
 from transformer_foundry.core.models.inference.probe import Probe, same
 
-__all__ = ["is_causal", "largest_vocabulary", "loss_behaviour", "watch_sizes", "works_at"]
+__all__ = ["infer_loss_shift", "is_causal", "largest_vocabulary", "watch_sizes", "works_at"]
 
 CAUSAL_PROBE_LENGTH = 48
 CLOSED_GATE = 1e-2
@@ -107,7 +107,7 @@ def watch_sizes(probe: Probe, stated: int | None) -> tuple[int | None, int | Non
     """
     ids = probe.ids()
     decoder_ids = probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
-    watch = TableWatch([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
+    watch = EmbeddingLookupTracer([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
     with watch:
         probe.run(ids, decoder_ids)
     rows = [min(found) if found else None for found in watch.rows]
@@ -121,7 +121,7 @@ def watch_sizes(probe: Probe, stated: int | None) -> tuple[int | None, int | Non
     return rows[0], rows[1] if decoder_ids is not None else None, min(limits) if limits else None
 
 
-def loss_behaviour(probe: Probe) -> tuple[bool, str | None]:
+def infer_loss_shift(probe: Probe) -> tuple[bool, str | None]:
     """Whether the model computes a loss from labels, and how it shifts them.
 
     A loss that compares position t with label t + 1 ignores the first label and heeds the last.

@@ -6,19 +6,19 @@ import dataclasses
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.sandbox.trial_run import FIRST_RUN_SECONDS, require_first_run
+from transformer_foundry.core.models.sandbox.trial_run import TRIAL_RUN_SECONDS, require_trial_run
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.trust import require_trusted
 
-__all__ = ["admit"]
+__all__ = ["approve"]
 
 
-def admit(
+def approve(
     export: ModelSource,
     *,
     trust_code: bool = False,
     sha256: str | None = None,
-    first_run_seconds: float = FIRST_RUN_SECONDS,
+    first_run_seconds: float = TRIAL_RUN_SECONDS,
     cache_dir: Path | None = None,
 ) -> ModelSource:
     """Return ``export`` ready to be built: with the user's word where it needs one, and tried in a process of its own.
@@ -34,7 +34,7 @@ def admit(
         cache_dir: Where first runs are remembered; the user's cache when None.
 
     Raises:
-        ExportError: If the digest is another, the word is missing, or the first run went beyond its limits.
+        ModelError: If the digest is another, the word is missing, or the first run went beyond its limits.
     """
     if sha256 is not None and sha256.strip().lower() != export.identity:
         raise ModelError(
@@ -42,7 +42,7 @@ def admit(
             "Expected the content that was trusted: it has changed since, or the digest is another's.",
             f"Read {export.model_file}, then set model.sha256 to the digest that it has now.",
         )
-    admitted = dataclasses.replace(export, is_trusted=bool(export.is_own or trust_code or sha256))
+    admitted = dataclasses.replace(export, is_trusted=bool(export.is_local or trust_code or sha256))
     require_trusted(admitted)
-    require_first_run(admitted, seconds=first_run_seconds, cache_dir=cache_dir)
+    require_trial_run(admitted, seconds=first_run_seconds, cache_dir=cache_dir)
     return admitted

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.foundry import PROJECT, SAMPLES
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.checks import run_checks
-from transformer_foundry.core.models import ModelSource, admit, build_model, describe_export, load_model, read_export
+from transformer_foundry.core.models import ModelSource, approve, build_model, describe_export, load_model, read_export
 from transformer_foundry.core.models.sandbox import trial_run
 
 MODEL = """
@@ -42,7 +42,7 @@ def from_zip(folder: Path, top: str = "") -> ModelSource:
 
 def test_code_from_outside_is_not_imported_without_a_word(tmp_path: Path) -> None:
     export = from_zip(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
-    for use in (build_model, load_model, run_checks, lambda it: admit(it, cache_dir=tmp_path)):
+    for use in (build_model, load_model, run_checks, lambda it: approve(it, cache_dir=tmp_path)):
         with pytest.raises(ModelError, match=f"(?s)code from outside.*{export.identity}.*line 1 uses open"):
             use(export)
     assert not (tmp_path / "ran").exists()
@@ -52,13 +52,13 @@ def test_code_from_outside_is_not_imported_without_a_word(tmp_path: Path) -> Non
 def test_a_word_lets_it_run(tmp_path: Path, word: str) -> None:
     export = from_zip(tmp_path)
     given = {"sha256": export.identity} if word == "digest" else {"trust_code": True}
-    assert load_model(admit(export, cache_dir=tmp_path, **given)).contract.vocab_size == 8
+    assert load_model(approve(export, cache_dir=tmp_path, **given)).contract.vocab_size == 8
 
 
 def test_another_digest_is_refused_with_both(tmp_path: Path) -> None:
     for export in (from_zip(tmp_path), read_export(SAMPLES / "gpt")):
         with pytest.raises(ModelError, match=f"{'0' * 64}.*{export.identity}"):
-            admit(export, trust_code=True, sha256="0" * 64)
+            approve(export, trust_code=True, sha256="0" * 64)
 
 
 def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
 )
 def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Path, top: str, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
-        admit(read_export(write(tmp_path, top)), first_run_seconds=0.5 if "while" in top else 60, cache_dir=tmp_path)
+        approve(read_export(write(tmp_path, top)), first_run_seconds=0.5 if "while" in top else 60, cache_dir=tmp_path)
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -97,7 +97,7 @@ def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Pa
 )
 def test_code_from_outside_that_reaches_out_is_refused(tmp_path: Path, top: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
-        admit(from_zip(tmp_path, top), trust_code=True, cache_dir=tmp_path)
+        approve(from_zip(tmp_path, top), trust_code=True, cache_dir=tmp_path)
     assert not Path("/tmp/foundry-mark").exists()
 
 
@@ -105,7 +105,7 @@ def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("HF_TOKEN", "GITHUB_TOKEN", "WANDB_API_KEY", "MY_PASSWORD"):
         monkeypatch.setenv(name, "canary-canary")
     top = "import os\nif 'canary-canary' in os.environ.values(): os._exit(4)"
-    admit(read_export(write(tmp_path, top)), cache_dir=tmp_path)
+    approve(read_export(write(tmp_path, top)), cache_dir=tmp_path)
     (record,) = (tmp_path / "first_runs").iterdir()
     assert json.loads(record.read_text())["outcome"] == "ran"
 
@@ -121,24 +121,24 @@ def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_code_that_loads_libraries_is_not_taken_for_code_that_reaches_out(tmp_path: Path, top: str) -> None:
     export = from_zip(tmp_path, f"import torch\n{top}")
-    assert admit(export, cache_dir=tmp_path, trust_code=True).source == export.source
+    assert approve(export, cache_dir=tmp_path, trust_code=True).source == export.source
     (record,) = (tmp_path / "first_runs").iterdir()
     assert json.loads(record.read_text())["outcome"] == "ran"
 
 
 def test_a_first_run_is_remembered_by_the_digest(tmp_path: Path) -> None:
     export = read_export(write(tmp_path))
-    admit(export, cache_dir=tmp_path)
+    approve(export, cache_dir=tmp_path)
     (record,) = (tmp_path / "first_runs").iterdir()
     noted = json.loads(record.read_text())
     assert set(noted.pop("walls")) <= {"network", "files", "calls"}
     assert noted == {"parameters": 64, "bytes": 256, "outcome": "ran", "reached": []}
     # No process could end within this: it is not started.
-    admit(export, first_run_seconds=1e-9, cache_dir=tmp_path)
+    approve(export, first_run_seconds=1e-9, cache_dir=tmp_path)
 
 
 def test_an_error_of_an_own_model_is_left_to_the_checks(tmp_path: Path) -> None:
-    export = admit(read_export(write(tmp_path, "raise ValueError('no')")), cache_dir=tmp_path)
+    export = approve(read_export(write(tmp_path, "raise ValueError('no')")), cache_dir=tmp_path)
     assert run_checks(export).status == "fail"
 
 
