@@ -2,6 +2,7 @@
 # make test        installs once, then runs lint, types and all tests
 # make test-fast   the tests that take seconds each
 # make test-colab PYTHON=python3.13   runs the tests with Colab's package versions, in a separate environment (6 GB)
+# make architecture   prints the structure of the package in figures, which a test keeps
 # make audit       checks the tested versions for known vulnerabilities (needs the network)
 # make docs        builds the documentation and the diagram of the pipelines into site/
 # make address REPO=OWNER/NAME   writes the public address of the project into notebooks, README and citation
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast test-colab bench lint docs address audit lock clean
+.PHONY: help install run test test-fast architecture test-colab bench lint docs address audit lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -38,6 +39,9 @@ lint: $(STAMP)
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
+
+architecture: $(STAMP)
+	@$(BIN)/python -m tests.architecture
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,73 +1,68 @@
-"""The layer rule and the lazy imports of the design, enforced."""
+"""The layers, the imports and the types of the public names, enforced; ``tests.architecture`` measures them."""
 
 from __future__ import annotations
 
-import ast
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src"
-PACKAGE = SOURCE / "transformer_foundry"
+from tests import architecture
+from tests.architecture import PACKAGE, SOURCE, external_imports
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
-
-FORBIDDEN = {
-    "core": ("kedro", "kedro_datasets", "wandb", "google.colab", "transformer_foundry.pipelines",
-             "transformer_foundry.datasets", "transformer_foundry.hooks"),
-    "pipelines": ("transformer_foundry.hooks", "transformer_foundry.datasets", "wandb", "google.colab"),
-    "datasets": ("transformer_foundry.pipelines", "transformer_foundry.hooks", "wandb", "google.colab"),
-    "hooks": ("transformer_foundry.pipelines",),
-}  # fmt: skip
-
 HEAVY = ("torch", "transformers", "datasets", "tokenizers", "optuna", "onnx", "onnxruntime", "onnxscript",
          "huggingface_hub", "wandb", "safetensors")  # fmt: skip
-MAY_IMPORT_TORCH = ("core/models", "core/checks", "core/training", "core/data", "core/export",
-                    "core/evaluation", "core/experiments", "core/publishing", "core/system", "core/files")  # fmt: skip
-
-
-def imported_names(tree: ast.AST) -> list[str]:
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.append(node.module)
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return names
+MAY_IMPORT_TORCH = ("core/models", "core/checks", "core/training", "core/data", "core/export", "core/evaluation",
+                    "core/experiments", "core/publishing", "core/system", "core/files")  # fmt: skip
+COPIED_INTO_PACKAGES = ("core/export/transformers_code/configuration_foundry.py",
+                        "core/export/transformers_code/modeling_foundry.py")  # fmt: skip
+KEDRO_SIDE = ("kedro", "kedro_datasets", "wandb", "google.colab")
 
 
 def is_under(name: str, roots: tuple[str, ...]) -> bool:
     return any(name == root or name.startswith(root + ".") for root in roots)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
-    layer = path.relative_to(PACKAGE).parts[0]
-    wrong = [name for name in imported_names(ast.parse(path.read_text())) if is_under(name, FORBIDDEN.get(layer, ()))]
-    assert not wrong
+def test_no_part_reaches_one_that_it_may_not_even_through_others() -> None:
+    assert architecture.forbidden_paths() == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert architecture.circles(architecture.graph()) == []
+
+
+def test_a_circle_is_found() -> None:
+    graph = {"a": frozenset("b"), "b": frozenset("c"), "c": frozenset("ad"), "d": frozenset("e"), "e": frozenset()}
+    assert architecture.circles(graph) == [["a", "b", "c"]]
+
+
+def test_a_folder_has_as_many_entries_as_a_reader_takes_in() -> None:
+    assert architecture.crowded_folders() == {}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("core/**/*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_core_knows_neither_kedro_nor_a_tracker(path: Path) -> None:
+    assert [name for name in external_imports(path) if is_under(name, KEDRO_SIDE)] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    top_level = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     part = path.relative_to(PACKAGE).as_posix()
-    if part.startswith("core/export/transformers_code/"):  # copied into packages, never imported here
-        return
     heavy = HEAVY[1:] if part.startswith(MAY_IMPORT_TORCH) else HEAVY
-    assert not [name for node in top_level for name in imported_names(node) if is_under(name, heavy)]
+    if part not in COPIED_INTO_PACKAGES:
+        assert [name for name in architecture.top_level_imports(path) if is_under(name, heavy)] == []
 
 
-@pytest.mark.parametrize("module", ["core.models", "core.checks", "core.training"])
-def test_the_validation_notebook_needs_only_what_colab_has(module: str) -> None:
+@pytest.mark.parametrize("part", ["models", "checks", "training"])
+def test_the_validation_notebook_needs_only_what_colab_has(part: str) -> None:
     allowed = {"torch", "numpy", "pandas", "matplotlib", "transformer_foundry", "__future__"} | sys.stdlib_module_names
-    for path in (PACKAGE / module.replace(".", "/")).rglob("*.py"):
-        top_level = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        names = {name.split(".")[0] for node in top_level for name in imported_names(node)}
-        assert names <= allowed, path
+    for path in (PACKAGE / "core" / part).rglob("*.py"):
+        assert {name.split(".")[0] for name in architecture.top_level_imports(path)} <= allowed, path
 
 
 def test_registering_the_pipelines_loads_no_heavy_library() -> None:
@@ -84,14 +79,45 @@ def test_registering_the_pipelines_loads_no_heavy_library() -> None:
     assert loaded == []
 
 
-def test_every_public_name_exists() -> None:
-    import importlib
+@pytest.mark.parametrize("facade", sorted(architecture.facades()))
+def test_every_public_name_exists(facade: str) -> None:
+    module = importlib.import_module(f"transformer_foundry.{facade}")
+    assert module.__all__ == sorted(architecture.facades()[facade])
+    assert [name for name in module.__all__ if getattr(module, name) is None] == []
+    assert dir(module) == module.__all__
 
-    for path in PACKAGE.rglob("__init__.py"):
-        name = ".".join(path.relative_to(SOURCE).parent.parts)
-        module = importlib.import_module(name)
-        for public in getattr(module, "__all__", []):
-            assert getattr(module, public) is not None, f"{name}.{public}"
+
+def test_a_name_that_a_facade_has_not_is_an_error() -> None:
+    from transformer_foundry.core import training
+
+    with pytest.raises(AttributeError, match=r"'transformer_foundry.core.training' has no attribute 'fitt'"):
+        training.fitt  # noqa: B018
+
+
+@pytest.mark.slow
+def test_the_types_of_the_public_names_reach_the_caller(tmp_path: Path) -> None:
+    lines = ["import transformer_foundry.core.training as training"]
+    for facade, names in sorted(architecture.facades().items()):
+        lines.append(f"import transformer_foundry.{facade}")
+        lines += [f"reveal_type(transformer_foundry.{facade}.{name})" for name in sorted(names)]
+    lines += ["training.fit(1, 2, nonsense=3)", "training.no_such_name"]
+    found = mypy("\n".join(lines) + "\n", tmp_path)
+    revealed = [line for line in found if "Revealed type is" in line]
+    assert len(revealed) == sum(map(len, architecture.facades().values()))
+    assert [line for line in revealed if re.search(r'Revealed type is "(Any|def \(\*args: Any)', line)] == []
+    assert any('Unexpected keyword argument "nonsense"' in line for line in found)
+    assert any('has no attribute "no_such_name"' in line for line in found)
+
+
+def mypy(program: str, folder: Path) -> list[str]:
+    """Return what mypy prints of ``program`` with the project's settings."""
+    path = folder / "caller.py"
+    path.write_text(program, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--no-pretty", "--cache-dir", str(folder / "cache"), str(path)]
+    environment = {"MYPYPATH": str(SOURCE), "PATH": "", "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, cwd=architecture.PROJECT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout.splitlines()
 
 
 def test_hooks_can_be_registered_by_a_pluggy_that_reads_properties_too() -> None:
