@@ -32,7 +32,7 @@ from transformer_foundry.core.experiments.tuning import (
     make_full_training,
     make_train_trial,
     model_space,
-    paused_states,
+    paused_checkpoints_in,
     search,
 )
 from transformer_foundry.core.models import load_model, read_export
@@ -66,9 +66,9 @@ class RealProblem:
         trial = make_train_trial(self.export, self.splits, self.base, options, space=space, **self.model)
         storage = optuna.storages.InMemoryStorage()
         # On disk, as in the pipeline: writing and reading the states of paused trials is part of the cost.
-        states = paused_states(self.folder / f"{method}-{seed}", options.paused_gib)
+        checkpoints = paused_checkpoints_in(self.folder / f"{method}-{seed}", options.paused_gib)
         began, found = time.process_time(), []
-        for record in search(space, trial, options, storage, states=states):
+        for record in search(space, trial, options, storage, checkpoints=checkpoints):
             if record.state == "complete":
                 found.append((time.process_time() - began, record.loss))
         return load_study(storage), found

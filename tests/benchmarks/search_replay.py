@@ -21,7 +21,6 @@ import optuna
 
 from tests.benchmarks.search_table import NAMES, TOLERANCE, Table
 from transformer_foundry.core.experiments.tuning import TuningOptions, search
-from transformer_foundry.core.experiments.tuning.trials import suggest
 
 MOST_TRAININGS = 100
 BASELINES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
@@ -42,7 +41,7 @@ def losses_of_baseline(table, seed, n_trials, sampler):
     study = optuna.create_study(sampler=sampler(seed=seed))
     for _ in range(min(n_trials, len(table.rows) if table.is_drawn else n_trials)):
         trial = study.ask()
-        proposed = table.propose(lambda dimension, trial=trial: suggest(trial, dimension))
+        proposed = table.propose(lambda dimension, trial=trial: dimension.suggest(trial))
         configuration = table.nearest_untried(proposed) if table.is_drawn else proposed
         *_, (_, loss) = table.train(configuration)
         _tell(study, trial, table.space, configuration, loss)

@@ -3,7 +3,7 @@ from kedro.io import DatasetError
 
 from tests.core.experiments.tuning.curves import CurveTrainer
 from transformer_foundry.core.base.errors import TuningError, find_foundry_error
-from transformer_foundry.core.experiments.tuning import TrialRecord, TuningOptions, parse_space, search
+from transformer_foundry.core.experiments.tuning import TrialResult, TuningOptions, parse_space, search
 from transformer_foundry.datasets.study import StudyDataset
 
 ENTRY = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
@@ -31,7 +31,7 @@ def test_loading_opens_nothing(dataset):
 
 def test_a_record_of_a_trial_that_is_not_kept_is_refused(dataset):
     list(search(SPACE, CurveTrainer(), TuningOptions(n_trials=1), dataset.load().storage()))
-    stray = TrialRecord(7, "complete", {}, 1.0, 100, 1.0, is_best=True, best_loss=1.0)
+    stray = TrialResult(7, "complete", {}, 1.0, 100, 1.0, is_best=True, best_loss=1.0)
     with pytest.raises(DatasetError, match="Trial 7 is not kept"):
         dataset.save(stray)
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.hooks.runs import Run
-from transformer_foundry.core.experiments.tuning import TrialRecord
+from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.training import Started
 from transformer_foundry.hooks.progress import STAGES, ProgressHooks
 from transformer_foundry.pipeline_registry import register_pipelines
@@ -167,7 +167,7 @@ def test_a_trial_is_one_line_with_the_best_so_far(tmp_path):
     stream = io.StringIO()
     run = Run(tmp_path / "data", ProgressHooks(stream), sections={"tuning": {"n_trials": 8, "sampler": "tpe"}})
     run.begin()
-    run.show("study", TrialRecord(3, "pruned", {"learning_rate": 0.00123}, 2.5, 40, 75.0, False, 2.0))
+    run.show("study", TrialResult(3, "pruned", {"learning_rate": 0.00123}, 2.5, 40, 75.0, False, 2.0))
     assert (
         stream.getvalue() == "trial 3 (of 8) | pruned | loss 2.500 | best 2.000 | learning_rate 0.00123 | 1 min 15 s\n"
     )

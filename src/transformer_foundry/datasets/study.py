@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.experiments.tuning import TrialRecord
+from transformer_foundry.core.experiments.tuning import TrialResult
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -57,7 +57,7 @@ class StudyHandle:
         return self.path.parent / "paused"
 
 
-class StudyDataset(AbstractDataset[TrialRecord, StudyHandle]):
+class StudyDataset(AbstractDataset[TrialResult, StudyHandle]):
     """One study, which the search itself writes: two entries, ``previous_study`` and ``study``, share it.
 
     A trial is in the storage before its record is yielded, so that a search killed between the two loses nothing;
@@ -87,7 +87,7 @@ class StudyDataset(AbstractDataset[TrialRecord, StudyHandle]):
         """Return a handle on the study, whether or not it exists yet."""
         return StudyHandle(self.path, self.url, self.name)
 
-    def save(self, data: TrialRecord) -> None:
+    def save(self, data: TrialResult) -> None:
         """Check that the trial of the record is kept.
 
         Raises:

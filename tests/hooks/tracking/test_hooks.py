@@ -14,7 +14,7 @@ from tests.hooks.runs import Run
 from tests.loopback.wandb_offline_reader import read_runs
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.base.secrets import without_secrets
-from transformer_foundry.core.experiments.tuning import TrialRecord
+from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.hooks.tracking import wandb_run as tracker_module
 from transformer_foundry.hooks.tracking.hooks import TrackingHooks
 from transformer_foundry.hooks.tracking.wandb_run import choose_mode
@@ -244,8 +244,8 @@ def test_the_best_checkpoint_is_an_artifact_only_when_asked_for(run):
 def test_each_trial_is_a_run_of_its_own_in_one_group(run):
     run.begin()
     curve = ((10, 3.0), (20, 2.0))
-    run.show("study", TrialRecord(0, "complete", {"learning_rate": 1e-3}, 2.0, 20, 1.0, True, 2.0, curve))
-    run.show("study", TrialRecord(1, "failed", {"learning_rate": 1.0}, None, 0, 1.0, False, 2.0, (), "RuntimeError"))
+    run.show("study", TrialResult(0, "complete", {"learning_rate": 1e-3}, 2.0, 20, 1.0, True, 2.0, curve))
+    run.show("study", TrialResult(1, "failed", {"learning_rate": 1.0}, None, 0, 1.0, False, 2.0, (), "RuntimeError"))
     run.end()
     first, second = sorted(logged(run), key=lambda session: session.name)
     assert (first.group, second.group) == ("gpt-tuning", "gpt-tuning")

@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.core.base.secrets import redact, without_secrets
-from transformer_foundry.core.experiments.tuning import TrialRecord
+from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
 from transformer_foundry.hooks.tracking.offline_log import last_logged_step
@@ -122,7 +122,7 @@ class Tracker:
         if self._run is not None:
             self._run.alert(title=f"{self._run_name} failed", text=redact(text))
 
-    def log_trial(self, record: TrialRecord) -> None:
+    def log_trial(self, record: TrialResult) -> None:
         """Log a trial of a search as a run of its own, in one group with the others."""
         trial = self._start_run(
             _new_id(),

@@ -11,7 +11,7 @@ from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.experiments import tuning as core_tuning
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord
+from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
@@ -30,7 +30,7 @@ def search_parameters(
     training: TrainingOptions,
     tuning: TuningOptions,
     validation: ValidationOptions,
-) -> Iterator[TrialRecord]:
+) -> Iterator[TrialResult]:
     """Yield each trial that has ended, until the budget of the study is spent."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
     space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
@@ -43,7 +43,7 @@ def search_parameters(
         tuning,
         previous_study.storage(),
         identity=core_tuning.trial_identity(model_export, token_splits, training, space),
-        states=core_tuning.paused_states(previous_study.paused_folder, tuning.paused_gib),
+        checkpoints=core_tuning.paused_checkpoints_in(previous_study.paused_folder, tuning.paused_gib),
         study_name=previous_study.name,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.core.experiments.tuning.curves import CurveTrainer
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderStates
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderCheckpoints
 from transformer_foundry.core.experiments.tuning.search_loop import search
 from transformer_foundry.core.experiments.tuning.space import parse_space
 from transformer_foundry.core.experiments.tuning.storage import open_storage
@@ -48,8 +48,8 @@ def main(where, n_trials, sampler, folder):
     options = TuningOptions(
         n_trials=int(n_trials), max_steps=100, evals_per_trial=10, sampler=sampler, pruner="none", min_gain=0.0
     )
-    states = FolderStates(Path(folder), 1e6, write, read)
-    for record in search(SPACE, train_trial, options, storage, states=states):
+    checkpoints = FolderCheckpoints(Path(folder), 1e6, write, read)
+    for record in search(SPACE, train_trial, options, storage, checkpoints=checkpoints):
         print("trial", record.number, record.state, flush=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.core.experiments.tuning.postgresql import running_server, server_command
 from transformer_foundry.core.experiments.tuning.storage import load_study, open_storage
-from transformer_foundry.core.experiments.tuning.trials import is_paused
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import is_paused
 
 ROOT = Path(__file__).parents[4]
 N_TRIALS = 6

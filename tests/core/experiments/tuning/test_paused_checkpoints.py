@@ -1,7 +1,7 @@
 import pytest
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderStates
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderCheckpoints
 
 
 def write(folder, state):
@@ -19,35 +19,35 @@ def read(folder):
 
 
 @pytest.fixture
-def states(tmp_path):
-    return FolderStates(tmp_path / "paused", 30, write, read)
+def checkpoints(tmp_path):
+    return FolderCheckpoints(tmp_path / "paused", 30, write, read)
 
 
-def test_a_state_is_read_back_by_another_process(states, tmp_path):
-    states.keep(3, "abc")
-    assert FolderStates(tmp_path / "paused", 30, write, read).get(3) == "abc"
+def test_a_state_is_read_back_by_another_process(checkpoints, tmp_path):
+    checkpoints.keep(3, "abc")
+    assert FolderCheckpoints(tmp_path / "paused", 30, write, read).get(3) == "abc"
 
 
-def test_the_worst_states_go_until_the_rest_fit(states):
+def test_the_worst_checkpoints_go_until_the_rest_fit(checkpoints):
     for number in range(4):
-        states.keep(number, "x" * 10)
-    states.trim([2, 0, 3, 1])
-    assert [number for number in range(4) if states.has(number)] == [0, 2, 3]
+        checkpoints.keep(number, "x" * 10)
+    checkpoints.trim([2, 0, 3, 1])
+    assert [number for number in range(4) if checkpoints.has(number)] == [0, 2, 3]
 
 
-def test_a_damaged_state_is_no_state(states):
-    states.keep(0, "damaged")
-    assert states.get(0) is None
-    assert not states.has(0)
+def test_a_damaged_state_is_no_state(checkpoints):
+    checkpoints.keep(0, "damaged")
+    assert checkpoints.get(0) is None
+    assert not checkpoints.has(0)
 
 
-def test_a_full_disk_costs_the_trial_its_state_only(states, caplog):
-    assert not states.keep(0, "too large")
+def test_a_full_disk_costs_the_trial_its_state_only(checkpoints, caplog):
+    assert not checkpoints.keep(0, "too large")
     assert "Trial 0 is paused without a checkpoint: The disk is full." in caplog.text
-    assert states.get(0) is None
+    assert checkpoints.get(0) is None
 
 
-def test_what_has_ended_is_deleted(states, tmp_path):
-    states.keep(0, "abc")
-    states.drop(0)
+def test_what_has_ended_is_deleted(checkpoints, tmp_path):
+    checkpoints.keep(0, "abc")
+    checkpoints.drop(0)
     assert list((tmp_path / "paused").iterdir()) == []

@@ -4,26 +4,26 @@ import pytest
 
 from tests.core.experiments.tuning.curves import CurveTrainer
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryStates
-from transformer_foundry.core.experiments.tuning.scheduler import Assignment, Planner, Wait
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints
+from transformer_foundry.core.experiments.tuning.scheduler import TrialJob, TrialScheduler, Wait
 from transformer_foundry.core.experiments.tuning.search_loop import search
 from transformer_foundry.core.experiments.tuning.space import parse_space
 from transformer_foundry.core.experiments.tuning.storage import load_study, open_storage
-from transformer_foundry.core.experiments.tuning.trials import Ledger
+from transformer_foundry.core.experiments.tuning.storage.trial_store import TrialStore
 
 SPACE = parse_space(
     {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}}, {"learning_rate": 1e-3}
 )
 
 
-class InterruptedLedger(Ledger):
+class InterruptedStore(TrialStore):
     """Lets another worker decide between the decision of this one and what it writes."""
 
     other = None
 
-    def begin(self, configuration, **attributes):
+    def start(self, configuration, **attributes):
         self._let_other_decide()
-        return super().begin(configuration, **attributes)
+        return super().start(configuration, **attributes)
 
     def claim(self, trial):
         self._let_other_decide()
@@ -36,17 +36,17 @@ class InterruptedLedger(Ledger):
     def _let_other_decide(self):
         other, self.other = self.other, None
         if other is not None:
-            self.others_plan = other.next()
+            self.others_decision = other.next()
 
 
 @pytest.mark.parametrize("sampler", ["pause_resume", "random"])
 def test_two_workers_that_decide_at_once_do_not_spend_the_same_training_twice(tmp_path, sampler):
-    storage, states = open_storage(tmp_path / "study.db"), MemoryStates()
+    storage, checkpoints = open_storage(tmp_path / "study.db"), MemoryCheckpoints()
     options = TuningOptions(n_trials=5, max_steps=100, sampler=sampler, pruner="none", min_gain=0.0)
-    list(search(SPACE, CurveTrainer(), options, storage, states=states))
+    list(search(SPACE, CurveTrainer(), options, storage, checkpoints=checkpoints))
     options = TuningOptions(n_trials=6, max_steps=100, sampler=sampler, pruner="none", min_gain=0.0)
     study = load_study(storage)
-    ledger = InterruptedLedger(study, SPACE, options)
-    ledger.other = Planner(Ledger(study, SPACE, options), states)
-    plans = Planner(ledger, states).next(), ledger.others_plan
-    assert [type(plan) for plan in plans] == [Wait, Assignment]
+    store = InterruptedStore(study, storage, SPACE, options)
+    store.other = TrialScheduler(TrialStore(study, storage, SPACE, options), checkpoints)
+    decisions = TrialScheduler(store, checkpoints).next(), store.others_decision
+    assert [type(decision) for decision in decisions] == [Wait, TrialJob]

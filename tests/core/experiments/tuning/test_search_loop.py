@@ -112,7 +112,7 @@ def test_a_search_in_two_sessions_tries_what_one_session_would(tmp_path):
     assert halves.tried == whole.tried
 
 
-def test_a_trial_that_raises_is_a_record_and_the_search_goes_on(storage):
+def test_a_trial_that_raises_is_a_result_and_the_search_continues(storage):
     def train(parameters, resume_from=None):
         if parameters["learning_rate"] != 1e-3:
             raise RuntimeError("CUDA out of memory:\n tried 2 GiB")
@@ -167,7 +167,7 @@ def test_another_length_of_trials_is_refused(storage):
         run(storage, CurveTrainer(), n_trials=2, max_steps=200)
 
 
-def test_stop_puts_the_trial_under_way_back_into_the_queue(storage):
+def test_an_interrupt_puts_the_running_trial_back_into_the_queue(storage):
     def stopped(parameters, resume_from=None):
         yield 10, 2.0
         raise KeyboardInterrupt

@@ -154,7 +154,7 @@ def test_a_value_that_training_refuses_is_refused_with_its_place_in_the_space():
 
 
 def test_parameters_that_only_say_how_long_to_train_cannot_be_searched():
-    with pytest.raises(ParameterError, match="names no parameter that can be searched"):
+    with pytest.raises(ParameterError, match="is not a parameter that can be searched"):
         TuningOptions(space={"max_steps": {"type": "int", "low": 10, "high": 20}})
 
 

@@ -9,7 +9,7 @@ from transformer_foundry.core.experiments.tuning import (
     TuningOptions,
     make_train_trial,
     model_space,
-    paused_states,
+    paused_checkpoints_in,
     search,
     training_space,
     trial_identity,
@@ -66,7 +66,7 @@ def test_a_trial_forecasts_nothing(export, caplog):
 
 def test_a_trial_that_was_paused_on_disk_ends_as_if_it_had_not_been(train_trial, tmp_path):
     whole = list(train_trial({"learning_rate": 3e-3}))
-    states = paused_states(tmp_path / "paused", limit_gib=1.0)
+    states = paused_checkpoints_in(tmp_path / "paused", limit_gib=1.0)
     (step, _, checkpoint) = next(report for report in train_trial({"learning_rate": 3e-3}) if len(report) > 2)
     assert (step, states.keep(0, checkpoint)) == (10, True)
     resumed = list(train_trial({"learning_rate": 3e-3}, states.get(0)))

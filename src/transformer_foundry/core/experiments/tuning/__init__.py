@@ -7,8 +7,8 @@ from transformer_foundry.core.base.lazy_imports import lazy_exports
 if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.default_spaces import training_space as training_space
     from transformer_foundry.core.experiments.tuning.options import TuningOptions as TuningOptions
-    from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderStates as FolderStates
-    from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryStates as MemoryStates
+    from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderCheckpoints as FolderCheckpoints
+    from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints as MemoryCheckpoints
     from transformer_foundry.core.experiments.tuning.results.confirmation import (
         compare_with_default as compare_with_default,
     )
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.results.figures import timeline_figure as timeline_figure
     from transformer_foundry.core.experiments.tuning.results.summary import best_trial as best_trial
     from transformer_foundry.core.experiments.tuning.results.summary import trials_table as trials_table
-    from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord as TrialRecord
+    from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult as TrialResult
     from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial as TrainTrial
     from transformer_foundry.core.experiments.tuning.search_loop import search as search
     from transformer_foundry.core.experiments.tuning.space import Dimension as Dimension
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.train_trial import make_full_training as make_full_training
     from transformer_foundry.core.experiments.tuning.train_trial import make_train_trial as make_train_trial
     from transformer_foundry.core.experiments.tuning.train_trial import model_space as model_space
-    from transformer_foundry.core.experiments.tuning.train_trial import paused_states as paused_states
+    from transformer_foundry.core.experiments.tuning.train_trial import paused_checkpoints_in as paused_checkpoints_in
     from transformer_foundry.core.experiments.tuning.train_trial import trial_identity as trial_identity
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -1,4 +1,4 @@
-"""Where paused trials keep the state of their training: in memory, or as folders of bounded size on disk."""
+"""Keep the checkpoints of paused trials: in memory, or as folders of limited size on disk."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from transformer_foundry.core.base.errors import CheckpointError
 
-__all__ = ["FolderStates", "MemoryStates", "TrialStates"]
+__all__ = ["FolderCheckpoints", "MemoryCheckpoints", "PausedCheckpoints"]
 
 _log = logging.getLogger(__name__)
 
 StateT = TypeVar("StateT")
 
 
-class TrialStates(Protocol):
-    """Keeps what a paused trial needs to go on, by the number of the trial."""
+class PausedCheckpoints(Protocol):
+    """Keeps what a paused trial needs to resume, by the number of the trial."""
 
     def keep(self, number: int, state: Any) -> bool:
-        """Keep a state; False if that was not possible and the trial would start over."""
+        """Keep a state; False if that failed and the trial would start over."""
 
     def has(self, number: int) -> bool:
-        """Return whether a state is kept here."""
+        """Return whether a state is kept."""
 
     def get(self, number: int) -> Any | None:
-        """Return the state; None if there is none, or it is damaged."""
+        """Return the state; None if there is none or it is damaged."""
 
     def drop(self, number: int) -> None:
-        """Forget the state, if there is one."""
+        """Delete the state, if there is one."""
 
     def trim(self, best_first: Sequence[int]) -> None:
-        """Forget states, the last of ``best_first`` first, until the rest fit."""
+        """Delete states, the last of ``best_first`` first, until the rest fit."""
 
 
-class MemoryStates:
-    """States that end with the process; trials paused by another one start over."""
+class MemoryCheckpoints:
+    """States that end with the process; trials paused by another process start over."""
 
     def __init__(self) -> None:
         self._states: dict[int, Any] = {}
@@ -48,7 +48,7 @@ class MemoryStates:
         return True
 
     def has(self, number: int) -> bool:
-        """Return whether a state is kept here."""
+        """Return whether a state is kept."""
         return number in self._states
 
     def get(self, number: int) -> Any | None:
@@ -56,19 +56,19 @@ class MemoryStates:
         return self._states.get(number)
 
     def drop(self, number: int) -> None:
-        """Forget the state, if there is one."""
+        """Delete the state, if there is one."""
         self._states.pop(number, None)
 
     def trim(self, best_first: Sequence[int]) -> None:
         """Keep all."""
 
 
-class FolderStates(Generic[StateT]):
+class FolderCheckpoints(Generic[StateT]):
     """States as folders ``trial-NUMBER``, which survive the process.
 
     Args:
-        folder: Where they are; made when the first is kept.
-        limit_bytes: Their size together; the states of the worst trials go first.
+        folder: Where they are; created with the first.
+        limit_bytes: Their total size; the states of the worst trials are deleted first.
         write: Writes a state into a folder; raises ``CheckpointError`` if it cannot.
         read: Reads it back; raises ``CheckpointError`` if it is damaged.
     """
@@ -83,7 +83,7 @@ class FolderStates(Generic[StateT]):
         self._folder, self._limit, self._write, self._read = folder, limit_bytes, write, read
 
     def keep(self, number: int, state: StateT) -> bool:
-        """Write a state; a full disk costs the trial its state, not the search."""
+        """Write a state; on a full disk the trial loses its state and the search continues."""
         try:
             self._write(self._path(number), state)
         except CheckpointError as err:
@@ -97,7 +97,7 @@ class FolderStates(Generic[StateT]):
         return self._path(number).is_dir()
 
     def get(self, number: int) -> StateT | None:
-        """Read the state; None if there is none, or it is damaged: the trial starts over."""
+        """Read the state; None if there is none or it is damaged: the trial starts over."""
         if not self.has(number):
             return None
         try:

@@ -1,4 +1,4 @@
-"""What a worker does next: train a new configuration, go on with a waiting one, wait for others, or stop."""
+"""Decide what a worker does next: start a new trial, resume a waiting one, wait for other workers, or stop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformer_foundry.core.experiments.tuning import trials as names
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import TrialStates
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import PausedCheckpoints
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import (
+    DEFAULT_ATTR,
+    GAINS_ATTR,
+    RESTARTED_ATTR,
+    TO_THE_END_ATTR,
+    error_of,
+    is_paused,
+    last_step,
+    paused_at,
+    seconds_of,
+)
+from transformer_foundry.core.experiments.tuning.storage.trial_store import TrialStore
 from transformer_foundry.core.experiments.tuning.strategies.candidates import (
     candidates,
     categorical,
@@ -17,40 +28,39 @@ from transformer_foundry.core.experiments.tuning.strategies.candidates import (
     key_of,
     spread_out,
 )
-from transformer_foundry.core.experiments.tuning.strategies.pause_resume import Known, choose
+from transformer_foundry.core.experiments.tuning.strategies.pause_resume import TrialHistory, select_next
 from transformer_foundry.core.experiments.tuning.strategies.pruners import pause_step
 from transformer_foundry.core.experiments.tuning.strategies.samplers import FINITE_ONLY, make_sampler
-from transformer_foundry.core.experiments.tuning.trials import Ledger, is_paused, last_step, seconds_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
-__all__ = ["Assignment", "Planner", "Stop", "Wait"]
+__all__ = ["Stop", "TrialJob", "TrialScheduler", "Wait"]
 
-MOST_FIRST_TRIALS = 8
-"""Spread-out configurations that a long search begins with; half of the trials in a short one."""
+MAX_FIRST_TRIALS = 8
+"""Spread-out configurations at the start of a long search; in a short one, half of the trials."""
 
-FEWEST_FIRST_TRIALS = 3
+MIN_FIRST_TRIALS = 3
 
 PATIENCE = 8
-"""Decisions in a row that must expect next to no gain before the search stops: a model of few points errs.
+"""Decisions in a row that must expect almost no gain before the search stops: a model of few points errs.
 
 Of replayed searches that stopped after four, one in six had not come within 1 % of the best; after eight, one in 16."""
 
 _SPENT = "the budget is spent"
-_TRIED_OUT = "every configuration of the space was tried"
+_ALL_TRIED = "every configuration of the space was tried"
 
 N_BEST = 5
-"""Configurations near which new ones are looked for."""
+"""Configurations near which new ones are sampled."""
 
 
 @dataclass(frozen=True)
-class Assignment:
+class TrialJob:
     """A trial to train, claimed for this worker.
 
     Attributes:
         trial: The trial.
-        resume_step: Step at which it was paused; 0 begins.
+        resume_step: Step at which it was paused; 0 starts it.
         pause_at: Step at which to pause it; None trains to the end.
     """
 
@@ -73,44 +83,45 @@ class Stop:
     reason: str
 
 
-class Planner:
-    """Decides for one worker; all it knows comes from the ledger, so any worker may decide next.
+class TrialScheduler:
+    """Decides for one worker. All its state is in the store, so that any worker can decide next.
 
     Args:
-        ledger: The trials.
-        states: What paused trials go on from.
+        store: The trials.
+        checkpoints: Where paused trials keep their checkpoints.
     """
 
-    def __init__(self, ledger: Ledger, states: TrialStates) -> None:
-        self._ledger, self._states = ledger, states
-        self._space, self._options = ledger.space, ledger.options
+    def __init__(self, store: TrialStore, checkpoints: PausedCheckpoints) -> None:
+        self._store, self._checkpoints = store, checkpoints
+        self._space, self._options = store.space, store.options
         self._pauses = self._options.sampler == "pause_resume"
         self._pause_step = pause_step(self._options, self._space.largest("warmup_ratio", otherwise=0.0))
-        n_first = min(MOST_FIRST_TRIALS, max(FEWEST_FIRST_TRIALS, self._options.n_trials // 2))
+        n_first = min(MAX_FIRST_TRIALS, max(MIN_FIRST_TRIALS, self._options.n_trials // 2))
         self._first = spread_out(self._space, n_first, np.random.default_rng(self._options.seed))
 
-    def next(self) -> Assignment | Wait | Stop:
+    def next(self) -> TrialJob | Wait | Stop:
         """Return what to do now."""
         trials = self._trials()
         for trial in trials:
             if trial.state.name == "WAITING" and not (self._pauses and is_paused(trial)):
-                return self._go_on(trial) or Wait(is_lost_race=True)
+                return self._resume(trial) or Wait(is_lost_race=True)
         running = [trial for trial in trials if trial.state.name == "RUNNING"]
-        found = self._plan(trials, running)
-        if found is None:
+        decided = self._decide(trials, running)
+        if decided is None:
             return Wait(is_lost_race=True)
-        if isinstance(found, Stop) and running:
+        if isinstance(decided, Stop) and running:
             return Wait()
-        if isinstance(found, Assignment) and self._affordable(self._trials()) < 0:
-            # Another worker has decided at the same moment, and the budget does not pay both.
-            self._ledger.withdraw(found.trial)
+        if isinstance(decided, TrialJob) and self._affordable(self._trials()) < 0:
+            # Another worker has decided at the same moment, and the budget does not pay for both.
+            self._store.withdraw(decided.trial)
             return Wait()
-        return found
+        return decided
 
     def _trials(self) -> list[FrozenTrial]:
-        return [trial for trial in self._ledger.trials() if _counts(trial)]
+        """Return all trials except those that lost a race: failed without an error."""
+        return [trial for trial in self._store.trials() if trial.state.name != "FAIL" or error_of(trial)]
 
-    def _plan(self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial]) -> Assignment | Wait | Stop | None:
+    def _decide(self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial]) -> TrialJob | Wait | Stop | None:
         affordable = self._affordable(trials)
         if affordable <= 0:
             return Stop(_SPENT)
@@ -118,129 +129,122 @@ class Planner:
         if self._options.timeout_hours is not None and hours >= self._options.timeout_hours:
             return Stop(f"the trials have taken {hours:.2f} hours")
         default = self._space.first_configuration()
-        if default and not any(trial.user_attrs.get(names.DEFAULT) for trial in trials):
-            return self._begin(default, to_the_end=True, **{names.DEFAULT: True})
+        if default and not any(trial.user_attrs.get(DEFAULT_ATTR) for trial in trials):
+            return self._start(default, to_the_end=True, **{DEFAULT_ATTR: True})
         if not self._pauses:
             return self._ask(trials)
-        return self._choose(trials, running, affordable)
+        return self._select(trials, running, affordable)
 
-    def _choose(
+    def _select(
         self, trials: Sequence[FrozenTrial], running: Sequence[FrozenTrial], affordable: float
-    ) -> Assignment | Wait | Stop | None:
+    ) -> TrialJob | Wait | Stop | None:
         tried = {key_of(trial.params) for trial in trials}
         first = [configuration for configuration in self._first if key_of(configuration) not in tried]
         if first and affordable >= 1:
-            return self._begin(first[0], to_the_end=False)
-        known = {trial.number: self._known(trial) for trial in trials}
-        if not any(entry.losses for entry in known.values()):
+            return self._start(first[0], to_the_end=False)
+        histories = [self._history(trial) for trial in trials]
+        if not any(history.losses for history in histories):
             return Wait() if running else Stop("no configuration is left to try")
         turn = self._turn(trials)
         rng = np.random.default_rng([self._options.seed, turn])
-        fresh = candidates(self._space, [trial.params for trial in trials], _best(trials), rng)
-        choice = choose(
-            list(known.values()),
-            encode(self._space, fresh),
+        new = candidates(self._space, [trial.params for trial in trials], _best(trials), rng)
+        decision = select_next(
+            histories,
+            encode(self._space, new),
             categorical(self._space),
             affordable=affordable,
             rng=rng,
         )
-        if choice is None:
-            return Stop(_SPENT if fresh else _TRIED_OUT)
-        gains = [*_gains(trials), choice.gain]
+        if decision is None:
+            return Stop(_SPENT if new else _ALL_TRIED)
+        gains = [*_gains(trials), decision.gain]
         if len(gains) >= PATIENCE and max(gains[-PATIENCE:]) < self._options.min_gain:
             return Stop(f"no training is expected to lower the best loss by {100 * self._options.min_gain:g} %")
-        gain = {names.GAIN: [[turn, choice.gain]]}
-        if choice.is_new:
-            return self._begin(fresh[choice.index], to_the_end=False, **gain)
-        resumed = trials[choice.index]
-        assignment = self._go_on(resumed)
-        if assignment is not None:
-            assignment.trial.set_user_attr(names.GAIN, resumed.user_attrs.get(names.GAIN, []) + gain[names.GAIN])
-        return assignment
+        gain = [[turn, decision.gain]]
+        if decision.is_new:
+            return self._start(new[decision.index], to_the_end=False, **{GAINS_ATTR: gain})
+        resumed = trials[decision.index]
+        job = self._resume(resumed)
+        if job is not None:
+            job.trial.set_user_attr(GAINS_ATTR, resumed.user_attrs.get(GAINS_ATTR, []) + gain)
+        return job
 
-    def _begin(self, configuration: dict[str, Any], *, to_the_end: bool, **attributes: Any) -> Assignment | None:
-        trial = self._ledger.begin(configuration, **{names.STRAIGHT: to_the_end}, **attributes)
-        return trial and Assignment(trial, pause_at=None if to_the_end or not self._pauses else self._pause_step)
+    def _start(self, configuration: dict[str, Any], *, to_the_end: bool, **attributes: Any) -> TrialJob | None:
+        trial = self._store.start(configuration, **{TO_THE_END_ATTR: to_the_end}, **attributes)
+        return trial and TrialJob(trial, pause_at=None if to_the_end or not self._pauses else self._pause_step)
 
-    def _go_on(self, trial: FrozenTrial) -> Assignment | None:
-        claimed = self._ledger.claim(trial)
+    def _resume(self, trial: FrozenTrial) -> TrialJob | None:
+        claimed, step = self._store.claim(trial), paused_at(trial)
         if claimed is None:
             return None
-        paused_at = trial.user_attrs.get(names.PAUSED_AT)
-        if paused_at is not None:
-            return Assignment(claimed, resume_step=paused_at)
-        is_straight = trial.user_attrs.get(names.STRAIGHT) or not self._pauses
-        return Assignment(claimed, pause_at=None if is_straight else self._pause_step)
+        if step is not None:
+            return TrialJob(claimed, resume_step=step)
+        to_the_end = trial.user_attrs.get(TO_THE_END_ATTR) or not self._pauses
+        return TrialJob(claimed, pause_at=None if to_the_end else self._pause_step)
 
-    def _ask(self, trials: Sequence[FrozenTrial]) -> Assignment | Stop:
+    def _ask(self, trials: Sequence[FrozenTrial]) -> TrialJob | Stop:
         if self._options.sampler in FINITE_ONLY and not candidates(
             self._space, [trial.params for trial in trials], [], np.random.default_rng(0)
         ):
-            return Stop(_TRIED_OUT)
-        self._ledger.study.sampler = make_sampler(self._options, self._space, len(trials))
-        return Assignment(self._ledger.ask())
+            return Stop(_ALL_TRIED)
+        self._store.study.sampler = make_sampler(self._options, self._space, len(trials))
+        return TrialJob(self._store.ask())
 
     def _affordable(self, trials: Sequence[FrozenTrial]) -> float:
-        """Full trainings that the budget still pays, those under way taken off."""
+        """Return how many full trainings the budget still pays for, less those in progress."""
         if not self._pauses:
-            return self._options.n_trials - sum(trial.state.name != "WAITING" for trial in trials)
-        steps = sum(self._steps_planned(trial) + trial.user_attrs.get(names.RESTARTED, 0) for trial in trials)
-        return (self._options.n_trials * self._options.max_steps - steps) / self._options.max_steps
+            started = sum(trial.state.name != "WAITING" for trial in trials)
+            return float(self._options.n_trials - started)
+        steps = sum(self._steps_planned(trial) + int(trial.user_attrs.get(RESTARTED_ATTR, 0)) for trial in trials)
+        return float(self._options.n_trials - steps / self._options.max_steps)
 
     def _steps_planned(self, trial: FrozenTrial) -> int:
-        paused_at = trial.user_attrs.get(names.PAUSED_AT)
+        step = paused_at(trial)
         if trial.state.name == "WAITING":
-            return paused_at or 0
-        if trial.user_attrs.get(names.ERROR):
-            # However fast it failed or diverged: a budget that this does not touch might never end.
+            return step or 0
+        if error_of(trial):
+            # However fast it failed or diverged: with a budget that this does not reduce, the search might never end.
             return max(last_step(trial), self._pause_step)
         if trial.state.name != "RUNNING":
             return last_step(trial)
-        is_first_half = paused_at is None and not trial.user_attrs.get(names.STRAIGHT)
+        is_first_half = step is None and not trial.user_attrs.get(TO_THE_END_ATTR)
         return self._pause_step if is_first_half else self._options.max_steps
 
-    def _known(self, trial: FrozenTrial) -> Known:
+    def _history(self, trial: FrozenTrial) -> TrialHistory:
         steps = self._options.max_steps
         features = encode(self._space, [trial.params])[0]
-        if trial.state.name == "FAIL" or trial.user_attrs.get(names.ERROR):
+        if trial.state.name == "FAIL" or error_of(trial):
             # Bad at its end too: half time alone would leave room for hope, and for more trials beside it.
             bad = float("inf")
-            return Known(features, ((self._pause_step / steps, bad), (1.0, bad)), left=0, is_open=False)
+            return TrialHistory(features, ((self._pause_step / steps, bad), (1.0, bad)), left=0, is_open=False)
         # Of a curve only the losses at the pause and at the end count: earlier ones mislead.
         curve = sorted(trial.intermediate_values.items())
-        seen = next(((step, loss) for step, loss in curve if step >= self._pause_step), None)
-        losses = [seen] if seen and seen[0] < steps else []
+        at_pause = next(((step, loss) for step, loss in curve if step >= self._pause_step), None)
+        losses = [at_pause] if at_pause and at_pause[0] < steps else []
         if trial.state.name == "PRUNED" and not losses:
             losses = curve[-1:]
         if trial.state.name == "COMPLETE":
             losses.append((steps, float(trial.value)))
         shares = tuple((step / steps, loss) for step, loss in losses)
         if not is_paused(trial):
-            return Known(features, shares, left=1.0 if trial.state.name == "RUNNING" else 0.0, is_open=False)
-        return Known(features, shares, left=1 - self._resumable_step(trial) / steps, is_open=True)
-
-    def _resumable_step(self, trial: FrozenTrial) -> int:
-        return int(trial.user_attrs[names.PAUSED_AT]) if self._states.has(trial.number) else 0
+            return TrialHistory(features, shares, left=1.0 if trial.state.name == "RUNNING" else 0.0, is_open=False)
+        resumable_step = (paused_at(trial) or 0) if self._checkpoints.has(trial.number) else 0
+        return TrialHistory(features, shares, left=1 - resumable_step / steps, is_open=True)
 
     def _turn(self, trials: Sequence[FrozenTrial]) -> int:
-        """Decisions made by the model so far, this one included; all that the random numbers depend on."""
-        begun = sum(not trial.user_attrs.get(names.DEFAULT) for trial in trials) - len(self._first)
-        resumed = sum(trial.user_attrs.get(names.PAUSED_AT) is not None and not is_paused(trial) for trial in trials)
-        return 1 + max(0, begun) + resumed
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    """Whether the trial is more than the trace of a lost race."""
-    return trial.state.name != "FAIL" or bool(trial.user_attrs.get(names.ERROR))
+        """Return the number of this decision among those of the model; random numbers depend on nothing else."""
+        started = sum(not trial.user_attrs.get(DEFAULT_ATTR) for trial in trials) - len(self._first)
+        resumed = sum(paused_at(trial) is not None and not is_paused(trial) for trial in trials)
+        return 1 + max(0, started) + resumed
 
 
 def _gains(trials: Sequence[FrozenTrial]) -> list[float]:
-    """Gains that the decisions so far expected, in their order."""
-    return [gain for _, gain in sorted(entry for trial in trials for entry in trial.user_attrs.get(names.GAIN, []))]
+    """Return the gains that the decisions so far expected, in their order."""
+    return [gain for _, gain in sorted(entry for trial in trials for entry in trial.user_attrs.get(GAINS_ATTR, []))]
 
 
 def _best(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    """The best of those that have ended and of those that are paused."""
+    """Return the best configurations of the complete and of the paused trials."""
     complete = sorted((trial for trial in trials if trial.state.name == "COMPLETE"), key=lambda trial: trial.value or 0)
     paused = sorted(
         (trial for trial in trials if is_paused(trial) and trial.intermediate_values),

@@ -1,4 +1,4 @@
-"""The space of a search: named dimensions with a type and a range, read from YAML and checked."""
+"""Search spaces: named dimensions with a type and a range, read from YAML and checked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformer_foundry.core.base.errors import ParameterError, suggestion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
 
 __all__ = ["Dimension", "SearchSpace", "parse_space"]
 
@@ -89,12 +90,12 @@ class Dimension:
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """The values whose validity shows that every value of the dimension is valid."""
+        """The values to check: if they are valid, every value of the dimension is."""
         return self.choices if self.type == "categorical" else self.bounds
 
     @property
     def n_levels(self) -> int | None:
-        """Number of different values; None if there is no end of them."""
+        """Number of different values; None if they are unlimited."""
         if self.type == "categorical":
             return len(self.choices)
         low, high = self.bounds
@@ -112,14 +113,12 @@ class Dimension:
         return all(name in configuration and configuration[name] in values for name, values in self.when.items())
 
     def to_unit(self, value: Any) -> float:
-        """Return where ``value`` lies in the dimension, from 0 to 1; choices that are numbers in their order."""
+        """Return the position of ``value`` in the dimension, from 0 to 1; numeric choices in their order."""
         if self.type == "categorical":
             ranked = sorted(self.choices) if self.is_ordered else list(self.choices)
             return ranked.index(value) / max(1, len(ranked) - 1)
         low, high = self.bounds
-        if self.log:
-            return math.log(value / low) / math.log(high / low)
-        return (value - low) / (high - low)
+        return float(math.log(value / low) / math.log(high / low) if self.log else (value - low) / (high - low))
 
     def from_unit(self, position: float) -> Any:
         """Return the value at ``position``, 0 to 1; equal shares of the range are equally many values."""
@@ -142,7 +141,7 @@ class Dimension:
         return min(max(value, low), high)
 
     def distribution(self) -> BaseDistribution:
-        """Return the dimension in Optuna's terms."""
+        """Return the dimension as a distribution of Optuna."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.type == "categorical":
@@ -151,6 +150,15 @@ class Dimension:
         if self.type == "int":
             return IntDistribution(int(low), int(high), log=self.log)
         return FloatDistribution(low, high, log=self.log)
+
+    def suggest(self, trial: Trial) -> Any:
+        """Return the value that the trial's sampler proposes."""
+        if self.type == "categorical":
+            return trial.suggest_categorical(self.name, self.choices)
+        low, high = self.bounds
+        if self.type == "int":
+            return trial.suggest_int(self.name, int(low), int(high), log=self.log)
+        return trial.suggest_float(self.name, low, high, log=self.log)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the dimension as it is written in YAML."""
@@ -166,7 +174,7 @@ class SearchSpace:
 
     Args:
         dimensions: What is searched; at least one, each name once.
-        default: Name -> value of the configuration to try first; empty if none is known.
+        default: Name -> value of the configuration to try first; empty if unknown.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -187,7 +195,7 @@ class SearchSpace:
         }
 
     def complete(self, value_of: Callable[[Dimension], Any]) -> dict[str, Any]:
-        """Return a configuration with ``value_of`` each dimension that exists by the values before it."""
+        """Return a configuration: ``value_of`` of each dimension whose condition holds for the earlier values."""
         configuration: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.applies(configuration):
@@ -195,9 +203,9 @@ class SearchSpace:
         return configuration
 
     def first_configuration(self) -> dict[str, Any]:
-        """Return the default configuration, moved to the nearest value of the space where it lies outside.
+        """Return the default configuration, with values outside the space moved to the nearest value in it.
 
-        Empty if the default of a dimension is not known.
+        Empty if the default of a dimension is unknown.
         """
         if not all(_is_known(dimension, self.default) for dimension in self.dimensions):
             return {}
@@ -247,7 +255,7 @@ def parse_space(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Searc
 def _parse_dimension(name: str, entry: Any, defaults: Mapping[str, Any]) -> Dimension:
     if name not in defaults:
         raise ParameterError(
-            f"{_SECTION}.{name} names no parameter that can be searched.{suggestion(name, defaults)}",
+            f"{_SECTION}.{name} is not a parameter that can be searched.{suggestion(name, defaults)}",
             f"Parameters that can be searched: {', '.join(defaults)}.",
             f"Correct or remove {_SECTION}.{name}.",
         )
@@ -281,13 +289,11 @@ def _parse_condition(name: str, when: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def _check_condition(dimension: Dimension, earlier: Sequence[Dimension]) -> None:
-    """Refuse a condition on what is no earlier dimension, or on values that it never has."""
+    """Refuse a condition on a name that is not an earlier dimension, or on values that the dimension never has."""
     by_name = {other.name: other for other in earlier}
     for name, values in dimension.when.items():
         if name not in by_name:
-            expected = (
-                f"a dimension that stands before {_SECTION}.{dimension.name}: {', '.join(by_name) or 'none does'}"
-            )
+            expected = f"a dimension before {_SECTION}.{dimension.name}: {', '.join(by_name) or 'there is none'}"
             raise _bad(dimension.name, "when", name, expected, suggestion(name, by_name))
         other = by_name[name]
         if other.n_levels is None:

@@ -17,7 +17,7 @@ from transformer_foundry.core.experiments.tuning.default_spaces import (
     training_space,
 )
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderStates
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderCheckpoints
 from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
 from transformer_foundry.core.experiments.tuning.strategies.pruners import evaluation_steps, pause_step
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.models import ModelSource
     from transformer_foundry.core.training import Checkpoint
 
-__all__ = ["make_full_training", "make_train_trial", "model_space", "paused_states", "trial_identity"]
+__all__ = ["make_full_training", "make_train_trial", "model_space", "paused_checkpoints_in", "trial_identity"]
 
 _SHARED = ("seed", "eval_batches")
 """Options that no search changes and every loss depends on. Device and precision move it by rounding only, and a
@@ -174,7 +174,7 @@ def _check_model_dimensions(export: ModelSource, space: SearchSpace) -> None:
                 ) from err
 
 
-def paused_states(folder: Path, limit_gib: float) -> FolderStates[Checkpoint]:
+def paused_checkpoints_in(folder: Path, limit_gib: float) -> FolderCheckpoints[Checkpoint]:
     """Return the store of paused trials' checkpoints in ``folder``.
 
     Args:
@@ -183,7 +183,7 @@ def paused_states(folder: Path, limit_gib: float) -> FolderStates[Checkpoint]:
     """
     from transformer_foundry.core.training import write_checkpoint
 
-    return FolderStates(folder, limit_gib * _GIB, write_checkpoint, _read_paused)
+    return FolderCheckpoints(folder, limit_gib * _GIB, write_checkpoint, _read_paused)
 
 
 def _read_paused(folder: Path) -> Checkpoint:

@@ -60,7 +60,7 @@ def test_the_uncertainty_is_the_standard_error_of_the_paired_differences(falling
     assert comparison["difference"] == pytest.approx(0.1)
     assert comparison["standard_error"] == pytest.approx(0.2 / math.sqrt(3))
     assert comparison["is_better"] is None
-    assert "cannot be told from" in comparison["verdict"]
+    assert "cannot be distinguished from" in comparison["verdict"]
 
 
 def test_when_the_default_is_the_best_that_is_said_and_nothing_is_trained():

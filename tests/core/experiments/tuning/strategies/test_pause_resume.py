@@ -1,4 +1,4 @@
-"""The default strategy: what it spends, where it stops, what it takes up again."""
+"""The default strategy: what it spends, where it stops, what it resumes."""
 
 import itertools
 import math
@@ -9,16 +9,16 @@ import pytest
 
 from tests.core.experiments.tuning.curves import CurveTrainer
 from transformer_foundry.core.experiments.tuning import TuningOptions, parse_space, search
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryStates
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints
 from transformer_foundry.core.experiments.tuning.storage import load_study
 from transformer_foundry.core.experiments.tuning.strategies.candidates import candidates, encode, key_of, spread_out
-from transformer_foundry.core.experiments.tuning.strategies.gaussian_process import CurveModel
+from transformer_foundry.core.experiments.tuning.strategies.gaussian_process import LearningCurveGP
 from transformer_foundry.core.experiments.tuning.strategies.pause_resume import (
-    Known,
+    TrialHistory,
     _indices,
     _Predicted,
-    _standardise,
-    choose,
+    _standardize,
+    select_next,
 )
 
 RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
@@ -37,10 +37,10 @@ MIXED = parse_space(
 )
 
 
-def run(trainer, storage=None, space=SPACE, states=None, **options):
+def run(trainer, storage=None, space=SPACE, checkpoints=None, **options):
     options = {"n_trials": 8, "max_steps": 100, "evals_per_trial": 10, "min_gain": 0.0, **options}
     storage = storage or optuna.storages.InMemoryStorage()
-    return list(search(space, trainer, TuningOptions(**options), storage, states=states)), load_study(storage)
+    return list(search(space, trainer, TuningOptions(**options), storage, checkpoints=checkpoints)), load_study(storage)
 
 
 def test_the_budget_is_spent_to_the_step():
@@ -94,30 +94,32 @@ def test_it_stops_after_the_time_that_was_given():
 
 
 def test_a_search_in_two_sessions_tries_what_one_session_would():
-    whole, halves, storage, states = CurveTrainer(), CurveTrainer(), optuna.storages.InMemoryStorage(), MemoryStates()
+    whole, halves = CurveTrainer(), CurveTrainer()
+    storage, checkpoints = optuna.storages.InMemoryStorage(), MemoryCheckpoints()
     run(whole, n_trials=9)
-    first = search(SPACE, halves, TuningOptions(n_trials=9, max_steps=100, evals_per_trial=10), storage, states=states)
+    options = TuningOptions(n_trials=9, max_steps=100, evals_per_trial=10)
+    first = search(SPACE, halves, options, storage, checkpoints=checkpoints)
     next(first), next(first)
     first.close()
-    run(halves, storage, states=states, n_trials=9)
+    run(halves, storage, checkpoints=checkpoints, n_trials=9)
     assert halves.tried == whole.tried
 
 
 def test_a_trial_whose_state_is_lost_starts_over_and_its_steps_count():
     storage, trainer = optuna.storages.InMemoryStorage(), CurveTrainer()
     run(trainer, storage, n_trials=5)
-    _, study = run(trainer, storage, n_trials=8, states=MemoryStates())
+    _, study = run(trainer, storage, n_trials=8, checkpoints=MemoryCheckpoints())
     assert trainer.trained_steps <= 8 * 100
     assert all(trial.value is not None for trial in study.get_trials() if trial.state.name == "COMPLETE")
 
 
-def test_states_of_trials_that_have_ended_are_deleted_when_the_search_goes_on():
-    storage, states = optuna.storages.InMemoryStorage(), MemoryStates()
-    _, study = run(CurveTrainer(), storage, states=states, n_trials=4)
+def test_checkpoints_of_trials_that_have_ended_are_deleted_when_the_search_continues():
+    storage, checkpoints = optuna.storages.InMemoryStorage(), MemoryCheckpoints()
+    _, study = run(CurveTrainer(), storage, checkpoints=checkpoints, n_trials=4)
     for trial in study.get_trials():
-        states.keep(trial.number, 50)
-    run(CurveTrainer(), storage, states=states, n_trials=4)
-    kept = [states.has(trial.number) for trial in study.get_trials()]
+        checkpoints.keep(trial.number, 50)
+    run(CurveTrainer(), storage, checkpoints=checkpoints, n_trials=4)
+    kept = [checkpoints.has(trial.number) for trial in study.get_trials()]
     assert kept == [trial.state.name == "WAITING" for trial in study.get_trials()]
 
 
@@ -154,18 +156,21 @@ def test_a_space_that_is_tried_out_ends_the_search():
 
 @pytest.mark.parametrize("losses", [[5.0, -3.0, 0.0], [1.0, 1.0, 1.0], [math.inf, math.nan, math.inf]])
 def test_losses_of_any_size_give_a_choice(losses):
-    known = [Known(np.array([0.3 * i]), ((0.5, loss),), 0.5, True) for i, loss in enumerate(losses)]
+    histories = [TrialHistory(np.array([0.3 * i]), ((0.5, loss),), 0.5, True) for i, loss in enumerate(losses)]
     rng = np.random.default_rng(0)
-    choice = choose(known, np.array([[0.9]]), np.array([False]), affordable=2.0, rng=rng)
+    choice = select_next(histories, np.array([[0.9]]), np.array([False]), affordable=2.0, rng=rng)
     assert choice is not None
 
 
 def test_what_the_budget_does_not_pay_is_no_choice():
-    known = [Known(np.array([0.1]), ((0.5, 1.0),), 0.5, True), Known(np.array([0.5]), ((0.5, 2.0),), 1.0, True)]
+    histories = [
+        TrialHistory(np.array([0.1]), ((0.5, 1.0),), 0.5, True),
+        TrialHistory(np.array([0.5]), ((0.5, 2.0),), 1.0, True),
+    ]
     rng = np.random.default_rng(0)
-    half = choose(known, np.array([[0.9]]), np.array([False]), affordable=0.5, rng=rng)
+    half = select_next(histories, np.array([[0.9]]), np.array([False]), affordable=0.5, rng=rng)
     assert (half.index, half.is_new) == (0, False)
-    assert choose(known, np.array([[0.9]]), np.array([False]), affordable=0.4, rng=rng) is None
+    assert select_next(histories, np.array([[0.9]]), np.array([False]), affordable=0.4, rng=rng) is None
 
 
 def test_the_index_is_the_loss_at_which_a_training_is_worth_its_price():
@@ -188,7 +193,7 @@ def test_the_price_falls_until_a_training_is_worth_it():
 
 def test_the_model_agrees_with_what_it_has_seen_and_is_uncertain_elsewhere():
     seen = np.array([[0.0], [0.5], [1.0]])
-    model = CurveModel(np.array([False]), np.random.default_rng(0))
+    model = LearningCurveGP(np.array([False]), np.random.default_rng(0))
     model.fit(seen, np.ones(3), np.array([1.0, -1.0, 1.0]))
     mean, deviation, weights = model.predict_final(np.array([[0.0], [0.5], [1.0], [0.25]]))
     assert np.allclose(weights @ mean[:, :3], [1.0, -1.0, 1.0], atol=0.2)
@@ -199,7 +204,7 @@ def test_the_model_learns_that_late_bloomers_end_lower():
     # What ends lowest was worst at half time: the model must follow the ends it has seen.
     x = np.linspace(0, 1, 8)[:, None]
     half, end = x[:, 0], -x[:, 0]
-    model = CurveModel(np.array([False]), np.random.default_rng(0))
+    model = LearningCurveGP(np.array([False]), np.random.default_rng(0))
     features, shares = np.concatenate([x, x[:6]]), np.concatenate([np.full(8, 0.5), np.ones(6)])
     model.fit(features, shares, np.concatenate([half, end[:6]]) * 2)
     mean, _, weights = model.predict_final(x)
@@ -209,7 +214,7 @@ def test_the_model_learns_that_late_bloomers_end_lower():
 @pytest.mark.parametrize("length", [1.0, 5.0, 20.0])
 def test_a_dimension_that_some_configurations_lack_leaves_the_covariance_positive(length):
     features = np.append(np.linspace(0, 1, 20), np.nan)[:, None]
-    model = CurveModel(np.array([False]), np.random.default_rng(0))
+    model = LearningCurveGP(np.array([False]), np.random.default_rng(0))
     draw = np.array([[math.log(length), 0.0, 0.0, 0.0, -9.0, -9.0]])
     ends = np.ones(len(features))
     covariance = model._covariance(model._distance(features, features), ends, ends, draw)[0]
@@ -218,7 +223,7 @@ def test_a_dimension_that_some_configurations_lack_leaves_the_covariance_positiv
 
 def test_a_diverged_configuration_is_worse_than_the_only_one_whose_loss_is_known():
     shares, losses = np.array([0.5, 1.0, 0.5]), np.array([3.0, 2.0, math.inf])
-    values, _ = _standardise(shares, losses)
+    values, _ = _standardize(shares, losses)
     assert values[2] > values[0]
 
 

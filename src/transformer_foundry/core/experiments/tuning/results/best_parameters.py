@@ -1,4 +1,4 @@
-"""Training with what a search has found."""
+"""Apply the best parameters of a search to the options of a training."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def use_best_parameters(
         data: Fingerprint of the data at hand (``TokenSplits.fingerprint``).
 
     Raises:
-        TuningError: If they are asked for and there are none, those of another model or other data, or of a search that
-            has changed the model itself.
+        TuningError: If they are asked for and missing, from another model or other data, or from a search that changed
+            the model itself.
     """
     if not options.use_best:
         return options
     if best_parameters is None:
         raise TuningError(
-            "training.use_best is true, but no search has been made for this run.",
+            "training.use_best is true, but there was no search for this run.",
             "It takes the values that the tuning pipeline found for this run, or for the run in run.preparation.",
             "Run 'kedro run --pipelines tuning' first, or leave training.use_best out.",
         )
     if not isinstance(best_parameters, dict) or not isinstance(best_parameters.get("parameters"), dict):
         raise TuningError(
-            "training.use_best is true, but best_parameters.json is not what a search writes.",
+            "training.use_best is true, but best_parameters.json was not written by a search.",
             "Expected an object with the parameters, the model and the data of the search.",
             "Run 'kedro run --pipelines tuning' again, or leave training.use_best out.",
         )
@@ -47,7 +47,7 @@ def use_best_parameters(
         changed = "another model" if found["model"] != model else "other data"
         raise TuningError(
             f"training.use_best is true, but the search was made with {changed}.",
-            "What was best for one model and its data need not be good for another.",
+            "Parameters that are best for one model and its data may be bad for another.",
             "Run 'kedro run --pipelines tuning' again under a new run.name, or leave training.use_best out.",
         )
     overrides = best_parameters.get("model_overrides")

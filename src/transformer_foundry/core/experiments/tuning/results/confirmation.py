@@ -1,4 +1,4 @@
-"""Whether the winner of a search is better than the default: both trained in full, with several seeds."""
+"""Compare the winner of a search with the default configuration: train both in full with several seeds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.experiments.tuning import trials as names
 from transformer_foundry.core.experiments.tuning.default_spaces import split_parameters
 from transformer_foundry.core.experiments.tuning.results.summary import best_trial
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import DEFAULT_ATTR
 from transformer_foundry.core.experiments.tuning.strategies.candidates import key_of
 
 if TYPE_CHECKING:
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 __all__ = ["compare_with_default", "confirm", "default_of"]
 
 CONFIRMED = "confirmed"
-"""Attribute of the study: losses that were paid for already."""
+"""Attribute of the study: losses of the trainings that are done."""
 
-ENOUGH_ERRORS = 2.0
-"""A mean difference of more than this many standard errors is called better or worse."""
+MIN_STANDARD_ERRORS = 2.0
+"""A mean difference above this many standard errors is called better or worse."""
 
 
 def default_of(study: Study) -> dict[str, Any] | None:
-    """Return the default configuration as the study has tried it, or None."""
+    """Return the default configuration as the study tried it, or None."""
     trials = study.get_trials(deepcopy=False)
-    return next((dict(trial.params) for trial in trials if trial.user_attrs.get(names.DEFAULT)), None)
+    return next((dict(trial.params) for trial in trials if trial.user_attrs.get(DEFAULT_ATTR)), None)
 
 
 def confirm(
     study: Study, train: Callable[[Mapping[str, Any], int], float], *, steps: int, n_seeds: int, first_seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what training is to use, and the comparison that says so (see :func:`compare_with_default`).
+    """Return the parameters for training, and the comparison that they are chosen by (:func:`compare_with_default`).
 
     Returns:
         ``parameters``: the winner's, or the default ones if the winner is worse when both are trained in full;
-        ``model_overrides``: its values of the model's configuration; ``loss``: what the search saw. And the comparison.
+        ``model_overrides``: its values of the model's configuration; ``loss``: that of the search. And the comparison.
 
     Raises:
         TuningError: If no trial is complete.
     """
     winner = best_trial(study)
     comparison = compare_with_default(study, winner.params, train, steps=steps, n_seeds=n_seeds, first_seed=first_seed)
-    # A tie goes to the winner: it was better in the search as well.
+    # A tie goes to the winner: it was better in the search.
     default = default_of(study)
     is_kept = default is None or comparison.get("difference", 0.0) >= 0
     training, overrides = split_parameters(winner.params if is_kept else default or {})
@@ -61,16 +61,16 @@ def compare_with_default(
 ) -> dict[str, Any]:
     """Train the winner and the default with the same fresh seeds and compare their validation losses.
 
-    Seeds of the search are not used again: the winner is the one that was lucky with them. Losses are kept in the
-    study, so that what was interrupted goes on.
+    The seeds of the search are not used again: the winner may have been lucky with them. Losses are stored in the
+    study, so that an interrupted comparison continues.
 
     Args:
         study: The study; it holds the default configuration.
         best: The winner's parameters.
         train: (parameters, seed) -> final validation loss in nats.
-        steps: Optimizer steps of these trainings, for the record.
-        n_seeds: Seeds; 0 compares nothing.
-        first_seed: The first of them; the others follow.
+        steps: Optimizer steps of these trainings.
+        n_seeds: Number of seeds; 0 compares nothing.
+        first_seed: The first seed; the others follow.
 
     Returns:
         ``verdict`` (a sentence), ``is_better`` (None if unknown), ``steps``, ``seeds``, ``best`` and ``default``
@@ -78,7 +78,7 @@ def compare_with_default(
     """
     default = default_of(study)
     if default is None or key_of(default) == key_of(best):
-        found = "nothing that was tried beats it" if default else "it is not known"
+        found = "nothing that was tried beats it" if default else "it is unknown"
         return _result(f"The default configuration stays: {found}.", None, steps)
     if n_seeds == 0:
         return _result("Not compared with the default: tuning.confirm_seeds is 0.", None, steps)
@@ -103,18 +103,18 @@ def compare_with_default(
 
 
 def _is_better(mean: float, error: float | None) -> bool | None:
-    if math.isnan(mean) or abs(mean) <= ENOUGH_ERRORS * (error or 0.0):
+    if math.isnan(mean) or abs(mean) <= MIN_STANDARD_ERRORS * (error or 0.0):
         return None
     return mean > 0
 
 
 def _verdict(mean: float, error: float | None, n_seeds: int, steps: int) -> str:
-    words = {True: "beats", False: "is worse than", None: "cannot be told from"}[_is_better(mean, error)]
+    verdict = {True: "beats", False: "is worse than", None: "cannot be distinguished from"}[_is_better(mean, error)]
     spread = "one seed, no uncertainty" if error is None else f"standard error {error:.4f}, {n_seeds} seeds"
     margin = f"{abs(mean):.4f} nats {'lower' if mean >= 0 else 'higher'}"
     if math.isnan(mean):
         margin = "a training diverged"
-    return f"The winner {words} the default configuration: {margin} after {steps} steps ({spread})."
+    return f"The winner {verdict} the default configuration: {margin} after {steps} steps ({spread})."
 
 
 def _result(verdict: str, is_better: bool | None, steps: int, **more: Any) -> dict[str, Any]:

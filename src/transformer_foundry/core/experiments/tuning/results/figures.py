@@ -1,4 +1,4 @@
-"""Figures of a search, as plotly objects."""
+"""Draw the figures of a search with plotly."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.experiments.tuning import trials as names
 from transformer_foundry.core.experiments.tuning.results.summary import shown_trials
-from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord, record_of
+from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import SESSIONS_ATTR, steps_trained
 from transformer_foundry.core.experiments.tuning.strategies.candidates import encode
 
 if TYPE_CHECKING:
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 __all__ = ["history_figure", "importance_figure", "parallel_figure", "timeline_figure"]
 
-# The Okabe-Ito colours, as in the figures of a training run.
-_COLOURS = {"complete": "#0072B2", "paused": "#56B4E9", "pruned": "#E69F00", "failed": "#D55E00", "running": "#009E73"}
+# The Okabe-Ito colors, as in the figures of a training run.
+_COLORS = {"complete": "#0072B2", "paused": "#56B4E9", "pruned": "#E69F00", "failed": "#D55E00", "running": "#009E73"}
 _GREY = "#888888"
 
-_FEWEST_FOR_IMPORTANCE = 4
+_MIN_FOR_IMPORTANCE = 4
 
 
 def history_figure(study: Study) -> Figure:
-    """Draw the loss of each trial in the order they were begun, with the best complete loss so far as a line."""
-    records = [record for record in _records(study) if record.loss is not None]
+    """Draw the loss of each trial in the order of their start, with the best complete loss so far as a line."""
+    results = [result for result in _results(study) if result.loss is not None]
     figure = _figure("Search history", "trial", "validation loss (nats per target)")
-    for state, colour in _COLOURS.items():
-        chosen = [record for record in records if record.state == state]
+    for state, color in _COLORS.items():
+        chosen = [result for result in results if result.state == state]
         figure.add_scatter(
-            x=[record.number for record in chosen],
-            y=[record.loss for record in chosen],
-            text=[_described(record) for record in chosen],
+            x=[result.number for result in chosen],
+            y=[result.loss for result in chosen],
+            text=[_described(result) for result in chosen],
             mode="markers",
             name=state,
-            marker={"color": colour, "size": 9},
+            marker={"color": color, "size": 9},
             visible=True if chosen else "legendonly",
         )
-    complete = [record for record in records if record.state == "complete"]
-    losses = [record.loss for record in complete if record.loss is not None]
+    complete = [result for result in results if result.state == "complete"]
+    losses = [result.loss for result in complete if result.loss is not None]
     figure.add_scatter(
-        x=[record.number for record in complete],
+        x=[result.number for result in complete],
         y=[min(losses[: count + 1]) for count in range(len(losses))],
         mode="lines",
         name="best so far",
@@ -54,12 +54,12 @@ def history_figure(study: Study) -> Figure:
 
 
 def importance_figure(study: Study) -> Figure:
-    """Draw how much of the differences between complete trials each parameter explains, by Optuna's PED-ANOVA."""
+    """Draw the share of the differences between complete trials that each parameter explains (Optuna's PED-ANOVA)."""
     figure = _figure("Importance of the parameters", "share of the differences explained", "")
     shares = _importances(study)
     if not shares:
         figure.add_annotation(
-            text=f"{_FEWEST_FOR_IMPORTANCE} complete trials with different losses are needed.", showarrow=False
+            text=f"{_MIN_FOR_IMPORTANCE} complete trials with different losses are needed.", showarrow=False
         )
         return figure
     ranked = sorted(shares.items(), key=lambda item: item[1])
@@ -67,22 +67,22 @@ def importance_figure(study: Study) -> Figure:
         x=[share for _, share in ranked],
         y=[name for name, _ in ranked],
         orientation="h",
-        marker={"color": _COLOURS["complete"]},
+        marker={"color": _COLORS["complete"]},
         showlegend=False,
     )
     return figure
 
 
 def parallel_figure(study: Study, space: SearchSpace) -> Figure:
-    """Draw each trial as a line through its parameters, coloured by its loss."""
+    """Draw each trial as a line through its parameters, colored by its loss."""
     import plotly.graph_objects as go
 
-    records = [record for record in _records(study) if record.loss is not None]
-    points = encode(space, [record.parameters for record in records])
+    results = [result for result in _results(study) if result.loss is not None]
+    points = encode(space, [result.parameters for result in results])
     dimensions: list[dict[str, Any]] = [
         {
             "label": dimension.name,
-            # What a trial does not have is drawn below the axis.
+            # Dimensions that a trial does not have are drawn below the axis.
             "values": [-0.1 if math.isnan(value) else value for value in points[:, column]],
             "range": [-0.1, 1.0],
             "tickvals": [0.0, 0.5, 1.0] if dimension.n_levels is None else None,
@@ -93,11 +93,11 @@ def parallel_figure(study: Study, space: SearchSpace) -> Figure:
     for entry, dimension in zip(dimensions, space.dimensions, strict=True):
         if entry["tickvals"] is None:
             shown = sorted(
-                {record.parameters[dimension.name] for record in records if dimension.name in record.parameters},
+                {result.parameters[dimension.name] for result in results if dimension.name in result.parameters},
                 key=str,
             )
             entry |= {"tickvals": [dimension.to_unit(value) for value in shown], "ticktext": [_short(v) for v in shown]}
-    losses = [record.loss for record in records]
+    losses = [result.loss for result in results]
     lines = {"color": losses, "colorscale": "Viridis_r", "showscale": True, "colorbar": {"title": "loss"}}
     figure = go.Figure(go.Parcoords(dimensions=[*dimensions, {"label": "loss", "values": losses}], line=lines))
     figure.update_layout(title="Parameters and loss", template="plotly_white")
@@ -107,24 +107,20 @@ def parallel_figure(study: Study, space: SearchSpace) -> Figure:
 def timeline_figure(study: Study, max_steps: int) -> Figure:
     """Draw which trial was trained when, on an axis of optimizer steps: pauses, resumptions, early ends.
 
-    The title says how many steps the search saved against training each of its configurations in full.
+    The title says how many steps the search saved compared with training each of its configurations in full.
     """
     trials = shown_trials(study)
     sessions = sorted(
-        (
-            (session["ended"], trial, session)
-            for trial in trials
-            for session in trial.user_attrs.get(names.SESSIONS, [])
-        ),
+        ((session["ended"], trial, session) for trial in trials for session in trial.user_attrs.get(SESSIONS_ATTR, [])),
         key=lambda entry: (entry[0], entry[1].number),
     )
     figure = _figure(_savings(trials, max_steps), "optimizer steps of the search", "trial")
-    starts: dict[str, list[tuple[int, int, int, str]]] = {state: [] for state in _COLOURS}
+    starts: dict[str, list[tuple[int, int, int, str]]] = {state: [] for state in _COLORS}
     spent = 0
     for _, trial, session in sessions:
         length = session["to"] - session["from"]
-        is_last = session is trial.user_attrs[names.SESSIONS][-1]
-        state: str = record_of(trial, ()).state if is_last else "paused"
+        is_last = session is trial.user_attrs[SESSIONS_ATTR][-1]
+        state: str = result_of(trial, ()).state if is_last else "paused"
         starts[state].append((trial.number, spent, length, f"steps {session['from']} to {session['to']}"))
         spent += length
     for name, bars in starts.items():
@@ -136,7 +132,7 @@ def timeline_figure(study: Study, max_steps: int) -> Figure:
             textposition="none",
             orientation="h",
             name=name,
-            marker={"color": _COLOURS[name]},
+            marker={"color": _COLORS[name]},
             visible=True if bars else "legendonly",
         )
     figure.update_layout(barmode="overlay", yaxis={"autorange": "reversed"})
@@ -144,7 +140,7 @@ def timeline_figure(study: Study, max_steps: int) -> Figure:
 
 
 def _savings(trials: Sequence[FrozenTrial], max_steps: int) -> str:
-    spent = sum(names.steps_trained(trial) for trial in trials)
+    spent = sum(steps_trained(trial) for trial in trials)
     full = len(trials) * max_steps
     return f"{spent} steps for {len(trials)} configurations: {max(0, full - spent)} fewer than {full} unpruned"
 
@@ -152,9 +148,9 @@ def _savings(trials: Sequence[FrozenTrial], max_steps: int) -> str:
 def _importances(study: Study) -> Mapping[str, float]:
     import optuna
 
-    # A conditional parameter is in some trials only; what all complete trials have can be compared.
+    # A conditional parameter is in some trials only; those that all complete trials have can be compared.
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if len(complete) < _FEWEST_FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
+    if len(complete) < _MIN_FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
         return {}
     common = [
         name
@@ -168,12 +164,12 @@ def _importances(study: Study) -> Mapping[str, float]:
     return {name: share for name, share in found.items() if math.isfinite(share)}
 
 
-def _records(study: Study) -> list[TrialRecord]:
-    return [record_of(trial, ()) for trial in shown_trials(study)]
+def _results(study: Study) -> list[TrialResult]:
+    return [result_of(trial, ()) for trial in shown_trials(study)]
 
 
-def _described(record: TrialRecord) -> str:
-    return "<br>".join(f"{name}: {_short(value)}" for name, value in record.parameters.items())
+def _described(result: TrialResult) -> str:
+    return "<br>".join(f"{name}: {_short(value)}" for name, value in result.parameters.items())
 
 
 def _short(value: Any) -> str:

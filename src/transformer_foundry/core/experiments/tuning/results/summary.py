@@ -1,13 +1,12 @@
-"""What a search found: a table of its trials and the best parameters."""
+"""Summarize a search: the table of its trials and the best trial."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TuningError
-from transformer_foundry.core.experiments.tuning import trials as names
-from transformer_foundry.core.experiments.tuning.results.trial_result import TrialRecord, record_of, state_of
+from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of, state_of
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import error_of, steps_trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,22 +17,22 @@ __all__ = ["best_trial", "shown_trials", "trials_table"]
 
 
 def shown_trials(study: Study) -> list[FrozenTrial]:
-    """Return the trials worth showing: all that have a result, are paused or are trained now."""
+    """Return the trials to show: those that have a result, are paused or are in training."""
     trials = study.get_trials(deepcopy=False)
-    return [trial for trial in trials if trial.params and (state_of(trial) != "failed" or _error_of(trial))]
+    return [trial for trial in trials if trial.params and (state_of(trial) != "failed" or error_of(trial))]
 
 
 def trials_table(study: Study) -> pd.DataFrame:
     """Return the trials of ``study`` as a table.
 
     Returns:
-        One row a trial in order of number: number, state, loss (nats per target; of a paused trial its last), steps,
-        steps_trained (what was lost or repeated included), seconds, a column a parameter, error.
+        One row for each trial, by number: number, state, loss (nats per target; of a paused trial its last), steps,
+        steps_trained (including lost and repeated steps), seconds, one column for each parameter, error.
     """
     import pandas as pd
 
     trials = shown_trials(study)
-    return pd.DataFrame([_row(record_of(trial, ()), names.steps_trained(trial)) for trial in trials])
+    return pd.DataFrame([_row(result_of(trial, ()), steps_trained(trial)) for trial in trials])
 
 
 def best_trial(study: Study) -> FrozenTrial:
@@ -45,31 +44,23 @@ def best_trial(study: Study) -> FrozenTrial:
     trials = shown_trials(study)
     complete = [trial for trial in trials if state_of(trial) == "complete"]
     if not complete:
-        raise _nothing_complete(trials)
+        errors = [error for error in map(error_of, trials) if error]
+        raise TuningError(
+            f"None of the {len(trials)} trials of the study is complete{': ' + errors[0] if errors else ''}.",
+            "Expected at least one trial that trained to its end.",
+            "Continue the search: kedro run --pipelines tuning --params tuning.n_trials=NUMBER.",
+        )
     return min(complete, key=lambda trial: trial.value)
 
 
-def _row(record: TrialRecord, steps_trained: int) -> dict[str, Any]:
+def _row(result: TrialResult, n_steps: int) -> dict[str, Any]:
     return {
-        "number": record.number,
-        "state": record.state,
-        "loss": record.loss,
-        "steps": record.steps,
-        "steps_trained": steps_trained,
-        "seconds": round(record.seconds, 2),
-        **record.parameters,
-        "error": record.error,
+        "number": result.number,
+        "state": result.state,
+        "loss": result.loss,
+        "steps": result.steps,
+        "steps_trained": n_steps,
+        "seconds": round(result.seconds, 2),
+        **result.parameters,
+        "error": result.error,
     }
-
-
-def _nothing_complete(trials: Sequence[FrozenTrial]) -> TuningError:
-    errors = [error for error in map(_error_of, trials) if error]
-    return TuningError(
-        f"None of the {len(trials)} trials of the study is complete{': ' + errors[0] if errors else ''}.",
-        "Expected at least one trial that trained to its end.",
-        "Search on: kedro run --pipelines tuning --params tuning.n_trials=NUMBER.",
-    )
-
-
-def _error_of(trial: FrozenTrial) -> str | None:
-    return trial.user_attrs.get(names.ERROR)

@@ -1,4 +1,4 @@
-"""What the search yields: one record for each trial that has ended."""
+"""The result of a trial: what the search yields for each trial that has ended."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformer_foundry.core.experiments.tuning import trials as names
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import error_of, is_paused, seconds_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ["TrialRecord", "TrialState", "record_of", "state_of"]
+__all__ = ["TrialResult", "TrialState", "result_of", "state_of"]
 
 TrialState = Literal["complete", "pruned", "failed", "paused", "running"]
 
 
 @dataclass(frozen=True)
-class TrialRecord:
-    """A trial that has ended, as it stands in the study.
+class TrialResult:
+    """A trial of a study that has ended.
 
     Args:
-        number: Number of the trial in the study; interrupted attempts leave gaps.
-        state: "complete" (trained to the end), "pruned" (stopped early, diverged ones too), "failed" (an error), or, in
-            a table of all trials, "paused" or "running".
+        number: Number of the trial in the study; lost races leave gaps.
+        state: "complete" (trained to the end), "pruned" (stopped early or diverged), "failed" (an error), or, in a
+            table of all trials, "paused" or "running".
         parameters: The values that were tried.
         loss: Last validation loss in nats per target token; None if none was reported or it was not finite.
         steps: Last optimizer step that was evaluated.
-        seconds: Wall-clock time of the trial, all sessions together.
+        seconds: Wall-clock time of all sessions of the trial.
         is_best: Whether this trial is complete and better than every complete trial before it.
         best_loss: Lowest loss of the complete trials so far, this one included; None if there is none.
         curve: The (step, validation loss) pairs that the trial reported, in order.
@@ -48,30 +48,30 @@ class TrialRecord:
 
 
 def state_of(trial: FrozenTrial) -> TrialState:
-    """Return the state of a trial in our words; one that is queued counts as running."""
-    if names.is_paused(trial):
+    """Return the state of a trial; one that is queued counts as running."""
+    if is_paused(trial):
         return "paused"
-    words: dict[str, TrialState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-    return words.get(trial.state.name, "running")
+    states: dict[str, TrialState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    return states.get(trial.state.name, "running")
 
 
-def record_of(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> TrialRecord:
-    """Describe a trial, compared with ``others``."""
+def result_of(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> TrialResult:
+    """Return the result of a trial; ``others`` are the trials before it that it is compared with."""
     state = state_of(trial)
     curve = tuple(sorted(trial.intermediate_values.items()))
     is_complete = state == "complete" and trial.value is not None
     loss = trial.value if is_complete else next((value for _, value in reversed(curve)), None)
     earlier = [other.value for other in others if state_of(other) == "complete" and other.value is not None]
     complete = [*earlier, trial.value] if is_complete else earlier
-    return TrialRecord(
+    return TrialResult(
         number=trial.number,
         state=state,
         parameters=dict(trial.params),
         loss=loss if loss is not None and math.isfinite(loss) else None,
         steps=curve[-1][0] if curve else 0,
-        seconds=names.seconds_of(trial),
+        seconds=seconds_of(trial),
         is_best=is_complete and all(trial.value < value for value in earlier),
         best_loss=min(complete, default=None),
         curve=curve,
-        error=trial.user_attrs.get(names.ERROR),
+        error=error_of(trial),
     )

@@ -1,1 +1,1 @@
-"""What to train next: samplers, pruners, and the search that pauses trials."""
+"""Choose what to train next: Optuna's samplers and pruners, and the strategy that pauses trials (``pause_resume``)."""

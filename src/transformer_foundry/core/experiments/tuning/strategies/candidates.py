@@ -1,4 +1,4 @@
-"""Configurations as points of the unit cube, for models that compute with distances, and points to choose among."""
+"""Encode configurations as points of the unit cube, and generate new ones to choose among."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformer_foundry.core.experiments.tuning.space import Dimension, SearchS
 __all__ = ["candidates", "categorical", "encode", "key_of", "spread_out"]
 
 ENUMERATED = 2000
-"""Spaces with up to this many configurations are looked at whole."""
+"""Spaces with up to this many configurations are enumerated."""
 
 N_RANDOM = 700
 N_NEAR = 60
@@ -27,7 +27,7 @@ def encode(space: SearchSpace, configurations: Sequence[Mapping[str, Any]]) -> N
     """Return the configurations as points.
 
     Returns:
-        (n, D) in [0, 1], a column a dimension; NaN where a configuration does not have it.
+        (n, D) in [0, 1], one column for each dimension; NaN where a configuration does not have it.
     """
     rows = [
         [
@@ -40,12 +40,12 @@ def encode(space: SearchSpace, configurations: Sequence[Mapping[str, Any]]) -> N
 
 
 def categorical(space: SearchSpace) -> NDArray[np.bool_]:
-    """Return (D,) bool: the dimensions of which only equality matters."""
+    """Return (D,) bool: the dimensions whose values have no order."""
     return np.array([not dimension.is_ordered for dimension in space.dimensions])
 
 
 def key_of(configuration: Mapping[str, Any]) -> str:
-    """Return a text that is equal for equal configurations."""
+    """Return a string that is equal for equal configurations."""
     return json.dumps(dict(configuration), sort_keys=True)
 
 
@@ -58,13 +58,13 @@ def spread_out(space: SearchSpace, count: int, rng: np.random.Generator) -> list
 def candidates(
     space: SearchSpace, tried: Iterable[Mapping[str, Any]], best: Sequence[Mapping[str, Any]], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Return configurations to choose among, none of them in ``tried``: all of a small space, else a sample.
+    """Return configurations to choose among, none of them in ``tried``: all of a small space, otherwise a sample.
 
     Args:
         space: The space.
-        tried: What need not be proposed again.
-        best: Configurations that were good; a sample has more points near them.
-        rng: Source of the sample.
+        tried: Configurations to leave out.
+        best: Good configurations; a sample has more points near them.
+        rng: Random numbers of the sample.
     """
     known = {key_of(configuration) for configuration in tried}
     found = _all_of(space) if _size(space) <= ENUMERATED else _sample(space, best, rng)
@@ -93,10 +93,10 @@ def _sample(space: SearchSpace, best: Sequence[Mapping[str, Any]], rng: np.rando
     n_dims = len(space.dimensions)
     points = [rng.random((N_RANDOM, n_dims))]
     # A dimension that a good configuration does not have is drawn at random for its neighbours.
-    for centre in encode(space, best):
+    for center in encode(space, best):
         for scale in SCALES:
-            moved = np.where(np.isnan(centre), rng.random((N_NEAR, n_dims)), centre)
-            # Some dimensions move and the others stay: the best is often one parameter away.
+            moved = np.where(np.isnan(center), rng.random((N_NEAR, n_dims)), center)
+            # Some dimensions change and the others stay: the best is often one parameter away.
             moves = rng.random((N_NEAR, n_dims)) < rng.choice([1 / n_dims, 0.5, 1.0], (N_NEAR, 1))
             points.append(np.clip(moved + moves * rng.normal(0, scale, (N_NEAR, n_dims)), 0, 1))
     return _distinct(_at(space, point) for point in np.concatenate(points))

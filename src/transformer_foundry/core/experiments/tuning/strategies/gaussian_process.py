@@ -1,12 +1,12 @@
-"""A Gaussian process over (configuration, share of the training done), for losses of trainings that may be half done.
+"""A Gaussian process over (configuration, share of the training done), which predicts final losses.
 
-The model of a standardised log loss ``y`` of a configuration ``x`` after a share ``r`` of its training is
+The model of a standardized log loss ``y`` of a configuration ``x`` after a share ``r`` of its training is
 
     y(x, r) = c + m_r + f(x) + (1 - r) g(x) + noise(r)
 
-``c + f(x)`` is where the training ends; ``m_r`` and ``g`` say how far it has to go. ``f`` and ``g`` have one kernel: a
-share ``a`` of it is a mean over dimensions (what each parameter does by itself), the rest a product (what they do
-together), Matern 5/2 each. With few observations the hyper-parameters are uncertain, so they are not optimised: many
+``c + f(x)`` is the final loss; ``m_r`` and ``g`` are the distance to it. ``f`` and ``g`` have one kernel: a
+share ``a`` of it is a mean over dimensions (effects of single parameters), the rest a product (interactions), Matern
+5/2 each. With few observations the hyper-parameters are uncertain, so they are not optimized: many
 are drawn around a prior, the likeliest are refined, and predictions average over those that are kept.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CurveModel", "Floats"]
+__all__ = ["Floats", "LearningCurveGP"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -27,7 +27,7 @@ N_DRAWS = 48
 """Hyper-parameters drawn in each round."""
 
 N_KEPT = 8
-"""Likeliest ones that predictions average over."""
+"""Likeliest draws that predictions average over."""
 
 N_ROUNDS = 4
 """The first round draws from the prior, each further one around those kept."""
@@ -43,7 +43,7 @@ PRIOR_WEIGHT = 0.5
 """Share of the log prior that counts beside the log likelihood."""
 
 # Of the prior: log length in units of a dimension's range, logit of the additive share, log standard deviations of f,
-# of g, of the noise at the end and of the further noise at the start. Losses are standardised before.
+# of g, of the noise at the end and of the further noise at the start. Losses are standardized before.
 LENGTH = (math.log(1.2), 0.8)
 ADDITIVE = (2.0, 1.0)
 FINAL = (math.log(1.0), 0.5)
@@ -54,7 +54,7 @@ EARLY_NOISE = (math.log(0.3), 0.6)
 
 @dataclass(frozen=True)
 class _Data:
-    """Observations and the factorised covariance of each of H kept draws."""
+    """Observations and the factorized covariance of each of H kept draws."""
 
     features: Floats
     shares: Floats
@@ -65,12 +65,12 @@ class _Data:
     whitened: Floats
 
 
-class CurveModel:
-    """Predicts where trainings end from what has been seen of some of them.
+class LearningCurveGP:
+    """Predicts the final losses of trainings from losses observed so far.
 
     Args:
-        is_categorical: (D,) bool; of such a dimension only equality matters.
-        rng: Source of the hyper-parameter draws.
+        is_categorical: (D,) bool; values of such a dimension have no order.
+        rng: Random numbers of the hyper-parameter draws.
     """
 
     def __init__(self, is_categorical: NDArray[np.bool_], rng: np.random.Generator) -> None:
@@ -86,34 +86,32 @@ class CurveModel:
         Args:
             features: (n, D) in [0, 1]; NaN where a dimension does not apply.
             shares: (n,) share of the training done, in (0, 1].
-            values: (n,) standardised losses.
+            values: (n,) standardized losses.
         """
         distance = self._distance(features, features)
         kept = np.empty((0, len(self._mean)))
         for _ in range(N_ROUNDS):
             draws = np.concatenate([kept, self._draw(kept, N_DRAWS)])
-            factor, whitened, score = self._factorise(distance, shares, values, draws)
+            factor, whitened, score = self._factorize(distance, shares, values, draws)
             order = np.argsort(-score)[:N_KEPT]
             kept = draws[order]
         weights = np.exp(score[order] - score[order[0]])
         self._data = _Data(features, shares, values, kept, weights / weights.sum(), factor[order], whitened[order])
 
-    def believe(self, features: Floats) -> None:
-        """Take what is predicted for trainings under way as seen, so that others are chosen beside them.
+    def condition_on_predictions(self, features: Floats) -> None:
+        """Condition on the predictions for running trainings, so that different ones are chosen beside them.
 
         Args:
-            features: (k, D) of the trainings under way.
+            features: (k, D) of the running trainings.
         """
         data = self._data
         assert data is not None, "fit comes first"
         mean, _, weights = self.predict_final(features)
         values = np.concatenate([data.values, weights @ mean])
-        everywhere, shares = (
-            np.concatenate([data.features, features]),
-            np.concatenate([data.shares, np.ones(len(mean[0]))]),
-        )
+        everywhere = np.concatenate([data.features, features])
+        shares = np.concatenate([data.shares, np.ones(len(features))])
         distance = self._distance(everywhere, everywhere)
-        factor, whitened, _ = self._factorise(distance, shares, values, data.draws)
+        factor, whitened, _ = self._factorize(distance, shares, values, data.draws)
         self._data = _Data(everywhere, shares, values, data.draws, weights, factor, whitened)
 
     def predict_final(self, features: Floats) -> tuple[Floats, Floats, Floats]:
@@ -141,10 +139,10 @@ class CurveModel:
             return self._mean + self._scale * noise
         return around[np.arange(count) % len(around)] + REFINE_SCALE * self._scale * noise
 
-    def _factorise(
+    def _factorize(
         self, distance: Floats, shares: Floats, values: Floats, draws: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """Cholesky factors (H, n, n), whitened values (H, n) and log posterior up to a constant (H,)."""
+        """Return Cholesky factors (H, n, n), whitened values (H, n) and log posterior up to a constant (H,)."""
         covariance = self._covariance(distance, shares, shares, draws)
         noise = np.exp(2 * draws[:, -2])[:, None] + np.exp(2 * draws[:, -1])[:, None] * (1 - shares) ** 2
         diagonal = np.arange(len(values))
@@ -158,10 +156,10 @@ class CurveModel:
         return factor, np.asarray(whitened), score
 
     def _distance(self, left: Floats, right: Floats) -> Floats:
-        """Distance in each dimension (D, n, m): 1 between categories.
+        """Return the distance in each dimension (D, n, m): 1 between categories.
 
         A configuration without the dimension is a point beside the interval, 1 from both of its ends. At 1 from all of
-        it there is no such point in any space, and the covariance would not be positive.
+        the interval the covariance would not be positive definite: no space has such a point.
         """
         is_categorical = self._is_categorical[:, None, None]
         one, other = left.T[:, :, None], right.T[:, None, :]
@@ -174,12 +172,13 @@ class CurveModel:
         return np.where(has_one | has_other, gap, 0.0)
 
     def _covariance(self, distance: Floats, left: Floats, right: Floats, draws: Floats) -> Floats:
-        """Covariance (H, n, m) of observations after the shares ``left`` (n,) and ``right`` (m,)."""
+        """Return the covariance (H, n, m) of observations after the shares ``left`` (n,) and ``right`` (m,)."""
         lengths, additive = draws[:, : self._n_dims], 1 / (1 + np.exp(-draws[:, self._n_dims]))[:, None, None]
         scaled = math.sqrt(5) * distance / np.exp(lengths)[:, :, None, None]
         matern = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
         kernel = additive * matern.mean(1) + (1 - additive) * matern.prod(1)
         final, gap = np.exp(2 * draws[:, self._n_dims + 1 : self._n_dims + 3]).T[:, :, None, None]
         is_same_stage = (left[:, None] == right) & (left[:, None] < 1)
-        to_go = np.outer(1 - left, 1 - right)
-        return kernel * (final + gap * to_go) + OFFSET_VARIANCE + STAGE_VARIANCE * is_same_stage
+        remaining = np.outer(1 - left, 1 - right)
+        covariance: Floats = kernel * (final + gap * remaining) + OFFSET_VARIANCE + STAGE_VARIANCE * is_same_stage
+        return covariance

@@ -1,8 +1,8 @@
-"""When a trial is stopped early: Optuna's pruners by name, with settings that do not lose the best.
+"""Make Optuna's pruners by name, with settings that do not stop the best configuration.
 
 Configurations with a warm-up look bad while it lasts: among the good ones, the rank correlation between the loss at a
-tenth of the steps and the final loss is negative. A pruner that judges then loses the best configuration in nine of
-ten searches, so nothing is pruned before the longest warm-up is over by a margin.
+tenth of the steps and the final loss is negative. A pruner that judges then stops the best configuration in nine of
+ten searches, so nothing is pruned until a margin after the longest warm-up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.storage import quiet_optuna
+from transformer_foundry.core.experiments.tuning.storage.optuna_compat import ignore_experimental_warnings
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -24,17 +24,17 @@ MARGIN_AFTER_WARMUP = 0.15
 """Share of the steps that a trial trains on after the longest warm-up before it is judged."""
 
 KEPT_PERCENTILE = 25.0
-"""A trial goes on while its best loss is within this percentile of the complete trials' losses at the same step.
+"""A trial continues while its best loss is within this percentile of the complete trials' losses at the same step.
 
 With the late start and the default first it needed 0.46 times the steps of unpruned TPE until a trial was within 1 % of
 the best, on a table of 324 full learning curves; the median needed more, tighter percentiles missed the best."""
 
 COMPLETE_BEFORE_PRUNING = 3
-"""Complete trials to compare with before the first is pruned."""
+"""Complete trials that are needed before the first trial is pruned."""
 
 HALVING_FACTOR = 3
 PATIENCE = 3
-"""Evaluations without a lower loss that the patient pruner waits for before the median decides."""
+"""Evaluations without a lower loss after which the patient pruner lets the median decide."""
 
 
 def first_prunable_step(max_steps: int, longest_warmup_ratio: float, prune_after: float) -> int:
@@ -43,7 +43,7 @@ def first_prunable_step(max_steps: int, longest_warmup_ratio: float, prune_after
     Args:
         max_steps: Optimizer steps of a full trial.
         longest_warmup_ratio: Largest share of the steps, 0 to 1, that any trial of the space spends warming up.
-        prune_after: Share of the steps, 0 to 1, before which nothing is pruned whatever the warm-up.
+        prune_after: Share of the steps, 0 to 1, before which nothing is pruned.
 
     Example:
         >>> first_prunable_step(200, longest_warmup_ratio=0.25, prune_after=0.35)
@@ -67,27 +67,27 @@ def evaluation_steps(options: TuningOptions) -> int:
 
 
 class LatePruner:
-    """Any of Optuna's pruners, not asked before a step; it sees the losses from that step on.
+    """One of Optuna's pruners, which is not asked before a given step.
 
     Args:
         pruner: The pruner.
-        first_step: Step of the first report that it may judge.
+        first_step: Step of the first report that it judges.
     """
 
     def __init__(self, pruner: BasePruner, first_step: int) -> None:
         self._pruner, self._first_step = pruner, first_step
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Return whether ``trial`` is to be stopped."""
+        """Return whether to stop ``trial``."""
         if trial.last_step is None or trial.last_step < self._first_step:
             return False
-        return self._pruner.prune(study, trial)
+        return bool(self._pruner.prune(study, trial))
 
 
 def make_pruner(options: TuningOptions, longest_warmup_ratio: float) -> LatePruner:
-    """Return the pruner that ``options`` name, held back until :func:`first_prunable_step`."""
+    """Return the pruner that ``options`` name, active from :func:`first_prunable_step` on."""
     start = first_prunable_step(options.max_steps, longest_warmup_ratio, options.prune_after)
-    with quiet_optuna():
+    with ignore_experimental_warnings():
         return LatePruner(_make_pruner(options, start), start)
 
 

@@ -1,4 +1,4 @@
-"""What a study's losses depend on: kept with it, so that losses that cannot be compared are never mixed."""
+"""Store what a study's losses depend on, and refuse to continue it with other settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ SETTINGS = "settings"
 
 
 def describe_search(space: SearchSpace, options: TuningOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must stay the same in a study; budget, sampler and pruner may change."""
-    return json.loads(json.dumps({"space": space.to_dict(), "max_steps": options.max_steps, **identity}))
+    """Return the settings that must not change within a study; budget, sampler and pruner may."""
+    described = {"space": space.to_dict(), "max_steps": options.max_steps, **identity}
+    as_stored: dict[str, Any] = json.loads(json.dumps(described))
+    return as_stored
 
 
 def refuse_differences(study: Study, settings: Mapping[str, Any]) -> None:
-    """Keep ``settings`` with a new study; compare them with those of an old one.
+    """Store ``settings`` with a new study; compare them with those of an existing one.
 
     Raises:
-        TuningError: If they differ, with what was and what is.
+        TuningError: If they differ, with both values.
     """
     stored = study.user_attrs.get(SETTINGS)
     if stored is None:
@@ -41,8 +43,8 @@ def refuse_differences(study: Study, settings: Mapping[str, Any]) -> None:
     if changes:
         raise TuningError(
             f"The stored study does not match this search: {'; '.join(changes)}.",
-            "Expected the same space, steps, model, data and training options, or losses could not be compared.",
-            "Go back to the earlier values, or search under another name: --params run.name=NEW.",
+            "Expected the same space, steps, model, data and training options: other losses cannot be compared.",
+            "Restore the earlier values, or search under another name: --params run.name=NEW.",
         )
 
 

@@ -1,33 +1,36 @@
-"""Where a study is kept: a SQLite file or a data base, with signs of life of the trials that are trained."""
+"""Open the storage of a study, a SQLite file or a data base, and record heartbeats of the trials in training."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import TuningError, cause_chain
+from transformer_foundry.core.experiments.tuning.storage.optuna_compat import (
+    heartbeat_interval,
+    ignore_experimental_warnings,
+)
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study import Study
 
-__all__ = ["STUDY_NAME", "explain_errors", "load_study", "open_storage", "quiet_optuna", "sign_of_life"]
+__all__ = ["STUDY_NAME", "explain_errors", "heartbeat", "load_study", "open_storage"]
 
 STUDY_NAME = "search"
 """Each SQLite file holds one study."""
 
 HEARTBEAT_S = 2
 GRACE_S = 10
-"""A running trial that has not been heard of for this long has died: five missed beats."""
+"""A running trial without a heartbeat for this long is stale: five missed beats."""
 
 LOCK_TIMEOUT_S = 30.0
-MOST_ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 RETRY_S = 0.5
 
 
@@ -35,12 +38,12 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
     """Open a study's storage.
 
     Args:
-        where: Path of a SQLite file, made if it is missing, folders too; or the URL of a data base (with ``://``).
-        heartbeat_s: Seconds between two signs of life of a running trial.
-        grace_s: Seconds without one after which a trial counts as interrupted and is retried.
+        where: Path of a SQLite file, created with its folders if missing; or the URL of a data base (with ``://``).
+        heartbeat_s: Seconds between two heartbeats of a running trial.
+        grace_s: Seconds without a heartbeat after which a trial counts as interrupted and is retried.
 
     Raises:
-        TuningError: If the file is no SQLite data base, is damaged or stays locked, or the data base cannot be reached.
+        TuningError: If the file is not a SQLite data base, is damaged or stays locked, or the data base is unreachable.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -53,7 +56,7 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
         raise TuningError(
             f"The storage {_masked(url)} needs a Python driver that is not installed: {err.__cause__ or err}.",
             "Expected the driver that the URL names behind '+', or the usual one of the data base.",
-            "For PostgreSQL pip install psycopg2-binary and begin tuning.storage with postgresql+psycopg2://.",
+            "For PostgreSQL, pip install psycopg2-binary and start tuning.storage with postgresql+psycopg2://.",
         ) from err
     except (SQLAlchemyError, OSError, RuntimeError) as err:
         raise _cannot_open(url, err) from err
@@ -63,9 +66,9 @@ def _connect(url: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-    for attempt in range(MOST_ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS):
         try:
-            with quiet_optuna():
+            with ignore_experimental_warnings():
                 return RDBStorage(
                     url,
                     engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else None,
@@ -73,9 +76,9 @@ def _connect(url: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
                     grace_period=grace_s,
                 )
         except SQLAlchemyError as err:
-            # Workers that begin together make the tables together, and all but one find tables or rows made already.
+            # Workers that start together create the tables together; all but one find tables or rows that exist.
             is_race = "already exists" in str(err) or isinstance(err, IntegrityError)
-            if not is_race or attempt + 1 == MOST_ATTEMPTS:
+            if not is_race or attempt + 1 == MAX_ATTEMPTS:
                 raise
             time.sleep(RETRY_S)
     raise AssertionError(url)
@@ -85,17 +88,17 @@ def load_study(storage: BaseStorage, study_name: str = STUDY_NAME) -> Study:
     """Return the study that ``storage`` holds, for reading.
 
     Raises:
-        TuningError: If no search has begun there.
+        TuningError: If no search has started there.
     """
     import optuna
 
     try:
-        with quiet_optuna(), explain_errors(storage):
+        with ignore_experimental_warnings(), explain_errors(storage):
             return optuna.load_study(study_name=study_name, storage=storage)
     except KeyError as err:
         raise TuningError(
             f"The storage {_masked(getattr(storage, 'url', 'in memory'))} holds no study {study_name}.",
-            "Expected the study of a search that has begun.",
+            "Expected the study of a search that has started.",
             "Run it first: kedro run --pipelines tuning.",
         ) from err
 
@@ -119,13 +122,13 @@ def _url_of(where: Path | str) -> str:
         raise TuningError(
             f"tuning.storage is {where!r}.",
             "Expected the URL of a data base, such as postgresql+psycopg2://user@host/name.",
-            "Correct it, or leave it out for a SQLite file of the run.",
+            "Correct it, or leave it out to use a SQLite file of the run.",
         )
     return where
 
 
 def _masked(url: str) -> str:
-    """``url`` without a password, and a SQLite file as its path."""
+    """Return ``url`` without its password, and a SQLite URL as the path of its file."""
     return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url.removeprefix("sqlite:///"))
 
 
@@ -137,23 +140,23 @@ def _cannot_open(url: str, err: Exception) -> TuningError:
     is_file = url.startswith("sqlite")
     return TuningError(
         f"The study in {_masked(url)} cannot be used: {reason[:200]}",
-        "Expected a SQLite file that is whole and that no other program holds locked."
+        "Expected an intact SQLite file that no other program has locked."
         if is_file
         else "Expected a data base that can be reached and written to.",
-        "End the other program, restore the file, or move it away to begin a new search."
+        "Stop the other program, restore the file, or move it away to start a new search."
         if is_file
-        else "Check tuning.storage, the network and the password (PGPASSWORD or ~/.pgpass), and run again: nothing "
-        "that was finished is lost.",
+        else "Check tuning.storage, the network and the password (PGPASSWORD or ~/.pgpass), and run again: "
+        "finished trials are kept.",
     )
 
 
 @contextmanager
-def sign_of_life(storage: Any, trial_id: int) -> Iterator[None]:
-    """Record heartbeats of a running trial in the background for as long as the block lasts, where they are kept."""
+def heartbeat(storage: BaseStorage, trial_id: int) -> Iterator[None]:
+    """Record heartbeats of a running trial in the background during the block, if the storage keeps them."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
-    interval = storage.get_heartbeat_interval() if hasattr(storage, "record_heartbeat") else None
+    interval = heartbeat_interval(storage)
     if interval is None:
         yield
         return
@@ -164,7 +167,7 @@ def sign_of_life(storage: Any, trial_id: int) -> Iterator[None]:
             try:
                 storage.record_heartbeat(trial_id)
             except (SQLAlchemyError, StorageInternalError):
-                # A beat that finds the file locked is missed; the grace period allows for several.
+                # A heartbeat that finds the file locked is missed; the grace period allows for several.
                 continue
 
     storage.record_heartbeat(trial_id)
@@ -175,14 +178,3 @@ def sign_of_life(storage: Any, trial_id: int) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Ignore Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``; ours are our own."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        warnings.filterwarnings("ignore", message="Heartbeat of storage")
-        yield

@@ -5,11 +5,12 @@ import optuna
 import pytest
 
 from transformer_foundry.core.base.errors import TuningError
-from transformer_foundry.core.experiments.tuning import storage as storage_module
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.space import parse_space
-from transformer_foundry.core.experiments.tuning.storage import load_study, open_storage, quiet_optuna, sign_of_life
-from transformer_foundry.core.experiments.tuning.trials import Ledger
+from transformer_foundry.core.experiments.tuning.storage import database, load_study, open_storage
+from transformer_foundry.core.experiments.tuning.storage.database import heartbeat
+from transformer_foundry.core.experiments.tuning.storage.optuna_compat import ignore_experimental_warnings
+from transformer_foundry.core.experiments.tuning.storage.trial_store import TrialStore
 
 SPACE = parse_space({"x": {"type": "float", "low": 0.0, "high": 1.0}}, {"x": 0.5})
 
@@ -24,14 +25,14 @@ def test_a_file_that_is_no_data_base_is_refused_by_name(tmp_path):
 def test_a_file_that_another_program_holds_locked_is_refused_by_name(tmp_path, monkeypatch):
     path = tmp_path / "study.db"
     open_storage(path)
-    monkeypatch.setattr(storage_module, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.1)
     with sqlite3.connect(path) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(TuningError, match=r"study\.db cannot be used: database is locked"):
             open_storage(path)
 
 
-def test_a_storage_that_is_no_url_is_refused():
+def test_a_storage_that_is_not_a_url_is_refused():
     with pytest.raises(TuningError, match="Expected the URL of a data base"):
         open_storage("study.db")
 
@@ -58,21 +59,21 @@ def test_missing_folders_are_made(tmp_path):
     assert (tmp_path / "a" / "b" / "study.db").is_file()
 
 
-def test_opening_says_nothing(tmp_path, recwarn):
+def test_opening_warns_of_nothing(tmp_path, recwarn):
     open_storage(tmp_path / "study.db")
     assert not list(recwarn)
 
 
 @pytest.mark.slow
-def test_a_trial_that_shows_signs_of_life_is_not_taken_for_dead(tmp_path):
+def test_a_trial_with_heartbeats_is_not_retried(tmp_path):
     storage = open_storage(tmp_path / "study.db", heartbeat_s=1, grace_s=2)
-    with quiet_optuna():
+    with ignore_experimental_warnings():
         study = optuna.create_study(storage=storage, study_name="search")
         alive, dead = study.ask(), study.ask()
-        ledger = Ledger(study, SPACE, TuningOptions())
-        with sign_of_life(storage, alive._trial_id):
+        store = TrialStore(study, storage, SPACE, TuningOptions())
+        with heartbeat(storage, store.id_of(alive)):
             deadline = time.monotonic() + 20
             while study.get_trials()[dead.number].state.name == "RUNNING" and time.monotonic() < deadline:
-                ledger.recover()
+                store.recover()
         states = [trial.state.name for trial in study.get_trials()]
     assert states == ["RUNNING", "WAITING"]
