@@ -8,12 +8,13 @@ from pathlib import Path
 from markup import escaped
 from source_text import ALTERNATIVE, SOURCES, UNKNOWN, Call, calls
 
-from transformer_foundry.core.checks.report.error_meanings import _KNOWN as EXPLANATIONS
 from transformer_foundry.core.checks.report.report import SEVERITIES
+from transformer_foundry.core.models.error_meanings import KNOWN_ERRORS
 
 __all__ = ["checks_page", "findings"]
 
 CHECKS = SOURCES / "core" / "checks"
+FINDINGS = frozenset({"Finding", "finding_at"})
 BOXES = {"error": "danger", "warning": "warning", "info": "info"}
 INTRODUCTION = """# Checks
 
@@ -49,7 +50,7 @@ def checks_page() -> str:
         parts += [_box(finding) for finding in found if finding.arguments[2].strip(f". {UNKNOWN}")]
     parts.append("## Exceptions in the model's code\n\nThe finding explains the exception:\n")
     parts.append("| meaning | fix |\n|---|---|")
-    parts += [f"| {escaped(meaning)} | {escaped(fix)} |" for _, meaning, fix in EXPLANATIONS]
+    parts += [f"| {escaped(meaning)} | {escaped(fix)} |" for _, meaning, fix in KNOWN_ERRORS]
     return "\n".join(parts) + "\n"
 
 
@@ -57,7 +58,8 @@ def findings() -> list[Call]:
     """Return the findings of all checks, in the order of the checks, with the arguments of ``Finding``."""
     order = ["build", *dict.fromkeys(module for _, _, module, _ in _registered())]
     others = sorted({path.stem for path in CHECKS.rglob("*.py")} - {*order, "runner", "report", "__init__"})
-    return [call for module in order + others for call in calls(_path_of(module), frozenset({"Finding"}))]
+    found = [call for module in order + others for call in calls(_path_of(module), FINDINGS)]
+    return [call for call in found if call.arguments[0] != UNKNOWN]
 
 
 def _path_of(module: str) -> Path:
@@ -95,7 +97,7 @@ def _docstring(path: Path, function: str) -> str:
 def _names_of(module: str, function: str | None) -> list[str]:
     """Return the names of the findings of ``function`` and of the functions of its module that it calls."""
     path = _path_of(module)
-    found = list(calls(path, frozenset({"Finding"})))
+    found = list(calls(path, FINDINGS))
     reached = set(_functions(path)) if function is None else _reached(path, function)
     return list(dict.fromkeys(call.arguments[0] for call in found if call.function in reached))
 

@@ -1,6 +1,6 @@
-"""``python -m transformer_foundry.core.checks EXPORT``: check an export from the command line.
+"""Command line of the checks: ``python -m transformer_foundry.core.checks EXPORT``.
 
-Exit status: 0 sound, 1 problems found, 2 the export could not be read.
+Exit status: 0 no problems, 1 problems found, 2 the export could not be read.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import FoundryError
 
-SOUND, PROBLEMS, UNREADABLE = 0, 1, 2
+if TYPE_CHECKING:
+    from transformer_foundry.core.checks import Report
+
+PASSED, PROBLEMS, UNREADABLE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         options.figure.parent.mkdir(parents=True, exist_ok=True)
         draw_report(report).savefig(options.figure, dpi=120)
-    return SOUND if report.status == "pass" else PROBLEMS
+    return PASSED if report.status == "pass" else PROBLEMS
 
 
-def _check(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # The report's module imports nothing heavy.
+def _check(options: argparse.Namespace) -> Report:
     from transformer_foundry.core.checks import run_checks
     from transformer_foundry.core.models import approve, read_export
 
@@ -54,17 +58,26 @@ def _check(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # The 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m transformer_foundry.core.checks", description="Say what is wrong with an exported transformer."
+        prog="python -m transformer_foundry.core.checks",
+        description="Report what is wrong with an exported transformer.",
     )
     parser.add_argument("export", help="folder with model.py and config.json, zip file, gist id or gist URL")
-    parser.add_argument("--kind", help="decoder-only, encoder-only or encoder-decoder; found when left out")
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="write the report there")
-    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the figure there")
-    parser.add_argument("--tier", type=int, choices=(1, 2), default=1, help="2 runs the thorough checks too")
-    parser.add_argument("--trust-code", action="store_true", help="run code from a gist or zip file, whatever it holds")
-    parser.add_argument("--sha256", metavar="DIGEST", help="run it only if model.py and config.json have this digest")
+    parser.add_argument("--kind", help="decoder-only, encoder-only or encoder-decoder; inferred by default")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="write the report to this file")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="save the figure to this file")
+    parser.add_argument("--tier", type=int, choices=(1, 2), default=1, help="2 also runs the thorough checks")
     parser.add_argument(
-        "--first-run-seconds", type=float, default=120.0, metavar="S", help="limit of building and calling it once"
+        "--trust-code", action="store_true", help="run code from a gist or zip file without approval of its digest"
+    )
+    parser.add_argument(
+        "--sha256", metavar="DIGEST", help="run the code only if model.py and config.json have this digest"
+    )
+    parser.add_argument(
+        "--first-run-seconds",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="time limit of building the model and calling it once, in seconds",
     )
     return parser
 

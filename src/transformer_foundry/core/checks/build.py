@@ -1,115 +1,111 @@
-"""Build the model and call it once: the checks that everything else stands on."""
+"""Build a model and call it once, before any other check."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
-from transformer_foundry.core.checks.probing.location import Location, Locator
+from transformer_foundry.core.checks.probing.location import Location, Locator, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.probing.source_map import SourceFile, SourceMap
-from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
+from transformer_foundry.core.checks.probing.source_map import SourceFile, SourceLine, SourceMap
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.building.build import build_model
+from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.models.inference.infer_contract import infer_contract
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import undefined_names
 
-__all__ = ["BuildOutcome", "adapt", "build"]
+__all__ = ["BuildFailure", "build_for_checks", "prepare_for_checks"]
 
 SEED = 0
 
 
-@dataclass
-class BuildOutcome:
-    """A subject for the other checks, or the findings that say why there is none."""
+@dataclass(frozen=True)
+class BuildFailure:
+    """The findings of a model that cannot be built or called, and its drawn graph."""
 
-    subject: ModelUnderTest | None
-    findings: list[Finding] = field(default_factory=list)
-    measured: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding]
+    graph: Graph
 
 
-def build(export: ModelSource, kind: str | None) -> BuildOutcome:
-    """Build the model of ``export`` and find its contract."""
-    graph = read_graph(export.config)
-    source = SourceMap(None, export.model_file)
+def build_for_checks(export: ModelSource, kind: str | None) -> ModelUnderTest | BuildFailure:
+    """Build the model of ``export`` and infer its contract."""
     try:
         model = build_model(export, seed=SEED)
     except ModelError as err:
-        return BuildOutcome(None, [_build_failure(err, source, graph)], {"graph": graph})
-    outcome = adapt(model, export.config, kind, None, source=SourceMap(model, export.model_file))
-    if outcome.subject is not None:
-        outcome.subject.rebuild = lambda seed: build_model(export, seed=seed)
-    return outcome
+        graph = read_graph(export.config)
+        return BuildFailure([_build_failure(err, Locator(None, SourceMap(None, export.model_file), graph))], graph)
+    subject = prepare_for_checks(model, export.config, kind, None, source=SourceMap(model, export.model_file))
+    if isinstance(subject, ModelUnderTest):
+        subject.rebuild = lambda seed: build_model(export, seed=seed)
+    return subject
 
 
-def adapt(
+def prepare_for_checks(
     model: nn.Module,
     config: Mapping[str, Any],
     kind: str | None,
     task: str | None,
     source: SourceMap | None = None,
-) -> BuildOutcome:
-    """Find the contract of a module."""
+) -> ModelUnderTest | BuildFailure:
+    """Infer the contract of a module and wrap it for the checks."""
     source = source or SourceMap(model)
     graph = read_graph(config)
     try:
         contract = infer_contract(model, config, kind=kind, task=task)
     except ModelError as err:
-        locator = Locator(model, source, graph)
-        return BuildOutcome(None, list(_call_failures(err, locator, model)), {"graph": graph})
+        return BuildFailure(_call_failures(err, Locator(model, source, graph), model), graph)
     stated = kind or config_hints.kind_hint(config, type(model).__name__)
-    return BuildOutcome(ModelUnderTest(Adapter(model, contract), config, source, graph, stated_kind=stated))
+    return ModelUnderTest(Adapter(model, contract), config, source, graph, stated_kind=stated)
 
 
-def _build_failure(error: ModelError, source: SourceMap, graph: Graph) -> Finding:
+def _build_failure(error: ModelError, locator: Locator) -> Finding:
     cause = root_cause(error)
-    locator = Locator(None, source, graph)
+    source = locator.source
     line = source.raised_at(error)
     if isinstance(cause, SyntaxError) and cause.lineno:
-        line = (source.main.path, cause.lineno)
+        line = SourceLine(source.main.path, cause.lineno)
     location = locator.at(line) if line is not None else Location(file_name=source.main.name)
+    where = str(location) or "model.py"
     if cause is error:
-        return Finding(
-            "builds", "error", f"{error.problem} {error.expected}", str(location) or "model.py", error.remedy
-        )
+        return Finding("builds", "error", f"{error.problem} {error.expected}", where, error.remedy)
     explanation = explain(cause)
-    message = f"The model cannot be built. {explanation.meaning} The error: {describe(cause)}{_quoted(source, line)}"
-    return Finding("builds", "error", message, str(location) or "model.py", location.instruction(explanation.fix + "."))
+    message = f"The model cannot be built. {explanation.meaning} The error: {describe(cause)}{source.quoted(line)}"
+    return Finding("builds", "error", message, where, location.instruction(f"{explanation.fix}."))
 
 
 def _call_failures(error: ModelError, locator: Locator, model: nn.Module) -> list[Finding]:
     """Return why the model cannot be called: its signature first, then the line that raised."""
-    source = locator.source
     cause = root_cause(error)
-    findings = _intermediates(source, locator, model)
-    missing = _undefined(source, locator)
-    if missing and (findings or isinstance(cause, NameError)):
-        findings += missing
+    findings = _intermediate_arguments(locator, model)
+    undefined = _undefined_names(locator)
+    if undefined and (findings or isinstance(cause, NameError)):
+        findings += undefined
     if findings:
         return findings
     if cause is error:
-        location = locator.forward()
-        return [Finding("runs", "error", f"{error.problem} {error.expected}", str(location), error.remedy)]
-    location = locator.joined(locator.raised(error))
+        message = f"{error.problem} {error.expected}"
+        return [Finding("runs", "error", message, str(locator.forward()), error.remedy)]
+    location = locator.through_joins(locator.raised(error))
     explanation = explain(cause)
     message = (
-        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}{_quoted(source, location.line)}"
+        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}"
+        f"{locator.source.quoted(location.line)}"
     )
-    return [Finding("runs", "error", message, str(location), location.instruction(explanation.fix + "."))]
+    return [finding_at("runs", "error", message, location, f"{explanation.fix}.")]
 
 
-def _intermediates(source: SourceMap, locator: Locator, model: nn.Module) -> list[Finding]:
-    """Arguments of ``forward`` that the model itself has to compute: results of its own blocks."""
-    forward = _forward(source, model)
+def _intermediate_arguments(locator: Locator, model: nn.Module) -> list[Finding]:
+    """Find arguments of ``forward`` that the model itself has to compute: results of its own blocks."""
+    forward = _forward(locator.source, model)
     if forward is None:
         return []
     file, definition = forward
@@ -125,21 +121,18 @@ def _intermediates(source: SourceMap, locator: Locator, model: nn.Module) -> lis
     }
     names = ", ".join(argument.arg for argument in inner)
     never = [argument.arg for argument in inner if argument.arg not in assigned]
-    location = locator.at((file.path, inner[0].lineno))
-    node = locator.graph.node_of(inner[0].arg)
-    location = Location(None, location.line, node, location.file_name)
-    also = f" {', '.join(never)} is computed nowhere in forward." if never else ""
+    location = locator.at(SourceLine(file.path, inner[0].lineno))
+    also = f" {', '.join(never)} is never computed in forward." if never else ""
     return [
-        Finding(
+        finding_at(
             "signature",
             "error",
-            f"forward asks its caller for intermediate results: the argument{'s' if len(inner) > 1 else ''} {names} "
-            f"should be computed inside the model.{also} Nobody can call this model: the only input is the token ids.",
-            str(location),
-            location.instruction(
-                "connect the block to the one before it and export again; forward must take the token ids only: "
-                f"forward(self, {arguments[0].arg})."
-            ),
+            f"forward requires intermediate results from its caller: the argument{'s' if len(inner) > 1 else ''} "
+            f"{names} should be computed inside the model.{also} The model cannot be called: the only input is the "
+            "token ids.",
+            replace(location, block=locator.graph.node_of(inner[0].arg)),
+            "connect the block to the one before it and export again; forward must take the token ids only: "
+            f"forward(self, {arguments[0].arg}).",
         )
     ]
 
@@ -151,25 +144,23 @@ def _is_result(name: str, children: set[str], graph: Graph) -> bool:
     return any(name.startswith(f"{child}_") for child in children)
 
 
-def _undefined(source: SourceMap, locator: Locator) -> list[Finding]:
+def _undefined_names(locator: Locator) -> list[Finding]:
+    source = locator.source
     findings = []
     for item in undefined_names(source.main.text):
-        location = locator.at((source.main.path, item.line))
+        line = SourceLine(source.main.path, item.line)
         node = locator.graph.node_of(item.name)
-        location = Location(None, location.line, node or location.block, location.file_name, f"in {item.function}")
+        location = locator.at(line)
         findings.append(
-            Finding(
+            finding_at(
                 "undefined name",
                 "error",
-                f"NameError: {item.function} uses '{item.name}', which is not defined: no line gives it a value, "
-                "so the "
-                f"model stops there.{_quoted(source, location.line)}",
-                str(location),
-                location.instruction(
-                    "connect it to the block before it, so that its result is computed before it is used."
-                    if node
-                    else f"compute {item.name} before this line, or use the name of the value that was meant."
-                ),
+                f"NameError: {item.function} uses '{item.name}', which is not defined: no line assigns it, so the "
+                f"model stops there.{source.quoted(line)}",
+                replace(location, block=node or location.block, class_name=f"in {item.function}"),
+                "connect it to the block before it, so that its result is computed before it is used."
+                if node
+                else f"compute {item.name} before this line, or use the name of the value that was meant.",
             )
         )
     return findings
@@ -182,10 +173,3 @@ def _forward(source: SourceMap, model: nn.Module) -> tuple[SourceFile, ast.Funct
         if file is not None and definition is not None:
             return file, definition
     return None
-
-
-def _quoted(source: SourceMap, line: tuple[str, int] | None) -> str:
-    if line is None or line[0] not in source.files:
-        return ""
-    text = source.files[line[0]].line(line[1])
-    return f" (in: {text[:100]})" if text else ""

@@ -1,4 +1,4 @@
-"""Options of the validation: section ``validation`` of the parameters."""
+"""Options of validation: section ``validation`` of the parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ValidationOptions"]
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """How thoroughly a model is checked, and what follows from errors."""
+    """Thoroughness of the checks, and what training does with a model that has errors."""
 
     tier: int = option(1, "1: the checks of about a minute; 2: the thorough ones too.", choices=(1, 2))
     on_errors: str = option("refuse", "What training does with a model that has errors.", choices=("refuse", "warn"))

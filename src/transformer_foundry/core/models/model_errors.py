@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,27 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import FoundryError, ModelError
+from transformer_foundry.core.models.error_meanings import explain
 
 __all__ = ["argument_line", "constructor", "explain_failure", "running_model_code"]
 
 MAX_MESSAGE_CHARACTERS = 240
-# What torch says -> what to do about it.
-REMEDIES = (
-    (
-        r"allocate|out of memory",
-        "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
-    ),
-    # A build for GPUs on a machine without one speaks of the driver.
-    (r"CUDA|cuda|NVIDIA driver", "Remove .cuda() and device='cuda' from that line: Foundry chooses the device."),
-    (
-        r"index out of range|out of bounds",
-        "An id or a position has no row in its table: compare vocab_size and max_seq_len with the embedding blocks.",
-    ),
-    (
-        r"cannot be multiplied|must match|is invalid for input of size|size mismatch|to have shape|divisible",
-        "The sizes of two connected blocks differ: compare d_model and the number of heads around that line.",
-    ),
-)
 
 
 @contextmanager
@@ -59,8 +42,9 @@ def explain_failure(error: BaseException, expected: str, model_file: str | Path 
     """Return the ``ModelError`` that says where in ``model_file`` ``error`` came from, and what to do."""
     place = _place(error, model_file)
     message = " ".join(str(error).split())[:MAX_MESSAGE_CHARACTERS].rstrip()
+    fix = explain(error).fix
     problem = f"{place}{type(error).__name__}: {message}" if message else f"{place}{type(error).__name__}"
-    return ModelError(f"{problem.rstrip('.')}.", f"Expected {expected}.", _remedy(error))
+    return ModelError(f"{problem.rstrip('.')}.", f"Expected {expected}.", f"{fix[:1].upper()}{fix[1:]}.")
 
 
 def argument_line(function: Callable[..., Any], name: str) -> str:
@@ -92,16 +76,3 @@ def _place(error: BaseException, model_file: str | Path | None) -> str:
     line = linecache.getline(frame.filename, frame.lineno).strip()
     shown = f" ({line[:100]})" if line else ""
     return f"{Path(frame.filename).name} line {frame.lineno}{shown}: "
-
-
-def _remedy(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"Install '{error.name}', or export a model that needs only torch."
-    if isinstance(error, NameError):
-        return "Connect the block that computes this value in Transformer Builder, and export again."
-    if isinstance(error, MemoryError):
-        return REMEDIES[0][1]
-    for pattern, remedy in REMEDIES:
-        if re.search(pattern, str(error)):
-            return remedy
-    return "Correct that line or the block it comes from in Transformer Builder, and export again."

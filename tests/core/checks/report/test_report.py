@@ -29,9 +29,9 @@ def test_only_errors_and_warnings_count_as_problems(severity, status):
     assert Report(None, (finding("any", severity),), 0.0).status == status
 
 
-def test_the_text_says_what_where_and_how_to_mend():
+def test_the_text_says_what_where_and_how_to_fix_it():
     text = Report("decoder-only", (finding("causality"),), 0.0).to_text()
-    assert all(word in text for word in ("FAIL: 1 error", "what  what", "where model.py:1", "mend  how"))
+    assert all(word in text for word in ("FAIL: 1 error", "what  what", "where model.py:1", "fix   how"))
 
 
 def test_a_cause_suppresses_its_echoes_and_comes_first():

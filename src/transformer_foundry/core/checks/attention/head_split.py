@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import TracedCall
 from transformer_foundry.core.checks.report.report import Finding
@@ -40,7 +41,6 @@ def _moves(before: torch.Size, after: torch.Size, length: int) -> bool:
 
 
 def _mixed(subject: ModelUnderTest, call: TracedCall, before: torch.Size, after: torch.Size) -> Finding:
-    location = subject.locator.at(call.line, call.module or None)
     splits = len(before) == 3
     action = "split into" if splits else "merged from"
     right = (
@@ -48,12 +48,12 @@ def _mixed(subject: ModelUnderTest, call: TracedCall, before: torch.Size, after:
         if splits
         else "merge heads with .transpose(1, 2).reshape(B, T, heads * width)"
     )
-    return Finding(
+    return finding_at(
         "heads",
         "error",
         f"Heads are {action} the wrong axes: {call.name} reads {tuple(before)} as {tuple(after)} without exchanging "
         "axes, so numbers of different positions end up in one vector. A head then works on a part of the text with "
         "the positions mixed up, and positions see what they must not.",
-        str(location),
-        location.instruction(f"{right}: a reshape alone does not move an axis."),
+        subject.locator.at(call.line, call.module or None),
+        f"{right}: a reshape alone does not move an axis.",
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
@@ -51,7 +52,7 @@ def check_attention_entropy(subject: ModelUnderTest) -> Iterator[Finding]:
         if item.over_keys and item.weights.shape[-1] > 1
     ]
     shares = [_entropy_shares(item.weights) for item in records]
-    subject.measured["entropy"] = [(item.module, share) for item, share in zip(records, shares, strict=True)]
+    subject.measurements.entropies = [(item.module, share) for item, share in zip(records, shares, strict=True)]
     for item, share in zip(records, shares, strict=True):
         if len(share) and max(share) < SATURATED:
             yield _saturated(subject, item, share)
@@ -84,17 +85,14 @@ def _is_masked_late(call: TracedCall, weights: Tensor) -> bool:
 
 
 def _masked_late(subject: ModelUnderTest, call: TracedCall) -> Finding:
-    location = subject.locator.at(call.line, call.module or None)
-    return Finding(
+    return finding_at(
         "attention",
         "error",
         "The mask is applied after the softmax: the weights of hidden positions become 0, but they have already taken "
         "their share. What is left does not sum to 1, and depends on the positions that were to be hidden: a causal "
         "model sees the future that way.",
-        str(location),
-        location.instruction(
-            "mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1)."
-        ),
+        subject.locator.at(call.line, call.module or None),
+        "mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1).",
     )
 
 
@@ -105,17 +103,14 @@ def _einsum_over_last(equation: str) -> bool:
 
 
 def _wrong_axis(subject: ModelUnderTest, call: TracedCall, sums: Tensor) -> Finding:
-    location = subject.locator.at(call.line, call.module or None)
-    return Finding(
+    return finding_at(
         "attention",
         "error",
         f"The softmax of the attention runs over the wrong axis: what is multiplied with the values sums to "
         f"{float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. Positions compete for being "
         "looked at, instead of each one dividing its attention among the keys.",
-        str(location),
-        location.instruction(
-            "take the softmax over the last axis, the keys: softmax(scores, dim=-1), and multiply weights @ values."
-        ),
+        subject.locator.at(call.line, call.module or None),
+        "take the softmax over the last axis, the keys: softmax(scores, dim=-1), and multiply weights @ values.",
     )
 
 
@@ -130,17 +125,14 @@ def _entropy_shares(weights: Tensor) -> list[float]:
 
 
 def _saturated(subject: ModelUnderTest, item: AttentionRecord, share: list[float]) -> Finding:
-    location = subject.locator.module(item.module, item.line)
-    return Finding(
+    return finding_at(
         "attention entropy",
         "warning",
         "Attention is saturated before training: every head looks at one key only (entropy at most "
         f"{max(share):.1%} of "
         "the largest possible). The softmax has no gradient there; heads cannot learn where to look.",
-        str(location),
-        location.instruction(
-            "divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02)."
-        ),
+        subject.locator.module(item.module, item.line),
+        "divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02).",
     )
 
 
@@ -155,12 +147,11 @@ def _are_alike(item: AttentionRecord) -> bool:
 
 
 def _copies(subject: ModelUnderTest, item: AttentionRecord) -> Finding:
-    location = subject.locator.module(item.module, item.line)
-    return Finding(
+    return finding_at(
         "initialisation",
         "warning",
         f"All {item.heads} heads are copies of each other before training: they attend to the same positions to the "
         "last digit. They get the same gradient and stay alike, so many heads do no more than one.",
-        str(location),
-        location.instruction("draw the weights of each head independently, and do not copy or repeat them."),
+        subject.locator.module(item.module, item.line),
+        "draw the weights of each head independently, and do not copy or repeat them.",
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import TracedCall
 from transformer_foundry.core.checks.report.report import Finding
@@ -74,15 +75,12 @@ def _goes_straight_on(product: TracedCall, later: list[TracedCall]) -> bool:
 
 
 def _without_softmax(subject: ModelUnderTest, call: TracedCall, sums: Tensor) -> Finding:
-    location = subject.locator.at(call.line, call.module or None)
-    return Finding(
+    return finding_at(
         "attention",
         "warning",
         "The attention weights are not normalised: no softmax runs over the scores, and what multiplies the values "
         f"sums to {float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. The result grows with "
         "the length of the text instead of being an average.",
-        str(location),
-        location.instruction(
-            "take the softmax of the scores over the keys before they multiply the values: softmax(dim=-1)."
-        ),
+        subject.locator.at(call.line, call.module or None),
+        "take the softmax of the scores over the keys before they multiply the values: softmax(dim=-1).",
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
@@ -129,17 +130,14 @@ def _scaled_before(calls: list[TracedCall], module: str) -> bool:
 
 
 def _badly_scaled(subject: ModelUnderTest, call: TracedCall, how: str, width: int) -> Finding:
-    location = subject.locator.at(call.line, call.module or None)
-    return Finding(
+    return finding_at(
         "attention scale",
         "warning",
         f"The scores of the attention are {how} before the softmax, where sqrt({width}) = {width**0.5:.2f} divides "
         "them "
         f"in a standard transformer. {_consequence(how)}",
-        str(location),
-        location.instruction(
-            "divide the scores by the square root of the head's width: q @ k.transpose(-2, -1) / math.sqrt(d)."
-        ),
+        subject.locator.at(call.line, call.module or None),
+        "divide the scores by the square root of the head's width: q @ k.transpose(-2, -1) / math.sqrt(d).",
     )
 
 

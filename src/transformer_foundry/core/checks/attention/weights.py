@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 
 __all__ = ["SOFTMAX", "AttentionRecord", "attention_records"]
@@ -29,7 +30,7 @@ class AttentionRecord:
     """
 
     module: str
-    line: tuple[str, int] | None
+    line: SourceLine | None
     weights: Tensor
     heads: int | None
     over_keys: bool = True

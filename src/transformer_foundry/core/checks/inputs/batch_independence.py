@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.probing.influence import ABSOLUTE_NOISE
 from transformer_foundry.core.checks.probing.localize import locate_change
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -76,14 +77,14 @@ def _mixed(
     location, _ = locate_change(subject, first, second, differs, training=training)
     location = location or subject.locator.forward()
     mode = " in training mode" if training else ""
-    return Finding(
+    return finding_at(
         "batch independence",
         "error",
         f"The samples of a batch influence each other{mode}: the output of one sample moves by {foreign:.2g} {when} "
         f"(theirs moves by {own:.2g}). Each text must be judged by itself; here the result depends on which texts "
         "happen to share a batch.",
-        str(location),
-        location.instruction(
+        location,
+        (
             "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalise over "
             "the last axis only (LayerNorm, not BatchNorm)."
         ),

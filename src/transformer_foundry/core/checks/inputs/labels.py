@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import graph_tensors
 from transformer_foundry.core.checks.report.report import Finding
@@ -42,16 +42,16 @@ def check_labels(subject: ModelUnderTest) -> Iterator[Finding]:
     outcome = _call(subject, inputs, labels)
     if outcome is None:
         return
-    location = _loss_place(subject)
+    location = subject.locator.call_of({"cross_entropy", "CrossEntropyLoss", "nll_loss", "loss_fn"})
     if not outcome.loss.requires_grad:
-        yield Finding(
+        yield finding_at(
             "loss",
             "error",
             "The loss that the model returns cannot be differentiated: it is cut off from the weights, so training "
             "on it "
             "changes nothing.",
-            str(location),
-            location.instruction("return the loss itself: no .item(), .detach(), float() or torch.no_grad()."),
+            location,
+            "return the loss itself: no .item(), .detach(), float() or torch.no_grad().",
         )
         return
     if subject.labels_positions:
@@ -77,15 +77,14 @@ def check_labels_hidden(subject: ModelUnderTest) -> Iterator[Finding]:
         return
     change = (moved.logits - base.logits).abs().amax(dim=-1)[0]
     if change[: position + 1].max() > 1e-5 * max(1e-3, float(base.logits.abs().max())):
-        location = subject.locator.forward()
-        yield Finding(
+        yield finding_at(
             "labels",
             "error",
             f"The decoder sees the label it has to predict: changing label {position} moves the output at position "
             f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to nothing and the "
             "model "
             "cannot generate.",
-            str(location),
+            subject.locator.forward(),
             "Shift the labels one to the right, behind a start token, before they go into the decoder.",
         )
 
@@ -140,25 +139,23 @@ def _shift(subject: ModelUnderTest, outcome: _Outcome, labels: Tensor, location:
     numbers = f"its loss is {loss:.4f}; compared with {right} it would be {fits[wanted]:.4f}"
     if wanted == 1 and best == 0:
         aligned = "target" not in argument
-        yield Finding(
+        yield finding_at(
             "labels",
             "error" if aligned else "info",
             f"The model's own loss does not shift the labels: it compares position t with label t ({numbers}). Given "
             f"{argument} = input_ids it learns to copy its input, not to predict the next token."
             + ("" if aligned else " That is right if the caller shifts the targets; Foundry uses its own loss."),
-            str(location),
-            location.instruction("compare logits[:, :-1] with labels[:, 1:]."),
+            location,
+            "compare logits[:, :-1] with labels[:, 1:].",
         )
     else:
-        yield Finding(
+        yield finding_at(
             "labels",
             "error",
             f"The model's own loss shifts the labels by {best}, where {wanted} is right ({numbers}): it learns to "
             f"predict the wrong token{', one that it has already seen' if best < 0 else ''}.",
-            str(location),
-            location.instruction(
-                "compare logits[:, :-1] with labels[:, 1:], once." if wanted else "do not shift these labels."
-            ),
+            location,
+            "compare logits[:, :-1] with labels[:, 1:], once." if wanted else "do not shift these labels.",
         )
 
 
@@ -174,13 +171,13 @@ def _odd_loss(
     """A loss that is no plain cross-entropy: other terms are welcome, mistakes are not."""
     right, count = _cross_entropy(logits, labels, wanted), labels[:, wanted:].numel()
     if _is_softmaxed_twice(loss, logits, labels, wanted) and _stays_softmaxed_twice(subject, labels, wanted):
-        yield Finding(
+        yield finding_at(
             "loss",
             "error",
             f"The model's own loss applies softmax twice: {loss:.4f} is the cross-entropy of probabilities, that of "
             f"the logits is {right:.4f}. cross_entropy applies softmax itself; its gradient all but vanishes here.",
-            str(location),
-            location.instruction("hand the raw logits to cross_entropy, without softmax."),
+            location,
+            "hand the raw logits to cross_entropy, without softmax.",
         )
         return
     if lesson is not None and (lesson.is_negative or lesson.shift is None):
@@ -189,26 +186,24 @@ def _odd_loss(
             if lesson.is_negative
             else "does not teach the labels: its gradient raises other logits than those of the labels, at any shift"
         )
-        yield Finding(
+        yield finding_at(
             "loss",
             "error",
             f"The model's own loss {what} (it is {loss:.4f}; cross-entropy is {right:.4f}). Usual causes: a minus too "
             "many, logits reshaped without exchanging axes, or labels of another order.",
-            str(location),
-            location.instruction(
-                "compute F.cross_entropy(logits.reshape(-1, V), labels.reshape(-1), ignore_index=-100)."
-            ),
+            location,
+            "compute F.cross_entropy(logits.reshape(-1, V), labels.reshape(-1), ignore_index=-100).",
         )
         return
     if abs(loss / count - right) <= TOLERANCE * right:
-        yield Finding(
+        yield finding_at(
             "loss",
             "warning",
             f"The model's own loss is a sum, not a mean: {loss:.1f} for {count} targets, {right:.3f} each. The "
             "gradient "
             "grows with batch and length, and the learning rate no longer fits.",
-            str(location),
-            location.instruction('average it: reduction="mean".'),
+            location,
+            'average it: reduction="mean".',
         )
 
 
@@ -244,25 +239,19 @@ def _ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: 
         if not abs(wanted - found) <= TOLERANCE * max(1.0, wanted):
             problem = f"the loss is {found:.4f} where the remaining labels alone give {wanted:.4f}"
     if problem:
-        yield Finding(
+        yield finding_at(
             "labels",
             "error",
             f"Labels of -100 are not ignored: {problem}. -100 marks padding and tokens that are not to be learned; "
             "here they spoil the loss.",
-            str(location),
-            location.instruction("pass ignore_index=-100 to cross_entropy, and do not overwrite these labels."),
+            location,
+            "pass ignore_index=-100 to cross_entropy, and do not overwrite these labels.",
         )
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, shift: int) -> float:
     kept, wanted = shifted(logits, labels, shift)
     return float(F.cross_entropy(kept.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX))
-
-
-def _loss_place(subject: ModelUnderTest) -> Location:
-    for file, call, _name in subject.source.calls({"cross_entropy", "CrossEntropyLoss", "nll_loss", "loss_fn"}):
-        return subject.locator.at((file.path, call.lineno))
-    return subject.locator.forward()
 
 
 SHIFTS = (0, 1, 2, -1, -2)

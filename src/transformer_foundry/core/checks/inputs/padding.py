@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.influence import RELATIVE_NOISE, exchange
+from transformer_foundry.core.checks.probing.influence import RELATIVE_NOISE, replace_token
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import run_traced
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -76,30 +77,30 @@ def _with_mask(subject: ModelUnderTest) -> Iterator[Finding]:
         if reach is not None and (reach <= PADS or _mixes_neighbours(subject, content, location)):
             yield _seen_next_to_it(location, reach)
             return
-        yield Finding(
+        yield finding_at(
             "padding",
             "error" if subject.kind != "decoder-only" else "warning",
             f"The padding is seen although {argument} masks it: other tokens at the {PADS} masked positions move the "
             f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A "
             "text "
             "gets another result depending on what it is padded with.",
-            str(location),
-            location.instruction(
+            location,
+            (
                 f"use {argument}: hide masked keys from every query before the softmax, in each attention (and count "
                 "real tokens only where positions are averaged)."
             ),
         )
     elif amount.is_seen:
         location, _ = _locate(subject, amount, real.ids.shape[1])
-        yield Finding(
+        yield finding_at(
             "padding",
             "warning",
             f"The amount of padding changes the result although {argument} masks it: with {PADS} masked positions more "
             f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: "
             f"{amount.reference:.2g})."
             " Usual cause: an average over all positions that counts the padding.",
-            str(location),
-            location.instruction(
+            location,
+            (
                 "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
                 "positions from the first real token."
             ),
@@ -119,16 +120,13 @@ def _whole_mask_moves(subject: ModelUnderTest) -> float | None:
 
 def _moved_by_whole_mask(subject: ModelUnderTest, moved: float) -> Finding:
     argument = subject.contract.mask_argument
-    location = subject.locator.forward()
-    return Finding(
+    return finding_at(
         "padding",
         "error",
         f"{argument} is applied wrongly: a mask of ones, which says that every token is real, moves the output by "
         f"{moved:.2g} against no mask at all. It should change nothing; real tokens are hidden or shifted by it.",
-        str(location),
-        location.instruction(
-            f"hide the positions where {argument} is 0 and no others: {argument} == 0 where True hides."
-        ),
+        subject.locator.forward(),
+        f"hide the positions where {argument} is 0 and no others: {argument} == 0 where True hides.",
     )
 
 
@@ -150,32 +148,28 @@ def _with_hole(subject: ModelUnderTest) -> Iterator[Finding]:
     records = attention_records(record, subject.lengths)
     looked_at = min((float(item.weights[:, later, start : start + PADS].max()) for item in records), default=0.0)
     if looked_at > SEEN and min(heeded, moved) > RELATIVE_TOLERANCE * scale:
-        location = subject.locator.forward()
         argument = subject.contract.mask_argument
-        yield Finding(
+        yield finding_at(
             "padding",
             "warning",
             f"The padding is seen although {argument} masks it: other tokens at {PADS} masked positions move the "
             f"output at later ones by {moved:.2g}. The mask has an effect (it moves the output by {heeded:.2g}), but "
             "does not hide what it marks.",
-            str(location),
-            location.instruction(
-                f"use {argument} to hide keys from every query before the softmax, along the last axis."
-            ),
+            subject.locator.forward(),
+            f"use {argument} to hide keys from every query before the softmax, along the last axis.",
         )
 
 
 def _inverted(subject: ModelUnderTest) -> Finding:
-    location = subject.locator.forward()
-    return Finding(
+    return finding_at(
         "padding",
         "warning",
         f"{subject.contract.mask_argument} means the opposite of its name: the model hides the positions marked 1 and "
         "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see "
         "nothing "
         "but padding. Foundry turns the mask round.",
-        str(location),
-        location.instruction("hide the positions where the mask is 0: key_padding_mask = attention_mask == 0."),
+        subject.locator.forward(),
+        "hide the positions where the mask is 0: key_padding_mask = attention_mask == 0.",
     )
 
 
@@ -189,15 +183,13 @@ def _without_mask(subject: ModelUnderTest) -> Iterator[Finding]:
     padded = replace(padded, mask=None, ids=torch.cat([padded.ids[:, :-PADS], torch.full((1, PADS), pad)], dim=1))
     amount = _trial(subject, replace(real, mask=None), padded, real.ids.shape[1])
     if amount.is_seen:
-        yield Finding(
+        yield finding_at(
             "padding",
             "warning",
             f"Padding is seen although the code looks for it: {PADS} more padding tokens (id {pad}) move the output at "
             f"the real ones by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g}).",
-            str(comparison),
-            comparison.instruction(
-                "pass the mask that is made here to every attention, so that padded keys are hidden."
-            ),
+            comparison,
+            "pass the mask that is made here to every attention, so that padded keys are hidden.",
         )
 
 
@@ -213,7 +205,7 @@ def _padded(subject: ModelUnderTest) -> tuple[Inputs, Inputs]:
 
 def _trial(subject: ModelUnderTest, first: Inputs, second: Inputs, real: int) -> _Trial:
     base, moved = subject.logits(first), subject.logits(second)
-    reference = subject.logits(replace(first, ids=exchange(subject, first.ids, 0)))
+    reference = subject.logits(replace(first, ids=replace_token(subject, first.ids, 0)))
     scale = float(base.abs().max())
     if subject.labels_positions and subject.kind != "encoder-decoder":
         base, moved, reference = base[:, :real], moved[:, :real], reference[:, :real]
@@ -240,13 +232,13 @@ def _mixes_neighbours(subject: ModelUnderTest, trial: _Trial, location: Location
 
 def _seen_next_to_it(location: Location, reach: int) -> Finding:
     """Convolutions and the like mix neighbours, padding among them: most libraries leave it at that."""
-    return Finding(
+    return finding_at(
         "padding",
         "info",
         f"The padding is seen by the last {reach} real positions: something that mixes neighbours, such as a "
         "convolution, runs across the border. The attention itself hides it.",
-        str(location),
-        location.instruction("set masked positions to zero before it, if the ends of texts matter."),
+        location,
+        "set masked positions to zero before it, if the ends of texts matter.",
     )
 
 
@@ -284,7 +276,7 @@ def _comparison_with_padding(subject: ModelUnderTest) -> Location | None:
     file = subject.source.class_file(type(subject.model))
     for node in ast.walk(file.tree) if file is not None else ():
         if isinstance(node, ast.Compare) and "pad" in ast.unparse(node).lower() and not _is_none_test(node):
-            return subject.locator.at((file.path, node.lineno)) if file is not None else None
+            return subject.locator.at(SourceLine(file.path, node.lineno)) if file is not None else None
     return None
 
 

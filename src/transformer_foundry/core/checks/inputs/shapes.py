@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, declared_length
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import run_traced
-from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
 
 __all__ = ["check_shapes"]
 
@@ -37,7 +38,7 @@ class _Failure:
     """A trial that failed: with an exception, or with logits of the wrong shape."""
 
     trial: _Trial
-    line: tuple[str, int] | None
+    line: SourceLine | None
     error: BaseException | None = None
     logits: Tensor | None = None
 
@@ -148,7 +149,7 @@ def _describe(subject: ModelUnderTest, failures: list[_Failure]) -> Finding:
             remedy = f"{explain(cause).fix}."
         message = (
             f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. "
-            f"The error: {describe(cause)}{_quoted(subject, location)}"
+            f"The error: {describe(cause)}{subject.source.quoted(location.line)}"
         )
     else:
         assert first.logits is not None
@@ -156,12 +157,7 @@ def _describe(subject: ModelUnderTest, failures: list[_Failure]) -> Finding:
             f"The logits have the wrong shape with {shown}: found {tuple(first.logits.shape)}, expected "
             f"{_expected(subject, first.trial)}.{_shape_hint(first.logits, _expected(subject, first.trial))}"
         )
-    return Finding("sizes", "error", message, str(location), location.instruction(remedy))
-
-
-def _quoted(subject: ModelUnderTest, location: Location) -> str:
-    file = subject.source.files.get(location.line[0]) if location.line is not None else None
-    return f" (in: {file.line(location.line[1])[:100]})" if file is not None and location.line is not None else ""
+    return finding_at("sizes", "error", message, location, remedy)
 
 
 def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
@@ -172,7 +168,7 @@ def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
     return ""
 
 
-def _shortening_line(subject: ModelUnderTest, trial: _Trial, logits: Tensor) -> tuple[str, int] | None:
+def _shortening_line(subject: ModelUnderTest, trial: _Trial, logits: Tensor) -> SourceLine | None:
     """Return the line that first shortens the sequence, None when none does."""
     length = trial.inputs.target.shape[-1]
     if logits.ndim != 3 or logits.shape[1] >= length:

@@ -8,7 +8,7 @@ import torch
 
 from transformer_foundry.core.checks.attention.weights import attention_records
 from transformer_foundry.core.checks.probing.influence import dependence, noise_level
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import TracedCall
 from transformer_foundry.core.checks.report.report import Finding
@@ -27,7 +27,6 @@ def check_source_and_target(subject: ModelUnderTest) -> Iterator[Finding]:
     with generic_weights(subject.model):
         of_target = dependence(subject, inputs)
         of_source = dependence(subject, inputs, of_source=True)
-    subject.measured["source dependence"] = of_source
     noise = max(noise_level(of_target), noise_level(of_source))
     if not (of_source > noise).any():
         yield _source_ignored(subject)
@@ -37,13 +36,12 @@ def check_source_and_target(subject: ModelUnderTest) -> Iterator[Finding]:
         yield from _hidden_from_attention(subject)
         yield from _one_sided_encoder(subject)
     if subject.labels_positions and not (torch.diagonal(of_target) > noise).any():
-        location = subject.locator.forward()
-        yield Finding(
+        yield finding_at(
             "target",
             "error",
             "The output does not depend on the decoder's own tokens: exchanging any of them changes nothing at its "
             "position. The decoder is fed with something else, so it cannot continue a text.",
-            str(location),
+            subject.locator.forward(),
             "Feed the embedding of decoder_input_ids (the target) to the decoder, not the source.",
         )
 
@@ -70,40 +68,38 @@ def _one_sided_encoder(subject: ModelUnderTest) -> Iterator[Finding]:
     records = [item for item in attention_records(subject.trace, {size}) if item.weights.shape[-2:] == (size, size)]
     above = torch.ones(size, size).triu(1).bool()
     if records and all(bool((item.weights[:, above] <= SMALLEST_WEIGHT).all()) for item in records):
-        location = subject.locator.module(records[0].module, records[0].line)
-        yield Finding(
+        yield finding_at(
             "source",
             "warning",
             "The encoder reads the source from left to right only: no source token sees a later one, although all of "
             "the source is known. A word is encoded without what follows it.",
-            str(location),
-            location.instruction("pass no causal mask to the encoder: only the decoder must not look ahead."),
+            subject.locator.module(records[0].module, records[0].line),
+            "pass no causal mask to the encoder: only the decoder must not look ahead.",
         )
 
 
 def _source_ignored(subject: ModelUnderTest) -> Finding:
-    location = _cross_attention(subject)
-    return Finding(
+    return finding_at(
         "source",
         "error",
         "The output does not depend on the source: exchanging any source token changes nothing. The decoder's "
         "cross-attention does not read the encoder, so a translation cannot follow its text.",
-        str(location),
-        location.instruction("take keys and values from the encoder's output, and only the queries from the decoder."),
+        _cross_attention(subject),
+        "take keys and values from the encoder's output, and only the queries from the decoder.",
     )
 
 
 def _source_partly_hidden(seen: torch.Tensor, location: Location) -> Finding:
     row, column = (~seen).nonzero()[0].tolist()
     hidden = int((~seen).sum())
-    return Finding(
+    return finding_at(
         "source",
         "warning",
         f"Part of the source is hidden from the decoder: {hidden} of {seen.numel()} pairs do not depend on each other, "
         f"for example output {row} on source token {column}. Each word of a translation may need any word of its "
         "source.",
-        str(location),
-        location.instruction("pass no causal mask to the cross-attention: only padding of the source is to be hidden."),
+        location,
+        "pass no causal mask to the cross-attention: only padding of the source is to be hidden.",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -34,16 +35,14 @@ def check_token_ids(subject: ModelUnderTest) -> Iterator[Finding]:
         if isinstance(subject.locator.modules[call.module], nn.Embedding) and call.line is not None:
             location = subject.locator.module(call.module, call.line)
             break
-    yield Finding(
+    yield finding_at(
         "token ids",
         "error",
         f"Different tokens look the same: ids {first} and {second} give exactly the same output ({len(alike)} such "
         f"pairs among {len(ids)} ids). The ids are cut, wrapped or clamped before the embedding, so the model takes "
         "one word for another.",
-        str(location),
-        location.instruction(
-            "look the ids up as they are, in an embedding with a row for each: no %, clamp or // on input_ids."
-        ),
+        location,
+        "look the ids up as they are, in an embedding with a row for each: no %, clamp or // on input_ids.",
     )
 
 

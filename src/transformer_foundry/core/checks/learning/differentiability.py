@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, loss_of_random_labels
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import Trace, trace
-from transformer_foundry.core.checks.report.error_meanings import describe, explain
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.error_meanings import describe, explain
 
 __all__ = ["check_differentiability", "gradient_cut"]
 
@@ -20,20 +21,17 @@ __all__ = ["check_differentiability", "gradient_cut"]
 def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
     """The loss can be differentiated, and the backward pass runs."""
     inputs = subject.inputs(batch=2)
-    subject.measured["differentiable"] = False
+    subject.is_differentiable = False
     with torch.enable_grad():
         with trace(subject.model, subject.source) as record:
             loss = loss_of_random_labels(subject, inputs)
         if not loss.requires_grad:
-            location = gradient_cut(subject, record) or _integer_line(subject, record) or subject.locator.forward()
-            yield Finding(
+            yield finding_at(
                 "differentiable",
                 "error",
                 "The output is cut off from every weight: the loss has no gradient at all, so nothing can learn.",
-                str(location),
-                location.instruction(
-                    "remove .detach(), .data, .item(), argmax, torch.tensor(...) and no_grad() from forward."
-                ),
+                gradient_cut(subject, record) or _integer_line(subject, record) or subject.locator.forward(),
+                "remove .detach(), .data, .item(), argmax, torch.tensor(...) and no_grad() from forward.",
             )
             return
         # Gradients are taken on a fresh pass: writing down what runs keeps copies, not the graph's own values.
@@ -44,7 +42,7 @@ def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
             return
         finally:
             subject.model.zero_grad(set_to_none=True)
-    subject.measured["differentiable"] = True
+    subject.is_differentiable = True
 
 
 def _integer_line(subject: ModelUnderTest, record: Trace) -> Location | None:
@@ -67,20 +65,19 @@ def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeErr
         except RuntimeError:
             text = "".join(str(item.message) for item in caught)
             found = [
-                (path, int(number))
+                SourceLine(path, int(number))
                 for path, number in re.findall(r'File "([^"]+)", line (\d+)', text)
                 if path in subject.source.files
             ]
             line = found[-1] if found else None
-    location = subject.locator.at(line) if line is not None else subject.locator.forward()
     explanation = explain(error)
-    return Finding(
+    return finding_at(
         "differentiable",
         "error",
         f"The backward pass fails, so training stops at the first step. {explanation.meaning} The error: "
         f"{describe(error)}",
-        str(location),
-        location.instruction(f"{explanation.fix}."),
+        subject.locator.at(line) if line is not None else subject.locator.forward(),
+        f"{explanation.fix}.",
     )
 
 

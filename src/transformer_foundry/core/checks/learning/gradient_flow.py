@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, loss_of_random_labels
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -18,7 +19,7 @@ LARGEST_RATIO = 1e4
 
 def check_gradient_flow(subject: ModelUnderTest) -> Iterator[Finding]:
     """Layers of one kind get gradients of similar size, whatever their depth."""
-    if not subject.measured.get("differentiable", True):
+    if not subject.is_differentiable:
         return
     with torch.enable_grad():
         loss = loss_of_random_labels(subject, subject.inputs(batch=SAMPLES))
@@ -30,7 +31,7 @@ def check_gradient_flow(subject: ModelUnderTest) -> Iterator[Finding]:
         name: 0.0 if gradient is None else float(gradient.float().pow(2).mean().sqrt())
         for name, gradient in zip(parameters, gradients, strict=True)
     }
-    subject.measured["gradient flow"] = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
+    subject.measurements.gradients = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
     if sizes and not any(sizes.values()):
         yield _none_flows(subject, len(sizes))
         return
@@ -52,29 +53,27 @@ def _ends(sizes: dict[str, float]) -> Iterator[tuple[str, str]]:
 
 
 def _none_flows(subject: ModelUnderTest, count: int) -> Finding:
-    location = subject.locator.forward()
-    return Finding(
+    return finding_at(
         "gradient flow",
         "warning",
         f"Before training no weight matrix gets a gradient, not one of {count}: neither embeddings nor layers nor the "
         "output layer begin to learn. Something on the way is zero that should not be: a gain, a scale, or weights.",
-        str(location),
-        location.instruction("start gains of norms at 1 (only gates beside a residual path may start at 0)."),
+        subject.locator.forward(),
+        "start gains of norms at 1 (only gates beside a residual path may start at 0).",
     )
 
 
 def _uneven(subject: ModelUnderTest, first: str, last: str, sizes: dict[str, float]) -> Finding:
     weaker = first if sizes[first] < sizes[last] else last
     owner, _, _attribute = weaker.rpartition(".")
-    location = subject.locator.module(owner)
     ratio = max(sizes[first], sizes[last]) / min(sizes[first], sizes[last])
     verb = "vanishes" if weaker == first else "explodes"
-    return Finding(
+    return finding_at(
         "gradient flow",
         "warning",
         f"The gradient {verb} on its way down: {first} gets {sizes[first]:.1e}, {last} gets {sizes[last]:.1e}, a "
         "factor "
         f"of {ratio:.0e}. One end of the model learns while the other stands still or breaks.",
-        str(location),
-        location.instruction("keep a residual connection and a norm in every block, and initialise with std=0.02."),
+        subject.locator.module(owner),
+        "keep a residual connection and a norm in every block, and initialise with std=0.02.",
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -24,15 +25,14 @@ def check_initialization(subject: ModelUnderTest) -> Iterator[Finding]:
     for path, module in subject.model.named_modules():
         rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "dropout", None)
         if isinstance(rate, float) and rate >= LARGEST_DROPOUT:
-            location = subject.locator.module(path)
-            yield Finding(
+            yield finding_at(
                 "dropout",
                 "warning",
                 f"{path} drops {rate:.1%} of its values in training: next to nothing gets through. Usual rates are "
                 "0 to "
                 "0.3.",
-                str(location),
-                location.instruction("set its dropout to 0.1."),
+                subject.locator.module(path),
+                "set its dropout to 0.1.",
             )
             return
 
@@ -41,14 +41,13 @@ def _large_eps(subject: ModelUnderTest) -> Iterator[Finding]:
     for path, module in subject.model.named_modules():
         eps = getattr(module, "eps", None)
         if "norm" in type(module).__name__.lower() and isinstance(eps, float) and eps >= LARGEST_EPS:
-            location = subject.locator.module(path)
-            yield Finding(
+            yield finding_at(
                 "initialisation",
                 "warning",
                 f"{path} adds {eps:g} to the variance (eps): usual values are 1e-12 to 1e-5. It no longer brings its "
                 "input to one size: what is small stays small.",
-                str(location),
-                location.instruction("set eps to 1e-5."),
+                subject.locator.module(path),
+                "set eps to 1e-5.",
             )
             return
 
@@ -80,11 +79,11 @@ def _finding(subject: ModelUnderTest, matrices: list[tuple[str, str, Tensor]], w
     path, name, _ = matrices[0]
     location = subject.locator.attribute(path.rpartition(".")[0], path.rpartition(".")[2]) if path else None
     location = location or subject.locator.attribute(path, name)
-    return Finding(
+    return finding_at(
         "initialisation",
         "warning",
         f"Before training {path}.{name} {what} ({len(matrices)} matrices like it). The model learns slowly or not "
         "at all.",
-        str(location),
-        location.instruction("initialise it with nn.init.normal_(weight, std=0.02), or leave torch's default."),
+        location,
+        "initialise it with nn.init.normal_(weight, std=0.02), or leave torch's default.",
     )

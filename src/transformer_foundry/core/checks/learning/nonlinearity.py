@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import TracedCall, first_tensor
 from transformer_foundry.core.checks.report.report import Finding
@@ -23,14 +23,14 @@ def check_nonlinearity(subject: ModelUnderTest) -> Iterator[Finding]:
     """No widening layer is followed by another layer with nothing between that is not linear."""
     location = _linear_chain(subject) or _linear_module(subject)
     if location is not None:
-        yield Finding(
+        yield finding_at(
             "activation",
             "warning",
             "A feed-forward is linear: nothing bends its result between the layer that widens and the one that "
             "narrows, "
             "so the two can do no more than a single small layer. Most of its weights are wasted.",
-            str(location),
-            location.instruction("put an activation (GELU, SiLU or ReLU) between its two layers."),
+            location,
+            "put an activation (GELU, SiLU or ReLU) between its two layers.",
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -25,7 +25,7 @@ SAMPLES, CLASSES = 4, 8
 
 def check_overfit_one_batch(subject: ModelUnderTest) -> Iterator[Finding]:
     """AdamW on one batch brings its loss down; the weights are afterwards what they were."""
-    if not subject.measured.get("differentiable", True):
+    if not subject.is_differentiable:
         return
     inputs = subject.inputs(batch=SAMPLES)
     saved = {name: value.detach().clone() for name, value in subject.model.named_parameters()}
@@ -40,15 +40,14 @@ def check_overfit_one_batch(subject: ModelUnderTest) -> Iterator[Finding]:
         _restore(subject, saved)
         subject.model.zero_grad(set_to_none=True)
     best = min(curves, key=_rest)
-    subject.measured["memorising"] = best
     if not _rest(best) < LARGEST_REST:
         location: Location = subject.locator.forward()
-        yield Finding(
+        yield finding_at(
             "memorising",
             "warning",
             f"The model cannot learn even one batch of {SAMPLES} texts by heart: after {len(best)} steps of AdamW the "
             f"loss went from {best[0]:.2f} to {best[-1]:.2f}. Whatever it is trained on, it will learn little.",
-            str(location),
+            location,
             "Look at the findings above and at the figure: gradient by layer, attention entropy, loss at the start.",
         )
 

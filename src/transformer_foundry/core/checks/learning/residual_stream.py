@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.influence import exchange
+from transformer_foundry.core.checks.probing.influence import replace_token
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_residual_stream"]
@@ -31,16 +33,15 @@ def check_residual_stream(subject: ModelUnderTest) -> Iterator[Finding]:
     if not blocking:
         return
     call = next((call for call in subject.trace.modules if call.module == blocking[0]), None)
-    location = subject.locator.module(blocking[0], _forward_line(subject, blocking[0]) or (call.line if call else None))
     shown = ", ".join(blocking[:4]) + (f" and {len(blocking) - 4} more" if len(blocking) > 4 else "")
-    yield Finding(
+    yield finding_at(
         "residual",
         "warning",
         f"No residual connection leads around {shown}: with the weights of its branch set to zero, the output no "
         "longer "
         "depends on the tokens at all. Signal and gradient must pass through every block, and shrink with each.",
-        str(location),
-        location.instruction("add the block's input to its result: x = x + block(norm(x))."),
+        subject.locator.module(blocking[0], _forward_line(subject, blocking[0]) or (call.line if call else None)),
+        "add the block's input to its result: x = x + block(norm(x)).",
     )
 
 
@@ -51,14 +52,13 @@ def _doubled(subject: ModelUnderTest) -> Iterator[Finding]:
             continue
         left, right = call.inputs
         if left.data_ptr() == right.data_ptr() and left.shape == right.shape and left.stride() == right.stride():
-            location = subject.locator.at(call.line, call.module or None)
-            yield Finding(
+            yield finding_at(
                 "residual",
                 "warning",
                 "A tensor is added to itself: the residual connection is there twice. The stream doubles with every "
                 "such block, and what attention and feed-forward add to it counts for less and less.",
-                str(location),
-                location.instruction("add the block's result to its input once: x = x + block(norm(x))."),
+                subject.locator.at(call.line, call.module or None),
+                "add the block's result to its input once: x = x + block(norm(x)).",
             )
             return
 
@@ -143,10 +143,10 @@ def _is_norm_name(name: str) -> bool:
 def _gets_through(subject: ModelUnderTest, weights: list[Tensor]) -> bool:
     with _silenced(weights):
         inputs = subject.inputs()
-        other = inputs.with_target(exchange(subject, inputs.target, inputs.target.shape[1] - 1))
+        other = inputs.with_target(replace_token(subject, inputs.target, inputs.target.shape[1] - 1))
         base, moved = subject.logits(inputs), subject.logits(other)
         if not subject.labels_positions:
-            first = inputs.with_target(exchange(subject, inputs.target, 0))
+            first = inputs.with_target(replace_token(subject, inputs.target, 0))
             moved = torch.where(
                 (subject.logits(first) - base).abs() > (moved - base).abs(), subject.logits(first), moved
             )
@@ -167,7 +167,7 @@ def _silenced(weights: list[Tensor]) -> Iterator[None]:
                 weight.copy_(value)
 
 
-def _forward_line(subject: ModelUnderTest, path: str) -> tuple[str, int] | None:
+def _forward_line(subject: ModelUnderTest, path: str) -> SourceLine | None:
     """Return where ``forward`` of the block is: it, or the module above it, lacks the addition."""
     module = subject.locator.modules.get(path)
     if module is not None and subject.source.class_line(type(module), "forward") is None:

@@ -34,10 +34,9 @@ OTHER_IDS = re.compile(r"(?!position|token_type|decoder).*_ids")
 
 def check_unused_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
     """Every weight gets a gradient from the loss; rows of a position table too."""
-    if not subject.measured.get("differentiable", True):
+    if not subject.is_differentiable:
         return
     measured = _measure(subject)
-    subject.measured["gradients"] = measured.largest
     dead = [name for name, value in measured.largest.items() if not value > SMALLEST_GRADIENT]
     dead = [name for name in dead if not _is_bias_of_key(name, measured.largest)]
     if dead:
@@ -105,7 +104,7 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
     shown = ", ".join(groups[:SHOWN]) + (f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
     cut = measured.cut if min(measured.largest[name] for name in dead) < 0.0 else None
     if cut is not None:
-        why = f" The path from the loss to them is cut at {cut.file_name}:{cut.line[1] if cut.line else '?'}."
+        why = f" The path from the loss to them is cut at {cut.file_name}:{cut.line.number if cut.line else '?'}."
         where, fix = (
             str(cut),
             cut.instruction("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there."),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.probing.localize import first_changed_operation
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced, tensors_in
 from transformer_foundry.core.checks.report.report import Finding
@@ -28,17 +28,16 @@ def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
         return  # It remembers: the check of memory says so.
     traces = [_traced(subject, inputs, seed) for seed in (1, 2)]
     call = first_changed_operation(traces[0], traces[1], _differ)
-    location = subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward()
     source = f" The randomness enters in the operation {call.name}." if call is not None else ""
     difference = max(float((first - second).abs().max()), float((first - third).abs().max()))
-    yield Finding(
+    yield finding_at(
         "determinism",
         "error",
         f"The same input gives different outputs in evaluation mode: two calls differ by {difference:.2g} (the logits "
         f"have a spread of {float(first.std()):.2g}).{source} Evaluation, generation and export become a matter of "
         "chance.",
-        str(location),
-        location.instruction(
+        subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward(),
+        (
             "switch dropout off in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; make "
             "layers and noise in __init__, not in forward."
         ),
@@ -70,18 +69,15 @@ def check_statelessness(subject: ModelUnderTest) -> Iterator[Finding]:
         for name, value in subject.model.state_dict().items()
         if isinstance(value, Tensor) and name in state and not torch.equal(value, state[name])
     ]
-    location = _memory_place(subject, changed)
     what = f" Its tensor {changed[0]} changed." if changed else ""
-    yield Finding(
+    yield finding_at(
         "memory",
         "error",
         "A call depends on the calls before it: the same input gave another output after the model had seen other "
         f"inputs (difference {_difference(before, after)}).{what} Results depend on the order of the data, and the "
         "past of one text leaks into the next.",
-        str(location),
-        location.instruction(
-            "keep no tensor of one call for the next: pass a cache in and out as an argument instead."
-        ),
+        _memory_place(subject, changed),
+        "keep no tensor of one call for the next: pass a cache in and out as an argument instead.",
     )
 
 
@@ -94,13 +90,13 @@ def _growth(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Finding]:
     for (path, name), count in counts[2].items():
         if count > counts[1].get((path, name), 0) > counts[0].get((path, name), 0):
             location = subject.locator.attribute(path, name)
-            yield Finding(
+            yield finding_at(
                 "memory",
                 "error",
                 f"{location.module} grows with every call ({counts[0].get((path, name), 0)}, {counts[1][path, name]}, "
                 f"{count} tensors after three calls in a row): memory runs full, and old texts are kept.",
-                str(location),
-                location.instruction("make the list inside forward, so that each call starts with an empty one."),
+                location,
+                "make the list inside forward, so that each call starts with an empty one.",
             )
             return
 
@@ -159,13 +155,13 @@ def check_global_state(subject: ModelUnderTest) -> Iterator[Finding]:
             "Work on a copy: input_ids = input_ids.clone().",
         )
     if changed:
-        yield Finding(
+        yield finding_at(
             "mode",
             "error",
             f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the "
             "other "
             "mode after the call): dropout comes back in evaluation, or never works in training.",
-            str(subject.locator.module(changed[0])),
+            subject.locator.module(changed[0]),
             "Remove self.train() and self.eval() from forward: the training loop sets the mode.",
         )
     if leftover:
@@ -191,21 +187,14 @@ def _seeds(subject: ModelUnderTest) -> Iterator[Finding]:
     finally:
         subject.model.eval()
     if torch.equal(states[0], states[1]):
-        location = _seed_place(subject)
-        yield Finding(
+        yield finding_at(
             "global seed",
             "error",
             "forward seeds the global random generator: after a call the random state is the same whatever it was "
             "before. Every step draws the same dropout mask and, in many programs, the same data.",
-            str(location),
-            location.instruction("remove torch.manual_seed(...) from forward: set a seed once, outside the model."),
+            subject.locator.call_of({"manual_seed", "seed", "seed_all", "set_rng_state"}),
+            "remove torch.manual_seed(...) from forward: set a seed once, outside the model.",
         )
-
-
-def _seed_place(subject: ModelUnderTest) -> Location:
-    for file, call, _name in subject.source.calls({"manual_seed", "seed", "seed_all", "set_rng_state"}):
-        return subject.locator.at((file.path, call.lineno))
-    return subject.locator.forward()
 
 
 def _memory_place(subject: ModelUnderTest, changed: list[str]) -> Location:

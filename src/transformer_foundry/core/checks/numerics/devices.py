@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.base.errors import cause_chain
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
-from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
+from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
 from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_devices"]
@@ -29,7 +30,7 @@ _TOLERANT = frozenset({"copy_", "__setitem__", "__getitem__", "__get__", "__set_
 class _TwoDevicesError(RuntimeError):
     """An operation meets tensors of the GPU and of the CPU."""
 
-    def __init__(self, operation: str, stranger: Tensor, line: tuple[str, int] | None) -> None:
+    def __init__(self, operation: str, stranger: Tensor, line: SourceLine | None) -> None:
         super().__init__(f"{operation} meets a tensor on the CPU and one on the GPU")
         self.operation, self.stranger, self.line = operation, stranger, line
 
@@ -50,27 +51,27 @@ def check_devices(subject: ModelUnderTest) -> Iterator[Finding]:
     use = subject.locator.at(error.line)
     consequence = (
         f" When the model moves to a GPU this tensor stays on the CPU, and {error.operation} fails at "
-        f"{use.file_name}:{error.line[1] if error.line else '?'}: training on a GPU stops at the first step."
+        f"{use.file_name}:{error.line.number if error.line else '?'}: training on a GPU stops at the first step."
     )
     if owner is not None:
         path, name = owner
         location = subject.locator.attribute(path, name)
-        yield Finding(
+        yield finding_at(
             "devices",
             "error",
             f"{location.module} is a plain tensor, neither a parameter nor a registered buffer.{consequence}",
-            str(location),
-            location.instruction(f'register it: self.register_buffer("{name}", ...).'),
+            location,
+            f'register it: self.register_buffer("{name}", ...).',
         )
         return
     made = getattr(error.stranger, _MADE_AT, None) or error.line
     location = subject.locator.at(made)
-    yield Finding(
+    yield finding_at(
         "devices",
         "error",
         f"A tensor is made on the CPU, whatever device the model is on.{consequence}",
-        str(location),
-        location.instruction("make it on the device of the input: device=input_ids.device (or x.new_zeros(...))."),
+        location,
+        "make it on the device of the input: device=input_ids.device (or x.new_zeros(...)).",
     )
 
 
@@ -141,7 +142,7 @@ class _Pretence(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _target(
-        self, name: str, args: Any, kwargs: dict[str, Any], line: tuple[str, int] | None
+        self, name: str, args: Any, kwargs: dict[str, Any], line: SourceLine | None
     ) -> tuple[bool | None, Any, dict[str, Any]]:
         """Return whether the call asks for the GPU (None: it names no device), with the device replaced by the CPU."""
         if name in ("cuda", "cpu"):
@@ -161,13 +162,12 @@ class _Pretence(TorchFunctionMode):
         # A device taken from a variable follows the machine: on one with a GPU it would be the GPU.
         return asked[0].type == "cuda" or not self._is_literal(line), args, kwargs
 
-    def _is_literal(self, line: tuple[str, int] | None) -> bool:
-        file = self.source.files.get(line[0]) if line is not None else None
-        text = file.line(line[1]) if file is not None and line is not None else ""
+    def _is_literal(self, line: SourceLine | None) -> bool:
+        text = self.source.text(line)
         return '"cpu"' in text or "'cpu'" in text
 
     def _refuse_two_devices(
-        self, name: str, tensors: list[Tensor], moved: list[Tensor], line: tuple[str, int] | None
+        self, name: str, tensors: list[Tensor], moved: list[Tensor], line: SourceLine | None
     ) -> None:
         if not moved or name in _TOLERANT or name.endswith("_like"):
             return
@@ -187,7 +187,7 @@ def _default_target(name: str, tensors: list[Tensor], moved: list[Tensor]) -> bo
     return bool(moved)
 
 
-def _marked(output: Any, target: bool, line: tuple[str, int] | None, inputs: list[Tensor]) -> Any:
+def _marked(output: Any, target: bool, line: SourceLine | None, inputs: list[Tensor]) -> Any:
     if isinstance(output, Tensor):
         if _is_moved(output) != target and any(output is tensor for tensor in inputs):
             output = output.clone()

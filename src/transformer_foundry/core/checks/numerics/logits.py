@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
 from transformer_foundry.core.checks.report.report import Finding
@@ -55,16 +55,15 @@ def _not_finite(subject: ModelUnderTest, inputs: Inputs, training: bool, bad: Te
         return subject.logits(inputs, training=training)
 
     call = _origin(run_traced(subject.model, subject.source, run))
-    location = subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward()
     rows = bad.any(dim=-1)
     cause, remedy = _cause_of_nan(call)
-    return Finding(
+    return finding_at(
         "finite",
         "error",
         f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite{when} ({int(rows.sum())} of "
         f"{rows.numel()} positions). {cause} One NaN spoils the loss and, after one step, every weight.",
-        str(location),
-        location.instruction(remedy),
+        subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward(),
+        remedy,
     )
 
 
@@ -112,23 +111,21 @@ def _probabilities(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> 
     location = _head(subject)
     is_positive = bool((logits >= 0).all() and (initial >= 0).all())
     if is_positive and _sums_to_one(logits) and _sums_to_one(initial):
-        return Finding(
+        return finding_at(
             "probabilities",
             "error",
             "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already "
             "been applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
-            str(location),
-            location.instruction(
-                "remove the softmax from the end of the model; apply it where probabilities are needed."
-            ),
+            location,
+            "remove the softmax from the end of the model; apply it where probabilities are needed.",
         )
     if _are_log_probabilities(logits) and _are_log_probabilities(initial):
-        return Finding(
+        return finding_at(
             "probabilities",
             "info",
             "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that of "
             "raw logits, so nothing is lost; a loss that applies softmax itself does the work twice.",
-            str(location),
+            location,
         )
     return None
 
@@ -139,45 +136,41 @@ def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Findi
     values = torch.cat([logits.flatten(), initial.flatten()])
     spread, largest, zeros = float(logits.std()), float(values.abs().max()), float((values == 0).float().mean())
     if spread < SMALLEST_SPREAD:
-        return Finding(
+        return finding_at(
             "squashed logits",
             "warning",
             f"The logits hardly differ, whatever the weights: their standard deviation is {spread:.1g} with weights of "
             "ordinary size. They are multiplied by next to nothing, and so is every gradient.",
-            str(location),
-            location.instruction("remove the factor before the end of the model, or let it be near 1."),
+            location,
+            "remove the factor before the end of the model, or let it be near 1.",
         )
     if bool(((values >= 0) & (values <= 1)).all()):
-        return Finding(
+        return finding_at(
             "probabilities",
             "error",
             f"The output is squashed into (0, 1), as by a sigmoid (seen: {values.min():.3f} to {values.max():.3f}). "
             "Cross-entropy wants raw logits: between scores of 0 and 1 no class can get more than "
             f"{math.e / (math.e + subject.contract.output_size - 1):.0%} of the probability.",
-            str(location),
-            location.instruction(
-                "remove the sigmoid from the end of the model: single-label classes compete through softmax."
-            ),
+            location,
+            "remove the sigmoid from the end of the model: single-label classes compete through softmax.",
         )
     if largest <= SMALL_BOUND and _is_bounded(subject, largest):
-        return Finding(
+        return finding_at(
             "squashed logits",
             "warning",
             f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, "
             "as by tanh. The right answer can never get much more probability than the others.",
-            str(location),
-            location.instruction(
-                "remove the squashing function from the end of the model, or scale its result up (soft cap)."
-            ),
+            location,
+            "remove the squashing function from the end of the model, or scale its result up (soft cap).",
         )
     if bool((values >= 0).all()) and zeros > 0.05:
-        return Finding(
+        return finding_at(
             "squashed logits",
             "warning",
             f"No logit is negative and {zeros:.0%} are exactly 0, as after a ReLU. A class whose score is cut off gets "
             "no gradient and cannot be pushed down.",
-            str(location),
-            location.instruction("remove the ReLU from the end of the model."),
+            location,
+            "remove the ReLU from the end of the model.",
         )
     return None
 
@@ -194,12 +187,12 @@ def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
     labels = torch.randint(classes, (8, len(flat)), generator=generator)
     losses = torch.stack([F.cross_entropy(flat, row) for row in labels])
     loss, guess = float(losses.mean()), math.log(classes)
-    subject.measured["initial loss"] = {"loss": loss, "guess": guess, "spread": float(flat.std())}
+    subject.measurements.initial_loss, subject.measurements.uniform_loss = loss, guess
     excess = loss - guess
     if excess <= LARGEST_EXCESS:
         return
     location, cause, std = _large_weights(subject)
-    yield Finding(
+    yield finding_at(
         "loss at initialisation",
         "info" if std is not None and _is_stated(subject, std) else "warning",
         f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the "
@@ -207,8 +200,8 @@ def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
         f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these "
         "scores, "
         "and training is often unstable.",
-        str(location),
-        location.instruction("initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width)."),
+        location,
+        "initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width).",
     )
 
 
@@ -224,14 +217,13 @@ def _answers_once(subject: ModelUnderTest) -> bool:
 
 
 def _one_row(subject: ModelUnderTest) -> Finding:
-    location = _head(subject)
-    return Finding(
+    return finding_at(
         "logits",
         "error",
         f"The model gives one row of {subject.contract.output_size} logits per text, not one per position: it can be "
         "trained on one token of each text only, where a language model learns from all of them at once.",
-        str(location),
-        location.instruction("apply the output layer to all positions: head(x), not head(x[:, -1])."),
+        _head(subject),
+        "apply the output layer to all positions: head(x), not head(x[:, -1]).",
     )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.report.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
 
 __all__ = ["check_mixed_precision"]
 
@@ -41,12 +42,12 @@ def check_mixed_precision(subject: ModelUnderTest) -> Iterator[Finding]:
 def _deviation(subject: ModelUnderTest, name: str, share: float, rough: Tensor) -> Finding:
     finite = bool(torch.isfinite(rough).all())
     what = f"differ by {share:.0%} of their spread" if finite else "are NaN or infinite"
-    return Finding(
+    return finding_at(
         "precision",
         # A GPU computes softmax and norms in float32 where the CPU, which tests it here, computes in float16.
         "info" if name == "float16" else "warning",
         f"In {name} the logits {what}. Training on a GPU uses it to be faster and smaller; here it breaks.",
-        str(subject.locator.forward()),
+        subject.locator.forward(),
         "Mask with torch.finfo(scores.dtype).min, and compute norms and softmax in float32.",
     )
 
@@ -54,14 +55,13 @@ def _deviation(subject: ModelUnderTest, name: str, share: float, rough: Tensor) 
 def _failure(subject: ModelUnderTest, group: list[tuple[str, Exception]]) -> Finding:
     names, error = [name for name, _ in group], group[0][1]
     cause = root_cause(error)
-    location = subject.locator.raised(error)
     # float16 on the CPU lacks operations that a GPU has; a number too large for it, or two types, fail on both.
     on_both = "bfloat16" in names or re.search(r"overflow|same .*type|dtypes? match|expected .*type", str(cause))
-    return Finding(
+    return finding_at(
         "precision",
         "warning" if on_both else "info",
         f"The model fails in {' and in '.join(names)}, which training on a GPU uses to be faster and smaller. "
         f"{explain(cause).meaning} The error: {describe(cause)}",
-        str(location),
-        location.instruction("use torch.finfo(x.dtype).min for masks, and convert with .to(x.dtype) what meets x."),
+        subject.locator.raised(error),
+        "use torch.finfo(x.dtype).min for masks, and convert with .to(x.dtype) what meets x.",
     )

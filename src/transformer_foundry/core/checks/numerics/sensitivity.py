@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -38,16 +39,14 @@ def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
         handle.remove()
     centred = base - base.mean(dim=-1, keepdim=True)
     gain = float((moved - base).norm() / centred.norm().clamp(min=1e-12)) / STEP
-    subject.measured["gain"] = gain
     if gain > LARGEST_GAIN:
-        location = subject.locator.module(path)
-        yield Finding(
+        yield finding_at(
             "sensitivity",
             "warning",
             f"The output is unstable: a change of 0.1 % of the embeddings changes the logits by {gain * STEP:.0%} of "
             "their spread. Rounding alone then decides what the model says, and training diverges.",
-            str(location),
-            location.instruction("put a norm into every block, and initialise the weights smaller (std=0.02)."),
+            subject.locator.module(path),
+            "put a norm into every block, and initialise the weights smaller (std=0.02).",
         )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, exchange, noise_level
+from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, noise_level, replace_token
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import Trace
@@ -44,12 +44,12 @@ def check_causality(subject: ModelUnderTest) -> Iterator[Finding]:
             return
         prefix = _prefix(subject, leaks) if not training else None
         if prefix is not None:
-            yield Finding(
+            yield finding_at(
                 "causality",
                 "info",
                 f"The first {prefix} tokens see each other, later ones see only what came before: a prefix language "
                 "model. The loss at those first positions says nothing, they read the answer.",
-                str(subject.locator.forward()),
+                subject.locator.forward(),
             )
             return
         location, trace = _locate_leak(subject, inputs, leaks, training)
@@ -77,17 +77,14 @@ def _length_dependence(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Find
     difference = float((long - short).abs().max())
     if difference <= LENGTH_TOLERANCE * float(short.abs().max()):
         return
-    location = _locate_length(subject, inputs, kept)
-    yield Finding(
+    yield finding_at(
         "length dependence",
         "error",
         f"The output at a position depends on how many tokens follow: with {APPENDED} more tokens at the end, the "
         f"output at the first {kept} positions moves by {difference:.2g}, whatever these tokens are. Training and "
         "generation then see different models. Usual cause: positions counted from the end, or an average over T.",
-        str(location),
-        location.instruction(
-            "number positions from the start with torch.arange(T), and use no quantity that depends on T."
-        ),
+        _locate_length(subject, inputs, kept),
+        "number positions from the start with torch.arange(T), and use no quantity that depends on T.",
     )
 
 
@@ -126,7 +123,7 @@ def _locate_leak(
     subject: ModelUnderTest, inputs: Inputs, leaks: Tensor, training: bool
 ) -> tuple[Location | None, Trace]:
     position = int(leaks.any(dim=0).nonzero()[-1])
-    other = inputs.with_target(exchange(subject, inputs.target, position))
+    other = inputs.with_target(replace_token(subject, inputs.target, position))
     seeing = leaks[:, position].nonzero().flatten()
     length = inputs.target.shape[1]
 
@@ -167,7 +164,7 @@ def _leak(
         else "apply a causal mask to the scores before the softmax over the keys: is_causal=True, or "
         "scores.masked_fill(torch.ones(T, T).triu(1).bool(), -inf); in other blocks use no value of a later position."
     )
-    return Finding("causality", "error", message, str(location), fix)
+    return finding_at("causality", "error", message, location, fix)
 
 
 def _mask_line(subject: ModelUnderTest, trace: Trace) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import (
     ModelUnderTest,
     declared_length,
@@ -33,7 +33,7 @@ def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
         for name, parameter in subject.model.named_parameters()
         if parameter.requires_grad and _row_axis(parameter, length) is not None and not _holds_tokens(subject, name)
     }
-    if length < SHORTEST_TABLE or not tables or not subject.measured.get("differentiable", True):
+    if length < SHORTEST_TABLE or not tables or not subject.is_differentiable:
         return
     with generic_weights(subject.model), torch.enable_grad():
         subject.model.zero_grad(set_to_none=True)
@@ -100,19 +100,18 @@ def _looked_up_by_token(subject: ModelUnderTest, path: str) -> bool:
 def _dead_rows(subject: ModelUnderTest, name: str, used: int, rows: int, length: int) -> Finding:
     owner, _, attribute = name.rpartition(".")
     is_module = isinstance(subject.locator.modules.get(owner), nn.Embedding)
-    location = _lookup_place(subject, owner) if is_module else subject.locator.attribute(owner, attribute)
     cause = (
         "All position ids are the same, so the model cannot tell the order of words"
         if used == 1
         else "Position ids repeat or stop early, so distant positions look alike"
     )
-    return Finding(
+    return finding_at(
         "dead rows",
         "warning",
         f"Only {used} of the {rows} rows of the position table {name} are used by a sequence of {length} tokens; the "
         f"others never get a gradient. {cause}.",
-        str(location),
-        location.instruction("look the table up with torch.arange(T), one row per position."),
+        _lookup_place(subject, owner) if is_module else subject.locator.attribute(owner, attribute),
+        "look the table up with torch.arange(T), one row per position.",
     )
 
 

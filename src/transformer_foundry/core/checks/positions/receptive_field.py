@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, noise_level
 from transformer_foundry.core.checks.probing.localize import attention_call
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, declared_length, generic_weights
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -41,15 +41,13 @@ def check_receptive_field(subject: ModelUnderTest) -> Iterator[Finding]:
     others = seen & ~torch.eye(length, dtype=torch.bool)
     location = _attention_place(subject)
     if not others.any():
-        yield Finding(
+        yield finding_at(
             "neighbours",
             "error",
             f"No position sees any other token: exchanging one of {length} tokens changed only the output at its own "
             "position. The model cannot use context; it can learn no more than how often each token occurs.",
-            str(location),
-            location.instruction(
-                "check that its result is used, and that its mask does not block every other position."
-            ),
+            location,
+            "check that its result is used, and that its mask does not block every other position.",
         )
         return
     blind = [position for position in range(1, length) if not seen[position, position - 1]]
@@ -58,13 +56,13 @@ def check_receptive_field(subject: ModelUnderTest) -> Iterator[Finding]:
     if blind:
         yield _blind(subject, seen, blind, location)
     if not subject.is_causal and subject.stated_kind == "encoder-only" and not torch.triu(others, 1).any():
-        yield Finding(
+        yield finding_at(
             "neighbours",
             "warning",
             "No position sees a later token, although this is an encoder: it reads left to right only. An encoder that "
             "fills in masked words needs both sides.",
-            str(location),
-            location.instruction("switch its causal mask off, or set the kind of the model to decoder-only."),
+            location,
+            "switch its causal mask off, or set the kind of the model to decoder-only.",
         )
 
 
@@ -79,16 +77,15 @@ def _unseen_by_class(subject: ModelUnderTest) -> Iterator[Finding]:
     if bool(seen.all()):
         return
     hidden = (~seen).nonzero().flatten().tolist()
-    location = _attention_place(subject)
     is_local = any(_says_local(subject, str(key), value) for key, value in subject.config.items())
-    yield Finding(
+    yield finding_at(
         "neighbours",
         "error" if int(seen.sum()) <= 1 else "info" if is_local else "warning",
         f"The class of a text depends on {int(seen.sum())} of its {len(seen)} tokens only: exchanging token "
         f"{', '.join(map(str, hidden[:5]))}{' and others' if len(hidden) > 5 else ''} changes nothing. The position "
         "that the class is read from does not see the rest of the text.",
-        str(location),
-        location.instruction(
+        _attention_place(subject),
+        (
             "apply no causal mask before a class that is read from the first token, or read it from a position that "
             "sees all others; check that the result of the attention is used."
         ),
@@ -124,16 +121,14 @@ def _blind(subject: ModelUnderTest, seen: Tensor, blind: list[int], location: Lo
         "it changes nothing there. The sequence falls into pieces that do not know of each other."
     )
     if local:
-        return Finding("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", str(location))
-    return Finding(
+        return finding_at("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", location)
+    return finding_at(
         "neighbours",
         "error",
         f"{message} Usual cause: heads are split with view(B, heads, T, width) instead of "
         "view(B, T, heads, width).transpose(1, 2), which mixes positions and heads; else a wrong mask.",
-        str(location),
-        location.instruction(
-            "split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back."
-        ),
+        location,
+        "split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back.",
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
 from transformer_foundry.core.checks.positions.declared_positions import DeclaredPositions, find_declared_positions
 from transformer_foundry.core.checks.positions.position_embeddings import SHORTEST_TABLE, longest_probe
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
@@ -29,7 +30,7 @@ SMALLEST_SLOPE = 1e-3
 def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
     """With equal tokens everywhere, attention inside a relative scheme depends on distances alone."""
     length = longest_probe(subject, LENGTH)
-    if length < SHORTEST_TABLE or subject.measured.get("positions judged"):
+    if length < SHORTEST_TABLE or subject.positions_reported:
         return
     inputs = equal_tokens(subject, length, length - SHORTER)
     with generic_weights(subject.model):
@@ -113,17 +114,14 @@ def _is_even(attention: AttentionRecord) -> bool:
 
 
 def _no_effect(subject: ModelUnderTest, attention: AttentionRecord, promise: DeclaredPositions, length: int) -> Finding:
-    location = promise.location or subject.locator.module(attention.module, attention.line)
-    return Finding(
+    return finding_at(
         "positions",
         "warning",
         f"Positions have no effect, although {promise.text} promises them: with {length} equal tokens every position "
         "gets the same vector and attends to all it sees evenly. The model knows at most how many words came before, "
         "not their order.",
-        str(location),
-        location.instruction(
-            "add the position encoding to the embeddings, or rotate both queries and keys by their positions."
-        ),
+        promise.location or subject.locator.module(attention.module, attention.line),
+        "add the position encoding to the embeddings, or rotate both queries and keys by their positions.",
     )
 
 
@@ -150,16 +148,15 @@ def _spread(values: Tensor, valid: Tensor) -> float:
 
 
 def _not_relative(subject: ModelUnderTest, attention: AttentionRecord, error: float, length: int) -> Finding:
-    location = subject.locator.module(attention.module, attention.line)
-    return Finding(
+    return finding_at(
         "positions",
         "warning",
         f"Attention does not depend on distances alone: with {length} equal tokens, two pairs of positions at the same "
         f"distance get weights that differ by {error:.2g} (in logarithms). No absolute positions are added, so the "
         "positions inside the attention (rotary, ALiBi, relative bias) are applied wrongly: to queries but not keys, "
         "with opposite signs, or numbered along the wrong axis.",
-        str(location),
-        location.instruction("rotate queries and keys by the same angles, numbered along the axis of length T."),
+        subject.locator.module(attention.module, attention.line),
+        "rotate queries and keys by the same angles, numbered along the axis of length T.",
     )
 
 
@@ -173,14 +170,11 @@ def _prefers_far(attention: AttentionRecord) -> bool:
 
 
 def _backwards(subject: ModelUnderTest, attention: AttentionRecord) -> Finding:
-    location = subject.locator.module(attention.module, attention.line)
-    return Finding(
+    return finding_at(
         "positions",
         "warning",
         "The bias of the positions has the wrong sign: with equal tokens everywhere, every head gives a token the more "
         "weight the further away it is. The model looks at the beginning of a text, hardly at what came just before.",
-        str(location),
-        location.instruction(
-            "subtract what grows with the distance: scores - slope * distance, with distance = q - k >= 0."
-        ),
+        subject.locator.module(attention.module, attention.line),
+        "subtract what grows with the distance: scores - slope * distance, with distance = q - k >= 0.",
     )

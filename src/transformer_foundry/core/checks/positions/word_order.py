@@ -9,8 +9,10 @@ import torch
 from transformer_foundry.core.checks.positions.declared_positions import find_declared_positions
 from transformer_foundry.core.checks.positions.position_embeddings import longest_probe
 from transformer_foundry.core.checks.positions.relative_positions import SAME, attends, equal_tokens, varies
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -27,25 +29,22 @@ def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
         record = run_traced(subject.model, subject.source, lambda: subject.logits(constant))
     repeated = _repetition(record, length)
     if repeated is not None:
-        subject.measured["positions judged"] = True
+        subject.positions_reported = True
         step_module, line, period = repeated
-        location = subject.locator.module(step_module, line)
-        yield Finding(
+        yield finding_at(
             "positions",
             "warning",
             f"Positions repeat: position {period} and position 0 get exactly the same position encoding (tested on "
             f"{length} equal tokens). The model cannot tell them apart.",
-            str(location),
-            location.instruction(
-                "number the positions from 0 to T - 1, without a modulo or a clamp below the longest sequence."
-            ),
+            subject.locator.module(step_module, line),
+            "number the positions from 0 to T - 1, without a modulo or a clamp below the longest sequence.",
         )
     if subject.kind == "encoder-only" and subject.labels_positions and _is_blind_to_order(subject):
-        subject.measured["positions judged"] = True
+        subject.positions_reported = True
         yield _order_blind(subject)
 
 
-def _repetition(record: Trace, length: int) -> tuple[str, tuple[str, int] | None, int] | None:
+def _repetition(record: Trace, length: int) -> tuple[str, SourceLine | None, int] | None:
     """Return (module, line, period) where positions enter, if what reaches the first attention repeats itself."""
     streams = []
     for call in record.calls:
@@ -82,13 +81,11 @@ def _order_blind(subject: ModelUnderTest) -> Finding:
         "else."
     )
     if promise is None:
-        return Finding("positions", "info", f"{message} It has no positions; that may be meant.", str(location))
-    return Finding(
+        return finding_at("positions", "info", f"{message} It has no positions; that may be meant.", location)
+    return finding_at(
         "positions",
         "warning",
         f"{message} Yet {promise.text} promises positions: they have no effect.",
-        str(location),
-        location.instruction(
-            "add the position encoding to the embeddings, or rotate queries and keys by their positions."
-        ),
+        location,
+        "add the position encoding to the embeddings, or rotate queries and keys by their positions.",
     )

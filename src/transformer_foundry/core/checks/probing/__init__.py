@@ -1,1 +1,1 @@
-"""Tools that checks use to run, trace and locate: begin with ``model_under_test``."""
+"""Tools that checks use to run and trace a model and to locate a cause; begin with ``model_under_test``."""

@@ -1,4 +1,4 @@
-"""The drawn graph of a configuration: which block of the editor a module, a variable or a line belongs to."""
+"""Drawn graph of a configuration, and the block of the editor that a module, a variable or a line belongs to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Graph:
         return bool(self.nodes)
 
     def node_of(self, name: str | None) -> Node | None:
-        """Return the block that ``name`` belongs to: generated names start with the id of their block.
+        """Return the block whose id ``name`` starts with, as generated names do; the longest id wins.
 
         Example:
             >>> Graph((Node("mhsa_0", "mhsa"),)).node_of("mhsa_0.out_proj").id
@@ -41,7 +41,7 @@ class Graph:
         return max(matches, key=lambda node: len(node.id), default=None)
 
     def node_of_statement(self, statement: ast.stmt | None) -> Node | None:
-        """Return the block whose module or variable the statement names: what it calls first, then what it sets."""
+        """Return the block of a name in the statement: attributes first, then variables it sets, then others."""
         if statement is None or isinstance(statement, ast.FunctionDef | ast.ClassDef):
             return None
         called: list[str] = []
@@ -60,7 +60,7 @@ class Graph:
 
 
 def read_graph(config: Mapping[str, Any]) -> Graph:
-    """Read ``nodes`` and ``edges`` of a configuration; an empty graph when it has none.
+    """Return the graph of ``nodes`` and ``edges`` of a configuration; an empty graph when it has none.
 
     An edge is a pair of ids, or a mapping with ``source`` and ``target`` (or ``from`` and ``to``).
     """

@@ -1,4 +1,4 @@
-"""Where in the model an effect arises: the first module whose result shows it although what it was given does not."""
+"""Find where an effect arises: the first module whose result shows it although its inputs do not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
 
 __all__ = ["attention_call", "first_changed_operation", "locate_change"]
@@ -25,23 +26,23 @@ def locate_change(
     training: bool = False,
     part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> tuple[Location | None, Trace]:
-    """Return the place where two runs come to differ, and the trace of the second run.
+    """Return the location where two runs begin to differ, and the trace of the second run.
 
     Args:
         subject: The model under test.
         first: Inputs of one run.
         second: Inputs of the other run.
-        differs: Tells whether two results of a module, of one shape, differ in the way that is looked for; it is asked
-            about floating point tensors only.
+        differs: Whether two results of a module differ in the way that matters; called with floating point tensors of
+            one shape.
         training: Whether the model runs in training mode.
-        part: What to compare of a result; the whole of it when left out.
+        part: Returns the part of a result to compare; the whole result by default.
     """
 
     def compare(left: Tensor, right: Tensor) -> bool:
         return _differ(part(left), part(right), differs)
 
     one, two = _traced(subject, first, training), _traced(subject, second, training)
-    for left, right in _pairs(one, two):
+    for left, right in _matching_modules(one, two):
         if not compare(left.output, right.output):
             continue
         if any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
@@ -67,14 +68,14 @@ def first_changed_operation(
 
 
 def attention_call(trace: Trace, module: str, *, below: bool = True) -> TracedCall | None:
-    """Return the attention that ``module`` runs itself or, else, in modules ``below`` it; None when it runs none."""
+    """Return the first attention that ``module`` runs, or with ``below`` a module inside it; None when it runs none."""
     calls = [call for call in trace.operations if call.name in ATTENTION_OPERATIONS and call.output.ndim >= 3]
     own = [call for call in calls if call.module == module]
     inner = [call for call in calls if below and (not module or call.module.startswith(f"{module}."))]
     return next(iter(own + inner), None)
 
 
-def _pairs(one: Trace, two: Trace) -> list[tuple[TracedCall, TracedCall]]:
+def _matching_modules(one: Trace, two: Trace) -> list[tuple[TracedCall, TracedCall]]:
     pairs = []
     for left, right in zip(one.modules, two.modules, strict=False):
         if left.name != right.name or left.module != right.module:
@@ -91,7 +92,7 @@ def _between(
     compare: Callable[[Tensor, Tensor], bool],
     child: TracedCall,
 ) -> Location:
-    """Return the line of a module's own code that makes the difference: what it gave to ``child`` differs already."""
+    """Return the line of ``parent`` that causes the difference, which the inputs of ``child`` show already."""
     own = attention_call(two, parent, below=False)
     if own is not None and own.line is not None:
         return subject.locator.at(own.line, parent or None)
@@ -105,7 +106,7 @@ def _between(
     return subject.locator.at(child.line, parent or None)
 
 
-def _inside(subject: ModelUnderTest, module: str, trace: Trace, line: tuple[str, int] | None = None) -> Location:
+def _inside(subject: ModelUnderTest, module: str, trace: Trace, line: SourceLine | None = None) -> Location:
     attention = attention_call(trace, module)
     if attention is not None and attention.line is not None:
         line = attention.line

@@ -1,4 +1,4 @@
-"""The model under test: how it is called, with which tokens, under which weights."""
+"""Model under test: calls, probe inputs and generic weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
 from transformer_foundry.core.checks.probing.location import Locator
+from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.probing.source_map import SourceMap
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.models import config_hints
@@ -27,6 +28,8 @@ __all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "lo
 PROBE_LENGTH = 13
 SOURCE_LENGTH = 11
 SHORTEST_PROBE = 4
+# Longest probe of a model that neither states nor limits its length.
+UNDECLARED_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -45,35 +48,37 @@ class Inputs:
 
     @property
     def target(self) -> Tensor:
-        """The ids whose positions the logits belong to: the decoder's, else the input's."""
+        """The ids at whose positions the logits are: the decoder's, otherwise the input's."""
         return self.ids if self.decoder_ids is None else self.decoder_ids
 
     def with_target(self, ids: Tensor) -> Inputs:
-        """Return the same inputs with other ids at the positions of the logits."""
+        """Return a copy with other ids at the positions of the logits."""
         return replace(self, ids=ids) if self.decoder_ids is None else replace(self, decoder_ids=ids)
 
-    def rows(self, index: Any) -> Inputs:
-        """Return the samples of the batch that ``index`` picks."""
-        parts = (self.ids, self.mask, self.decoder_ids)
-        return Inputs(*(part[index] if part is not None else None for part in parts))  # type: ignore[arg-type]
+    def rows(self, index: slice) -> Inputs:
+        """Return the samples of the batch that ``index`` selects."""
+        mask, decoder_ids = (None if part is None else part[index] for part in (self.mask, self.decoder_ids))
+        return Inputs(self.ids[index], mask, decoder_ids)
 
 
 @dataclass
 class ModelUnderTest:
-    """A model with everything the checks ask about it.
+    """A model with everything that the checks need to know about it.
 
     Attributes:
-        adapter: The model behind the one call that all models share.
+        adapter: The model behind the call signature that all models share.
         config: ``config.json``.
         source: Source of the model's classes.
         graph: Drawn graph of the configuration, empty when it has none.
-        rebuild: Builds the model again from a seed; None for a module that came already built.
-        evidence: What checks measured and the figure shows.
+        rebuild: Builds the model again from a seed; None for a module that was already built.
+        measurements: What checks measure for the figure.
         stated_kind: Kind that the user or the configuration states; None when neither does.
-        equal_lengths: Whether an encoder-decoder runs only when source and target are of one length.
-        runs: Whether the model runs on the probes at all.
-        longest: Longest sequence, where it is found to be shorter than the configuration says with good reason.
+        equal_lengths: Whether an encoder-decoder runs only when source and target have the same length.
+        runs: Whether the model runs on ordinary inputs.
+        longest: Longest sequence, if it is shorter than the configuration states for a good reason.
         mixes_samples: Whether the samples of a batch influence each other.
+        is_differentiable: Whether the loss has a gradient and its backward pass runs.
+        positions_reported: Whether a finding about positions exists already.
     """
 
     adapter: Adapter
@@ -81,12 +86,14 @@ class ModelUnderTest:
     source: SourceMap
     graph: Graph
     rebuild: Callable[[int], nn.Module] | None = None
-    measured: dict[str, Any] = field(default_factory=dict)
+    measurements: Measurements = field(default_factory=Measurements)
     stated_kind: str | None = None
     equal_lengths: bool = False
     runs: bool = True
     longest: int | None = None
     mixes_samples: bool = False
+    is_differentiable: bool = True
+    positions_reported: bool = False
 
     @property
     def model(self) -> nn.Module:
@@ -94,8 +101,13 @@ class ModelUnderTest:
         return self.adapter.model
 
     @property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
     def contract(self) -> Contract:
-        """What is known about how the model is called."""
+        """How the model is called and what it returns."""
         return self.adapter.contract
 
     @property
@@ -105,7 +117,7 @@ class ModelUnderTest:
 
     @property
     def takes_decoder_ids(self) -> bool:
-        """Whether a call needs a source and a target; classifiers may make the target from the source."""
+        """Whether a call takes a source and a target; some classifiers derive the target from the source."""
         return self.contract.decoder_ids_argument is not None
 
     @property
@@ -120,12 +132,12 @@ class ModelUnderTest:
 
     @cached_property
     def locator(self) -> Locator:
-        """Where modules and lines are."""
+        """Maps modules and lines to locations."""
         return Locator(self.model, self.source, self.graph)
 
     @cached_property
     def ordinary_ids(self) -> Tensor:
-        """Token ids without a special meaning, (N,) int64: what probes are made of."""
+        """Token ids without a special meaning, (N,) int64, for probe inputs."""
         contract = self.contract
         size = min(contract.vocab_size, contract.decoder_vocab_size or contract.vocab_size)
         named = {value for key, value in vars(contract).items() if key.endswith("_token_id") and isinstance(value, int)}
@@ -140,24 +152,24 @@ class ModelUnderTest:
 
     @cached_property
     def length(self) -> int:
-        """Length of the probes: short, and not above what the model takes."""
+        """Length of probe inputs: short, and at most the maximum of the model."""
         limit = self.contract.max_length or PROBE_LENGTH
         return max(1, min(PROBE_LENGTH, limit))
 
     @property
     def lengths(self) -> set[int]:
-        """Lengths of source and target in probes."""
+        """Lengths of source and target in probe inputs."""
         inputs = self.inputs()
         return {inputs.ids.shape[1], inputs.target.shape[1]}
 
     @cached_property
     def trace(self) -> Trace:
-        """What runs in one forward pass of the probe inputs, under generic weights."""
+        """Trace of one forward pass of the probe inputs, under generic weights."""
         with generic_weights(self.model):
             return run_traced(self.model, self.source, lambda: self.logits(self.inputs()))
 
     def tokens(self, batch: int, length: int, seed: int = 0) -> Tensor:
-        """Return (batch, length) int64 ordinary ids, different within a sample as far as the vocabulary allows."""
+        """Return (batch, length) int64 ordinary ids, distinct within a sample if the vocabulary is large enough."""
         generator = torch.Generator().manual_seed(1000 + seed)
         pool = self.ordinary_ids
         rounds = math.ceil(length / len(pool))
@@ -168,7 +180,14 @@ class ModelUnderTest:
         return torch.stack(rows)
 
     def inputs(self, batch: int = 1, length: int | None = None, seed: int = 0, source: int | None = None) -> Inputs:
-        """Return probe inputs: ``length`` is that of the logits, ``source`` that of an encoder-decoder's source."""
+        """Return probe inputs.
+
+        Args:
+            batch: Number of samples.
+            length: Length of the logits.
+            seed: Seed of the token ids.
+            source: Length of an encoder-decoder's source.
+        """
         length = length or self.length
         if not self.takes_decoder_ids:
             return Inputs(self.contract.ended(self.tokens(batch, length, seed)))
@@ -180,16 +199,15 @@ class ModelUnderTest:
         )
 
     def call(self, inputs: Inputs) -> Tensor:
-        """Return the logits as float32, with whatever gradient mode and training mode is set."""
-        logits = self.adapter(inputs.ids, inputs.mask, inputs.decoder_ids)
-        return logits.float()
+        """Return the logits as float32, in the current gradient mode and training mode."""
+        return self.adapter(inputs.ids, inputs.mask, inputs.decoder_ids).float()
 
     def logits(self, inputs: Inputs, *, seed: int = 0, training: bool = False) -> Tensor:
         """Return the logits without gradients; the global random state is set to ``seed`` and restored.
 
         Args:
             inputs: The tensors of the call.
-            seed: What dropout and other randomness start from.
+            seed: Seed of dropout and other random operations.
             training: Whether the model runs in training mode.
         """
         was_training = self.model.training
@@ -204,12 +222,11 @@ class ModelUnderTest:
 
 @contextmanager
 def generic_weights(model: nn.Module, seed: int = 0, scale: float = 1.0) -> Iterator[None]:
-    """Give the parameters generic values for a while: what depends on what is then a matter of wiring alone.
+    """Give the parameters generic values in this context, so that dependence is a matter of the wiring alone.
 
-    Weights as they were initialised can hide a path (a gate that starts at zero) or open one by a hair only
-    (standard deviation 0.02). Matrices become N(0, ``scale``^2 / fan-in), everything else gets noise of 0.1 on top.
-    Rows of a padding index stay zero, frozen parameters (tables of sines) as they are. Parameters are restored to the
-    bit.
+    Initial weights can hide a path (a gate that starts at zero) or make it very weak (standard deviation 0.02).
+    Matrices become N(0, ``scale``^2 / fan-in), other parameters get noise of 0.1 added. Rows of a padding index stay
+    zero; frozen parameters (tables of sines) do not change. Parameters are restored bit for bit.
     """
     saved = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     generator = torch.Generator().manual_seed(4321 + seed)
@@ -243,21 +260,18 @@ def _is_token_id(key: str) -> bool:
 
 
 def loss_of_random_labels(subject: ModelUnderTest, inputs: Inputs, seed: int = 0) -> Tensor:
-    """Return the mean cross-entropy of the logits with random labels, in nats: every class pulls at every weight."""
+    """Return the mean cross-entropy of the logits with random labels, in nats, so that every weight matters."""
     logits = subject.call(inputs)
     generator = torch.Generator().manual_seed(seed)
     flat = logits.reshape(-1, logits.shape[-1])
     return F.cross_entropy(flat, torch.randint(logits.shape[-1], (len(flat),), generator=generator))
 
 
-UNSTATED_LENGTH = 64
-
-
 def declared_length(subject: ModelUnderTest) -> int:
-    """Return the longest sequence that the configuration or the tables of the model promise."""
+    """Return the longest sequence that the configuration declares or the model's tables allow."""
     return (
         subject.longest
         or config_hints.max_length_hint(subject.config)
         or subject.contract.max_length
-        or UNSTATED_LENGTH
+        or UNDECLARED_LENGTH
     )

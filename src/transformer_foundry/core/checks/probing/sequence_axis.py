@@ -1,4 +1,4 @@
-"""Which axis of a tensor numbers the positions."""
+"""Axis of a tensor that runs over the positions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ __all__ = ["by_position"]
 
 
 def by_position(tensor: Tensor, length: int) -> Tensor | None:
-    """Return the (T, D) vectors of one sample, one per position; None when the tensor is no such thing.
+    """Return the (T, D) vectors of one sample, one per position; None when the tensor has no such axis.
 
     Args:
-        tensor: Anything that a model computes for one sample: (1, T, D), (T, 1, D) where time comes first, or (1, D, T)
-            as convolutions want it.
+        tensor: A result for one sample: (1, T, D), (T, 1, D) if time comes first, or (1, D, T) in convolutions.
         length: T.
     """
     if not tensor.is_floating_point() or tensor.ndim != 3:

@@ -1,24 +1,31 @@
-"""Where things are in the source of a model: lines of attributes, classes, calls and forward methods."""
+"""Source of a model: the lines of its attributes, classes, calls and forward methods."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from transformer_foundry.core.base.errors import cause_chain
 
-__all__ = ["SourceFile", "SourceMap"]
+__all__ = ["SourceFile", "SourceLine", "SourceMap", "current_frame"]
 
 _TORCH_FOLDER = str(Path(torch.__file__).parent)
 _GRADIENT_SWITCHES = ("no_grad", "inference_mode", "set_grad_enabled")
+
+
+class SourceLine(NamedTuple):
+    """A line of a source file; the first line has number 1."""
+
+    path: str
+    number: int
 
 
 class SourceFile:
@@ -32,7 +39,7 @@ class SourceFile:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The syntax tree; an empty one when the text is no Python."""
+        """The syntax tree; an empty one when the text is not valid Python."""
         try:
             return ast.parse(self.text)
         except (SyntaxError, ValueError):
@@ -44,7 +51,7 @@ class SourceFile:
         return {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)}
 
     def method(self, class_name: str, method: str) -> ast.FunctionDef | None:
-        """Return the definition of a method, None when the class does not define it itself."""
+        """Return the definition of a method, None when the class itself does not define it."""
         node = self.classes.get(class_name)
         for item in node.body if node is not None else ():
             if isinstance(item, ast.FunctionDef) and item.name == method:
@@ -61,8 +68,8 @@ class SourceFile:
                 found = node
         return found
 
-    def line(self, number: int) -> str:
-        """Return the text of a line (1 is the first), stripped."""
+    def text_of(self, number: int) -> str:
+        """Return the text of line ``number``, stripped; an empty string when there is no such line."""
         return self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
 
 
@@ -71,7 +78,7 @@ class SourceMap:
 
     Args:
         model: The model, None when it could not be built.
-        model_file: ``model.py`` of an export; files of the classes of ``model`` outside torch are added.
+        model_file: ``model.py`` of an export; the files of the classes of ``model`` are added, except those of torch.
     """
 
     def __init__(self, model: nn.Module | None, model_file: Path | None = None) -> None:
@@ -97,52 +104,51 @@ class SourceMap:
         if path not in self.files and Path(path).is_file():
             self.files[path] = SourceFile(path, Path(path).read_text(encoding="utf-8-sig", errors="replace"))
 
-    def caller(self, frame: FrameType | None) -> tuple[str, int] | None:
-        """Return (path, line) of the innermost frame that runs code of the model."""
+    def text(self, line: SourceLine | None) -> str:
+        """Return the text of ``line``, stripped; an empty string when it is not in the files."""
+        file = self.files.get(line.path) if line is not None else None
+        return file.text_of(line.number) if file is not None and line is not None else ""
+
+    def quoted(self, line: SourceLine | None) -> str:
+        """Return ``" (in: TEXT)"`` with the beginning of ``line``, for a message; an empty string when unknown."""
+        text = self.text(line)
+        return f" (in: {text[:100]})" if text else ""
+
+    def caller(self, frame: FrameType | None) -> SourceLine | None:
+        """Return the line of the innermost frame, from ``frame`` outwards, that runs code of the model."""
         while frame is not None:
             if frame.f_code.co_filename in self.files:
-                return frame.f_code.co_filename, frame.f_lineno
+                return SourceLine(frame.f_code.co_filename, frame.f_lineno)
             frame = frame.f_back
         return None
 
-    def gradients_off(self, frame: FrameType | None) -> tuple[str, int] | None:
-        """Return (path, line) of the ``with`` or the decorator that switches gradients off around ``frame``."""
+    def gradients_off(self, frame: FrameType | None) -> SourceLine | None:
+        """Return the line of the ``with`` or the decorator that switches gradients off around ``frame``."""
         while frame is not None:
             file = self.files.get(frame.f_code.co_filename)
             for node in ast.walk(file.tree) if file is not None else ():
                 covers = getattr(node, "lineno", 0) <= frame.f_lineno <= (getattr(node, "end_lineno", 0) or 0)
                 for switch in _switches(node) if covers else ():
                     if any(name in ast.unparse(switch) for name in _GRADIENT_SWITCHES):
-                        return frame.f_code.co_filename, switch.lineno
+                        return SourceLine(frame.f_code.co_filename, switch.lineno)
             frame = frame.f_back
         return None
 
-    def raised_at(self, error: BaseException) -> tuple[str, int] | None:
-        """Return (path, line) of the innermost frame of the model in the traceback of ``error`` or of its causes."""
-        found: tuple[str, int] | None = None
-        for item in cause_chain(error):
-            found = self._innermost(item.__traceback__) or found
-        return found
+    def raised_at(self, error: BaseException) -> SourceLine | None:
+        """Return the line of the model that raised ``error`` or its first cause; None when no line of it did."""
+        return next((line for line, _ in self.raising_calls(error)), None)
 
-    def raising_calls(self, error: BaseException) -> list[tuple[tuple[str, int], object]]:
-        """Return ((path, line), self) of the calls that led to the first cause of ``error``, the innermost first."""
-        found: list[tuple[tuple[str, int], object]] = []
+    def raising_calls(self, error: BaseException) -> list[tuple[SourceLine, object]]:
+        """Return (line, self) of the calls that led to the first cause of ``error``, the innermost first."""
+        found: list[tuple[SourceLine, object]] = []
         for item in cause_chain(error):
             frames, trace = [], item.__traceback__
             while trace is not None:
                 path = trace.tb_frame.f_code.co_filename
                 if path in self.files:
-                    frames.append(((path, trace.tb_lineno), trace.tb_frame.f_locals.get("self")))
+                    frames.append((SourceLine(path, trace.tb_lineno), trace.tb_frame.f_locals.get("self")))
                 trace = trace.tb_next
             found = frames[::-1] or found
-        return found
-
-    def _innermost(self, trace: TracebackType | None) -> tuple[str, int] | None:
-        found = None
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename in self.files:
-                found = (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-            trace = trace.tb_next
         return found
 
     def class_file(self, cls: type) -> SourceFile | None:
@@ -152,36 +158,37 @@ class SourceMap:
                 return file
         return None
 
-    def class_line(self, cls: type, method: str | None = None) -> tuple[str, int] | None:
-        """Return (path, line) of a class, or of its method when ``method`` is given and the class has it."""
+    def class_line(self, cls: type, method: str | None = None) -> SourceLine | None:
+        """Return the line of a class, or of its method when ``method`` is given, in the class or its bases."""
         for base in cls.__mro__:
             file = self.class_file(base)
             if file is None:
                 continue
             node = file.method(base.__name__, method) if method else file.classes[base.__name__]
             if node is not None:
-                return file.path, node.lineno
+                return SourceLine(file.path, node.lineno)
         return None
 
-    def attribute_line(self, owner: type, attribute: str) -> tuple[str, int] | None:
-        """Return (path, line) where ``self.attribute`` is set in ``owner`` or its bases."""
+    def attribute_line(self, owner: type, attribute: str) -> SourceLine | None:
+        """Return the line that sets ``self.attribute`` in ``owner`` or its bases."""
         for base in owner.__mro__:
             file = self.class_file(base)
             if file is None:
                 continue
             for node in ast.walk(file.classes[base.__name__]):
                 if attribute in _attributes_set(node):
-                    return file.path, getattr(node, "lineno", 1)
+                    return SourceLine(file.path, getattr(node, "lineno", 1))
         return None
 
-    def calls(self, names: set[str]) -> Iterator[tuple[SourceFile, ast.Call, str]]:
-        """Yield (file, call, name) for every call of a function or method named in ``names``."""
+    def call_line(self, names: set[str]) -> SourceLine | None:
+        """Return the first line that calls a function or method in ``names``."""
         for file in self.files.values():
             for node in ast.walk(file.tree):
                 if isinstance(node, ast.Call):
                     name = getattr(node.func, "attr", getattr(node.func, "id", ""))
                     if name in names:
-                        yield file, node, name
+                        return SourceLine(file.path, node.lineno)
+        return None
 
 
 def current_frame(depth: int = 1) -> FrameType:

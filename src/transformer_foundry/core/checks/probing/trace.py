@@ -1,8 +1,7 @@
-"""One forward pass, written down: every module and operation with its place, its result, and the attention weights."""
+"""Trace of a forward pass: every module and operation with its line, its result, and the attention weights."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,37 +11,35 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from transformer_foundry.core.checks.probing.source_map import SourceMap, current_frame
+from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
 
-__all__ = ["Trace", "TracedCall", "first_difference", "trace"]
+__all__ = ["Trace", "TracedCall", "first_tensor", "graph_tensors", "run_traced", "tensors_in", "trace"]
 
-Line = tuple[str, int] | None
-
-# Not computations: reading an attribute, asking for a size, switching modes.
 _DATA_GETTER = Tensor.data.__get__  # type: ignore[attr-defined]
-# Operations that take values out of torch: what is made of them has no gradient.
+# Operations that take values out of torch: results computed from them have no gradient.
 _ESCAPES = frozenset({"tolist", "item", "numpy", "__array__"})
+# Not computations: reading an attribute or a size, switching modes.
 _IGNORED = frozenset({"__get__", "__set__", "size", "dim", "stride", "_set_grad_enabled", "is_contiguous", "numel"})
 
 
 @dataclass(frozen=True)
 class TracedCall:
-    """A module or an operation that ran.
+    """A call of a module or of an operation.
 
     Attributes:
         name: Class of the module, or name of the operation.
         module: Path of the module; for an operation, of the innermost module that ran it.
-        line: (path, line) of the model's source that called it.
-        output: A copy of its first tensor: later operations in place do not change it.
-        raw: The tensor itself, detached: its storage tells where it is used.
-        inputs: The tensors it was given, detached.
+        line: Line of the model's source that called it.
+        output: A copy of its first tensor, which later in-place operations do not change.
+        raw: The tensor itself, detached; its storage shows where it is used.
+        inputs: The tensors it got, detached.
         is_module: Whether it is a module.
-        arguments: Positional arguments of an operation that are no tensors, and its keywords.
+        arguments: Positional arguments of an operation that are not tensors, by their index, and its keywords.
     """
 
     name: str
     module: str
-    line: Line
+    line: SourceLine | None
     output: Tensor
     raw: Tensor
     inputs: tuple[Tensor, ...] = ()
@@ -52,36 +49,36 @@ class TracedCall:
 
 @dataclass
 class Trace:
-    """Everything that ran in one forward pass, in the order in which it ended.
+    """All calls in one forward pass, in the order in which they returned.
 
     Attributes:
-        calls: What ran.
+        calls: The calls.
         called: Paths of the modules that were called.
-        cuts: (operation, module, line) where a value that has a gradient became one that has none.
+        cuts: (operation, module, line) of operations with an input that has a gradient and a result that has none.
         learned: Parameters by their id, with (module, line) of their first use.
     """
 
     calls: list[TracedCall] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
-    cuts: list[tuple[str, str, Line]] = field(default_factory=list)
-    learned: dict[int, tuple[Tensor, str, Line]] = field(default_factory=dict)
+    cuts: list[tuple[str, str, SourceLine | None]] = field(default_factory=list)
+    learned: dict[int, tuple[Tensor, str, SourceLine | None]] = field(default_factory=dict)
 
     @property
     def modules(self) -> list[TracedCall]:
-        """The modules only."""
+        """The calls of modules."""
         return [call for call in self.calls if call.is_module]
 
     @property
     def operations(self) -> list[TracedCall]:
-        """The operations only."""
+        """The calls of operations."""
         return [call for call in self.calls if not call.is_module]
 
 
 @contextmanager
 def trace(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
-    """Write down every module and operation that runs inside the ``with`` block.
+    """Record every call of a module or an operation inside the ``with`` block.
 
-    Attention of ``nn.MultiheadAttention`` is run with its weights returned, so its steps carry them.
+    ``nn.MultiheadAttention`` is made to return its weights, so its calls have them as output.
     """
     record = Trace()
     stack: list[str] = [""]
@@ -94,27 +91,6 @@ def trace(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def first_difference(
-    first: Trace, second: Trace, differs: Callable[[Tensor, Tensor], bool], *, modules: bool
-) -> TracedCall | None:
-    """Return the first step of ``second`` whose output differs from that of ``first``, None when none does.
-
-    Args:
-        first: A trace.
-        second: A trace of the same model with other inputs or another seed.
-        differs: Tells whether two outputs of one shape differ in the way that is looked for.
-        modules: Compare modules, else operations.
-    """
-    calls = (first.modules, second.modules) if modules else (first.operations, second.operations)
-    for left, right in itertools.zip_longest(*calls):
-        if left is None or right is None or left.name != right.name or left.module != right.module:
-            return None
-        comparable = left.output.shape == right.output.shape and left.output.dtype == right.output.dtype
-        if comparable and left.output.is_floating_point() and differs(left.output, right.output):
-            return right
-    return None
 
 
 def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source: SourceMap) -> list[Any]:
@@ -150,25 +126,25 @@ class _Recorder(TorchFunctionMode):
         if name in _IGNORED:
             output = func(*args, **kwargs)
             if func == _DATA_GETTER:
-                self._note_cut("data", args, kwargs, output)
+                self._record_cut("data", args, kwargs, output)
             return output
-        self._note_learned((args, kwargs))
+        self._record_parameters((args, kwargs))
         before = tuple(tensors_in((args, kwargs)))
         if name == "multi_head_attention_forward":
-            return self._attend(func, args, kwargs, before)
+            return self._run_attention(func, args, kwargs, before)
         output = func(*args, **kwargs)
-        self._note_cut(name, args, kwargs, output)
-        self._write(name, output, before, args, kwargs)
+        self._record_cut(name, args, kwargs, output)
+        self._record_call(name, output, before, args, kwargs)
         return output
 
-    def _note_learned(self, given: Any) -> None:
+    def _record_parameters(self, given: Any) -> None:
         for tensor in graph_tensors(given):
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad and id(tensor) not in self.record.learned:
                 line = self.source.caller(current_frame())
                 self.record.learned[id(tensor)] = (tensor, self.stack[-1], line)
 
-    def _note_cut(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
-        """Note where the gradient is lost: a floating point result without one of inputs that have one."""
+    def _record_cut(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
+        """Record a loss of the gradient: a floating point result has none although an input has one."""
         if name.startswith("new_") or name.endswith("_like") or not _has_gradient((args, kwargs)):
             return
         if _has_gradient(output):
@@ -182,15 +158,17 @@ class _Recorder(TorchFunctionMode):
                     return
             self.record.cuts.append((name, self.stack[-1], self.source.caller(current_frame())))
 
-    def _attend(self, func: Any, args: Any, kwargs: dict[str, Any], before: tuple[Tensor, ...]) -> Any:
+    def _run_attention(self, func: Any, args: Any, kwargs: dict[str, Any], before: tuple[Tensor, ...]) -> Any:
         wanted, averaged = kwargs.get("need_weights", True), kwargs.get("average_attn_weights", True)
         output, weights = func(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})
-        self._write("multi_head_attention_forward", weights, before, args, kwargs)
+        self._record_call("multi_head_attention_forward", weights, before, args, kwargs)
         if not wanted:
             return output, None
         return output, weights.mean(dim=weights.ndim - 3) if averaged else weights
 
-    def _write(self, name: str, output: Any, before: tuple[Tensor, ...], args: Any, kwargs: dict[str, Any]) -> None:
+    def _record_call(
+        self, name: str, output: Any, before: tuple[Tensor, ...], args: Any, kwargs: dict[str, Any]
+    ) -> None:
         result = first_tensor(output)
         if result is None:
             return

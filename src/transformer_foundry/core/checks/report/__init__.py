@@ -1,1 +1,1 @@
-"""The verdict: findings, their causes, the figure, and the gate before training."""
+"""Findings, root causes, the report as text, json and figure, and the gate before training."""

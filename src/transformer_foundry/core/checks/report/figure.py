@@ -1,11 +1,11 @@
-"""The figure of a report: causality map, gradient by layer, loss at initialisation, attention entropy."""
+"""Figure of a report: dependence map, gradient by layer, loss at initialization, attention entropy."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.checks.report.measurements import Measurements
+from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Report
 
 if TYPE_CHECKING:
@@ -14,23 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_report"]
 
-# The Okabe-Ito colours: told apart by colour-blind readers.
+# The Okabe-Ito palette, which color-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#888888"
 LONGEST_NAME = 24
 MOST_BARS = 24
 
 
 def draw_report(report: Report | Measurements) -> Figure:
-    """Draw what the checks measured, in four panels; a fifth with the drawn graph when the configuration has one.
+    """Draw the measurements in four panels, and a fifth with the drawn graph if the configuration has one.
 
     Args:
-        report: A report of ``run_checks`` or ``check_model``, or its evidence.
+        report: A report of ``run_checks`` or ``check_model``, or its measurements.
     """
-    # Figure without pyplot: no window system is asked for, and no state is kept.
+    # Without pyplot: no window system is needed, and no global state is kept.
     from matplotlib.figure import Figure
 
-    measured = report.measured if isinstance(report, Report) else report
-    assert isinstance(measured, Measurements)
+    measured = report.measurements if isinstance(report, Report) else report
     has_graph = bool(measured.graph)
     figure = Figure(figsize=(15 if has_graph else 11, 8.5), layout="constrained")
     grid = figure.add_gridspec(2, 3 if has_graph else 2, width_ratios=(1, 1, 0.75) if has_graph else (1, 1))
@@ -55,16 +54,19 @@ def _title(report: Report) -> str:
 
 
 def _draw_dependence(axes: Axes, measured: Measurements) -> None:
-    axes.set_title("Who sees whom" + (" (above the diagonal: the future)" if measured.is_causal else ""))
+    axes.set_title(
+        "Which position sees which token" + (" (above the diagonal: the future)" if measured.is_causal else "")
+    )
     if measured.dependence is None:
-        _say_nothing(axes)
+        _show_not_measured(axes)
         return
-    largest = max(max(row) for row in measured.dependence) or 1.0
-    shares = [[value / largest for value in row] for row in measured.dependence]
+    changes = measured.dependence.tolist()
+    largest = max(max(row) for row in changes) or 1.0
+    shares = [[value / largest for value in row] for row in changes]
     image = axes.imshow(
         [[math.log10(max(value, 1e-6)) for value in row] for row in shares], cmap="Blues", vmin=-6, vmax=0
     )
-    axes.figure.colorbar(image, ax=axes, label="change of the logits, log10 of the largest", shrink=0.85)
+    axes.figure.colorbar(image, ax=axes, label="change of the logits, log10 of its share of the largest", shrink=0.85)
     leaks = [
         (column, row)
         for row, values in enumerate(shares)
@@ -75,19 +77,19 @@ def _draw_dependence(axes: Axes, measured: Measurements) -> None:
         columns, rows = zip(*leaks, strict=True)
         axes.scatter(columns, rows, s=28, marker="x", color=RED, label="sees the future")
         axes.legend(loc="upper right", fontsize=8)
-    axes.set_xlabel("token that was exchanged")
+    axes.set_xlabel("token that was replaced")
     axes.set_ylabel("position of the output")
 
 
 def _draw_gradients(axes: Axes, measured: Measurements) -> None:
     axes.set_title("Gradient by layer, before training")
     if not measured.gradients:
-        _say_nothing(axes)
+        _show_not_measured(axes)
         return
     rows = _thinned(list(measured.gradients))
     smallest = min((value for _, value in rows if value > 0), default=1e-12) / 10
-    colours = [BLUE if value > 0 else RED for _, value in rows]
-    axes.barh(range(len(rows)), [max(value, smallest) for _, value in rows], color=colours, height=0.7)
+    colors = [BLUE if value > 0 else RED for _, value in rows]
+    axes.barh(range(len(rows)), [max(value, smallest) for _, value in rows], color=colors, height=0.7)
     for index, (_, value) in enumerate(rows):
         if value <= 0:
             axes.annotate(" no gradient", (smallest, index), va="center", fontsize=8, color=RED)
@@ -98,13 +100,13 @@ def _draw_gradients(axes: Axes, measured: Measurements) -> None:
 
 
 def _draw_loss(axes: Axes, measured: Measurements) -> None:
-    axes.set_title("Loss before training against a guess")
-    if measured.initial_loss is None or measured.guess is None:
-        _say_nothing(axes)
+    axes.set_title("Loss before training, compared with a uniform guess")
+    if measured.initial_loss is None or measured.uniform_loss is None:
+        _show_not_measured(axes)
         return
-    values = (measured.guess, measured.initial_loss)
-    colour = GREEN if measured.excess <= 2.0 else RED
-    bars = axes.bar(("a guess, ln V", "this model"), values, color=(GREY, colour), width=0.5)
+    values = (measured.uniform_loss, measured.initial_loss)
+    color = GREEN if measured.excess <= 2.0 else RED
+    bars = axes.bar(("uniform guess, ln V", "this model"), values, color=(GREY, color), width=0.5)
     axes.bar_label(bars, labels=[f"{value:.2f}" for value in values], padding=3)
     axes.set_ylabel("nats per target")
     axes.margins(y=0.15)
@@ -114,27 +116,27 @@ def _draw_entropy(axes: Axes, measured: Measurements) -> None:
     axes.set_title("Attention entropy per head, before training")
     rows = [(name, shares) for name, shares in measured.entropies if shares]
     if not rows:
-        _say_nothing(axes)
+        _show_not_measured(axes)
         return
     rows = _thinned(rows)
     for index, (_, shares) in enumerate(rows):
-        colours = [RED if share < 0.05 else BLUE for share in shares]
-        axes.scatter(shares, [index] * len(shares), c=colours, s=30, alpha=0.8)
+        colors = [RED if share < 0.05 else BLUE for share in shares]
+        axes.scatter(shares, [index] * len(shares), c=colors, s=30, alpha=0.8)
     axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows], fontsize=8)
     axes.set_xlim(-0.03, 1.05)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("0: looks at one token, 1: at all evenly")
+    axes.set_xlabel("0: attends to one token, 1: to all tokens evenly")
     axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
 
 
-def _say_nothing(axes: Axes) -> None:
+def _show_not_measured(axes: Axes) -> None:
     axes.text(0.5, 0.5, "not measured", ha="center", va="center", color=GREY, transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
 def _thinned(rows: list[Any]) -> list[Any]:
-    """Return at most ``MOST_BARS`` rows, evenly chosen, the first and the last among them."""
+    """Return at most ``MOST_BARS`` rows, evenly spaced, with the first and the last."""
     if len(rows) <= MOST_BARS:
         return rows
     step = (len(rows) - 1) / (MOST_BARS - 1)

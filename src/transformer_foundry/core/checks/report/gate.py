@@ -1,4 +1,4 @@
-"""What follows from a report: a model with errors is not trained."""
+"""Refuse to train a model with errors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["require_sound"]
 
 
 def require_sound(report: Mapping[str, Any], identity: str, on_errors: str = "refuse") -> None:
-    """Refuse to go on with a model that has errors, or with the report of another model.
+    """Raise an exception if the model has errors, or if the report is about another model.
 
     Args:
         report: ``Report.to_dict()`` with ``model.identity`` beside it, as the validation pipeline writes it.
-        identity: Identity of the model at hand (``ModelSource.identity``).
-        on_errors: ``refuse`` or ``warn``; with ``warn`` errors are no reason to stop.
+        identity: Identity of the current model (``ModelSource.identity``).
+        on_errors: ``refuse``, or ``warn`` to accept a model with errors.
 
     Raises:
         TrainingError: If the model has errors, or the report is about another model.
@@ -33,5 +33,5 @@ def require_sound(report: Mapping[str, Any], identity: str, on_errors: str = "re
         raise TrainingError(
             f"The model has an error: {errors[0]['message']}{more}",
             f"Where: {errors[0].get('where') or 'model.py'}. {errors[0].get('fix') or ''}",
-            "Mend it and export the model again, or train it all the same with --params validation.on_errors=warn.",
+            "Fix it and export the model again, or train it anyway with --params validation.on_errors=warn.",
         )

@@ -1,4 +1,4 @@
-"""The drawn graph of a configuration, with the blocks marked that a problem was found in."""
+"""Figure of the drawn graph of a configuration, with the blocks that have a problem marked."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ BOX_WIDTH, BOX_HEIGHT, LANE = 1.0, 0.62, 1.35
 
 
 def draw_graph(graph: Graph, marked: Collection[str] = (), *, axes: Axes | None = None) -> Axes:
-    """Draw the blocks from top to bottom in the order of the data, and the arrows between them.
+    """Draw the blocks from top to bottom in the order of the data flow, and the arrows between them.
 
     Args:
         graph: The drawn graph.
         marked: Ids of the blocks to mark.
-        axes: Where to draw; a new figure when None.
+        axes: Axes to draw on; those of a new figure when None.
     """
     if axes is None:
         from matplotlib.figure import Figure
 
         axes = Figure(figsize=(4, max(3.0, 0.6 * len(graph.nodes))), layout="constrained").add_subplot()
-    locator = {node.id: (0.0, -float(row)) for row, node in enumerate(graph.nodes)}
+    positions = {node.id: (0.0, -float(row)) for row, node in enumerate(graph.nodes)}
     for source, target in graph.edges or _chain(graph):
-        if source in locator and target in locator:
-            _draw_edge(axes, locator[source], locator[target])
+        if source in positions and target in positions:
+            _draw_edge(axes, positions[source], positions[target])
     for node in graph.nodes:
-        _draw_node(axes, locator[node.id], node.id, node.id in marked)
+        _draw_node(axes, positions[node.id], node.id, node.id in marked)
     axes.set_xlim(-BOX_WIDTH, BOX_WIDTH + LANE)
     axes.set_ylim(-len(graph.nodes) + 0.3, 0.7)
     axes.set_title("The drawn model" + (", problem marked" if marked else ""))
@@ -43,7 +43,7 @@ def draw_graph(graph: Graph, marked: Collection[str] = (), *, axes: Axes | None 
 
 
 def _chain(graph: Graph) -> tuple[tuple[str, str], ...]:
-    """A configuration without arrows lists its blocks in the order in which they run."""
+    """Return arrows from each block to the next: without arrows, blocks are listed in the order in which they run."""
     ids = [node.id for node in graph.nodes]
     return tuple(itertools.pairwise(ids))
 
@@ -51,7 +51,7 @@ def _chain(graph: Graph) -> tuple[tuple[str, str], ...]:
 def _draw_edge(axes: Axes, source: tuple[float, float], target: tuple[float, float]) -> None:
     distance = source[1] - target[1]
     is_next = abs(distance - 1) < 1e-9
-    # An arrow that skips blocks runs in a bow beside them; the longer, the wider.
+    # An arrow that skips blocks is drawn as an arc beside them.
     curve = 0.0 if is_next else 0.35
     side = 0.0 if is_next else BOX_WIDTH * 0.5
     axes.annotate(
@@ -62,10 +62,10 @@ def _draw_edge(axes: Axes, source: tuple[float, float], target: tuple[float, flo
     )
 
 
-def _draw_node(axes: Axes, location: tuple[float, float], name: str, is_marked: bool) -> None:
+def _draw_node(axes: Axes, position: tuple[float, float], name: str, is_marked: bool) -> None:
     axes.text(
-        location[0],
-        location[1],
+        position[0],
+        position[1],
         name + ("  ◄ here" if is_marked else ""),
         ha="center",
         va="center",

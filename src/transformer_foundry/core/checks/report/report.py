@@ -1,4 +1,4 @@
-"""The outcome of the checks: findings, and the report as a dictionary and as plain text."""
+"""Findings of the checks, and the report as a dictionary and as plain text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from transformer_foundry.core.checks.report.measurements import Measurements
+from transformer_foundry.core.checks.probing.measurements import Measurements
 
 __all__ = ["Finding", "Report"]
 
@@ -16,15 +16,15 @@ _TEXT_WIDTH = 100
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check has to say about a model.
+    """A violation of a property, or a note, that a check reports about a model.
 
     Attributes:
-        check: Name of the check, for example ``causality``.
-        severity: ``error`` (training is pointless or impossible), ``warning`` (training works, worse than it could)
-            or ``info`` (worth knowing; no problem).
+        check: Name of the property, for example ``causality``.
+        severity: ``error`` (training is pointless or impossible), ``warning`` (training works, but worse than it
+            could) or ``info`` (worth knowing, not a problem).
         message: What was observed, with numbers, and why it matters.
-        where: Drawn block, file and line, module: as much of it as is known; empty for the whole model.
-        fix: How to mend it.
+        where: Drawn block, file and line, module, as far as they are known; empty for the whole model.
+        fix: How to fix it.
     """
 
     check: str
@@ -38,25 +38,25 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether the finding counts: an error or a warning."""
+        """Whether the finding is an error or a warning."""
         return self.severity != "info"
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of all checks of one model.
+    """Result of all checks of one model.
 
     Attributes:
-        kind: Kind of the model; None when it could not be told.
-        findings: What was found, the most serious first; within a severity, causes before what follows from them.
-        seconds: Time that the checks took.
-        evidence: What was measured on the way, for the figure; not part of ``to_dict``.
+        kind: Kind of the model; None if unknown.
+        findings: The findings, errors first; within a severity, causes before their consequences.
+        seconds: Duration of the checks.
+        measurements: Values that the figure shows; not part of ``to_dict``.
     """
 
     kind: str | None
     findings: tuple[Finding, ...]
     seconds: float
-    measured: Measurements = field(default_factory=Measurements, compare=False, repr=False)
+    measurements: Measurements = field(default_factory=Measurements, compare=False, repr=False)
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -78,7 +78,7 @@ class Report:
         }
 
     def to_text(self) -> str:
-        """Return the report in plain words, one paragraph per finding."""
+        """Return the report as text, one paragraph per finding."""
         return "\n".join([self._verdict(), *(_paragraph(finding) for finding in self.findings)])
 
     def _verdict(self) -> str:
@@ -96,7 +96,7 @@ def _count(number: int, noun: str) -> str:
 
 def _paragraph(finding: Finding) -> str:
     lines = [f"\n{finding.severity.upper()}  {finding.check}"]
-    for label, text in (("what", finding.message), ("where", finding.where), ("mend", finding.fix)):
+    for label, text in (("what", finding.message), ("where", finding.where), ("fix", finding.fix)):
         if text:
             instruction = f"  {label:6s}"
             lines.append(

@@ -1,4 +1,4 @@
-"""One cause trips many checks: keep the cause, drop its echoes, and put the gravest first."""
+"""Drop findings that follow from another finding, and sort the rest by severity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transformer_foundry.core.checks.report.report import SEVERITIES, Finding
 
 __all__ = ["keep_root_causes"]
 
-_EVERYTHING_MEASURED = frozenset({
+_ALL_MEASURED = frozenset({
     "activation", "attention", "attention entropy", "attention scale", "batch independence", "causality",
     "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "heads", "inputs changed", "labels",
     "length dependence", "logits",
@@ -16,11 +16,11 @@ _EVERYTHING_MEASURED = frozenset({
     "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits", "state", "target",
     "token ids",
 })  # fmt: skip
-# Cause -> the checks whose findings it explains.
+# Finding -> the findings that follow from it and are dropped.
 CONSEQUENCES: Mapping[str, frozenset[str]] = {
-    "runs": _EVERYTHING_MEASURED | {"gradients", "configuration", "finite"},
-    "finite": _EVERYTHING_MEASURED | {"gradients"},
-    "determinism": _EVERYTHING_MEASURED,
+    "runs": _ALL_MEASURED | {"gradients", "configuration", "finite"},
+    "finite": _ALL_MEASURED | {"gradients"},
+    "determinism": _ALL_MEASURED,
     "unregistered parameters": frozenset({
         "gradients", "state", "configuration", "devices", "memorising", "determinism", "mode", "dropout",
     }),
@@ -66,7 +66,7 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
 
 
 def keep_root_causes(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings without those that another one explains, errors first, else in order of the checks."""
+    """Return the findings that do not follow from another one, errors first, otherwise in the order of the checks."""
     findings = list(findings)
     causes = {finding.check for finding in findings if finding.is_problem}
     kept: list[Finding] = []

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
@@ -42,13 +42,13 @@ def check_configuration(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _mismatch(key: str, stated: object, found: str, location: Location, severity: str = "warning") -> Finding:
-    return Finding(
+    return finding_at(
         "configuration",
         severity,
         f"config.json says {key}: {stated}, but the model that was built has {found}. Whoever reads or tunes this "
         "setting changes nothing; sizes, memory and quality are not those that were meant.",
-        str(location),
-        location.instruction(f"build the model with config['{key}'] instead of a number fixed in the code."),
+        location,
+        f"build the model with config['{key}'] instead of a number fixed in the code.",
     )
 
 
@@ -184,17 +184,14 @@ def _ties(subject: ModelUnderTest) -> Iterator[Finding]:
             torch.equal(head.weight, table.weight) for _, table in tables if table.weight.shape == head.weight.shape
         )
         what = "a copy of the embedding" if copied else "weights of its own"
-        location = subject.locator.module(path)
-        yield Finding(
+        yield finding_at(
             "tied weights",
             "warning",
             f"config.json says {key}: true, but the output layer {path} has {what}, not those of the embedding "
             f"{tables[0][0]}: they are two tensors that drift apart in training, {head.weight.numel():,} weights more "
             "than were meant.",
-            str(location),
-            location.instruction(
-                f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialisation."
-            ),
+            subject.locator.module(path),
+            f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialisation.",
         )
 
 
@@ -209,26 +206,24 @@ def _special_tokens(subject: ModelUnderTest) -> Iterator[Finding]:
     for key, value in subject.config.items():
         # Only the number right behind the last row: configurations of small copies keep the ids of the large model.
         if str(key).endswith("_token_id") and value == size and not isinstance(value, bool):
-            location = subject.locator.module(tables[0][0]) if tables else subject.locator.forward()
-            yield Finding(
+            yield finding_at(
                 "configuration",
                 "error",
                 f"config.json says {key}: {value}, but the model has rows for the ids 0 to {size - 1} only: the token "
                 "has none, and the model stops at the first text that contains it.",
-                str(location),
-                location.instruction(f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}."),
+                subject.locator.module(tables[0][0]) if tables else subject.locator.forward(),
+                f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}.",
             )
     pad = subject.config.get("pad_token_id")
     for path, table in tables:
         if isinstance(pad, int) and table.padding_idx is not None and table.padding_idx != pad:
-            location = subject.locator.module(path)
-            yield Finding(
+            yield finding_at(
                 "configuration",
                 "warning",
                 f"The embedding {path} keeps row {table.padding_idx} for padding (padding_idx), but config.json says "
                 f"pad_token_id: {pad}. Token {table.padding_idx} starts at zero and never learns.",
-                str(location),
-                location.instruction(f"set padding_idx={pad}."),
+                subject.locator.module(path),
+                f"set padding_idx={pad}.",
             )
 
 

@@ -56,7 +56,6 @@ def cost_table(model: nn.Module) -> list[Cost]:
 def check_cost(subject: ModelUnderTest) -> Iterator[Finding]:
     """Say in one line what the model costs; never a problem."""
     table = cost_table(subject.model)
-    subject.measured["costs"] = table
     length = min(declared_length(subject), LONGEST)
     inputs = subject.inputs(length=length)
     subject.logits(inputs)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Node
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.checks.structure.configuration import (
@@ -28,14 +29,13 @@ def check_drawn_blocks(subject: ModelUnderTest) -> Iterator[Finding]:
         for names, found in [*_settings(module, subject), *_own_settings(module, node)]:
             key, stated = stated_value(node.params, names, float)
             if stated is not None and abs(stated - found) > 1e-12:
-                location = subject.locator.module(path)
-                yield Finding(
+                yield finding_at(
                     "configuration",
                     "warning",
                     f"The block {node.id} is drawn with {key}: {stated:g}, but the generated module {path} has "
                     f"{found:g}.",
-                    str(location),
-                    location.instruction(f"export again, so that {key} is {stated:g} in the code too."),
+                    subject.locator.module(path),
+                    f"export again, so that {key} is {stated:g} in the code too.",
                 )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
+from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import trace
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -42,16 +44,13 @@ def _made_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Findi
     for tensor, module, line in record.learned.values():
         if id(tensor) in known or tensor.data_ptr() in held:
             continue
-        location = subject.locator.at(line, module or None)
-        yield Finding(
+        yield finding_at(
             "unregistered parameters",
             "error",
             f"forward uses weights of shape {tuple(tensor.shape)} that the model does not hold: they are made anew in "
             "each call, or kept outside the model, so they are not trained and not saved.",
-            str(location),
-            location.instruction(
-                "make the layer or nn.Parameter in __init__, as an attribute of the module, and use it here."
-            ),
+            subject.locator.at(line, module or None),
+            "make the layer or nn.Parameter in __init__, as an attribute of the module, and use it here.",
         )
         return
 
@@ -63,13 +62,13 @@ def _unregistered(subject: ModelUnderTest, group: list[tuple[str, str, nn.Module
     what = f"Modules ({type(item).__name__})" if isinstance(item, nn.Module) else "Parameters"
     holder = "nn.ModuleDict" if container == "dict" else "nn.ModuleList"
     others = f" and {len(group) - 1} like it" if len(group) > 1 else ""
-    return Finding(
+    return finding_at(
         "unregistered parameters",
         "error",
         f"{what} are kept in a plain Python {container}, {location.module}{others}: model.parameters() does not list "
         "them, so they are not trained, not saved, and not moved to the GPU.",
-        str(location),
-        location.instruction(f"wrap the {container} in {holder} (parameters: nn.ParameterList, nn.ParameterDict)."),
+        location,
+        f"wrap the {container} in {holder} (parameters: nn.ParameterList, nn.ParameterDict).",
     )
 
 
@@ -92,25 +91,25 @@ def check_frozen_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
     location = subject.locator.attribute(path, name)
     line = _line_of(subject, {"requires_grad_"}, "requires_grad")
     location = subject.locator.at(line, path or None) if line is not None and not location.block else location
-    yield Finding(
+    yield finding_at(
         "frozen parameters",
         "warning" if share < 1 else "error",
         f"{len(frozen)} parameter tensors are frozen (requires_grad is False), {share:.0%} of all weights, for example "
         f"{path}.{name}: training never changes them, they keep their random values.",
-        str(location),
-        location.instruction("remove requires_grad = False, unless these weights are loaded from a trained model."),
+        location,
+        "remove requires_grad = False, unless these weights are loaded from a trained model.",
     )
 
 
-def _line_of(subject: ModelUnderTest, calls: set[str], attribute: str) -> tuple[str, int] | None:
+def _line_of(subject: ModelUnderTest, calls: set[str], attribute: str) -> SourceLine | None:
     """Return the first line of a ``forward`` that calls one of ``calls`` or reads ``attribute``."""
     for file in subject.source.files.values():
         for node in ast.walk(file.tree):
             name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
             if isinstance(node, ast.Call) and name in calls:
-                return file.path, node.lineno
+                return SourceLine(file.path, node.lineno)
             if isinstance(node, ast.Attribute) and node.attr == attribute:
-                return file.path, node.lineno
+                return SourceLine(file.path, node.lineno)
     return None
 
 

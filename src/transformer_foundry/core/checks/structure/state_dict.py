@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import Location
+from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
 
@@ -29,32 +29,26 @@ def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
     changing = [name for name, value in values[0].items() if not torch.equal(value, values[1].get(name, value))]
     if unset or changing:
         name = (unset or changing)[0]
-        location = _place(subject, name)
         what = "holds NaN or infinity" if unset else "differs between two builds with the same seed"
-        yield Finding(
+        yield finding_at(
             "initialisation",
             "error" if unset else "warning",
             f"The parameter {name} {what}: its memory is never filled, or it is drawn from another source of chance. "
             "Runs cannot be repeated, and such values may be anything.",
-            str(location),
-            location.instruction(
-                "fill it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone."
-            ),
+            _place(subject, name),
+            "fill it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone.",
         )
     random = [
         name for name, value in values[0].items() if value.ndim >= 2 and bool((value != value.flatten()[0]).any())
     ]
     if random and all(torch.equal(values[0][name], values[2].get(name, values[0][name])) for name in random):
-        location = _seed_place(subject)
-        yield Finding(
+        yield finding_at(
             "global seed",
             "warning",
             "Every build has the same random weights, whatever the seed: the code seeds the global generator itself. "
             "Runs with several seeds are copies of one, and the rest of the program loses its own seed.",
-            str(location),
-            location.instruction(
-                "remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed)."
-            ),
+            subject.locator.call_of({"manual_seed", "seed_all", "set_rng_state"}),
+            "remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed).",
         )
 
 
@@ -67,13 +61,12 @@ def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
     try:
         other.load_state_dict(subject.model.state_dict())
     except (RuntimeError, KeyError) as err:
-        location = subject.locator.forward()
-        yield Finding(
+        yield finding_at(
             "state",
             "error",
             f"The saved state does not fit another build of the model: {' '.join(str(err).split())[:200]}. Checkpoints "
             "cannot be loaded.",
-            str(location),
+            subject.locator.forward(),
             "Make the same parameters in every build; none that depend on chance or on the first call.",
         )
         return
@@ -81,16 +74,15 @@ def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
     difference = float((base - loaded).abs().max())
     if difference <= TOLERANCE * max(1e-3, float(base.abs().max())):
         return
-    location = _unsaved(subject, other)
-    yield Finding(
+    yield finding_at(
         "state",
         "error",
         f"The model is not saved whole: another build that loads its state gives other outputs (difference "
         f"{difference:.2g}). Something random is kept outside parameters and buffers, or in a buffer that is not "
         "saved: "
         "after loading a checkpoint the model is another one.",
-        str(location),
-        location.instruction("keep it as nn.Parameter, or register_buffer(name, value, persistent=True)."),
+        _unsaved(subject, other),
+        "keep it as nn.Parameter, or register_buffer(name, value, persistent=True).",
     )
 
 
@@ -118,9 +110,3 @@ def _unsaved(subject: ModelUnderTest, other: nn.Module) -> Location:
 def _place(subject: ModelUnderTest, name: str) -> Location:
     owner, _, attribute = name.rpartition(".")
     return subject.locator.attribute(owner, attribute)
-
-
-def _seed_place(subject: ModelUnderTest) -> Location:
-    for file, call, _name in subject.source.calls({"manual_seed", "seed_all", "set_rng_state"}):
-        return subject.locator.at((file.path, call.lineno))
-    return subject.locator.forward()
