@@ -61,7 +61,7 @@ def group_like_run_clm(file: Path, tokenizer_folder: Path, cache: Path) -> tuple
 
 def only_tokens(file: Path, tokenizer: Tokenizer, folder: Path) -> tuple[int, int]:
     """Read, tokenise and pack with our writer, and nothing else: what run_clm does."""
-    from transformer_foundry.core.data.sources.document import Document
+    from transformer_foundry.core.data.document import Document
     from transformer_foundry.core.data.sources.rows import LocalRows
 
     writer = open_writer("causal_lm", folder, "train", tokenizer, _BLOCK, hides_spans=False)

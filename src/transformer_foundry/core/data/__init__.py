@@ -7,6 +7,8 @@ from transformer_foundry.core.base.lazy_imports import lazy_exports
 if TYPE_CHECKING:
     from transformer_foundry.core.data.corpus.corpus import Corpus as Corpus
     from transformer_foundry.core.data.dataloading.batches import Batches as Batches
+    from transformer_foundry.core.data.document import Columns as Columns
+    from transformer_foundry.core.data.document import Document as Document
     from transformer_foundry.core.data.options import DataOptions as DataOptions
     from transformer_foundry.core.data.prepare import prepare_splits as prepare_splits
     from transformer_foundry.core.data.profile.figures import label_figure as label_figure
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.profile.figures import token_figure as token_figure
     from transformer_foundry.core.data.profile.profile import profile_splits as profile_splits
     from transformer_foundry.core.data.profile.profile import tabulate as tabulate
-    from transformer_foundry.core.data.sources.document import Columns as Columns
-    from transformer_foundry.core.data.sources.document import Document as Document
     from transformer_foundry.core.data.sources.read import read_corpus as read_corpus
     from transformer_foundry.core.data.tokenized.dataset import TokenSplit as TokenSplit
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits as TokenSplits

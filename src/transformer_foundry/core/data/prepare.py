@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.corpus import Corpus
+from transformer_foundry.core.data.document import SPLIT_NAMES, Document
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.profile.baselines import measure_baselines
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Document
 from transformer_foundry.core.data.tokenized.dataset import (
     FORMAT_VERSION,
     TokenSplits,

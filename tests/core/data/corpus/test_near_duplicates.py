@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.core.data.samples import corpus_of
 from transformer_foundry.core.data import Document
 from transformer_foundry.core.data.corpus.near_duplicates import NearDuplicates
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES
+from transformer_foundry.core.data.document import SPLIT_NAMES
 
 WORDS = ["".join(random.Random(n).choices("abcdefghijklmnop", k=6)) for n in range(2000)]
 

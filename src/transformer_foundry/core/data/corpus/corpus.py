@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.data.corpus.split_assignment import DROPPED, SplitPlan, make_plan
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Columns, Document, Source, clean_text
+from transformer_foundry.core.data.document import SPLIT_NAMES, Columns, Document, Source, clean_text
 
 __all__ = ["Corpus"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.near_duplicates import NearDuplicates
 from transformer_foundry.core.data.corpus.text_quality import TextHealth
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Document, Source, clean_text
+from transformer_foundry.core.data.document import SPLIT_NAMES, Document, Source, clean_text
 
 __all__ = ["DROPPED", "SplitPlan", "make_plan"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.dataloading.masking import hide_spans, hide_tokens
 from transformer_foundry.core.data.dataloading.sampler import EpochSampler
+from transformer_foundry.core.data.masking import hide_spans, hide_tokens
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.losses import Batch

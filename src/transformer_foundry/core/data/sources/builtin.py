@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.sources.document import Columns, Document
+from transformer_foundry.core.data.document import Columns, Document
 from transformer_foundry.core.data.sources.sections import cut_sections, split_paragraphs
 
 __all__ = ["BuiltInSource"]

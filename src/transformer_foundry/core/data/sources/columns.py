@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError, suggestion
+from transformer_foundry.core.data.document import Columns, Document
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.sources.document import Columns, Document
 
 __all__ = ["choose_columns", "to_document"]
 

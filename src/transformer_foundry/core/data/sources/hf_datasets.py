@@ -12,10 +12,10 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.nested import flatten
+from transformer_foundry.core.data.document import SPLIT_NAMES, Columns, Document
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources import read_errors
 from transformer_foundry.core.data.sources.columns import choose_columns, to_document
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES, Columns, Document
 from transformer_foundry.core.data.sources.local_files import (
     builder_of,
     check_file,

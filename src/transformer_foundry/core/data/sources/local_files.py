@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES
+from transformer_foundry.core.data.document import SPLIT_NAMES
 
 __all__ = [
     "BINARY_BUILDERS",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from transformer_foundry.core.data.corpus.corpus import Corpus
+from transformer_foundry.core.data.document import Source
 from transformer_foundry.core.data.options import BUILT_IN, DataOptions
 from transformer_foundry.core.data.sources.builtin import BuiltInSource
-from transformer_foundry.core.data.sources.document import Source
 
 __all__ = ["read_corpus"]
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from transformer_foundry.core.data.sources.document import Document
+from transformer_foundry.core.data.document import Document
 from transformer_foundry.core.data.tokenized.memmap import ColumnWriter
 from transformer_foundry.core.data.tokenized.packing import BestFit, block_offsets
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer

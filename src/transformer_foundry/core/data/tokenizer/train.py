@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.corpus import Corpus
-from transformer_foundry.core.data.dataloading.masking import count_spans
+from transformer_foundry.core.data.masking import count_spans
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.tokenizer.special_tokens import (
     add_special_tokens,

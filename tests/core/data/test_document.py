@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.core.data.samples import corpus_of, sentences
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import Document
-from transformer_foundry.core.data.sources.document import SPLIT_NAMES
+from transformer_foundry.core.data.document import SPLIT_NAMES
 
 TEXTS = st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=1, max_size=60)
 

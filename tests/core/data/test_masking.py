@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.core.data.samples import contract_for, corpus_of, sentences
 from transformer_foundry.core.data import Batches, DataOptions, Document, fit_tokenizer, prepare_splits
-from transformer_foundry.core.data.dataloading.masking import count_spans, hide_spans
+from transformer_foundry.core.data.masking import count_spans, hide_spans
 
 SENTINELS = tuple(range(1000, 1100))
 EOS = 1
