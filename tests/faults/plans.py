@@ -14,9 +14,9 @@ from tests.hooks.runs import Run, make_checkpoint
 from transformer_foundry.core.training import Checkpoint, fit, newest_checkpoint, read_checkpoint, write_checkpoint
 from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint
 from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints, quarantine_after
-from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
-from transformer_foundry.hooks.drive.file_copy import KeptFiles
-from transformer_foundry.hooks.drive.hooks import DriveHooks
+from transformer_foundry.hooks.drive.callback import DriveHooks
+from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
+from transformer_foundry.hooks.drive.file_sync import FileSync
 
 SIZE = 5000
 """Numbers in a weight: enough for several blocks of a file."""
@@ -85,17 +85,17 @@ class DriveCopy:
                 self.act()
 
     def act(self) -> None:
-        RunCopy(self.local / "run", self.faulty / "run").update(True)
-        kept = KeptFiles(self.local, self.faulty / "files")
+        CheckpointSync(self.local / "run", self.faulty / "run").update(True)
+        kept = FileSync(self.local, self.faulty / "files")
         kept.note(self.tokens.parent)
         kept.update()
 
     def verify(self) -> None:
-        RunCopy(self.restored / "run", self.faulty / "run").restore()
+        CheckpointSync(self.restored / "run", self.faulty / "run").restore()
         newest = newest_checkpoint(self.restored / "run")
         assert newest is not None, "no checkpoint is left"
         assert weights_are(newest, read_checkpoint(newest).step), "wrong weights"
-        kept = KeptFiles(self.restored, self.faulty / "files")
+        kept = FileSync(self.restored, self.faulty / "files")
         assert kept.restore(self.restored / "tokens"), "no tokens are left"
         assert (self.restored / "tokens" / "ids.bin").read_bytes() in (bytes([2]) * SIZE, bytes([4]) * SIZE)
 

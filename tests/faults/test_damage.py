@@ -11,7 +11,7 @@ from tests.faults.damage import DAMAGES, HARMLESS
 from tests.hooks.runs import make_checkpoint, weight_of
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import newest_checkpoint, write_checkpoint
-from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
+from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
 
 FILES = ["weights.safetensors", "state.json", "manifest.json"]
 
@@ -77,7 +77,7 @@ def test_a_damaged_copy_gives_an_older_one_to_a_machine_that_has_nothing(
 ) -> None:
     copy = damaged_run(whole, tmp_path / "drive", damage, file, steps=(2, 4))
     is_well = reads_well(damage, copy / "checkpoints" / "step-00000004" / file)
-    RunCopy(tmp_path / "run", copy).restore()
+    CheckpointSync(tmp_path / "run", copy).restore()
     newest = newest_checkpoint(tmp_path / "run")
     assert newest is not None
     assert weight_of(newest) == (4.0 if is_well else 2.0)
@@ -88,7 +88,7 @@ def test_a_damaged_copy_gives_an_older_one_to_a_machine_that_has_nothing(
 def test_a_damaged_only_copy_is_refused_by_name(whole: Path, tmp_path: Path, damage: str, file: str) -> None:
     copy = damaged_run(whole, tmp_path / "drive", damage, file, steps=(4,))
     if reads_well(damage, copy / "checkpoints" / "step-00000004" / file):
-        assert RunCopy(tmp_path / "run", copy).restore() is not None
+        assert CheckpointSync(tmp_path / "run", copy).restore() is not None
         return
     with pytest.raises(CheckpointError, match="step-00000004"):
-        RunCopy(tmp_path / "run", copy).restore()
+        CheckpointSync(tmp_path / "run", copy).restore()

@@ -82,7 +82,7 @@ class Upload(threading.Thread):
 def train(data_dir: Path, mount: Path, mb_per_s: float) -> None:
     """What a session does until it is killed."""
     from tests.hooks.runs import Run
-    from transformer_foundry.hooks.drive.hooks import DriveHooks
+    from transformer_foundry.hooks.drive.callback import DriveHooks
 
     run = Run(data_dir, DriveHooks(), sections={"drive": {"folder": str(mount), "upload_mb_per_s": mb_per_s}})
     run.begin(inputs=("previous_run",))

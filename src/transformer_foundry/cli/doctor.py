@@ -158,7 +158,7 @@ def check_keys() -> Iterator[Finding]:
 
 def check_drive() -> Iterator[Finding]:
     """Say whether what is made is copied to Google Drive."""
-    from transformer_foundry.hooks.drive.hooks import find_folder
+    from transformer_foundry.hooks.drive.callback import find_folder
 
     folder = find_folder("auto")
     if folder is not None:

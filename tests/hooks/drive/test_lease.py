@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.hooks.drive.lease import BEAT_S, DEAD_AFTER_S, Lease
+from transformer_foundry.hooks.drive.lease import DEAD_AFTER_S, HEARTBEAT_S, Lease
 
 
 class Clock:
@@ -99,7 +99,7 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(make, other, clock, tm
 
 def test_a_session_that_was_taken_for_dead_stops_copying(make, other, clock, caplog):
     make().acquire()
-    clock.now += BEAT_S
+    clock.now += HEARTBEAT_S
     assert not other.beat()
     assert not other.beat()
     assert caplog.text.count("nothing more is copied") == 1
@@ -111,7 +111,7 @@ def test_a_sign_of_life_is_given_only_now_and_then(make, clock, tmp_path):
     before = (tmp_path / "lease.json").read_text()
     assert lease.beat()
     assert (tmp_path / "lease.json").read_text() == before
-    clock.now += BEAT_S
+    clock.now += HEARTBEAT_S
     assert lease.beat()
     assert (tmp_path / "lease.json").read_text() != before
 

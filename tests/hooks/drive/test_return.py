@@ -8,12 +8,12 @@ import torch
 
 from tests.core.training.tiny import make_model, make_options, make_splits
 from tests.hooks.runs import Run
-from tests.hooks.tracking.test_hooks import metric_steps
+from tests.hooks.tracking.test_wandb_callback import metric_steps
 from transformer_foundry.core.training import fit
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
-from transformer_foundry.hooks.drive.hooks import DriveHooks
+from transformer_foundry.hooks.drive.callback import DriveHooks
 from transformer_foundry.hooks.progress import ProgressHooks
-from transformer_foundry.hooks.tracking.hooks import TrackingHooks
+from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
 
 
 def train_with_a_fault(run, first, last):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.hooks.runs import Run
 from transformer_foundry.hooks.tracking import wandb_run
-from transformer_foundry.hooks.tracking.hooks import TrackingHooks
+from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
 
 
 def main(data_dir, first, last, end):

@@ -20,7 +20,7 @@ __all__ = ["Lease"]
 
 _log = logging.getLogger(__name__)
 
-BEAT_S = 60.0
+HEARTBEAT_S = 60.0
 """Between two signs of life."""
 
 DEAD_AFTER_S = 180.0
@@ -87,7 +87,7 @@ class Lease:
             return False
         if not self.is_held:
             self.acquire()
-        if self._clock() - self._beat_at < BEAT_S:
+        if self._clock() - self._beat_at < HEARTBEAT_S:
             return True
         holder = self._read()
         if holder and holder.get("token") != self._token:

@@ -16,7 +16,7 @@ from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.base.secrets import without_secrets
 from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.hooks.tracking import wandb_run as tracker_module
-from transformer_foundry.hooks.tracking.hooks import TrackingHooks
+from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
 from transformer_foundry.hooks.tracking.wandb_run import choose_mode
 
 ROOT = Path(__file__).parents[3]

@@ -19,11 +19,11 @@ from transformer_foundry.core.system.rank import is_main_process, is_only_proces
 if TYPE_CHECKING:
     from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.core.files.lock import RunLock
-    from transformer_foundry.hooks.drive.background import Mirror
-    from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
-    from transformer_foundry.hooks.drive.file_copy import KeptFiles
+    from transformer_foundry.hooks.drive.background_sync import BackgroundSync
+    from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
+    from transformer_foundry.hooks.drive.file_sync import FileSync
     from transformer_foundry.hooks.drive.lease import Lease
-    from transformer_foundry.hooks.drive.trial_copy import PausedCopy
+    from transformer_foundry.hooks.drive.trial_sync import TrialSync
 
 __all__ = ["DriveHooks"]
 
@@ -47,10 +47,10 @@ class DriveHooks:
         self._paths: Mapping[str, Path] = {}
         self._lock: RunLock | None = None
         self._lease: Lease | None = None
-        self._mirror: Mirror | None = None
-        self._run_copy: RunCopy | None = None
-        self._files: KeptFiles | None = None
-        self._paused: PausedCopy | None = None
+        self._mirror: BackgroundSync | None = None
+        self._run_copy: CheckpointSync | None = None
+        self._files: FileSync | None = None
+        self._paused: TrialSync | None = None
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -120,13 +120,13 @@ class DriveHooks:
         self._lock.acquire()
 
     def _begin(self, folder: Path, options: DriveOptions, pipeline: Pipeline, run: Any, trains: bool) -> None:
-        from transformer_foundry.hooks.drive.background import Mirror
-        from transformer_foundry.hooks.drive.file_copy import KeptFiles, paths_of_catalog
+        from transformer_foundry.hooks.drive.background_sync import BackgroundSync
+        from transformer_foundry.hooks.drive.file_sync import FileSync, paths_of_catalog
 
         data_dir = Path(self._parameters["data_dir"])
         self._paths = paths_of_catalog(self._catalog_config, data_dir)
-        self._files = KeptFiles(data_dir, folder / "files")
-        self._mirror = Mirror(folder, self._update)
+        self._files = FileSync(data_dir, folder / "files")
+        self._mirror = BackgroundSync(folder, self._update)
         if run is not None:
             self._begin_run(folder / self._parameters["run"]["name"], options, run, trains)
         if "study" in pipeline.all_outputs() & self._paths.keys():
@@ -138,13 +138,13 @@ class DriveHooks:
     def _begin_search(self, study: Path) -> None:
         """Bring back the paused trials of a search, before its study, which says that they are paused."""
         from transformer_foundry.core.base.errors import CheckpointError
-        from transformer_foundry.hooks.drive.trial_copy import PAUSED_FOLDER, PausedCopy
+        from transformer_foundry.hooks.drive.trial_sync import PAUSED_FOLDER, TrialSync
 
         assert self._mirror is not None
         assert self._files is not None
         paused = study.parent / PAUSED_FOLDER
         copies = self._files.copy_folder / paused.relative_to(Path(self._parameters["data_dir"]))
-        self._paused = PausedCopy(paused, copies)
+        self._paused = TrialSync(paused, copies)
         try:
             if not study.exists() and (count := self._paused.restore()):
                 _log.info("Restored from %s: %d paused trial%s.", copies, count, "" if count == 1 else "s")
@@ -152,11 +152,11 @@ class DriveHooks:
             self._mirror.report(err)
 
     def _begin_run(self, copy_folder: Path, options: DriveOptions, run: Any, trains: bool) -> None:
-        from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
+        from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
         from transformer_foundry.hooks.drive.lease import Lease
 
         assert self._mirror is not None
-        self._run_copy = RunCopy(run.folder, copy_folder, upload_bytes_per_s=options.upload_mb_per_s * 1e6)
+        self._run_copy = CheckpointSync(run.folder, copy_folder, upload_bytes_per_s=options.upload_mb_per_s * 1e6)
         self._lease = Lease(copy_folder) if trains else None
         for attempt in ("first", "second"):
             try:
@@ -203,7 +203,7 @@ class DriveHooks:
 
     def _update(self, is_last: bool) -> float | None:
         """What the background thread does at each request; checkpoints first, which are worth most."""
-        from transformer_foundry.hooks.drive.trial_copy import POLL_S
+        from transformer_foundry.hooks.drive.trial_sync import POLL_S
         from transformer_foundry.hooks.drive.verified_copy import check_mounted
 
         assert self._files is not None
@@ -219,11 +219,11 @@ class DriveHooks:
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def _update_run(self, is_last: bool) -> float | None:
-        from transformer_foundry.hooks.drive.lease import BEAT_S
+        from transformer_foundry.hooks.drive.lease import HEARTBEAT_S
 
         if self._lease is None or self._run_copy is None or not self._lease.beat():
             return None
-        return min(self._run_copy.update(is_last) or BEAT_S, BEAT_S)
+        return min(self._run_copy.update(is_last) or HEARTBEAT_S, HEARTBEAT_S)
 
     def _report(self) -> Path:
         """Another hook writes it at the end of the command, also of one that was stopped."""

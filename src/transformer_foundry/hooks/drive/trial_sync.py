@@ -10,7 +10,7 @@ from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy
 from transformer_foundry.core.training.checkpointing.directory import is_intact, list_checkpoints
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint
 
-__all__ = ["PAUSED_FOLDER", "POLL_S", "PausedCopy"]
+__all__ = ["PAUSED_FOLDER", "POLL_S", "TrialSync"]
 
 PAUSED_FOLDER = "paused"
 """Beside the file of the study: a folder for each paused trial, with one checkpoint."""
@@ -19,7 +19,7 @@ POLL_S = 2.0
 """Between two looks at the folder: a search tells of trials that have ended, not of those it pauses."""
 
 
-class PausedCopy:
+class TrialSync:
     """Keeps the checkpoint of each paused trial in another folder for as long as it is paused.
 
     They are as many as the search keeps itself, within ``tuning.paused_gib``.

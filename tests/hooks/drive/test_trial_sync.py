@@ -4,8 +4,8 @@ import pytest
 
 from tests.hooks.runs import Run, make_checkpoint, weight_of
 from transformer_foundry.core.training import write_checkpoint
-from transformer_foundry.hooks.drive.hooks import DriveHooks
-from transformer_foundry.hooks.drive.trial_copy import PausedCopy
+from transformer_foundry.hooks.drive.callback import DriveHooks
+from transformer_foundry.hooks.drive.trial_sync import TrialSync
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def paused(tmp_path):
 
 @pytest.fixture
 def copy(paused, tmp_path):
-    return PausedCopy(paused, tmp_path / "copy")
+    return TrialSync(paused, tmp_path / "copy")
 
 
 def pause(paused, number, step=4):
@@ -36,7 +36,7 @@ def test_paused_trials_of_a_lost_machine_come_back(copy, paused, tmp_path):
     folder = pause(paused, 3)
     copy.update()
     shutil.rmtree(paused)
-    assert PausedCopy(paused, tmp_path / "copy").restore() == 1
+    assert TrialSync(paused, tmp_path / "copy").restore() == 1
     assert weight_of(folder) == 4.0
 
 
@@ -53,7 +53,7 @@ def test_a_session_that_restored_nothing_deletes_nothing(copy, paused, tmp_path)
     pause(paused, 3)
     copy.update()
     shutil.rmtree(paused)
-    assert not PausedCopy(paused, tmp_path / "copy").update()
+    assert not TrialSync(paused, tmp_path / "copy").update()
     assert copies(tmp_path) == ["trial-3"]
 
 
@@ -66,7 +66,7 @@ def test_damaged_checkpoints_are_neither_copied_nor_brought_back(copy, paused, t
     copy.update()
     (tmp_path / "copy" / whole.relative_to(paused) / "state.json").write_text("{")
     shutil.rmtree(paused)
-    assert PausedCopy(paused, tmp_path / "copy").restore() == 0
+    assert TrialSync(paused, tmp_path / "copy").restore() == 0
     assert not paused.exists()
 
 
@@ -75,7 +75,7 @@ def test_a_copy_that_was_cut_off_is_made_again(copy, paused, tmp_path):
     copy.update()
     target = tmp_path / "copy" / folder.relative_to(paused)
     (target / "weights.safetensors").write_bytes(b"half")
-    PausedCopy(paused, tmp_path / "copy").update()
+    TrialSync(paused, tmp_path / "copy").update()
     assert weight_of(target) == 4.0
 
 

@@ -12,17 +12,16 @@ from transformer_foundry.core.training.checkpointing.directory import (
     step_of,
     verify_checkpoint,
 )
-from transformer_foundry.hooks.drive import background as mirror_module
-from transformer_foundry.hooks.drive import checkpoint_copy
-from transformer_foundry.hooks.drive.background import Mirror
-from transformer_foundry.hooks.drive.checkpoint_copy import RunCopy
+from transformer_foundry.hooks.drive import background_sync, checkpoint_sync
+from transformer_foundry.hooks.drive.background_sync import BackgroundSync
+from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
 
 
-class Copying(Mirror):
+class Copying(BackgroundSync):
     """A copy of a run and the thread that keeps it, as the hooks put them together."""
 
     def __init__(self, run_folder, copy_folder, upload_bytes_per_s=1e15):
-        self.run_copy = RunCopy(run_folder, copy_folder, upload_bytes_per_s=upload_bytes_per_s)
+        self.run_copy = CheckpointSync(run_folder, copy_folder, upload_bytes_per_s=upload_bytes_per_s)
         super().__init__(copy_folder, self.run_copy.update)
 
     def restore(self):
@@ -195,7 +194,7 @@ def test_an_outage_is_reported_once_and_made_up_for_when_it_ends(run, copy, capl
 
 
 def test_after_an_outage_the_copy_is_made_without_being_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror_module, "RETRY_S", 0.01)
+    monkeypatch.setattr(background_sync, "RETRY_S", 0.01)
     attempts, is_made = [], threading.Event()
 
     def update(_is_last):
@@ -204,7 +203,7 @@ def test_after_an_outage_the_copy_is_made_without_being_asked_for(tmp_path, monk
             raise OSError("away")
         is_made.set()
 
-    mirror = Mirror(tmp_path, update)
+    mirror = BackgroundSync(tmp_path, update)
     mirror.request()
     assert is_made.wait(60)
     assert mirror.finish()
@@ -220,7 +219,7 @@ def test_an_outage_that_lasts_leaves_the_copy_incomplete(run, copy):
 
 def test_a_copy_that_never_ends_blocks_neither_training_nor_its_end(run, copy, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(checkpoint_copy, "copy_checkpoint", lambda source, target: released.wait(60))
+    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", lambda source, target: released.wait(60))
     run.checkpoint(10)
     mirror = Copying(run.folder, copy)
     mirror.request()
@@ -230,7 +229,7 @@ def test_a_copy_that_never_ends_blocks_neither_training_nor_its_end(run, copy, m
 
 def test_a_checkpoint_deleted_while_it_is_copied_is_no_outage(run, copy, monkeypatch, caplog):
     run.checkpoint(10)
-    real = checkpoint_copy.copy_checkpoint
+    real = checkpoint_sync.copy_checkpoint
 
     def overtaken(source, target):
         if source.name.startswith("step-00000010"):
@@ -238,7 +237,7 @@ def test_a_checkpoint_deleted_while_it_is_copied_is_no_outage(run, copy, monkeyp
             shutil.rmtree(source)
         real(source, target)
 
-    monkeypatch.setattr(checkpoint_copy, "copy_checkpoint", overtaken)
+    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", overtaken)
     mirror = Copying(run.folder, copy)
     mirror.request()
     assert mirror.finish(timeout_s=60)
@@ -284,7 +283,7 @@ def test_a_session_without_a_checkpoint_claims_no_copy(run, copy, caplog):
 
 
 def test_an_unexpected_error_is_reported_once_and_ends_the_wait(run, copy, monkeypatch, caplog):
-    monkeypatch.setattr(checkpoint_copy, "copy_checkpoint", lambda source, target: {}["files"])
+    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", lambda source, target: {}["files"])
     mirror = Copying(run.folder, copy)
     for step in (10, 20):
         run.checkpoint(step)
@@ -305,7 +304,7 @@ class Clock:
 
 def test_a_checkpoint_is_copied_when_the_one_before_should_have_been_uploaded(run, copy):
     clock = Clock()
-    copies = RunCopy(run.folder, copy, upload_bytes_per_s=1000.0, clock=clock)
+    copies = CheckpointSync(run.folder, copy, upload_bytes_per_s=1000.0, clock=clock)
     run.checkpoint(10)
     assert copies.update(False) is None
     run.checkpoint(20)
@@ -320,7 +319,7 @@ def test_a_checkpoint_is_copied_when_the_one_before_should_have_been_uploaded(ru
 
 def test_a_copy_stays_until_a_newer_one_has_had_three_upload_times(run, copy):
     clock = Clock()
-    copies = RunCopy(run.folder, copy, upload_bytes_per_s=1000.0, clock=clock)
+    copies = CheckpointSync(run.folder, copy, upload_bytes_per_s=1000.0, clock=clock)
     for step in (10, 20, 30, 40, 50):
         run.checkpoint(step)
         wait_s = copies.update(False) or 0.0
@@ -333,7 +332,7 @@ def test_a_copy_stays_until_a_newer_one_has_had_three_upload_times(run, copy):
 
 
 def test_the_last_update_waits_for_no_upload(run, copy):
-    copies = RunCopy(run.folder, copy, upload_bytes_per_s=1.0)
+    copies = CheckpointSync(run.folder, copy, upload_bytes_per_s=1.0)
     for step in (10, 20):
         run.checkpoint(step)
         copies.update(step == 20)

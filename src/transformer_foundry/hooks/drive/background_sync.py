@@ -14,7 +14,7 @@ from pathlib import Path
 from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.hooks.drive.verified_copy import problem_of
 
-__all__ = ["Mirror"]
+__all__ = ["BackgroundSync"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ RETRY_S = 60.0
 """Between two attempts while nothing new is asked for."""
 
 
-class Mirror:
+class BackgroundSync:
     """Brings a copy up to date in one background thread whenever it is asked to.
 
     An update that fails is logged once for each outage and tried again with the next request, or after a minute.

@@ -27,7 +27,7 @@ from transformer_foundry.core.training.checkpointing.directory import (
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, quarantine_after
 from transformer_foundry.hooks.drive.verified_copy import check_mounted, check_writable, problem_of
 
-__all__ = ["RunCopy"]
+__all__ = ["CheckpointSync"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ RUN_FILES = (RUN_MANIFEST_FILE, TRACKING_FILE)
 at the end, and each checkpoint has its own."""
 
 
-class RunCopy:
+class CheckpointSync:
     """Keeps the newest and the best checkpoint of a run in another folder, of the same form.
 
     Args:

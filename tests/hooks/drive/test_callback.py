@@ -8,8 +8,8 @@ from tests.hooks.runs import Run, weight_of
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.checkpointing.directory import find_checkpoint, list_checkpoints, step_of
 from transformer_foundry.hooks import ReportHooks
-from transformer_foundry.hooks.drive import checkpoint_copy, verified_copy
-from transformer_foundry.hooks.drive.hooks import DriveHooks, find_folder
+from transformer_foundry.hooks.drive import checkpoint_sync, verified_copy
+from transformer_foundry.hooks.drive.callback import DriveHooks, find_folder
 
 
 def make_run(tmp_path, *hooks, folder="drive"):
@@ -113,14 +113,14 @@ def test_one_failed_call_does_not_keep_a_checkpoint_from_being_restored(tmp_path
     train(run, 10)
     shutil.rmtree(run.folder)
     calls = iter([OSError(5, "Input/output error")])
-    real = checkpoint_copy.copy_checkpoint
+    real = checkpoint_sync.copy_checkpoint
 
     def flaky(source, target):
         for error in calls:
             raise error
         real(source, target)
 
-    monkeypatch.setattr(checkpoint_copy, "copy_checkpoint", flaky)
+    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", flaky)
     run.begin()
     assert weight_of(find_checkpoint(run.folder, 10)) == 10.0
 
@@ -165,7 +165,7 @@ def test_a_copy_that_cannot_be_read_or_written_is_refused_before_training(tmp_pa
     def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
-    owner, name = (checkpoint_copy, "newest_checkpoint") if call == "list" else (Path, "write_bytes")
+    owner, name = (checkpoint_sync, "newest_checkpoint") if call == "list" else (Path, "write_bytes")
     real = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda path, *rest: (fail if copy in (path, path.parent) else real)(path, *rest))
     with pytest.raises(CheckpointError, match="Input/output error"):

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from transformer_foundry.hooks.drive.file_copy import KeptFiles, paths_of_catalog
+from transformer_foundry.hooks.drive.file_sync import FileSync, paths_of_catalog
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def kept(data_dir, tmp_path):
-    return KeptFiles(data_dir, tmp_path / "copy")
+    return FileSync(data_dir, tmp_path / "copy")
 
 
 def write(path, text):

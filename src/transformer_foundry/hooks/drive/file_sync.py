@@ -27,7 +27,7 @@ from transformer_foundry.core.files.folder_manifest import (
 )
 from transformer_foundry.hooks.drive.verified_copy import copy_files
 
-__all__ = ["KeptFiles", "paths_of_catalog"]
+__all__ = ["FileSync", "paths_of_catalog"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ KEPT_COPIES = 2
 _DATABASE_SUFFIX = ".db"
 
 
-class KeptFiles:
+class FileSync:
     """Copies files and folders of a data folder and brings back those that are missing.
 
     Args:
