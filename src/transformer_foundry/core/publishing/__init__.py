@@ -1,7 +1,7 @@
-"""From an exported model to a package, a Hub repository and a registry entry.
+"""Publish a trained model: its package, its Hub repository, its entry in the model registry.
 
-``build_package`` makes the folder that is published; ``publish`` uploads it in one commit;
-``Registry`` keeps versions.
+``build_package`` makes the folder that is published (``package``), ``publish`` uploads it in one commit (``hub``), and
+``Registry`` keeps versions of it (``registry``). Begin with ``package/build.py``.
 """
 
 from typing import TYPE_CHECKING

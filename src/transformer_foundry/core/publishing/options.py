@@ -1,4 +1,4 @@
-"""The parameters of packaging and publishing: the section ``deployment`` of the configuration."""
+"""Options of packaging and publishing: the section ``deployment`` of the parameters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.options import check_options, option
-from transformer_foundry.core.export.names import FORMAT_FILES
+from transformer_foundry.core.export.names import FORMAT_FILES, TRANSFORMERS_FORMAT
 
 __all__ = ["DeploymentOptions", "is_repo_id"]
 
+_ALL_FORMATS = [*FORMAT_FILES, TRANSFORMERS_FORMAT]
 
-_ALL_FORMATS = [*FORMAT_FILES, "transformers"]
-
-# huggingface_hub.utils.validate_repo_id has the same rule; the Hub itself demands the owner.
+# The rule of huggingface_hub.utils.validate_repo_id; the Hub itself also requires the owner.
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 
@@ -29,7 +28,7 @@ class DeploymentOptions:
     page: bool = option(True, "Whether the package has a page on which a visitor can try the model in a browser.")
     hub_overwrite: bool = option(False, "Whether to publish into a repository that holds something else.")
     model_name: str | None = option(None, "Name of the model in the registry; null takes that of the export.")
-    license: str = option("apache-2.0", "Licence of the published model, by its identifier on the Hub.")
+    license: str = option("apache-2.0", "License of the published model, by its identifier on the Hub.")
     language: str = option("en", "Language of the training text, as an ISO 639 code.")
     tolerance: float = option(
         1e-4,

@@ -10,7 +10,6 @@ import pytest
 
 from tests.core.publishing.packaging import EVALUATION, PROFILE, RUN
 from tests.loopback.hub_cards import card_errors, card_metadata
-from transformer_foundry.core.export.verification.error_reasons import explain, explain_error
 from transformer_foundry.core.publishing import DeploymentOptions
 from transformer_foundry.core.publishing.package.model_card import make_card
 
@@ -85,33 +84,6 @@ def test_the_parameters_of_training_are_listed() -> None:
     text = card(training=training)
     assert "Weights of step 3 of 4, 5,000 tokens seen" in text
     assert "| `learning_rate` | `0.001` |" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("GuardOnDataDependentSymNode: Could not guard on data-dependent expression", "depends on the values"),
-        ("ModuleNotFoundError: No module named 'onnxscript'", "pip install onnx onnxscript"),
-        ("OSError: [Errno 28] No space left on device", "the disk is full"),
-    ],
-)
-def test_a_known_error_is_put_in_plain_words(text: str, words: str) -> None:
-    assert words in explain(text)
-    assert text in explain(text)
-
-
-def test_a_size_that_is_fixed_is_named() -> None:
-    text = (
-        "UserError: You marked L['tensors'][1].size()[0] as dynamic but your code specialized it to be a constant (3)."
-    )
-    reason = explain(text, {"input_ids": ("batch", "length"), "attention_mask": ("batch", "length")})
-    assert "dimension 0 of attention_mask (batch) to 3" in reason
-
-
-def test_the_cause_comes_before_what_wraps_it() -> None:
-    error = RuntimeError("conversion failed")
-    error.__cause__ = KeyError("aten.eigh")
-    assert explain_error(error).startswith("KeyError: 'aten.eigh'")
 
 
 def test_the_card_names_the_address_of_the_run_only_if_others_can_see_it(tmp_path: Path) -> None:

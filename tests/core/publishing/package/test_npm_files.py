@@ -11,8 +11,8 @@ import pytest
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.publishing.package import npm_files
-from transformer_foundry.core.publishing.package.npm_files import Archive, page_programs
-from transformer_foundry.core.publishing.package.serving import add_parts
+from transformer_foundry.core.publishing.package.npm_files import Archive, page_scripts
+from transformer_foundry.core.publishing.package.programs import add_programs
 
 CONTENT = b"export const answer = 42;"
 MANIFEST = {"formats": [{"format": "onnx", "file": "model.onnx", "status": "verified", "size_bytes": 1000}]}
@@ -43,25 +43,25 @@ def pack(path: Path, content: bytes) -> None:
 
 def test_files_are_fetched_once_and_nothing_else_is_unpacked(npm: Path, tmp_path: Path) -> None:
     cache = tmp_path / "a" / "b" / "cache"
-    assert [path.read_bytes() for path in page_programs(cache)] == [CONTENT]
-    page_programs(cache)
+    assert [path.read_bytes() for path in page_scripts(cache)] == [CONTENT]
+    page_scripts(cache)
     assert (npm / "asked").read_text() == "@some/one@1.2.3\n"
     assert [path.name for path in cache.rglob("*") if path.is_file()] == ["one.mjs"]
     assert not list(tmp_path.rglob("outside"))
 
 
 def test_a_damaged_file_of_the_cache_is_fetched_again(npm: Path, tmp_path: Path) -> None:
-    (path,) = page_programs(tmp_path / "cache")
+    (path,) = page_scripts(tmp_path / "cache")
     path.write_bytes(b"damaged")
-    assert page_programs(tmp_path / "cache")[0].read_bytes() == CONTENT
+    assert page_scripts(tmp_path / "cache")[0].read_bytes() == CONTENT
 
 
-def test_another_file_than_the_one_that_was_tried_is_refused(npm: Path, tmp_path: Path) -> None:
+def test_another_file_than_the_one_that_was_tested_is_refused(npm: Path, tmp_path: Path) -> None:
     pack(npm / "one.tgz", b"stolen")
     with pytest.raises(
-        DeploymentError, match=r"not the file that was tried[\s\S]*found " + hashlib.sha256(b"stolen").hexdigest()
+        DeploymentError, match=r"not the file that was tested[\s\S]*found " + hashlib.sha256(b"stolen").hexdigest()
     ):
-        page_programs(tmp_path / "cache")
+        page_scripts(tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.mjs"))
 
 
@@ -83,7 +83,7 @@ def test_a_package_without_npm_or_network_is_whole_and_says_why(
         (npm / "npm").write_text(f"#!/bin/sh\n{script}\n")
     folder = tmp_path / "package"
     folder.mkdir()
-    parts = add_parts(folder, MANIFEST, cache=tmp_path / "cache")
+    parts = add_programs(folder, MANIFEST, cache=tmp_path / "cache")
     assert [part["status"] for part in parts] == ["made", "made", "left out"]
     assert message in parts[2]["reason"]
     assert "transformer_foundry.core.publishing.package.npm_files" in parts[2]["reason"]
@@ -96,9 +96,9 @@ def test_a_package_without_npm_or_network_is_whole_and_says_why(
 
 
 def test_parts_that_were_not_wanted_or_have_no_onnx_file_say_so(npm: Path, tmp_path: Path) -> None:
-    assert add_parts(tmp_path, MANIFEST, page=False)[2]["reason"] == "deployment.page is false"
+    assert add_programs(tmp_path, MANIFEST, page=False)[2]["reason"] == "deployment.page is false"
     huge = {"formats": [MANIFEST["formats"][0] | {"size_bytes": 3 * 10**9}]}
-    assert "3,000,000,000 bytes" in add_parts(tmp_path, huge)[2]["reason"]
+    assert "3,000,000,000 bytes" in add_programs(tmp_path, huge)[2]["reason"]
     none = {"formats": [{"format": "onnx", "file": None, "status": "failed"}]}
-    assert {part["reason"] for part in add_parts(tmp_path, none)} == {"there is no verified ONNX file"}
+    assert {part["reason"] for part in add_programs(tmp_path, none)} == {"there is no verified ONNX file"}
     assert not (npm / "asked").exists()

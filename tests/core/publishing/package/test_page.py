@@ -24,10 +24,10 @@ from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.data import DataOptions, Document, fit_tokenizer
 from transformer_foundry.core.publishing import DeploymentOptions
-from transformer_foundry.core.publishing.package.layout import list_files
 from transformer_foundry.core.publishing.package.model_card import make_card
-from transformer_foundry.core.publishing.package.npm_files import page_programs
-from transformer_foundry.core.publishing.package.serving import add_parts
+from transformer_foundry.core.publishing.package.npm_files import page_scripts
+from transformer_foundry.core.publishing.package.package import list_files
+from transformer_foundry.core.publishing.package.programs import add_programs
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def _why_not() -> str:
     if CHROMIUM is None:
         return "Chromium is not installed"
     try:
-        page_programs(fetch=False)
+        page_scripts(fetch=False)
     except DeploymentError as err:
         return str(err)
     return ""
@@ -76,7 +76,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for task in TASKS:
         _, package = served_package(task)
         made[task] = shutil.copytree(package.folder, tmp_path_factory.mktemp("page") / task)
-        assert [part["status"] for part in add_parts(made[task], package.manifest)] == ["made"] * 3
+        assert [part["status"] for part in add_programs(made[task], package.manifest)] == ["made"] * 3
     forget_packages()
     return made
 
@@ -225,7 +225,7 @@ def test_the_folder_published_as_a_space_by_the_documented_commands_answers(
 ) -> None:
     folder = shutil.copytree(folders["causal_lm"], tmp_path / "package")
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["parts"] = add_parts(folder, manifest)
+    manifest["parts"] = add_programs(folder, manifest)
     (folder / "README.md").write_text(make_card(manifest, list_files(folder), DeploymentOptions()))
     documented = (ROOT / "docs" / "serving.md").read_text()
     commands = re.findall(r"^hf (.*--repo-type space.*)$", documented, re.MULTILINE)

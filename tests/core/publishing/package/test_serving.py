@@ -270,8 +270,8 @@ def test_the_requirements_are_what_the_programs_import() -> None:
 
 
 def test_the_templates_are_copied_unchanged() -> None:
-    from transformer_foundry.core.publishing.package import serving
+    from transformer_foundry.core.publishing.package import programs
 
     folder = served_package("causal_lm")[1].folder
     for name in ("inference.py", "server.py", "Dockerfile", "requirements.txt"):
-        assert (folder / name).read_bytes() == (Path(serving.__file__).parent / "templates" / name).read_bytes()
+        assert (folder / name).read_bytes() == (Path(programs.__file__).parent / "templates" / name).read_bytes()

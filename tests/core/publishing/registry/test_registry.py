@@ -17,7 +17,7 @@ from tests.faults.full_disk import room_for
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.files.atomic import write_json
 from transformer_foundry.core.publishing import Package, Registration, Registry
-from transformer_foundry.core.publishing.package.layout import list_files
+from transformer_foundry.core.publishing.package.package import list_files
 
 REGISTER = """
 import sys

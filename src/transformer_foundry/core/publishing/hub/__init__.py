@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: publish, verify what was published, releases."""
+"""Publish packages on the Hugging Face Hub, verify what was published, and manage releases."""

@@ -1,42 +1,35 @@
-"""What the Hub's refusals mean, and which of them pass."""
+"""Retry calls to the Hugging Face Hub, and translate its refusals into errors with a remedy."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from transformer_foundry.core.base.errors import DeploymentError
-
-if TYPE_CHECKING:
-    pass
-
 
 import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
+from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.system.hub_client import network_errors
 
-__all__ = ["translate_hub_errors", "with_retries"]
+__all__ = ["publish_later", "translate_hub_errors", "with_retries"]
 
 _ATTEMPTS = 5
 _PAUSE_S = 1.0
-# The Hub's limits are counted over five minutes.
+# The Hub counts its rate limits over five minutes.
 _LONGEST_PAUSE_S = 300.0
-# 409: somebody else has made the same tag; 412: somebody else's commit came between; 429 and the rest: the Hub is busy.
-# Nothing has been done, or the next attempt finds it done.
-_WORTH_RETRYING = (408, 409, 412, 429, 500, 502, 503, 504)
+# 409: another process has made the same tag; 412: another commit came first; 429 and the rest: the Hub is busy.
+# Either nothing was changed, or the next attempt finds the change made.
+_RETRYABLE = (408, 409, 412, 429, 500, 502, 503, 504)
 
 Result = TypeVar("Result")
 
 
 def with_retries(call: Callable[[], Result]) -> Result:
-    """Return what ``call`` returns, trying again after a cut connection or a refusal that passes.
+    """Return what ``call`` returns; retry after a lost connection or a temporary refusal.
 
-    ``call`` must look at what is there before it changes anything: an answer may be lost after the change was made.
-    The pause is what the Hub asks for (Retry-After), else it doubles.
+    ``call`` must look at the present state before it changes anything: an answer may be lost after the change was made.
+    The pause is what the Hub asks for (Retry-After), otherwise it doubles.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -44,8 +37,8 @@ def with_retries(call: Callable[[], Result]) -> Result:
         try:
             return call()
         except network_errors() as err:
-            is_refusal = isinstance(err, HfHubHTTPError) and _status(err) not in _WORTH_RETRYING
-            if attempt == _ATTEMPTS or is_refusal or _is_full(err):
+            is_final = isinstance(err, HfHubHTTPError) and _status(err) not in _RETRYABLE
+            if attempt == _ATTEMPTS or is_final or _is_disk_full(err):
                 raise
             time.sleep(_pause(err, attempt))
     raise AssertionError("unreachable")
@@ -53,12 +46,18 @@ def with_retries(call: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def translate_hub_errors(repo_id: str, folder: Path | None) -> Iterator[None]:
-    """Say what the Hub's refusals mean and what to do; the package in ``folder`` stays complete in any case."""
+    """Raise the Hub's refusals as errors with a remedy.
+
+    Args:
+        repo_id: The repository.
+        folder: The package that is published, which stays complete in any case; None if nothing is published.
+
+    Raises:
+        DeploymentError: With the cause and what to do.
+    """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    pass
-
-    later = publishing_later(folder, repo_id) if folder else "Nothing was changed on this machine."
+    later = publish_later(folder, repo_id) if folder else "Nothing was changed on this machine."
     try:
         yield
     except HFValidationError as err:
@@ -68,9 +67,10 @@ def translate_hub_errors(repo_id: str, folder: Path | None) -> Iterator[None]:
             "Set deployment.hub_repo to a valid name.",
         ) from err
     except HfHubHTTPError as err:
-        raise (_missing(repo_id) if folder is None and _status(err) == 404 else _refusal(repo_id, err, later)) from err
+        is_missing = folder is None and _status(err) == 404
+        raise (_missing(repo_id) if is_missing else _refusal(repo_id, err, later)) from err
     except network_errors() as err:
-        if _is_full(err):
+        if _is_disk_full(err):
             raise DeploymentError(
                 f"There is no space left on this machine: {err}", "Publishing reloads what was published.", later
             ) from err
@@ -121,7 +121,7 @@ def _pause(err: BaseException, attempt: int) -> float:
     return min(max(asked, 0.0), _LONGEST_PAUSE_S)
 
 
-def _is_full(err: BaseException) -> bool:
+def _is_disk_full(err: BaseException) -> bool:
     return isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -129,6 +129,6 @@ def _status(err: Any) -> int | None:
     return getattr(getattr(err, "response", None), "status_code", None)
 
 
-def publishing_later(folder: Path, repo_id: str) -> str:
-    """Return what to say of a package that was not published: where it is, and the command that publishes it."""
+def publish_later(folder: Path, repo_id: str) -> str:
+    """Return where an unpublished package is, and the command that publishes it."""
     return f"The package is complete in {folder}; publish it with 'kedro hub publish {folder} {repo_id}'."

@@ -1,4 +1,4 @@
-"""Publish a package on the Hugging Face Hub: one commit, proven by reloading it, tagged, safe to repeat."""
+"""Publish a package on the Hugging Face Hub: one commit, verified by reloading it, tagged, safe to repeat."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.names import MANIFEST_FILE
-from transformer_foundry.core.publishing.hub.errors import publishing_later, translate_hub_errors, with_retries
+from transformer_foundry.core.publishing.hub.errors import publish_later, translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.options import is_repo_id
-from transformer_foundry.core.publishing.package.layout import CARD_FILE
-from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
+from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, read_package, require_whole
 from transformer_foundry.core.system.hub_client import limit_hub_waits
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo
 
-__all__ = ["connect", "next_tag", "publish", "published_manifest", "release_tags"]
+__all__ = ["commit_files", "connect", "next_tag", "publish", "published_manifest", "release_tags"]
 
 _TAG = re.compile(r"v(\d+)")
-# What a repository holds before anybody has put anything into it.
-_NOBODYS = (".gitattributes", CARD_FILE)
+# Files of a repository that is new: they may be replaced without asking.
+_INITIAL_FILES = {".gitattributes", CARD_FILE}
 
 
 def publish(
@@ -36,28 +36,28 @@ def publish(
     private: bool = True,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Publish a package in the model repository ``repo_id``, which is made if it does not exist.
+    """Publish a package in the model repository ``repo_id``, which is created if it does not exist.
 
-    All files go into one commit on top of the newest revision; files that are there already make no commit. Files of
-    an earlier package that this one does not have are deleted in the same commit, other files are left alone. Then the
-    revision is reloaded in a fresh process and compared with the package, and tagged ``v1``, ``v2`` ... Publishing the
-    same again finds all that done; what the network has interrupted is finished.
+    All files go into one commit on top of the newest revision; unchanged files make no commit. Files of an earlier
+    package that this one does not have are deleted in the same commit, other files are left alone. Then the revision is
+    reloaded in a fresh process, compared with the package, and tagged ``v1``, ``v2`` ... Publishing the same package
+    again changes nothing, or finishes what the network has interrupted.
 
     Args:
         package_folder: A package, as ``build_package`` makes it.
         repo_id: ``USER/NAME``.
         token: Token with write access; None takes that of ``hf auth login``.
         endpoint: Address of the Hub; huggingface.co when None.
-        private: Whether the repository is private when it is made; one that exists stays what it is.
-        overwrite: Whether to publish into a repository that holds something else than a package.
+        private: Whether a repository that is created is private; one that exists keeps its visibility.
+        overwrite: Whether to publish into a repository that holds something other than a package.
 
     Returns:
         ``repo_id``, ``revision`` (commit), ``tag``, ``url``, ``difference`` (largest between the logits of the
         published revision and those of the package).
 
     Raises:
-        DeploymentError: If the package is damaged or not whole, the name is not valid, there is no token or it may not
-            write there, the repository holds something else, the Hub cannot be reached, or what was published differs.
+        DeploymentError: If the package is damaged or incomplete, the name is not valid, there is no token or it may not
+            write there, the repository holds something else, the Hub cannot be reached, or the published files differ.
     """
     from transformer_foundry.core.publishing.hub.verify_published import verify_published
 
@@ -82,16 +82,16 @@ def publish(
 
 
 def connect(repo_id: str, token: str | None, endpoint: str | None, folder: Path | None = None) -> HfApi:
-    """Return the client with a token.
+    """Return a client with a token.
 
     Raises:
-        DeploymentError: If there is none; with how to publish ``folder`` later.
+        DeploymentError: If there is no token; with how to publish ``folder`` later.
     """
     from huggingface_hub import HfApi, get_token
 
     token = token or get_token()
     if not token:
-        later = f" {publishing_later(folder, repo_id)}" if folder else ""
+        later = f" {publish_later(folder, repo_id)}" if folder else ""
         raise DeploymentError(
             f"There is no token for {repo_id}.",
             "Expected a Hugging Face token with write access.",
@@ -141,14 +141,14 @@ def _check_name(repo_id: str) -> None:
 
 
 def _refuse_reader(api: HfApi, repo_id: str, folder: Path) -> None:
-    """Refuse a token that may only read, by its name; one whose rights are finely set is told by its first refusal."""
+    """Refuse a read-only token; fine-grained tokens do not report their rights and fail at the first write."""
     access = with_retries(api.whoami).get("auth", {}).get("accessToken", {})
     if access.get("role") == "read":
         raise DeploymentError(
             f"The token {access.get('displayName', '')!r} may only read.",
             f"Publishing to {repo_id} needs one with write access.",
             "Make one at huggingface.co/settings/tokens (type: write) and set HF_TOKEN to it. "
-            f"{publishing_later(folder, repo_id)}",
+            f"{publish_later(folder, repo_id)}",
         )
 
 
@@ -165,38 +165,62 @@ def _refuse_other_type(api: HfApi, repo_id: str) -> None:
 
 
 def _commit(api: HfApi, repo_id: str, package: Package, overwrite: bool) -> str:
-    """Make the commit on the newest revision; what is there already is left out by the client."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
+    """Commit the package on top of the newest revision, and return the new revision."""
     head = api.repo_info(repo_id)
-    there = {sibling.rfilename for sibling in head.siblings or []}
-    earlier = published_manifest(api, repo_id, head.sha) if MANIFEST_FILE in there else None
-    if earlier is None and not there <= set(_NOBODYS) and not overwrite:
-        strangers = sorted(there - set(_NOBODYS))
+    present = {sibling.rfilename for sibling in head.siblings or []}
+    earlier = published_manifest(api, repo_id, head.sha) if MANIFEST_FILE in present else None
+    if earlier is None and not present <= _INITIAL_FILES and not overwrite:
+        others = sorted(present - _INITIAL_FILES)
         raise DeploymentError(
             f"{repo_id} exists and holds something else than a package of Transformer Foundry: "
-            f"{', '.join(strangers[:4])}{' ...' if len(strangers) > 4 else ''}.",
+            f"{', '.join(others[:4])}{' ...' if len(others) > 4 else ''}.",
             "Expected a new repository, an empty one, or one that was published to from here.",
             "Choose another deployment.hub_repo, or set deployment.hub_overwrite=true: other files stay.",
         )
-    local = [*package.manifest["files"], MANIFEST_FILE]
-    stale = (there & set(earlier["files"] if earlier else ())) - set(local)
-    operations = [
-        *(CommitOperationAdd(name, str(package.folder / name)) for name in local),
-        *(CommitOperationDelete(name) for name in sorted(stale)),
-    ]
+    paths = {name: package.folder / name for name in (*package.manifest["files"], MANIFEST_FILE)}
     step = package.manifest["training"]["step"]
     title = f"Publish {package.manifest['model']['name']}" + ("" if step is None else f" of step {step}")
-    return api.create_commit(repo_id, operations, commit_message=title, parent_commit=head.sha).oid
+    return commit_files(api, repo_id, paths, title, head, earlier)
+
+
+def commit_files(
+    api: HfApi,
+    repo_id: str,
+    paths: Mapping[str, Path],
+    title: str,
+    head: ModelInfo,
+    earlier: Mapping[str, Any] | None,
+) -> str:
+    """Put the files of a package on top of a revision in one commit, and return the new revision.
+
+    The client leaves out files that the Hub has already.
+
+    Args:
+        api: The client.
+        repo_id: The repository.
+        paths: Name in the repository -> local file.
+        title: Title of the commit.
+        head: The newest revision.
+        earlier: Manifest of the package at ``head``: its files that are not in ``paths`` are deleted.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    present = {sibling.rfilename for sibling in head.siblings or []}
+    stale = (present & set(earlier["files"] if earlier else ())) - set(paths)
+    operations = [
+        *(CommitOperationAdd(name, str(path)) for name, path in paths.items()),
+        *(CommitOperationDelete(name) for name in sorted(stale)),
+    ]
+    return str(api.create_commit(repo_id, operations, commit_message=title, parent_commit=head.sha).oid)
 
 
 def _tag(api: HfApi, repo_id: str, revision: str, package: Package) -> str:
-    """Tag ``revision`` as the next release, if it is not a release yet."""
+    """Tag ``revision`` as the next release unless it is one, and return the tag."""
     tags = release_tags(api, repo_id)
     for name, target in tags.items():
         if target == revision:
             return name
     name = next_tag(tags)
-    # A tag that somebody else made in between is refused (409); the next attempt takes the number after it.
+    # If another process took the number, the Hub refuses (409) and the next attempt takes the number after it.
     api.create_tag(repo_id, tag=name, revision=revision, tag_message=package.manifest["model"]["name"])
     return name

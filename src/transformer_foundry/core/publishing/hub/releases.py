@@ -1,23 +1,26 @@
-"""The releases of a repository: list them, compare two, go back to one."""
+"""List the releases of a repository, compare two, and restore one."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import translate_hub_errors, with_retries
-from transformer_foundry.core.publishing.hub.publish import connect, published_manifest, release_tags
+from transformer_foundry.core.publishing.hub.publish import commit_files, connect, published_manifest, release_tags
 from transformer_foundry.core.publishing.package.package import Package, read_package
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 __all__ = ["compare_releases", "fetch_package", "list_releases", "mark_release", "roll_back"]
 
 
 def fetch_package(repo_id: str, revision: str = "main", *, token: str | None = None) -> Package:
-    """Return a published package, downloaded to the cache of the Hub's client and verified.
+    """Download a published package to the cache of the Hub's client, verify it, and return it.
 
     Raises:
         DeploymentError: If it cannot be reached, is no package, or a file differs from its sha256.
@@ -46,7 +49,7 @@ def list_releases(repo_id: str, *, token: str | None = None, endpoint: str | Non
 def compare_releases(
     repo_id: str, first: str, second: str, *, token: str | None = None, endpoint: str | None = None
 ) -> dict[str, tuple[Any, Any]]:
-    """Return what differs between two releases: metrics, options of training, data, files."""
+    """Return the differences of two releases, (first, second) by name: metrics, training options, data, files."""
     with translate_hub_errors(repo_id, None):
         api = connect(repo_id, token, endpoint)
         tags = release_tags(api, repo_id)
@@ -80,27 +83,20 @@ def mark_release(
         if tags.get(alias) == revision:
             return
         if alias in tags:
-            with contextlib.suppress(RevisionNotFoundError):  # deleted before, and the answer was lost
+            with contextlib.suppress(RevisionNotFoundError):  # an earlier attempt deleted it, and its answer was lost
                 with_retries(lambda: api.delete_tag(repo_id, tag=alias))
         with_retries(lambda: api.create_tag(repo_id, tag=alias, revision=revision, exist_ok=True))
 
 
-def _restore(api: Any, repo_id: str, tag: str, revision: str) -> str:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
+def _restore(api: HfApi, repo_id: str, tag: str, revision: str) -> str:
     head = api.repo_info(repo_id)
     wanted = published_manifest(api, repo_id, revision)
     present = published_manifest(api, repo_id, head.sha)
     if wanted is None or wanted == present:
         return str(head.sha)
     names = [*wanted["files"], MANIFEST_FILE]
-    there = {sibling.rfilename for sibling in head.siblings or []}
-    stale = (there & set(present["files"] if present else ())) - set(names)
-    # Files that the client finds unchanged are not sent again; large ones are known to the Hub by their digest.
     paths = {name: Path(api.hf_hub_download(repo_id, name, revision=revision)) for name in names}
-    operations = [CommitOperationAdd(name, str(path)) for name, path in paths.items()]
-    operations += [CommitOperationDelete(name) for name in sorted(stale)]
-    return str(api.create_commit(repo_id, operations, commit_message=f"Go back to {tag}", parent_commit=head.sha).oid)
+    return commit_files(api, repo_id, paths, f"Go back to {tag}", head, present)
 
 
 def _revision(repo_id: str, tags: dict[str, str], tag: str) -> str:

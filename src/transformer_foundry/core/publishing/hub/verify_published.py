@@ -1,8 +1,8 @@
-"""Reload a published revision in a fresh process and compare it with the package; also that process itself.
+"""Reload a published revision in a fresh process and compare it with the package; also run that process.
 
-Usage: ``python -m transformer_foundry.core.publishing.hub.verify_published PACKAGE REPO REVISION REPORT``. Of the Hub
-the process has what was downloaded into a cache that was empty before; it runs the code of a model, so it has neither
-the token nor any other variable of the environment that it does not need.
+Usage: ``python -m transformer_foundry.core.publishing.hub.verify_published PACKAGE REPO REVISION REPORT``. The process
+reads the Hub's files from a new cache that its parent has filled. It runs the code of a model, so its environment holds
+neither the token nor any other variable that it does not need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.verification.verifier_process import lean_environment
-from transformer_foundry.core.publishing.hub.errors import with_retries
+from transformer_foundry.core.publishing.hub.errors import publish_later, with_retries
 from transformer_foundry.core.publishing.package.package import Package, read_package
 
 __all__ = ["main", "verify_published"]
@@ -39,25 +39,15 @@ def verify_published(package: Package, repo_id: str, revision: str, *, token: st
         download = {"cache_dir": Path(scratch) / "hub", "token": token, "endpoint": endpoint}
         with_retries(lambda: snapshot_download(repo_id, revision=revision, **download))
         report = Path(scratch) / "report.json"
-        command = [
-            sys.executable,
-            "-m",
-            f"{__package__}.verify_published",
-            str(package.folder.absolute()),
-            repo_id,
-            revision,
-        ]
-        problem = _run([*command, str(report)], _environment(scratch))
+        program = [sys.executable, "-m", f"{__package__}.verify_published"]
+        environment = lean_environment() | {"HF_HOME": scratch, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        problem = _run([*program, str(package.folder.absolute()), repo_id, revision, str(report)], environment)
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     if problem or not found:
         raise _failure(package, repo_id, revision, f"cannot be reloaded: {problem or 'no answer'}")
     if found["difference"] > found["allowed"]:
         raise _failure(package, repo_id, revision, f"differs from the package by {found['difference']:.3g}")
     return float(found["difference"])
-
-
-def _environment(home: str) -> dict[str, str]:
-    return lean_environment() | {"HF_HOME": home, "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
@@ -71,12 +61,10 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
 
 
 def _failure(package: Package, repo_id: str, revision: str, problem: str) -> DeploymentError:
-    from transformer_foundry.core.publishing.hub.errors import publishing_later
-
     return DeploymentError(
         f"Revision {revision[:12]} of {repo_id} was published, but {problem}",
         "A release is tagged only when a fresh process gets the model's own logits from it.",
-        f"Publish again, which finishes what is left to do. {publishing_later(package.folder, repo_id)}",
+        f"Publish again, which finishes what is left to do. {publish_later(package.folder, repo_id)}",
     )
 
 

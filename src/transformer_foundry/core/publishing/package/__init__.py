@@ -1,1 +1,1 @@
-"""The package of a model: weights, formats, card, code that serves it."""
+"""Build the package of a model: weights, formats, card, and the programs that serve it."""

@@ -1,4 +1,4 @@
-"""``build_package``: everything that somebody needs who has never heard of this project."""
+"""Build the self-contained package of a trained model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from transformer_foundry.core.export.names import (
 from transformer_foundry.core.export.transformers_code.auto_map import add_transformers_code
 from transformer_foundry.core.files.atomic import sha256_of, write_json
 from transformer_foundry.core.publishing.options import DeploymentOptions
-from transformer_foundry.core.publishing.package.layout import CARD_FILE, list_files
 from transformer_foundry.core.publishing.package.manifest import (
     describe_encoding,
     describe_model,
@@ -29,11 +28,13 @@ from transformer_foundry.core.publishing.package.manifest import (
     make_prompt,
     special_token_ids,
 )
-from transformer_foundry.core.publishing.package.package import Package
-from transformer_foundry.core.publishing.package.serving import add_parts
+from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, list_files
+from transformer_foundry.core.publishing.package.programs import add_programs
 from transformer_foundry.core.system.environment import describe_environment
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["build_package"]
 
 _DATA_KEYS = ("source", "task", "fingerprint", "max_length", "tokenizer", "splits", "baselines", "findings")
-# Any seed but the one that models are built with.
+# Any seed other than the one that models are built with.
 _OTHER_SEED = 987_654_321
 
 
@@ -61,7 +62,7 @@ def build_package(
     options: DeploymentOptions,
     splits: TokenSplits | None = None,
 ) -> Package:
-    """Make the package of a trained model in a temporary folder, which then belongs to the caller.
+    """Build the package of a trained model in a temporary folder, which then belongs to the caller.
 
     Args:
         adapter: The adapted model; it is filled with the weights of ``training_state``.
@@ -72,49 +73,54 @@ def build_package(
         data_profile: What ``core.data.profile_splits`` found.
         validation_report: Report of the checks.
         run_manifest: Manifest of the training run: parameters, seeds, environment.
-        options: Formats, tolerance, licence, language.
+        options: Formats, tolerance, license, language.
         splits: The data; the smaller variants of the ONNX file are judged on its test split.
 
     Returns:
-        The package; ``problems`` names requested formats that were wrong.
+        The package; ``problems`` names requested formats whose outputs were wrong.
 
     Raises:
-        DeploymentError: If the checkpoint is another model's, or the model fails or returns NaN.
+        DeploymentError: If the checkpoint belongs to another model, or the model fails or returns NaN.
     """
-    from transformer_foundry.core.publishing.package.model_card import make_card
-
-    _fill(adapter, export, training_state)
+    _load_checkpoint(adapter, export, training_state)
+    manifest = _strict_json(
+        {
+            "format_version": FORMAT_VERSION,
+            "model": describe_model(adapter, export),
+            "training": describe_training(training_state, run_manifest),
+            "evaluation": dict(evaluation),
+            "validation": _summarize_checks(validation_report),
+            "environment": _environment(),
+        }
+        | _describe_data(adapter.contract, tokenizer, data_profile)
+    )
     folder = Path(tempfile.mkdtemp(prefix="foundry-package-"))
     try:
-        manifest = _plain(
-            {
-                "format_version": FORMAT_VERSION,
-                "model": describe_model(adapter, export),
-                "training": describe_training(training_state, run_manifest),
-                "evaluation": dict(evaluation),
-                "validation": _summarise_checks(validation_report),
-                "environment": _environment(),
-            }
-            | _describe_data(adapter.contract, tokenizer, data_profile)
-        )
         _write_code(folder, export)
         tokenizer.save(folder)
         # load_example.py, which is verified like the other formats, reads the manifest.
         write_json(folder / MANIFEST_FILE, manifest)
         manifest |= _export_formats(folder, adapter, export, manifest, options, splits)
-        if TRANSFORMERS_FORMAT in options.formats and manifest["formats"][0]["status"] == "verified":
-            manifest["formats"].append(add_transformers_code(folder, adapter, manifest, options.tolerance))
-        manifest["parts"] = add_parts(folder, manifest, page=options.page)
-        (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
-        manifest["files"] = list_files(folder)
-        write_json(folder / MANIFEST_FILE, manifest)
-    except BaseException:  # whatever it was, it is raised again
+        _complete(folder, adapter, manifest, options)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return Package(folder, manifest)
 
 
-def _fill(adapter: Adapter, export: ModelSource, state: TrainingState | None) -> None:
+def _complete(folder: Path, adapter: Adapter, manifest: dict[str, Any], options: DeploymentOptions) -> None:
+    """Add transformers' code, programs and card to a package with verified formats; write the manifest last."""
+    from transformer_foundry.core.publishing.package.model_card import make_card
+
+    if TRANSFORMERS_FORMAT in options.formats and manifest["formats"][0]["status"] == "verified":
+        manifest["formats"].append(add_transformers_code(folder, adapter, manifest, options.tolerance))
+    manifest["parts"] = add_programs(folder, manifest, page=options.page)
+    (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
+    manifest["files"] = list_files(folder)
+    write_json(folder / MANIFEST_FILE, manifest)
+
+
+def _load_checkpoint(adapter: Adapter, export: ModelSource, state: TrainingState | None) -> None:
     from transformer_foundry.core.training.checkpointing.state import restore_model
 
     if state is None:
@@ -148,7 +154,7 @@ def _export_formats(
 
     contract, special = adapter.contract, manifest["special_token_ids"]
     rebuilt = dict(build_model(export, seed=_OTHER_SEED).named_buffers())
-    buffers = _not_given_back(dict(adapter.model.named_buffers()), rebuilt)
+    buffers = _irreproducible(dict(adapter.model.named_buffers()), rebuilt)
     exported = export_model(
         adapter,
         reference_inputs(contract, special["pad"], [number for number in special.values() if number is not None]),
@@ -163,8 +169,8 @@ def _export_formats(
     return {key: exported[key] for key in ("inputs", "example", "tolerance", "formats")}
 
 
-def _not_given_back(trained: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> list[str]:
-    """Names of buffers that building the model anew does not repeat: drawn at random, say, and not persistent."""
+def _irreproducible(trained: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of buffers that building the model again does not reproduce, such as random ones."""
     import torch
 
     return [
@@ -188,14 +194,14 @@ def _write_code(folder: Path, export: ModelSource) -> None:
                 f"Expected sha256 {digest}.",
                 "Run the pipeline again.",
             )
-    # transformers wants a config.json of its own.
+    # The package's config.json is the one of transformers.
     shutil.copyfile(folder / "config.json", folder / EXPORT_CONFIG_FILE)
     for module, name in ((load_example, LOADER_FILE), (call, CALL_FILE)):
         shutil.copyfile(str(module.__file__), folder / name)
 
 
 def _environment() -> dict[str, Any]:
-    # What is published need not know the command line and the folders of the machine it was made on.
+    # The command line and the folders of this machine are not published.
     return {key: value for key, value in describe_environment().items() if key in ("python", "packages", "platform")}
 
 
@@ -209,7 +215,7 @@ def _describe_data(contract: Contract, tokenizer: Tokenizer, profile: Mapping[st
     }
 
 
-def _summarise_checks(report: Mapping[str, Any]) -> dict[str, Any]:
+def _summarize_checks(report: Mapping[str, Any]) -> dict[str, Any]:
     findings = report.get("findings", [])
     problems = [item for item in findings if item["severity"] in ("error", "warning")]
     return {"status": report.get("status"), "problems": problems}
@@ -220,12 +226,12 @@ def _label_names(profile: Mapping[str, Any]) -> list[str] | None:
     return list(labels["train"]) if labels else None
 
 
-def _plain(value: Any) -> Any:
-    """Return ``value`` as strict JSON can say it: no tuples, and null where a number is infinite or none."""
+def _strict_json(value: Any) -> Any:
+    """Return ``value`` in the types of strict JSON: lists for tuples, null for NaN and infinities."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _strict_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_strict_json(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)

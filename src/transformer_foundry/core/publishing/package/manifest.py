@@ -1,4 +1,4 @@
-"""What the manifest of a package says about the model, its training and how to talk to it."""
+"""Describe a model, its training and its text encoding for the manifest of a package."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = [
 
 _PROMPT_WORDS = {"causal_lm": 6}
 _PROMPT_WORDS_OTHERWISE = 24
-# How byte-level BPE and SentencePiece write the space that begins a word.
+# How byte-level BPE and SentencePiece write the space before a word.
 _SPACES = ("\u0120", "\u2581")
 _FALLBACK_TEXT = "The value of the argument is returned"
 
 
 def describe_model(adapter: Adapter, export: ModelSource) -> dict[str, Any]:
-    """Return name, kind, origin, digests, size, and how the model is built and called."""
+    """Return name, kind, origin, digests and size of the model, and how it is built and called."""
     from transformer_foundry.core.models.building.build import find_constructor_call
 
     contract = adapter.contract
@@ -52,7 +52,7 @@ def describe_model(adapter: Adapter, export: ModelSource) -> dict[str, Any]:
 
 
 def describe_training(state: TrainingState | None, run_manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return step, tokens seen, options and seeds; the step is None for a model that was not trained."""
+    """Return step, tokens seen, options and seeds; the step is None for an untrained model."""
     parameters = run_manifest.get("parameters", {})
     described = {"step": None, "options": parameters.get("training", {}), "seeds": run_manifest.get("seeds", {})}
     if run_manifest.get("tracking_url"):
@@ -69,18 +69,18 @@ def describe_training(state: TrainingState | None, run_manifest: Mapping[str, An
 
 
 def tracking_url(run_folder: Path) -> str | None:
-    """Return the address at which the curves of a run can be seen, None if it was not tracked online."""
+    """Return the public address of a run's curves, None if it was not tracked online."""
     try:
         state = json.loads((run_folder / TRACKING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     url = state.get("url") if isinstance(state, dict) else None
-    # A tracker on the machine itself is of no use to a reader of the card.
+    # Readers of the card cannot reach a tracker on the training machine.
     return url if isinstance(url, str) and url.startswith("https://") else None
 
 
 def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int | None]:
-    """Return the id of each special token: the model's own if its configuration names one, else the tokenizer's."""
+    """Return the id of each special token: the one in the model's configuration, otherwise the tokenizer's."""
 
     def first(*candidates: int | None) -> int | None:
         return next((number for number in candidates if number is not None), None)
@@ -93,17 +93,17 @@ def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int
 
 
 def describe_encoding(contract: Contract, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what turns the ids of a plain text into a row of the model, for programs that only have the ids.
+    """Return how a text's ids become a row of the model, for programs without this project's tokenizer class.
 
     Returns:
-        ``prefix`` and ``suffix``: ids before and after those of the text; ``mask_text``: how the tokenizer names the
-        token that hides another; ``mask_takes_space``: whether a token includes the space before its word.
+        ``prefix`` and ``suffix``: ids before and after those of the text; ``mask_text``: the tokenizer's name of the
+        mask token; ``mask_takes_space``: whether a token includes the space before its word.
     """
     plain, framed = (tokenizer.encode(_FALLBACK_TEXT, add_special_tokens=special) for special in (False, True))
     start = next((at for at in range(len(framed)) if framed[at : at + len(plain)] == plain), 0)
     prefix, suffix = framed[:start], framed[start + len(plain) :]
     if contract.task == "causal_lm":
-        # A text that is to go on has no end, and begins as documents did in training.
+        # A text to be continued has no end, and begins as documents do in training.
         prefix, suffix = [] if tokenizer.document_start_id is None else [tokenizer.document_start_id], []
     mask = special_token_ids(contract, tokenizer)["mask"]
     words = tokenizer.backend.get_vocab(with_added_tokens=False)
@@ -116,9 +116,9 @@ def describe_encoding(contract: Contract, tokenizer: Tokenizer) -> dict[str, Any
 
 
 def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a text of the kind the model was trained on, and its ids, for ``load_example.py``."""
+    """Return an example text like those of training, and its ids, for ``load_example.py``."""
     examples = data_profile.get("examples") or [{"input": ""}]
-    # The examples of a masked language model have holes.
+    # The examples of a masked language model have hidden tokens.
     text = "" if contract.task == "masked_lm" else examples[0]["input"]
     for token in filter(None, map(tokenizer.token, tokenizer.special.ids())):
         text = text.replace(token, " ")

@@ -1,4 +1,4 @@
-"""Programs of other projects that the page of a package needs, fetched with npm once and kept in the user's cache."""
+"""Third-party scripts for the page of a package, fetched with npm once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import DeploymentError, FoundryError
+from transformer_foundry.core.files.atomic import sha256_of
 
-__all__ = ["ARCHIVES", "Archive", "page_programs", "vendor_cache"]
+__all__ = ["ARCHIVES", "Archive", "page_scripts", "vendor_cache"]
 
 _TIMEOUT_S = 300
 _COMMAND = "python -m transformer_foundry.core.publishing.package.npm_files"
@@ -28,9 +29,9 @@ class Archive:
 
     Attributes:
         name: Name on npm.
-        version: The version that the page was tried with.
-        license: Its licence.
-        files: Path in the archive -> name in our package, sha256.
+        version: The version that the page was tested with.
+        license: Its license.
+        files: Path in the archive -> name in the model's package, sha256.
     """
 
     name: str
@@ -79,15 +80,15 @@ def vendor_cache() -> Path:
     return Path(root) / "transformer-foundry" / "page"
 
 
-def page_programs(cache: Path | None = None, *, fetch: bool = True) -> list[Path]:
-    """Return the files that the page needs, each with the expected sha256.
+def page_scripts(cache: Path | None = None, *, fetch: bool = True) -> list[Path]:
+    """Return the scripts that the page needs, each with the expected sha256.
 
     Args:
         cache: Where they are kept; by default ``vendor_cache()``.
-        fetch: Whether npm may be asked for what is not there.
+        fetch: Whether to fetch missing files with npm.
 
     Raises:
-        DeploymentError: If a file is not there and npm is missing, has no network, or gives another file.
+        DeploymentError: If a file is missing and npm is not installed, has no network, or gives another file.
     """
     cache = vendor_cache() if cache is None else cache
     found = []
@@ -107,7 +108,7 @@ def _is_whole(folder: Path, archive: Archive) -> bool:
 
 def _digest(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except OSError:
         return None
 
@@ -123,7 +124,7 @@ def _fetch(folder: Path, archive: Archive) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
     except OSError as err:
-        if not _is_whole(folder, archive):  # else another process was faster
+        if not _is_whole(folder, archive):  # otherwise another process was faster
             raise DeploymentError(
                 f"{archive.name} cannot be kept in {folder}: {err.strerror or err}.",
                 "Expected a folder that can be written, with room for 50 MB.",
@@ -134,10 +135,10 @@ def _fetch(folder: Path, archive: Archive) -> None:
 def _npm_pack(archive: Archive, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise DeploymentError("npm is not installed.", "The programs of the page come from npm.", _REMEDY)
+        raise DeploymentError("npm is not installed.", "The scripts of the page come from npm.", _REMEDY)
     command = [npm, "pack", f"{archive.name}@{archive.version}", "--ignore-scripts", "--fetch-retries=1"]
     try:
-        # Its own folder: an .npmrc or package.json of the working directory is not ours.
+        # In a folder without an .npmrc or package.json, which would change what npm does.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as err:
         raise DeploymentError(f"npm did not answer within {_TIMEOUT_S} seconds.", "", _REMEDY) from err
@@ -151,7 +152,7 @@ def _npm_pack(archive: Archive, folder: Path) -> Path:
 
 
 def _unpack(packed: Path, folder: Path, archive: Archive) -> None:
-    """Write the wanted members under names of our own; nothing else of the archive is touched."""
+    """Write the wanted members under fixed names: no path of the archive is used."""
     try:
         with tarfile.open(packed) as tar:
             for member, (name, expected) in archive.files.items():
@@ -159,7 +160,7 @@ def _unpack(packed: Path, folder: Path, archive: Archive) -> None:
                 content = b"" if stream is None else stream.read()
                 if hashlib.sha256(content).hexdigest() != expected:
                     raise DeploymentError(
-                        f"{member} of {archive.name} {archive.version} is not the file that was tried.",
+                        f"{member} of {archive.name} {archive.version} is not the file that was tested.",
                         f"Expected sha256 {expected}, found {hashlib.sha256(content).hexdigest()}.",
                         "Ask npm for the original: npm config get registry; npm cache clean --force.",
                     )
@@ -171,7 +172,7 @@ def _unpack(packed: Path, folder: Path, archive: Archive) -> None:
 def main() -> int:
     """Fill the cache; return the exit code."""
     try:
-        files = page_programs()
+        files = page_scripts()
     except FoundryError as err:
         sys.stderr.write(f"{err}\n")
         return 2

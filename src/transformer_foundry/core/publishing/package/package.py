@@ -1,4 +1,4 @@
-"""A package: a folder that can be published, its manifest, and whether it is what was asked for."""
+"""Packages: a folder that can be published, its manifest, and checks that it is complete."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.files.atomic import sha256_of
-from transformer_foundry.core.publishing.package.layout import CARD_FILE
 
-__all__ = ["Package", "read_package", "require_whole"]
+__all__ = ["CARD_FILE", "Package", "list_files", "read_package", "require_whole"]
+
+CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Package:
     """A folder that can be published, and its manifest.
 
     Attributes:
-        folder: Where the files lie.
+        folder: The folder.
         manifest: Content of ``manifest.json``.
     """
 
@@ -30,9 +31,9 @@ class Package:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the package is not what was asked for: weights that do not load, formats that were wrong.
+        """Reasons why the package is not what was requested: weights that do not load, formats with wrong outputs.
 
-        A format that could not be made at all is no problem: the manifest says why, and the others serve.
+        A format that could not be made is no problem: the manifest gives the reason, and the others can be used.
         """
         return tuple(
             f"{entry['format']} {entry['reason']}"
@@ -42,7 +43,7 @@ class Package:
 
 
 def require_whole(package: Package) -> None:
-    """Refuse a package whose weights do not load or that lacks a requested format because it was wrong.
+    """Refuse a package whose weights do not load, or that lacks a requested format whose outputs were wrong.
 
     Raises:
         DeploymentError: Naming the format, the shape and the difference.
@@ -56,11 +57,10 @@ def require_whole(package: Package) -> None:
 
 
 def read_package(folder: str | Path) -> Package:
-    """Read a package and verify its files.
+    """Read a package and verify its files; the card may have been edited by hand.
 
     Raises:
-        DeploymentError: If there is none, or a file is missing or differs from its sha256. The card may have been
-            edited by hand.
+        DeploymentError: If there is no package, or a file is missing or differs from its sha256.
     """
     folder = Path(folder)
     try:
@@ -82,3 +82,9 @@ def read_package(folder: str | Path) -> Package:
                 "Make the package again with 'kedro run --pipelines deployment'.",
             )
     return Package(folder, manifest)
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return ``sha256`` and ``size_bytes`` of every file in ``folder`` except the manifest, by name."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
+    return {path.name: {"sha256": sha256_of(path), "size_bytes": path.stat().st_size} for path in files}

@@ -1,4 +1,4 @@
-"""A package is made of parts that belong together: weights, tokenizer, data, evaluation and report."""
+"""Check that the parts of a package belong together: weights, tokenizer, data, evaluation and report."""
 
 from __future__ import annotations
 
@@ -23,40 +23,29 @@ def require_consistent(
     evaluation: Mapping[str, Any],
     validation_report: Mapping[str, Any],
 ) -> None:
-    """Refuse to package weights with what belongs to another model, other data or another step.
+    """Refuse to package weights with parts of another model, other data or another step.
 
     Args:
         state: The checkpoint that is packaged.
         export: The model.
         tokenizer: The tokenizer that goes into the package.
-        data_profile: What ``core.data.profile_splits`` found; ``fingerprint`` counts.
-        evaluation: What ``core.evaluation.assess.assess`` measured; ``step`` counts.
-        validation_report: The report of the validation pipeline; ``model.identity`` counts.
+        data_profile: What ``core.data.profile_splits`` found; ``fingerprint`` is compared.
+        evaluation: What ``core.evaluation.assess.assess`` measured; ``step`` is compared.
+        validation_report: The report of the validation pipeline; ``model.identity`` is compared.
 
     Raises:
         DeploymentError: Naming the part that does not belong, and the pipelines to run again.
     """
-    prepared = "was prepared with other settings after the training"
+    prepared, prepare = "was prepared with other settings after the training", "data_engineering,training"
+    validated = validation_report.get("model", {}).get("identity")
     parts = (
-        (
-            "The data",
-            data_profile.get("fingerprint"),
-            state.identity.get("data"),
-            prepared,
-            "data_engineering,training",
-        ),
-        ("The tokenizer", tokenizer.digest(), state.identity.get("tokenizer"), prepared, "data_engineering,training"),
+        ("The data", data_profile.get("fingerprint"), state.identity.get("data"), prepared, prepare),
+        ("The tokenizer", tokenizer.digest(), state.identity.get("tokenizer"), prepared, prepare),
         ("The evaluation", evaluation.get("step"), state.step, f"is not of step {state.step}", "training"),
-        (
-            "The validation report",
-            validation_report.get("model", {}).get("identity"),
-            export.identity,
-            "is about another model",
-            "validation",
-        ),
+        ("The validation report", validated, export.identity, "is about another model", "validation"),
     )
     for part, found, expected, problem, pipelines in parts:
-        # Checkpoints of a library user need not know of data or tokenizer.
+        # A checkpoint made through the library may lack the fingerprints of data and tokenizer.
         if expected is not None and found != expected:
             raise DeploymentError(
                 f"{part} {problem} ({str(found)[:12]}, expected {str(expected)[:12]}).",

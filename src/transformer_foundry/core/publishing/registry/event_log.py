@@ -1,6 +1,7 @@
-"""The log of a registry: lines are only added, each with its checksum, and are on the disk before a call returns.
+"""Append-only log of a registry: one event per line, with a checksum, durable before the call returns.
 
-A line that a crash has cut off is no line; what is to hold together is one line. Two processes take turns.
+A line that a crash has cut off is ignored, so that an event is recorded whole or not at all. A lock keeps processes
+apart.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class RegistryLog:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out; the system takes the lock back when a process ends, however that happens.
+        """Hold the registry's lock; the system releases it when the process ends, however that happens.
 
         Raises:
             DeploymentError: If the folder cannot be written to.
@@ -49,21 +50,21 @@ class RegistryLog:
             yield
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what the lines say, the oldest first.
+        """Yield the events, the oldest first.
 
         Raises:
             DeploymentError: If a line is damaged.
         """
         data = self.path.read_bytes() if self.path.exists() else b""
-        # What follows the last line end was cut off by a crash: it was never acknowledged.
+        # A crash has cut off what follows the last line end: it was never acknowledged.
         for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
             yield self._checked(line, number)
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Add a line, durably; the caller holds the lock.
+        """Append an event, durably; the caller holds the lock.
 
         Raises:
-            DeploymentError: If it cannot be written; the log is then as it was.
+            DeploymentError: If it cannot be written; the log is then unchanged.
         """
         text = json.dumps(event, sort_keys=True)
         try:
@@ -102,7 +103,7 @@ class RegistryLog:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    # On a disk that fills up, the system writes a part and says so; only the next call fails.
+    # On a full disk the first call writes a part and returns its size; only the next call fails.
     while data:
         data = data[os.write(descriptor, data) :]
 

@@ -1,18 +1,13 @@
-"""One version of a registered model, and whether it may be promoted."""
+"""A version of a registered model, and the rule for promoting it."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from transformer_foundry.core.base.errors import DeploymentError, suggestion
-
-if TYPE_CHECKING:
-    pass
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from transformer_foundry.core.base.errors import DeploymentError, suggestion
 
 __all__ = ["ModelVersion", "require_better"]
 
@@ -25,10 +20,10 @@ class ModelVersion:
         name: Name of the model.
         version: Counts from 1.
         folder: Its package.
-        package_sha256: Digest of the package's manifest, which has that of every file.
-        registered_at: When, in UTC.
-        data_fingerprint: Of the data it was trained and tested on; None if unknown.
-        metrics: What was measured on the test split.
+        package_sha256: Digest of the package's manifest, which holds the digest of every file.
+        registered_at: Time of registration, in UTC.
+        data_fingerprint: Fingerprint of the data it was trained and tested on; None if unknown.
+        metrics: Metrics of the test split.
         lineage: ``run``, ``step``, ``model`` (identity of code and configuration), ``tracking_url`` and the like.
         publications: ``repo_id``, ``tag``, ``revision`` of each release on the Hub.
         aliases: Such as ``candidate`` and ``production``.
@@ -47,7 +42,7 @@ class ModelVersion:
 
 
 def require_better(version: ModelVersion, present: ModelVersion | None, metric: str) -> None:
-    """Refuse to let ``version`` take the place of ``present`` unless its metric is better.
+    """Refuse to let ``version`` replace ``present`` unless its metric is better.
 
     Raises:
         DeploymentError: If it is not better, has no such metric, or the two were not tested on the same data.

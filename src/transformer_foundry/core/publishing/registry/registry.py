@@ -1,7 +1,6 @@
-"""A registry of models: packages under a name and a version, aliases that say which one counts, and their origin.
+"""Model registry: packages by name and version, aliases such as ``production``, and the origin of each version.
 
-It is a folder: ``log.jsonl``, to which lines are only added, and the packages themselves, ``NAME/v3``. What counts is
-what the log says.
+A registry is a folder: ``log.jsonl``, which is only appended to and is authoritative, and the packages, ``NAME/v3``.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from transformer_foundry.core.publishing.registry.model_version import ModelVers
 __all__ = ["CANDIDATE", "PRODUCTION", "Registration", "Registry"]
 
 CANDIDATE, PRODUCTION = "candidate", "production"
-# Files of at least so many bytes are shared with the package's own folder where the disk can do that.
-_SHARED_BYTES = 1 << 20
+# Files of at least this size are hard links to the package's own folder where the file system can do that.
+_LINKED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What a registry is to remember.
+    """A package to register, and its origin.
 
     Attributes:
         package: The package.
         name: Name of the model; that of the export by default.
-        lineage: Where the package is from.
+        lineage: Origin of the package.
         publication: What ``publish`` returned, empty if the package was not published.
     """
 
@@ -48,7 +47,7 @@ class Registration:
     publication: Mapping[str, Any] = field(default_factory=dict)
 
     def enter(self, registry: Registry) -> ModelVersion:
-        """Register the package, and where it was published."""
+        """Register the package and its publication, and return the version."""
         version = registry.register(self.package, self.name, **self.lineage)
         if self.publication.get("revision"):
             registry.note_publication(version, self.publication)
@@ -58,7 +57,7 @@ class Registration:
 @dataclass
 class _State:
     versions: dict[str, list[ModelVersion]] = field(default_factory=dict)
-    # Name -> alias -> the versions that had it, the present one last.
+    # Name -> alias -> the versions that have had it, the present one last.
     aliases: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
 
@@ -75,7 +74,7 @@ class Registry:
         return {name: [self._with_aliases(state, item) for item in items] for name, items in state.versions.items()}
 
     def find(self, reference: str) -> ModelVersion:
-        """Return ``NAME`` (the newest version), ``NAME:VERSION`` or ``NAME@ALIAS``.
+        """Return the version that ``NAME`` (the newest), ``NAME:VERSION`` or ``NAME@ALIAS`` refers to.
 
         Raises:
             DeploymentError: If there is none.
@@ -101,12 +100,12 @@ class Registry:
         )
 
     def register(self, package: Package, name: str | None = None, **lineage: Any) -> ModelVersion:
-        """Keep ``package`` as the next version of a model and make it the candidate; the same package is kept once.
+        """Store ``package`` as the next version of a model and make it the candidate; the same package is stored once.
 
         Args:
-            package: The package; its files are copied, or shared where that is possible.
+            package: The package; its files are copied, or linked where that is possible.
             name: Name of the model; that of the export by default.
-            **lineage: Where it is from, for example ``run``.
+            **lineage: Its origin, for example ``run``.
 
         Raises:
             DeploymentError: If the package is damaged or lacks a format that was asked for.
@@ -114,7 +113,7 @@ class Registry:
         package = read_package(package.folder)
         require_whole(package)
         manifest = package.manifest
-        # It names a folder, and is followed by ':' or '@' where it is asked for.
+        # The name is a folder's name too, and ':' or '@' follows it in references.
         name = re.sub(r"[^\w.-]+", "-", name or str(manifest["model"]["name"])).strip("-.") or "model"
         digest = sha256_of(package.folder / MANIFEST_FILE)
         with self._log.locked():
@@ -143,10 +142,10 @@ class Registry:
         return self.find(f"{name}:{version}")
 
     def of(self, package: Package) -> ModelVersion:
-        """Return the version that ``package`` is.
+        """Return the version whose package is ``package``.
 
         Raises:
-            DeploymentError: If it is none.
+            DeploymentError: If it is not registered.
         """
         digest = sha256_of(package.folder / MANIFEST_FILE)
         for items in self.versions().values():
@@ -160,7 +159,7 @@ class Registry:
         )
 
     def note_publication(self, version: ModelVersion, publication: Mapping[str, Any]) -> None:
-        """Remember where a version was published: ``repo_id``, ``tag``, ``revision``."""
+        """Record where a version was published: ``repo_id``, ``tag``, ``revision``."""
         kept = {key: publication[key] for key in ("repo_id", "tag", "revision", "difference") if key in publication}
         with self._log.locked():
             if kept not in self.find(f"{version.name}:{version.version}").publications:
@@ -169,13 +168,13 @@ class Registry:
     def promote(
         self, version: ModelVersion, alias: str = PRODUCTION, *, metric: str = "loss", force: bool = False
     ) -> ModelVersion | None:
-        """Give ``version`` the alias, if it is better than the version that has it; return that one.
+        """Give ``version`` the alias if it is better than the version that has it, and return the latter.
 
         Args:
             version: The version.
             alias: The alias.
-            metric: Name of the metric of the test split; of loss, perplexity and bits per byte the lower is better.
-            force: Give it the alias in any case.
+            metric: Metric of the test split that decides; lower is better for loss, perplexity and bits per byte.
+            force: Give it the alias without comparing.
 
         Raises:
             DeploymentError: If it is not better, or the two were not tested on the same data.
@@ -192,7 +191,7 @@ class Registry:
         return present
 
     def roll_back(self, name: str, alias: str = PRODUCTION) -> ModelVersion:
-        """Give the alias back to the version that had it before, and return that one.
+        """Give the alias back to the version that had it before, and return that version.
 
         Raises:
             DeploymentError: If no other version had it.
@@ -249,13 +248,13 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _keep(source: Path, target: Path) -> Path:
-    """Copy a package, whole or not at all, and return its place."""
+    """Copy a package, completely or not at all, and return the new folder."""
     unfinished = target.with_name(f".{target.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
-    # Left by a crash before its line was written: it is no version.
+    # A crash before the event was written left this folder: no version refers to it.
     shutil.rmtree(target, ignore_errors=True)
     try:
-        shutil.copytree(source, unfinished, copy_function=_share_or_copy)
+        shutil.copytree(source, unfinished, copy_function=_link_or_copy)
         unfinished.rename(target)
     except OSError as err:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -268,9 +267,9 @@ def _keep(source: Path, target: Path) -> Path:
     return target
 
 
-def _share_or_copy(source: str, target: str) -> str:
-    """Link what is large: a package is replaced as a whole, its weights are never written to again."""
-    if os.path.getsize(source) >= _SHARED_BYTES:
+def _link_or_copy(source: str, target: str) -> str:
+    """Link large files: a package is replaced as a whole, its files are never changed in place."""
+    if os.path.getsize(source) >= _LINKED_BYTES:
         with contextlib.suppress(OSError):
             os.link(source, target)
             return target

@@ -1,1 +1,1 @@
-"""Files that go into every package as they are: they run there, beside the model, without this project."""
+"""Files that are copied into every package unchanged: they run there without this project."""

@@ -1,6 +1,6 @@
 """Use this model with ONNX Runtime, without torch: ``python inference.py [TEXT]``.
 
-Needs what ``requirements.txt`` names and the files beside it, nothing else. As a module::
+Needs the packages in ``requirements.txt`` and the files of this folder. As a module::
 
     from inference import Model
 
@@ -33,22 +33,22 @@ __all__ = ["Generated", "InputError", "Model"]
 FOLDER = Path(__file__).absolute().parent
 NEW_TOKENS, TEMPERATURE, TOP_K = 40, 0.8, 40
 BATCH_ROWS = 8
-# How people write a hidden token, besides the tokenizer's own name for it.
+# How users write a hidden token, besides the tokenizer's own name for it.
 MASK_WORDS = ("[MASK]", "<mask>")
 
 
 class InputError(ValueError):
-    """A text or a setting that this model cannot take, in one sentence for whoever gave it."""
+    """A text or a setting that this model cannot take; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a model wrote.
+    """Generated text.
 
     Attributes:
         text: The new text alone.
-        ids: The new ids, without the end.
-        stopped: ``end`` (the model ended it), ``length`` or ``time``.
+        ids: The new ids, without the end token.
+        stopped: Why generation ended: ``end`` (the end token), ``length`` or ``time``.
     """
 
     text: str
@@ -57,7 +57,7 @@ class Generated:
 
 
 class Model:
-    """The model of this folder: an ONNX file, a tokenizer, and what ``manifest.json`` says of both.
+    """The model of this folder: an ONNX file, its tokenizer, and their settings from ``manifest.json``.
 
     Args:
         folder: The folder of the package.
@@ -86,15 +86,13 @@ class Model:
         self.label_names: list[str] = self.manifest["label_names"] or []
         self._encoding: dict[str, Any] = self.manifest["encoding"]
 
-    # Text to ids and back
-
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text`` as the model expects them: cut to its length, special tokens where they belong.
+        """Return the ids of ``text`` as the model expects them: with special tokens, cut to the model's length.
 
-        A text to continue keeps its end, every other its beginning.
+        A text to continue keeps its end, any other text its beginning.
 
         Raises:
-            InputError: If there is nothing in the text, or it is no valid Unicode.
+            InputError: If the text is empty or not valid Unicode.
         """
         return self._frame(self._plain_ids(text))
 
@@ -119,8 +117,6 @@ class Model:
             return [*before, *ids][-self.max_length :]
         return [*before, *ids[: max(0, self.max_length - len(before) - len(after))], *after][: self.max_length]
 
-    # Writing
-
     def generate(
         self,
         text: str | None = None,
@@ -134,15 +130,15 @@ class Model:
         """Continue ``text``, or answer it with an encoder-decoder.
 
         Args:
-            text: What to continue or to turn into another text; None takes the package's own example.
-            max_new_tokens: Most tokens that are written.
-            temperature: 0 takes the likeliest token each time.
-            top_k: Draw among this many likeliest tokens; None draws among all.
-            seed: Makes the draws repeatable.
+            text: Text to continue or to turn into another text; None takes the package's example.
+            max_new_tokens: Largest number of new tokens.
+            temperature: Sampling temperature; 0 takes the most likely token each time.
+            top_k: Sample among this many most likely tokens; None samples among all.
+            seed: Seed of the samples.
             seconds: Stop after this time.
 
         Raises:
-            InputError: If the model does not write, or a setting is out of range.
+            InputError: If the model does not generate text, or a setting is out of range.
         """
         if self.task not in ("causal_lm", "seq2seq_lm"):
             raise InputError(f"This model does not write text (its task is {self.task}); use predict.")
@@ -171,13 +167,11 @@ class Model:
             if self.task == "seq2seq_lm":
                 yield self._run([ids], [[0 if start is None else start, *written]])[0, -1]
             else:
-                # The model sees as many of the last tokens as it has positions for.
+                # The model reads the last max_length tokens.
                 yield self._run([[*ids, *written][-(self.max_length or 0) :]])[0, -1]
 
-    # Guessing hidden tokens and labels
-
     def predict(self, texts: Sequence[str | None], top_k: int = 5) -> list[Any]:
-        """Return for each text what ``fill_mask`` or ``classify`` says, whichever is the model's task.
+        """Return for each text the result of ``fill_mask`` or ``classify``, whichever is the model's task.
 
         Raises:
             InputError: If the model writes text, or one of the texts cannot be used.
@@ -191,11 +185,11 @@ class Model:
         raise InputError(f"This model writes text (its task is {self.task}); use generate.")
 
     def fill_mask(self, texts: Sequence[str | None], top_k: int = 5) -> list[list[dict[str, Any]]]:
-        """Return for each hidden token of each text its likeliest values.
+        """Return the most likely values of each hidden token of each text.
 
         Args:
             texts: Each with at least one hidden token, written ``[MASK]`` or ``<mask>``; None takes the package's
-                own example, the token in its middle hidden.
+                example with its middle token hidden.
             top_k: Guesses for each hidden token.
 
         Returns:
@@ -209,10 +203,10 @@ class Model:
         return answers
 
     def classify(self, texts: Sequence[str | None], top_k: int = 5) -> list[list[dict[str, Any]]]:
-        """Return for each text its likeliest labels, or for each of its tokens the likeliest one.
+        """Return the most likely labels of each text, or the most likely label of each of its tokens.
 
         Returns:
-            For each text ``label`` and ``score`` of the likeliest labels; for a model that labels tokens, ``token``,
+            For each text ``label`` and ``score`` of the most likely labels; for a model that labels tokens, ``token``,
             ``label`` and ``score`` of each token.
         """
         example = self.manifest["prompt"]["input_ids"]
@@ -220,15 +214,17 @@ class Model:
         answers = []
         for ids, logits in zip(rows, self._rows_of_logits(rows), strict=True):
             if logits.ndim == 1:
-                answers.append([{"label": self._label(at), "score": share} for at, share in _likeliest(logits, top_k)])
+                answers.append(
+                    [{"label": self._label(at), "score": share} for at, share in _most_likely(logits, top_k)]
+                )
             else:
-                best = [_likeliest(scores, 1)[0] for scores in logits]
+                best = [_most_likely(scores, 1)[0] for scores in logits]
                 named = [{"label": self._label(at), "score": share} for at, share in best]
                 answers.append([{"token": self.token(number)} | name for number, name in zip(ids, named, strict=True)])
         return answers
 
     def token(self, number: int) -> str:
-        """Return how one id reads, special tokens by name."""
+        """Return the text of one id, the name of a special token."""
         text = self.decode([number])
         return text or str(self._tokenizer.id_to_token(number) or "")
 
@@ -236,7 +232,7 @@ class Model:
         return self.label_names[index] if index < len(self.label_names) else str(index)
 
     def _guesses(self, logits: np.ndarray, top_k: int) -> list[dict[str, Any]]:
-        return [{"token": self.token(at), "id": at, "score": share} for at, share in _likeliest(logits, top_k)]
+        return [{"token": self.token(at), "id": at, "score": share} for at, share in _most_likely(logits, top_k)]
 
     def _hide_one(self) -> list[int]:
         ids = list(self.manifest["prompt"]["input_ids"])
@@ -246,7 +242,7 @@ class Model:
     def _hidden_ids(self, text: str) -> list[int]:
         mask = self._mask_id()
         words = {word for word in (*MASK_WORDS, self._encoding["mask_text"]) if word}
-        # In most vocabularies a word and the space before it are one token, which the hidden one stands for.
+        # In most vocabularies a token includes the space before its word, so the mask replaces that space too.
         space = " ?" if self._encoding["mask_takes_space"] else ""
         parts = re.split(space + "(?:" + "|".join(map(re.escape, sorted(words))) + ")", text)
         ids = self._plain_ids(parts[0])
@@ -265,10 +261,8 @@ class Model:
             raise InputError("This model has no token that hides another.")
         return number
 
-    # Running the ONNX file
-
     def _rows_of_logits(self, rows: list[list[int]]) -> list[np.ndarray]:
-        """Return the logits of each row; rows are padded where the model can be told what padding is."""
+        """Return the logits of each row; rows are padded to batches if the model takes an attention mask."""
         found: dict[int, np.ndarray] = {}
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         while order:
@@ -292,7 +286,7 @@ class Model:
         return np.asarray(self._session.run(None, {name: given[name] for name in self._inputs})[0], dtype=np.float32)
 
     def answer(self, text: str | None = None, **settings: Any) -> str:
-        """Return what the model makes of ``text``, whatever its task is, as a text for people."""
+        """Return the model's answer to ``text`` as readable text, whatever its task is."""
         if self.task in ("causal_lm", "seq2seq_lm"):
             return self.generate(text, **settings).text
         lines = []
@@ -324,10 +318,10 @@ def _pad(rows: list[list[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shares = np.exp(logits.astype(np.float64) - logits.max())
-    return shares / shares.sum()
+    return np.asarray(shares / shares.sum())
 
 
-def _likeliest(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
+def _most_likely(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
     shares = _softmax(logits)
     return [(int(at), float(shares[at])) for at in np.argsort(-shares, kind="stable")[:count]]
 
@@ -336,7 +330,7 @@ def _draw(logits: np.ndarray, temperature: float, top_k: int | None, generator: 
     if temperature == 0:
         return int(logits.argmax())
     order = np.argsort(-logits, kind="stable")[:top_k]
-    # Differences first: a tiny temperature would make infinities of the logits themselves.
+    # Subtract the largest logit first: dividing by a tiny temperature would overflow otherwise.
     with np.errstate(over="ignore"):
         shares = np.exp((logits[order].astype(np.float64) - float(logits.max())) / temperature)
     return int(generator.choice(order, p=shares / shares.sum()))
@@ -346,7 +340,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Let this model answer a text.")
     parser.add_argument("text", nargs="?", help="by default the example that comes with the model")
     parser.add_argument("--max-new-tokens", type=int, default=NEW_TOKENS)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: the likeliest token each time")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: the most likely token each time")
     parser.add_argument("--top-k", type=int, default=TOP_K)
     parser.add_argument("--seed", type=int, help="makes the answer repeatable")
     parser.add_argument("--file", help="ONNX file to use, such as model.onnx")

@@ -1,6 +1,6 @@
-"""Load this model and let it answer: ``python load_example.py [TEXT]``.
+"""Load this model and answer a text: ``python load_example.py [TEXT]``.
 
-Needs torch and safetensors, and tokenizers to read and write text; nothing else but the files beside it.
+Needs torch, safetensors, tokenizers to read and write text, and the files of this folder.
 As a module: ``from load_example import load_model``; ``load_model()(input_ids=...)`` returns logits.
 """
 
@@ -46,7 +46,8 @@ class Model(nn.Module):
         """Return the logits; ids are (B, T) int64, masks (B, T) int64 with 1 where a token is real."""
         given = (input_ids, attention_mask, decoder_input_ids, decoder_attention_mask)
         arguments = self.call.call_arguments(self.contract, *given)
-        return self.call.pick_logits(self.contract, self.model(**arguments))
+        logits: Tensor = self.call.pick_logits(self.contract, self.model(**arguments))
+        return logits
 
 
 def load_model(folder: Path = FOLDER) -> Model:
@@ -94,7 +95,7 @@ def _read_json(path: Path) -> Any:
 
 
 class Text:
-    """Text to ids and back; without the tokenizers library, ids are shown as numbers."""
+    """Converts text to ids and back; without the tokenizers library, ids are shown as numbers."""
 
     def __init__(self, manifest: dict[str, Any], folder: Path = FOLDER) -> None:
         self.prompt, self.special = manifest["prompt"], manifest["special_token_ids"]
@@ -122,24 +123,24 @@ class Text:
 
 @torch.no_grad()
 def answer(model: Model, text: Text, ids: list[int], label_names: list[str] | None = None) -> str:
-    """Return what the model makes of ``ids``: a continuation, a translation, guesses for a hidden token, or labels."""
+    """Return the model's answer to ``ids``: a continuation, a translation, guesses for a hidden token, or labels."""
     task, longest = model.contract.task, model.contract.max_length
     ids = ids[:longest]
     if task == "causal_lm":
         return text.show(_draw(lambda new: model(_row((ids + new)[-(longest or 0) :])), text.special["eos"]))
     if task == "seq2seq_lm":
         source, start = _row(ids), [text.special["decoder_start"]]
-        # The decoder's mask is left out: all that is written so far is real.
+        # No decoder mask: all tokens so far are real.
         following = lambda new: model(source, torch.ones_like(source), _row(start + new))  # noqa: E731
         return text.show(_draw(following, text.special["eos"], min(NEW_TOKENS, longest or NEW_TOKENS)))
     if task == "masked_lm":
         return _guess(model, text, ids)
-    best = torch.atleast_1d(model(_row(ids), torch.ones(1, len(ids)).long())[0].argmax(-1)).tolist()
+    best = model(_row(ids), torch.ones(1, len(ids)).long())[0].argmax(-1).reshape(-1).tolist()
     return " ".join(label_names[index] if label_names and index < len(label_names) else str(index) for index in best)
 
 
 def _draw(logits_after: Callable[[list[int]], Tensor], end: int | None, limit: int = NEW_TOKENS) -> list[int]:
-    """Draw one token after another until ``end``."""
+    """Sample one token after another until ``end``."""
     generator = torch.Generator().manual_seed(SEED)
     written: list[int] = []
     while len(written) < limit:
@@ -154,7 +155,7 @@ def _draw(logits_after: Callable[[list[int]], Tensor], end: int | None, limit: i
 
 
 def _guess(model: Model, text: Text, ids: list[int]) -> str:
-    """Hide the token in the middle and let the model guess it."""
+    """Hide the middle token and return the model's guesses for it."""
     at, hidden = len(ids) // 2, list(ids)
     if text.special["mask"] is not None:
         hidden[at] = text.special["mask"]

@@ -1,8 +1,9 @@
 """Serve this model over HTTP: ``python server.py``, then ``GET /health``, ``POST /predict``, ``POST /generate``.
 
-Needs what ``requirements.txt`` names. Settings come from the environment, each with the default shown in ``Limits``:
-``HOST``, ``PORT``, ``MAX_BODY_BYTES``, ``MAX_CHARACTERS``, ``MAX_TEXTS``, ``MAX_NEW_TOKENS``, ``MAX_RUNNING``,
-``MAX_WAITING``, ``READ_SECONDS``, ``ANSWER_SECONDS``. There is no authentication: put a proxy in front of it.
+Needs the packages in ``requirements.txt``. Settings come from the environment, each with the default shown in
+``Limits``: ``HOST``, ``PORT``, ``MAX_BODY_BYTES``, ``MAX_CHARACTERS``, ``MAX_TEXTS``, ``MAX_NEW_TOKENS``,
+``MAX_RUNNING``, ``MAX_WAITING``, ``READ_SECONDS``, ``ANSWER_SECONDS``. There is no authentication: put a proxy in front
+of it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CONNECTIONS_BESIDE = 64
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for; each is read from the variable of the same name in capitals."""
+    """Limits of a request; each is read from the environment variable of the same name in capitals."""
 
     max_body_bytes: int = 262_144
     max_characters: int = 20_000
@@ -64,7 +65,7 @@ class Limits:
 
 
 class _Busy(Exception):
-    """More requests wait than may."""
+    """Too many requests are waiting."""
 
 
 class _TooLarge(Exception):
@@ -72,7 +73,7 @@ class _TooLarge(Exception):
 
 
 class _Workers:
-    """Runs the model in a few threads and lets a bounded number of requests wait for them."""
+    """Runs the model in a few threads; a bounded number of requests waits for them."""
 
     def __init__(self, limits: Limits) -> None:
         self._slots = asyncio.Semaphore(limits.max_running)
@@ -85,20 +86,20 @@ class _Workers:
         self.active += 1
         try:
             async with self._slots:
-                # A client that goes away must not free the slot while its thread still runs.
+                # A client that disconnects must not free the slot while its thread still runs.
                 return await asyncio.shield(asyncio.to_thread(work))
         finally:
             self.active -= 1
 
 
 class BodyLimits:
-    """ASGI middleware: a body is refused when it is too large or comes too slowly, before anything is parsed."""
+    """ASGI middleware that refuses a body that is too large or too slow, before anything is parsed."""
 
     def __init__(self, app: Any, limits: Limits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Read the whole body within the limits, then hand the request on."""
+        """Read the whole body within the limits, then pass the request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -122,7 +123,8 @@ class BodyLimits:
         body = b""
         while True:
             message = await receive()
-            body += message.get("body", b"")
+            chunk: bytes = message.get("body", b"")
+            body += chunk
             if len(body) > self.limits.max_body_bytes:
                 raise _TooLarge
             if not message.get("more_body", False):
@@ -138,7 +140,7 @@ def _error(status: int, message: str) -> JSONResponse:
 
 
 class _Request(BaseModel):
-    # Strict: "12" is no number, and a key that nobody reads is a mistake.
+    # Strict: "12" is not a number, and an unknown key is a mistake.
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
@@ -197,7 +199,7 @@ def _add_handlers(app: FastAPI) -> None:
 
     def invalid(_: Request, err: Exception) -> JSONResponse:
         assert isinstance(err, RequestValidationError)
-        # What was sent is not repeated: it may be long, or a number that JSON cannot say.
+        # The value is not repeated: it may be long, or a number that JSON cannot express.
         if any(item["type"] == "json_invalid" for item in err.errors()):
             return _error(422, "The body is not valid JSON.")
         places = [(".".join(map(str, item["loc"][1:])) or "body", str(item["msg"])) for item in err.errors()[:3]]
@@ -211,7 +213,7 @@ def _add_handlers(app: FastAPI) -> None:
     def known(_: Request, err: Exception) -> JSONResponse:
         assert isinstance(err, HTTPException)
         if err.status_code == 400:
-            # JSON that is too deep, or a number too long, for this version of Python.
+            # JSON that is nested too deeply, or has too long a number, for this version of Python.
             return _error(422, "The body is not valid JSON.")
         return JSONResponse({"error": str(err.detail)}, err.status_code, headers=err.headers)
 
@@ -224,7 +226,7 @@ def _add_handlers(app: FastAPI) -> None:
 
 
 class ImpatientProtocol(H11Protocol):
-    """Closes a connection whose client does not finish the head of its request in time; uvicorn waits for ever."""
+    """Closes a connection whose client does not finish the head of its request in time; uvicorn waits forever."""
 
     read_seconds = Limits.read_seconds
     _deadline: asyncio.TimerHandle | None = None
@@ -262,7 +264,7 @@ class ImpatientProtocol(H11Protocol):
 
 
 def main() -> None:
-    """Load the model and serve it until the process is told to end."""
+    """Load the model and serve it until the process is stopped."""
     limits = Limits.from_environment()
     port = os.environ.get("PORT", "8000")
     if not port.isascii() or not port.isdigit() or int(port) > 65_535:

@@ -1,4 +1,4 @@
-"""What is in a package besides the formats: a program without torch, a server and a page, as far as they can be."""
+"""Add programs that serve the model without torch to a package: a script, a server, and a page for browsers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.publishing.package import npm_files
 
-__all__ = ["PAGE_FILE", "add_parts", "onnx_files"]
+__all__ = ["PAGE_FILE", "add_programs", "onnx_files"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,26 +29,26 @@ def onnx_files(manifest: Mapping[str, Any]) -> list[str]:
     return [entry["file"] for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
 
 
-def add_parts(
+def add_programs(
     folder: Path, manifest: Mapping[str, Any], *, page: bool = True, cache: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Copy the programs that serve the model without torch into its package, and say what was left out and why.
+    """Copy the programs into the package, and return what was added, or left out for what reason.
 
     Args:
         folder: The package.
-        manifest: Its manifest; ``formats`` counts.
-        page: Whether the page for browsers is wanted.
-        cache: Where the programs of the page are kept; by default in the user's cache.
+        manifest: Its manifest; only ``formats`` is read.
+        page: Whether to add the page for browsers.
+        cache: Where third-party scripts of the page are kept; by default in the user's cache.
 
     Returns:
         For each of ``inference``, ``server`` and ``page``: ``part``, ``status`` (``made`` or ``left out``) and
-        either ``files`` or ``reason``; for the page also ``vendored``, the programs of others in it.
+        either ``files`` or ``reason``; for the page also ``vendored``, its third-party scripts.
     """
     if not onnx_files(manifest):
         reason = "there is no verified ONNX file"
         return [{"part": name, "status": "left out", "reason": reason} for name in ("inference", "server", "page")]
     parts = [_copy("inference", folder, _INFERENCE), _copy("server", folder, _SERVER)]
-    reason = "deployment.page is false" if not page else _no_browser(manifest)
+    reason = "deployment.page is false" if not page else _browser_limit(manifest)
     if not reason:
         try:
             parts.append(_add_page(folder, cache))
@@ -64,17 +64,17 @@ def _copy(part: str, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return {"part": part, "status": "made", "files": list(names)}
 
 
-def _no_browser(manifest: Mapping[str, Any]) -> str:
-    """Return why a browser cannot run the model; empty if it can."""
-    files = [entry for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
-    smallest = min(entry["size_bytes"] for entry in files)
+def _browser_limit(manifest: Mapping[str, Any]) -> str:
+    """Return why a browser cannot run the model, an empty string if it can."""
+    names = onnx_files(manifest)
+    smallest = min(entry["size_bytes"] for entry in manifest["formats"] if entry.get("file") in names)
     return f"the smallest ONNX file has {smallest:,} bytes" if smallest > _LARGEST_IN_BROWSER else ""
 
 
 def _add_page(folder: Path, cache: Path | None) -> dict[str, Any]:
-    programs = npm_files.page_programs(cache)
-    for path in programs:
+    scripts = npm_files.page_scripts(cache)
+    for path in scripts:
         shutil.copyfile(path, folder / path.name)
-    others = [{"name": item.name, "version": item.version, "license": item.license} for item in npm_files.ARCHIVES]
-    made = _copy("page", folder, _PAGE)
-    return made | {"files": [*made["files"], *(path.name for path in programs)], "vendored": others}
+    vendored = [{"name": item.name, "version": item.version, "license": item.license} for item in npm_files.ARCHIVES]
+    copied = _copy("page", folder, _PAGE)
+    return copied | {"files": [*copied["files"], *(path.name for path in scripts)], "vendored": vendored}
