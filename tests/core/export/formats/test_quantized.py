@@ -16,12 +16,12 @@ import torch.nn.functional as F
 
 from tests.core.export import small_models
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export import export_model
+from transformer_foundry.core.export import export_model, names
 from transformer_foundry.core.export.formats.onnx_quantization import write_half_weights, write_int8
 from transformer_foundry.core.export.verification import quality
 from transformer_foundry.core.export.verification.parity import Case
 from transformer_foundry.core.export.verification.quality import Score, difference, judge_variant, score_logits
-from transformer_foundry.core.publishing.package import layout
+from transformer_foundry.core.files.atomic import sha256_of
 
 INPUTS = small_models.make_inputs(vocab_size=2000)
 
@@ -94,14 +94,14 @@ def test_products_in_int8_are_those_of_rounded_weights_and_activations(made: Any
 def test_weights_above_the_limit_lie_in_a_file_of_their_own(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "_LARGEST_MESSAGE", 100_000)
+    monkeypatch.setattr(names, "_LARGEST_MESSAGE", 100_000)
     manifest = export_model(made[0], INPUTS, tmp_path, ["onnx", "onnx-fp16", "onnx-int8"], max_length=24)
     for entry in manifest["formats"]:
         assert entry["status"] == "verified", entry
         data = tmp_path / f"{entry['file']}.data"
         assert entry["data"] == {
             "file": data.name,
-            "sha256": layout.sha256_of(data),
+            "sha256": sha256_of(data),
             "size_bytes": data.stat().st_size,
         }
         assert data.stat().st_size > 5 * entry["size_bytes"] or entry["format"] != "onnx"
