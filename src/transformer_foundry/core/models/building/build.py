@@ -16,8 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, ConstructorCall, constructor_calls_for
-from transformer_foundry.core.models.building.import_code import import_model_code
-from transformer_foundry.core.models.building.model_class import find_model_class
+from transformer_foundry.core.models.building.model_code import find_model_class, import_model_code
 from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.system.random_state import isolated_random

@@ -8,16 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.inference.embedding_limits import EmbeddingLookupTracer
 from transformer_foundry.core.models.inference.output_format import find_loss
-from transformer_foundry.core.models.inference.probe import Probe, same
+from transformer_foundry.core.models.inference.probe import Probe, same, works_at
 
-__all__ = ["infer_loss_shift", "is_causal", "largest_vocabulary", "watch_sizes", "works_at"]
+__all__ = ["infer_loss_shift", "is_causal"]
 
 CAUSAL_PROBE_LENGTH = 48
 CLOSED_GATE = 1e-2
-LONGEST_TRIAL = 1024
-LARGEST_VOCABULARY = 2**20
 OTHER_LABELS = 4
 LOSS_TOLERANCE = 1e-6
 
@@ -68,57 +65,6 @@ def _larger_weights(model: nn.Module) -> dict[str, Tensor]:
         for name, weight in model.named_parameters()
         if weight.numel() and float(weight.detach().abs().max()) < CLOSED_GATE
     }
-
-
-def works_at(probe: Probe, length: int) -> bool:
-    """Whether the model runs on sequences of ``length`` tokens."""
-    try:
-        probe.run(probe.ids(length=length))
-    except ModelError:
-        return False
-    return True
-
-
-def largest_vocabulary(probe: Probe) -> int:
-    """Return the number of ids that the model takes, found by trying, at most ``LARGEST_VOCABULARY``."""
-    low, high = probe.contract.vocab_size, 2 * probe.contract.vocab_size
-    while high < LARGEST_VOCABULARY and _takes(probe, high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _takes(probe, middle) else (low, middle)
-    return low
-
-
-def _takes(probe: Probe, vocab_size: int) -> bool:
-    ids = probe.ids()
-    ids[:, -1] = vocab_size - 1
-    try:
-        probe.run(ids)
-    except ModelError:
-        return False
-    return True
-
-
-def watch_sizes(probe: Probe, stated: int | None) -> tuple[int | None, int | None, int | None]:
-    """Return the rows of the table of ids, of decoder ids, and the longest sequence that tables of positions allow.
-
-    A table that grows when it has to is no limit, so a limit below the ``stated`` length is tried.
-    """
-    ids = probe.ids()
-    decoder_ids = probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
-    watch = EmbeddingLookupTracer([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
-    with watch:
-        probe.run(ids, decoder_ids)
-    rows = [min(found) if found else None for found in watch.rows]
-    alone = replace(probe, batch=1)
-    trial = alone if works_at(alone, probe.length) else probe
-    limits = [
-        limit
-        for limit in watch.positions
-        if (stated is None or limit < stated) and (limit > LONGEST_TRIAL or not works_at(trial, limit + 1))
-    ]
-    return rows[0], rows[1] if decoder_ids is not None else None, min(limits) if limits else None
 
 
 def infer_loss_shift(probe: Probe) -> tuple[bool, str | None]:

@@ -8,13 +8,12 @@ from typing import Any
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError, suggestion
-from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference.argument_roles import read_roles
-from transformer_foundry.core.models.inference.behavior import infer_loss_shift, largest_vocabulary, watch_sizes
-from transformer_foundry.core.models.inference.first_call import first_probe
+from transformer_foundry.core.models.inference.behavior import infer_loss_shift
 from transformer_foundry.core.models.inference.mask_conventions import infer_causal_masks, infer_padding_masks
-from transformer_foundry.core.models.inference.probe import Probe
+from transformer_foundry.core.models.inference.probe import first_probe
+from transformer_foundry.core.models.inference.sizes import infer_sizes
 from transformer_foundry.core.models.inference.task import infer_kind_and_task, infer_output
 from transformer_foundry.core.models.options import KINDS, TASKS, normalize_kind
 from transformer_foundry.core.models.side_effects import no_side_effects
@@ -43,7 +42,7 @@ def infer_contract(
     roles = read_roles(model, export_config, kind)
     with no_side_effects(model):
         probe = first_probe(model, roles, export_config)
-        probe = _settle_sizes(probe, export_config)
+        probe = infer_sizes(probe, export_config)
         probe = infer_output(probe, export_config)
         probe = infer_kind_and_task(probe, export_config, kind, task)
         probe = infer_causal_masks(probe, roles.demanded_masks)
@@ -60,28 +59,6 @@ def _checked(value: str | None, choices: tuple[str, ...], what: str) -> str | No
             f"Correct model.{what}, or leave it out: it is then found.",
         )
     return value
-
-
-def _settle_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
-    stated = config_hints.max_length_hint(config)
-    rows, decoder_rows, limit = watch_sizes(probe, stated)
-    vocab_size = _smallest(config_hints.vocabulary_hint(config), rows) or largest_vocabulary(probe)
-    decoder_vocab_size = None
-    if probe.contract.decoder_ids_argument:
-        decoder_vocab_size = _smallest(config_hints.vocabulary_hint(config, decoder=True), decoder_rows) or vocab_size
-    tokens: dict[str, Any] = dict(
-        config_hints.special_tokens(config, min(vocab_size, decoder_vocab_size or vocab_size))
-    )
-    return probe.knowing(
-        vocab_size=vocab_size,
-        decoder_vocab_size=decoder_vocab_size,
-        max_length=_smallest(stated, limit),
-        **tokens,
-    )
-
-
-def _smallest(*values: int | None) -> int | None:
-    return min((value for value in values if value is not None), default=None)
 
 
 def _tied_weights(model: nn.Module) -> tuple[tuple[str, ...], ...]:

@@ -85,7 +85,7 @@ def _import_what_calls_need() -> None:
     """Load now what building a model loads later: once watched, Foundry's own reading would count as the model's."""
     import linecache  # noqa: F401
 
-    from transformer_foundry.core.models.inference import argument_roles, first_call, infer_contract  # noqa: F401
+    from transformer_foundry.core.models.inference import argument_roles, infer_contract, probe  # noqa: F401
 
 
 def _import_libraries(code: str) -> None:
@@ -131,7 +131,7 @@ def _limit(seconds: float) -> None:
 def _try(export: Any) -> dict[str, Any]:
     from transformer_foundry.core.models.building.build import build_model
     from transformer_foundry.core.models.inference.argument_roles import read_roles
-    from transformer_foundry.core.models.inference.first_call import first_probe
+    from transformer_foundry.core.models.inference.probe import first_probe
     from transformer_foundry.core.models.side_effects import no_side_effects
 
     try:

@@ -1,8 +1,10 @@
-"""Which class of ``model.py`` is the model."""
+"""Import ``model.py`` of an export and find the class of the model in it."""
 
 from __future__ import annotations
 
 import ast
+import linecache
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -10,11 +12,43 @@ from typing import Any
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.models.model_errors import running_model_code
+from transformer_foundry.core.models.source.read import ModelSource
+from transformer_foundry.core.models.source.syntax import parse_model_code
+from transformer_foundry.core.models.source.trust import require_trusted
+from transformer_foundry.core.system.random_state import isolated_random
 
-__all__ = ["find_model_class"]
+__all__ = ["find_model_class", "import_model_code"]
 
 CLASS_KEYS = ("model_name", "class_name", "model_class", "name")
 DEFAULT_NAME = "CustomTransformer"
+
+
+def import_model_code(export: ModelSource) -> ModuleType:
+    """Run ``model.py`` and return it as a module.
+
+    The text that was read and hashed is what runs, whatever the file says by now, and no ``__pycache__`` is left in
+    the folder of the export. The module is registered in ``sys.modules``: dataclasses and pickling look there.
+
+    Raises:
+        ModelError: If it is not trusted, does not parse, or raises while it is imported, with the line.
+    """
+    require_trusted(export)
+    parse_model_code(export.model_code)
+    file_name = str(export.model_file)
+    module = ModuleType(f"transformer_foundry_export_{export.identity[:16]}")
+    module.__file__ = file_name
+    sys.modules[module.__name__] = module
+    linecache.checkcache(file_name)
+    try:
+        # Code that seeds or draws when it is imported leaves the global random state alone.
+        with isolated_random(), running_model_code("model.py to be imported without an error", file_name):
+            # Without dont_inherit the code would get this module's own __future__ imports.
+            exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
+    except ModelError:
+        sys.modules.pop(module.__name__, None)
+        raise
+    return module
 
 
 def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, Any]) -> type[nn.Module]:
