@@ -89,7 +89,7 @@ class Contract:
         """Return the contract as a dictionary that ``json`` can write."""
         return asdict(self)
 
-    def ended(self, ids: Tensor) -> Tensor:
+    def end_with_eos(self, ids: Tensor) -> Tensor:
         """Return (B, T) ids that end with ``eos_token_id`` if they have to."""
         if not self.ends_with_eos or self.eos_token_id is None:
             return ids
@@ -97,7 +97,7 @@ class Contract:
         ended[:, -1] = self.eos_token_id
         return ended
 
-    def with_fixed(self, names: Iterable[str], value: str) -> Contract:
+    def with_fixed_arguments(self, names: Iterable[str], value: str) -> Contract:
         """Return the contract with ``value`` passed for each of ``names`` on every call."""
         return replace(
             self, fixed_arguments=tuple({**dict(self.fixed_arguments), **dict.fromkeys(names, value)}.items())

@@ -1,4 +1,4 @@
-"""The contract is found by configuration, signature and behaviour."""
+"""The contract is inferred from configuration, signature and behavior."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TestKind:
         assert contract_of(CAUSAL.replace(".tril()", ".tril(diagonal=1)"), PLAIN).kind == "decoder-only"
 
     @pytest.mark.parametrize("seen", ["(t[None] - t[:, None]).abs() <= 2", "t[None] // 8 == t[:, None] // 8"])
-    def test_an_encoder_that_looks_around_it_only_is_no_decoder(self, contract_of, seen) -> None:
+    def test_an_encoder_with_local_attention_is_no_decoder(self, contract_of, seen) -> None:
         code = a_forward("input_ids", f"t = torch.arange(input_ids.shape[1])\nreturn self.logits(input_ids, {seen})")
         code = code.replace("2, 2, 20", "2, 2, 64")
         assert contract_of(code, PLAIN).kind == "encoder-only"
@@ -53,7 +53,7 @@ class TestKind:
         noisy = CAUSAL.replace("return self.tokens(ids)", "return F.dropout(self.tokens(ids), 0.5)")
         assert contract_of(noisy, PLAIN).kind == "decoder-only"
 
-    def test_a_drawn_decoder_that_sees_the_future_stays_a_decoder(self, contract_of) -> None:
+    def test_a_drawn_decoder_that_sees_the_future_is_still_a_decoder(self, contract_of) -> None:
         assert (
             contract_of(a_forward("input_0_tokens", "return self.logits(input_0_tokens)"), GRAPH_CONFIG).kind
             == "decoder-only"
@@ -61,7 +61,7 @@ class TestKind:
 
     @pytest.mark.parametrize("key", ["architecture", "kind", "model_kind"])
     @pytest.mark.parametrize("said", ["decoder-only", "decoder_only", "Decoder-Only"])
-    def test_the_configuration_goes_before_the_behaviour(self, contract_of, key, said) -> None:
+    def test_the_configuration_takes_precedence_over_the_behavior(self, contract_of, key, said) -> None:
         assert contract_of(ENCODER, {**PLAIN, key: said}).kind == "decoder-only"
 
     def test_logits_that_are_minus_infinity_do_not_hide_the_kind(self, contract_of) -> None:
@@ -75,13 +75,13 @@ class TestKind:
         assert contract_of(code, PLAIN).kind == "decoder-only"
 
     @pytest.mark.parametrize("said", [{"config": {**PLAIN, "model_type": "gpt5"}}, {"kind": "decoder-only"}])
-    def test_a_decoder_that_demands_targets_is_given_its_ids(self, make_model, said) -> None:
+    def test_a_decoder_that_requires_targets_gets_its_ids(self, make_model, said) -> None:
         code = a_forward("idx, targets", "logits = self.logits(idx, look_back(idx))\nreturn logits, logits.mean()")
         adapter = make_model(code, said.pop("config", PLAIN), **said)
         assert adapter.contract.kind == "decoder-only"
         assert adapter(torch.ones(2, 3, dtype=torch.int64)).shape == (2, 3, 40)
 
-    def test_the_user_goes_before_the_configuration(self, contract_of) -> None:
+    def test_the_user_takes_precedence_over_the_configuration(self, contract_of) -> None:
         contract = contract_of(ENCODER, {**PLAIN, "architecture": "decoder-only"}, kind="encoder_only")
         assert (contract.kind, contract.task) == ("encoder-only", "masked_lm")
 
@@ -136,13 +136,13 @@ class TestKind:
 class TestClassifiers:
     INIT = "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20, outputs=3)\n"
 
-    def test_one_set_of_logits_for_each_text_classifies_texts(self, contract_of) -> None:
+    def test_one_set_of_logits_per_text_classifies_texts(self, contract_of) -> None:
         code = a_model(self.INIT, "    def forward(self, input_ids):\n        return self.logits(input_ids).mean(1)\n")
         contract = contract_of(code, PLAIN)
         assert (contract.kind, contract.task) == ("encoder-only", "sequence_classification")
         assert contract.num_labels == contract.output_size == 3
 
-    def test_a_few_logits_for_each_token_classify_tokens(self, contract_of) -> None:
+    def test_a_few_logits_per_token_classify_tokens(self, contract_of) -> None:
         code = a_model(self.INIT, "    def forward(self, input_ids):\n        return self.logits(input_ids)\n")
         assert contract_of(code, PLAIN).task == "token_classification"
 
@@ -154,7 +154,7 @@ class TestClassifiers:
         code = a_model(
             self.INIT.replace("=3", "=1"), "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n"
         )
-        with pytest.raises(ModelError, match="one number for each text"):
+        with pytest.raises(ModelError, match="one number per text"):
             contract_of(code, PLAIN)
 
 
@@ -165,7 +165,7 @@ class TestLoss:
 
     @pytest.mark.parametrize(("loss", "shift"), [(SHIFTED, "shifted"), (UNSHIFTED, "unshifted")])
     @pytest.mark.parametrize("extra", ["", " + 0.01 * logits.pow(2).mean()", " * 3"])
-    def test_its_shift_is_found_whatever_is_added(self, contract_of, loss, shift, extra) -> None:
+    def test_its_shift_is_inferred_despite_further_terms(self, contract_of, loss, shift, extra) -> None:
         code = a_forward("input_ids, labels=None", f"{self.HEAD}return {{'loss': {loss}{extra}, 'logits': logits}}")
         contract = contract_of(code, PLAIN)
         assert (contract.labels_argument, contract.computes_loss, contract.loss_shift) == ("labels", True, shift)
@@ -174,7 +174,7 @@ class TestLoss:
         contract = contract_of(a_forward("input_ids, labels=None", self.HEAD + "return {'logits': logits}"), PLAIN)
         assert (contract.computes_loss, contract.loss_shift) == (False, None)
 
-    def test_logits_that_need_labels_are_asked_for_with_labels(self, make_model) -> None:
+    def test_logits_that_need_labels_are_requested_with_labels(self, make_model) -> None:
         code = a_forward(
             "idx, targets=None",
             "x = self.states(idx, look_back(idx))\n"
@@ -187,23 +187,23 @@ class TestLoss:
 
 
 class TestRefusals:
-    def test_a_forward_that_asks_for_its_own_results_is_refused_with_the_line(self, contract_of) -> None:
+    def test_a_forward_that_requires_its_own_results_is_refused_with_the_line(self, contract_of) -> None:
         with pytest.raises(ModelError) as caught:
             contract_of(INTERMEDIATES, {})
         line = INTERMEDIATES.splitlines().index("        mhsa_0_output: torch.Tensor,") + 1
         text = str(caught.value)
-        assert f"model.py line {line}: forward asks its caller for mhsa_0_output, residual_0_output" in text
+        assert f"model.py line {line}: forward requires the arguments mhsa_0_output, residual_0_output" in text
         assert "output_0_logits" in text
         assert text.count("\n") == 2
 
-    def test_a_name_that_is_never_given_a_value_is_named_with_its_line(self, contract_of) -> None:
+    def test_an_undefined_name_is_reported_with_its_line(self, contract_of) -> None:
         code = a_forward("input_ids", "x = self.logits(input_ids)\nreturn output_0_logits")
         line = code.splitlines().index("        return output_0_logits") + 1
         with pytest.raises(ModelError, match=rf"model\.py line {line} .*output_0_logits"):
             contract_of(code, PLAIN)
 
-    def test_an_argument_that_nobody_knows_is_named(self, contract_of) -> None:
-        with pytest.raises(ModelError, match="forward demands 'temperature'"):
+    def test_an_argument_of_unknown_meaning_is_named(self, contract_of) -> None:
+        with pytest.raises(ModelError, match="forward requires the argument 'temperature'"):
             contract_of(a_forward("input_ids, temperature", "return self.logits(input_ids)"), PLAIN)
 
     def test_a_forward_without_arguments_is_refused(self, contract_of) -> None:
@@ -222,14 +222,14 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"returns dict with loss: tensor \(\), mask: NoneType"):
             contract_of(a_forward("input_ids", "return {'loss': self.logits(input_ids).mean(), 'mask': None}"), PLAIN)
 
-    def test_a_device_that_is_written_down_is_named(self, contract_of) -> None:
+    def test_a_hard_coded_device_is_named(self, contract_of) -> None:
         if torch.cuda.is_available():
             pytest.skip("there is a GPU")
         with pytest.raises(ModelError, match=r"\.cuda\(\)") as caught:
             contract_of(a_forward("input_ids", "return self.logits(input_ids.cuda())"), PLAIN)
         assert "Foundry chooses the device" in str(caught.value)
 
-    def test_a_module_of_torch_alone_is_no_language_model(self) -> None:
+    def test_a_plain_torch_layer_is_no_language_model(self) -> None:
         with pytest.raises(ModelError):
             infer_contract(nn.Linear(3, 3), {})
 

@@ -1,4 +1,4 @@
-"""The meaning of a mask is found by feeding it; what the adapter then passes hides padding."""
+"""The meaning of a mask is inferred by passing it; the adapter then hides padding with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from tests.core.models.samples import a_forward, a_seq2seq
 
 PLAIN = {"vocab_size": 40, "max_seq_len": 20}
-# What forward does with its mask -> (meaning, type, dimensions) that must be found.
+# What forward does with its mask -> the expected (meaning, type, dimensions).
 USES = {
     "1 where real": ("seen = mask[:, None, None, :] != 0", ("real", "int64", 2)),
     "bool, True where real": (
@@ -51,7 +51,7 @@ def a_decoder(use: str, name: str) -> str:
 
 
 def hides_padding(adapter) -> bool:
-    """Whether real tokens do not change with what is in the padding, and do with what is real."""
+    """Return whether the logits of real tokens do not change with the padding."""
     ids = torch.randint(1, 40, (3, 11), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[:, 4:7] = 0
@@ -65,7 +65,7 @@ def hides_padding(adapter) -> bool:
 @pytest.mark.parametrize("name", ["attention_mask", "padding_mask", "src_key_padding_mask", "mask"])
 @pytest.mark.parametrize("use", sorted(USES))
 @pytest.mark.parametrize("family", [an_encoder, a_decoder])
-def test_the_meaning_is_found_whatever_the_name(make_model, family, use, name) -> None:
+def test_the_meaning_is_inferred_whatever_the_name(make_model, family, use, name) -> None:
     code, expected = USES[use]
     adapter = make_model(family(code, name), PLAIN)
     contract = adapter.contract
@@ -84,7 +84,7 @@ def test_a_mask_that_is_accepted_and_ignored_is_understood_by_its_name(contract_
 @pytest.mark.parametrize(
     "use", ["seen = mask", "seen = ~mask", "assert mask.shape[0] == mask.shape[1]\nseen = mask != 0"]
 )
-def test_a_mask_of_t_by_t_is_never_fed(make_model, use) -> None:
+def test_a_t_by_t_mask_is_never_passed(make_model, use) -> None:
     code = an_encoder(use, "mask").replace("seen = mask, None", "seen = mask, look_back(input_ids)")
     adapter = make_model(code, PLAIN)
     assert adapter.contract.mask_argument is None
@@ -92,14 +92,14 @@ def test_a_mask_of_t_by_t_is_never_fed(make_model, use) -> None:
     assert adapter(ids, torch.ones_like(ids)).shape == (2, 5, 40)
 
 
-def test_a_padding_mask_goes_before_one_of_t_by_t(contract_of) -> None:
+def test_a_padding_mask_is_preferred_to_a_t_by_t_mask(contract_of) -> None:
     code = an_encoder("seen = ~mask[:, None, None, :]", "mask=None, src_key_padding_mask").replace(
         "mask, seen = mask=None, src_key_padding_mask", "mask, seen = src_key_padding_mask"
     )
     assert contract_of(code, PLAIN).mask_argument == "src_key_padding_mask"
 
 
-def test_a_demanded_mask_is_all_ones_when_the_caller_gives_none(make_model) -> None:
+def test_a_required_mask_is_all_ones_when_the_caller_gives_none(make_model) -> None:
     adapter = make_model(
         an_encoder("seen = mask[:, None, None, :] != 0", "attention_mask", "").replace(
             "if mask is not None:", "if True:"
@@ -121,7 +121,7 @@ def test_a_demanded_mask_is_all_ones_when_the_caller_gives_none(make_model) -> N
         "seen = torch.isfinite(mask)\nassert mask.is_floating_point()",
     ],
 )
-def test_a_demanded_mask_of_t_by_t_is_made_causal(make_model, use) -> None:
+def test_a_required_t_by_t_mask_is_causal(make_model, use) -> None:
     adapter = make_model(an_encoder(use, "mask", ""), {**PLAIN, "architecture": "decoder-only"})
     ids = torch.randint(1, 40, (2, 6))
     other = ids.clone()
@@ -159,7 +159,7 @@ class TestEncoderDecoder:
         )
     )
 
-    def test_each_mask_finds_its_place(self, contract_of) -> None:
+    def test_each_mask_gets_its_role(self, contract_of) -> None:
         contract = contract_of(self.CODE, PLAIN)
         assert (contract.mask_argument, contract.mask_meaning) == ("src_key_padding_mask", "padding")
         assert contract.decoder_mask_argument == "tgt_key_padding_mask"
@@ -174,7 +174,7 @@ class TestEncoderDecoder:
         assert torch.allclose(adapter(source, mask, target), adapter(other, mask, target), atol=1e-5)
         assert not torch.allclose(adapter(source, None, target), adapter(other, None, target), atol=1e-5)
 
-    def test_masks_that_are_all_demanded_are_all_ones_until_they_are_given(self, make_model) -> None:
+    def test_required_masks_are_all_ones_until_they_are_given(self, make_model) -> None:
         code = self.CODE.replace("mask=None", "mask").replace("None if mask is None else ", "")
         adapter = make_model(code, PLAIN).eval()
         source, target = torch.randint(1, 40, (2, 8)), torch.randint(1, 40, (2, 5))
@@ -182,7 +182,7 @@ class TestEncoderDecoder:
         assert torch.equal(adapter(source, None, target), expected)
         assert adapter.contract.required_masks == ("src_key_padding_mask", "tgt_key_padding_mask")
 
-    def test_a_demanded_mask_of_the_target_is_made_causal(self, make_model) -> None:
+    def test_a_required_target_mask_is_causal(self, make_model) -> None:
         code = (
             a_seq2seq("src, tgt, src_mask, tgt_mask", "        input_ids, target = src, tgt\n")
             .replace("block(memory)", "block(memory, None if src_mask is None else src_mask[:, None] != 0)")
@@ -195,7 +195,7 @@ class TestEncoderDecoder:
         assert torch.allclose(adapter(source, None, target)[:, :-1], adapter(source, None, other)[:, :-1], atol=1e-5)
         assert (adapter.contract.mask_argument, adapter.contract.mask_dims) == ("src_mask", 3)
 
-    def test_a_demanded_mask_of_the_source_is_not_made_causal(self, contract_of) -> None:
+    def test_a_required_source_mask_is_not_causal(self, contract_of) -> None:
         names = "        input_ids, target = src, tgt\n        assert src_mask is None\n"
         code = a_seq2seq("src, tgt, src_mask, tgt_mask, src_padding_mask", names).replace(
             "look_back(target))", "None if tgt_mask is None else ~tgt_mask)"
@@ -203,7 +203,7 @@ class TestEncoderDecoder:
         fixed = dict(contract_of(code, PLAIN).fixed_arguments)
         assert fixed == {"src_mask": "none", "tgt_mask": "causal_blocked", "src_padding_mask": "none"}
 
-    def test_a_mask_of_the_target_that_may_be_left_out_is_not_fed_where_it_breaks_something(self, contract_of) -> None:
+    def test_an_optional_target_mask_is_not_passed_if_it_breaks_something(self, contract_of) -> None:
         code = a_seq2seq(
             "src, tgt, src_key_padding_mask=None, tgt_mask=None", "        input_ids, target = src, tgt\n"
         ).replace("look_back(target))", "look_back(target) if tgt_mask is None else tgt_mask)")

@@ -14,41 +14,41 @@ NO_LIMIT = CAUSAL.replace(
 
 
 class TestSizes:
-    def test_the_table_of_words_decides_where_the_configuration_says_more(self, contract_of) -> None:
+    def test_the_embedding_decides_if_the_configuration_states_more(self, contract_of) -> None:
         assert contract_of(CAUSAL, {"vocab_size": 50}).vocab_size == 40
 
-    def test_the_configuration_decides_where_the_table_is_padded(self, contract_of) -> None:
+    def test_the_configuration_decides_if_the_embedding_is_padded(self, contract_of) -> None:
         assert contract_of(CAUSAL, {"vocab_size": 37}).vocab_size == 37
 
-    def test_a_vocabulary_that_nobody_states_is_read_from_the_table(self, contract_of) -> None:
+    def test_an_unstated_vocabulary_is_read_from_the_embedding(self, contract_of) -> None:
         assert contract_of(CAUSAL, {}).vocab_size == 40
 
-    def test_a_vocabulary_without_a_table_is_found_by_trying(self, contract_of) -> None:
+    def test_a_vocabulary_without_an_embedding_is_found_by_trying(self, contract_of) -> None:
         one_hot = CAUSAL.replace("self.tokens(ids) +", "F.one_hot(ids, 40).float() @ self.tokens.weight +")
         assert contract_of(one_hot, {}).vocab_size == 40
 
     @pytest.mark.parametrize("key", ["max_seq_len", "n_positions", "seq_length", "block_size"])
-    def test_the_longest_sequence_is_what_the_configuration_says(self, contract_of, key) -> None:
+    def test_the_configuration_states_the_longest_sequence(self, contract_of, key) -> None:
         assert contract_of(CAUSAL, {**PLAIN, key: 12}).max_length == 12
 
     @pytest.mark.parametrize("config", [PLAIN, {**PLAIN, "max_seq_len": 64}])
     def test_a_table_of_positions_limits_the_length(self, contract_of, config) -> None:
         assert contract_of(CAUSAL, config).max_length == 20
 
-    def test_a_cut_from_a_buffer_limits_the_length(self, contract_of) -> None:
+    def test_a_slice_of_a_buffer_limits_the_length(self, contract_of) -> None:
         code = CAUSAL.replace(
             "self.positions(torch.arange(ids.shape[1], device=ids.device))", "self.positions.weight[: ids.shape[1]]"
         )
         assert contract_of(code, PLAIN).max_length == 20
 
-    def test_positions_that_start_late_shorten_the_longest_sequence(self, contract_of) -> None:
+    def test_positions_with_an_offset_shorten_the_longest_sequence(self, contract_of) -> None:
         code = CAUSAL.replace("torch.arange(ids.shape[1], device=ids.device)", "torch.arange(ids.shape[1]) + 2")
         assert contract_of(code, PLAIN).max_length == 18
 
     def test_without_positions_nothing_limits_the_length(self, contract_of) -> None:
         assert contract_of(NO_LIMIT, PLAIN).max_length is None
 
-    def test_a_buffer_that_grows_is_no_limit(self, contract_of) -> None:
+    def test_a_buffer_that_grows_on_demand_is_no_limit(self, contract_of) -> None:
         code = NO_LIMIT.replace(
             "self.tokens(ids)", "self.tokens(ids) + torch.ones(max(64, ids.shape[1]), 16)[: ids.shape[1]]"
         )
@@ -72,7 +72,7 @@ class TestSpecialTokens:
         assert contract.bos_token_id is contract.unk_token_id is contract.decoder_start_token_id is None
 
     @pytest.mark.parametrize("value", [40, -1, "[PAD]", True, None])
-    def test_one_outside_the_vocabulary_counts_as_unsaid(self, contract_of, value) -> None:
+    def test_an_invalid_id_counts_as_missing(self, contract_of, value) -> None:
         assert contract_of(CAUSAL, {**PLAIN, "pad_token_id": value}).pad_token_id is None
 
 
@@ -87,7 +87,7 @@ class TestWeights:
         code = CAUSAL.replace("super().__init__(40, 16, 2, 2, 20)", tie)
         assert contract_of(code, PLAIN).tied_weights == (("tokens.weight", "view"),)
 
-    def test_probing_leaves_no_trace(self, tmp_path, make_export) -> None:
+    def test_inference_has_no_side_effects(self, tmp_path, make_export) -> None:
         counting = CAUSAL.replace(
             "        return self.logits(", "        self.seen += 1\n        return self.logits("
         ).replace(

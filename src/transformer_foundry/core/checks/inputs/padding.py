@@ -196,7 +196,7 @@ def _without_mask(subject: ModelUnderTest) -> Iterator[Finding]:
 def _padded(subject: ModelUnderTest) -> tuple[Inputs, Inputs]:
     """Return a text, and the same text with masked positions on its right."""
     whole = subject.inputs()
-    ids = subject.contract.ended(whole.ids[:, :-PADS])
+    ids = subject.contract.end_with_eos(whole.ids[:, :-PADS])
     padded = torch.cat([ids, subject.tokens(1, PADS, seed=20)], dim=1)
     mask = torch.ones_like(padded)
     mask[:, -PADS:] = 0

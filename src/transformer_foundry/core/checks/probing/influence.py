@@ -75,7 +75,7 @@ def replace_token(subject: ModelUnderTest, ids: Tensor, position: int, seed: int
     token = pool[int(torch.randint(len(pool), (1,), generator=generator))]
     changed = ids.clone()
     changed[:, position] = token
-    return subject.contract.ended(changed)
+    return subject.contract.end_with_eos(changed)
 
 
 def noise_level(changes: Tensor) -> float:

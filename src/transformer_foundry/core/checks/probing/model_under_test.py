@@ -190,12 +190,12 @@ class ModelUnderTest:
         """
         length = length or self.length
         if not self.takes_decoder_ids:
-            return Inputs(self.contract.ended(self.tokens(batch, length, seed)))
+            return Inputs(self.contract.end_with_eos(self.tokens(batch, length, seed)))
         if self.equal_lengths:
             source = length
         source = source or min(SOURCE_LENGTH, length if length < SHORTEST_PROBE else self.length)
         return Inputs(
-            self.contract.ended(self.tokens(batch, source, seed + 500)), None, self.tokens(batch, length, seed)
+            self.contract.end_with_eos(self.tokens(batch, source, seed + 500)), None, self.tokens(batch, length, seed)
         )
 
     def call(self, inputs: Inputs) -> Tensor:

@@ -1,4 +1,4 @@
-"""The role of each argument of ``forward``, told by its name, its place and whether it may be left out."""
+"""Assign a role to each argument of ``forward`` by its name, its position and whether it has a default."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECODER_IDS = re.compile(
     r"(decoder|dec|tgt|trg)_(input_?)?(ids?|inputs?|tokens?|seq(uence)?|sequences)|tgt|trg|decoder_inputs?|"
     r"(decoder|dec)_(idx|x)|output_(ids|tokens)|(tgt|target|trg)_in(put)?(_ids)?"
 )
-# These mean decoder ids when they must be given, labels when they may be left out.
+# These are decoder ids where they are required, labels where they have a default.
 TARGETS = re.compile(r"targets?(_ids|_tokens|_seq)?|y")
 LABELS = re.compile(r"(lm_|mlm_)?labels?|targets?|y|target_ids")
 PADDING_MASK = re.compile(
@@ -43,9 +43,9 @@ class Roles:
     """Argument names by role; None or empty where ``forward`` has no such argument.
 
     Attributes:
-        start: Position of the first token, as models with a cache of keys and values ask for it.
-        other_masks: Masks of no known role, (T, T) ones among them.
-        required: The arguments without a default value.
+        start: Argument for the position of the first token, in models with a key-value cache.
+        other_masks: Masks of no known role, (T, T) masks among them.
+        required: The arguments without a default.
     """
 
     ids: str
@@ -62,8 +62,8 @@ class Roles:
     required: frozenset[str] = field(default_factory=frozenset)
 
     @property
-    def demanded_masks(self) -> tuple[str, ...]:
-        """The masks without a default value, except the one of the memory, which follows from the source's."""
+    def required_masks(self) -> tuple[str, ...]:
+        """The masks without a default, except that of the encoder's output, which equals the source mask."""
         named = (self.mask, self.decoder_mask, *self.other_masks)
         return tuple(name for name in named if name is not None and name in self.required)
 
@@ -73,11 +73,11 @@ def read_roles(model: nn.Module, config: Mapping[str, Any], kind: str | None = N
 
     Args:
         model: The model.
-        config: Content of ``config.json``; its blocks and its kind help where a name may mean two things.
-        kind: The kind, if the user states it.
+        config: Content of ``config.json``; its blocks and its kind resolve ambiguous names.
+        kind: The kind, if the user sets it.
 
     Raises:
-        ModelError: If ``forward`` takes no ids, asks its caller for intermediate results of its own, or demands an
+        ModelError: If ``forward`` takes no ids, requires its own intermediate results as arguments, or requires an
             argument whose role is unknown.
     """
     stated = kind or kind_hint(config, type(model).__name__)
@@ -126,7 +126,7 @@ def _ids_argument(model: nn.Module, names: list[str]) -> str:
 
 
 def _decoder_ids(names: list[str], required: frozenset[str], kind: str | None) -> str | None:
-    """The second input; ``target`` and ``y`` are one only where they must be given or an encoder-decoder is stated."""
+    """Return the second input; ``target`` and ``y`` count only if required or if an encoder-decoder is stated."""
     needed = [name for name in names if name in required]
     named = _first(DECODER_IDS, names) or _first(INPUT_NODE, needed)
     if named is not None or kind not in (None, "encoder-decoder"):
@@ -135,16 +135,16 @@ def _decoder_ids(names: list[str], required: frozenset[str], kind: str | None) -
 
 
 def _padding_mask(names: list[str], has_decoder: bool) -> str | None:
-    """The (B, T) mask: one that says padding or attention before a bare ``mask``, which may be a (T, T) one."""
+    """Return the (B, T) mask: names with padding or attention first, since a bare ``mask`` may be (T, T)."""
     masks = [name for name in names if PADDING_MASK.fullmatch(name) and not CAUSAL_MASK.fullmatch(name)]
     if not has_decoder:
-        # Of a decoder that may be given somebody else's memory, this is that memory's mask.
+        # A decoder with optional cross-attention: this masks the encoder output, not its own ids.
         masks = [name for name in masks if not name.startswith("encoder")]
     return min(masks, key=lambda name: ("pad" not in name, "attention" not in name), default=None)
 
 
 def _memory_mask(names: list[str]) -> str | None:
-    """The mask of the source as the decoder sees it; a bare ``memory_mask`` is a (S, T) one, which is never fed."""
+    """Return the source mask for cross-attention; a bare ``memory_mask`` is (S, T), which is never passed."""
     name = _first(MEMORY_MASK, names, prefer="pad")
     return name if name is not None and ("pad" in name or "attention" in name) else None
 
@@ -159,24 +159,23 @@ def _refuse_intermediates(model: nn.Module, config: Mapping[str, Any], unknown: 
     if inner:
         shown = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
         raise ModelError(
-            f"{argument_line(model.forward, inner[0])}: forward asks its caller for {shown}, "
-            f"results that the model itself has to compute{_never_computed(model)}.",
-            f"Expected a forward that needs only its inputs: forward(self, {ids}).",
-            "This is a fault of the exported code: check that every block is connected in Transformer Builder, "
-            "and export again.",
+            f"{argument_line(model.forward, inner[0])}: forward requires the arguments {shown}, "
+            f"which are results that the model has to compute itself{_never_computed(model)}.",
+            f"Expected a forward that takes only the model's inputs: forward(self, {ids}).",
+            "Connect every block in Transformer Builder, and export again.",
         )
 
 
 def _never_computed(model: nn.Module) -> str:
-    """The end of a sentence that names what ``forward`` uses and nobody computes."""
+    """Return the end of a sentence that names what ``forward`` uses without a definition, or an empty string."""
     code = inspect.unwrap(model.forward).__code__
     source = "".join(linecache.getlines(code.co_filename))
     found = [item for item in undefined_names(source) if item.line >= code.co_firstlineno] if source else []
-    return f"; line {found[0].line} uses {found[0].name}, which is never given a value" if found else ""
+    return f"; line {found[0].line} uses {found[0].name}, which is not defined" if found else ""
 
 
 def _is_intermediate(model: nn.Module, config: Mapping[str, Any], name: str) -> bool:
-    """Whether ``name`` stands for the result of a drawn block, like ``mhsa_0_output`` for the block ``mhsa_0``."""
+    """Return whether ``name`` is the result of a drawn block, as ``mhsa_0_output`` is of the block ``mhsa_0``."""
     inputs = {node.get("id") for node in graph_nodes(config) if node.get("type") == "input"}
     blocks = {node.get("id") for node in graph_nodes(config)} - inputs
     blocks |= {child for child, _ in model.named_children() if re.search(r"_\d+$", child)}
@@ -188,8 +187,8 @@ def _is_intermediate(model: nn.Module, config: Mapping[str, Any], name: str) -> 
 def _refuse_unknown(model: nn.Module, unknown: list[str]) -> None:
     if unknown:
         raise ModelError(
-            f"{argument_line(model.forward, unknown[0])}: forward demands '{unknown[0]}', "
-            "and Foundry does not know what that is.",
-            "Known are token ids, masks, decoder ids, labels, token types and positions, by their usual names.",
+            f"{argument_line(model.forward, unknown[0])}: forward requires the argument '{unknown[0]}', "
+            "which has no known meaning.",
+            "Expected token ids, masks, decoder ids, labels, token types or positions, by their usual names.",
             f"Give '{unknown[0]}' a default value, or rename it, for example to attention_mask or decoder_input_ids.",
         )

@@ -1,4 +1,4 @@
-"""What a model does, found by calling it: whether it sees the future, how long it may get, how its loss shifts."""
+"""Infer by calling a model whether it is causal and how its own loss shifts the labels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LOSS_TOLERANCE = 1e-6
 
 
 def is_causal(probe: Probe) -> bool:
-    """Whether the model is made to read from left to right; of an encoder-decoder, whether its decoder is.
+    """Return whether the model, or the decoder of an encoder-decoder, is causal.
 
     It is if the last token changes no earlier position, as in causal and prefix language models, or if each of a few
-    tokens changes fewer positions before it than after it: that is a causal model whose mask is off by one. Where no
-    token changes any other position (gates that start at zero), small weights are replaced by larger ones first.
+    tokens changes fewer positions before it than after it: a causal model whose mask is off by one. If no token changes
+    any other position (gates initialized to zero), near-zero weights are replaced by larger ones first.
     """
     length = min(CAUSAL_PROBE_LENGTH, probe.contract.max_length or CAUSAL_PROBE_LENGTH)
     length = length if works_at(probe, length) else probe.length
@@ -33,19 +33,19 @@ def is_causal(probe: Probe) -> bool:
         probe = replace(probe, weights=_larger_weights(probe.model))
     if not any(_changed_by(probe, length, length - 1)[:-1]):
         return True
-    # Around the middle, so that a model that attends in blocks is met at both ends of one.
+    # Around the middle, to test a model with block-wise attention at both ends of a block.
     positions = (middle - 3, middle, middle + 3) if length == CAUSAL_PROBE_LENGTH else (middle,)
     return all(before < after for before, after in (_reach(probe, length, position) for position in positions))
 
 
 def _reach(probe: Probe, length: int, position: int) -> tuple[int, int]:
-    """How many positions before and after ``position`` change with the token there."""
+    """Return how many positions before and after ``position`` change with the token there."""
     changed = _changed_by(probe, length, position)
     return sum(changed[:position]), sum(changed[position + 1 :])
 
 
 def _changed_by(probe: Probe, length: int, position: int) -> list[bool]:
-    """For each position, whether its logits change with the token at ``position``."""
+    """Return for each position whether its logits change with the token at ``position``."""
     is_decoder = probe.contract.decoder_ids_argument is not None
     source = probe.ids(length=length)
     target = probe.ids(1, decoder=True, length=length) if is_decoder else None
@@ -58,7 +58,7 @@ def _changed_by(probe: Probe, length: int, position: int) -> list[bool]:
 
 
 def _larger_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Weights for a trial in which those that are nearly zero are not: closed gates would hide what a token changes."""
+    """Return replacements for the near-zero weights: closed gates would hide the influence of a token."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: torch.empty(weight.shape).normal_(std=0.1, generator=generator).to(weight)
@@ -68,9 +68,9 @@ def _larger_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def infer_loss_shift(probe: Probe) -> tuple[bool, str | None]:
-    """Whether the model computes a loss from labels, and how it shifts them.
+    """Return whether the model computes a loss from labels, and its ``Contract.loss_shift``.
 
-    A loss that compares position t with label t + 1 ignores the first label and heeds the last.
+    A loss that compares position t with label t + 1 ignores the first label and depends on the last.
     """
     if probe.contract.labels_argument is None:
         return False, None
@@ -82,11 +82,11 @@ def infer_loss_shift(probe: Probe) -> tuple[bool, str | None]:
         loss = _loss(probe, ids, labels)
         if loss is None or not per_token:
             return loss is not None, None
-        heeds_first, heeds_last = (_heeds(probe, ids, labels, position) for position in (0, -1))
+        uses_first, uses_last = (_depends_on_labels(probe, ids, labels, position) for position in (0, -1))
     except ModelError:
         return False, None
-    if heeds_last:
-        return True, "unshifted" if heeds_first else "shifted"
+    if uses_last:
+        return True, "unshifted" if uses_first else "shifted"
     return True, None
 
 
@@ -95,8 +95,8 @@ def _loss(probe: Probe, ids: Tensor, labels: Tensor) -> Tensor | None:
     return None if loss is None else loss.detach().reshape(1).float()
 
 
-def _heeds(probe: Probe, ids: Tensor, labels: Tensor, position: int) -> bool:
-    """Whether the loss changes with the labels at ``position``; each of a few changes may by chance do little."""
+def _depends_on_labels(probe: Probe, ids: Tensor, labels: Tensor, position: int) -> bool:
+    """Return whether the loss changes with the labels at ``position``; a single change could do little by chance."""
     classes = min(probe.contract.output_size, probe.contract.vocab_size)
     losses = []
     for step in range(OTHER_LABELS):

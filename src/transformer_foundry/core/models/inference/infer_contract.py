@@ -1,4 +1,4 @@
-"""Find the contract of a model: its kind and task, the role of each argument, its output, sizes and special tokens."""
+"""Infer the contract of a model: kind and task, the role of each argument, output, sizes and special tokens."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Contract", "infer_contract"]
 def infer_contract(
     model: nn.Module, export_config: Mapping[str, Any], *, kind: str | None = None, task: str | None = None
 ) -> Contract:
-    """Find the contract of ``model`` by its configuration, its signature and its behaviour.
+    """Infer the contract of ``model`` from its configuration, its signature and its behavior.
 
-    The model is called a few dozen times on tiny inputs; its weights, training flags, buffers and the global random
-    state are afterwards what they were.
+    The model is called a few dozen times on tiny inputs. Its weights, training flags and buffers and the global random
+    state are left unchanged.
 
     Args:
         model: The model.
         export_config: Content of its ``config.json``.
-        kind: The kind, if the user knows it.
-        task: The task, if the user knows it.
+        kind: The kind; None infers it.
+        task: The task; None infers it.
 
     Raises:
         ModelError: If the model cannot be called, or returns nothing that looks like logits.
@@ -45,24 +45,26 @@ def infer_contract(
         probe = infer_sizes(probe, export_config)
         probe = infer_output(probe, export_config)
         probe = infer_kind_and_task(probe, export_config, kind, task)
-        probe = infer_causal_masks(probe, roles.demanded_masks)
+        probe = infer_causal_masks(probe, roles.required_masks)
         probe = infer_padding_masks(probe)
         computes_loss, shift = infer_loss_shift(probe)
-    return probe.knowing(computes_loss=computes_loss, loss_shift=shift, tied_weights=_tied_weights(model)).contract
+    return probe.with_contract(
+        computes_loss=computes_loss, loss_shift=shift, tied_weights=_tied_weights(model)
+    ).contract
 
 
 def _checked(value: str | None, choices: tuple[str, ...], what: str) -> str | None:
     if value is not None and value not in choices:
         raise ModelError(
-            f"The {what} of the model is given as '{value}'.{suggestion(value, choices)}",
+            f"model.{what} is '{value}'.{suggestion(value, choices)}",
             f"Expected one of: {', '.join(choices)}.",
-            f"Correct model.{what}, or leave it out: it is then found.",
+            f"Correct model.{what}, or remove it to let Foundry infer it.",
         )
     return value
 
 
 def _tied_weights(model: nn.Module) -> tuple[tuple[str, ...], ...]:
-    """Names of the parameters that share storage, in groups; a transposed view counts as the same weights."""
+    """Return groups of parameter names that share storage; a transposed view counts as the same weights."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.numel() and not parameter.is_meta:

@@ -1,4 +1,4 @@
-"""What a model means by its masks, found by feeding them: the content of padding must not reach real tokens."""
+"""Infer the meaning of a model's masks by passing them: padded tokens must not influence real ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from transformer_foundry.core.models.inference.probe import Probe, same
 
 __all__ = ["infer_causal_masks", "infer_padding_masks"]
 
-# Of an encoder-decoder, these belong to the encoder, which may see everything.
+# In an encoder-decoder these belong to the encoder, which is not causal.
 SOURCE_PREFIXES = ("src", "source", "enc", "memory", "mask")
+# Ratings of a form, worst first; see ``_rate``.
 FAILS, RUNS, HARMLESS, HIDES = range(4)
 
 
@@ -37,58 +38,61 @@ OTHER_FORMS = (
 
 
 def infer_padding_masks(probe: Probe) -> Probe:
-    """Return the probe with the meaning of the masks of its ids and decoder ids settled.
+    """Return the probe with the meaning of the padding masks of its ids and decoder ids known.
 
-    Every form is fed with a hole in the middle of the sequence, so that each position keeps something to look at. A
-    form is right when it changes nothing where all tokens are real and hides what is in the hole. If none is, the
-    name decides; a bare ``mask`` is then taken for a (T, T) mask, and those are never fed.
+    Every form is passed with a hole in the middle of the sequence, so that each position can still attend to something.
+    A form is right if it changes nothing where all tokens are real and hides the tokens in the hole. If no form is, the
+    name decides: a bare ``mask`` is then taken for a (T, T) mask, which is never passed.
     """
     contract = probe.contract
     if contract.mask_argument is not None:
-        # The decoder's mask waits its turn, unless forward demands it.
+        # The decoder's mask is inferred second, unless forward requires it.
         decoder_mask = contract.decoder_mask_argument
-        waiting = decoder_mask if decoder_mask in contract.required_masks else None
-        probe = _settle(probe.knowing(decoder_mask_argument=waiting), contract.mask_argument)
-        probe = probe.knowing(decoder_mask_argument=decoder_mask)
+        passed = decoder_mask if decoder_mask in contract.required_masks else None
+        probe = _infer_form(probe.with_contract(decoder_mask_argument=passed), contract.mask_argument)
+        probe = probe.with_contract(decoder_mask_argument=decoder_mask)
     if contract.decoder_mask_argument is not None:
-        probe = _settle(probe, contract.decoder_mask_argument)
+        probe = _infer_form(probe, contract.decoder_mask_argument)
     return probe
 
 
-def infer_causal_masks(probe: Probe, demanded: Iterable[str]) -> Probe:
-    """Return the probe with the (T, T) masks settled that ``forward`` demands and without which it sees the future.
+def infer_causal_masks(probe: Probe, required: Iterable[str]) -> Probe:
+    """Return the probe with causal masks for the (T, T) masks that ``forward`` requires and depends on.
 
-    A mask that may be left out is never fed: a model that makes none of its own then sees the future, which is for
-    the checks to say.
+    An optional mask is never passed: a model that builds none itself then sees the future, which the checks report.
+
+    Args:
+        probe: A probe whose kind and task are known.
+        required: The mask arguments without a default.
     """
     contract = probe.contract
     if contract.kind == "encoder-only" or contract.task == "sequence_classification":
         return probe
     has_source = contract.kind == "encoder-decoder"
     names = [
-        name for name in demanded if not _is_explicit(name) and not (has_source and name.startswith(SOURCE_PREFIXES))
+        name for name in required if not _is_explicit(name) and not (has_source and name.startswith(SOURCE_PREFIXES))
     ]
     if not names or is_causal(probe):
         return probe
     for form in CAUSAL_FORMS:
-        fed = probe.knowing(
-            fixed_arguments=contract.with_fixed(names, form).fixed_arguments,
+        causal = probe.with_contract(
+            fixed_arguments=contract.with_fixed_arguments(names, form).fixed_arguments,
             mask_argument=None if contract.mask_argument in names else contract.mask_argument,
             decoder_mask_argument=None if contract.decoder_mask_argument in names else contract.decoder_mask_argument,
             required_masks=tuple(name for name in contract.required_masks if name not in names),
         )
         try:
-            if is_causal(fed):
-                return fed
+            if is_causal(causal):
+                return causal
         except ModelError:
             continue
     return probe
 
 
-def _settle(probe: Probe, name: str) -> Probe:
+def _infer_form(probe: Probe, name: str) -> Probe:
     is_decoder = name == probe.contract.decoder_mask_argument
-    # A model means the same by both of its masks.
-    forms = [_settled_form(probe)] if is_decoder and probe.contract.mask_meaning is not None else _forms(name)
+    # Both masks of a model have the same form.
+    forms = [_known_form(probe)] if is_decoder and probe.contract.mask_meaning is not None else _forms(name)
     best, chosen = FAILS, forms[0]
     for form in forms:
         rating = _rate(_with_form(probe, form), name, is_decoder)
@@ -96,12 +100,12 @@ def _settle(probe: Probe, name: str) -> Probe:
             best, chosen = rating, form
         if best == HIDES:
             break
-    needed = name in probe.contract.required_masks
-    if best >= HARMLESS or (best == RUNS and (needed or _is_explicit(name))):
+    is_required = name in probe.contract.required_masks
+    if best >= HARMLESS or (best == RUNS and (is_required or _is_explicit(name))):
         return _with_form(probe, chosen)
     if is_decoder:
-        return probe.knowing(decoder_mask_argument=None)
-    return probe.knowing(mask_argument=None, mask_meaning=None)
+        return probe.with_contract(decoder_mask_argument=None)
+    return probe.with_contract(mask_argument=None, mask_meaning=None)
 
 
 def _forms(name: str) -> list[_Form]:
@@ -110,22 +114,22 @@ def _forms(name: str) -> list[_Form]:
     return [*usual, *OTHER_FORMS]
 
 
-def _settled_form(probe: Probe) -> _Form:
+def _known_form(probe: Probe) -> _Form:
     contract = probe.contract
     return _Form(contract.mask_meaning or "real", contract.mask_dtype, contract.mask_dims)
 
 
 def _is_explicit(name: str) -> bool:
-    """Whether the name alone says that this is a padding mask."""
+    """Return whether the name alone identifies a padding mask."""
     return "pad" in name or "attention" in name
 
 
 def _with_form(probe: Probe, form: _Form) -> Probe:
-    return probe.knowing(mask_meaning=form.meaning, mask_dtype=form.dtype, mask_dims=form.dims)
+    return probe.with_contract(mask_meaning=form.meaning, mask_dtype=form.dtype, mask_dims=form.dims)
 
 
 def _rate(probe: Probe, name: str, is_decoder: bool) -> int:
-    """``FAILS``, ``RUNS``, ``HARMLESS`` (changes nothing where all is real), ``HIDES`` (and hides padding)."""
+    """Return ``FAILS``, ``RUNS``, ``HARMLESS`` (no effect without padding) or ``HIDES`` (and hides padding)."""
     source, target = probe.ids(), probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
     ids = target if is_decoder and target is not None else source
     real, hole = torch.ones_like(ids), _holes(ids)
@@ -145,7 +149,7 @@ def _rate(probe: Probe, name: str, is_decoder: bool) -> int:
 
 
 def _holes(ids: Tensor) -> Tensor:
-    """(B, T) mask with a hole of a third in the middle, elsewhere in every other row: rows must not be mixed up."""
+    """Return a (B, T) mask with a third missing in the middle, shifted in every other row to tell rows apart."""
     batch, length = ids.shape
     start = length // 3 + torch.arange(batch, device=ids.device)[:, None] % 2
     positions = torch.arange(length, device=ids.device)

@@ -1,4 +1,4 @@
-"""Call a model with made-up ids, repeatably to the bit; find a first call that it answers."""
+"""Call a model with made-up ids, reproducibly to the bit; find a first call that works."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["Probe", "first_probe", "model_file", "same", "works_at"]
 
 # Relative to the largest value: float32 noise of a forward pass is near 1e-6, the influence of a token above 1e-4.
 TOLERANCE = 1e-5
-# More different ids than a probe has tokens.
+# More distinct ids than a probe has tokens.
 MOST_IDS = 4096
-# (batch, length). Three sequences: two would be mixed up with two heads. The later shapes find models that run in one
-# shape only: what is wrong with that is for the checks to say.
+# (batch, length). Three sequences, since two could be confused with two heads. The later shapes find models that run in
+# one shape only; the checks report those.
 SHAPES = ((3, 7), (3, 3), (1, 7), (8, 7), (4, 8), (16, 8), (32, 8))
 LONGEST_FIRST_CALL = 1024
-# Ids below this fit any table of words; token types, whose table has two rows, are never fed with random ids.
+# Ids below this fit any token embedding; token types, whose embedding may have two rows, get no random ids.
 SAFE_VOCABULARY = 4
 MASK_FORMS = (("real", "int64"), ("real", "bool"), ("padding", "bool"))
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A model, what is known of its contract so far, and a shape in which it runs.
+    """A model, the known part of its contract, and a shape in which it runs.
 
     Attributes:
         model: The model, in eval mode.
-        contract: The contract as far as it is known.
+        contract: The contract, as far as it is known.
         batch: Number of sequences B.
-        length: Tokens in a sequence T; the decoder of an encoder-decoder gets as many.
+        length: Tokens T in a sequence; the decoder of an encoder-decoder gets the same number.
         weights: Parameters to use instead of the model's own, by name.
     """
 
@@ -50,17 +50,17 @@ class Probe:
     length: int = 7
     weights: Mapping[str, Tensor] | None = None
 
-    def knowing(self, **changes: Any) -> Probe:
-        """Return the same probe with more known of the contract."""
+    def with_contract(self, **changes: Any) -> Probe:
+        """Return the probe with these fields of its contract changed."""
         return replace(self, contract=replace(self.contract, **changes))
 
     def ids(self, seed: int = 0, *, decoder: bool = False, length: int | None = None) -> Tensor:
-        """Return (B, T) int64 ids drawn from the vocabulary, none of them a special token if that can be."""
+        """Return (B, T) int64 ids drawn from the vocabulary, without special tokens if possible."""
         usable = self._usable_ids(decoder)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(usable), (self.batch, length or self.length), generator=generator)
         ids = torch.tensor(usable)[chosen].to(self.device)
-        return ids if decoder else self.contract.ended(ids)
+        return ids if decoder else self.contract.end_with_eos(ids)
 
     def with_other_token(self, ids: Tensor, position: int, *, decoder: bool = False) -> Tensor:
         """Return ``ids`` with another token at ``position`` of each sequence."""
@@ -77,20 +77,20 @@ class Probe:
             contract.mask_token_id, contract.decoder_start_token_id,
         }  # fmt: skip
         usable = [token for token in range(min(size, MOST_IDS)) if token not in special]
-        # Where nothing else is left, not the end of a text: some classifiers run only on texts with one.
+        # If only special tokens are left, all but the end of text: some classifiers run only on texts with exactly one.
         return usable if len(usable) > 1 else [token for token in range(size) if token != contract.eos_token_id]
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Device of the model's weights."""
         first = next(self.model.parameters(), None)
         return torch.device("cpu") if first is None else first.device
 
     def run(self, input_ids: Tensor, decoder_ids: Tensor | None = None, **tensors: Tensor | None) -> Any:
-        """Return what the model returns; its random numbers are the same on every call.
+        """Call the model with the same random numbers on every call, and return its output.
 
         Raises:
-            ModelError: If the model raises, with the line.
+            ModelError: If the model raises; names the line.
         """
         if self.contract.decoder_ids_argument and decoder_ids is None:
             decoder_ids = self.ids(1, decoder=True, length=input_ids.shape[1])
@@ -98,7 +98,7 @@ class Probe:
         return self.call(arguments)
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the model with ``arguments``, its errors explained."""
+        """Call the model with ``arguments``; its errors become ``ModelError``."""
         torch.manual_seed(0)
         shape = tuple(arguments[self.contract.ids_argument].shape)
         with running_model_code(f"logits for token ids of shape {shape}", model_file(self.model)):
@@ -107,15 +107,15 @@ class Probe:
             return self.model(**arguments)
 
     def logits(self, input_ids: Tensor, decoder_ids: Tensor | None = None, **tensors: Tensor | None) -> Tensor:
-        """Return the logits of one call, as float32."""
+        """Return the logits of one call in float32."""
         return pick_logits(self.contract, self.run(input_ids, decoder_ids, **tensors)).float()
 
 
 def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Probe:
-    """Return the first probe with which ``model`` runs.
+    """Return the first probe that runs ``model``.
 
     Raises:
-        ModelError: The failure of the likeliest call, if no call works.
+        ModelError: If no call works; the failure of the most likely one.
     """
     limit = config_hints.max_length_hint(config)
     whole = ((3, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()
@@ -124,7 +124,7 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
         for sized in _sized(draft, config):
             if sized.ends_with_eos and sized.eos_token_id is None:
                 continue
-            # Odd shapes and odd masks together are not looked for.
+            # Unusual shapes are not tried together with unusual masks.
             for batch, length in (*SHAPES, *whole) if number == 0 else SHAPES[:1]:
                 probe = Probe(model, sized, batch, length)
                 try:
@@ -136,7 +136,7 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
 
 
 def works_at(probe: Probe, length: int) -> bool:
-    """Whether the model runs on sequences of ``length`` tokens."""
+    """Return whether the model runs on sequences of ``length`` tokens."""
     try:
         probe.run(probe.ids(length=length))
     except ModelError:
@@ -145,7 +145,7 @@ def works_at(probe: Probe, length: int) -> bool:
 
 
 def same(first: Tensor, second: Tensor) -> bool:
-    """Whether two results are equal but for rounding; what is not a number equals nothing."""
+    """Return whether two results are equal up to rounding; a NaN equals nothing."""
     if first.shape != second.shape:
         return False
     finite = torch.isfinite(first) & torch.isfinite(second)
@@ -159,7 +159,7 @@ def same(first: Tensor, second: Tensor) -> bool:
 
 
 def model_file(model: nn.Module) -> str | None:
-    """Return the file that defines the model: of its class, or of the first of its parts that torch does not define."""
+    """Return the file of the model's class, or of its first submodule that torch does not define."""
     for module in model.modules():
         code = getattr(type(module).forward, "__code__", None)
         if code is not None and not type(module).__module__.startswith("torch."):
@@ -168,7 +168,7 @@ def model_file(model: nn.Module) -> str | None:
 
 
 def _sized(draft: Contract, config: Mapping[str, Any]) -> Iterator[Contract]:
-    """The draft with the stated vocabulary, then with one so small that it fits whatever was built."""
+    """Yield the draft with the stated vocabulary, then with one that is small enough for any embedding."""
     stated = config_hints.vocabulary_hint(config) or SAFE_VOCABULARY
     for size in dict.fromkeys((stated, SAFE_VOCABULARY)):
         decoder_size = min(config_hints.vocabulary_hint(config, decoder=True) or size, size)
@@ -177,9 +177,9 @@ def _sized(draft: Contract, config: Mapping[str, Any]) -> Iterator[Contract]:
 
 
 def _drafts(roles: Roles) -> Iterator[Contract]:
-    """Contracts by signature alone; several where ``forward`` demands masks, whose form is not known yet.
+    """Yield contracts by signature alone; several if ``forward`` requires masks, whose form is not known yet.
 
-    A demanded mask is left out (None) if that works, else it is all ones in some form, else it is a (T, T) mask.
+    A required mask is None if that works, otherwise all ones in some form, otherwise a (T, T) mask.
     """
     draft = Contract(
         kind="encoder-decoder" if roles.decoder_ids else "",
@@ -193,22 +193,22 @@ def _drafts(roles: Roles) -> Iterator[Contract]:
         labels_argument=roles.labels,
         fixed_arguments=_fixed_arguments(roles),
     )
-    demanded = roles.demanded_masks
-    yield draft.with_fixed(demanded, "none")
-    yield replace(draft.with_fixed(demanded, "none"), ends_with_eos=True)
-    if not demanded:
+    required = roles.required_masks
+    yield draft.with_fixed_arguments(required, "none")
+    yield replace(draft.with_fixed_arguments(required, "none"), ends_with_eos=True)
+    if not required:
         return
-    padding = tuple(name for name in demanded if name in (roles.mask, roles.decoder_mask))
-    others = [name for name in demanded if name not in padding]
+    padding = tuple(name for name in required if name in (roles.mask, roles.decoder_mask))
+    others = [name for name in required if name not in padding]
     for dims in (2, 4, 3):
         for meaning, dtype in MASK_FORMS:
             formed = replace(draft, mask_meaning=meaning, mask_dtype=dtype, mask_dims=dims)
-            yield replace(formed.with_fixed(others, "none"), required_masks=padding)
-            for form in CAUSAL_FORMS if roles.decoder_ids and roles.mask in demanded else ():
+            yield replace(formed.with_fixed_arguments(others, "none"), required_masks=padding)
+            for form in CAUSAL_FORMS if roles.decoder_ids and roles.mask in required else ():
                 source_only = replace(formed, decoder_mask_argument=None, required_masks=(str(roles.mask),))
-                yield source_only.with_fixed([name for name in demanded if name != roles.mask], form)
+                yield source_only.with_fixed_arguments([name for name in required if name != roles.mask], form)
     for form in CAUSAL_FORMS:
-        yield replace(draft, mask_argument=None, decoder_mask_argument=None).with_fixed(demanded, form)
+        yield replace(draft, mask_argument=None, decoder_mask_argument=None).with_fixed_arguments(required, form)
 
 
 def _fixed_arguments(roles: Roles) -> tuple[tuple[str, str], ...]:

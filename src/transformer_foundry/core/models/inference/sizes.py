@@ -21,9 +21,12 @@ LARGEST_VOCABULARY = 2**20
 
 
 def infer_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
-    """Return the probe with vocabulary sizes, longest sequence and special tokens known."""
-    stated = config_hints.max_length_hint(config)
-    rows, decoder_rows, limit = _watch_sizes(probe, stated)
+    """Return the probe with vocabulary sizes, longest sequence and special tokens known.
+
+    Where the configuration and an embedding differ, the smaller counts: a vocabulary may be padded to a round number.
+    """
+    stated_length = config_hints.max_length_hint(config)
+    rows, decoder_rows, max_length = _observe_embeddings(probe, stated_length)
     vocab_size = _smallest(config_hints.vocabulary_hint(config), rows) or _largest_vocabulary(probe)
     decoder_vocab_size = None
     if probe.contract.decoder_ids_argument:
@@ -31,47 +34,48 @@ def infer_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
     tokens: dict[str, Any] = dict(
         config_hints.special_tokens(config, min(vocab_size, decoder_vocab_size or vocab_size))
     )
-    return probe.knowing(
+    return probe.with_contract(
         vocab_size=vocab_size,
         decoder_vocab_size=decoder_vocab_size,
-        max_length=_smallest(stated, limit),
+        max_length=_smallest(stated_length, max_length),
         **tokens,
     )
 
 
-def _watch_sizes(probe: Probe, stated: int | None) -> tuple[int | None, int | None, int | None]:
-    """Return the rows of the table of ids, of decoder ids, and the longest sequence that tables of positions allow.
+def _observe_embeddings(probe: Probe, stated_length: int | None) -> tuple[int | None, int | None, int | None]:
+    """Return the rows of the embedding of the ids, those for decoder ids, and the longest sequence they allow.
 
-    A table that grows when it has to is no limit, so a limit below the ``stated`` length is tried.
+    A table of positions that grows on demand is no limit, so a limit below ``stated_length`` is tried.
     """
     ids = probe.ids()
     decoder_ids = probe.ids(1, decoder=True) if probe.contract.decoder_ids_argument else None
-    watch = EmbeddingLookupTracer([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
-    with watch:
+    tracer = EmbeddingLookupTracer([ids] if decoder_ids is None else [ids, decoder_ids], probe.length)
+    with tracer:
         probe.run(ids, decoder_ids)
-    rows = [min(found) if found else None for found in watch.rows]
-    alone = replace(probe, batch=1)
-    trial = alone if works_at(alone, probe.length) else probe
+    rows = [min(found) if found else None for found in tracer.rows]
+    single = replace(probe, batch=1)
+    trial = single if works_at(single, probe.length) else probe
     limits = [
         limit
-        for limit in watch.positions
-        if (stated is None or limit < stated) and (limit > LONGEST_TRIAL or not works_at(trial, limit + 1))
+        for limit in tracer.positions
+        if (stated_length is None or limit < stated_length)
+        and (limit > LONGEST_TRIAL or not works_at(trial, limit + 1))
     ]
-    return rows[0], rows[1] if decoder_ids is not None else None, min(limits) if limits else None
+    return rows[0], rows[1] if decoder_ids is not None else None, min(limits, default=None)
 
 
 def _largest_vocabulary(probe: Probe) -> int:
-    """Return the number of ids that the model takes, found by trying, at most ``LARGEST_VOCABULARY``."""
+    """Return the number of ids that the model accepts, found by bisection, at most ``LARGEST_VOCABULARY``."""
     low, high = probe.contract.vocab_size, 2 * probe.contract.vocab_size
-    while high < LARGEST_VOCABULARY and _takes(probe, high):
+    while high < LARGEST_VOCABULARY and _accepts(probe, high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _takes(probe, middle) else (low, middle)
+        low, high = (middle, high) if _accepts(probe, middle) else (low, middle)
     return low
 
 
-def _takes(probe: Probe, vocab_size: int) -> bool:
+def _accepts(probe: Probe, vocab_size: int) -> bool:
     ids = probe.ids()
     ids[:, -1] = vocab_size - 1
     try:
@@ -81,12 +85,12 @@ def _takes(probe: Probe, vocab_size: int) -> bool:
     return True
 
 
-class EmbeddingLookupTracer(TorchDispatchMode):
-    """Records, while active, the rows of tables that are indexed by given ids or by positions.
+class EmbeddingLookupTracer(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+    """Record, while active, the rows of tables that are indexed by given ids or by positions.
 
     Args:
         ids: Tensors of token ids, each looked for as an index.
-        length: Sequence length T; an index of T consecutive numbers, or a cut down to T, is one by position.
+        length: Sequence length T; an index of T consecutive numbers, or a slice of length T, is one by position.
 
     Attributes:
         rows: For each tensor of ``ids``, the rows of the tables that it indexed.
@@ -94,7 +98,7 @@ class EmbeddingLookupTracer(TorchDispatchMode):
     """
 
     def __init__(self, ids: Sequence[Tensor], length: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._ids = [tensor.clone() for tensor in ids]
         self._length = length
         self.rows: list[set[int]] = [set() for _ in ids]
@@ -108,21 +112,21 @@ class EmbeddingLookupTracer(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Note look-ups and cuts, then do what was asked."""
+        """Record lookups and slices, then run the operation."""
         name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else ""
         if name == "embedding":
-            self._note_index(args[0].shape[0], args[1])
+            self._record_index(args[0].shape[0], args[1])
         elif name == "index" and isinstance(args[1], list | tuple):
             for dim, index in enumerate(args[1]):
                 if isinstance(index, Tensor) and dim < args[0].dim():
-                    self._note_index(args[0].shape[dim], index)
+                    self._record_index(args[0].shape[dim], index)
         elif name == "index_select":
-            self._note_index(args[0].shape[args[1]], args[2])
+            self._record_index(args[0].shape[args[1]], args[2])
         elif name == "slice":
-            self._note_cut(*args)
+            self._record_slice(*args)
         return func(*args, **(kwargs or {}))
 
-    def _note_index(self, rows: int, index: Tensor) -> None:
+    def _record_index(self, rows: int, index: Tensor) -> None:
         if index.dtype not in (torch.int64, torch.int32) or index.numel() == 0:
             return
         for number, ids in enumerate(self._ids):
@@ -136,7 +140,7 @@ class EmbeddingLookupTracer(TorchDispatchMode):
         if line.shape[1] == self._length and bool((steps == 1).all()) and bool((line[:, 0] == line[0, 0]).all()):
             self.positions.add(rows - int(line[0, 0]))
 
-    def _note_cut(self, table: Tensor, dim: int = 0, start: Any = 0, end: Any = None, step: int = 1) -> None:
+    def _record_slice(self, table: Tensor, dim: int = 0, start: Any = 0, end: Any = None, step: int = 1) -> None:
         if end == self._length and start in (0, None) and step == 1 and table.shape[dim] > self._length:
             self.positions.add(int(table.shape[dim]))
 
