@@ -1,4 +1,4 @@
-"""The same call for every model."""
+"""One forward signature for every exported model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Adapter", "adapt", "bare_model", "load_model"]
 
 
 class Adapter(nn.Module):
-    """A model behind one signature, whatever its own is.
+    """A model with the forward signature that Foundry uses for all models.
 
     Args:
-        model: The model, trained and saved as it is.
+        model: The model; it is not changed.
         contract: Its contract.
     """
 
@@ -29,7 +29,7 @@ class Adapter(nn.Module):
         self.contract = contract
         for module in model.modules():
             if isinstance(module, nn.TransformerEncoder):
-                # In eval mode nested tensors cut the output to the longest real sequence of the batch (torch 2.13).
+                # Nested tensors in eval mode shorten the output to the longest real sequence of the batch (torch 2.13).
                 module.enable_nested_tensor = False
                 module.use_nested_tensor = False
 
@@ -44,7 +44,7 @@ class Adapter(nn.Module):
 
         Args:
             input_ids: (B, T) int64 token ids.
-            attention_mask: (B, T) int64, 1 where a token is real; passed on only if the model takes a padding mask.
+            attention_mask: (B, T) int64, 1 where a token is real; ignored if the model takes no padding mask.
             decoder_input_ids: (B, S) int64, for an encoder-decoder.
             decoder_attention_mask: (B, S) int64, 1 where a decoder token is real.
 
@@ -58,16 +58,16 @@ class Adapter(nn.Module):
 def adapt(
     model: nn.Module, config: Mapping[str, Any] | None = None, *, kind: str | None = None, task: str | None = None
 ) -> Adapter:
-    """Find the contract of any module and adapt it, for training or exporting it without an export.
+    """Infer the contract of any module and adapt it, for training or exporting a module without an export.
 
     Args:
-        model: The model; what its arguments and outputs mean is found by their names and by trying.
-        config: What is known of it, by the names of Hugging Face (``vocab_size``, ``pad_token_id`` ...).
-        kind: The kind, if it is known; found otherwise.
-        task: The task, if it is known; found otherwise.
+        model: The model; the meaning of its arguments and outputs is inferred by name and by calling it.
+        config: Known sizes and token ids, with the names of Hugging Face (``vocab_size``, ``pad_token_id`` ...).
+        kind: The kind; None infers it.
+        task: The task; None infers it.
 
     Raises:
-        ModelError: If it cannot be called.
+        ModelError: If the model cannot be called.
     """
     return Adapter(model, infer_contract(model, config or {}, kind=kind, task=task))
 
@@ -80,17 +80,17 @@ def load_model(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = 0,
 ) -> Adapter:
-    """Build the model of ``export``, find its contract and adapt it.
+    """Build the model of ``export``, infer its contract and adapt it.
 
     Args:
         export: The export, as ``read_export`` returns it.
-        kind: The kind, if it is known; found otherwise.
-        task: The task, if it is known; found otherwise.
+        kind: The kind; None infers it.
+        task: The task; None infers it.
         overrides: Values that replace those of ``config.json``.
-        seed: Seed of the initial weights; None leaves them to the global random state.
+        seed: Seed of the initial weights; None uses the global random state.
 
     Raises:
-        ModelError: If the model cannot be built or called, with the line of ``model.py``.
+        ModelError: If the model cannot be built or called; names the line of ``model.py``.
     """
     model = build_model(export, overrides, seed=seed)
     config = {**export.config, **(overrides or {})}
@@ -98,5 +98,5 @@ def load_model(
 
 
 def bare_model(adapter: nn.Module) -> nn.Module:
-    """Return the user's model inside an ``Adapter``; any other module is returned as it is."""
+    """Return the model inside an ``Adapter``, or the module itself if it is no ``Adapter``."""
     return adapter.model if hasattr(adapter, "contract") and isinstance(adapter.model, nn.Module) else adapter

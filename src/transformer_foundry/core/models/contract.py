@@ -1,4 +1,4 @@
-"""The terms of a contract: everything that has to be known about a model to call and to train it."""
+"""The contract of a model: everything that is needed to call and train it."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True)
 class Contract:
-    """What has to be known about a model to call and train it.
+    """Everything that is needed to call and train a model.
 
     Attributes:
         kind: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``.
         task: ``causal_lm``, ``masked_lm``, ``seq2seq_lm``, ``sequence_classification`` or ``token_classification``.
         ids_argument: Name of the argument of ``forward`` that takes the (B, T) token ids.
-        mask_argument: Name of the argument that takes the padding mask, None if there is none.
+        mask_argument: Name of the argument that takes the padding mask, None without one.
         mask_meaning: ``real`` (1 where a token is real) or ``padding`` (True where it is padding).
-        mask_dtype: Type in which the mask is passed: ``int64``, ``bool`` or ``float32``.
+        mask_dtype: Type of the mask that is passed: ``int64``, ``bool`` or ``float32``.
         mask_dims: 2 for a mask of shape (B, T), 3 for (B, 1, T), 4 for (B, 1, 1, T).
         decoder_ids_argument: Name of the argument that takes the (B, S) decoder ids.
         decoder_mask_argument: Name of the argument that takes the padding mask of the decoder ids.
         labels_argument: Name of the argument that takes labels.
-        fixed_arguments: (argument, value) pairs passed on every call. Values: ``zeros`` and ``positions`` (shaped like
-            the ids), ``ids`` (the ids themselves), ``mask`` (what is passed as mask, if one is), ``mask_or_none``,
-            ``none``, ``false``, ``zero``, and ``causal_...`` (a (T, T) mask that ``forward`` demands, in one of
-            several forms).
-        required_masks: The mask arguments that ``forward`` demands: all ones when the caller gives none.
+        fixed_arguments: (argument, value) pairs that are passed on every call. Values: ``zeros`` and ``positions``
+            (shaped like the ids), ``ids`` (the ids themselves), ``mask`` (the padding mask, if one is passed),
+            ``mask_or_none``, ``none``, ``false``, ``zero``, and ``causal_...`` (a (T, T) mask that ``forward``
+            requires, in one of several forms).
+        required_masks: The mask arguments that ``forward`` requires: all ones if the caller gives none.
         output: Form of the output: ``tensor``, ``tuple``, ``mapping`` or ``attribute``.
         logits_key: Index, key or attribute of the logits, None when the output is the tensor itself.
-        vocab_size: Number of token ids that the model takes.
-        decoder_vocab_size: The same for the decoder of an encoder-decoder, None for other kinds.
-        max_length: Most tokens in a sequence, None when nothing limits it.
+        vocab_size: Number of token ids that the model accepts.
+        decoder_vocab_size: The same for the decoder of an encoder-decoder; None for other kinds.
+        max_length: Largest number of tokens in a sequence; None without a limit.
         output_size: Size of the last dimension of the logits: vocabulary or number of classes.
-        num_labels: Number of classes of a classifier, None for language models.
-        pad_token_id: Padding token; like all special tokens from the configuration only, None when unsaid.
+        num_labels: Number of classes of a classifier; None for language models.
+        pad_token_id: Padding token. All special tokens come from the configuration; None if it has none.
         bos_token_id: Token that begins a text.
         eos_token_id: Token that ends a text.
-        mask_token_id: Token that stands for a masked one.
-        unk_token_id: Token that stands for an unknown one.
-        decoder_start_token_id: Token that an encoder-decoder's decoder begins with.
+        mask_token_id: Token that replaces a masked token.
+        unk_token_id: Token that replaces an unknown token.
+        decoder_start_token_id: First token of the decoder of an encoder-decoder.
         tied_weights: Groups of parameter names that share one tensor.
-        computes_loss: Whether the model returns a loss when it is given labels.
-        loss_shift: ``shifted`` when its own loss compares position t with label t + 1, ``unshifted`` when it compares
-            position t with label t, None when it computes no such loss.
-        ends_with_eos: Whether every text has to end with ``eos_token_id``: some classifiers read the class there.
+        computes_loss: Whether the model returns a loss if it gets labels.
+        loss_shift: ``shifted`` if its own loss compares position t with label t + 1, ``unshifted`` if it compares
+            position t with label t, None without such a loss.
+        ends_with_eos: Whether every text has to end with ``eos_token_id``: some classifiers classify that position.
     """
 
     kind: str
@@ -90,12 +90,12 @@ class Contract:
         return asdict(self)
 
     def end_with_eos(self, ids: Tensor) -> Tensor:
-        """Return (B, T) ids that end with ``eos_token_id`` if they have to."""
+        """Return (B, T) ids, with ``eos_token_id`` as the last token if the model needs it."""
         if not self.ends_with_eos or self.eos_token_id is None:
             return ids
-        ended = ids.clone()
-        ended[:, -1] = self.eos_token_id
-        return ended
+        replaced = ids.clone()
+        replaced[:, -1] = self.eos_token_id
+        return replaced
 
     def with_fixed_arguments(self, names: Iterable[str], value: str) -> Contract:
         """Return the contract with ``value`` passed for each of ``names`` on every call."""

@@ -1,6 +1,7 @@
-"""What is minimised: one rule for labels and losses, for every task.
+"""The training loss of each task.
 
-Labels are aligned with the ids they label and -100 is ignored; only causal language modelling shifts, and only here.
+Labels are aligned with the ids they label, and -100 is ignored. Only causal language modeling shifts labels, and only
+here.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_at
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss of a batch in parts that add up over batches; divide by ``TaskLoss.count_targets``.
+    """Sums of a batch that add up over batches; divide by ``TaskLoss.count_targets``.
 
     Attributes:
         loss_sum: Summed cross-entropy, scalar float32, in nats.
-        metric_sums: Further sums over the targets, such as ``correct``: scalars, or (C,) with a number for each class.
+        metric_sums: Further sums over the targets, such as ``correct``: scalars, or (C,) with one number per class.
     """
 
     loss_sum: Tensor
@@ -53,20 +54,20 @@ class TaskLoss:
     def loss(
         self, adapter: nn.Module, batch: Batch, *, label_smoothing: float = 0.0, with_metrics: bool = False
     ) -> LossParts:
-        """Return the summed loss of ``batch``; differentiable where gradients are on.
+        """Return the summed loss of ``batch``; differentiable if gradients are enabled.
 
         Args:
-            adapter: Called with the batch's inputs as keywords, gives logits (B, T, V), (B, S, V), (B, T, C) or (B, C).
-            batch: On the adapter's device; see the package's vocabulary.
-            label_smoothing: Share of the target probability spread over all classes.
-            with_metrics: Whether ``metric_sums`` is wanted (an argmax over all logits).
+            adapter: Takes the batch's inputs as keywords, returns logits (B, T, V), (B, S, V), (B, T, C) or (B, C).
+            batch: Inputs of the adapter and ``labels``, on its device.
+            label_smoothing: Share of the target probability that is spread over all classes, 0 to 1.
+            with_metrics: Whether to compute ``metric_sums`` (an argmax over all logits).
         """
         logits = adapter(**{name: batch[name] for name in _MODEL_INPUTS if name in batch})
         labels = batch["labels"]
         if self.shifts_labels:
             logits, labels = logits[:, :-1], labels[:, 1:]
         logits, labels = logits.reshape(-1, logits.size(-1)), labels.reshape(-1)
-        # Half precision logits lose digits in the sum of exponentials.
+        # The sum of exponentials is too inexact in half precision.
         loss_sum = F.cross_entropy(
             logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
         )
@@ -74,14 +75,14 @@ class TaskLoss:
         return LossParts(loss_sum, sums)
 
     def count_targets(self, batch: Batch) -> int:
-        """Return the number of targets of a batch on the CPU; on a GPU it would wait for the device."""
+        """Return the number of targets of a batch. On a GPU this synchronizes with the device."""
         labels = batch["labels"][:, 1:] if self.shifts_labels else batch["labels"]
         return int((labels != IGNORE_INDEX).sum())
 
     def metrics(self, loss_sum: float, target_count: int, metric_sums: Mapping[str, Any]) -> dict[str, float]:
-        """Return ``loss`` (nats per target), ``perplexity`` where targets are tokens, ``accuracy`` and ``macro_f1``.
+        """Return ``loss`` (nats per target), ``perplexity`` if targets are tokens, ``accuracy`` and ``macro_f1``.
 
-        ``macro_f1`` is the mean F1 of the classes that occur among targets or predictions.
+        ``macro_f1`` is the mean F1 score of the classes that occur in targets or predictions.
         """
         loss = loss_sum / max(1, target_count)
         found = {"loss": loss}
@@ -94,7 +95,7 @@ class TaskLoss:
         return found
 
     def _metric_sums(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Counts of logits (N, C) against labels (N,)."""
+        """Return the metric sums of logits (N, C) and labels (N,)."""
         predicted, has_target = logits.argmax(-1), labels != IGNORE_INDEX
         is_correct = (predicted == labels) & has_target
         sums = {"correct": is_correct.sum()}
@@ -106,20 +107,20 @@ class TaskLoss:
 
 
 def _macro_f1(correct: Sequence[float], seen: Sequence[float]) -> float:
-    """Mean of 2 * correct / (predicted + actual), both counted in ``seen``, over the classes that were seen."""
+    """Return the mean of 2 * correct / (predicted + actual), summed in ``seen``, over the classes that occur."""
     scores = [2 * right / total for right, total in zip(correct, seen, strict=True) if total]
     return sum(scores) / max(1, len(scores))
 
 
 def task_loss_for(task: str) -> TaskLoss:
-    """Return the objective of ``task``.
+    """Return the loss of ``task``.
 
     Raises:
-        TrainingError: If there is no such task.
+        TrainingError: If the task is unknown.
     """
     if task not in TASKS:
         raise TrainingError(
-            f"The task is {task!r}.{suggestion(task, TASKS)}",
+            f"model.task is {task!r}.{suggestion(task, TASKS)}",
             f"Expected one of: {', '.join(TASKS)}.",
             "Set model.task to one of them.",
         )

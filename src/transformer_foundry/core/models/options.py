@@ -1,4 +1,4 @@
-"""The parameters that say which model is meant: the section ``model`` of the configuration."""
+"""Parameters that select the model: the section ``model`` of the configuration."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "tok
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which exported model is used, and what is known about it beforehand."""
+    """Source, approval and kind of the exported model."""
 
     source: str = option("data/01_raw/exports/gpt", "The export: a folder, a zip file, a gist id or a gist URL.")
     revision: str | None = option(None, "Revision of a gist (40 hexadecimal characters); null means the newest.")
-    trust_code: bool = option(False, "Run code from a gist or a zip file, whatever it holds; own folders are trusted.")
+    trust_code: bool = option(
+        False, "Approve all code from a gist or a zip file, without checking its digest; local folders are trusted."
+    )
     sha256: str | None = option(
-        None, "Digest that model.py and config.json together must have (64 hexadecimal characters); it is trusted."
+        None, "Required digest of model.py and config.json together (64 hexadecimal characters); approves this content."
     )
     first_run_seconds: float = option(
-        120.0, "Limit of the model's first import, construction and call, in a process of its own.", above=0, unit="s"
+        120.0,
+        "Time limit of the trial run: the first import, construction and call of the model, in a separate process.",
+        above=0,
+        unit="s",
     )
     init_from: str | None = option(
         None,
-        "Trained weights to begin with: a run (its name or folder), the folder of a package, or a Hub repository "
-        "OWNER/NAME; null begins with the model's own.",
+        "Pretrained weights to start from: a run (its name or folder), the folder of a package, or a Hub repository "
+        "OWNER/NAME; null starts from the model's own initialization.",
     )
-    kind: str | None = option(None, "Family of the model; null means that it is found.", choices=KINDS)
-    task: str | None = option(None, "What the model is trained for; null means that it is found.", choices=TASKS)
+    kind: str | None = option(None, "Kind of the model; null infers it.", choices=KINDS)
+    task: str | None = option(None, "Training task of the model; null infers it.", choices=TASKS)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", normalize_kind(self.kind))
@@ -39,7 +44,7 @@ class ModelOptions:
 
 
 def normalize_kind(kind: str | None) -> str | None:
-    """Return ``kind`` with hyphens: ``decoder_only`` and ``Decoder-Only`` mean ``decoder-only``.
+    """Return ``kind`` in lower case with hyphens: ``decoder_only`` and ``Decoder-Only`` become ``decoder-only``.
 
     Example:
         >>> normalize_kind("encoder_decoder")
