@@ -28,6 +28,10 @@ def is_under(name: str, roots: tuple[str, ...]) -> bool:
     return any(name == root or name.startswith(root + ".") for root in roots)
 
 
+def test_an_import_leads_to_a_lower_layer() -> None:
+    assert architecture.upward_imports() == []
+
+
 def test_no_part_reaches_one_that_it_may_not_even_through_others() -> None:
     assert architecture.forbidden_paths() == []
 
