@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.system.random_state import isolated_random, preserve_random, seed_random
+from transformer_foundry.core.system.torch_compat import module_tables
 
 __all__ = ["no_side_effects", "own_attributes", "quiet_model"]
 
@@ -37,7 +38,7 @@ def no_side_effects(model: nn.Module) -> Iterator[None]:
             for module, name, buffer, content in buffers:
                 if not torch.equal(buffer, content):
                     buffer.copy_(content)
-                module._buffers[name] = buffer
+                setattr(module, name, buffer)
 
 
 @contextlib.contextmanager
@@ -79,9 +80,10 @@ class _Kept:
         self.contents = {
             key: value.copy() for key, value in self.attributes.items() if isinstance(value, list | dict | set)
         }
-        self.buffers = dict(module._buffers)
+        tables = module_tables(module)
+        self.buffers = dict(tables.buffers)
         self.values = {name: buffer.clone() for name, buffer in self.buffers.items() if buffer is not None}
-        self.passing = set(module._non_persistent_buffers_set)
+        self.non_persistent = set(tables.non_persistent_buffers)
 
     def restore(self, module: nn.Module) -> None:
         """Put it back; what is as it was is left alone, for a constant made by ``expand`` cannot be written to."""
@@ -90,11 +92,12 @@ class _Kept:
         vars(module).update(self.attributes)
         for key, content in self.contents.items():
             _refill(self.attributes[key], content)
-        _refill(module._buffers, self.buffers)
-        _refill(module._non_persistent_buffers_set, self.passing)
+        tables = module_tables(module)
+        _refill(tables.buffers, self.buffers)
+        _refill(tables.non_persistent_buffers, self.non_persistent)
         for name, value in self.values.items():
-            if not torch.equal(module._buffers[name], value):  # type: ignore[arg-type]
-                module._buffers[name].data.copy_(value)  # type: ignore[union-attr]
+            if not torch.equal(self.buffers[name], value):  # type: ignore[arg-type]
+                self.buffers[name].data.copy_(value)  # type: ignore[union-attr]
 
 
 def _refill(container: Any, content: Any) -> None:

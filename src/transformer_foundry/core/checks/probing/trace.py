@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
+from transformer_foundry.core.system.torch_compat import disable_function_modes
 
 __all__ = ["Trace", "TracedCall", "first_tensor", "graph_tensors", "run_traced", "tensors_in", "trace"]
 
@@ -101,7 +102,7 @@ def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source
     def leave(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if len(stack) > 1:
             stack.pop()
-        with torch._C.DisableTorchFunction():
+        with disable_function_modes():
             result = first_tensor(output)
             if result is not None:
                 line = source.caller(current_frame())

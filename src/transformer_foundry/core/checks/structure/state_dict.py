@@ -100,11 +100,17 @@ def _unsaved(subject: ModelUnderTest, other: nn.Module) -> Location:
     others = dict(other.named_modules())
     for path, module in subject.model.named_modules():
         twin = others.get(path)
-        for name, value in {**vars(module), **module._buffers}.items():
-            twin_value = None if twin is None else {**vars(twin), **twin._buffers}.get(name)
-            if isinstance(value, Tensor) and isinstance(twin_value, Tensor) and not torch.equal(value, twin_value):
+        for name, value in _tensors(module).items():
+            twin_value = None if twin is None else _tensors(twin).get(name)
+            if twin_value is not None and not torch.equal(value, twin_value):
                 return subject.locator.attribute(path, name)
     return subject.locator.forward()
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors in attributes and buffers of ``module`` itself."""
+    attributes = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    return attributes | dict(module.named_buffers(recurse=False, remove_duplicate=False))
 
 
 def _place(subject: ModelUnderTest, name: str) -> Location:

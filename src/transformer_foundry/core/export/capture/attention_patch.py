@@ -71,7 +71,7 @@ def _is_common(module: nn.MultiheadAttention, query: Tensor) -> bool:
 
 def _projected(module: nn.MultiheadAttention, *inputs: Tensor) -> Iterator[Tensor]:
     weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
-    if module._qkv_same_embed_dim:
+    if module.in_proj_weight is not None:
         weights = module.in_proj_weight.chunk(3)  # type: ignore[assignment]
     biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
     for tensor, weight, bias in zip(inputs, weights, biases, strict=True):

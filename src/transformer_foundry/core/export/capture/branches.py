@@ -8,10 +8,9 @@ way of the example, and verification, which uses those same inputs, tells whethe
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["BranchGuard", "BranchRecorder", "BranchReplay", "assume_nonempty_results"]
+__all__ = ["BranchGuard", "BranchRecorder", "BranchReplay"]
 
 _TORCH_FOLDER = torch.__path__[0]
-# What stands for the size of something that is found by its values: neither 0 nor 1, which are special.
-_SOME_SIZE = 8191
 
 Place = tuple[str, int]
 
@@ -112,46 +109,6 @@ class BranchGuard(nn.Module):
         with self.course:
             logits = self.module(*tensors)
         return self.course.checked(logits)
-
-
-@contextlib.contextmanager
-def assume_nonempty_results() -> Iterator[None]:
-    """Let the number of things found by their values (``nonzero``) be taken for some number above 1 where code asks.
-
-    A branch for "nothing found" is usually a shortcut: computing with nothing gives nothing. Verification tells.
-    """
-    from torch.fx.experimental.sym_node import SymNode
-    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-
-    guard = SymNode.guard_bool
-
-    def guard_bool(self: Any, file: str, line: int) -> bool:
-        try:
-            return guard(self, file, line)
-        except GuardOnDataDependentSymNode:
-            answer = _of_some_size(self)
-            if answer is None:
-                raise
-            return answer
-
-    SymNode.guard_bool = guard_bool  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        SymNode.guard_bool = guard  # type: ignore[method-assign]
-
-
-def _of_some_size(node: Any) -> bool | None:
-    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
-
-    found = free_unbacked_symbols(node.expr)
-    sizes: set[Any] = getattr(node.shape_env, "size_like", set())
-    if not found or not found <= sizes:
-        return None
-    hints = getattr(node.shape_env, "backed_var_to_val", None) or getattr(node.shape_env, "var_to_val", {})
-    value = node.expr.xreplace({symbol: type(next(iter(hints.values())))(_SOME_SIZE) for symbol in found})
-    value = value.xreplace({symbol: hints[symbol] for symbol in value.free_symbols if symbol in hints})
-    return bool(value) if value in (True, False) else None
 
 
 def _is_question(func: Any, args: Any) -> bool:

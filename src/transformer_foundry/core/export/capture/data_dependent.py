@@ -14,7 +14,6 @@ from transformer_foundry.core.export.capture.branches import (
     BranchGuard,
     BranchRecorder,
     BranchReplay,
-    assume_nonempty_results,
 )
 from transformer_foundry.core.export.capture.exporter_patches import (
     exportable_copy,
@@ -25,6 +24,7 @@ from transformer_foundry.core.export.capture.exporter_patches import (
 from transformer_foundry.core.export.capture.shape_guards import relax_shape_guards
 from transformer_foundry.core.export.check_shapes import check_shapes
 from transformer_foundry.core.export.loops.patch_code import called_code, rewritten
+from transformer_foundry.core.system.torch_compat import assume_nonempty_sizes
 
 __all__ = ["Captured", "DimNames", "Inputs", "capture", "capture_with_control_flow"]
 
@@ -94,6 +94,6 @@ def capture_with_control_flow(
                 codes |= called_code(lambda fresh=fresh, tensors=tensors: fresh(*tensors))  # type: ignore[misc]
             runs.append(now.answers)
     course = BranchReplay(runs)
-    with rewritten(codes), assume_nonempty_results():
+    with rewritten(codes), assume_nonempty_sizes():
         program = capture(BranchGuard(module, course), inputs(*example), names)
     return Captured(program, relax_shape_guards(program, inputs, longest), course.assumed)

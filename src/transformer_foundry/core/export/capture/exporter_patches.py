@@ -11,10 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._export.verifier import SpecViolationError
 from torch.jit.frontend import FrontendError
 
 from transformer_foundry.core.export.capture.attention_patch import plain_attention
+from transformer_foundry.core.system.torch_compat import (
+    quiet_onnx_log,
+    spec_violation_errors,
+    traceable_transformer_layers,
+)
 
 __all__ = [
     "EXPORTER_ERRORS",
@@ -27,7 +31,7 @@ __all__ = [
 
 # What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: most of torch's own
 # classes derive from RuntimeError, the rest escapes from the model's code run with symbolic sizes or traced values.
-EXPORTER_ERRORS = (
+EXPORTER_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     TypeError,
@@ -37,7 +41,7 @@ EXPORTER_ERRORS = (
     AssertionError,
     ImportError,
     OSError,
-    SpecViolationError,
+    *spec_violation_errors(),
     FrontendError,
 )
 
@@ -82,32 +86,32 @@ def without_caches(module: nn.Module) -> nn.Module:
 def exporting_patches() -> Iterator[None]:
     """Let exporters see through modules that they stumble over while the block lasts; results stay the same.
 
-    The fused path of evaluation mode and nested tensors of ``nn.Transformer*`` have no graph form. The test whether a
-    mask is causal reads the mask's values; the mask itself is applied either way. A conversion inside forward
-    (``self.head.to(x.dtype)``) exchanges parameters, which a capture forbids even where it changes nothing.
+    A conversion inside forward (``self.head.to(x.dtype)``) exchanges parameters, which a capture forbids even where it
+    changes nothing.
     """
-    import torch.nn.modules.transformer as layers
-
-    fast = torch.backends.mha.get_fastpath_enabled()
-    detect, convert = layers._detect_is_causal_mask, nn.Module.to
-    torch.backends.mha.set_fastpath_enabled(False)
-    layers._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)  # noqa: ARG005
+    convert = nn.Module.to
     nn.Module.to = lambda self, *args, **kwargs: (  # type: ignore[method-assign]
         self if _is_converted(self, *args, **kwargs) else convert(self, *args, **kwargs)
     )
     try:
-        with plain_attention():
+        with plain_attention(), traceable_transformer_layers():
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        layers._detect_is_causal_mask, nn.Module.to = detect, convert  # type: ignore[method-assign]
+        nn.Module.to = convert  # type: ignore[method-assign]
 
 
 def _is_converted(module: nn.Module, *args: Any, **kwargs: Any) -> bool:
     """Return whether ``module.to(...)`` with these arguments would change nothing."""
-    device, dtype, _, memory_format = torch._C._nn._parse_to(*args, **kwargs)
+    device = dtype = None
+    for given in (*args, *(kwargs.get(name) for name in ("device", "dtype", "tensor"))):
+        if isinstance(given, Tensor):
+            device, dtype = given.device, given.dtype
+        elif isinstance(given, torch.dtype):
+            dtype = given
+        elif isinstance(given, str | int | torch.device) and not isinstance(given, bool):
+            device = torch.device(given)
     tensors = [*module.parameters(), *module.buffers()]
-    return memory_format is None and all(
+    return kwargs.get("memory_format") is None and all(
         (device is None or tensor.device == device)
         and (dtype is None or tensor.dtype == dtype or not tensor.is_floating_point())
         for tensor in tensors
@@ -119,16 +123,12 @@ def exporters_quiet() -> Iterator[None]:
     """Keep back the exporters' own warnings while the block lasts: what matters ends in the manifest."""
     loggers = [logging.getLogger(name) for name in _EXPORTER_LOGGERS]
     levels = [logger.level for logger in loggers]
-    # torch 2.11 takes the question whether this log is on for its answer, and prints whole graphs.
-    write_log = torch._C._jit_onnx_log
-    torch._C._jit_onnx_log = lambda *_: None
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with quiet_onnx_log(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch._C._jit_onnx_log = write_log
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

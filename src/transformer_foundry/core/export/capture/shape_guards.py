@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch.utils._sympy.numbers import int_oo
-from torch.utils._sympy.value_ranges import ValueRanges
 
 from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS
 from transformer_foundry.core.export.check_shapes import check_shapes
+from transformer_foundry.core.system.torch_compat import shape_guards, unbounded_range
 
 __all__ = ["relax_shape_guards"]
 
@@ -48,21 +47,21 @@ def relax_shape_guards(
         holds = all(_holds(guard, inputs(*shape)) for shape in near.union(check_shapes(longest)))
         return set() if holds else near
 
-    # Guards are private to torch; where they are called otherwise, files refuse those sizes and are not shipped.
-    guards: list[str] = getattr(program, "_guards_code", [])
+    guards = shape_guards(program)
     lifted = {guard: near for guard in guards if (near := refused_near(guard))}
     guards[:] = [guard for guard in guards if guard not in lifted]
     boundaries = sorted(set().union(*lifted.values()))
     ends: set[tuple[int, int]] = set()
-    for symbol, guard in list(_ranges(program)):
+    unbounded = unbounded_range()
+    for symbol, guard in list(_ranges(program, unbounded.upper)):
         if near := refused_near(guard):
-            program.range_constraints[symbol] = ValueRanges(0, int_oo)
+            program.range_constraints[symbol] = unbounded
             ends |= near
     # Guards are many and each has many numbers; a range has two ends, and both matter.
     return sorted(ends.union(boundaries[:: max(1, math.ceil(len(boundaries) / _MOST_BOUNDARIES))]))
 
 
-def _ranges(program: torch.export.ExportedProgram) -> Iterator[tuple[object, str]]:
+def _ranges(program: torch.export.ExportedProgram, infinity: object) -> Iterator[tuple[object, str]]:
     """Yield the symbol of each size whose range is narrow, and the range, written as guards are."""
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     for index, name in enumerate(program.graph_signature.user_inputs):
@@ -73,7 +72,7 @@ def _ranges(program: torch.export.ExportedProgram) -> Iterator[tuple[object, str
             lower, upper = (f"L['tensors'][{index}].size()[{dim}] {sign}" for sign in (">=", "<="))
             if allowed.lower > _UNCHECKED_MINIMUM:
                 yield symbol, f"{lower} {allowed.lower}"
-            if allowed.upper != int_oo:
+            if allowed.upper != infinity:
                 yield symbol, f"{upper} {allowed.upper}"
 
 

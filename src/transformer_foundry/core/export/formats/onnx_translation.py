@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from transformer_foundry.core.export.formats.onnx_optimize import avoid_denormal_softmax, split_fused_projections
+from transformer_foundry.core.system.torch_compat import replace_onnx_decomposition, schema_of, with_graph
 
 __all__ = ["infrequent_garbage_collection", "translate"]
 
@@ -34,7 +35,7 @@ def translate(program: torch.export.ExportedProgram, names: Mapping[str, tuple[s
 
     # The program has its dynamic dimensions already; these only name them.
     named = tuple({dim: name for dim, name in enumerate(dims) if isinstance(name, str)} for dims in names.values())
-    with _needless_decompositions_skipped():
+    with replace_onnx_decomposition(_skip_if_known):
         translated = torch.onnx.export(
             program,
             dynamo=True,
@@ -65,29 +66,20 @@ def infrequent_garbage_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
-@contextlib.contextmanager
-def _needless_decompositions_skipped() -> Iterator[None]:
-    """Keep ``torch.onnx`` from tracing a program twice more where ONNX knows all its operations as they are.
+def _skip_if_known(decompose: Callable[..., Any], implemented: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep ``torch.onnx`` from tracing a program twice more where ONNX knows all its operators as they are.
 
-    That takes half of the time of a translation. Where a torch arranges this differently, nothing is skipped.
+    That takes half of the time of a translation.
     """
-    try:
-        from torch.onnx._internal.exporter import _decomp, _fx_passes
-
-        decompose, known_by = _fx_passes.decompose_with_registry, _decomp.get_onnx_implemented_overloads
-    except (ImportError, AttributeError):
-        yield
-        return
 
     def decompose_if_needed(program: torch.export.ExportedProgram, registry: Any) -> torch.export.ExportedProgram:
         plain = _without_writing(program)
-        return plain if _is_known(plain, set(known_by(registry))) else decompose(program, registry)
+        if _is_known(plain, set(implemented(registry))):
+            return plain
+        decomposed: torch.export.ExportedProgram = decompose(program, registry)
+        return decomposed
 
-    _fx_passes.decompose_with_registry = decompose_if_needed  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        _fx_passes.decompose_with_registry = decompose
+    return decompose_if_needed
 
 
 def _is_known(program: torch.export.ExportedProgram, known: Collection[Callable[..., Any]]) -> bool:
@@ -96,7 +88,8 @@ def _is_known(program: torch.export.ExportedProgram, known: Collection[Callable[
             continue
         if node.op != "call_function" or not (node.target in known or node.target is operator.getitem):
             return False
-        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+        schema = schema_of(node.target)
+        if schema is not None and schema.is_mutable:
             return False
     return True
 
@@ -108,28 +101,28 @@ def _without_writing(program: torch.export.ExportedProgram) -> torch.export.Expo
     """
     graph = copy.deepcopy(program.graph)
     for node in graph.nodes:
-        if node.op == "call_function" and _writes_into_new(node):
-            namespace, name, overload = node.target.namespace, node.target._opname[:-1], node.target._overloadname
-            node.target = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-    copied = copy.copy(program)
-    copied._graph_module = fx.GraphModule(program.graph_module, graph)
-    copied._graph_module.meta.update(program.graph_module.meta)
-    return copied
+        if node.op == "call_function" and (replacement := _writing_nothing(node)) is not None:
+            node.target = replacement
+    return with_graph(program, graph)
 
 
-def _writes_into_new(node: fx.Node) -> bool:
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
-        return False
-    if not target._opname.endswith("_") or target._opname.endswith("__") or not node.args:
-        return False
-    written = [item.name for item in target._schema.arguments if item.alias_info and item.alias_info.is_write]
-    source = node.args[0]
-    return (
-        written == [target._schema.arguments[0].name]
-        and isinstance(source, fx.Node)
-        and isinstance(source.target, torch._ops.OpOverload)
-        and source.target._opname in _MAKE_NEW
-        and len(source.users) == 1
-        and hasattr(getattr(torch.ops.aten, target._opname[:-1], None), target._overloadname)
-    )
+def _writing_nothing(node: fx.Node) -> Callable[..., Any] | None:
+    """Return the operator that makes a new tensor where that of ``node`` writes into one that nothing else reads."""
+    schema, source = schema_of(node.target), node.args[0] if node.args else None
+    name, overload = _aten_name(node.target)
+    if schema is None or not name.endswith("_") or name.endswith("__") or not isinstance(source, fx.Node):
+        return None
+    written = [item.name for item in schema.arguments if item.alias_info and item.alias_info.is_write]
+    is_alone = _aten_name(source.target)[0] in _MAKE_NEW and len(source.users) == 1
+    if not is_alone or written != [schema.arguments[0].name]:
+        return None
+    found: Callable[..., Any] | None = getattr(getattr(torch.ops.aten, name[:-1], None), overload, None)
+    return found
+
+
+def _aten_name(target: Any) -> tuple[str, str]:
+    """Return name and overload of an operator of ATen, empty for anything else."""
+    if schema_of(target) is None or target.namespace != "aten":
+        return "", ""
+    name, _, overload = target.name().removeprefix("aten::").partition(".")
+    return name, overload or "default"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -183,7 +182,6 @@ def compiled_copy(module: nn.Module) -> LogitsOnly:
             module.module = torch.jit.script(module.module)
         except EXPORTER_ERRORS:
             # An adapter takes its arguments by name, which cannot be compiled; the model inside may be.
-            adapter = copy.copy(module.module)
-            adapter._modules = {name: torch.jit.script(child) for name, child in module.module.named_children()}
-            module.module = adapter
+            for name, child in list(module.module.named_children()):
+                setattr(module.module, name, torch.jit.script(child))
     return module

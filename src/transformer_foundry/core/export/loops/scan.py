@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
+
+from transformer_foundry.core.system.torch_compat import disable_proxy_tracing, pytree, scan
 
 __all__ = [
     "MISSING",
@@ -276,21 +277,19 @@ def loop(
     Returns:
         The carried values after the loop, and each output as a whole.
     """
-    from torch._higher_order_ops.scan import scan
-
     start, first = _whole(tuple(init)), ()
     if asks_for_first or not _keeps_form(body, items, start):
         # The first step as Python runs it: it makes what has no value before, and gives the others their shape.
         first = _whole(body(True, items.at(0), *init))
         start = first[0]
-    leaves, form = pytree.tree_flatten(start)
-    chosen = [_fresh(leaf) for leaf in pytree.tree_leaves(first)]
+    leaves, form = pytree().tree_flatten(start)
+    chosen = [_fresh(leaf) for leaf in pytree().tree_leaves(first)]
     may_be_empty = _may_be_zero(items.length)
 
     def step(state: list[Tensor], position: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        given = pytree.tree_unflatten(state[: len(leaves)], form)
+        given = pytree().tree_unflatten(state[: len(leaves)], form)
         at = position.clamp(min=1) if chosen else position
-        made = pytree.tree_leaves(body(False, items.at(at), *given))
+        made = pytree().tree_leaves(body(False, items.at(at), *given))
         if chosen:
             made = [torch.where(position == 0, *pair) for pair in builtins.zip(chosen, made, strict=True)]
         carried, put_out = made[: len(leaves)] or state, made[len(leaves) :]
@@ -307,19 +306,17 @@ def loop(
     if may_be_empty:
         whole = [output[: items.length] for output in whole]
     filled = [_filled(*each, items) for each in builtins.zip(outputs, dims, whole, strict=True)]
-    return pytree.tree_unflatten(after[: len(leaves)], form), filled
+    return pytree().tree_unflatten(after[: len(leaves)], form), filled
 
 
 def _keeps_form(body: Callable[..., Any], items: Steps, start: Any) -> bool:
     """Return whether a step leaves tensors of the same shape and type as it is given."""
-    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
-
-    before = pytree.tree_leaves(start)
+    before = pytree().tree_leaves(start)
     if not all(isinstance(leaf, Tensor) for leaf in before):
         return False
-    with disable_proxy_modes_tracing():
+    with disable_proxy_tracing():
         position = torch.zeros((), dtype=torch.long)
-        made = pytree.tree_leaves(body(False, items.at(position), *start)[0])
+        made = pytree().tree_leaves(body(False, items.at(position), *start)[0])
     return [_form(leaf) for leaf in before] == [_form(leaf) for leaf in made]
 
 
@@ -329,7 +326,7 @@ def _form(leaf: Any) -> tuple[str, str]:
 
 
 def _whole(values: Any) -> Any:
-    return pytree.tree_map(lambda leaf: torch.tensor(leaf) if isinstance(leaf, int | float) else leaf, values)
+    return pytree().tree_map(lambda leaf: torch.tensor(leaf) if isinstance(leaf, int | float) else leaf, values)
 
 
 def _fresh(leaf: Tensor) -> Tensor:

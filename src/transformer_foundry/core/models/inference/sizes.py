@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.inference.probe import Probe, works_at
+from transformer_foundry.core.system.torch_compat import DispatchMode
 
 __all__ = ["infer_sizes"]
 
@@ -85,7 +85,7 @@ def _accepts(probe: Probe, vocab_size: int) -> bool:
     return True
 
 
-class EmbeddingLookupTracer(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+class EmbeddingLookupTracer(DispatchMode):
     """Record, while active, the rows of tables that are indexed by given ids or by positions.
 
     Args:
@@ -98,20 +98,12 @@ class EmbeddingLookupTracer(TorchDispatchMode):  # type: ignore[no-untyped-call,
     """
 
     def __init__(self, ids: Sequence[Tensor], length: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._ids = [tensor.clone() for tensor in ids]
         self._length = length
         self.rows: list[set[int]] = [set() for _ in ids]
         self.positions: set[int] = set()
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Skipping imports torch._dynamo, which takes seconds; nothing is compiled here.
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record lookups and slices, then run the operation."""
         name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else ""
         if name == "embedding":
@@ -124,7 +116,7 @@ class EmbeddingLookupTracer(TorchDispatchMode):  # type: ignore[no-untyped-call,
             self._record_index(args[0].shape[args[1]], args[2])
         elif name == "slice":
             self._record_slice(*args)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
     def _record_index(self, rows: int, index: Tensor) -> None:
         if index.dtype not in (torch.int64, torch.int32) or index.numel() == 0:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import own_attributes, quiet_model
+from transformer_foundry.core.system.torch_compat import has_forward_hooks, mutation_count
 from transformer_foundry.core.training.memory.blocks import find_blocks
 from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
 
@@ -101,7 +102,7 @@ def _hooks_of(blocks: Mapping[str, nn.Module]) -> str | None:
     """Hooks of a layer within a block would run twice."""
     for name, block in blocks.items():
         for inner, module in block.named_modules():
-            if module is not block and (module._forward_hooks or module._forward_pre_hooks):
+            if module is not block and has_forward_hooks(module):
                 return f"{name}.{inner} has a forward hook, which would run twice"
     return None
 
@@ -161,5 +162,5 @@ def _remembered(block: nn.Module) -> dict[str, Any]:
             elif value is None or isinstance(value, bool | int | float | str):
                 found[where + key] = value
         for key, buffer in module.named_buffers(recurse=False):
-            found[where + key] = (id(buffer), buffer._version)
+            found[where + key] = (id(buffer), mutation_count(buffer))
     return found

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transformer_foundry.core.system.torch_compat import disable_subclass_functions, make_wrapper_tensor
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head, chunked_argmax, chunked_cross_entropy
 
 __all__ = ["LazyLogits", "Tally"]
@@ -61,7 +62,7 @@ class LazyLogits(Tensor):
         if dtype is None:
             is_autocast = torch.is_autocast_enabled(device.type)
             dtype = torch.get_autocast_dtype(device.type) if is_autocast else hidden.dtype
-        made: LazyLogits = Tensor._make_wrapper_subclass(
+        made: LazyLogits = make_wrapper_tensor(
             cls, shape, dtype=dtype, device=device, requires_grad=torch.is_grad_enabled()
         )
         made.hidden, made.head, made.tally, made.class_dim = hidden, head, tally, class_dim
@@ -92,7 +93,7 @@ class LazyLogits(Tensor):
         kwargs = kwargs or {}
         name = _name(func)
         if name in _METADATA:
-            with torch._C.DisableTorchFunctionSubclass():
+            with disable_subclass_functions():
                 return func(*args, **kwargs)
         values = args if args else (kwargs.get("input"),)
         found = NotImplemented

@@ -14,14 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.modules import transformer as torch_transformer
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from transformer_foundry.core.models.losses import Batch, LossParts, TaskLoss
 from transformer_foundry.core.models.side_effects import quiet_model
 from transformer_foundry.core.system.precision import Precision
+from transformer_foundry.core.system.torch_compat import (
+    DispatchMode,
+    fake_tensor_mode,
+    module_tables,
+    traceable_transformer_layers,
+)
 from transformer_foundry.core.training.memory.savings import MemorySavings
 
 __all__ = ["LiveBytes", "Pass", "forget_caches", "pass_peak"]
@@ -84,10 +86,9 @@ def pass_peak(planned: Pass, rows: int) -> tuple[int, bool]:
 
 def _simulate(planned: Pass, rows: int) -> list[int]:
     device = planned.precision.device
-    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with quiet_model(planned.adapter), forget_caches(planned.adapter), fake_mode as mode:
+    with quiet_model(planned.adapter), forget_caches(planned.adapter), fake_tensor_mode() as mode:
         batch = {name: _fake(mode, tensor, device) for name, tensor in planned.make_batch(rows).items()}
-        with _fake_weights(planned.adapter, mode, device) as weights, _plain_encoder():
+        with _fake_weights(planned.adapter, mode, device) as weights, traceable_transformer_layers():
             return _run(planned, batch, weights)
 
 
@@ -121,18 +122,19 @@ def _run(planned: Pass, batch: Batch, weights: list[nn.Parameter]) -> list[int]:
         if planned.trains:
             parts.loss_sum.backward()
     size = sum(tensor.nbytes for tensor in batch.values())
-    return [size + held for held in live.timeline]
+    return [size + held for held in live.timeline or [0]]
 
 
-def _fake(mode: FakeTensorMode, tensor: Tensor, device: torch.device) -> Tensor:
+def _fake(mode: Any, tensor: Tensor, device: torch.device) -> Tensor:
     fake = mode.from_tensor(tensor.detach())
     return fake if fake.device.type == device.type else torch.empty_like(fake, device=device)
 
 
 @contextlib.contextmanager
-def _fake_weights(adapter: nn.Module, mode: FakeTensorMode, device: torch.device) -> Iterator[list[nn.Parameter]]:
+def _fake_weights(adapter: nn.Module, mode: Any, device: torch.device) -> Iterator[list[nn.Parameter]]:
     """Put fake tensors in the place of parameters and buffers; ties stay ties."""
-    real = [(module, dict(module._parameters), dict(module._buffers)) for module in adapter.modules()]
+    tables = [table for module in adapter.modules() for table in module_tables(module)[:2]]
+    real = [dict(table) for table in tables]
     made: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor | None) -> Tensor | None:
@@ -144,35 +146,12 @@ def _fake_weights(adapter: nn.Module, mode: FakeTensorMode, device: torch.device
         return made[id(tensor)]
 
     try:
-        for module, parameters, buffers in real:
-            module._parameters.update({name: fake(tensor) for name, tensor in parameters.items()})  # type: ignore[misc]
-            module._buffers.update({name: fake(tensor) for name, tensor in buffers.items()})
+        for table in tables:
+            table.update({name: fake(tensor) for name, tensor in table.items()})  # type: ignore[misc]
         yield [tensor for tensor in made.values() if isinstance(tensor, nn.Parameter)]
     finally:
-        for module, parameters, buffers in real:
-            module._parameters.update(parameters)
-            module._buffers.update(buffers)
-
-
-@contextlib.contextmanager
-def _plain_encoder() -> Iterator[None]:
-    """Keep torch's encoder from looking at the values of its mask, and from its fused path in eval mode.
-
-    Both change nothing in what it computes; without the hint that a mask is causal it may hold a mask more.
-    """
-    detect = torch_transformer._detect_is_causal_mask
-    is_fast = torch.backends.mha.get_fastpath_enabled()
-    torch_transformer._detect_is_causal_mask = _believe_hint
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch_transformer._detect_is_causal_mask = detect
-        torch.backends.mha.set_fastpath_enabled(is_fast)
-
-
-def _believe_hint(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001
-    return bool(is_causal)
+        for table, tensors in zip(tables, real, strict=True):
+            table.update(tensors)  # type: ignore[arg-type]
 
 
 _CONTAINERS = (dict, list, set)
@@ -233,7 +212,7 @@ def _restore(space: Any, before: dict[str, Any]) -> None:
             delattr(space, name)
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(DispatchMode):
     """While on, counts the bytes of the storages that operations make, until they are freed.
 
     Args:
@@ -255,11 +234,11 @@ class LiveBytes(TorchDispatchMode):
         for tensor in known:
             self._seen[tensor.untyped_storage()] = None
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func`` and count what it made."""
-        found = func(*args, **(kwargs or {}))
-        for value in tree_leaves(found):
-            if isinstance(value, Tensor) and value.device.type == self.device_type:
+        found = func(*args, **kwargs)
+        for value in _tensors_of(found):
+            if value.device.type == self.device_type:
                 self._add(value)
         self.peak = max(self.peak, self.now)
         self.timeline.append(self.now)
@@ -276,3 +255,12 @@ class LiveBytes(TorchDispatchMode):
 
     def _free(self, size: int) -> None:
         self.now -= size
+
+
+def _tensors_of(result: Any) -> Iterator[Tensor]:
+    """Yield the tensors that an operation returned: one, several, or a list among others."""
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, list | tuple):
+        for item in result:
+            yield from _tensors_of(item)
