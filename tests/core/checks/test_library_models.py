@@ -1,4 +1,4 @@
-"""No alarm on tiny, randomly initialised models of the transformers library, of all three kinds."""
+"""No alarm on tiny, randomly initialized models of the transformers library, of all three kinds."""
 
 from __future__ import annotations
 

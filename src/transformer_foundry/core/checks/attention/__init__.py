@@ -1,1 +1,1 @@
-"""Checks of attention: heads, scale, normalization."""
+"""Checks of attention: splitting of heads, softmax, scaling, entropy."""

@@ -1,4 +1,4 @@
-"""Heads are split off and merged again along the right axes."""
+"""Check that heads are split and merged along the right axes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ RESHAPING = frozenset({"view", "reshape", "_unsafe_view", "unflatten", "flatten"
 
 
 def check_head_split(subject: ModelUnderTest) -> Iterator[Finding]:
-    """No reshape moves the axis of positions: reading (B, T, D) as (B, heads, T, width) mixes positions and heads."""
+    """Check that no reshape moves the axis of positions, as from (B, T, D) to (B, heads, T, width)."""
     for call in subject.trace.operations:
         if call.name not in RESHAPING or not call.inputs:
             continue
         before, after = call.inputs[0].shape, call.output.shape
-        if any(_moves(before, after, length) for length in subject.lengths):
+        if any(_moves_positions(before, after, length) for length in subject.lengths):
             yield _mixed(subject, call, before, after)
             return
 
 
-def _moves(before: torch.Size, after: torch.Size, length: int) -> bool:
-    """Whether one of the shapes is (1, T, D), the other has heads in front of T, and D is split among them."""
+def _moves_positions(before: torch.Size, after: torch.Size, length: int) -> bool:
+    """Return whether one shape is (1, T, D) and the other has heads before T, with D split among them."""
     if before.count(length) != 1 or after.count(length) != 1:
         return False
     flat, split = (before, after) if len(before) == 3 and before[:2] == (1, length) else (after, before)
@@ -51,9 +51,9 @@ def _mixed(subject: ModelUnderTest, call: TracedCall, before: torch.Size, after:
     return finding_at(
         "heads",
         "error",
-        f"Heads are {action} the wrong axes: {call.name} reads {tuple(before)} as {tuple(after)} without exchanging "
-        "axes, so numbers of different positions end up in one vector. A head then works on a part of the text with "
-        "the positions mixed up, and positions see what they must not.",
+        f"Heads are {action} the wrong axes: {call.name} reads {tuple(before)} as {tuple(after)} without transposing "
+        "axes, so values of different positions end up in one vector. Each head then gets a part of the text with "
+        "mixed positions, and positions see tokens that they must not see.",
         subject.locator.at(call.line, call.module or None),
         f"{right}: a reshape alone does not move an axis.",
     )

@@ -1,4 +1,4 @@
-"""Attention itself: the softmax runs over the keys, heads are neither one-hot nor copies of each other."""
+"""Check the attention weights: softmax over the keys, heads that are neither one-hot nor copies of each other."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from transformer_foundry.core.checks.report.report import Finding
 __all__ = ["check_attention_entropy", "check_attention_weights"]
 
 EXACT = 1e-4
-# Mean entropy of attention at initialisation, as a share of the largest possible, below which heads are one-hot.
+# Mean entropy of attention at initialization, as a share of the largest possible; heads below this are one-hot.
 SATURATED = 0.05
-# Heads whose weights differ by less than this share of their departure from an even spread are copies.
+# Heads are copies if their weights differ by less than this share of their distance from uniform weights.
 ALIKE = 1e-3
-LEAST = 1e-6
+SMALLEST_DEVIATION = 1e-6
 ENTROPY_LENGTH = 32
 
 
 def check_attention_weights(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The weights that multiply the values sum to 1 over the keys."""
+    """Check that the weights that multiply the values sum to 1 over the keys."""
     calls = subject.trace.operations
     for index, call in enumerate(calls):
         if call.name not in SOFTMAX or call.output.ndim < 3:
@@ -43,7 +43,7 @@ def check_attention_weights(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def check_attention_entropy(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Attention at initialisation is spread out: entropy per head, and heads that look at one key only."""
+    """Check that attention at initialization has entropy, and that heads are not copies of each other."""
     length = min(ENTROPY_LENGTH, subject.contract.max_length or ENTROPY_LENGTH)
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs(length=length)))
     records = [
@@ -63,7 +63,7 @@ def check_attention_entropy(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _weights_of_values(call: TracedCall, later: list[TracedCall]) -> Tensor | None:
-    """Return the weights as they are multiplied with the values, the axis that is summed over last; None if unknown."""
+    """Return the weights as they multiply the values, with the summed axis last; None if unknown."""
     current = call.raw
     for other in later:
         if not any(tensor.data_ptr() == current.data_ptr() for tensor in other.inputs):
@@ -78,7 +78,7 @@ def _weights_of_values(call: TracedCall, later: list[TracedCall]) -> Tensor | No
 
 
 def _is_masked_late(call: TracedCall, weights: Tensor) -> bool:
-    """Whether the softmax itself is right, but weights were hidden afterwards."""
+    """Return whether the softmax itself is right, but weights were set to zero afterwards."""
     if weights.shape != call.output.shape or not torch.allclose(call.output.sum(dim=-1), torch.ones(()), atol=EXACT):
         return False
     return bool(((weights == 0) & (call.output > 0)).any())
@@ -88,9 +88,9 @@ def _masked_late(subject: ModelUnderTest, call: TracedCall) -> Finding:
     return finding_at(
         "attention",
         "error",
-        "The mask is applied after the softmax: the weights of hidden positions become 0, but they have already taken "
-        "their share. What is left does not sum to 1, and depends on the positions that were to be hidden: a causal "
-        "model sees the future that way.",
+        "The mask is applied after the softmax: the weights of hidden positions become 0, but they already count in "
+        "the denominator. The remaining weights do not sum to 1 and depend on the hidden positions: a causal model "
+        "sees the future this way.",
         subject.locator.at(call.line, call.module or None),
         "mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1).",
     )
@@ -106,9 +106,9 @@ def _wrong_axis(subject: ModelUnderTest, call: TracedCall, sums: Tensor) -> Find
     return finding_at(
         "attention",
         "error",
-        f"The softmax of the attention runs over the wrong axis: what is multiplied with the values sums to "
-        f"{float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. Positions compete for being "
-        "looked at, instead of each one dividing its attention among the keys.",
+        "The softmax of the attention runs over the wrong axis: what is multiplied with the values sums to "
+        f"{float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. Each query should divide its "
+        "attention among the keys.",
         subject.locator.at(call.line, call.module or None),
         "take the softmax over the last axis, the keys: softmax(scores, dim=-1), and multiply weights @ values.",
     )
@@ -128,30 +128,32 @@ def _saturated(subject: ModelUnderTest, item: AttentionRecord, share: list[float
     return finding_at(
         "attention entropy",
         "warning",
-        "Attention is saturated before training: every head looks at one key only (entropy at most "
-        f"{max(share):.1%} of "
-        "the largest possible). The softmax has no gradient there; heads cannot learn where to look.",
+        "Attention is saturated before training: every head attends to one key only (entropy at most "
+        f"{max(share):.1%} of the largest possible). The softmax has no gradient there, so heads cannot learn what to "
+        "attend to.",
         subject.locator.module(item.module, item.line),
-        "divide the scores by sqrt(head width), and initialise queries and keys smaller (std=0.02).",
+        "divide the scores by sqrt(head width), and initialize queries and keys smaller (std=0.02).",
     )
 
 
 def _are_alike(item: AttentionRecord) -> bool:
-    """Whether all heads have the same weights, and not just because every position attends evenly."""
+    """Return whether all heads have the same weights, and not only because every position attends evenly."""
     if not item.heads or item.heads < 2 or len(item.weights) != item.heads:
         return False
     seen = item.weights > 1e-9
     even = seen / seen.sum(dim=-1, keepdim=True).clamp(min=1)
-    departure = (item.weights - even).abs().max()
-    return bool((item.weights - item.weights[:1]).abs().max() <= ALIKE * departure) and bool(departure > LEAST)
+    deviation = (item.weights - even).abs().max()
+    return bool((item.weights - item.weights[:1]).abs().max() <= ALIKE * deviation) and bool(
+        deviation > SMALLEST_DEVIATION
+    )
 
 
 def _copies(subject: ModelUnderTest, item: AttentionRecord) -> Finding:
     return finding_at(
-        "initialisation",
+        "initialization",
         "warning",
-        f"All {item.heads} heads are copies of each other before training: they attend to the same positions to the "
-        "last digit. They get the same gradient and stay alike, so many heads do no more than one.",
+        f"All {item.heads} heads are copies of each other before training: they have exactly the same attention "
+        "weights. They get the same gradient and stay equal, so all of them do no more than one.",
         subject.locator.module(item.module, item.line),
-        "draw the weights of each head independently, and do not copy or repeat them.",
+        "initialize the weights of each head independently, and do not copy or repeat them.",
     )

@@ -1,4 +1,4 @@
-"""Attention weights are normalised: a softmax, or something that does its work."""
+"""Check that attention weights are normalized, by a softmax or by an equivalent division."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from transformer_foundry.core.checks.report.report import Finding
 __all__ = ["check_normalization"]
 
 PRODUCTS = ("matmul", "__matmul__", "bmm", "einsum")
-# What may stand between the sum of the values and the layer that mixes the heads.
+# Operations that may run between the weighted sum of the values and the layer that mixes the heads.
 MOVING = frozenset({
     "transpose", "permute", "contiguous", "view", "reshape", "dropout", "to", "flatten", "movedim", "type_as",
 })  # fmt: skip
 EXACT = 1e-3
-# Designs that do without a softmax, by their own names.
+# Names of designs that use no softmax.
 WITHOUT = re.compile(
     r"linear_?att|retention|retnet|sigmoid|relu|kernel|lightning|decay|gated|state|mamba", re.IGNORECASE
 )
 
 
 def check_normalization(subject: ModelUnderTest) -> Iterator[Finding]:
-    """What multiplies the values sums to 1 over the keys, unless the result is divided or normalised afterwards."""
+    """Check that what multiplies the values sums to 1 over the keys, or that the result is normalized afterwards."""
     calls = subject.trace.operations
     names = " ".join([*(type(module).__name__ for module in subject.model.modules()), *map(str, subject.config)])
     if WITHOUT.search(names):
@@ -38,14 +38,16 @@ def check_normalization(subject: ModelUnderTest) -> Iterator[Finding]:
         if weights is None or not _made_of_queries_and_keys(call, weights, calls[:index]):
             continue
         sums = weights.float().sum(dim=-1)
-        if torch.allclose(sums, torch.ones_like(sums), atol=EXACT) or not _goes_straight_on(call, calls[index + 1 :]):
+        if torch.allclose(sums, torch.ones_like(sums), atol=EXACT) or not _reaches_linear_unchanged(
+            call, calls[index + 1 :]
+        ):
             continue
         yield _without_softmax(subject, call, sums)
         return
 
 
 def _bare_weights(call: TracedCall, length: int) -> Tensor | None:
-    """Return the (..., T, T) left factor of a product with values (..., T, width), None when it is no such product."""
+    """Return the (..., T, T) left factor of a product with values (..., T, width); None for other operations."""
     if call.name not in PRODUCTS or len(call.inputs) != 2:
         return None
     left, right = call.inputs
@@ -54,14 +56,14 @@ def _bare_weights(call: TracedCall, length: int) -> Tensor | None:
 
 
 def _made_of_queries_and_keys(product: TracedCall, weights: Tensor, before: list[TracedCall]) -> bool:
-    """Whether the module itself multiplied queries with keys to get these weights, and took no softmax."""
+    """Return whether the module computed these weights from queries and keys, without a softmax."""
     own = [call for call in before if call.module == product.module]
     scores = [call for call in own if call.name in PRODUCTS and call.output.shape == weights.shape]
     return bool(scores) and not any("softmax" in call.name or "norm" in call.name for call in own)
 
 
-def _goes_straight_on(product: TracedCall, later: list[TracedCall]) -> bool:
-    """Whether the sum of the values reaches a linear layer as it is: not divided, gated or normalised."""
+def _reaches_linear_unchanged(product: TracedCall, later: list[TracedCall]) -> bool:
+    """Return whether the weighted sum reaches a linear layer without being divided, gated or normalized."""
     current = product.raw
     for call in later:
         if not any(tensor.data_ptr() == current.data_ptr() for tensor in call.inputs):
@@ -78,9 +80,9 @@ def _without_softmax(subject: ModelUnderTest, call: TracedCall, sums: Tensor) ->
     return finding_at(
         "attention",
         "warning",
-        "The attention weights are not normalised: no softmax runs over the scores, and what multiplies the values "
-        f"sums to {float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. The result grows with "
-        "the length of the text instead of being an average.",
+        "The attention weights are not normalized: no softmax is applied to the scores, and what multiplies the "
+        f"values sums to {float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. The result grows "
+        "with the length of the text instead of being an average.",
         subject.locator.at(call.line, call.module or None),
         "take the softmax of the scores over the keys before they multiply the values: softmax(dim=-1).",
     )

@@ -1,4 +1,4 @@
-"""The scores of attention are scaled to the width of its heads."""
+"""Check that attention scores are scaled by the width of the heads."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from transformer_foundry.core.checks.report.report import Finding
 __all__ = ["check_scaling"]
 
 SMALLEST_WIDTH = 4
-# T5 does not divide scores; its queries start smaller by sqrt(width) instead.
+# T5 does not divide scores; its queries are initialized smaller by sqrt(width) instead.
 COMPENSATED = 0.6
-# Scores beyond this are masked ones.
+# Scores beyond this are masked.
 LARGEST_SCORE = 1e3
 EXACT = 1e-4
 TOLERANCE = 0.01
-# Some designs divide by the width itself, not by its root; nothing divides by four times that.
+# Some designs divide by the width itself instead of its root; no known design divides by four times that.
 SMALLEST_FACTOR = 0.25
 OWN_SCALE = re.compile(
     r"attention_multiplier|(attn|attention|query|qk|softmax|logit).*scal|scale_attn|scalar|mup|inverse_layer"
@@ -32,11 +32,11 @@ OWN_SCALE = re.compile(
 
 
 def check_scaling(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Scores are divided by the square root of the head's width, somewhere, or the design makes up for it."""
+    """Check that scores are divided by the square root of the head width, or that the design compensates for it."""
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs()))
     for index, call in enumerate(record.operations):
         scaled = _scaled(record.operations[:index], call)
-        if scaled is None or scaled.width < SMALLEST_WIDTH or _is_normalised(scaled.query):
+        if scaled is None or scaled.width < SMALLEST_WIDTH or _is_normalized(scaled.query):
             continue
         how = _fault(scaled, record.operations[:index], call, bool(_stated(subject)))
         if how is not None:
@@ -46,7 +46,7 @@ def check_scaling(subject: ModelUnderTest) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Scaled:
-    """Queries and keys of an attention, and the number that their products are multiplied by."""
+    """Queries and keys of an attention, and the factor of their products."""
 
     query: Tensor
     key: Tensor
@@ -72,7 +72,7 @@ def _scaled(before: list[TracedCall], call: TracedCall) -> _Scaled | None:
 
 
 def _fault(scaled: _Scaled, before: list[TracedCall], call: TracedCall, is_stated: bool) -> str | None:
-    """Return what is wrong with the scale, None when nothing is."""
+    """Return what is wrong with the scale; None if nothing is."""
     factor = scaled.factor
     if factor > 1 + TOLERANCE:
         return f"multiplied by {factor:.3g}"
@@ -85,12 +85,12 @@ def _fault(scaled: _Scaled, before: list[TracedCall], call: TracedCall, is_state
 
 
 def _stated(subject: ModelUnderTest) -> list[str]:
-    """Settings that announce a scale of their own."""
+    """Return the settings that declare another scale."""
     return [key for key, value in subject.config.items() if OWN_SCALE.search(str(key)) and value not in (None, False)]
 
 
 def _product_before(calls: list[TracedCall], softmax: TracedCall) -> TracedCall | None:
-    """Return the matrix product of queries and keys that the softmax is taken of."""
+    """Return the matrix product of queries and keys that is the input of the softmax."""
     for call in reversed(calls):
         if call.module != softmax.module:
             return None
@@ -101,7 +101,7 @@ def _product_before(calls: list[TracedCall], softmax: TracedCall) -> TracedCall 
 
 
 def _factor(product: Tensor, scores: Tensor) -> float | None:
-    """Return the constant by which products were multiplied to become scores; None when something was added."""
+    """Return the constant factor between products and scores; None if something was added."""
     product, scores = product.float(), scores.float()
     valid = torch.isfinite(scores) & (scores.abs() < LARGEST_SCORE) & (product.abs() > EXACT * product.abs().max())
     if not valid.any():
@@ -111,13 +111,13 @@ def _factor(product: Tensor, scores: Tensor) -> float | None:
     return middle if float((ratio - middle).abs().max()) <= 1e-3 * max(1e-6, abs(middle)) else None
 
 
-def _is_normalised(query: Tensor) -> bool:
+def _is_normalized(query: Tensor) -> bool:
     norms = query.norm(dim=-1)
     return bool(norms.std() < 1e-3 * norms.mean())
 
 
 def _scaled_before(calls: list[TracedCall], module: str) -> bool:
-    """Whether queries or keys were scaled by a number, or converted to float32 on purpose because they are not."""
+    """Return whether queries or keys were scaled by a number, or converted to float32 because they are not."""
     for call in reversed(calls):
         if call.module != module:
             continue
@@ -134,14 +134,13 @@ def _badly_scaled(subject: ModelUnderTest, call: TracedCall, how: str, width: in
         "attention scale",
         "warning",
         f"The scores of the attention are {how} before the softmax, where sqrt({width}) = {width**0.5:.2f} divides "
-        "them "
-        f"in a standard transformer. {_consequence(how)}",
+        f"them in a standard transformer. {_consequence(how)}",
         subject.locator.at(call.line, call.module or None),
-        "divide the scores by the square root of the head's width: q @ k.transpose(-2, -1) / math.sqrt(d).",
+        "divide the scores by the square root of the head width: q @ k.transpose(-2, -1) / math.sqrt(d).",
     )
 
 
 def _consequence(how: str) -> str:
     if how.startswith("divided"):
-        return "What is left is next to nothing: every position attends to all others evenly, and learns slowly."
-    return "They grow with the width of the head, the softmax saturates, and attention stops learning."
+        return "The remaining scores are close to zero: every position attends to all others evenly, and learns slowly."
+    return "They grow with the width of the head, so the softmax saturates and attention stops learning."

@@ -1,4 +1,4 @@
-"""The attention weights of a forward pass, whatever way the model computes them."""
+"""Attention weights of a forward pass, however the model computes them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SOFTMAX = ("softmax", "_softmax")
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """The weights of one attention in one forward pass.
+    """Weights of one attention in one forward pass.
 
     Attributes:
         module: Path of the module that ran it.
-        line: Where it was called.
+        line: Line that called it.
         weights: (N, Q, K) float, one matrix per sample and head; each row should sum to 1.
-        heads: Number of heads, None when it cannot be told.
+        heads: Number of heads; None if unknown.
         over_keys: Whether the softmax ran over the last axis.
     """
 
@@ -40,8 +40,8 @@ def attention_records(trace: Trace, lengths: Container[int]) -> list[AttentionRe
     """Return the attention of a trace of one sample, in the order in which it ran.
 
     Args:
-        trace: What ran.
-        lengths: Numbers of queries and keys: matrices of other shapes are no attention over the whole sequence.
+        trace: The trace.
+        lengths: Allowed numbers of queries and keys; matrices of other shapes are not attention over the sequence.
     """
     records = []
     for call in trace.operations:
@@ -65,7 +65,7 @@ def _is_last_axis(call: TracedCall) -> bool:
 
 
 def _weights(call: TracedCall) -> Tensor:
-    """Return softmax(q k^T scale + mask), as ``scaled_dot_product_attention`` computes it inside."""
+    """Return softmax(q k^T scale + mask), which ``scaled_dot_product_attention`` computes internally."""
     query, key = call.inputs[0].float(), call.inputs[1].float()
     arguments = call.arguments
     mask = _mask(call)
@@ -82,5 +82,5 @@ def _weights(call: TracedCall) -> Tensor:
 
 
 def _mask(call: TracedCall) -> Tensor | None:
-    """Return the mask: the fourth tensor, unless it is given by keyword under another role."""
+    """Return the mask, which is the fourth tensor."""
     return call.inputs[3] if len(call.inputs) > 3 else None

@@ -1,4 +1,4 @@
-"""The samples of a batch do not influence each other."""
+"""Check that the samples of a batch do not influence each other."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_batch_independence"]
 
-# Another batch size runs other kernels, whose rounding differs; a mixed batch differs far more.
+# Another batch size runs other kernels, which round differently; mixed samples differ far more.
 RELATIVE_TOLERANCE = 1e-3
 BATCH = 3
-# The one in the middle: what runs along the batch may run forwards or backwards.
+# The sample in the middle: a recurrence along the batch may run forwards or backwards.
 KEPT, OTHERS = 1, [0, 2]
 
 
 def check_batch_independence(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A sample's output is the same whatever the other samples are, and when it is alone."""
+    """Check that the output of a sample is the same with other samples in its batch, and when it is alone."""
     with generic_weights(subject.model):
         for training in (False, True):
             first = subject.inputs(batch=BATCH, seed=3)
-            second = _others_exchanged(first, subject.inputs(batch=BATCH, seed=4))
+            second = _with_other_samples(first, subject.inputs(batch=BATCH, seed=4))
             base = subject.logits(first, training=training)
             moved = subject.logits(second, training=training)
             own, foreign = float((moved - base)[OTHERS].abs().max()), float((moved - base)[KEPT].abs().max())
             if training and any("expert" in str(key) for key in subject.config):
-                continue  # Experts of a mixture have room for so many tokens of a batch: that is meant.
+                continue  # Experts of a mixture have a limited capacity for the tokens of a batch, by design.
             if foreign > max(ABSOLUTE_NOISE, RELATIVE_TOLERANCE * own):
                 subject.mixes_samples = not training
                 yield _mixed(subject, first, second, own, foreign, training)
@@ -43,8 +43,8 @@ def check_batch_independence(subject: ModelUnderTest) -> Iterator[Finding]:
             yield _mixed(subject, first, second, own, difference, False, "when it is alone in its batch")
 
 
-def _others_exchanged(first: Inputs, other: Inputs) -> Inputs:
-    """Return ``first`` with every sample but one replaced by those of ``other``."""
+def _with_other_samples(first: Inputs, other: Inputs) -> Inputs:
+    """Return ``first`` with every sample but one replaced by that of ``other``."""
 
     def mix(left: Tensor | None, right: Tensor | None) -> Tensor | None:
         if left is None or right is None:
@@ -65,7 +65,7 @@ def _mixed(
     own: float,
     foreign: float,
     training: bool,
-    when: str = "when the other samples of its batch are exchanged",
+    when: str = "when the other samples of its batch are replaced",
 ) -> Finding:
     def differs(left: Tensor, right: Tensor) -> bool:
         axis = next((axis for axis in (0, 1) if left.ndim > axis + 1 and left.shape[axis] == BATCH), None)
@@ -80,12 +80,11 @@ def _mixed(
     return finding_at(
         "batch independence",
         "error",
-        f"The samples of a batch influence each other{mode}: the output of one sample moves by {foreign:.2g} {when} "
-        f"(theirs moves by {own:.2g}). Each text must be judged by itself; here the result depends on which texts "
-        "happen to share a batch.",
+        f"The samples of a batch influence each other{mode}: the output of one sample changes by {foreign:.2g} {when} "
+        f"(theirs changes by {own:.2g}). The result for a text must not depend on which other texts are in the batch.",
         location,
         (
-            "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalise over "
-            "the last axis only (LayerNorm, not BatchNorm)."
+            "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalize "
+            "over the last axis only (LayerNorm, not BatchNorm)."
         ),
     )

@@ -1,4 +1,4 @@
-"""The loss that a model computes itself: shifted once, blind to -100, differentiable, and no peeking at the labels."""
+"""Check the loss that a model computes itself: labels shifted once, -100 ignored, differentiable, labels hidden."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transformer_foundry.core.checks.inputs.label_alignment import SHIFTS, LabelAlignment, infer_label_shift, shifted
 from transformer_foundry.core.checks.probing.location import Location, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import graph_tensors
@@ -18,15 +19,14 @@ from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.inference.call import call_arguments
 from transformer_foundry.core.models.inference.output_format import find_loss
 
-__all__ = ["LabelAlignment", "check_labels", "check_labels_hidden", "infer_label_shift", "shifted"]
+__all__ = ["check_labels", "check_labels_hidden"]
 
 TOLERANCE = 1e-3
-SHIFTS = (0, 1, 2, -1, -2)
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """The loss, the logits, and the logits as they stand in the graph of the loss."""
+class _LabeledCall:
+    """Loss, logits, and the logits in the graph of the loss."""
 
     loss: Tensor
     logits: Tensor
@@ -34,33 +34,32 @@ class _Outcome:
 
 
 def check_labels(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The model's own loss compares each position with the right label and heeds -100."""
+    """Check that the model's own loss compares each position with the right label and ignores -100."""
     if not subject.contract.computes_loss:
         return
     inputs = subject.inputs(batch=2)
     labels = _labels(subject, inputs)
-    outcome = _call(subject, inputs, labels)
-    if outcome is None:
+    result = _call(subject, inputs, labels)
+    if result is None:
         return
     location = subject.locator.call_of({"cross_entropy", "CrossEntropyLoss", "nll_loss", "loss_fn"})
-    if not outcome.loss.requires_grad:
+    if not result.loss.requires_grad:
         yield finding_at(
             "loss",
             "error",
-            "The loss that the model returns cannot be differentiated: it is cut off from the weights, so training "
-            "on it "
-            "changes nothing.",
+            "The loss that the model returns cannot be differentiated: it is detached from the weights, so training "
+            "on it changes nothing.",
             location,
             "return the loss itself: no .item(), .detach(), float() or torch.no_grad().",
         )
         return
     if subject.labels_positions:
-        wrong = list(_shift(subject, outcome, labels, location))
-        yield from wrong or _ignored(subject, inputs, labels, location)
+        wrong = list(_wrong_shift(subject, result, labels, location))
+        yield from wrong or _not_ignored(subject, inputs, labels, location)
 
 
 def check_labels_hidden(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A decoder that makes its inputs from the labels shifts them: a position must not see its own label."""
+    """Check that a decoder that derives its inputs from the labels shifts them: no position sees its own label."""
     contract = subject.contract
     if subject.contract.task != "seq2seq_lm" or not contract.computes_loss or not contract.labels_argument:
         return
@@ -80,10 +79,9 @@ def check_labels_hidden(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "labels",
             "error",
-            f"The decoder sees the label it has to predict: changing label {position} moves the output at position "
-            f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to nothing and the "
-            "model "
-            "cannot generate.",
+            f"The decoder sees the label it has to predict: changing label {position} changes the output at position "
+            f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to zero, and the "
+            "model cannot generate text.",
             subject.locator.forward(),
             "Shift the labels one to the right, behind a start token, before they go into the decoder.",
         )
@@ -95,7 +93,7 @@ def _labels(subject: ModelUnderTest, inputs: Inputs) -> Tensor:
     return torch.arange(len(inputs.target)) % subject.contract.output_size
 
 
-def _call(subject: ModelUnderTest, inputs: Inputs, labels: Tensor) -> _Outcome | None:
+def _call(subject: ModelUnderTest, inputs: Inputs, labels: Tensor) -> _LabeledCall | None:
     contract = subject.contract
     arguments: dict[str, Any] = call_arguments(
         contract, inputs.ids, decoder_input_ids=inputs.decoder_ids, labels=labels
@@ -105,10 +103,10 @@ def _call(subject: ModelUnderTest, inputs: Inputs, labels: Tensor) -> _Outcome |
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             output = subject.model(**arguments)
             loss = find_loss(output)
-    except Exception:  # With labels a model may do something else altogether; then there is nothing to compare.
+    except Exception:  # With labels a model may compute something else; then there is nothing to compare.
         return None
     logits = next((tensor for tensor in _tensors(output) if _are_logits(tensor, contract.output_size)), None)
-    return None if loss is None or logits is None else _Outcome(loss, logits.detach().float(), logits)
+    return None if loss is None or logits is None else _LabeledCall(loss, logits.detach().float(), logits)
 
 
 def _tensors(output: Any) -> list[Tensor]:
@@ -119,32 +117,34 @@ def _are_logits(tensor: Tensor, size: int) -> bool:
     return tensor.ndim >= 2 and tensor.shape[-1] == size and tensor.is_floating_point()
 
 
-def _shift(subject: ModelUnderTest, outcome: _Outcome, labels: Tensor, location: Location) -> Iterator[Finding]:
-    if outcome.logits.ndim != 3 or outcome.logits.shape[1] != labels.shape[1]:
+def _wrong_shift(
+    subject: ModelUnderTest, result: _LabeledCall, labels: Tensor, location: Location
+) -> Iterator[Finding]:
+    if result.logits.ndim != 3 or result.logits.shape[1] != labels.shape[1]:
         return
-    loss = float(outcome.loss.detach().float().mean())
-    fits = {shift: _cross_entropy(outcome.logits, labels, shift) for shift in SHIFTS}
+    loss = float(result.loss.detach().float().mean())
+    fits = {shift: _cross_entropy(result.logits, labels, shift) for shift in SHIFTS}
     best = min(fits, key=lambda shift: abs(fits[shift] - loss))
     wanted = 1 if subject.contract.task == "causal_lm" else 0
     argument = subject.contract.labels_argument or "labels"
     if abs(fits[best] - loss) > TOLERANCE * max(1.0, loss):
-        lesson = infer_label_shift(outcome.loss, outcome.graph_logits, labels)
-        if lesson is None or lesson.shift in (wanted, None) or lesson.is_negative:
-            yield from _odd_loss(subject, loss, outcome.logits, labels, wanted, lesson, location)
+        alignment = infer_label_shift(result.loss, result.graph_logits, labels)
+        if alignment is None or alignment.shift in (wanted, None) or alignment.is_negative:
+            yield from _odd_loss(subject, loss, result.logits, labels, wanted, alignment, location)
             return
-        best = lesson.shift
+        best = alignment.shift
     if best == wanted or abs(fits[wanted] - loss) <= TOLERANCE * max(1.0, loss):
         return
-    right = f"the label {wanted} further" if wanted else "the label at the same place"
+    right = f"the label at t + {wanted}" if wanted else "the label at the same position"
     numbers = f"its loss is {loss:.4f}; compared with {right} it would be {fits[wanted]:.4f}"
     if wanted == 1 and best == 0:
         aligned = "target" not in argument
         yield finding_at(
             "labels",
             "error" if aligned else "info",
-            f"The model's own loss does not shift the labels: it compares position t with label t ({numbers}). Given "
+            f"The model's own loss does not shift the labels: it compares position t with label t ({numbers}). With "
             f"{argument} = input_ids it learns to copy its input, not to predict the next token."
-            + ("" if aligned else " That is right if the caller shifts the targets; Foundry uses its own loss."),
+            + ("" if aligned else " This is right if the caller shifts the targets; Foundry uses its own loss."),
             location,
             "compare logits[:, :-1] with labels[:, 1:].",
         )
@@ -165,32 +165,32 @@ def _odd_loss(
     logits: Tensor,
     labels: Tensor,
     wanted: int,
-    lesson: LabelAlignment | None,
+    alignment: LabelAlignment | None,
     location: Location,
 ) -> Iterator[Finding]:
-    """A loss that is no plain cross-entropy: other terms are welcome, mistakes are not."""
+    """Find mistakes in a loss that is not plain cross-entropy; additional terms are accepted."""
     right, count = _cross_entropy(logits, labels, wanted), labels[:, wanted:].numel()
     if _is_softmaxed_twice(loss, logits, labels, wanted) and _stays_softmaxed_twice(subject, labels, wanted):
         yield finding_at(
             "loss",
             "error",
             f"The model's own loss applies softmax twice: {loss:.4f} is the cross-entropy of probabilities, that of "
-            f"the logits is {right:.4f}. cross_entropy applies softmax itself; its gradient all but vanishes here.",
+            f"the logits is {right:.4f}. cross_entropy applies softmax itself; its gradient nearly vanishes here.",
             location,
-            "hand the raw logits to cross_entropy, without softmax.",
+            "pass the raw logits to cross_entropy, without softmax.",
         )
         return
-    if lesson is not None and (lesson.is_negative or lesson.shift is None):
+    if alignment is not None and (alignment.is_negative or alignment.shift is None):
         what = (
             "has the wrong sign: it falls as the right answer becomes less likely"
-            if lesson.is_negative
-            else "does not teach the labels: its gradient raises other logits than those of the labels, at any shift"
+            if alignment.is_negative
+            else "does not teach the labels: its gradient raises other logits than those of the labels, at every shift"
         )
         yield finding_at(
             "loss",
             "error",
-            f"The model's own loss {what} (it is {loss:.4f}; cross-entropy is {right:.4f}). Usual causes: a minus too "
-            "many, logits reshaped without exchanging axes, or labels of another order.",
+            f"The model's own loss {what} (it is {loss:.4f}; cross-entropy is {right:.4f}). Usual causes: an extra "
+            "minus sign, logits reshaped without transposing axes, or labels in another order.",
             location,
             "compute F.cross_entropy(logits.reshape(-1, V), labels.reshape(-1), ignore_index=-100).",
         )
@@ -200,8 +200,7 @@ def _odd_loss(
             "loss",
             "warning",
             f"The model's own loss is a sum, not a mean: {loss:.1f} for {count} targets, {right:.3f} each. The "
-            "gradient "
-            "grows with batch and length, and the learning rate no longer fits.",
+            "gradient grows with batch size and length, so the learning rate no longer fits.",
             location,
             'average it: reduction="mean".',
         )
@@ -212,38 +211,39 @@ def _is_softmaxed_twice(loss: float, logits: Tensor, labels: Tensor, wanted: int
 
 
 def _stays_softmaxed_twice(subject: ModelUnderTest, labels: Tensor, wanted: int) -> bool:
-    """Whether it is so under other weights too: before training, every loss is near ln V."""
+    """Return whether this holds under other weights too: before training, every loss is near ln V."""
     with generic_weights(subject.model):
-        outcome = _call(subject, subject.inputs(batch=len(labels)), labels)
-    if outcome is None:
+        result = _call(subject, subject.inputs(batch=len(labels)), labels)
+    if result is None:
         return True
-    return _is_softmaxed_twice(float(outcome.loss.detach().float().mean()), outcome.logits, labels, wanted)
+    return _is_softmaxed_twice(float(result.loss.detach().float().mean()), result.logits, labels, wanted)
 
 
-def _ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: Location) -> Iterator[Finding]:
+def _not_ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: Location) -> Iterator[Finding]:
+    """Find labels of -100 that contribute to the loss."""
     half = labels.clone()
     half[:, labels.shape[1] // 2 :] = IGNORE_INDEX
-    outcome = _call(subject, inputs, half)
+    result = _call(subject, inputs, half)
     whole = _call(subject, inputs, labels)
     if whole is None:
         return
     problem = ""
-    if outcome is None:
+    if result is None:
         problem = "the model fails on such labels"
-    elif outcome.logits.ndim == 3 and outcome.logits.shape[1] == labels.shape[1]:
+    elif result.logits.ndim == 3 and result.logits.shape[1] == labels.shape[1]:
         shift = min((0, 1), key=lambda s: abs(_cross_entropy(whole.logits, labels, s) - float(whole.loss.detach())))
         full = _cross_entropy(whole.logits, labels, shift)
         if abs(full - float(whole.loss.detach())) > TOLERANCE * max(1.0, full):
             return  # The loss has other terms: nothing to compare with.
-        wanted, found = _cross_entropy(outcome.logits, half, shift), float(outcome.loss.detach())
+        wanted, found = _cross_entropy(result.logits, half, shift), float(result.loss.detach())
         if not abs(wanted - found) <= TOLERANCE * max(1.0, wanted):
             problem = f"the loss is {found:.4f} where the remaining labels alone give {wanted:.4f}"
     if problem:
         yield finding_at(
             "labels",
             "error",
-            f"Labels of -100 are not ignored: {problem}. -100 marks padding and tokens that are not to be learned; "
-            "here they spoil the loss.",
+            f"Labels of -100 are not ignored: {problem}. -100 marks padding and tokens that must not be learned; here "
+            "they contribute to the loss.",
             location,
             "pass ignore_index=-100 to cross_entropy, and do not overwrite these labels.",
         )
@@ -252,57 +252,3 @@ def _ignored(subject: ModelUnderTest, inputs: Inputs, labels: Tensor, location: 
 def _cross_entropy(logits: Tensor, labels: Tensor, shift: int) -> float:
     kept, wanted = shifted(logits, labels, shift)
     return float(F.cross_entropy(kept.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX))
-
-
-SHIFTS = (0, 1, 2, -1, -2)
-
-
-# Share of the positions at which the logit of a label has to be the one that rises.
-MOST = 0.9
-
-
-@dataclass(frozen=True)
-class LabelAlignment:
-    """Which labels a loss teaches.
-
-    Attributes:
-        shift: Position t learns label t + shift; None when it learns no label.
-        is_negative: Whether the logit of the label falls where it should rise.
-    """
-
-    shift: int | None
-    is_negative: bool = False
-
-
-def infer_label_shift(loss: Tensor, logits: Tensor, labels: Tensor) -> LabelAlignment | None:
-    """Return what ``loss`` teaches; None when the loss was not made of these logits.
-
-    Whatever else a loss contains, smoothing or penalties, its gradient is most negative for the logit that it raises.
-
-    Args:
-        loss: The loss, with its graph.
-        logits: (B, T, V) float, with their graph.
-        labels: (B, T) int64.
-    """
-    if not logits.requires_grad or not loss.requires_grad:
-        return None
-    with torch.enable_grad():
-        total = loss.float().sum()
-    gradient = torch.autograd.grad(total, logits, retain_graph=True, allow_unused=True)[0]
-    if gradient is None or not bool(gradient.abs().max() > 0):
-        return None
-    for sign in (1, -1):
-        raised = (sign * gradient).argmin(dim=-1)
-        active = gradient.abs().amax(dim=-1) > 1e-3 * gradient.abs().max()
-        for shift in SHIFTS:
-            (position, wanted), (counted, _) = shifted(raised, labels, shift), shifted(active, labels, shift)
-            if bool(counted.any()) and float((position == wanted)[counted].float().mean()) >= MOST:
-                return LabelAlignment(shift, is_negative=sign < 0)
-    return LabelAlignment(None)
-
-
-def shifted(values: Tensor, labels: Tensor, shift: int) -> tuple[Tensor, Tensor]:
-    """Return values (B, T, ...) and labels (B, T) such that each position faces the label ``shift`` further."""
-    length = labels.shape[1] - abs(shift)
-    start = max(0, -shift)
-    return values[:, start : start + length], labels[:, start + shift : start + shift + length]

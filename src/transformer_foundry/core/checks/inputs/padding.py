@@ -1,4 +1,4 @@
-"""Padding changes nothing: neither what it contains nor how much of it there is."""
+"""Check that neither the content nor the amount of padding changes the output."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_padding"]
 
-# Attention over another number of keys adds in another order; padding that is seen moves the output far more.
+# Attention over another number of keys sums in another order; visible padding changes the output far more.
 RELATIVE_TOLERANCE = 1e-3
 PADS = 4
-# Attention weights below this are those of masked positions.
-SEEN = 1e-6
+# Attention weights below this belong to masked positions.
+SMALLEST_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """The same text twice, with different padding; how far its output moved, and how large it is."""
+    """Outputs of one text with different padding: how much they differ, and how large they are."""
 
     first: Inputs
     second: Inputs
@@ -39,12 +39,12 @@ class _Trial:
     scale: float
 
     @property
-    def is_seen(self) -> bool:
+    def is_visible(self) -> bool:
         return not self.moved <= max(RELATIVE_NOISE * self.scale, RELATIVE_TOLERANCE * self.reference)
 
 
 def check_padding(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The output at real tokens is the same for other padding content and other amounts of padding on the right."""
+    """Check that the output at real tokens is the same for any content and any amount of padding on the right."""
     length = subject.inputs().ids.shape[1]
     if length <= PADS:
         return
@@ -56,8 +56,8 @@ def check_padding(subject: ModelUnderTest) -> Iterator[Finding]:
         if moved is not None:
             yield _moved_by_whole_mask(subject, moved)
         elif subject.kind == "decoder-only" and subject.labels_positions:
-            if argument is not None:  # Padding on the right lies in the future; a causal model cannot see it anyway.
-                yield from _with_hole(subject)
+            if argument is not None:  # A causal model does not see padding on the right; test a gap instead.
+                yield from _with_gap(subject)
         elif argument is None:
             yield from _without_mask(subject)
         else:
@@ -70,35 +70,33 @@ def _with_mask(subject: ModelUnderTest) -> Iterator[Finding]:
     content = _trial(subject, padded, other, real.ids.shape[1])
     amount = _trial(subject, real, padded, real.ids.shape[1])
     argument = subject.contract.mask_argument
-    if content.is_seen and _knows_padding_by_id(subject, real, padded):
+    if content.is_visible and _knows_padding_by_id(subject, real, padded):
         return
-    if content.is_seen:
+    if content.is_visible:
         location, reach = _locate(subject, content, real.ids.shape[1])
-        if reach is not None and (reach <= PADS or _mixes_neighbours(subject, content, location)):
-            yield _seen_next_to_it(location, reach)
+        if reach is not None and (reach <= PADS or _mixes_neighbors(subject, content, location)):
+            yield _seen_across_border(location, reach)
             return
         yield finding_at(
             "padding",
             "error" if subject.kind != "decoder-only" else "warning",
-            f"The padding is seen although {argument} masks it: other tokens at the {PADS} masked positions move the "
-            f"output at the real ones by {content.moved:.2g} (exchanging a real token: {content.reference:.2g}). A "
-            "text "
-            "gets another result depending on what it is padded with.",
+            f"The padding is visible although {argument} masks it: other tokens at the {PADS} masked positions change "
+            f"the output at the real ones by {content.moved:.2g} (replacing a real token: {content.reference:.2g}). "
+            "The result for a text depends on the tokens that it is padded with.",
             location,
             (
-                f"use {argument}: hide masked keys from every query before the softmax, in each attention (and count "
-                "real tokens only where positions are averaged)."
+                f"use {argument}: hide masked keys from every query before the softmax, in each attention (and "
+                "average over real tokens only)."
             ),
         )
-    elif amount.is_seen:
+    elif amount.is_visible:
         location, _ = _locate(subject, amount, real.ids.shape[1])
         yield finding_at(
             "padding",
             "warning",
-            f"The amount of padding changes the result although {argument} masks it: with {PADS} masked positions more "
-            f"the output at the real ones moves by {amount.moved:.2g} (exchanging a real token: "
-            f"{amount.reference:.2g})."
-            " Usual cause: an average over all positions that counts the padding.",
+            f"The amount of padding changes the result although {argument} masks it: {PADS} more masked positions "
+            f"change the output at the real ones by {amount.moved:.2g} (replacing a real token: "
+            f"{amount.reference:.2g}). Usual cause: an average over all positions that counts the padding.",
             location,
             (
                 "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
@@ -108,7 +106,7 @@ def _with_mask(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _whole_mask_moves(subject: ModelUnderTest) -> float | None:
-    """Return by how much a mask that marks every token as real moves the output; None when it does not."""
+    """Return how much a mask that marks every token as real changes the output; None if it does not."""
     argument, inputs = subject.contract.mask_argument, subject.inputs()
     if argument is None or argument in subject.contract.required_masks:
         return None
@@ -123,15 +121,15 @@ def _moved_by_whole_mask(subject: ModelUnderTest, moved: float) -> Finding:
     return finding_at(
         "padding",
         "error",
-        f"{argument} is applied wrongly: a mask of ones, which says that every token is real, moves the output by "
-        f"{moved:.2g} against no mask at all. It should change nothing; real tokens are hidden or shifted by it.",
+        f"{argument} is applied wrongly: a mask of ones, which marks every token as real, changes the output by "
+        f"{moved:.2g} compared with no mask. It should change nothing; it hides or shifts real tokens.",
         subject.locator.forward(),
         f"hide the positions where {argument} is 0 and no others: {argument} == 0 where True hides.",
     )
 
 
-def _with_hole(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A decoder that heeds its mask at all hides masked tokens from all later ones."""
+def _with_gap(subject: ModelUnderTest) -> Iterator[Finding]:
+    """Check that a decoder that uses its mask hides masked tokens from all later ones."""
     inputs = subject.inputs()
     start = inputs.ids.shape[1] // 3
     mask = torch.ones_like(inputs.ids)
@@ -142,19 +140,19 @@ def _with_hole(subject: ModelUnderTest) -> Iterator[Finding]:
     later = slice(start + PADS, None)
     bare, base = subject.logits(inputs)[:, later], subject.logits(first)[:, later]
     moved = float((subject.logits(replace(first, ids=ids))[:, later] - base).abs().max())
-    heeded, scale = float((base - bare).abs().max()), float(bare.abs().max())
+    mask_effect, scale = float((base - bare).abs().max()), float(bare.abs().max())
     record = run_traced(subject.model, subject.source, lambda: subject.logits(first))
-    # What is recurrent passes masked tokens on; attention need not.
+    # A recurrence passes masked tokens on by design; attention does not.
     records = attention_records(record, subject.lengths)
     looked_at = min((float(item.weights[:, later, start : start + PADS].max()) for item in records), default=0.0)
-    if looked_at > SEEN and min(heeded, moved) > RELATIVE_TOLERANCE * scale:
+    if looked_at > SMALLEST_WEIGHT and min(mask_effect, moved) > RELATIVE_TOLERANCE * scale:
         argument = subject.contract.mask_argument
         yield finding_at(
             "padding",
             "warning",
-            f"The padding is seen although {argument} masks it: other tokens at {PADS} masked positions move the "
-            f"output at later ones by {moved:.2g}. The mask has an effect (it moves the output by {heeded:.2g}), but "
-            "does not hide what it marks.",
+            f"The padding is visible although {argument} masks it: other tokens at {PADS} masked positions change the "
+            f"output at later ones by {moved:.2g}. The mask has an effect (it changes the output by "
+            f"{mask_effect:.2g}), but does not hide what it marks.",
             subject.locator.forward(),
             f"use {argument} to hide keys from every query before the softmax, along the last axis.",
         )
@@ -165,16 +163,15 @@ def _inverted(subject: ModelUnderTest) -> Finding:
         "padding",
         "warning",
         f"{subject.contract.mask_argument} means the opposite of its name: the model hides the positions marked 1 and "
-        "looks at those marked 0. Everybody else marks real tokens with 1; with such a mask the model would see "
-        "nothing "
-        "but padding. Foundry turns the mask round.",
+        "attends to those marked 0. By convention 1 marks real tokens; with such a mask the model would see nothing "
+        "but padding. Foundry inverts the mask.",
         subject.locator.forward(),
         "hide the positions where the mask is 0: key_padding_mask = attention_mask == 0.",
     )
 
 
 def _without_mask(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A model without a mask that compares its ids with the padding id means to hide padding by itself."""
+    """Check that a model without a mask argument that compares ids with the padding id hides padding."""
     pad = subject.contract.pad_token_id
     comparison = _comparison_with_padding(subject)
     if pad is None or comparison is None:
@@ -182,19 +179,19 @@ def _without_mask(subject: ModelUnderTest) -> Iterator[Finding]:
     real, padded = _padded(subject)
     padded = replace(padded, mask=None, ids=torch.cat([padded.ids[:, :-PADS], torch.full((1, PADS), pad)], dim=1))
     amount = _trial(subject, replace(real, mask=None), padded, real.ids.shape[1])
-    if amount.is_seen:
+    if amount.is_visible:
         yield finding_at(
             "padding",
             "warning",
-            f"Padding is seen although the code looks for it: {PADS} more padding tokens (id {pad}) move the output at "
-            f"the real ones by {amount.moved:.2g} (exchanging a real token: {amount.reference:.2g}).",
+            f"Padding is visible although the code detects it: {PADS} more padding tokens (id {pad}) change the "
+            f"output at the real ones by {amount.moved:.2g} (replacing a real token: {amount.reference:.2g}).",
             comparison,
-            "pass the mask that is made here to every attention, so that padded keys are hidden.",
+            "pass the mask that is created here to every attention, so that padded keys are hidden.",
         )
 
 
 def _padded(subject: ModelUnderTest) -> tuple[Inputs, Inputs]:
-    """Return a text, and the same text with masked positions on its right."""
+    """Return inputs, and the same inputs with masked positions on their right."""
     whole = subject.inputs()
     ids = subject.contract.end_with_eos(whole.ids[:, :-PADS])
     padded = torch.cat([ids, subject.tokens(1, PADS, seed=20)], dim=1)
@@ -213,37 +210,39 @@ def _trial(subject: ModelUnderTest, first: Inputs, second: Inputs, real: int) ->
 
 
 def _knows_padding_by_id(subject: ModelUnderTest, real: Inputs, padded: Inputs) -> bool:
-    """Whether a classifier finds its last real token by the id of padding, as decoders do: others are real to it."""
+    """Return whether a classifier finds its last real token by the padding id instead of the mask, as decoders do."""
     pad = subject.contract.pad_token_id
     if pad is None or (subject.kind != "decoder-only" and subject.labels_positions):
         return False
     ids = padded.ids.clone()
     ids[:, -PADS:] = pad
-    return not _trial(subject, real, replace(padded, ids=ids), real.ids.shape[1]).is_seen
+    return not _trial(subject, real, replace(padded, ids=ids), real.ids.shape[1]).is_visible
 
 
-def _mixes_neighbours(subject: ModelUnderTest, trial: _Trial, location: Location) -> bool:
-    """Whether padding comes in through a convolution or recurrence while every attention hides it."""
+def _mixes_neighbors(subject: ModelUnderTest, trial: _Trial, location: Location) -> bool:
+    """Return whether padding has an effect through a convolution or recurrence while every attention hides it."""
     record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.first))
-    hides = all(float(item.weights[..., -PADS:].max()) <= SEEN for item in attention_records(record, subject.lengths))
+    hides = all(
+        float(item.weights[..., -PADS:].max()) <= SMALLEST_WEIGHT for item in attention_records(record, subject.lengths)
+    )
     inside = [call.name for call in record.operations if call.module.startswith(location.module or "")]
     return hides and any(name.startswith(("conv", "gru", "lstm", "rnn")) for name in inside)
 
 
-def _seen_next_to_it(location: Location, reach: int) -> Finding:
-    """Convolutions and the like mix neighbours, padding among them: most libraries leave it at that."""
+def _seen_across_border(location: Location, reach: int) -> Finding:
+    """Report padding that a convolution or recurrence mixes with its neighbors, which most libraries accept."""
     return finding_at(
         "padding",
         "info",
-        f"The padding is seen by the last {reach} real positions: something that mixes neighbours, such as a "
+        f"The padding is visible to the last {reach} real positions: an operation that mixes neighbors, such as a "
         "convolution, runs across the border. The attention itself hides it.",
         location,
-        "set masked positions to zero before it, if the ends of texts matter.",
+        "set masked positions to zero before that operation, if the ends of texts matter.",
     )
 
 
 def _locate(subject: ModelUnderTest, trial: _Trial, real: int) -> tuple[Location, int | None]:
-    """Return the place where padding comes in, and how many of the last real positions see it there."""
+    """Return the location where padding first has an effect, and how many of the last real positions see it there."""
     length = trial.second.ids.shape[1]
     reached: list[int] = []
 
@@ -252,7 +251,7 @@ def _locate(subject: ModelUnderTest, trial: _Trial, real: int) -> tuple[Location
         if rows is not None and others is not None:
             left, right = rows[:real], others[:real]
         elif length in left.shape:
-            return False  # Heads, maps: padding is in there by right, and where is not known.
+            return False  # Attention maps contain padding by design, on an unknown axis.
         scale = float(left.nan_to_num().abs().max())
         differ = ~torch.isclose(left, right, rtol=0, atol=1e-4 * scale, equal_nan=True)
         if rows is not None and bool(differ.any()):
@@ -266,7 +265,7 @@ def _locate(subject: ModelUnderTest, trial: _Trial, real: int) -> tuple[Location
 
 
 def _pooling(subject: ModelUnderTest) -> Location | None:
-    """Return the last line that averages or adds up positions."""
+    """Return the location of the last operation that averages or sums positions."""
     names = ("mean", "sum", "max", "amax")
     calls = [call for call in subject.trace.operations if call.name in names and call.line is not None]
     return subject.locator.at(calls[-1].line, calls[-1].module) if calls else None

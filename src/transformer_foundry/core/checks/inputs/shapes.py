@@ -1,4 +1,4 @@
-"""The model runs at every size that its configuration promises, and gives one row of logits per position."""
+"""Check that the model runs at every size that its configuration declares, with one row of logits per position."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from transformer_foundry.core.models.error_meanings import describe, explain, ro
 
 __all__ = ["check_shapes"]
 
-# Longer sequences are not tried in full: tables that are too short show themselves by their rows as well.
+# Longer sequences are not run in full; the check of position embeddings finds tables that are too short.
 LONGEST = 4096
-# One forward pass at the longest length may make at most this many logits (512 MiB of float32).
+# Most logits of one forward pass at the longest length (512 MiB of float32).
 MOST_LOGITS = 2**27
 BATCH_FIX = "take the batch size from the input (B = x.shape[0]) instead of fixing it in the code."
 LENGTH_FIX = "take the length from the input (T = x.shape[1]) instead of fixing it in the code."
@@ -35,7 +35,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A trial that failed: with an exception, or with logits of the wrong shape."""
+    """A trial that raised an exception or returned logits of the wrong shape."""
 
     trial: _Trial
     line: SourceLine | None
@@ -44,16 +44,16 @@ class _Failure:
 
     @property
     def cause(self) -> tuple[object, object]:
-        """What failures of one cause have in common."""
+        """Line and type of the exception, which failures of the same cause share."""
         return self.line, type(self.error)
 
 
 def check_shapes(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Batches of 1, 2, 3; lengths of 1, 2, an odd one, the maximum; the first and the last token id."""
+    """Check that it runs at batch 1, 2, 3; at length 1, 2, odd and maximum; with the first and the last token id."""
     failures = [failure for trial in _trials(subject) if (failure := _try(subject, trial)) is not None]
     failures = [failure for failure in failures if not _is_offset(subject, failure.trial)]
     if any(failure.trial.is_usual for failure in failures):
-        failures += _settle_source(subject)
+        _use_equal_lengths(subject)
     grouped: dict[tuple[object, object], list[_Failure]] = {}
     for failure in failures:
         grouped.setdefault(failure.cause, []).append(failure)
@@ -62,14 +62,14 @@ def check_shapes(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _is_offset(subject: ModelUnderTest, trial: _Trial) -> bool:
-    """Whether the longest sequence fails only because the first rows of the position table belong to padding."""
+    """Return whether the longest sequence fails only because the first rows of the position table belong to padding."""
     length = trial.inputs.target.shape[1]
     for module in subject.model.modules():
         padding = getattr(module, "padding_idx", None)
         weight = getattr(module, "weight", None)
         if not isinstance(padding, int) or not isinstance(weight, Tensor) or len(weight) != length:
             continue
-        # Some start to count right behind the row of padding, some look one position ahead.
+        # Some models count positions from the row after padding, some look one position ahead.
         for shorter in (length - padding - 1, length - padding - 2):
             if length > subject.length and _try(subject, _trial(subject, "", 1, shorter, "")) is None:
                 subject.longest = shorter
@@ -77,14 +77,13 @@ def _is_offset(subject: ModelUnderTest, trial: _Trial) -> bool:
     return False
 
 
-def _settle_source(subject: ModelUnderTest) -> list[_Failure]:
-    """Let the other checks use equal lengths when a model fails with different ones; give up when it fails anyway."""
+def _use_equal_lengths(subject: ModelUnderTest) -> None:
+    """Let the other checks use equal lengths if the model fails only with different ones; otherwise skip them."""
     if subject.takes_decoder_ids:
         subject.equal_lengths = True
         if _try(subject, _trial(subject, "equal lengths", 2, subject.length, LENGTH_FIX)) is None:
-            return []
+            return
     subject.runs = False
-    return []
 
 
 def _trials(subject: ModelUnderTest) -> Iterator[_Trial]:
@@ -99,16 +98,16 @@ def _trials(subject: ModelUnderTest) -> Iterator[_Trial]:
     longest = min(limit, LONGEST, max(subject.length, MOST_LOGITS // max(1, subject.contract.output_size)))
     if longest > subject.length:
         fix = (
-            f"let its tables of positions and masks have {limit} rows, as many as the configuration promises "
-            "(max_seq_len), or promise less; do not cut the input."
+            f"give its tables of positions and masks {limit} rows, as many as the configuration declares "
+            "(max_seq_len), or declare fewer; do not truncate the input."
         )
-        yield _trial(subject, f"{longest} tokens, the longest promised sequence", 1, longest, fix)
+        yield _trial(subject, f"{longest} tokens, the longest declared sequence", 1, longest, fix)
     if not subject.takes_decoder_ids:
         vocabulary = config_hints.vocabulary_hint(subject.config) or subject.contract.vocab_size
         for token in (0, vocabulary - 1):
             ids = subject.inputs().ids.clone()
             ids[:, 0] = token
-            fix = f"give the embedding as many rows as config.json promises (vocab_size: {vocabulary})."
+            fix = f"give the embedding as many rows as config.json declares (vocab_size: {vocabulary})."
             yield _Trial(f"token id {token}", Inputs(ids), fix)
 
 
@@ -122,7 +121,7 @@ def _trial(
 def _try(subject: ModelUnderTest, trial: _Trial) -> _Failure | None:
     try:
         logits = subject.logits(trial.inputs)
-    except Exception as err:  # somebody else's code may raise anything; what it raises is the finding
+    except Exception as err:  # The model's code may raise anything; the exception is the finding.
         return _Failure(trial, subject.source.raised_at(err), err)
     if tuple(logits.shape) == _expected(subject, trial):
         return None
@@ -148,8 +147,8 @@ def _describe(subject: ModelUnderTest, failures: list[_Failure]) -> Finding:
         if len({failure.trial.remedy for failure in failures}) > 1:
             remedy = f"{explain(cause).fix}."
         message = (
-            f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. "
-            f"The error: {describe(cause)}{subject.source.quoted(location.line)}"
+            f"The model fails with {shown}. {explain(cause).meaning} Training and generation use many sizes. The "
+            f"error: {describe(cause)}{subject.source.quoted(location.line)}"
         )
     else:
         assert first.logits is not None
@@ -162,14 +161,14 @@ def _describe(subject: ModelUnderTest, failures: list[_Failure]) -> Finding:
 
 def _shape_hint(logits: Tensor, expected: tuple[int, ...]) -> str:
     if logits.ndim == 3 and len(expected) == 3 and logits.shape[1] < expected[1]:
-        return " The end of the input is dropped: those positions get no prediction, and labels no longer match."
+        return " The input is truncated: the last positions get no prediction, and labels no longer match."
     if logits.ndim < len(expected):
-        return " An axis of size 1 was squeezed away."
+        return " An axis of size 1 was removed (squeeze)."
     return ""
 
 
 def _shortening_line(subject: ModelUnderTest, trial: _Trial, logits: Tensor) -> SourceLine | None:
-    """Return the line that first shortens the sequence, None when none does."""
+    """Return the line that first shortens the sequence; None if no line does."""
     length = trial.inputs.target.shape[-1]
     if logits.ndim != 3 or logits.shape[1] >= length:
         return None

@@ -1,4 +1,4 @@
-"""An encoder-decoder uses both its source and its target."""
+"""Check that an encoder-decoder uses both its source and its target."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformer_foundry.core.checks.probing.model_under_test import ModelUnderT
 from transformer_foundry.core.checks.probing.trace import TracedCall
 from transformer_foundry.core.checks.report.report import Finding
 
-# Attention weights below this are those of masked positions.
-SMALLEST_WEIGHT = 1e-12
-
 __all__ = ["check_source_and_target"]
+
+# Attention weights below this belong to masked positions.
+SMALLEST_WEIGHT = 1e-12
 
 
 def check_source_and_target(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Every output position moves when a source token is exchanged, and when its own decoder token is."""
+    """Check that every output position depends on each source token and on its own decoder token."""
     if not subject.takes_decoder_ids:
         return
     inputs = subject.inputs()
@@ -39,15 +39,15 @@ def check_source_and_target(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "target",
             "error",
-            "The output does not depend on the decoder's own tokens: exchanging any of them changes nothing at its "
-            "position. The decoder is fed with something else, so it cannot continue a text.",
+            "The output does not depend on the decoder's own tokens: replacing any of them changes nothing at its "
+            "position. The decoder gets other inputs, so it cannot continue a text.",
             subject.locator.forward(),
-            "Feed the embedding of decoder_input_ids (the target) to the decoder, not the source.",
+            "pass the embedding of decoder_input_ids (the target) to the decoder, not the source.",
         )
 
 
 def _hidden_from_attention(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Source positions that a cross-attention gives no weight, in any head, although nothing is padding."""
+    """Find source positions that a cross-attention gives no weight in any head, although nothing is padding."""
     inputs = subject.inputs()
     shape = (inputs.target.shape[1], inputs.ids.shape[1])
     if shape[0] == shape[1]:
@@ -60,7 +60,7 @@ def _hidden_from_attention(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _one_sided_encoder(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Every self-attention of the encoder hides the later tokens of the source."""
+    """Find an encoder in which every self-attention hides the later tokens of the source."""
     inputs = subject.inputs()
     size = inputs.ids.shape[1]
     if size == inputs.target.shape[1]:
@@ -71,10 +71,10 @@ def _one_sided_encoder(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "source",
             "warning",
-            "The encoder reads the source from left to right only: no source token sees a later one, although all of "
-            "the source is known. A word is encoded without what follows it.",
+            "The encoder reads the source from left to right only: no source token sees a later one, although the "
+            "whole source is known. A token is encoded without the tokens that follow it.",
             subject.locator.module(records[0].module, records[0].line),
-            "pass no causal mask to the encoder: only the decoder must not look ahead.",
+            "pass no causal mask to the encoder: only the decoder must not see later tokens.",
         )
 
 
@@ -82,8 +82,8 @@ def _source_ignored(subject: ModelUnderTest) -> Finding:
     return finding_at(
         "source",
         "error",
-        "The output does not depend on the source: exchanging any source token changes nothing. The decoder's "
-        "cross-attention does not read the encoder, so a translation cannot follow its text.",
+        "The output does not depend on the source: replacing any source token changes nothing. The decoder's "
+        "cross-attention does not read the encoder, so a translation cannot depend on its text.",
         _cross_attention(subject),
         "take keys and values from the encoder's output, and only the queries from the decoder.",
     )
@@ -95,16 +95,16 @@ def _source_partly_hidden(seen: torch.Tensor, location: Location) -> Finding:
     return finding_at(
         "source",
         "warning",
-        f"Part of the source is hidden from the decoder: {hidden} of {seen.numel()} pairs do not depend on each other, "
-        f"for example output {row} on source token {column}. Each word of a translation may need any word of its "
-        "source.",
+        f"Part of the source is hidden from the decoder: {hidden} of {seen.numel()} pairs do not depend on each "
+        f"other, for example output {row} on source token {column}. Each token of a translation may need any token of "
+        "its source.",
         location,
-        "pass no causal mask to the cross-attention: only padding of the source is to be hidden.",
+        "pass no causal mask to the cross-attention: hide only padding of the source.",
     )
 
 
 def _cross_attention(subject: ModelUnderTest) -> Location:
-    """Return the attention that should read the encoder: one with different lengths, else one named so."""
+    """Return the location of the cross-attention, found by the shape of its weights, otherwise by its name."""
     inputs = subject.inputs()
     source, target = inputs.ids.shape[1], inputs.target.shape[1]
     attention = [call for call in subject.trace.operations if call.output.ndim >= 3 and "softmax" in call.name]

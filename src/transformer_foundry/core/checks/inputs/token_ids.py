@@ -1,4 +1,4 @@
-"""Every token id is a token of its own."""
+"""Check that the model distinguishes all token ids."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_token_ids"]
 
-# Ids that are compared; two of a few hundred that a table confuses are met among so many, whatever the vocabulary.
+# Number of ids to compare. Wrapping or clamping confuses many ids, so a sample contains confused pairs.
 MOST_IDS = 256
 SAME = 1e-6
 
 
 def check_token_ids(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Two different ids, alone or at the front of one text, never give the same output."""
+    """Check that two different ids, alone or at the start of a text, never give the same output."""
     ids = _sample(subject.ordinary_ids)
     with generic_weights(subject.model):
         outputs = _outputs(subject, ids)
-    # The faster way of cdist, through a matrix product, leaves rounding where rows are equal.
+    # The faster mode of cdist, by a matrix product, has rounding errors where rows are equal.
     distance = torch.cdist(outputs, outputs, compute_mode="donot_use_mm_for_euclid_dist")
     scale = float(outputs.norm(dim=-1).max())
     alike = ((distance <= SAME * scale) & torch.ones_like(distance).triu(1).bool()).nonzero()
     if not len(alike) or float(distance.max()) <= SAME * scale:
-        return  # Where no token matters at all, other checks say why.
+        return  # If no token has an effect, other checks report why.
     first, second = (int(ids[index]) for index in alike[0])
     location = subject.locator.forward()
     for call in subject.trace.modules:
@@ -38,16 +38,16 @@ def check_token_ids(subject: ModelUnderTest) -> Iterator[Finding]:
     yield finding_at(
         "token ids",
         "error",
-        f"Different tokens look the same: ids {first} and {second} give exactly the same output ({len(alike)} such "
-        f"pairs among {len(ids)} ids). The ids are cut, wrapped or clamped before the embedding, so the model takes "
-        "one word for another.",
+        f"The model does not distinguish some tokens: ids {first} and {second} give exactly the same output "
+        f"({len(alike)} such pairs among {len(ids)} ids). The ids are divided, wrapped or clamped before the "
+        "embedding.",
         location,
-        "look the ids up as they are, in an embedding with a row for each: no %, clamp or // on input_ids.",
+        "use an embedding with one row per id, without %, clamp or // on input_ids.",
     )
 
 
 def _sample(ids: Tensor) -> Tensor:
-    """Return at most ``MOST_IDS`` ids: the first, the last, and others by chance."""
+    """Return at most ``MOST_IDS`` ids: the first, the last, and random ones."""
     if len(ids) <= MOST_IDS:
         return ids
     edge = MOST_IDS // 8
@@ -57,7 +57,7 @@ def _sample(ids: Tensor) -> Tensor:
 
 
 def _outputs(subject: ModelUnderTest, ids: Tensor) -> Tensor:
-    """Return (N, V) outputs at the position of each id, the rest of the text being the same."""
+    """Return (N, V) outputs at the position of each id; the rest of the text is the same."""
     short = subject.inputs(length=min(2, subject.length))
     text = short.target.expand(len(ids), -1).clone()
     text[:, 0] = ids

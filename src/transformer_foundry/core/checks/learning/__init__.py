@@ -1,1 +1,1 @@
-"""Checks of whether a model can learn: gradients, initialization, residual stream, one batch."""
+"""Checks of what a model needs to learn: gradients, initialization, residual stream, activations, one batch."""

@@ -1,4 +1,4 @@
-"""The loss can be differentiated: its backward pass runs and reaches the weights."""
+"""Check that the loss is differentiable: its backward pass runs and reaches the weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_differentiability", "gradient_cut"]
 
 
 def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The loss can be differentiated, and the backward pass runs."""
+    """Check that the loss has a gradient and that the backward pass runs."""
     inputs = subject.inputs(batch=2)
     subject.is_differentiable = False
     with torch.enable_grad():
@@ -29,12 +29,12 @@ def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
             yield finding_at(
                 "differentiable",
                 "error",
-                "The output is cut off from every weight: the loss has no gradient at all, so nothing can learn.",
+                "The output is detached from every weight: the loss has no gradient, so nothing can learn.",
                 gradient_cut(subject, record) or _integer_line(subject, record) or subject.locator.forward(),
                 "remove .detach(), .data, .item(), argmax, torch.tensor(...) and no_grad() from forward.",
             )
             return
-        # Gradients are taken on a fresh pass: writing down what runs keeps copies, not the graph's own values.
+        # A second pass, because the trace keeps copies of the values in the graph.
         try:
             loss_of_random_labels(subject, inputs).backward()
         except RuntimeError as err:
@@ -46,7 +46,7 @@ def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _integer_line(subject: ModelUnderTest, record: Trace) -> Location | None:
-    """Return the last place where floating point numbers were turned into indices."""
+    """Return the last location that converts floating point numbers to integers."""
     calls = [
         call
         for call in record.operations
@@ -56,7 +56,7 @@ def _integer_line(subject: ModelUnderTest, record: Trace) -> Location | None:
 
 
 def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeError) -> Finding:
-    """Run again with torch's anomaly mode, whose warning names the forward line that the gradient fails for."""
+    """Return a finding at the line that torch's anomaly mode names: the operation whose gradient fails."""
     line = None
     with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
         warnings.simplefilter("always")
@@ -82,5 +82,5 @@ def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeErr
 
 
 def gradient_cut(subject: ModelUnderTest, record: Trace) -> Location | None:
-    """Return the first place at which a value loses its gradient."""
+    """Return the first location at which a value loses its gradient."""
     return next((subject.locator.at(line, module or None) for _, module, line in record.cuts if line), None)

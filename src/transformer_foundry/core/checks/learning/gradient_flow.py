@@ -1,4 +1,4 @@
-"""How the gradient flows through the layers at the weights a model starts from."""
+"""Check the gradient of each layer at the initial weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from transformer_foundry.core.checks.report.report import Finding
 __all__ = ["check_gradient_flow"]
 
 SAMPLES = 2
-# Between the layers of one kind, the first and the last: beyond this the one learns and the other does not.
+# Largest ratio between the first and the last layer of one kind: beyond this only one of them learns.
 LARGEST_RATIO = 1e4
 
 
 def check_gradient_flow(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Layers of one kind get gradients of similar size, whatever their depth."""
+    """Check that layers of one kind get gradients of similar size at every depth."""
     if not subject.is_differentiable:
         return
     with torch.enable_grad():
@@ -33,7 +33,7 @@ def check_gradient_flow(subject: ModelUnderTest) -> Iterator[Finding]:
     }
     subject.measurements.gradients = [(name.removesuffix(".weight"), size) for name, size in sizes.items()]
     if sizes and not any(sizes.values()):
-        yield _none_flows(subject, len(sizes))
+        yield _no_gradient(subject, len(sizes))
         return
     for first, last in _ends(sizes):
         if sizes[first] > 0 < sizes[last] and not 1 / LARGEST_RATIO < sizes[first] / sizes[last] < LARGEST_RATIO:
@@ -42,7 +42,7 @@ def check_gradient_flow(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _ends(sizes: dict[str, float]) -> Iterator[tuple[str, str]]:
-    """The first and the last of the parameters whose names differ in the number of the layer only."""
+    """Yield the first and the last of the parameters whose names differ only in the number of the layer."""
     families: dict[str, list[str]] = {}
     for name in sizes:
         key = ".".join("#" if part.isdigit() else part for part in name.split("."))
@@ -52,14 +52,14 @@ def _ends(sizes: dict[str, float]) -> Iterator[tuple[str, str]]:
             yield names[0], names[-1]
 
 
-def _none_flows(subject: ModelUnderTest, count: int) -> Finding:
+def _no_gradient(subject: ModelUnderTest, count: int) -> Finding:
     return finding_at(
         "gradient flow",
         "warning",
-        f"Before training no weight matrix gets a gradient, not one of {count}: neither embeddings nor layers nor the "
-        "output layer begin to learn. Something on the way is zero that should not be: a gain, a scale, or weights.",
+        f"Before training none of the {count} weight matrices gets a gradient: neither embeddings nor layers nor the "
+        "output layer can learn. A gain, a scale or a weight matrix on the path is zero that should not be.",
         subject.locator.forward(),
-        "start gains of norms at 1 (only gates beside a residual path may start at 0).",
+        "initialize gains of norms to 1 (only gates beside a residual path may start at 0).",
     )
 
 
@@ -71,9 +71,9 @@ def _uneven(subject: ModelUnderTest, first: str, last: str, sizes: dict[str, flo
     return finding_at(
         "gradient flow",
         "warning",
-        f"The gradient {verb} on its way down: {first} gets {sizes[first]:.1e}, {last} gets {sizes[last]:.1e}, a "
-        "factor "
-        f"of {ratio:.0e}. One end of the model learns while the other stands still or breaks.",
+        f"The gradient {verb} towards the first layers: {first} gets {sizes[first]:.1e}, {last} gets "
+        f"{sizes[last]:.1e}, a factor of {ratio:.0e}. One end of the model learns while the other does not change or "
+        "diverges.",
         subject.locator.module(owner),
-        "keep a residual connection and a norm in every block, and initialise with std=0.02.",
+        "use a residual connection and a norm in every block, and initialize with std=0.02.",
     )

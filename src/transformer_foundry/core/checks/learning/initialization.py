@@ -1,4 +1,4 @@
-"""The weights a model starts from: not all equal, not all zero, not vanishing; dropout that leaves something."""
+"""Check the initial weights, eps of norms and dropout rates."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LARGEST_EPS = 0.1
 
 
 def check_initialization(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Matrices of layers have spread; dropout keeps at least a tenth."""
-    yield from _spread(subject)
+    """Check that matrices are neither constant nor zero, eps is small, and dropout keeps at least a tenth."""
+    yield from _degenerate_matrices(subject)
     yield from _large_eps(subject)
     for path, module in subject.model.named_modules():
         rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "dropout", None)
@@ -28,9 +28,7 @@ def check_initialization(subject: ModelUnderTest) -> Iterator[Finding]:
             yield finding_at(
                 "dropout",
                 "warning",
-                f"{path} drops {rate:.1%} of its values in training: next to nothing gets through. Usual rates are "
-                "0 to "
-                "0.3.",
+                f"{path} drops {rate:.1%} of its values in training: almost nothing remains. Usual rates are 0 to 0.3.",
                 subject.locator.module(path),
                 "set its dropout to 0.1.",
             )
@@ -42,17 +40,17 @@ def _large_eps(subject: ModelUnderTest) -> Iterator[Finding]:
         eps = getattr(module, "eps", None)
         if "norm" in type(module).__name__.lower() and isinstance(eps, float) and eps >= LARGEST_EPS:
             yield finding_at(
-                "initialisation",
+                "initialization",
                 "warning",
-                f"{path} adds {eps:g} to the variance (eps): usual values are 1e-12 to 1e-5. It no longer brings its "
-                "input to one size: what is small stays small.",
+                f"{path} adds {eps:g} to the variance (eps): usual values are 1e-12 to 1e-5. It no longer normalizes "
+                "small inputs.",
                 subject.locator.module(path),
                 "set eps to 1e-5.",
             )
             return
 
 
-def _spread(subject: ModelUnderTest) -> Iterator[Finding]:
+def _degenerate_matrices(subject: ModelUnderTest) -> Iterator[Finding]:
     matrices = [
         (path, name, parameter.detach())
         for path, module in subject.model.named_modules()
@@ -65,14 +63,12 @@ def _spread(subject: ModelUnderTest) -> Iterator[Finding]:
     equal = [item for item in matrices if bool(item[2].any()) and bool((item[2] == item[2].flatten()[0]).all())]
     tiny = [item for item in matrices if 0 < float(item[2].float().std()) < SMALLEST_STD]
     if equal:
-        yield _finding(
-            subject, equal, "has the same value everywhere: all its units compute the same and stay the same"
-        )
+        yield _finding(subject, equal, "has the same value everywhere: all its units compute the same and stay equal")
     elif len(tiny) > LARGEST_ZERO_SHARE * len(matrices):
         std = float(tiny[0][2].float().std())
         yield _finding(subject, tiny, f"has a standard deviation of {std:.1g}: signal and gradient vanish")
     elif len(zero) > LARGEST_ZERO_SHARE * len(matrices):
-        yield _finding(subject, zero, "is all zero: layers in a row that are all zero never get a gradient")
+        yield _finding(subject, zero, "is all zero: consecutive layers that are all zero never get a gradient")
 
 
 def _finding(subject: ModelUnderTest, matrices: list[tuple[str, str, Tensor]], what: str) -> Finding:
@@ -80,10 +76,10 @@ def _finding(subject: ModelUnderTest, matrices: list[tuple[str, str, Tensor]], w
     location = subject.locator.attribute(path.rpartition(".")[0], path.rpartition(".")[2]) if path else None
     location = location or subject.locator.attribute(path, name)
     return finding_at(
-        "initialisation",
+        "initialization",
         "warning",
-        f"Before training {path}.{name} {what} ({len(matrices)} matrices like it). The model learns slowly or not "
-        "at all.",
+        f"Before training {path}.{name} {what} ({len(matrices)} matrices like it). The model learns slowly or not at "
+        "all.",
         location,
-        "initialise it with nn.init.normal_(weight, std=0.02), or leave torch's default.",
+        "initialize it with nn.init.normal_(weight, std=0.02), or leave torch's default.",
     )

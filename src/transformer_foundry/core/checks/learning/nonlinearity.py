@@ -1,4 +1,4 @@
-"""A feed-forward bends: without an activation its two layers are no more than one."""
+"""Check that a feed-forward is nonlinear: without an activation its two layers are equivalent to one."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ EXACT = 1e-4
 
 
 def check_nonlinearity(subject: ModelUnderTest) -> Iterator[Finding]:
-    """No widening layer is followed by another layer with nothing between that is not linear."""
+    """Check that there is a nonlinear operation between the two layers of a feed-forward."""
     location = _linear_chain(subject) or _linear_module(subject)
     if location is not None:
         yield finding_at(
             "activation",
             "warning",
-            "A feed-forward is linear: nothing bends its result between the layer that widens and the one that "
-            "narrows, "
-            "so the two can do no more than a single small layer. Most of its weights are wasted.",
+            "A feed-forward is linear: there is no activation between the layer that widens and the one that "
+            "narrows, so the two are equivalent to a single small layer. Most of its weights are wasted.",
             location,
-            "put an activation (GELU, SiLU or ReLU) between its two layers.",
+            "add an activation (GELU, SiLU or ReLU) between its two layers.",
         )
 
 
 def _linear_chain(subject: ModelUnderTest) -> Location | None:
-    """Return a layer whose input is the untouched result of a layer that is wider than both its ends."""
+    """Return a linear layer whose input is the unchanged, wider result of another linear layer."""
     made: dict[int, TracedCall] = {}
     for call in subject.trace.modules:
         if call.name != "Linear" or not call.inputs:
@@ -50,7 +49,7 @@ def _linear_chain(subject: ModelUnderTest) -> Location | None:
 
 
 def _linear_module(subject: ModelUnderTest) -> Location | None:
-    """Return a module of several layers that turns out to be an affine function."""
+    """Return a module of several layers that is an affine function."""
     attending = {record.module for record in attention_records(subject.trace, subject.lengths)}
     done: set[type] = set()
     with generic_weights(subject.model):

@@ -1,4 +1,4 @@
-"""A model that can learn anything can learn one batch by heart."""
+"""Check that a model can overfit one batch."""
 
 from __future__ import annotations
 
@@ -18,44 +18,46 @@ STEPS = 60
 LARGE_MODEL = 20_000_000
 STEPS_OF_LARGE = 25
 LEARNING_RATES = (3e-3, 3e-4)
-# Of the loss at the start; most models get below a tenth of it, some with scaled logits only slowly.
-LARGEST_REST = 0.95
+# Share of the initial loss that may remain; most models get below a tenth, some with scaled logits only slowly.
+LARGEST_SHARE = 0.95
+# Training stops early at this share.
+STOP_SHARE = 0.1
 SAMPLES, CLASSES = 4, 8
 
 
 def check_overfit_one_batch(subject: ModelUnderTest) -> Iterator[Finding]:
-    """AdamW on one batch brings its loss down; the weights are afterwards what they were."""
+    """Check that AdamW reduces the loss of one batch; the weights are restored."""
     if not subject.is_differentiable:
         return
     inputs = subject.inputs(batch=SAMPLES)
     saved = {name: value.detach().clone() for name, value in subject.model.named_parameters()}
     curves = []
     try:
-        for rate in LEARNING_RATES:
-            curves.append(_train(subject, inputs, rate))
+        for lr in LEARNING_RATES:
+            curves.append(_train(subject, inputs, lr))
             _restore(subject, saved)
-            if _rest(curves[-1]) < LARGEST_REST:
+            if _remaining_share(curves[-1]) < LARGEST_SHARE:
                 break
     finally:
         _restore(subject, saved)
         subject.model.zero_grad(set_to_none=True)
-    best = min(curves, key=_rest)
-    if not _rest(best) < LARGEST_REST:
+    best = min(curves, key=_remaining_share)
+    if not _remaining_share(best) < LARGEST_SHARE:
         location: Location = subject.locator.forward()
         yield finding_at(
-            "memorising",
+            "memorizing",
             "warning",
-            f"The model cannot learn even one batch of {SAMPLES} texts by heart: after {len(best)} steps of AdamW the "
-            f"loss went from {best[0]:.2f} to {best[-1]:.2f}. Whatever it is trained on, it will learn little.",
+            f"The model cannot memorize one batch of {SAMPLES} texts: after {len(best)} steps of AdamW the loss went "
+            f"from {best[0]:.2f} to {best[-1]:.2f}. It will learn little from any data.",
             location,
-            "Look at the findings above and at the figure: gradient by layer, attention entropy, loss at the start.",
+            "look at the other findings and at the figure: gradient by layer, attention entropy, loss before training.",
         )
 
 
-def _train(subject: ModelUnderTest, inputs: Inputs, rate: float) -> list[float]:
+def _train(subject: ModelUnderTest, inputs: Inputs, lr: float) -> list[float]:
     parameters = [item for item in subject.model.parameters() if item.requires_grad]
     steps = STEPS if sum(item.numel() for item in parameters) < LARGE_MODEL else STEPS_OF_LARGE
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     labels = None
     losses = []
     with torch.enable_grad():
@@ -71,13 +73,13 @@ def _train(subject: ModelUnderTest, inputs: Inputs, rate: float) -> list[float]:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             losses.append(float(loss.detach()))
-            if losses[-1] < 0.1 * losses[0]:
+            if losses[-1] < STOP_SHARE * losses[0]:
                 break
     return losses
 
 
-def _rest(curve: list[float]) -> float:
-    """Return what is left of the loss, as a share; infinity when it is not finite."""
+def _remaining_share(curve: list[float]) -> float:
+    """Return the last loss as a share of the first; infinity if it is not finite."""
     return curve[-1] / curve[0] if math.isfinite(curve[-1]) and curve[0] > 0 else math.inf
 
 

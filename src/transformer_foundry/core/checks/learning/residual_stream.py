@@ -1,4 +1,4 @@
-"""Every block adds to the stream: with its branches silenced the input still gets through."""
+"""Check that every block adds to the residual stream: with its weights set to zero the input still gets through."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_residual_stream"]
 
-LARGEST_SILENCE = 1e-6
+# Changes of the logits below this share of their size count as none.
+NO_CHANGE = 1e-6
 ADDING = ("add", "__add__", "__radd__", "add_", "__iadd__")
 
 
 def check_residual_stream(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Silence the weights of attention and feed-forward branches: the output must still depend on the tokens."""
+    """Check that a residual connection bypasses every attention and feed-forward, and is added once."""
     yield from _doubled(subject)
     branches = _branches(subject)
     with generic_weights(subject.model):
@@ -37,16 +38,15 @@ def check_residual_stream(subject: ModelUnderTest) -> Iterator[Finding]:
     yield finding_at(
         "residual",
         "warning",
-        f"No residual connection leads around {shown}: with the weights of its branch set to zero, the output no "
-        "longer "
-        "depends on the tokens at all. Signal and gradient must pass through every block, and shrink with each.",
+        f"No residual connection bypasses {shown}: with its weights set to zero, the output does not depend on the "
+        "tokens. Signal and gradient must pass through every block, and shrink with each.",
         subject.locator.module(blocking[0], _forward_line(subject, blocking[0]) or (call.line if call else None)),
         "add the block's input to its result: x = x + block(norm(x)).",
     )
 
 
 def _doubled(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The stream is added to itself: a residual connection that was drawn twice."""
+    """Find a residual connection that is added twice."""
     for call in subject.trace.operations:
         if call.name not in ADDING or len(call.inputs) != 2 or by_position(call.output, subject.length) is None:
             continue
@@ -55,8 +55,8 @@ def _doubled(subject: ModelUnderTest) -> Iterator[Finding]:
             yield finding_at(
                 "residual",
                 "warning",
-                "A tensor is added to itself: the residual connection is there twice. The stream doubles with every "
-                "such block, and what attention and feed-forward add to it counts for less and less.",
+                "A tensor is added to itself: the residual connection is added twice. The stream doubles with every "
+                "such block, so the results of attention and feed-forward have less and less weight.",
                 subject.locator.at(call.line, call.module or None),
                 "add the block's result to its input once: x = x + block(norm(x)).",
             )
@@ -64,7 +64,7 @@ def _doubled(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _branches(subject: ModelUnderTest) -> dict[str, list[Tensor]]:
-    """Return path -> weights to silence: modules that attend, and the second layer of a feed-forward."""
+    """Return path -> weights to set to zero, of modules that attend and of the second layer of each feed-forward."""
     width = _width(subject)
     branches: dict[str, list[Tensor]] = {}
     for record in attention_records(subject.trace, subject.lengths):
@@ -87,7 +87,7 @@ def _branches(subject: ModelUnderTest) -> dict[str, list[Tensor]]:
 
 
 def _is_repeated_mixer(subject: ModelUnderTest, path: str, module: nn.Module) -> bool:
-    """Whether a convolution or recurrence mixes positions inside a repeated block, as attention does in others."""
+    """Return whether a module is a convolution or recurrence in a repeated block, in place of attention."""
     if not isinstance(module, nn.Conv1d | nn.RNNBase) or not path:
         return False
     parts = path.split(".")
@@ -96,7 +96,7 @@ def _is_repeated_mixer(subject: ModelUnderTest, path: str, module: nn.Module) ->
 
 
 def _holds_an_end(subject: ModelUnderTest, module: nn.Module) -> bool:
-    """Whether a module holds the embedding or the head: silencing it says nothing about residual connections."""
+    """Return whether a module contains the embedding or the head, whose weights must not be zero."""
     ends = {subject.contract.vocab_size, subject.contract.output_size}
     return any(isinstance(child, nn.Embedding) and child.num_embeddings in ends for child in module.modules()) or any(
         ends & set(parameter.shape) for parameter in module.parameters() if parameter.ndim == 2
@@ -104,7 +104,7 @@ def _holds_an_end(subject: ModelUnderTest, module: nn.Module) -> bool:
 
 
 def _contracts(subject: ModelUnderTest, path: str, module: nn.Linear) -> bool:
-    """Whether a layer is the second of a feed-forward: one beside it, run before, widens what this one narrows."""
+    """Return whether a layer is the second of a feed-forward: it narrows what a sibling widened before."""
     above = ".".join(path.split(".")[:-2])
     beside = subject.locator.modules.get(above)
     if module.in_features <= module.out_features or beside is None:
@@ -124,7 +124,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _width(subject: ModelUnderTest) -> int:
-    """Width of the stream: of most results of shape (1, T, D)."""
+    """Return the width of the residual stream: the most common D of results of shape (1, T, D)."""
     length = subject.length
     widths = [
         call.output.shape[-1]
@@ -141,7 +141,7 @@ def _is_norm_name(name: str) -> bool:
 
 
 def _gets_through(subject: ModelUnderTest, weights: list[Tensor]) -> bool:
-    with _silenced(weights):
+    with _zeroed(weights):
         inputs = subject.inputs()
         other = inputs.with_target(replace_token(subject, inputs.target, inputs.target.shape[1] - 1))
         base, moved = subject.logits(inputs), subject.logits(other)
@@ -150,11 +150,11 @@ def _gets_through(subject: ModelUnderTest, weights: list[Tensor]) -> bool:
             moved = torch.where(
                 (subject.logits(first) - base).abs() > (moved - base).abs(), subject.logits(first), moved
             )
-    return float((moved - base).abs().max()) > LARGEST_SILENCE * max(1.0, float(base.abs().max()))
+    return float((moved - base).abs().max()) > NO_CHANGE * max(1.0, float(base.abs().max()))
 
 
 @contextmanager
-def _silenced(weights: list[Tensor]) -> Iterator[None]:
+def _zeroed(weights: list[Tensor]) -> Iterator[None]:
     saved = [weight.detach().clone() for weight in weights]
     try:
         with torch.no_grad():
@@ -168,8 +168,6 @@ def _silenced(weights: list[Tensor]) -> Iterator[None]:
 
 
 def _forward_line(subject: ModelUnderTest, path: str) -> SourceLine | None:
-    """Return where ``forward`` of the block is: it, or the module above it, lacks the addition."""
+    """Return the line of ``forward`` of the block, which lacks the addition."""
     module = subject.locator.modules.get(path)
-    if module is not None and subject.source.class_line(type(module), "forward") is None:
-        return None
     return subject.source.class_line(type(module), "forward") if module is not None else None

@@ -1,4 +1,4 @@
-"""Every weight is used: it gets a gradient from the loss."""
+"""Check that every parameter gets a gradient from the loss."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from transformer_foundry.core.checks.probing.model_under_test import (
 from transformer_foundry.core.checks.probing.trace import graph_tensors, trace
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["check_unused_parameters", "runs_on_condition"]
+__all__ = ["check_unused_parameters"]
 
-# Experts of a mixture are chosen by the input: more batches reach more of them.
+# Experts of a mixture are selected by the input: more batches reach more of them.
 BATCHES = 4
 SAMPLES = 8
 SMALLEST_GRADIENT = 1e-12
 SHOWN = 3
-# Optional ids of another kind: shapes, pronunciations. Positions are made by the model where they are not given.
+# Optional ids of another kind: shapes, pronunciations. The model computes positions that it does not get.
 OTHER_IDS = re.compile(r"(?!position|token_type|decoder).*_ids")
 
 
 def check_unused_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Every weight gets a gradient from the loss; rows of a position table too."""
+    """Check that every parameter gets a gradient from the loss."""
     if not subject.is_differentiable:
         return
     measured = _measure(subject)
@@ -45,7 +45,7 @@ def check_unused_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
 
 @dataclass
 class _Measured:
-    """Largest absolute gradient by parameter (-1: no path to the loss), and what else the backward passes told."""
+    """Largest absolute gradient by parameter (-1: no path to the loss), and what else the passes showed."""
 
     largest: dict[str, float]
     cut: Location | None
@@ -81,14 +81,14 @@ def _measure(subject: ModelUnderTest) -> _Measured:
 
 
 def _is_bias_of_key(name: str, largest: Mapping[str, float]) -> bool:
-    """Whether a bias has no gradient by the nature of softmax, which a constant added to all scores does not move."""
+    """Return whether a bias has no gradient because softmax ignores a constant that is added to all scores."""
     weight = largest.get(f"{name.removesuffix('bias')}weight", 1.0)
     return name.endswith("bias") and largest[name] >= 0.0 and weight > SMALLEST_GRADIENT
 
 
 def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iterator[Finding]:
     groups = _groups(list(measured.largest), dead)
-    conditional = {path for path in groups if runs_on_condition(subject, path, measured.called)}
+    conditional = {path for path in groups if _runs_on_condition(subject, path, measured.called)}
     conditional |= {path for path in groups if "expert" in path and path not in measured.called}
     conditional |= {path for path in groups if _lacks_its_input(subject, path)}
     groups = [path for path in groups if path not in conditional and not _is_returned(subject, path)]
@@ -110,10 +110,10 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
             cut.instruction("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there."),
         )
     elif never:
-        why = " They are made but never called: their result is missing from the model, and they are dead weight."
-        where, fix = str(location), location.instruction("connect it, or delete it: nothing uses it now.")
+        why = " They are created but never called, so they have no effect."
+        where, fix = str(location), location.instruction("connect it, or delete it.")
     else:
-        why = " What they compute is used nowhere: the result of the block does not reach the output."
+        why = " Their result is not used: it does not reach the output."
         where, fix = (
             str(location),
             location.instruction("connect its output (add it to the residual path), or delete the block."),
@@ -121,15 +121,15 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
     yield Finding(
         "gradients",
         "error" if cut is not None else "warning",
-        f"{len(dead)} parameter tensors ({share:.0%} of the weights) never get a gradient and so never learn: {shown}."
-        f"{why}",
+        f"{len(dead)} parameter tensors ({share:.0%} of the weights) never get a gradient and never learn: "
+        f"{shown}.{why}",
         where,
         fix,
     )
 
 
 def _lacks_its_input(subject: ModelUnderTest, path: str) -> bool:
-    """Whether a table got nothing but padding, which never learns, where ``forward`` takes ids that are not given."""
+    """Return whether a table got only padding, because ``forward`` takes optional ids that were not given."""
     table = subject.locator.modules.get(path)
     contract = subject.contract
     given = {contract.ids_argument, contract.decoder_ids_argument, *dict(contract.fixed_arguments)}
@@ -155,7 +155,7 @@ def _groups(names: list[str], dead: list[str]) -> list[str]:
 
 
 def _dangling(subject: ModelUnderTest, groups: list[str]) -> str:
-    """Return the group whose result is not used: what feeds it alone is dead for the same reason, and ran before it."""
+    """Return the last group of the first run of dead modules: its unused result is why the others are dead."""
     ended = [call.module for call in subject.trace.modules]
     dead = [any(path == group or path.startswith(f"{group}.") for group in groups) for path in ended]
     if True not in dead:
@@ -167,7 +167,7 @@ def _dangling(subject: ModelUnderTest, groups: list[str]) -> str:
 
 
 def _is_returned(subject: ModelUnderTest, path: str) -> bool:
-    """Whether what a module computes is handed out as another output of a module above it: a pooler, for example."""
+    """Return whether the result of a module is another output of a module that contains it, as of a pooler."""
     parameter = next(
         (item for name, item in subject.model.named_parameters() if name == path or name.startswith(f"{path}.")), None
     )
@@ -191,8 +191,8 @@ def _is_returned(subject: ModelUnderTest, path: str) -> bool:
     return gradient is not None and bool(gradient.abs().max() > SMALLEST_GRADIENT)
 
 
-def runs_on_condition(subject: ModelUnderTest, path: str, called: set[str]) -> bool:
-    """Whether a module that did not run is one the source runs under a condition only: an optional input, a switch."""
+def _runs_on_condition(subject: ModelUnderTest, path: str, called: set[str]) -> bool:
+    """Return whether the source calls a module only under a condition: an optional input or a setting."""
     if any(name == path or name.startswith(f"{path}.") for name in called):
         return False
     owner_path, _, attribute = path.rpartition(".")
@@ -210,17 +210,17 @@ def runs_on_condition(subject: ModelUnderTest, path: str, called: set[str]) -> b
 
 
 def _only_under_if(definition: ast.ClassDef, attribute: str) -> bool:
-    """Whether the class uses ``self.attribute``, yet no call of ``forward`` is bound to get there."""
+    """Return whether the class uses ``self.attribute`` only under a condition in ``forward`` and what it calls."""
     methods = {item.name: item for item in definition.body if isinstance(item, ast.FunctionDef)}
     methods.pop("__init__", None)
-    bound, waiting = set[str](), ["forward"]
+    always, waiting = set[str](), ["forward"]
     while waiting:
         name = waiting.pop()
-        if name in methods and name not in bound:
-            bound.add(name)
+        if name in methods and name not in always:
+            always.add(name)
             waiting += [other for other in methods if _uses_always(methods[name], other)]
     used = any(_uses(node, attribute) for method in methods.values() for node in ast.walk(method))
-    return used and not any(_uses_always(methods[name], attribute) for name in bound)
+    return used and not any(_uses_always(methods[name], attribute) for name in always)
 
 
 def _uses_always(method: ast.FunctionDef, attribute: str) -> bool:

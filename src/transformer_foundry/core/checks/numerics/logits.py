@@ -1,4 +1,4 @@
-"""The logits: raw scores of the right shape, finite, and at initialisation no better or worse than a guess."""
+"""The logits: raw scores of the right shape, finite, and at initialization no better or worse than a guess."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from transformer_foundry.core.models import config_hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]
 
-# Excess over ln V, in nats, from which an initialisation is called too large. Logits of standard deviation s cost
-# s^2 / 2: 2 nats are s = 2; usual initialisations stay below s = 1.
+# Excess over ln V, in nats, from which an initialization is called too large. Logits of standard deviation s cost
+# s^2 / 2: 2 nats are s = 2; usual initializations stay below s = 1.
 LARGEST_EXCESS = 2.0
 SAMPLES = 4
 EXACT = 1e-4
@@ -193,7 +193,7 @@ def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
         return
     location, cause, std = _large_weights(subject)
     yield finding_at(
-        "loss at initialisation",
+        "loss at initialization",
         "info" if std is not None and _is_stated(subject, std) else "warning",
         f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the "
         "logits have "
@@ -201,12 +201,12 @@ def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
         "scores, "
         "and training is often unstable.",
         location,
-        "initialise its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width).",
+        "initialize its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width).",
     )
 
 
 def _answers_once(subject: ModelUnderTest) -> bool:
-    """Whether a language model gives the logits of one position only."""
+    """Return whether a language model gives the logits of one position only."""
     contract = subject.contract
     return (
         contract.task == "sequence_classification"
@@ -228,7 +228,7 @@ def _one_row(subject: ModelUnderTest) -> Finding:
 
 
 def _is_stated(subject: ModelUnderTest, std: float) -> bool:
-    """Whether the configuration asks for weights of this size: then they are meant."""
+    """Return whether the configuration asks for weights of this size: then they are meant."""
     stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
     return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
 
@@ -260,7 +260,7 @@ def _sums_to_one(logits: Tensor) -> bool:
 
 
 def _is_bounded(subject: ModelUnderTest, bound: float) -> bool:
-    """Whether the logits stay within ``bound`` when the weights grow tenfold."""
+    """Return whether the logits stay within ``bound`` when the weights grow tenfold."""
     with generic_weights(subject.model), torch.no_grad():
         for parameter in subject.model.parameters():
             if parameter.is_floating_point():

@@ -37,8 +37,8 @@ def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
         moved = subject.logits(inputs)
     finally:
         handle.remove()
-    centred = base - base.mean(dim=-1, keepdim=True)
-    gain = float((moved - base).norm() / centred.norm().clamp(min=1e-12)) / STEP
+    centered = base - base.mean(dim=-1, keepdim=True)
+    gain = float((moved - base).norm() / centered.norm().clamp(min=1e-12)) / STEP
     if gain > LARGEST_GAIN:
         yield finding_at(
             "sensitivity",
@@ -46,7 +46,7 @@ def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
             f"The output is unstable: a change of 0.1 % of the embeddings changes the logits by {gain * STEP:.0%} of "
             "their spread. Rounding alone then decides what the model says, and training diverges.",
             subject.locator.module(path),
-            "put a norm into every block, and initialise the weights smaller (std=0.02).",
+            "put a norm into every block, and initialize the weights smaller (std=0.02).",
         )
 
 

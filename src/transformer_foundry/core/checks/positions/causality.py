@@ -1,4 +1,4 @@
-"""No position sees the future where it must not."""
+"""Check that no position of a causal model sees later tokens."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_causality"]
 
-# A prefix language model lets the first tokens see each other; its block must be small against the tested length.
+# A prefix language model lets the first tokens see each other. Test it at this multiple of the usual length; the
+# prefix may be at most this share of it.
 LONGER = 4
-APPENDED = 3
-# Other lengths run other kernels, whose rounding differs.
-LENGTH_TOLERANCE = 1e-3
 LARGEST_PREFIX_SHARE = 0.6
+APPENDED = 3
+# Other lengths run other kernels, which round differently.
+LENGTH_TOLERANCE = 1e-3
 
 
 def check_causality(subject: ModelUnderTest) -> Iterator[Finding]:
-    """An output position must not move when a later token is exchanged, in evaluation and in training mode."""
+    """Check that no output position depends on a later token, in evaluation and in training mode."""
     if not subject.is_causal:
         return
     with generic_weights(subject.model):
@@ -47,8 +48,8 @@ def check_causality(subject: ModelUnderTest) -> Iterator[Finding]:
             yield finding_at(
                 "causality",
                 "info",
-                f"The first {prefix} tokens see each other, later ones see only what came before: a prefix language "
-                "model. The loss at those first positions says nothing, they read the answer.",
+                f"The first {prefix} tokens see each other, later ones see only earlier tokens: a prefix language "
+                "model. The loss at those first positions is meaningless, because they see the answer.",
                 subject.locator.forward(),
             )
             return
@@ -57,7 +58,7 @@ def check_causality(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _trains_differently(subject: ModelUnderTest, inputs: Inputs) -> bool:
-    """Whether training mode has to be tested by itself; experts of a mixture have room for so many tokens only."""
+    """Return whether training mode needs its own test; experts of a mixture are excluded for their limited capacity."""
     if any("expert" in str(key) for key in subject.config):
         return False
     return not torch.equal(subject.logits(inputs), subject.logits(inputs, training=True))
@@ -68,7 +69,7 @@ def _future(changes: Tensor, noise: float) -> Tensor:
 
 
 def _length_dependence(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Finding]:
-    """An output position must not move when tokens are appended."""
+    """Check that no output position depends on the number of tokens that follow."""
     whole = inputs.target
     kept = whole.shape[1] - APPENDED
     if kept < 2 or subject.equal_lengths:
@@ -81,15 +82,16 @@ def _length_dependence(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Find
         "length dependence",
         "error",
         f"The output at a position depends on how many tokens follow: with {APPENDED} more tokens at the end, the "
-        f"output at the first {kept} positions moves by {difference:.2g}, whatever these tokens are. Training and "
-        "generation then see different models. Usual cause: positions counted from the end, or an average over T.",
+        f"output at the first {kept} positions changes by {difference:.2g}, whatever these tokens are. The model then "
+        "behaves differently in training and in generation. Usual cause: positions counted from the end, or an "
+        "average over T.",
         _locate_length(subject, inputs, kept),
         "number positions from the start with torch.arange(T), and use no quantity that depends on T.",
     )
 
 
 def _locate_length(subject: ModelUnderTest, inputs: Inputs, kept: int) -> Location:
-    """Return the first place whose result at the first ``kept`` positions depends on how many follow."""
+    """Return the first location whose result at the first ``kept`` positions depends on how many follow."""
     length = inputs.target.shape[1]
 
     def first_rows(tensor: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ def _locate_length(subject: ModelUnderTest, inputs: Inputs, kept: int) -> Locati
 
 
 def _prefix(subject: ModelUnderTest, leaks: Tensor) -> int | None:
-    """Return the length of the prefix when the leaks are those of a prefix language model, else None."""
+    """Return the length of the prefix if the leaks are those of a prefix language model, otherwise None."""
     limit = subject.contract.max_length or LONGER * leaks.shape[1]
     length = min(limit, LONGER * leaks.shape[1])
     if length > leaks.shape[1]:
@@ -147,16 +149,16 @@ def _leak(
     location = location or subject.locator.forward()
     own = float(changes[column, column])
     reach = (
-        "Each sees exactly the next token, which is the answer it is trained to give"
+        "Each position sees exactly the next token, which it is trained to predict"
         if distances == {1}
         else f"{int(leaks.sum())} of {leaks.numel() // 2 - len(leaks) // 2} pairs of positions leak"
     )
     where = "decoder position" if subject.kind == "encoder-decoder" else "position"
     mode = " in training mode (not in evaluation mode)" if training else ""
     message = (
-        f"The model sees the future{mode}: exchanging token {column} changes the output at the earlier {where} {row} "
-        f"by {worst.max():.2g} (at its own position by {own:.2g}). {reach}. In training it reads the answer instead of "
-        f"predicting it: the loss falls, and generated text is nonsense.{_mask_line(subject, trace)}"
+        f"The model sees the future{mode}: replacing token {column} changes the output at the earlier {where} {row} "
+        f"by {worst.max():.2g} (at its own position by {own:.2g}). {reach}. In training it copies the answer instead "
+        f"of predicting it: the loss falls, and generated text is nonsense.{_mask_line(subject, trace)}"
     )
     fix = location.instruction(
         "set causal: a position may only attend to itself and to earlier ones."
@@ -172,4 +174,4 @@ def _mask_line(subject: ModelUnderTest, trace: Trace) -> str:
     found = sorted(line for line in lines if line is not None)
     if not found:
         return ""
-    return f" A mask is made in {subject.locator.at(found[0]).file_name}:{found[0][1]}."
+    return f" A mask is created in {subject.locator.at(found[0]).file_name}:{found[0][1]}."

@@ -1,4 +1,4 @@
-"""Tables of positions: every row is used."""
+"""Check that every row of a table of positions is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["SHORTEST_TABLE", "check_position_embeddings", "longest_probe"]
 
-# Tables of positions may have a few rows more than positions: padding, an offset.
+# Tables of positions may have a few extra rows, for padding or an offset.
 EXTRA_ROWS = 8
 SHORTEST_TABLE = 8
 LONGEST = 1024
@@ -26,7 +26,7 @@ LARGEST_DEAD_SHARE = 0.1
 
 
 def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
-    """At the longest sequence every row of a position table gets a gradient."""
+    """Check that every row of a position table gets a gradient from a sequence of maximum length."""
     length = longest_probe(subject, LONGEST)
     tables = {
         name: parameter
@@ -41,7 +41,7 @@ def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
         gradients = torch.autograd.grad(loss, list(tables.values()), allow_unused=True) if loss.requires_grad else ()
     for (name, parameter), gradient in zip(tables.items(), gradients, strict=False):
         if gradient is None or not bool((gradient != 0).any()):
-            continue  # The whole table is unused: the check of gradients says so.
+            continue  # The whole table is unused: the check of unused parameters reports it.
         axis = _row_axis(parameter, length)
         assert axis is not None
         live = (gradient != 0).movedim(axis, 0).reshape(gradient.shape[axis], -1).any(dim=1)
@@ -51,7 +51,7 @@ def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def longest_probe(subject: ModelUnderTest, limit: int) -> int:
-    """Return the longest sequence that the model takes, at most ``limit``."""
+    """Return the length of the longest sequence that the model accepts, at most ``limit``."""
     return min(declared_length(subject), subject.contract.max_length or limit, limit)
 
 
@@ -68,7 +68,7 @@ def _is_table(parameter: Tensor, axis: int) -> bool:
 
 
 def _holds_tokens(subject: ModelUnderTest, name: str) -> bool:
-    """Whether a parameter is no table of positions but weights of a layer, or rows looked up by token id."""
+    """Return whether a parameter is not a table of positions but a layer's weights or a table of tokens."""
     owner, _, _attribute = name.rpartition(".")
     module = subject.locator.modules.get(owner)
     if isinstance(module, nn.Embedding):
@@ -77,7 +77,7 @@ def _holds_tokens(subject: ModelUnderTest, name: str) -> bool:
 
 
 def _is_plain_table(subject: ModelUnderTest, name: str) -> bool:
-    """Whether a bare parameter is added to the stream: it is sliced along its rows, never multiplied as a matrix."""
+    """Return whether a parameter is added to the residual stream: sliced by rows, never multiplied as a matrix."""
     parameter = dict(subject.model.named_parameters())[name]
     pointer = parameter.data_ptr()
     uses = {
@@ -101,9 +101,9 @@ def _dead_rows(subject: ModelUnderTest, name: str, used: int, rows: int, length:
     owner, _, attribute = name.rpartition(".")
     is_module = isinstance(subject.locator.modules.get(owner), nn.Embedding)
     cause = (
-        "All position ids are the same, so the model cannot tell the order of words"
+        "All position ids are the same, so the model cannot distinguish orders of tokens"
         if used == 1
-        else "Position ids repeat or stop early, so distant positions look alike"
+        else "Position ids repeat or are clamped, so distant positions get the same embedding"
     )
     return finding_at(
         "dead rows",

@@ -1,4 +1,4 @@
-"""Each position sees its neighbour, and a class of a text all of its tokens."""
+"""Check that each position sees the token before it, and that the class of a text depends on all its tokens."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_receptive_field"]
 
-# Many numbers of heads divide these lengths.
+# Lengths that many numbers of heads divide.
 EVEN_LENGTHS = (12, 16)
-# Of the usual generic weights.
+# Scale of milder generic weights.
 MILD = 0.3
-# Pooling by the maximum hides tokens by chance: several sets of weights show all that can be seen.
+# Max pooling hides tokens by chance: several sets of weights show every dependence.
 WEIGHTS = 3
-# Settings that announce attention within chunks, where a neighbour may lie across a border.
+# Settings that declare attention within chunks, where the previous token may be in another chunk.
 LOCAL_ATTENTION = re.compile(r"chunk|block_?size|window|local|stride|segment|lsh|bucket|sparse|span", re.IGNORECASE)
 
 
 def check_receptive_field(subject: ModelUnderTest) -> Iterator[Finding]:
-    """An output position must move when the token next to it, or its own, is exchanged."""
+    """Check that each output position depends on the token before it, and the class of a text on all tokens."""
     if not subject.labels_positions:
         yield from _unseen_by_class(subject)
         return
     with generic_weights(subject.model):
         maps = [dependence_map(subject), *_even_maps(subject)]
-    changes = min(maps, key=lambda item: float(_neighbours(item).float().mean()))
+    changes = min(maps, key=lambda item: float(_sees_previous(item).float().mean()))
     length = changes.shape[1]
     if length < 3:
         return
@@ -42,12 +42,12 @@ def check_receptive_field(subject: ModelUnderTest) -> Iterator[Finding]:
     location = _attention_place(subject)
     if not others.any():
         yield finding_at(
-            "neighbours",
+            "neighbors",
             "error",
-            f"No position sees any other token: exchanging one of {length} tokens changed only the output at its own "
-            "position. The model cannot use context; it can learn no more than how often each token occurs.",
+            f"No position sees any other token: replacing one of {length} tokens changed only the output at its own "
+            "position. The model cannot use context; it can learn only the frequency of each token.",
             location,
-            "check that its result is used, and that its mask does not block every other position.",
+            "make sure that the result of attention is used, and that its mask does not hide every other position.",
         )
         return
     blind = [position for position in range(1, length) if not seen[position, position - 1]]
@@ -57,19 +57,19 @@ def check_receptive_field(subject: ModelUnderTest) -> Iterator[Finding]:
         yield _blind(subject, seen, blind, location)
     if not subject.is_causal and subject.stated_kind == "encoder-only" and not torch.triu(others, 1).any():
         yield finding_at(
-            "neighbours",
+            "neighbors",
             "warning",
-            "No position sees a later token, although this is an encoder: it reads left to right only. An encoder that "
-            "fills in masked words needs both sides.",
+            "No position sees a later token, although this is an encoder: it reads from left to right only. An "
+            "encoder that predicts masked tokens needs both sides.",
             location,
-            "switch its causal mask off, or set the kind of the model to decoder-only.",
+            "remove its causal mask, or set the kind of the model to decoder-only.",
         )
 
 
 def _unseen_by_class(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Tokens that have no influence on the class of a text."""
+    """Find tokens that have no influence on the class of a text."""
     seen = torch.zeros(subject.length, dtype=torch.bool)
-    seen[-1] = subject.contract.ends_with_eos  # It cannot be exchanged.
+    seen[-1] = subject.contract.ends_with_eos  # It cannot be replaced.
     for seed in range(WEIGHTS):
         with generic_weights(subject.model, seed=seed):
             changes = dependence(subject, subject.inputs())
@@ -77,36 +77,36 @@ def _unseen_by_class(subject: ModelUnderTest) -> Iterator[Finding]:
     if bool(seen.all()):
         return
     hidden = (~seen).nonzero().flatten().tolist()
-    is_local = any(_says_local(subject, str(key), value) for key, value in subject.config.items())
+    is_local = any(_is_local_setting(subject, str(key), value) for key, value in subject.config.items())
     yield finding_at(
-        "neighbours",
+        "neighbors",
         "error" if int(seen.sum()) <= 1 else "info" if is_local else "warning",
-        f"The class of a text depends on {int(seen.sum())} of its {len(seen)} tokens only: exchanging token "
+        f"The class of a text depends on {int(seen.sum())} of its {len(seen)} tokens only: replacing token "
         f"{', '.join(map(str, hidden[:5]))}{' and others' if len(hidden) > 5 else ''} changes nothing. The position "
         "that the class is read from does not see the rest of the text.",
         _attention_place(subject),
         (
-            "apply no causal mask before a class that is read from the first token, or read it from a position that "
-            "sees all others; check that the result of the attention is used."
+            "apply no causal mask if the class is read from the first token, or read it from a position that sees "
+            "all others; make sure that the result of attention is used."
         ),
     )
 
 
 def _even_maps(subject: ModelUnderTest) -> list[Tensor]:
-    """Maps at lengths that many numbers of heads divide: there a wrong split cuts the sequence between positions."""
+    """Return maps at lengths where a wrong split of heads divides the sequence between positions."""
     limit = subject.contract.max_length or max(EVEN_LENGTHS)
     return [
         dependence(subject, subject.inputs(length=length), attempts=1) for length in EVEN_LENGTHS if length <= limit
     ]
 
 
-def _neighbours(changes: Tensor) -> Tensor:
-    """Whether each position but the first sees the one before it, (T - 1,) bool."""
+def _sees_previous(changes: Tensor) -> Tensor:
+    """Return whether each position sees the one before it, (T - 1,) bool, without the first position."""
     return torch.diagonal(changes > noise_level(changes), offset=-1)
 
 
 def _still_blind(subject: ModelUnderTest, length: int, blind: list[int]) -> list[int]:
-    """Return the positions that are blind under milder weights too: a saturated softmax hides what it could see."""
+    """Return the positions that are blind under milder weights too, because a saturated softmax hides dependence."""
     with generic_weights(subject.model, seed=1, scale=MILD):
         changes = dependence(subject, subject.inputs(length=length))
     seen = changes > noise_level(changes)
@@ -114,26 +114,26 @@ def _still_blind(subject: ModelUnderTest, length: int, blind: list[int]) -> list
 
 
 def _blind(subject: ModelUnderTest, seen: Tensor, blind: list[int], location: Location) -> Finding:
-    local = [key for key, value in subject.config.items() if _says_local(subject, str(key), value)]
+    local = [key for key, value in subject.config.items() if _is_local_setting(subject, str(key), value)]
     shown = ", ".join(map(str, blind[:5]))
     message = (
-        f"Position{'s' if len(blind) > 1 else ''} {shown} of {len(seen)} cannot see the token right before: exchanging "
-        "it changes nothing there. The sequence falls into pieces that do not know of each other."
+        f"Position{'s' if len(blind) > 1 else ''} {shown} of {len(seen)} cannot see the token right before: replacing "
+        "it changes nothing there. The sequence is divided into parts that are independent of each other."
     )
     if local:
-        return finding_at("neighbours", "info", f"{message} The setting {local[0]} may mean it so.", location)
+        return finding_at("neighbors", "info", f"{message} The setting {local[0]} may intend this.", location)
     return finding_at(
-        "neighbours",
+        "neighbors",
         "error",
-        f"{message} Usual cause: heads are split with view(B, heads, T, width) instead of "
-        "view(B, T, heads, width).transpose(1, 2), which mixes positions and heads; else a wrong mask.",
+        f"{message} Usual cause: heads are split with view(B, heads, T, width) instead of view(B, T, heads, "
+        "width).transpose(1, 2), which mixes positions and heads; otherwise a wrong mask.",
         location,
         "split heads with .view(B, T, heads, width).transpose(1, 2) and merge them the same way back.",
     )
 
 
-def _says_local(subject: ModelUnderTest, key: str, value: object) -> bool:
-    """Whether a setting announces attention within a part of the sequence; ``block_size`` is often the whole of it."""
+def _is_local_setting(subject: ModelUnderTest, key: str, value: object) -> bool:
+    """Return whether a setting declares local attention; ``block_size`` is often the whole sequence."""
     if not LOCAL_ATTENTION.search(key) or value in (None, False, 0):
         return False
     return not isinstance(value, int) or value is True or value < declared_length(subject)

@@ -1,4 +1,4 @@
-"""Relative positions: with equal tokens everywhere, attention depends on distances alone, and not backwards."""
+"""Check relative positions: with equal tokens, attention depends on distances only, and not in reverse."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["SAME", "attends", "check_relative_positions", "equal_tokens", "varie
 
 SAME = 1e-4
 LENGTH = 40
-# How much shorter the source is, so that encoder and decoder can be told apart.
+# How much shorter the source is, to distinguish encoder and decoder.
 SHORTER = 3
-# Departure from a straight line, as a share of the slope, up to which log-weights are one: ALiBi's are.
+# Log-weights are a straight line if they deviate from it by at most this share of its slope: ALiBi's are.
 STRAIGHT = 1e-2
 SMALLEST_SLOPE = 1e-3
 
 
 def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
-    """With equal tokens everywhere, attention inside a relative scheme depends on distances alone."""
+    """Check that relative positions have an effect, depend on distances only, and prefer near tokens."""
     length = longest_probe(subject, LENGTH)
     if length < SHORTEST_TABLE or subject.positions_reported:
         return
@@ -36,15 +36,15 @@ def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
     with generic_weights(subject.model):
         record = run_traced(subject.model, subject.source, lambda: subject.logits(inputs))
     lengths = sorted({inputs.target.shape[1], inputs.ids.shape[1]}, reverse=True)
-    promise = find_declared_positions(subject)
+    declared = find_declared_positions(subject)
     for size in lengths:
         records = [item for item in attention_records(record, {size}) if item.weights.shape[-2:] == (size, size)]
         if not records or _positions_in_stream(record, size):
-            continue  # Absolute positions: attention may depend on each position by itself.
+            continue  # With absolute positions attention may depend on each position.
         if all(_is_even(item) for item in records):
-            said = promise or _of_other_stack(record, lengths, size)
-            if said is not None:
-                yield _no_effect(subject, records[0], said, size)
+            declaration = declared or _declared_by_other_stack(record, lengths, size)
+            if declaration is not None:
+                yield _no_effect(subject, records[0], declaration, size)
                 return
             continue
         finding = _wrong_distances(subject, [item for item in records if item.over_keys], size)
@@ -55,17 +55,17 @@ def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
 
 def _wrong_distances(subject: ModelUnderTest, records: list[AttentionRecord], length: int) -> Finding | None:
     for attention in records:
-        error = _departure_from_distance(attention)
-        if error > 100 * SAME:
-            return _not_relative(subject, attention, error, length)
+        deviation = _deviation_from_distance(attention)
+        if deviation > 100 * SAME:
+            return _not_relative(subject, attention, deviation, length)
     for attention in records:
         if _prefers_far(attention):
             return _backwards(subject, attention)
     return None
 
 
-def _of_other_stack(record: Trace, lengths: list[int], size: int) -> DeclaredPositions | None:
-    """Return the promise that an encoder with positions makes for its decoder, and the other way round."""
+def _declared_by_other_stack(record: Trace, lengths: list[int], size: int) -> DeclaredPositions | None:
+    """Return a declaration for a stack without positions if the other one, encoder or decoder, has them."""
     for other in lengths:
         records = [item for item in attention_records(record, {other}) if item.weights.shape[-2:] == (other, other)]
         if other != size and not all(_is_even(item) for item in records):
@@ -74,7 +74,7 @@ def _of_other_stack(record: Trace, lengths: list[int], size: int) -> DeclaredPos
 
 
 def equal_tokens(subject: ModelUnderTest, length: int, source: int | None = None) -> Inputs:
-    """Return inputs of one token, over and over: what then differs between positions is their own doing."""
+    """Return inputs that repeat one token, so that differences between positions come from the positions."""
     source = source or length
     inputs = subject.inputs(length=length, source=source)
     token = int(subject.ordinary_ids[len(subject.ordinary_ids) // 2])
@@ -84,50 +84,52 @@ def equal_tokens(subject: ModelUnderTest, length: int, source: int | None = None
 
 
 def attends(call: TracedCall, length: int) -> bool:
-    """Whether a step is attention of ``length`` queries."""
+    """Return whether a call is attention of ``length`` queries."""
     is_attention = call.name in (*SOFTMAX, "scaled_dot_product_attention", "multi_head_attention_forward")
     return is_attention and call.output.ndim >= 3 and call.output.shape[-2] == length
 
 
 def _positions_in_stream(record: Trace, length: int) -> bool:
-    """Whether, with equal tokens, some module before the first attention gives different vectors by position."""
+    """Return whether positions differ before the first attention, in a trace of equal tokens."""
     for call in record.calls:
         if attends(call, length):
             return False
         rows = by_position(call.output, length)
         if rows is not None and varies(rows):
             return True
-    return True  # No attention was seen: nothing can be said.
+    return True  # There is no attention, so nothing to report.
 
 
 def varies(rows: Tensor) -> bool:
-    """Whether the (T, D) vectors of positions differ."""
+    """Return whether the (T, D) vectors of positions differ."""
     return bool((rows - rows[:1]).abs().max() > SAME * rows.abs().max())
 
 
 def _is_even(attention: AttentionRecord) -> bool:
-    """Whether, with equal tokens, every visible key gets the same weight: nothing depends on positions."""
+    """Return whether every visible key gets the same weight, so that nothing depends on positions."""
     seen = attention.weights > 1e-12
     high = attention.weights.amax(dim=-1)
     low = attention.weights.masked_fill(~seen, torch.inf).amin(dim=-1)
     return bool((high - low <= SAME * high).all())
 
 
-def _no_effect(subject: ModelUnderTest, attention: AttentionRecord, promise: DeclaredPositions, length: int) -> Finding:
+def _no_effect(
+    subject: ModelUnderTest, attention: AttentionRecord, declared: DeclaredPositions, length: int
+) -> Finding:
     return finding_at(
         "positions",
         "warning",
-        f"Positions have no effect, although {promise.text} promises them: with {length} equal tokens every position "
-        "gets the same vector and attends to all it sees evenly. The model knows at most how many words came before, "
-        "not their order.",
-        promise.location or subject.locator.module(attention.module, attention.line),
+        f"Positions have no effect, although {declared.text} declares them: with {length} equal tokens every position "
+        "gets the same vector and attends evenly to all it sees. The model knows at most the number of earlier "
+        "tokens, not their order.",
+        declared.location or subject.locator.module(attention.module, attention.line),
         "add the position encoding to the embeddings, or rotate both queries and keys by their positions.",
     )
 
 
-def _departure_from_distance(attention: AttentionRecord) -> float:
-    """Return how far, within a row, steps of the log-weights from key to key depend on more than the distance."""
-    # A first token that stands for the whole text may be kept out of the scheme.
+def _deviation_from_distance(attention: AttentionRecord) -> float:
+    """Return how much differences of log-weights between adjacent keys depend on more than the distance."""
+    # A first token that represents the whole text may be excluded from relative positions.
     weights = attention.weights[:, 1:, 1:]
     logs, seen = weights.clamp(min=1e-20).log(), weights > 1e-12
     steps, known = logs[:, :, 1:] - logs[:, :, :-1], seen[:, :, 1:] & seen[:, :, :-1]
@@ -147,21 +149,21 @@ def _spread(values: Tensor, valid: Tensor) -> float:
     return float(found.max()) if len(found) else 0.0
 
 
-def _not_relative(subject: ModelUnderTest, attention: AttentionRecord, error: float, length: int) -> Finding:
+def _not_relative(subject: ModelUnderTest, attention: AttentionRecord, deviation: float, length: int) -> Finding:
     return finding_at(
         "positions",
         "warning",
-        f"Attention does not depend on distances alone: with {length} equal tokens, two pairs of positions at the same "
-        f"distance get weights that differ by {error:.2g} (in logarithms). No absolute positions are added, so the "
-        "positions inside the attention (rotary, ALiBi, relative bias) are applied wrongly: to queries but not keys, "
-        "with opposite signs, or numbered along the wrong axis.",
+        f"Attention does not depend on distances only: with {length} equal tokens, two pairs of positions at the same "
+        f"distance get weights that differ by {deviation:.2g} (in logarithms). No absolute positions are added, so "
+        "the positions inside the attention (rotary, ALiBi, relative bias) are applied wrongly: to queries but not "
+        "keys, with opposite signs, or numbered along the wrong axis.",
         subject.locator.module(attention.module, attention.line),
         "rotate queries and keys by the same angles, numbered along the axis of length T.",
     )
 
 
 def _prefers_far(attention: AttentionRecord) -> bool:
-    """Whether the last position's log-weights rise in a straight line with the distance, in every head."""
+    """Return whether the last position's log-weights rise linearly with the distance in every head."""
     logs = attention.weights[:, -1].clamp(min=1e-30).log()
     steps = logs[:, :-1] - logs[:, 1:]
     slopes = steps.mean(dim=1)
@@ -173,8 +175,8 @@ def _backwards(subject: ModelUnderTest, attention: AttentionRecord) -> Finding:
     return finding_at(
         "positions",
         "warning",
-        "The bias of the positions has the wrong sign: with equal tokens everywhere, every head gives a token the more "
-        "weight the further away it is. The model looks at the beginning of a text, hardly at what came just before.",
+        "The bias of the positions has the wrong sign: with equal tokens, every head gives more weight to tokens "
+        "that are further away. The model attends to the beginning of a text and hardly to the tokens just before.",
         subject.locator.module(attention.module, attention.line),
-        "subtract what grows with the distance: scores - slope * distance, with distance = q - k >= 0.",
+        "subtract a bias that grows with the distance: scores - slope * distance, with distance = q - k >= 0.",
     )

@@ -1,4 +1,4 @@
-"""Positions do not repeat, and an encoder that is promised positions knows the order of words."""
+"""Check that positions do not repeat, and that an encoder distinguishes orders of words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST = 160
 
 
 def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Position ids do not repeat; an encoder that is promised positions knows the order of words."""
+    """Check that position encodings do not repeat, and that an encoder distinguishes orders of words."""
     length = longest_probe(subject, LONGEST)
     with generic_weights(subject.model):
         constant = equal_tokens(subject, length)
@@ -34,8 +34,8 @@ def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "positions",
             "warning",
-            f"Positions repeat: position {period} and position 0 get exactly the same position encoding (tested on "
-            f"{length} equal tokens). The model cannot tell them apart.",
+            f"Positions repeat: position {period} and position 0 get exactly the same position encoding (tested with "
+            f"{length} equal tokens). The model cannot distinguish them.",
             subject.locator.module(step_module, line),
             "number the positions from 0 to T - 1, without a modulo or a clamp below the longest sequence.",
         )
@@ -45,7 +45,7 @@ def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _repetition(record: Trace, length: int) -> tuple[str, SourceLine | None, int] | None:
-    """Return (module, line, period) where positions enter, if what reaches the first attention repeats itself."""
+    """Return (module, line, period) of the positions, if the input of the first attention is periodic."""
     streams = []
     for call in record.calls:
         if attends(call, length):
@@ -62,7 +62,7 @@ def _repetition(record: Trace, length: int) -> tuple[str, SourceLine | None, int
 
 
 def _is_blind_to_order(subject: ModelUnderTest) -> bool:
-    """Whether exchanging two words merely exchanges their outputs and changes nothing elsewhere."""
+    """Return whether swapping two words only swaps their outputs and changes nothing elsewhere."""
     with generic_weights(subject.model):
         inputs = subject.inputs()
         swapped = inputs.ids.clone()
@@ -74,18 +74,17 @@ def _is_blind_to_order(subject: ModelUnderTest) -> bool:
 
 
 def _order_blind(subject: ModelUnderTest) -> Finding:
-    promise = find_declared_positions(subject)
-    location = (promise.location if promise else None) or subject.locator.forward()
+    declared = find_declared_positions(subject)
+    location = (declared.location if declared else None) or subject.locator.forward()
     message = (
-        "The model cannot tell the order of words: exchanging two words exchanges their outputs and changes nothing "
-        "else."
+        "The model cannot distinguish orders of words: swapping two words swaps their outputs and changes nothing else."
     )
-    if promise is None:
-        return finding_at("positions", "info", f"{message} It has no positions; that may be meant.", location)
+    if declared is None:
+        return finding_at("positions", "info", f"{message} It has no positions, which may be intended.", location)
     return finding_at(
         "positions",
         "warning",
-        f"{message} Yet {promise.text} promises positions: they have no effect.",
+        f"{message} But {declared.text} declares positions: they have no effect.",
         location,
         "add the position encoding to the embeddings, or rotate queries and keys by their positions.",
     )

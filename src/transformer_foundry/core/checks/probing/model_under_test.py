@@ -117,17 +117,17 @@ class ModelUnderTest:
 
     @property
     def takes_decoder_ids(self) -> bool:
-        """Whether a call takes a source and a target; some classifiers derive the target from the source."""
+        """Return whether a call takes a source and a target; some classifiers derive the target from the source."""
         return self.contract.decoder_ids_argument is not None
 
     @property
     def is_causal(self) -> bool:
-        """Whether a position of the output must not see later tokens."""
+        """Return whether a position of the output must not see later tokens."""
         return self.contract.task in ("causal_lm", "seq2seq_lm")
 
     @property
     def labels_positions(self) -> bool:
-        """Whether the logits are one row per position: (B, T, V), not (B, C)."""
+        """Return whether the logits are one row per position: (B, T, V), not (B, C)."""
         return self.contract.task != "sequence_classification"
 
     @cached_property

@@ -38,7 +38,7 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether the finding is an error or a warning."""
+        """Return whether the finding is an error or a warning."""
         return self.severity != "info"
 
 

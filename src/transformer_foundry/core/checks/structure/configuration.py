@@ -191,7 +191,7 @@ def _ties(subject: ModelUnderTest) -> Iterator[Finding]:
             f"{tables[0][0]}: they are two tensors that drift apart in training, {head.weight.numel():,} weights more "
             "than were meant.",
             subject.locator.module(path),
-            f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialisation.",
+            f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialization.",
         )
 
 

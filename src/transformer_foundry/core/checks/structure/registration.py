@@ -130,7 +130,7 @@ def _module(model: nn.Module, path: str) -> nn.Module:
 
 
 def _is_table_of_waves(parameter: Tensor) -> bool:
-    """Whether a frozen table holds sines and cosines: every row has the same norm and no value exceeds 1."""
+    """Return whether a frozen table holds sines and cosines: every row has the same norm and no value exceeds 1."""
     rows = parameter.detach().float().reshape(-1, parameter.shape[-1])
     if parameter.ndim < 2 or rows.abs().max() > 1 + 1e-4:
         return False

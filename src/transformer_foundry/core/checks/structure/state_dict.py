@@ -31,7 +31,7 @@ def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
         name = (unset or changing)[0]
         what = "holds NaN or infinity" if unset else "differs between two builds with the same seed"
         yield finding_at(
-            "initialisation",
+            "initialization",
             "error" if unset else "warning",
             f"The parameter {name} {what}: its memory is never filled, or it is drawn from another source of chance. "
             "Runs cannot be repeated, and such values may be anything.",
