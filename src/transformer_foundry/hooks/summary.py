@@ -13,7 +13,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.console.command_line import run_command
 from transformer_foundry.console.status_line import in_notebook
-from transformer_foundry.core.reports.widgets import number
+from transformer_foundry.core.base.text import format_number
 
 __all__ = ["SummaryHooks"]
 
@@ -160,7 +160,7 @@ def _verdict(report: dict[str, Any]) -> str:
 def _evaluation_lines(evaluation: dict[str, Any] | None) -> list[str]:
     if not evaluation:
         return []
-    measured = ", ".join(f"{key} {number(value)}" for key, value in evaluation["validation"].items())
+    measured = ", ".join(f"{key} {format_number(value)}" for key, value in evaluation["validation"].items())
     lines = [f"Validation split: {measured}"]
     lines += [f"  {item['sentence']}" for item in evaluation["comparisons"]]
     return lines

@@ -75,7 +75,7 @@ def test_the_errors_of_a_classifier_are_shown_with_confusions_and_confidence(tmp
     write_run(tmp_path)
     shown = " ".join(Reader(render(tmp_path)).shown.split())
     assert "true class, taken for: joy fear right joy 8 2 80% fear 10 100%" in shown
-    assert "Confidence and the share that is right lie 0.071 apart on the average" in shown
+    assert "Confidence and the share that is right lie 0.071 apart on average" in shown
 
 
 def test_of_many_classes_the_most_frequent_confusions_are_listed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from transformer_foundry.core.reports.svg_charts import interval_chart, line_chart, thin
+from transformer_foundry.core.reports.svg_charts import Interval, interval_chart, line_chart, thin
 
 
 def points_of(chart: str) -> list[tuple[float, float]]:
@@ -51,7 +51,9 @@ def test_a_baseline_outside_the_curve_is_inside_the_drawing() -> None:
 
 
 def test_an_interval_lies_around_its_value_and_one_that_failed_is_named_only() -> None:
-    chart = interval_chart("t", [("gpt", 2.0, 0.5, ""), ("llama", 3.0, 0.0, "bad"), ("none", float("nan"), 0.0, "")])
+    chart = interval_chart(
+        "t", [Interval("gpt", 2.0, 0.5), Interval("llama", 3.0, 0.0, "bad"), Interval("none", float("nan"), 0.0)]
+    )
     places = [float(x) for x in re.findall(r'cx="([0-9.]+)"', chart)]
     ends = re.findall(r'class="bar" x1="([0-9.]+)" x2="([0-9.]+)"', chart)
     low, high = map(float, ends[0])
@@ -61,4 +63,4 @@ def test_an_interval_lies_around_its_value_and_one_that_failed_is_named_only() -
 
 
 def test_intervals_of_which_none_is_known_are_not_drawn() -> None:
-    assert interval_chart("t", [("gpt", float("nan"), 0.0, "")]) is None
+    assert interval_chart("t", [Interval("gpt", float("nan"), 0.0)]) is None

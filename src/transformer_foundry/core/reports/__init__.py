@@ -1,4 +1,7 @@
-"""The report of a run: one HTML file that shows all that is known of it and needs nothing else to be read."""
+"""Render the report of a run: one HTML file that shows all that is known of it and needs no other file.
+
+``run_record`` reads the files of the run, ``sections`` compute what is shown, ``templates`` are the HTML.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,60 +1,68 @@
-"""The report as a page: its head with the key figures, its sections, and how it reaches the disk."""
+"""Render the report of a run as one HTML page, and write it to disk."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from transformer_foundry.core.reports.html import Markup, tag
+from markupsafe import Markup
+
+from transformer_foundry.core.base.text import format_number
+from transformer_foundry.core.reports.rendering import mapping, mappings, render, sequence
 from transformer_foundry.core.reports.run_record import RunRecord
-from transformer_foundry.core.reports.sections.comparison import models_section
-from transformer_foundry.core.reports.sections.data_and_model import data_section, verdict_section
-from transformer_foundry.core.reports.sections.errors import errors_section
+from transformer_foundry.core.reports.sections.comparison import models_values
+from transformer_foundry.core.reports.sections.data_and_model import data_values, verdict_values
+from transformer_foundry.core.reports.sections.errors import errors_values
 from transformer_foundry.core.reports.sections.results import (
-    links_section,
-    parity_section,
-    provenance_section,
-    tuning_section,
+    links_values,
+    parity_values,
+    provenance_values,
+    tuning_values,
 )
 from transformer_foundry.core.reports.sections.training import (
-    baselines_section,
-    cost_section,
-    curves_section,
+    baselines_values,
+    cost_values,
+    curves_values,
     newest,
-    samples_section,
+    samples_values,
 )
-from transformer_foundry.core.reports.style import STYLE
-from transformer_foundry.core.reports.widgets import chip, mapping, number, sequence
 
 __all__ = ["render_report", "write_report"]
 
-_SECTIONS: dict[str, Callable[[RunRecord], Markup | None]] = {
-    "Verdict": verdict_section,
-    "Data": data_section,
-    "Models": models_section,
-    "Curves": curves_section,
-    "Results": baselines_section,
-    "Errors": errors_section,
-    "Samples": samples_section,
-    "Memory and speed": cost_section,
-    "Tuning": tuning_section,
-    "Parity": parity_section,
-    "Provenance": provenance_section,
-    "Links": links_section,
+_SECTIONS: Mapping[str, tuple[str, str, Callable[[RunRecord], Mapping[str, Any]]]] = {
+    "verdict": ("Verdict", "Verdict on the model", verdict_values),
+    "data": ("Data", "Data", data_values),
+    "models": ("Models", "Models side by side", models_values),
+    "curves": ("Curves", "Curves", curves_values),
+    "baselines": ("Results", "Results and baselines", baselines_values),
+    "errors": ("Errors", "Where the model errs", errors_values),
+    "samples": ("Samples", "Samples", samples_values),
+    "cost": ("Memory and speed", "Memory and speed", cost_values),
+    "tuning": ("Tuning", "Tuning", tuning_values),
+    "parity": ("Parity", "Package and parity", parity_values),
+    "provenance": ("Provenance", "Provenance", provenance_values),
+    "links": ("Links", "Files and links", links_values),
 }
-"""Name in the table of contents -> what makes the section; one that returns None is left out."""
+"""Anchor and template -> name in the table of contents, heading, and the values that the template shows."""
 
-# Nothing is fetched and nothing is run, whatever a text in the page says: the second lock beside escaping.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+@dataclass(frozen=True)
+class _Section:
+    anchor: str
+    label: str
+    title: str
+    content: Markup
 
 
 def write_report(record: RunRecord) -> Path | None:
-    """Write ``report.html`` of a run; a kill leaves the old one or the new one.
+    """Write ``report.html`` of a run; a kill leaves the old report or the new one.
 
     Returns:
-        Where it is; None if there is nothing to tell of the run.
+        Its path; None if nothing is known of the run.
 
     Raises:
         OSError: If it cannot be written.
@@ -64,7 +72,7 @@ def write_report(record: RunRecord) -> Path | None:
         return None
     path = record.paths.report
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may end at the same time; each has a name of its own beside the report.
+    # Two processes can end at the same time: each writes to its own name beside the report.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8", newline="\n") as file:
@@ -81,66 +89,59 @@ def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
     """Return the report of a run as one HTML document that needs no other file and no network.
 
     Args:
-        record: What is known of the run; parts that do not exist are left out.
-        written_at: The time that the report is said to be of.
+        record: What is known of the run; sections without content are left out.
+        written_at: The time that the report states.
 
     Returns:
         The document; None if nothing is known of the run.
     """
-    made = {name: part for name, make in _SECTIONS.items() if (part := make(record)) is not None}
-    if not made:
+    sections = []
+    for anchor, (label, title, values_of) in _SECTIONS.items():
+        content = render(f"sections/{anchor}.html", record=record, **values_of(record)).strip()
+        if content:
+            sections.append(_Section(anchor, label, title, content))
+    if not sections:
         return None
-    title = f"{record.paths.name} · Transformer Foundry"
-    contents = tag(
-        "nav", *(tag("a", name, href=f"#{_anchor(part)}") for name, part in made.items()), aria_label="Parts"
-    )
-    footer = tag("footer", f"Written {written_at:%Y-%m-%d %H:%M} UTC from the files of the run.")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Markup(STYLE)),
-    )
-    body = tag("body", tag("header", *_heading(record), contents), tag("main", *made.values()), footer)
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _heading(record: RunRecord) -> list[Markup | None]:
     model = mapping(record.validation.get("model")).get("name") or mapping(record.package.get("model")).get("name")
-    what = " · ".join(str(part) for part in (model, record.validation.get("kind"), record.profile.get("task")) if part)
-    return [tag("h1", record.paths.name), tag("p", *_chips(record)), tag("p", what, class_="small"), _tiles(record)]
+    subtitle = (model, record.validation.get("kind"), record.profile.get("task"))
+    return render(
+        "report.html",
+        name=record.paths.name,
+        subtitle=" · ".join(str(part) for part in subtitle if part),
+        chips=_chips(record),
+        tiles=_tiles(record),
+        sections=sections,
+        written_at=f"{written_at:%Y-%m-%d %H:%M}",
+    )
 
 
-def _chips(record: RunRecord) -> list[Markup]:
-    """Return the state of the run in a few coloured words, each only if it is known."""
+def _chips(record: RunRecord) -> list[tuple[str, str]]:
+    """Return the state of the run as (label, color) pairs, each only if it is known."""
     chips = []
     if record.validation:
         is_sound = record.validation.get("status") == "pass"
-        chips.append(chip("model sound" if is_sound else "model has problems", "good" if is_sound else "bad"))
+        chips.append(("model sound", "good") if is_sound else ("model has problems", "bad"))
     if models := sequence(record.models.get("models")):
-        chips.append(chip(f"{len(models)} models compared", "calm"))
-    step, planned = newest(record.metrics, "step"), record.manifest.get("total_steps")
-    if step is not None:
+        chips.append((f"{len(models)} models compared", "calm"))
+    if (step := newest(record.metrics, "step")) is not None:
         is_done = record.manifest.get("result") is not None
-        chips.append(chip(f"{'trained' if is_done else 'training'}: step {number(step)} of {number(planned)}",
-                          "good" if is_done else "warn"))  # fmt: skip
-    comparisons = [mapping(item) for item in sequence(record.evaluation.get("comparisons"))]
-    if comparisons:
+        planned = format_number(record.manifest.get("total_steps"))
+        label = f"{'trained' if is_done else 'training'}: step {format_number(step)} of {planned}"
+        chips.append((label, "good" if is_done else "warn"))
+    if comparisons := mappings(record.evaluation.get("comparisons")):
         beaten = sum(bool(item.get("is_beaten")) for item in comparisons)
         kind = "good" if beaten == len(comparisons) else "warn"
-        chips.append(chip(f"{beaten} of {len(comparisons)} baselines beaten", kind))
-    formats = [mapping(item) for item in sequence(record.package.get("formats"))]
-    if formats:
+        chips.append((f"{beaten} of {len(comparisons)} baselines beaten", kind))
+    if formats := mappings(record.package.get("formats")):
         verified = sum(item.get("status") == "verified" for item in formats)
-        chips.append(chip(f"{verified} of {len(formats)} formats verified", "good" if verified else "bad"))
+        chips.append((f"{verified} of {len(formats)} formats verified", "good" if verified else "bad"))
     if record.publication.get("published"):
-        chips.append(chip("published", "good"))
-    return [Markup(f"{item} ") for item in chips]
+        chips.append(("published", "good"))
+    return chips
 
 
-def _tiles(record: RunRecord) -> Markup | None:
+def _tiles(record: RunRecord) -> dict[str, object]:
+    """Return the key figures of the run that are known."""
     held_out, rows = mapping(record.evaluation.get("validation")), record.metrics
     figures = {
         "validation loss": held_out.get("loss", newest(rows, "eval/loss")),
@@ -149,11 +150,4 @@ def _tiles(record: RunRecord) -> Markup | None:
         "tokens seen": newest(rows, "train/tokens_seen"),
         "parameters": mapping(record.package.get("model")).get("parameter_count"),
     }
-    tiles = [
-        tag("div", tag("dt", name), tag("dd", number(value))) for name, value in figures.items() if value is not None
-    ]
-    return tag("dl", *tiles, class_="tiles") if tiles else None
-
-
-def _anchor(part: Markup) -> str:
-    return part.split('id="', 1)[1].split('"', 1)[0]
+    return {name: value for name, value in figures.items() if value is not None}

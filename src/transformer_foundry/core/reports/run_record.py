@@ -1,4 +1,4 @@
-"""What is on disk of a run, read for its report: whatever is missing or cannot be read is left out."""
+"""Read the files of a run for its report; files that are missing or damaged are left out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.files.run_paths import RunPaths
 
-__all__ = ["RunRecord", "read_run"]
+__all__ = ["Row", "RunRecord", "read_run"]
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """All that is known of a run; each part is empty until a pipeline has made it.
+    """All that is known of a run; each part is empty until a pipeline has written it.
 
     Attributes:
         paths: The folders of the run.
@@ -27,10 +27,10 @@ class RunRecord:
         profile: ``data_profile.json``.
         manifest: ``manifest.json`` of the run.
         metrics: Rows of ``metrics.jsonl``.
-        sampled: Rows of ``samples.jsonl``: what the model wrote while it was trained.
+        sampled: Rows of ``samples.jsonl``: texts that the model wrote during training.
         evaluation: ``evaluation.json``.
         errors: ``error_analysis.json``.
-        samples: ``samples.json``: what the trained model writes.
+        samples: ``samples.json``: texts of the trained model.
         trials: Rows of ``trials.csv``, all values text.
         comparison: ``search_comparison.json``.
         models: ``comparison.json``: models side by side.
@@ -98,7 +98,7 @@ def _csv(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _object(content: str) -> dict[str, Any]:
-    # A torn line or a file of another program is as good as none.
+    # A torn line or a file of another program counts as missing.
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,28 +1,47 @@
-"""Charts as inline SVG: small, sharp on every screen, coloured by the page's style sheet."""
+"""Charts as inline SVG: small, sharp on every screen, colored by the page's style sheet.
+
+This module computes the geometry; the templates ``line_chart.html`` and ``interval_chart.html`` draw it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
-from transformer_foundry.core.reports.html import Markup, tag
+from markupsafe import Markup
+
+from transformer_foundry.core.reports.rendering import render
 
 __all__ = ["Interval", "Points", "interval_chart", "line_chart"]
 
 Points = Sequence[tuple[float, float]]
 """(x, y) pairs, x ascending."""
 
-Interval = tuple[str, float, float, str]
-"""Name, value, half the width of its interval, and the colour: good, bad or none."""
-
 # In units of the drawing, which is scaled to the width of the page: on a phone of 390 px one unit is about 0.9 px.
 _WIDTH, _HEIGHT = 400, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
 _TICKS = 4
-_ROW, _SIDE, _END = 34, 14, 4
-_MOST_POINTS = 400
-"""More cannot be told apart on a screen; each is some ten bytes of the file."""
+_ROW, _SIDE, _CAP = 34, 14, 4
+_MAX_POINTS = 400
+"""A screen cannot show more; each takes about ten bytes of the file."""
+
+
+class Interval(NamedTuple):
+    """A value with its interval.
+
+    Attributes:
+        name: What was measured.
+        value: The value; not finite if unknown.
+        half_width: Half the width of its interval.
+        color: "good", "bad" or "".
+    """
+
+    name: str
+    value: float
+    half_width: float
+    color: str = ""
 
 
 def line_chart(
@@ -32,7 +51,7 @@ def line_chart(
 
     Args:
         title: What is drawn, with its unit.
-        series: Name -> points; those that are not finite are left out.
+        series: Name -> points; points that are not finite are left out.
         x_label: What x is.
         marks: Name -> level, for example the loss of a baseline.
 
@@ -47,15 +66,20 @@ def line_chart(
     xs = [x for points in drawn.values() for x, _ in points]
     ys = [y for points in drawn.values() for _, y in points] + list(levels.values())
     frame = _Frame(min(xs), max(xs), *_padded(min(ys), max(ys)))
-    parts = [*_axes(frame, x_label), *(_level(frame, value) for value in levels.values())]
-    parts += [_curve(frame, points, index) for index, points in enumerate(drawn.values())]
-    # No name is drawn on the curve: two that end close together would lie on each other.
-    keys = [tag("li", tag("span", class_=f"key s{index}"), name) for index, name in enumerate(drawn)]
-    keys += [tag("li", tag("span", class_="key mark"), f"{name} {value:.4g}") for name, value in levels.items()]
-    if len(keys) == 1:  # the title says it
-        keys = []
-    drawing = tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=title)
-    return tag("figure", tag("figcaption", title), drawing, tag("ul", *keys, class_="legend") if keys else None)
+    return render(
+        "line_chart.html",
+        title=title,
+        x_label=x_label,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
+        right=_WIDTH - _RIGHT,
+        bottom=_HEIGHT - _BOTTOM,
+        x_ticks=[(frame.x(value), _short(value)) for value in _ticks(frame.x_low, frame.x_high)],
+        y_ticks=[(frame.y(value), _short(value)) for value in _ticks(frame.y_low, frame.y_high)],
+        curves=[(name, [(frame.x(x), frame.y(y)) for x, y in points]) for name, points in drawn.items()],
+        marks=[(f"{name} {value:.4g}", frame.y(value)) for name, value in levels.items()],
+    )
 
 
 def interval_chart(title: str, intervals: Sequence[Interval]) -> Markup | None:
@@ -63,7 +87,7 @@ def interval_chart(title: str, intervals: Sequence[Interval]) -> Markup | None:
 
     Args:
         title: What is drawn, with its unit.
-        intervals: Those that are not finite are named only.
+        intervals: The values; those that are not finite get only their name.
 
     Returns:
         A figure; None if there is nothing to draw.
@@ -72,40 +96,39 @@ def interval_chart(title: str, intervals: Sequence[Interval]) -> Markup | None:
     if not known:
         return None
     frame = _Frame(*_padded(min(low for low, _ in known), max(high for _, high in known)), 0, 1, left=_SIDE)
-    bottom = _TOP + _ROW * len(intervals)
-    parts = []
-    for value in _ticks(frame.x_low, frame.x_high):
-        x = frame.x(value)
-        parts.append(tag("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=bottom))
-        parts.append(tag("text", f"{value:.6g}", x=x, y=bottom + 14, text_anchor="middle"))
-    for row, interval in enumerate(intervals):
-        parts += _interval(frame, interval, _TOP + _ROW * row)
-    drawing = tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {bottom + 20}", role="img", aria_label=title)
-    return tag("figure", tag("figcaption", title), drawing)
+    return render(
+        "interval_chart.html",
+        title=title,
+        width=_WIDTH,
+        left=_SIDE,
+        top=_TOP,
+        bottom=_TOP + _ROW * len(intervals),
+        cap=_CAP,
+        x_ticks=[(frame.x(value), f"{value:.6g}") for value in _ticks(frame.x_low, frame.x_high)],
+        rows=[_interval_row(frame, interval, _TOP + _ROW * row) for row, interval in enumerate(intervals)],
+    )
 
 
-def _interval(frame: _Frame, interval: Interval, top: int) -> list[Markup]:
-    name, value, half, colour = interval
-    parts = [tag("text", name, class_="name", x=_SIDE, y=top + 12)]
-    if not math.isfinite(value + half):
-        return parts
-    y, low, high = top + 23, frame.x(value - half), frame.x(value + half)
-    parts.append(tag("line", class_="bar", x1=low, x2=high, y1=y, y2=y))
-    parts += [tag("line", class_="bar", x1=x, x2=x, y1=y - _END, y2=y + _END) for x in (low, high)]
-    return [*parts, tag("circle", class_=f"point {colour}".strip(), cx=frame.x(value), cy=y, r=4.5)]
+def _interval_row(frame: _Frame, interval: Interval, top: int) -> dict[str, object]:
+    name, value, half, color = interval
+    row: dict[str, object] = {"name": name, "top": top, "is_known": math.isfinite(value + half)}
+    if row["is_known"]:
+        places = {"low": value - half, "center": value, "high": value + half}
+        row |= {"color": color, **{place: frame.x(x) for place, x in places.items()}}
+    return row
 
 
 def thin(points: Points) -> Points:
-    """Return at most twice ``_MOST_POINTS`` of ``points``: of each stretch the lowest and the highest, so spikes stay.
+    """Return at most twice ``_MAX_POINTS`` of ``points``: the lowest and highest of each stretch, to keep spikes.
 
     Example:
         >>> thin([(0, 1.0), (1, 2.0)])
         [(0, 1.0), (1, 2.0)]
     """
-    if len(points) <= 2 * _MOST_POINTS:
+    if len(points) <= 2 * _MAX_POINTS:
         return points
     kept: set[tuple[float, float]] = {points[0], points[-1]}
-    bounds = [round(index * len(points) / (_MOST_POINTS - 1)) for index in range(_MOST_POINTS)]
+    bounds = [round(index * len(points) / (_MAX_POINTS - 1)) for index in range(_MAX_POINTS)]
     for start, stop in pairwise(bounds):
         stretch = points[start:stop]
         kept |= {min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])}
@@ -113,7 +136,7 @@ def thin(points: Points) -> Points:
 
 
 class _Frame:
-    """Turns values into places of the drawing."""
+    """Converts values to coordinates of the drawing."""
 
     def __init__(self, x_low: float, x_high: float, y_low: float, y_high: float, left: int = _LEFT) -> None:
         self.x_low, self.x_high, self.y_low, self.y_high = x_low, x_high, y_low, y_high
@@ -128,37 +151,13 @@ class _Frame:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _axes(frame: _Frame, x_label: str) -> list[Markup]:
-    parts = []
-    for value in _ticks(frame.y_low, frame.y_high):
-        y = frame.y(value)
-        parts.append(tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
-        parts.append(tag("text", _short(value), x=_LEFT - 5, y=y + 3.5, text_anchor="end"))
-    for value in _ticks(frame.x_low, frame.x_high):
-        parts.append(tag("text", _short(value), x=frame.x(value), y=_HEIGHT - _BOTTOM + 14, text_anchor="middle"))
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    return [*parts, tag("text", x_label, x=middle, y=_HEIGHT - 4, text_anchor="middle")]
-
-
-def _curve(frame: _Frame, points: Points, index: int) -> Markup:
-    if len(points) == 1:
-        return tag("circle", class_=f"dot s{index}", cx=frame.x(points[0][0]), cy=frame.y(points[0][1]), r=3)
-    places = " ".join(f"{frame.x(x):g},{frame.y(y):g}" for x, y in points)
-    return tag("polyline", class_=f"curve s{index}", points=places)
-
-
-def _level(frame: _Frame, value: float) -> Markup:
-    y = frame.y(value)
-    return tag("line", class_="mark", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
-
-
 def _finite(points: Points) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    # Nothing below zero is shown where nothing is below zero.
+    # The axis starts at zero or above if no value is negative.
     return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
 
 

@@ -1,1 +1,1 @@
-"""Sections of the report, one module each."""
+"""Compute the values that the templates of the report's sections show; the templates are in ``templates/sections``."""

@@ -1,27 +1,18 @@
-"""What was trained, and on what: the verdict on the model, and the data."""
+"""Values of the sections on the checks of the model and on the data."""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
-from transformer_foundry.core.reports.html import Markup, tag
+from transformer_foundry.core.base.text import format_number
+from transformer_foundry.core.reports.rendering import mapping, mappings, sequence
 from transformer_foundry.core.reports.run_record import RunRecord
-from transformer_foundry.core.reports.widgets import (
-    chip,
-    details,
-    facts,
-    findings_list,
-    mapping,
-    number,
-    section,
-    sequence,
-    table,
-)
 
-__all__ = ["data_section", "verdict_section"]
+__all__ = ["data_values", "verdict_values"]
 
-_LARGEST_PICTURE_BYTES = 1 << 20
+_MAX_PICTURE_BYTES = 1 << 20
 _SPLIT_COLUMNS = {
     "documents": "documents",
     "rows": "rows",
@@ -33,76 +24,38 @@ _SPLIT_COLUMNS = {
 }
 
 
-def verdict_section(record: RunRecord) -> Markup | None:
-    """Return what validation found in the model."""
-    report = record.validation
-    if not report:
-        return None
-    findings = sequence(report.get("findings"))
-    problems = [item for item in findings if mapping(item).get("severity") in ("error", "warning")]
-    is_sound = report.get("status") == "pass"
-    label = chip("sound", "good") if is_sound else chip(f"{len(problems)} problems", "bad")
-    name, kind = mapping(report.get("model")).get("name", "The model"), report.get("kind") or "kind unknown"
-    sentence = tag("p", label, f" {name}, {kind}, checked in {number(report.get('seconds'), 2)} s.")
-    picture = _picture(record.paths.shared_reports / "validation.png", "What validation saw of the model")
-    return section(
-        "verdict", "Verdict on the model", sentence, findings_list(findings), details("Figure of the checks", picture)
-    )
+def verdict_values(record: RunRecord) -> dict[str, Any]:
+    """Return the number of problems that validation found, and its figure."""
+    findings = mappings(record.validation.get("findings"))
+    return {
+        "n_problems": sum(item.get("severity") in ("error", "warning") for item in findings),
+        "figure": _picture(record.paths.shared_reports / "validation.png"),
+    }
 
 
-def data_section(record: RunRecord) -> Markup | None:
-    """Return where the data came from, how they were divided and what is odd about them."""
-    profile = record.profile
-    if not profile:
-        return None
-    tokenizer, texts = mapping(profile.get("tokenizer")), mapping(profile.get("texts"))
-    told = facts(
-        {
-            "source": profile.get("source"),
-            "task": profile.get("task"),
-            "columns": texts.get("columns"),
-            "texts": texts.get("documents"),
-            "tokenizer": f"{tokenizer.get('algorithm')}, {number(tokenizer.get('vocab_size'))} tokens"
-            if tokenizer
-            else None,
-            "longest row": profile.get("max_length"),
-            "unknown tokens": _share(mapping(profile.get("vocabulary")).get("unknown_share")),
-        }
-    )
-    splits = {name: mapping(split) for name, split in mapping(profile.get("splits")).items()}
+def data_values(record: RunRecord) -> dict[str, Any]:
+    """Return the table of the splits and the examples."""
+    splits = {name: mapping(split) for name, split in mapping(record.profile.get("splits")).items()}
     columns = [column for column in _SPLIT_COLUMNS if any(column in split for split in splits.values())]
-    divided = table(
-        ["split", *(_SPLIT_COLUMNS[column] for column in columns)],
-        ([name, *(number(split.get(column)) for column in columns)] for name, split in splits.items()),
-    )
-    return section(
-        "data",
-        "Data",
-        told,
-        divided,
-        findings_list(sequence(profile.get("findings"))),
-        details("Examples of what the model is given", *map(_example, sequence(profile.get("examples")))),
-    )
+    return {
+        "split_head": ["split", *(_SPLIT_COLUMNS[column] for column in columns)],
+        "split_rows": [
+            [name, *(format_number(split.get(column)) for column in columns)] for name, split in splits.items()
+        ],
+        "examples": [_example(example) for example in sequence(record.profile.get("examples"))],
+    }
 
 
-def _example(example: object) -> Markup:
+def _example(example: object) -> tuple[object, object]:
+    """Return the input of an example and its expected output, None if that is the same."""
     given, expected = mapping(example).get("input", example), mapping(example).get("expected")
-    shown = [tag("pre", str(given), dir="auto")]
-    if expected not in (None, given):
-        shown += [tag("p", "expected", class_="small"), tag("pre", str(expected), dir="auto")]
-    return tag("div", *shown, class_="example")
+    return given, None if expected == given else expected
 
 
-def _picture(path: Path, description: str) -> Markup | None:
+def _picture(path: Path) -> str | None:
+    """Return a picture in base64; None if it cannot be read or would make the page too large."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
-    if len(content) > _LARGEST_PICTURE_BYTES:
-        return None
-    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return tag("img", src=source, alt=description)
-
-
-def _share(value: object) -> str | None:
-    return f"{value:.2%}" if isinstance(value, int | float) else None
+    return base64.b64encode(content).decode("ascii") if len(content) <= _MAX_PICTURE_BYTES else None
