@@ -28,9 +28,10 @@ SUBJECTS = {
 _FEWEST_LETTERS = 12
 INTRODUCTION = """# Error messages
 
-Every expected error, as it is printed: what is wrong, what was expected, what to do. Words in CAPITALS stand for the \
-values found, `…` for further text. Search for a few words of your message; [Troubleshooting](../troubleshooting.md) \
-has more detail on the common ones. The exit code is 2; `FOUNDRY_DEBUG=1` shows the traceback.
+Every expected error, as it is printed after `error:`: what is wrong, what was expected, what to do. Words in \
+CAPITALS stand for the values found, `…` for further text. Search for a few words of your message; \
+[Troubleshooting](../troubleshooting.md) has more detail on the common ones. The exit code is 2; \
+`FOUNDRY_DEBUG=1` shows the traceback.
 
 This page is generated from the source.
 """

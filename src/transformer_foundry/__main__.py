@@ -1,4 +1,4 @@
-"""``python -m transformer_foundry``: runs the pipelines of the project in the working directory."""
+"""Entry point of ``python -m transformer_foundry``: runs the pipelines of the project in the working directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 @readable_errors
 def main(*args: Any, **kwargs: Any) -> Any:
-    """Run the command ``run`` of this project; a package installed elsewhere takes its ``conf/`` from there."""
+    """Run the command ``run`` of this project; an installed package reads ``conf/`` from the working directory."""
     package_name = Path(__file__).parent.name
     configure_project(package_name)
     run = find_run_command(package_name)

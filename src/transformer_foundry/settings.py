@@ -1,7 +1,7 @@
 """Kedro's project settings: configuration loader and hooks."""
 
 from transformer_foundry.config.loader import FoundryConfigLoader
-from transformer_foundry.console.log_redaction import install_redaction
+from transformer_foundry.console.log_format import install_log_format
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.hooks import (
     DriveHooks,
@@ -14,7 +14,7 @@ from transformer_foundry.hooks import (
 )
 
 silence_third_parties()
-install_redaction()
+install_log_format()
 
 CONFIG_LOADER_CLASS = FoundryConfigLoader
 

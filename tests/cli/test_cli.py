@@ -1,4 +1,4 @@
-"""The edge of the program: expected errors in a few lines, everything else as it came."""
+"""Commands print expected errors in a few lines; unexpected ones keep their traceback."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def fail_with(error: BaseException) -> object:
     return command()
 
 
-def test_an_expected_error_is_told_in_its_own_lines_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_expected_error_prints_its_lines_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         fail_with(DataError("a.csv is empty.", "Text was expected.", "Give another file."))
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "a.csv is empty.\nText was expected.\nGive another file.\n"
+    assert capsys.readouterr().err == "error: a.csv is empty.\nText was expected.\nGive another file.\n"
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -30,13 +30,13 @@ def test_a_bug_keeps_its_traceback() -> None:
         fail_with(ZeroDivisionError())
 
 
-def test_the_traceback_of_an_expected_error_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foundry_debug_keeps_the_traceback_of_an_expected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_DEBUG", "1")
     with pytest.raises(DataError):
         fail_with(DataError("a.csv is empty."))
 
 
-def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_prints_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         fail_with(KeyboardInterrupt())
     assert caught.value.code == 130
@@ -44,12 +44,12 @@ def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("group", [cli, *(item for item in cli.commands.values() if hasattr(item, "commands"))])
-def test_a_list_of_commands_says_each_in_one_whole_line(group: click.Group) -> None:
+def test_the_summary_of_each_command_fits_on_one_line(group: click.Group) -> None:
     listed = CliRunner().invoke(group, ["--help"]).output.split("Commands:")[1]
     assert "..." not in listed
 
 
-def test_the_help_of_run_shows_the_presets_and_a_command_for_data_of_ones_own() -> None:
+def test_the_help_of_run_shows_the_presets_and_a_command_for_own_data() -> None:
     shown = CliRunner().invoke(cli, ["run", "--help"]).output
     assert "standard or thorough" in shown
     assert "  kedro run --params model.source=my_export,data.source=reviews.csv\n" in shown

@@ -66,14 +66,14 @@ def test_a_checkpoint_is_inspected(run):
     assert "learning_rate: 0.01" in output
 
 
-def test_a_run_goes_back_to_an_earlier_checkpoint_and_forward_again(run, data_dir, tmp_path):
+def test_a_run_is_restored_to_an_earlier_checkpoint_and_to_a_later_one(run, data_dir, tmp_path):
     folder = data_dir / "06_models" / "gpt"
     assert run("checkpoints", "export", "gpt", tmp_path / "kept")[0] == 0
     assert run("checkpoints", "restore", "gpt", "--step", 4)[0] == 0
     assert [step_of(path) for path in list_checkpoints(folder)] == [4]
     (exported,) = (tmp_path / "kept").iterdir()
     code, output = run("checkpoints", "restore", "gpt", "--from", exported)
-    assert (code, output) == (0, "gpt goes on from step 12; 0 later checkpoints are kept aside.\n")
+    assert (code, output) == (0, "gpt resumes from step 12; 0 later checkpoints were moved aside.\n")
     assert find_checkpoint(folder, 12) == newest_checkpoint(folder)
 
 
@@ -91,15 +91,15 @@ def test_the_runs_are_listed_with_their_figures(run):
     assert {tuple(row[1:4]) for row in rows[1:]} == {("12", "12", "1")}
 
 
-def test_two_equal_runs_are_the_same_to_the_bit(run):
-    assert "optimizer: the same to the bit" in run("runs", "compare", "gpt", "again")[1]
+def test_two_equal_runs_are_identical_bit_for_bit(run):
+    assert "optimizer: bit-for-bit identical" in run("runs", "compare", "gpt", "again")[1]
 
 
 def test_two_runs_are_compared_by_what_differs(run):
     code, output = run("runs", "compare", "gpt", "other")
     assert code == 0
     assert "parameters.training.seed: 0 | 1" in output
-    assert "optimizer: not the same" in output
+    assert "optimizer: different" in output
 
 
 def test_a_run_is_replayed_into_tracking(run, data_dir, monkeypatch):
@@ -107,19 +107,19 @@ def test_a_run_is_replayed_into_tracking(run, data_dir, monkeypatch):
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     rows = (data_dir / "06_models" / "gpt" / "metrics.jsonl").read_text().splitlines()
-    assert run("tracking", "replay", "gpt")[1].splitlines()[-1] == f"{len(rows)} rows were logged."
+    assert run("tracking", "replay", "gpt")[1].splitlines()[-1] == f"{len(rows)} rows logged."
     (session,) = read_runs(data_dir / "08_reporting" / "gpt")
     assert [row["train/step"] for row in session.history] == [json.loads(row)["step"] for row in rows]
 
 
 @pytest.mark.parametrize("command", [("checkpoints", "list"), ("checkpoints", "inspect"), ("tracking", "replay")])
-def test_a_run_that_is_not_there_is_named_with_the_nearest(run, command):
+def test_an_unknown_run_is_refused_with_the_nearest_name(run, command):
     code, output = run(*command, "gtp")
     assert code == 2
     assert "no run named 'gtp'" in output
     assert "Did you mean 'gpt'?" in output
 
 
-def test_a_step_that_was_not_kept_is_said(run):
+def test_a_step_without_a_checkpoint_is_refused(run):
     code, output = run("checkpoints", "inspect", "gpt", "--step", 5)
-    assert (code, output.splitlines()[0]) == (2, "The run gpt has no checkpoint of step 5.")
+    assert (code, output.splitlines()[0]) == (2, "error: The run gpt has no checkpoint of step 5.")

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong, says how to mend it, and never tells a key."""
+"""``kedro doctor`` finds problems, prints a fix for each, and never shows a key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_machine_that_will_do_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suitable_machine_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=50 * 2**30))
     result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
     assert result.exit_code == 0, result.output
@@ -34,28 +34,28 @@ def test_a_machine_that_will_do_is_ready(tmp_path: Path, monkeypatch: pytest.Mon
         assert subject in result.output
 
 
-def test_a_full_disk_has_to_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**29))
     result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
     assert result.exit_code == 1
     assert f"FAIL  0.5 GiB free for {tmp_path}\n      -> Delete old runs" in result.output
-    assert "1 to mend." in result.output
+    assert "1 problem(s) to fix." in result.output
 
 
-def test_a_file_in_the_place_of_the_data_folder_has_to_be_mended(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_data_folder_fails(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     (finding,) = check_disk(tmp_path / "data" / "deeper")
     assert finding.status == "FAIL"
 
 
-def test_a_package_that_is_missing_or_too_old_has_to_be_mended() -> None:
+def test_a_missing_or_outdated_package_fails() -> None:
     (finding,) = check_packages(["click>=8", "numpy<1", "no-such-package-at-all", "nor-this; extra == 'dev'"])
     assert finding.status == "FAIL"
     assert "no-such-package-at-all is missing" in finding.message
     assert "numpy is" in finding.message
     assert "click" not in finding.message
     assert "nor-this" not in finding.message
-    assert finding.cure
+    assert finding.fix
 
 
 def test_versions_other_than_the_tested_ones_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_versions_other_than_the_tested_ones_are_named(tmp_path: Path, monkeypat
     monkeypatch.setattr(doctor, "_version", versions.get)
     (tmp_path / "constraints.txt").write_text("# ours\ntorch==2.13.0\nnumpy==2.4.6\n")
     (finding,) = check_tested_versions(tmp_path / "constraints.txt")
-    assert finding.message.endswith("tested: numpy 2.1.3 (2.4.6)")
+    assert finding.message.endswith("tested ones: numpy 2.1.3 (2.4.6)")
 
 
 def test_a_key_is_known_to_be_set_and_never_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,10 +72,10 @@ def test_a_key_is_known_to_be_set_and_never_shown(home: Path, monkeypatch: pytes
     (home / ".cache" / "huggingface" / "token").write_text(KEY)
     wandb, hub, github = check_keys()
     assert (wandb.status, hub.status, github.status) == ("ok", "ok", "note")
-    assert KEY not in "".join(f"{finding.message}{finding.cure}" for finding in (wandb, hub, github))
+    assert KEY not in "".join(f"{finding.message}{finding.fix}" for finding in (wandb, hub, github))
 
 
-def test_only_the_look_at_the_gpu_loads_torch() -> None:
+def test_only_the_gpu_check_loads_torch() -> None:
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"

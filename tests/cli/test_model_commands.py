@@ -25,8 +25,8 @@ def kedro(data: Path, *arguments: str) -> Result:
 
 
 def test_models_are_listed_promoted_and_rolled_back(data: Path) -> None:
-    assert kedro(data, "models", "promote", "gpt:1").output == "gpt:1 is production.\n"
-    assert kedro(data, "models", "promote", "gpt:2").output == "gpt:2 is production in place of version 1.\n"
+    assert kedro(data, "models", "promote", "gpt:1").output == "gpt:1 is now production.\n"
+    assert kedro(data, "models", "promote", "gpt:2").output == "gpt:2 is now production (before: version 1).\n"
     lines = kedro(data, "models", "list").output.splitlines()
     assert [line.split()[0] for line in lines] == ["model", "gpt:1", "gpt:2"]
     assert "candidate,production" in lines[2]
@@ -45,7 +45,7 @@ def test_a_worse_model_is_refused_with_the_figures(data: Path) -> None:
 def test_two_models_are_compared_on_the_same_data(data: Path) -> None:
     output = kedro(data, "models", "compare", "gpt:1", "gpt:2").output
     assert "loss      2      1.5" in output
-    assert "The test data are the same." in output
+    assert "on the same test data." in output
 
 
 def test_publishing_without_a_token_says_which_and_how(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,4 +25,4 @@ def test_an_expected_error_comes_alone_and_shows_as_its_lines(tmp_path: Path, mo
     with pytest.raises(ParameterError) as caught:
         run("training", data_dir=str(tmp_path), training={"learning_rat": 1})
     assert caught.value.__suppress_context__
-    assert caught.value._render_traceback_() == str(caught.value).splitlines()
+    assert caught.value._render_traceback_() == f"error: {caught.value}".splitlines()

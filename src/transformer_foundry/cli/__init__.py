@@ -1,4 +1,4 @@
-"""Commands that the project adds to Kedro: ``project`` holds ``kedro run``, the other modules one group each."""
+"""Commands that the project adds to Kedro: ``kedro run`` in ``project``, one group of commands in each other module."""
 
 from transformer_foundry.cli.project import cli, readable_errors, run
 

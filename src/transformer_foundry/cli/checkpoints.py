@@ -24,7 +24,7 @@ def checkpoints() -> None:
 @click.argument("run")
 @data_dir_option
 def list_command(run: str, data_dir: str) -> None:
-    """List the checkpoints of RUN, and whether each is intact."""
+    """List the checkpoints of RUN and whether each is intact."""
     from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.core.files.folder_manifest import read_manifest
     from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, verify_checkpoint
@@ -44,7 +44,7 @@ def list_command(run: str, data_dir: str) -> None:
             f"{manifest['written_at']}  intact{best}"
         )
     if not folders:
-        click.echo("No checkpoints.")
+        click.echo(f"The run {run} has no checkpoints.")
 
 
 @checkpoints.command()
@@ -52,27 +52,30 @@ def list_command(run: str, data_dir: str) -> None:
 @_step
 @data_dir_option
 def inspect(run: str, step: int | None, data_dir: str) -> None:
-    """Show what a checkpoint of RUN holds."""
+    """Show the state, metrics and options in a checkpoint of RUN."""
     from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
 
     folder = _find(run, step, data_dir)
     state = read_checkpoint(folder)
     tensors = {id(tensor): tensor for tensor in state.model.values()}.values()
     click.echo(f"{folder}\nstep {state.step} of {state.total_steps}, epoch {state.epoch}, {state.precision}")
-    click.echo(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors):,} numbers in the model")
+    click.echo(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors):,} elements in the model")
     for title, values in (("metrics", state.metrics), ("options", state.options), ("identity", state.identity)):
         click.echo(f"{title}:")
         for name, value in values.items():
             click.echo(f"  {name}: {value}")
 
 
-@checkpoints.command(short_help="Copy a checkpoint into a folder, verified.")
+@checkpoints.command(short_help="Copy a checkpoint into a folder.")
 @click.argument("run")
 @click.argument("folder", type=click.Path(path_type=Path))
 @_step
 @data_dir_option
 def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
-    """Copy a checkpoint of RUN into FOLDER, verified; weights.safetensors there is what safetensors reads."""
+    """Copy a checkpoint of RUN into FOLDER and verify the copy.
+
+    The weights are in weights.safetensors, which the safetensors library reads.
+    """
     from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
 
     source = _find(run, step, data_dir)
@@ -82,13 +85,16 @@ def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
     click.echo(f"Exported to {target}.")
 
 
-@checkpoints.command(short_help="Go on from an earlier checkpoint.")
+@checkpoints.command(short_help="Resume a run from an earlier checkpoint.")
 @click.argument("run")
 @_step
-@click.option("--from", "source", type=click.Path(path_type=Path), help="A checkpoint that was exported.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Folder of an exported checkpoint.")
 @data_dir_option
 def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> None:
-    """Have RUN go on from an earlier checkpoint, or from an exported one; later ones are kept aside."""
+    """Make the next training of RUN resume from an earlier checkpoint, or from an exported one.
+
+    Later checkpoints are moved aside, not deleted.
+    """
     from transformer_foundry.core.files.lock import RunLock
     from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
     from transformer_foundry.core.training.checkpointing.directory import is_intact, step_of, verify_checkpoint
@@ -106,7 +112,7 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
             copy_checkpoint(source, target)
     finally:
         lock.release()
-    click.echo(f"{run} goes on from step {step_of(source)}; {len(moved)} later checkpoints are kept aside.")
+    click.echo(f"{run} resumes from step {step_of(source)}; {len(moved)} later checkpoints were moved aside.")
 
 
 def _find(run: str, step: int | None, data_dir: str) -> Path:
@@ -118,8 +124,8 @@ def _find(run: str, step: int | None, data_dir: str) -> Path:
     if folder is None:
         raise CheckpointError(
             f"The run {run} has no checkpoint{'' if step is None else f' of step {step}'}.",
-            "One that was saved and kept was expected.",
-            f"See 'kedro checkpoints list {run}'.",
+            "Expected a checkpoint that was saved and kept.",
+            f"Run 'kedro checkpoints list {run}' to see the checkpoints.",
         )
     return folder
 
@@ -128,4 +134,6 @@ def _require_absent(target: Path) -> None:
     from transformer_foundry.core.base.errors import CheckpointError
 
     if target.exists():
-        raise CheckpointError(f"{target} exists.", "A new folder was expected.", "Choose another FOLDER.")
+        raise CheckpointError(
+            f"{target} exists.", "Expected a folder that does not exist yet.", "Choose another FOLDER."
+        )

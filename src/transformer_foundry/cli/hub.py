@@ -1,4 +1,4 @@
-"""Commands of the Hugging Face Hub: ``kedro hub``."""
+"""Commands for the Hugging Face Hub: ``kedro hub``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ def hub() -> None:
 @hub.command("publish")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("repo")
-@click.option("--public", is_flag=True, help="Make the repository public if it is made now.")
-@click.option("--overwrite", is_flag=True, help="Publish into a repository that holds something else.")
+@click.option("--public", is_flag=True, help="Create the repository as public; an existing one stays as it is.")
+@click.option("--overwrite", is_flag=True, help="Publish to a repository that has other contents.")
 def publish_command(folder: Path, repo: str, public: bool, overwrite: bool) -> None:
     """Publish the package in FOLDER to REPO (USER/NAME)."""
     from transformer_foundry.core.publishing import publish
 
     done = publish(folder, repo, token=hub_token(), private=not public, overwrite=overwrite)
-    click.echo(f"{done['url']} {done['tag']} ({done['revision'][:12]}); reloaded, difference {done['difference']:g}.")
+    click.echo(
+        f"Published {done['tag']} to {done['url']} (revision {done['revision'][:12]}); "
+        f"verified after download, largest difference {done['difference']:g}."
+    )
 
 
 @hub.command()
@@ -43,12 +46,12 @@ def versions(repo: str) -> None:
     show_table(rows)
 
 
-@hub.command("compare", short_help="Show what is different between releases.")
+@hub.command("compare", short_help="Show the differences between two releases.")
 @click.argument("repo")
 @click.argument("first")
 @click.argument("second")
 def compare_command(repo: str, first: str, second: str) -> None:
-    """Show what is different between two releases of REPO."""
+    """Show the differences between two releases of REPO."""
     from transformer_foundry.core.publishing import compare_releases
 
     found = compare_releases(repo, first, second, token=hub_token())
@@ -59,12 +62,12 @@ def compare_command(repo: str, first: str, second: str) -> None:
 @click.argument("repo")
 @click.argument("tag")
 def roll_back_command(repo: str, tag: str) -> None:
-    """Make REPO hold the release TAG again, in a new commit."""
+    """Restore the release TAG of REPO in a new commit."""
     from transformer_foundry.core.publishing import roll_back
 
-    click.echo(f"{repo} holds {tag} again: {roll_back(repo, tag, token=hub_token())[:12]}.")
+    click.echo(f"Restored {tag} in {repo} (revision {roll_back(repo, tag, token=hub_token())[:12]}).")
 
 
 def hub_token() -> str | None:
-    """Return the token of the environment."""
+    """Return the token in the environment variable ``HF_TOKEN``."""
     return os.environ.get("HF_TOKEN")

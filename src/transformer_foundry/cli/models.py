@@ -1,4 +1,4 @@
-"""Commands of the model registry: ``kedro models``."""
+"""Commands for the model registry: ``kedro models``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["models"]
 
 
-_alias = click.option("--alias", default="production", show_default=True, help="The alias.")
+_alias = click.option("--alias", default="production", show_default=True, help="Name of the alias.")
 
 
 @click.group(short_help="List, compare, promote registered models.")
@@ -48,16 +48,16 @@ def list_models(data_dir: str) -> None:
             for item in versions
         ]
     if len(rows) == 1:
-        click.echo(f"No model is registered in {Path(data_dir) / 'registry'} yet. 'kedro run' makes and registers one.")
+        click.echo(f"No models in {Path(data_dir) / 'registry'} yet. 'kedro run' trains and registers one.")
         return
     show_table(rows)
 
 
-@models.command(short_help="Show what was measured, and its origin.")
+@models.command(short_help="Show the metrics and origin of a model.")
 @click.argument("model")
 @data_dir_option
 def show(model: str, data_dir: str) -> None:
-    """Show MODEL (NAME, NAME:VERSION or NAME@ALIAS): what was measured, and where it is from."""
+    """Show metrics, origin and publications of MODEL (NAME, NAME:VERSION or NAME@ALIAS)."""
     item = _registry(data_dir).find(model)
     click.echo(f"{item.name}:{item.version}  {' '.join(item.aliases)}\n{item.folder}")
     click.echo(f"package: {item.package_sha256}\nregistered: {item.registered_at}\ndata: {item.data_fingerprint}")
@@ -80,47 +80,51 @@ def compare_models(first: str, second: str, data_dir: str) -> None:
     rows += [(name, *(text_of(item.metrics.get(name)) for item in items)) for name in names]
     show_table(rows)
     same = items[0].data_fingerprint is not None and items[0].data_fingerprint == items[1].data_fingerprint
-    click.echo("The test data are the same." if same else "The test data are NOT the same: do not compare the figures.")
+    click.echo(
+        "Both were measured on the same test data."
+        if same
+        else "They were measured on DIFFERENT test data: do not compare these metrics."
+    )
 
 
 @models.command(short_help="Make a model the production model.")
 @click.argument("model")
 @_alias
-@click.option("--metric", default="loss", show_default=True, help="Metric of the test split that decides.")
+@click.option("--metric", default="loss", show_default=True, help="Test metric to compare.")
 @click.option("--force", is_flag=True, help="Promote it even if it is not better.")
 @data_dir_option
 def promote(model: str, alias: str, metric: str, force: bool, data_dir: str) -> None:
-    """Make MODEL the production model, if it is better than the present one on the same test data."""
+    """Make MODEL the production model if it is better than the current one on the same test data."""
     registry = _registry(data_dir)
     version = registry.find(model)
     before = registry.promote(version, alias, metric=metric, force=force)
-    instead = f" in place of version {before.version}" if before and before.version != version.version else ""
-    click.echo(f"{version.name}:{version.version} is {alias}{instead}.")
+    instead = f" (before: version {before.version})" if before and before.version != version.version else ""
+    click.echo(f"{version.name}:{version.version} is now {alias}{instead}.")
     _mirror(version, alias)
 
 
-@models.command("rollback", short_help="Give the alias back to the version before.")
+@models.command("rollback", short_help="Return an alias to the previous version.")
 @click.argument("name")
 @_alias
 @data_dir_option
 def roll_back_model(name: str, alias: str, data_dir: str) -> None:
-    """Give the alias of the model NAME back to the version that had it before."""
+    """Return the alias of the model NAME to the version that had it before."""
     version = _registry(data_dir).roll_back(name, alias)
-    click.echo(f"{version.name}:{version.version} is {alias} again; its package is in {version.folder}.")
+    click.echo(f"{version.name}:{version.version} is {alias} again; package: {version.folder}")
     _mirror(version, alias)
 
 
 def _mirror(version: ModelVersion, alias: str) -> None:
-    """Move the tag of that name in the repositories to which the version was published, if there is a token."""
+    """Move the tag ``alias`` in the repositories that the version was published to."""
     from transformer_foundry.core.base.errors import DeploymentError
     from transformer_foundry.core.publishing import mark_release
 
     for where in version.publications:
         try:
             mark_release(where["repo_id"], alias, where["revision"], token=hub_token())
-            click.echo(f"The tag {alias} of {where['repo_id']} is at {where['tag']}.")
+            click.echo(f"The tag {alias} of {where['repo_id']} now points to {where['tag']}.")
         except DeploymentError as err:
-            click.echo(f"The tag {alias} of {where['repo_id']} was not moved: {err.problem}", err=True)
+            click.echo(f"warning: the tag {alias} of {where['repo_id']} was not moved: {err.problem}", err=True)
 
 
 def _registry(data_dir: str) -> Registry:

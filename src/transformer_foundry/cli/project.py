@@ -1,4 +1,4 @@
-"""The project's commands: Kedro's own, with expected errors told in a few lines instead of a traceback."""
+"""Commands of the project: ``kedro run`` and the groups, which print expected errors without a traceback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from transformer_foundry.console.expected_errors import expected_error
 from transformer_foundry.console.sigterm import is_terminated, stop_at_termination
 from transformer_foundry.console.status_line import LINE
 from transformer_foundry.console.third_party import silence_third_parties
-from transformer_foundry.core.base.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError, format_error, suggestion
 from transformer_foundry.core.system.rank import is_main_process
 from transformer_foundry.hooks.report import report_interrupted
 
@@ -38,14 +38,14 @@ EXIT_CODE_INTERRUPTED = 130
 EXIT_CODE_TERMINATED = 143
 
 _OPTIONS = {
-    "pipelines": "Names with commas between them: validation, data_engineering, training, tuning, deployment. "
-    "Without it all but tuning run, one after the other.",
-    "pipeline": "The older spelling of --pipelines, for one name.",
-    "env": "A preset: standard or thorough, which train longer. Without it the quick one.",
-    "params": "SECTION.NAME=VALUE with commas between them; the documentation lists all (reference/parameters). What "
-    "you set always, write into conf/local/parameters.yml.",
+    "pipelines": "Pipelines to run, separated by commas: validation, data_engineering, training, tuning, deployment. "
+    "By default all except tuning run.",
+    "pipeline": "Deprecated: use --pipelines.",
+    "env": "Preset: standard or thorough, which train longer. The default is the quick preset.",
+    "params": "Parameters as SECTION.NAME=VALUE, separated by commas; the documentation lists them "
+    "(reference/parameters). Put parameters for every run into conf/local/parameters.yml.",
 }
-"""What options of ``kedro run`` mean here; the others are Kedro's own."""
+"""Help of ``kedro run`` options with a special meaning in this project; the others keep Kedro's."""
 
 _EXAMPLES = """\b
 Examples:
@@ -59,7 +59,7 @@ silence_third_parties()
 
 
 def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``command`` so that an expected error ends it with at most three lines and exit code 2.
+    """Return ``command`` with expected errors printed in at most three lines, with exit code 2.
 
     ``FOUNDRY_DEBUG=1`` in the environment keeps the traceback.
     """
@@ -71,14 +71,14 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*args, **kwargs)
         except KeyboardInterrupt:
             LINE.end()
-            word = "Terminated" if is_terminated() else "Stopped"
-            click.echo(f"{word}. Run the same command again to go on from the last checkpoint.", err=True)
+            event = "Terminated" if is_terminated() else "Stopped"
+            click.echo(f"{event}. Run the same command again to resume from the last checkpoint.", err=True)
             sys.exit(EXIT_CODE_TERMINATED if is_terminated() else EXIT_CODE_INTERRUPTED)
-        except Exception as error:  # The edge of the program: what is not expected goes on as it came.
+        except Exception as error:  # An unexpected error keeps its traceback.
             expected = expected_error(error)
             if expected is None or os.environ.get("FOUNDRY_DEBUG"):
                 raise
-            click.echo(str(expected), err=True)
+            click.echo(format_error(expected), err=True)
             sys.exit(EXIT_CODE_EXPECTED_ERROR)
 
     return wrapper
@@ -88,17 +88,21 @@ def _run(**options: Any) -> Any:
     requested = [options["pipeline"]] if options.get("pipeline") else list(options.get("pipelines") or [])
     _announce(requested, options.get("env"))
     known = sorted(name for name in pipelines if name != "__default__")
-    _require_known("pipeline", requested, known, "Run 'kedro run' for the whole road, or name pipelines of the list.")
+    _require_known(
+        "pipeline", requested, known, "Use one of these names, or leave --pipelines out to run all except tuning."
+    )
     if options.get("env"):
         presets = sorted(path.name for path in (Path.cwd() / "conf").glob("*") if path.is_dir())
-        _require_known("preset", [options["env"]], presets, "Leave --env out for the quick preset.")
+        _require_known(
+            "preset", [options["env"]], presets, "Use one of these names, or leave --env out for the quick preset."
+        )
     source = Path(options.get("conf_source") or Path.cwd() / "conf")
     if compared_models(source, options.get("env"), options.get("params") or {}):
         requested = compared_pipelines(requested)
         options |= {"pipeline": None, "pipelines": requested}
     chosen = sum((pipelines[name] for name in requested or ["__default__"]), Pipeline([]))
     names = [name for key in ("node_names", "from_nodes", "to_nodes") for name in options.get(key) or []]
-    _require_known("node", names, sorted(node.name for node in chosen.nodes), "Name nodes of the chosen pipelines.")
+    _require_known("node", names, sorted(node.name for node in chosen.nodes), "Use one of these names.")
     assert kedro_run.callback is not None
     try:
         return kedro_run.callback(**options)
@@ -108,14 +112,14 @@ def _run(**options: Any) -> Any:
 
 
 def _announce(requested: Sequence[str], preset: str | None) -> None:
-    """Say at once what begins: loading the libraries and reading the model take seconds."""
+    """Print what starts: loading the libraries and the model takes seconds."""
     if is_main_process():
         names = ", ".join(requested) or "validation, data_engineering, training, deployment"
         LINE.print(f"Running {names}" + (f" with the preset {preset}." if preset else "."))
 
 
 def _split_params(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
-    """Read ``--params`` as Kedro does, but let a comma between brackets stand: ``benchmark.models=[a,b]``."""
+    """Parse ``--params`` as Kedro does, but do not split at commas within brackets: ``benchmark.models=[a,b]``."""
     from omegaconf import OmegaConf
 
     if isinstance(value, dict) or not value:
@@ -123,7 +127,7 @@ def _split_params(_context: click.Context, _option: click.Parameter, value: Any)
     items = [item.strip() for item in re.split(r",(?![^\[\]]*\])", value) if item.strip()]
     for item in items:
         if not item.partition("=")[0].strip() or "=" not in item:
-            raise click.BadParameter(f"Item `{item}` must contain a key and a value separated by `=`.")
+            raise click.BadParameter(f"{item!r} is not of the form SECTION.NAME=VALUE.")
     pairs = [item.partition("=") for item in items]
     return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key.strip()}={text}" for key, _, text in pairs]))
 
@@ -140,12 +144,12 @@ def _require_known(kind: str, names: Sequence[str], known: Sequence[str], remedy
 
 @click.group(name="transformer-foundry")
 def cli() -> None:
-    """Transformer Foundry: begin with kedro doctor, then kedro run."""
+    """Transformer Foundry: start with kedro doctor, then kedro run."""
 
 
 run = copy.copy(kedro_run)
 run.callback = readable_errors(_run)
-run.help = "Run the pipelines: validation, data_engineering, training and deployment, or those named."
+run.help = "Run the pipelines validation, data_engineering, training and deployment, or those in --pipelines."
 run.short_help = "Run the pipelines."
 run.epilog = _EXAMPLES
 run.params = [copy.copy(parameter) for parameter in run.params]

@@ -12,26 +12,24 @@ from transformer_foundry.core.files.run_paths import runs_folder
 __all__ = ["data_dir_option", "run_folder", "runs"]
 
 
-data_dir_option = click.option(
-    "--data-dir", default="data", show_default=True, help="Root of everything that is written."
-)
+data_dir_option = click.option("--data-dir", default="data", show_default=True, help="Root folder of all output.")
 
 
-@click.group()
+@click.group(short_help="List runs, compare two of them.")
 def runs() -> None:
-    """List the runs, or compare two."""
+    """List the training runs, or compare two of them."""
 
 
 @runs.command("list")
 @data_dir_option
 def list_runs_command(data_dir: str) -> None:
-    """List all runs with their key figures."""
+    """List all runs with their steps and losses."""
     from transformer_foundry.core.training.checkpointing.runs import list_runs
 
     folder = runs_folder(data_dir)
     found = list_runs(folder)
     if not found:
-        click.echo(f"There is no run in {folder} yet. 'kedro run' makes one.")
+        click.echo(f"No runs in {folder} yet. 'kedro run' creates one.")
         return
     rows = [("run", "step", "of", "sessions", "train loss", "best eval", "started", "model")]
     rows += [
@@ -50,12 +48,12 @@ def list_runs_command(data_dir: str) -> None:
     show_table(rows)
 
 
-@runs.command(short_help="Show what is different between two runs.")
+@runs.command(short_help="Show the differences between two runs.")
 @click.argument("first")
 @click.argument("second")
 @data_dir_option
 def compare(first: str, second: str, data_dir: str) -> None:
-    """Show what is different between two runs, and whether they came out the same to the bit."""
+    """Show the differences between two runs, and whether their results are bit-for-bit identical."""
     from transformer_foundry.core.training.checkpointing.runs import (
         compare_manifests,
         is_same_result,
@@ -70,7 +68,7 @@ def compare(first: str, second: str, data_dir: str) -> None:
     summaries = [summarize_run(folder) for folder in folders]
     click.echo(f"train loss: {' | '.join(_number(run.train_loss) for run in summaries)}")
     click.echo(f"best eval loss: {' | '.join(_number(run.best_eval_loss) for run in summaries)}")
-    verdict = {True: "the same to the bit", False: "not the same", None: "not known: one has not ended"}
+    verdict = {True: "bit-for-bit identical", False: "different", None: "unknown: a run has not finished"}
     click.echo(f"final weights and optimizer: {verdict[is_same_result(*manifests)]}")
 
 
@@ -78,7 +76,7 @@ def run_folder(run: str, data_dir: str) -> Path:
     """Return the folder of ``run``.
 
     Raises:
-        CheckpointError: If there is none, with the nearest name.
+        CheckpointError: If there is none; names the nearest one.
     """
     from transformer_foundry.core.base.errors import CheckpointError, suggestion
 
@@ -88,7 +86,7 @@ def run_folder(run: str, data_dir: str) -> Path:
         raise CheckpointError(
             f"There is no run named {run!r} in {folder.parent}.{suggestion(run, known)}",
             f"Known: {', '.join(known) or 'none'}.",
-            "Name one of them, or another root with --data-dir.",
+            "Use one of these names, or set another root with --data-dir.",
         )
     return folder
 

@@ -10,9 +10,9 @@ from transformer_foundry.core.files.run_paths import RunPaths
 __all__ = ["tracking"]
 
 
-@click.group()
+@click.group(short_help="Log finished runs to Weights & Biases.")
 def tracking() -> None:
-    """Bring a run to Weights & Biases."""
+    """Log finished runs to Weights & Biases."""
 
 
 @tracking.command(short_help="Log a run to W&B as a new run.")
@@ -20,7 +20,7 @@ def tracking() -> None:
 @click.option("--project", default="transformer-foundry", show_default=True, help="W&B project.")
 @data_dir_option
 def replay(run: str, project: str, data_dir: str) -> None:
-    """Log the metrics file of RUN to Weights & Biases as a new run: online with a key, offline without one."""
+    """Log the metrics of RUN to Weights & Biases as a new run: online with a key, offline without one."""
     from transformer_foundry.config.hook_options import TrackingOptions
     from transformer_foundry.core.training.checkpointing.runs import read_run_manifest
     from transformer_foundry.hooks.tracking.replay import replay_run
@@ -28,4 +28,4 @@ def replay(run: str, project: str, data_dir: str) -> None:
     folder = run_folder(run, data_dir)
     manifest = read_run_manifest(folder)
     rows = replay_run(folder, RunPaths.under(data_dir, run).reports, TrackingOptions(project=project), manifest)
-    click.echo(f"{rows} rows were logged.")
+    click.echo(f"{rows} rows logged.")

@@ -13,7 +13,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
 from transformer_foundry.console.colab import is_colab
-from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook, keep_log_apart
+from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook
 from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.system.rank import is_main_process
 
@@ -70,7 +70,6 @@ class ProgressHooks:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Keep the parameters and forget earlier runs."""
-        keep_log_apart()
         self._figure = None
         self._parameters = context.config_loader["parameters"]
         self._reset()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from transformer_foundry.console.log_redaction import RedactedRecord
+from transformer_foundry.console.log_format import RedactedRecord
 from transformer_foundry.core.base import secrets
 from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.system.environment import describe_environment
@@ -89,7 +89,7 @@ def test_a_log_record_is_cleaned_with_its_traceback(monkeypatch: pytest.MonkeyPa
 def test_the_traceback_of_an_unexpected_error_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", CANARY)
     program = (
-        "import os; from transformer_foundry.console.log_redaction import install_redaction; install_redaction(); "
+        "import os; from transformer_foundry.console.log_format import install_log_format; install_log_format(); "
         "raise RuntimeError(os.environ['HF_TOKEN'])"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -19,6 +19,7 @@ __all__ = [
     "TuningError",
     "cause_chain",
     "find_foundry_error",
+    "format_error",
     "suggestion",
 ]
 
@@ -41,7 +42,7 @@ class FoundryError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         # IPython calls this: a notebook shows the three lines and no traceback either.
-        return str(self).splitlines()
+        return format_error(self).splitlines()
 
 
 class ParameterError(FoundryError):
@@ -70,6 +71,18 @@ class TuningError(FoundryError):
 
 class DeploymentError(FoundryError):
     """A package cannot be made, verified or published."""
+
+
+def format_error(error: FoundryError) -> str:
+    """Return ``error`` as a command and a notebook print it: ``error:``, then its lines.
+
+    Example:
+        >>> print(format_error(DataError("a.csv is empty.", "Expected some text.", "Choose another file.")))
+        error: a.csv is empty.
+        Expected some text.
+        Choose another file.
+    """
+    return f"error: {error}"
 
 
 def suggestion(name: str, choices: Iterable[str]) -> str:

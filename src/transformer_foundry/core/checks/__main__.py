@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.base.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError, format_error
 
 if TYPE_CHECKING:
     from transformer_foundry.core.checks import Report
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FoundryError as err:
         if os.environ.get("FOUNDRY_DEBUG") == "1":
             raise
-        sys.stderr.write(f"{err}\n")
+        sys.stderr.write(f"{format_error(err)}\n")
         return UNREADABLE
     sys.stdout.write(report.to_text() + "\n")
     if options.report is not None:

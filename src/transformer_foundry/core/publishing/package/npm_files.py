@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformer_foundry.core.base.errors import DeploymentError, FoundryError
+from transformer_foundry.core.base.errors import DeploymentError, FoundryError, format_error
 from transformer_foundry.core.files.atomic import sha256_of
 
 __all__ = ["ARCHIVES", "Archive", "page_scripts", "vendor_cache"]
@@ -174,7 +174,7 @@ def main() -> int:
     try:
         files = page_scripts()
     except FoundryError as err:
-        sys.stderr.write(f"{err}\n")
+        sys.stderr.write(f"{format_error(err)}\n")
         return 2
     sys.stdout.write("".join(f"{path}\n" for path in files))
     return 0
