@@ -78,7 +78,7 @@ def train(export, splits, options, folder, clock_name):
             if isinstance(record, Progress):
                 line |= {"rate": record.metrics["train/learning_rate"], "total": record.total_steps}
             elif isinstance(record, Checkpoint):
-                line |= {"counted": record.state.counters.trained_s}
+                line |= {"counted": record.state.time_plan.trained_s}
             dataset.save(record)
             print(json.dumps(line), file=log, flush=True)
         dataset.wait()

@@ -146,7 +146,7 @@ def test_an_interrupt_in_an_evaluation_leaves_no_trace_after_the_resume(whole: P
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, model=StoppedInEvaluation(2 * step))
     assert read(tmp_path).latest().step == step
-    assert not read(tmp_path).latest().counters.is_recorded
+    assert not read(tmp_path).latest().loop.is_recorded
     train(tmp_path)
     assert rows(tmp_path) == rows(whole)
     assert_same_state(read(tmp_path).latest(), read(whole).latest())

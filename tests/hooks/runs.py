@@ -78,9 +78,9 @@ class Run:
 def make_checkpoint(step, size=8):
     """A checkpoint as ``fit`` makes it, but for its step and its weights, which are all ``step``."""
     real = _real_checkpoint()
-    counters = dataclasses.replace(real.state.counters, step=step, best_step=None)
+    loop = dataclasses.replace(real.state.loop, step=step, best_step=None)
     weights = {"weight": torch.full((size,), float(step))}
-    return dataclasses.replace(real, step=step, state=dataclasses.replace(real.state, model=weights, counters=counters))
+    return dataclasses.replace(real, step=step, state=dataclasses.replace(real.state, model=weights, loop=loop))
 
 
 @functools.cache

@@ -79,7 +79,7 @@ def test_data_with_more_classes_than_the_model_tells_apart_are_refused() -> None
     task = "sequence_classification"
     adapter = adapt(make_model(task), {"vocab_size": 32, "max_seq_len": 12}, kind="encoder-only", task=task)
     splits = dataclasses.replace(make_splits(task), label_names=("red", "green", "blue", "grey"))
-    with pytest.raises(TrainingError, match="4 classes, but the model tells 3 apart"):
+    with pytest.raises(TrainingError, match="4 classes, but the model has 3 outputs"):
         next(iter(fit(adapter, splits, OPTIONS)))
 
 

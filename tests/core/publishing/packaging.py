@@ -75,7 +75,7 @@ def checkpoint_of(adapter: Adapter, export: ModelSource) -> Any:
         step=3,
         total_steps=4,
         precision="fp32",
-        counters=SimpleNamespace(tokens_seen=5000),
+        loss_window=SimpleNamespace(tokens_seen=5000),
     )
 
 

@@ -22,7 +22,7 @@ def note_of(records: list) -> str:
 def test_a_short_run_is_not_compiled_by_itself() -> None:
     records = run(compile="auto")
     assert "Not compiled" in note_of(records)
-    assert checkpoints(records)[-1].state.counters.is_compiled is False
+    assert checkpoints(records)[-1].state.decisions.is_compiled is False
 
 
 def test_the_decision_holds_for_all_sessions_of_a_run() -> None:

@@ -141,17 +141,17 @@ def test_the_state_of_a_checkpoint_is_not_changed_by_later_steps() -> None:
 def test_the_lowest_validation_loss_is_remembered() -> None:
     records = run(learning_rate=0.3, max_steps=40)
     losses = {r.step: r.metrics["eval/loss"] for r in records if isinstance(r, Progress) and "eval/loss" in r.metrics}
-    counters = last_state(records).counters
-    assert counters.best_loss == min(losses.values())
-    assert losses[counters.best_step] == counters.best_loss
-    assert counters.best_step in steps_of(records, Checkpoint)
+    loop = last_state(records).loop
+    assert loop.best_loss == min(losses.values())
+    assert losses[loop.best_step] == loop.best_loss
+    assert loop.best_step in steps_of(records, Checkpoint)
 
 
 def test_training_stops_when_the_validation_loss_no_longer_falls() -> None:
     records = run(learning_rate=1.0, max_steps=400, early_stopping_patience=2)
-    counters = last_state(records).counters
+    loop = last_state(records).loop
     assert records[-1].step < 400
-    assert records[-1].step == counters.best_step + 2 * 4
+    assert records[-1].step == loop.best_step + 2 * 4
     assert checkpoints(records)[-1].reason == "end"
 
 
@@ -198,7 +198,7 @@ def test_a_spike_of_the_loss_is_skipped() -> None:
     progress = {record.step: record.metrics for record in records if isinstance(record, Progress)}
     assert [step for step in progress if "train/loss" not in progress[step]] == [80]
     untouched = run(Spikes(), max_steps=100, logging_steps=1, eval_steps=None, spike_threshold=0)
-    assert last_state(untouched).counters.total_skipped_steps == 0
+    assert last_state(untouched).loss_statistics.total_skipped_steps == 0
 
 
 def test_training_goes_back_to_the_last_checkpoint_with_half_the_rate() -> None:
@@ -209,8 +209,8 @@ def test_training_goes_back_to_the_last_checkpoint_with_half_the_rate() -> None:
     rates = [record.metrics["train/learning_rate"] for record in records if isinstance(record, Progress)]
     planned = [r.metrics["train/learning_rate"] for r in run(max_steps=20) if isinstance(r, Progress) and r.step == 20]
     assert rates[-1] == planned[0] / 2
-    counters = last_state(records).counters
-    assert (counters.step, counters.position, counters.rollbacks) == (
+    loop = last_state(records).loop
+    assert (loop.step, loop.position, loop.rollbacks) == (
         20,
         26,
         1,
@@ -266,7 +266,7 @@ def test_a_short_run_in_which_every_step_is_skipped_stops_with_an_error() -> Non
 def test_a_scaler_has_time_to_find_its_scale() -> None:
     records = run(Overflows(16), precision="fp16", max_steps=24)
     assert records[-1].step == 24
-    assert last_state(records).counters.skipped_steps == 0
+    assert last_state(records).loss_statistics.skipped_steps == 0
 
 
 def test_an_empty_validation_split_is_said_and_survived() -> None:

@@ -91,8 +91,8 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_loses_nothing() -> None
     plain, hungry = train_hungry(100), train_hungry(1)
     torch.testing.assert_close(weights_of(hungry), weights_of(plain), rtol=0, atol=1e-5)
     state = checkpoints(hungry)[-1].state
-    assert state.counters.memory_plan["rows"] == 1
-    assert state.counters.step == 8
+    assert state.decisions.memory.rows == 1
+    assert state.loop.step == 8
 
 
 def test_a_run_goes_on_with_the_micro_batch_that_fitted() -> None:
@@ -136,14 +136,13 @@ def test_what_is_now_demanded_counts_more_than_the_plan_of_the_run() -> None:
 def test_a_run_of_automatic_size_goes_on_with_its_plan_whatever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"per_device_train_batch_size": "auto", "total_train_batch_size": 8}
     state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, **changes))[-1].state
-    planned = {**(state.counters.memory_plan or {}), "rows": 3}
-    state.counters.memory_plan = planned
+    state.decisions.memory = dataclasses.replace(state.decisions.memory, rows=3)
     monkeypatch.setattr(batch_size, "available_bytes", lambda: 77 * 10**9)
     assert "batch 3 x accumulation 3" in notes_of(resume(state, **changes))
 
 
 def test_another_budget_makes_another_plan() -> None:
     state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, memory_budget_gb=50.0))[-1].state
-    state.counters.memory_plan = {**(state.counters.memory_plan or {}), "rows": 2}
+    state.decisions.memory = dataclasses.replace(state.decisions.memory, rows=2)
     assert "batch 2 x" in notes_of(resume(state, memory_budget_gb=50.0))
     assert "batch 4 x" in notes_of(resume(state, memory_budget_gb=60.0))

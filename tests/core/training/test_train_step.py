@@ -15,7 +15,7 @@ from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.system.precision import choose_precision
-from transformer_foundry.core.training.train_step import TrainStep
+from transformer_foundry.core.training.build_trainer import build_train_step
 
 CPU = choose_precision("cpu", "fp32")
 
@@ -28,9 +28,9 @@ def make_batch(lengths: list[int]) -> dict[str, Tensor]:
 
 def updated(batches: list[dict[str, Tensor]], **changes: Any) -> tuple[nn.Module, float]:
     model = TinyTransformer(dropout=0.0)
-    updater = TrainStep(model, task_loss_for("causal_lm"), make_options(**changes), CPU)
-    norm = updater.accumulate(batches).grad_norm
-    updater.apply(1e-2, step=1)
+    train_step = build_train_step(model, task_loss_for("causal_lm"), make_options(**changes), CPU)
+    norm = train_step.accumulate(batches).grad_norm
+    train_step.apply(1e-2, step=1)
     return model, norm
 
 
@@ -74,8 +74,8 @@ def test_a_norm_of_zero_turns_clipping_off() -> None:
 
 
 def test_only_matrices_decay() -> None:
-    updater = TrainStep(TinyTransformer(), task_loss_for("causal_lm"), make_options(weight_decay=0.3), CPU)
-    decays = {p.dim() >= 2: group["weight_decay"] for group in updater.groups for p in group["params"]}
+    train_step = build_train_step(TinyTransformer(), task_loss_for("causal_lm"), make_options(weight_decay=0.3), CPU)
+    decays = {p.dim() >= 2: group["weight_decay"] for group in train_step.groups for p in group["params"]}
     assert decays == {True: 0.3, False: 0.0}
 
 
@@ -83,9 +83,9 @@ def test_a_frozen_parameter_stays() -> None:
     model = TinyTransformer(dropout=0.0)
     model.attention.in_proj_weight.requires_grad_(False)
     before = model.attention.in_proj_weight.clone()
-    updater = TrainStep(model, task_loss_for("causal_lm"), make_options(), CPU)
-    updater.accumulate([make_batch([12])])
-    updater.apply(1e-2, step=1)
+    train_step = build_train_step(model, task_loss_for("causal_lm"), make_options(), CPU)
+    train_step.accumulate([make_batch([12])])
+    train_step.apply(1e-2, step=1)
     assert torch.equal(model.attention.in_proj_weight, before)
 
 
@@ -101,14 +101,14 @@ def test_a_loss_that_reaches_no_parameter_is_refused() -> None:
         def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
             return super().forward(input_ids).detach()
 
-    updater = TrainStep(Detached(), task_loss_for("causal_lm"), make_options(), CPU)
+    train_step = build_train_step(Detached(), task_loss_for("causal_lm"), make_options(), CPU)
     with pytest.raises(TrainingError, match="does not depend on any trainable parameter"):
-        updater.accumulate([make_batch([12])])
+        train_step.accumulate([make_batch([12])])
 
 
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(TrainingError, match="no trainable parameter"):
-        TrainStep(nn.Identity(), task_loss_for("causal_lm"), make_options(), CPU)
+        build_train_step(nn.Identity(), task_loss_for("causal_lm"), make_options(), CPU)
 
 
 def interrupt(times: int, reached: list[str]) -> None:

@@ -111,7 +111,7 @@ def test_a_run_whose_folder_is_gone_is_restored(run, copy):
 
 def test_the_best_checkpoint_is_restored_with_the_newest(run, copy):
     best, newest = make_checkpoint(10), make_checkpoint(20)
-    newest.state.counters.best_step = 10
+    newest.state.loop.best_step = 10
     for checkpoint in (best, newest):
         run.save(checkpoint)
     mirror = Copying(run.folder, copy)

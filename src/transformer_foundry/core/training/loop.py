@@ -1,4 +1,4 @@
-"""The training loop: ``fit`` yields what happens; files, trackers and progress bars are other people's business."""
+"""The training loop: ``fit`` yields events; the caller writes files, tracks and shows progress."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from transformer_foundry.core.evaluation.samples import TextDecoder
 from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.system.precision import kernels
 from transformer_foundry.core.system.random_state import capture_random, preserve_random, restore_random
+from transformer_foundry.core.training.build_trainer import build_trainer
 from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.events import Event
 from transformer_foundry.core.training.options import TrainingOptions
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 CALLER_HOLD_S = 10.0
-"""How long a Stop waits for the caller to come back for the next record; one that does not come back has failed."""
+"""How long an interrupt waits for the caller to ask for the next event; a caller that does not ask has failed."""
 
 
 def fit(
@@ -35,20 +36,21 @@ def fit(
     identity: Mapping[str, str] | None = None,
     manifest: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
-    """Train ``adapter`` in place and yield what happens.
+    """Train ``adapter`` in place and yield events.
 
-    The first record is ``Started``; then, for each step that has something to tell, ``Progress`` before ``Checkpoint``.
-    A run that is interrupted and goes on from any of its checkpoints yields the same records and the same weights as
-    one that is not, to the bit on one CPU with the same number of threads (``VOLATILE_METRICS`` excepted).
+    The first event is ``Started``; then, for each step that is logged, evaluated or saved, ``Progress`` before
+    ``Checkpoint``. A run that is interrupted and resumed from any of its checkpoints yields the same events and the
+    same weights as an uninterrupted one, to the bit on one CPU with the same number of threads (``VOLATILE_METRICS``
+    excepted).
 
     A step whose loss or gradient is not finite, or whose loss is far above those before it, is skipped; after
-    ``max_skipped_steps`` of them in a row training goes back to its last checkpoint with half the learning rate and
-    says so with another ``Started``.
+    ``max_skipped_steps`` of them in a row training returns to its last checkpoint with half the learning rate and
+    yields another ``Started``.
 
-    The global random generators of Python, numpy and torch are seeded with ``options.seed`` for training and put back
-    whenever the caller is in control: nothing the caller draws changes a weight, and nothing drawn here reaches the
-    caller. A first SIGINT during a step waits for the end of the step, one that comes while the caller keeps a record
-    waits until the caller asks for the next; KeyboardInterrupt yields a checkpoint with reason ``interrupt`` and is
+    The global random generators of Python, numpy and torch are seeded with ``options.seed`` for training and restored
+    whenever the caller has control: nothing the caller draws changes a weight, and nothing drawn here reaches the
+    caller. A first SIGINT during a step takes effect at the end of the step, one that comes while the caller handles an
+    event when the caller asks for the next; KeyboardInterrupt yields a checkpoint with reason ``interrupt`` and is
     raised again.
 
     Args:
@@ -57,41 +59,41 @@ def fit(
         splits: ``core.data.TokenSplits``.
         options: How to train.
         tokenizer: Turns ids into text for the samples; without one there are none.
-        resume_from: State to go on from; it is not changed.
+        resume_from: State to resume from; it is not changed.
         identity: Digests by name of what the run belongs to (see ``run_identity``); the data's is added.
         manifest: More entries for the run's manifest, such as ``{"parameters": {"model": {...}, "data": {...}}}``,
             which the training options join.
 
     Yields:
-        ``Started``, ``Progress`` and ``Checkpoint`` records.
+        ``Started``, ``Progress`` and ``Checkpoint`` events.
 
     Raises:
-        TrainingError: If training cannot start, or step after step has to be skipped and going back does not help.
+        TrainingError: If training cannot start, or step after step is skipped and no return to a checkpoint helps.
         CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
     """
     with kernels(deterministic=options.deterministic, tf32=options.tf32):
-        trainer = Trainer(
+        trainer = build_trainer(
             adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
         )
         del resume_from  # the trainer drops it when it has a newer state: there is one copy at a time
-        yield from _in_turns(_train(trainer), trainer)
+        yield from _exchange_random_state(_train(trainer), trainer)
 
 
-def _in_turns(records: Generator[Event, None, None], trainer: Trainer) -> Iterator[Event]:
-    """Hand over ``records``; the random generators are the trainer's while one is made, the caller's otherwise."""
+def _exchange_random_state(events: Generator[Event, None, None], trainer: Trainer) -> Iterator[Event]:
+    """Yield ``events``; the random generators are the trainer's while one is made, the caller's otherwise."""
     random_state = trainer.random_at_start
     is_interrupted = False
     while True:
-        with preserve_random(trainer.device):
-            restore_random(random_state, trainer.device)
-            record = records.throw(KeyboardInterrupt()) if is_interrupted else next(records, None)
-            random_state = capture_random(trainer.device)
-        if record is None:
+        with preserve_random(trainer.precision.device):
+            restore_random(random_state, trainer.precision.device)
+            event = events.throw(KeyboardInterrupt()) if is_interrupted else next(events, None)
+            random_state = capture_random(trainer.precision.device)
+        if event is None:
             return
         is_interrupted = False
         try:
             with hold_interrupts(limit_s=CALLER_HOLD_S):
-                yield record
+                yield event
         except KeyboardInterrupt:
             is_interrupted = True
 
@@ -101,12 +103,12 @@ def _train(trainer: Trainer) -> Generator[Event, None, None]:
     trainer.adapter.train()
     try:
         while not trainer.is_finished:
-            if trainer.counters.is_recorded:
+            if trainer.loop.is_recorded:
                 trainer.step()
-            if trainer.is_in_trouble:
+            if trainer.must_roll_back:
                 yield trainer.roll_back()
                 continue
-            if not trainer.counters.is_recorded:
+            if not trainer.loop.is_recorded:
                 yield trainer.record()
             if trainer.is_interrupted:
                 raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""One call of ``fit``: what it was given, where it is, and the single acts of its story."""
+"""``Trainer``: the state of a training run and the operations of its loop."""
 
 from __future__ import annotations
 
@@ -6,349 +6,302 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
-from transformer_foundry.core.data.dataloading.batches import training_batches
-from transformer_foundry.core.evaluation.samples import TextDecoder
 from transformer_foundry.core.models.adapter import bare_model
-from transformer_foundry.core.models.losses import task_loss_for
-from transformer_foundry.core.system.distributed import join_processes
 from transformer_foundry.core.system.interrupts import hold_interrupts
-from transformer_foundry.core.system.precision import choose_precision
-from transformer_foundry.core.system.random_state import RandomState, capture_random, preserve_random, seed_random
+from transformer_foundry.core.system.precision import Precision
+from transformer_foundry.core.system.random_state import RandomState, capture_random
 from transformer_foundry.core.training.checkpointing.async_copy import StagingBuffers
-from transformer_foundry.core.training.checkpointing.compatibility import check_resume, starting_counters
-from transformer_foundry.core.training.checkpointing.run_manifest import describe_run
 from transformer_foundry.core.training.checkpointing.state import (
+    LoopState,
+    LossStatistics,
     TrainingState,
     capture_model,
-    expected_size_bytes,
-    restore_model,
 )
 from transformer_foundry.core.training.events import Checkpoint, CheckpointReason, Progress, Started
-from transformer_foundry.core.training.gradient_accumulation import GradientAccumulation
 from transformer_foundry.core.training.monitoring import loss_spikes
 from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
-from transformer_foundry.core.training.monitoring.preflight import (
-    plan_steps,
-    remarks_before,
-    require_even_shares,
-    require_fit,
-)
-from transformer_foundry.core.training.monitoring.step_timing import StepSizes
-from transformer_foundry.core.training.monitoring.time_budget import TimeBudget, schedule_step
+from transformer_foundry.core.training.monitoring.time_budget import TimeBudget
 from transformer_foundry.core.training.monitoring.triggers import Triggers
 from transformer_foundry.core.training.monitoring.validator import Validator
 from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.core.training.train_step import StepStats, TrainStep
-
-if TYPE_CHECKING:
-    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+from transformer_foundry.core.training.train_step import GradientAccumulation, StepStats, TrainStep
 
 __all__ = ["Trainer"]
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False)
 class Trainer:
-    """A model, its data, its options and how far training is. See ``fit`` for the arguments."""
+    """The parts of a training run, as ``build_trainer`` makes them, and the operations that ``fit`` calls.
 
-    def __init__(
-        self,
-        adapter: nn.Module,
-        splits: TokenSplits,
-        options: TrainingOptions,
-        *,
-        tokenizer: TextDecoder | None = None,
-        resume_from: TrainingState | None = None,
-        identity: Mapping[str, str] | None = None,
-        manifest: Mapping[str, Any] | None = None,
-    ) -> None:
-        require_fit(adapter, splits)
-        self.adapter, self.splits, self.options = adapter, splits, options
-        self.precision = choose_precision(options.device, options.precision)
-        self.device = self.precision.device
-        self._processes = join_processes(self.device)
-        require_even_shares(options, self._processes.world_size)
-        self.identity = {"data": splits.fingerprint, **(identity or {})}
-        rows = options.rows_per_batch(self._processes.world_size)
-        self._batches = training_batches(splits, batch_size=rows, seed=options.seed)
-        planned_steps = plan_steps(options, len(self._batches), self._processes.world_size)
-        self._resumed = resume_from is not None
-        self.counters = starting_counters(resume_from, options, self.identity)
-        sizes = StepSizes(
-            self._batches, options.gradient_accumulation_steps * self._processes.world_size, self._processes
-        )
-        self._time_budget = TimeBudget(
-            options, self.counters, planned_steps, sizes, resumed=resume_from, processes=self._processes
-        )
-        self.total_steps = self._time_budget.total_steps
-        self._notes = self._check(resume_from)
-        self._train_step = TrainStep(adapter, task_loss_for(splits.task), options, self.precision, self._processes)
-        self.random_at_start = self._restore(resume_from)
-        self._accumulator = GradientAccumulation(
-            self._train_step,
-            self._batches,
-            splits,
-            options,
-            self._processes,
-            self.counters,
-            self.total_steps,
-            self._time_budget.left_s(),
-        )
-        self._batches_per_step = self._accumulator.batches_per_step
-        self._validator = Validator(
-            adapter,
-            splits,
-            self.precision,
-            self._accumulator.savings,
-            self._processes,
-            tokenizer,
-            batch_size=options.rows_per_evaluation_batch,
-            max_batches=options.eval_batches,
-            samples=options.samples,
-            seed=options.seed,
-        )
-        self._throughput = ThroughputMonitor(bare_model(adapter), self.precision)
-        self._train_metrics = TrainMetrics()
-        self._last_state = resume_from
-        self._fault: str | None = None
-        self._manifest = describe_run(
-            options, self.identity, step=self.counters.step, total_steps=self.total_steps, extra=manifest
-        )
-        self._manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
-        self._buffers = StagingBuffers()
-        # A copy for nobody: memory that is written for the first time costs more than a save, so it is done beforehand.
-        capture_model(bare_model(adapter), self._buffers.copy_later)
-        self._buffers.begin({})
-        self._checkpoint_time = time.monotonic()
-        self._triggers = Triggers(options, len(splits.validation) > 0, len(self._batches), self._batches_per_step)
-        self.is_interrupted = False
+    Attributes:
+        adapter: The model, trained in place.
+        options: The options of this session.
+        identity: Digests by name of what the run belongs to.
+        precision: Device and number format.
+        train_step: The update of the weights.
+        accumulation: The gradient of a step.
+        time_budget: The number of steps, and their duration.
+        triggers: What is due after a step.
+        validator: Evaluations and samples.
+        metrics: Loss and speed since the last record.
+        throughput: Memory and use of the hardware.
+        staging: The buffers that checkpoints are copied to.
+        loop: How far training is.
+        statistics: Statistics that loss spikes are detected with.
+        batches_per_epoch: Batches of one pass over the data.
+        random_at_start: Random state that training begins with.
+        manifest: The run's manifest.
+        notes: Notes for the user before the first step.
+        is_resumed: Whether the first step was reached in an earlier session.
+        last_state: The newest checkpoint, to return to after loss spikes.
+        is_interrupted: Whether an interrupt came while a record was made; it is raised after the record.
+    """
+
+    adapter: nn.Module
+    options: TrainingOptions
+    identity: Mapping[str, str]
+    precision: Precision
+    train_step: TrainStep
+    accumulation: GradientAccumulation
+    time_budget: TimeBudget
+    triggers: Triggers
+    validator: Validator
+    metrics: TrainMetrics
+    throughput: ThroughputMonitor
+    staging: StagingBuffers
+    loop: LoopState
+    statistics: LossStatistics
+    batches_per_epoch: int
+    random_at_start: RandomState
+    manifest: Mapping[str, Any]
+    notes: tuple[str, ...]
+    is_resumed: bool
+    last_state: TrainingState | None
+    is_interrupted: bool = False
+    _fault: str | None = None
+    _checkpoint_time: float = field(default_factory=time.monotonic)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run as planned now."""
+        return self.time_budget.total_steps
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do: all steps are taken, or the validation loss no longer falls."""
-        return self._triggers.is_finished(self.counters, self.total_steps)
+        return self.triggers.is_finished(self.loop, self.total_steps)
 
     @property
     def is_consistent(self) -> bool:
         """Whether weights and counters are of one step: not so after an interrupt in the middle of an update."""
-        return not self._train_step.is_mid_update
+        return not self.train_step.is_mid_update
 
     @property
-    def is_in_trouble(self) -> bool:
-        """Whether so many steps in a row were skipped that training must go back."""
-        return self._fault is not None and loss_spikes.is_in_trouble(
-            self.counters, self.options, self.total_steps, is_overflow=self._is_overflow
+    def must_roll_back(self) -> bool:
+        """Whether so many steps in a row were skipped that training must return to a checkpoint."""
+        return self._fault is not None and loss_spikes.has_too_many_skipped_steps(
+            self.statistics.skipped_steps,
+            self.options.max_skipped_steps,
+            self.total_steps,
+            is_overflow=self._is_overflow,
         )
 
     def started(self) -> Started:
-        """Return the first record."""
-        plans = [] if self.is_finished else self._accumulator.notes
-        remarks = remarks_before(self._triggers, self.counters, self.total_steps)
-        notes = (*self._notes, *remarks, *plans)
-        return Started(self.counters.step, self.total_steps, self._resumed, self._manifest, notes)
+        """Return the first event."""
+        return Started(self.loop.step, self.total_steps, self.is_resumed, self.manifest, self.notes)
 
     def step(self) -> None:
-        """Take one optimizer step, or skip it when its loss or gradient is out of line."""
-        counters = self.counters
-        began, position = time.perf_counter(), counters.position
+        """Take one optimizer step, or skip it if its loss or gradient is not finite or its loss is a spike."""
+        loop = self.loop
+        start, position = time.perf_counter(), loop.position
         with hold_interrupts():
-            gradients = self._accumulator.accumulate(position)
-            self._fault = loss_spikes.detect_bad_step(gradients, counters, self.options)
+            stats = self.accumulation.accumulate(position)
+            self._fault = loss_spikes.detect_bad_step(stats, self.statistics, self.options.spike_threshold)
             self.finish_copy()  # nothing else changes weights or optimizer after a checkpoint
             if self._fault is None:
-                self._train_step.apply(self._learning_rate(counters.step), counters.step + 1)
+                self.train_step.apply(self._learning_rate(loop.step), loop.step + 1)
             else:
-                self._train_step.skip()
-            self._count(gradients)
-            self._train_step.commit()
-        self._train_metrics.add_time(began)
-        self._time_budget.meter.add_step(time.perf_counter() - began, position)
-        if self._time_budget.should_replan(counters):
-            self._plan_time()
+                self.train_step.skip()
+            self._count_step(stats)
+            self.train_step.commit()
+        self.metrics.add_seconds(time.perf_counter() - start)
+        self.time_budget.timer.add_step(time.perf_counter() - start, position)
+        if self.time_budget.should_replan(loop.step):
+            self._replan()
 
     def roll_back(self) -> Started:
-        """Go back to the last checkpoint with half the learning rate and with the data that come next.
+        """Return to the last checkpoint with half the learning rate, and continue with the data that come next.
 
         Raises:
-            TrainingError: If there is no checkpoint to go back to, or going back has not helped before.
+            TrainingError: If there is no checkpoint to return to, or returning has not helped before.
         """
-        counters, state = self.counters, self._last_state
+        loop, state, skipped_steps = self.loop, self.last_state, self.statistics.skipped_steps
         assert self._fault is not None
         if self._is_overflow:
-            raise loss_spikes.overflows(counters)
-        if state is None or counters.rollbacks >= loss_spikes.MAX_ROLLBACKS:
-            rate = self._learning_rate(counters.step - 1)
-            raise loss_spikes.cannot_go_on(self._fault, counters, self.options, rate)
-        first = counters.step - counters.skipped_steps + 1
+            raise loss_spikes.overflow_error(loop.step, skipped_steps)
+        if state is None or loop.rollbacks >= loss_spikes.MAX_ROLLBACKS:
+            raise loss_spikes.spike_error(
+                self._fault,
+                loop.step,
+                skipped_steps,
+                rollbacks=loop.rollbacks,
+                learning_rate=self._learning_rate(loop.step - 1),
+                peak_learning_rate=self.options.learning_rate,
+            )
         note = (
-            f"Steps {first} to {counters.step} were skipped, in the last the {self._fault}: back to step {state.step} "
-            f"with half the learning rate (return {counters.rollbacks + 1} of {loss_spikes.MAX_ROLLBACKS})."
+            f"Steps {loop.step - skipped_steps + 1} to {loop.step} were skipped, in the last the {self._fault}: "
+            f"back to step {state.step} with half the learning rate (return {loop.rollbacks + 1} of "
+            f"{loss_spikes.MAX_ROLLBACKS})."
         )
         _log.warning(note)
-        self._restore_weights(state)
-        self.counters = state.counters.copy()
-        self.counters.position = counters.position
-        self.counters.total_skipped_steps = counters.total_skipped_steps
-        self.counters.rollbacks = counters.rollbacks + 1
-        self.counters.learning_rate_scale = counters.learning_rate_scale / 2
-        self.total_steps = self._time_budget.steps_of(self.counters)
+        self.train_step.restore(state)
+        self.metrics.window.load_state_dict(state.loss_window.state_dict())
+        loss_spikes.restore_statistics(self.statistics, state.loss_statistics)
+        self.time_budget.restore_points(state.time_plan)
+        self.loop = dataclasses.replace(
+            state.loop.copy(),
+            position=loop.position,
+            rollbacks=loop.rollbacks + 1,
+            learning_rate_scale=loop.learning_rate_scale / 2,
+        )
         self._fault = None
-        return Started(state.step, self.total_steps, True, self._manifest, (note,))
+        return Started(state.step, self.total_steps, True, self.manifest, (note,))
 
     def record(self) -> Progress:
-        """Return the metrics of this step, evaluating the model if it is due."""
-        counters = self.counters
+        """Return the metrics of this step; evaluate the model if that is due."""
+        loop = self.loop
         metrics = self._training_metrics()
         samples: tuple[str, ...] = ()
         loss: float | None = None
-        if self._triggers.evaluation_is_due(counters.step, self.total_steps):
-            began = time.perf_counter()
-            evaluation, samples = self._observe()
-            seconds = time.perf_counter() - began
-            self._time_budget.meter.add_evaluation(seconds, seconds)
+        if self.triggers.evaluation_is_due(loop.step, self.total_steps):
+            start = time.perf_counter()
+            evaluation, samples = self._validate()
+            seconds = time.perf_counter() - start
+            self.time_budget.timer.add_evaluation(seconds, seconds)
             metrics |= evaluation
             loss = evaluation.get("eval/loss")
-        record = Progress(counters.step, self.total_steps, metrics, samples)
+        record = Progress(loop.step, self.total_steps, metrics, samples)
         try:
             with hold_interrupts():
                 if loss is not None:
-                    self._note_evaluation(loss)
-                counters.metrics.update(metrics)
-                counters.window_losses.clear()
-                counters.window_targets.clear()
-                counters.is_recorded = True
+                    self._update_best(loss)
+                loop.metrics.update(metrics)
+                self.metrics.clear_window()
+                loop.is_recorded = True
         except KeyboardInterrupt:
-            self.is_interrupted = True  # first the record: the counters say that it was made
+            self.is_interrupted = True  # first the record: the state says that it was made
         return record
 
     def checkpoint_reason(self) -> CheckpointReason | None:
         """Return why a checkpoint is due now, or None."""
-        unsaved_s = time.monotonic() - self._checkpoint_time
-        return self._triggers.checkpoint_reason(
-            self.counters, self.total_steps, unsaved_s=unsaved_s, is_overflow=self._is_overflow
+        return self.triggers.checkpoint_reason(
+            self.loop,
+            self.total_steps,
+            unsaved_s=time.monotonic() - self._checkpoint_time,
+            is_skipping=self.statistics.skipped_steps > 0 and not self._is_overflow,
         )
 
     def checkpoint(self, reason: CheckpointReason) -> Checkpoint:
-        """Return a copy of the state; that of the optimizer is completed while training goes on."""
+        """Return a copy of the state; that of the optimizer is completed while training continues."""
         self.finish_copy()
-        self._last_state = None  # one copy at a time
-        self._note_time()
-        model = capture_model(bare_model(self.adapter), self._buffers.copy)
-        optimizer = self._train_step.capture(self._buffers.copy_later)
+        self.last_state = None  # one copy at a time
+        time_plan = self.time_budget.capture_plan()
+        model = capture_model(bare_model(self.adapter), self.staging.copy)
+        optimizer = self.train_step.capture(self.staging.copy_later)
         state = TrainingState(
             model=model,
-            optimizer=dataclasses.replace(optimizer, tensors=self._buffers.begin(optimizer.tensors)),
-            scaler=self._train_step.scaler.state_dict(),
-            random=capture_random(self.device),
-            counters=self.counters.copy(),
+            optimizer=dataclasses.replace(optimizer, tensors=self.staging.begin(optimizer.tensors)),
+            scaler=self.train_step.scaler.state_dict(),
+            random=capture_random(self.precision.device),
+            loop=self.loop.copy(),
+            loss_window=self.metrics.window.copy(),
+            loss_statistics=self.statistics.copy(),
+            time_plan=time_plan,
+            decisions=self.accumulation.decisions.copy(),
             total_steps=self.total_steps,
-            batches_per_epoch=len(self._batches),
+            batches_per_epoch=self.batches_per_epoch,
             options=dataclasses.asdict(self.options),
             identity=dict(self.identity),
             precision=self.precision.name,
-            device=self.device.type,
+            device=self.precision.device.type,
         )
-        self._last_state = state
+        self.last_state = state
         self._checkpoint_time = time.monotonic()
-        return Checkpoint(state.step, state.epoch, reason, dict(state.counters.metrics), state)
-
-    def _plan_time(self) -> None:
-        """Look at the clock: say how long the run will take, and plan its steps where hours are given."""
-        if self._time_budget.meter.evaluation_s is None:
-            began = time.perf_counter()
-            expected = self._validator.estimate_seconds()
-            self._time_budget.meter.add_evaluation(expected, time.perf_counter() - began)
-        costs = self._time_budget.replan(self.counters)
-        self.total_steps = self._time_budget.total_steps
-        parameter_count = sum(parameter.numel() for parameter in bare_model(self.adapter).parameters())
-        forecast = self._time_budget.forecast(self.counters, costs, parameter_count)
-        # A training that tells its loss only at the end, such as a trial of a search, is not watched on its way.
-        if forecast is not None and self.options.logging_steps < self.total_steps:
-            _log.info(forecast)
-
-    def _note_time(self) -> None:
-        if self.options.max_hours is not None:
-            self.counters.trained_s = self._time_budget.elapsed_s()
+        return Checkpoint(state.step, state.epoch, reason, dict(state.metrics), state)
 
     def finish_copy(self) -> None:
-        """Return when the newest copy of the state is complete: weights and optimizer are then free to change."""
-        self._buffers.wait()
-
-    def _check(self, state: TrainingState | None) -> list[str]:
-        if state is None:
-            return []
-        found = check_resume(state, self.options, self.identity, self.total_steps, self.precision)
-        return [*state.notes, *found]
-
-    def _restore(self, state: TrainingState | None) -> RandomState:
-        """Put ``state`` into model, optimizer and scaler; return the random state that training begins with."""
-        self._processes.require_same_step(self.counters.step)
-        if state is not None:
-            self._restore_weights(state)
-            return state.random
-        self._processes.broadcast_weights(bare_model(self.adapter))
-        with preserve_random(self.device):
-            seed_random(self.options.seed)
-            return capture_random(self.device)
-
-    def _restore_weights(self, state: TrainingState) -> None:
-        restore_model(bare_model(self.adapter), state.model)
-        self._train_step.restore(state.optimizer)
-        if state.scaler and self._train_step.scaler.is_enabled():
-            self._train_step.scaler.load_state_dict(dict(state.scaler))
-
-    def _count(self, gradients: StepStats) -> None:
-        """Bring the counters up to date with a step."""
-        counters = self.counters
-        counters.step += 1
-        counters.position += self._batches_per_step
-        vars(counters).update(self._accumulator.decisions())
-        is_new_trouble = self._fault is not None and not counters.skipped_steps
-        loss_spikes.update_statistics(gradients, self._fault, counters)
-        if is_new_trouble and not self._is_overflow:
-            _log.warning("Step %d is skipped: the %s.", counters.step, self._fault)
-        self._train_metrics.add(gradients, counters, is_skipped=self._fault is not None)
-        counters.is_recorded = not self._triggers.record_is_due(counters.step, self.total_steps)
+        """Wait until the newest copy of the state is complete: weights and optimizer may change after that."""
+        self.staging.wait()
 
     @property
     def _is_overflow(self) -> bool:
-        """Whether the last fault is one that a scaler cures."""
-        return self._fault == loss_spikes.GRADIENT_NOT_FINITE and self._train_step.scaler.is_enabled()
+        """Whether the last step was skipped because of an overflow, after which the scaler lowers its scale."""
+        return self._fault == loss_spikes.GRADIENT_NOT_FINITE and self.train_step.scaler.is_enabled()
+
+    def _count_step(self, stats: StepStats) -> None:
+        loop = self.loop
+        loop.step += 1
+        loop.position += self.accumulation.batches_per_step
+        is_first_skipped = self._fault is not None and not self.statistics.skipped_steps
+        loss_spikes.update_statistics(stats, self._fault, self.statistics)
+        if is_first_skipped and not self._is_overflow:
+            _log.warning("Step %d is skipped: the %s.", loop.step, self._fault)
+        self.metrics.add(stats, is_skipped=self._fault is not None)
+        loop.is_recorded = not self.triggers.record_is_due(loop.step, self.total_steps)
 
     def _learning_rate(self, step: int) -> float:
-        place = schedule_step(step, self.total_steps, self.counters.time_plan)
-        return learning_rate_at(place, self.total_steps, self.options) * self.counters.learning_rate_scale
+        place = self.time_budget.schedule_step(step)
+        return learning_rate_at(place, self.total_steps, self.options) * self.loop.learning_rate_scale
+
+    def _replan(self) -> None:
+        """Measure the steps, plan the rest where hours are given, and log a forecast."""
+        timer = self.time_budget.timer
+        if timer.evaluation_s is None:
+            start = time.perf_counter()
+            expected = self.validator.estimate_seconds()
+            timer.add_evaluation(expected, time.perf_counter() - start)
+        timing = self.time_budget.replan(self.loop.step)
+        forecast = self.time_budget.forecast(
+            self.loop.step,
+            timing,
+            tokens_seen=self.metrics.window.tokens_seen,
+            parameter_count=sum(parameter.numel() for parameter in bare_model(self.adapter).parameters()),
+        )
+        # A training that logs its loss only at the end, such as a trial of a search, is not watched.
+        if forecast is not None and self.options.logging_steps < self.total_steps:
+            _log.info(forecast)
 
     def _training_metrics(self) -> dict[str, float]:
-        metrics = self._train_metrics.metrics(self.counters)
+        metrics = self.metrics.compute(self.statistics.total_skipped_steps)
         return {
             **metrics,
-            **self._throughput.metrics(metrics["train/tokens_per_second"]),
-            "train/learning_rate": self._learning_rate(self.counters.step - 1),
-            "train/epoch": self.counters.step * self._batches_per_step / len(self._batches),
+            **self.throughput.metrics(metrics["train/tokens_per_second"]),
+            "train/learning_rate": self._learning_rate(self.loop.step - 1),
+            "train/epoch": self.loop.step * self.accumulation.batches_per_step / self.batches_per_epoch,
         }
 
-    def _observe(self) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Evaluate the averaged weights where there are some, else those that are trained."""
-        if self._train_step.average is None:
-            return self._validator.validate(self.counters.step)
-        with self._train_step.average.in_place_of_weights(hold_interrupts):
-            return self._validator.validate(self.counters.step)
+    def _validate(self) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Evaluate the averaged weights if they are kept, else the trained ones."""
+        if self.train_step.average is None:
+            return self.validator.validate(self.loop.step)
+        with self.train_step.average.in_place_of_weights(hold_interrupts):
+            return self.validator.validate(self.loop.step)
 
-    def _note_evaluation(self, loss: float) -> None:
-        counters = self.counters
-        if counters.best_loss is None or loss < counters.best_loss:
-            counters.best_loss, counters.best_step, counters.evaluations_since_best = loss, counters.step, 0
+    def _update_best(self, loss: float) -> None:
+        loop = self.loop
+        if loop.best_loss is None or loss < loop.best_loss:
+            loop.best_loss, loop.best_step, loop.evaluations_since_best = loss, loop.step, 0
         else:
-            counters.evaluations_since_best += 1
-        if self._triggers.is_stopped_early(counters):
+            loop.evaluations_since_best += 1
+        if self.triggers.is_stopped_early(loop):
             _log.info(
-                "Stopping early at step %d: the validation loss was lowest at step %d.",
-                counters.step,
-                counters.best_step,
+                "Stopping early at step %d: the validation loss was lowest at step %d.", loop.step, loop.best_step
             )

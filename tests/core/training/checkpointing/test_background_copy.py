@@ -100,7 +100,7 @@ def test_a_return_to_a_checkpoint_that_is_still_being_copied_finds_all_of_it(mon
     expected = train()
     monkeypatch.setattr(async_copy, "_Copying", LateCopying)
     found = train()
-    assert found[-1].state.counters.rollbacks == 1
+    assert found[-1].state.loop.rollbacks == 1
     assert_same_state(found[-1].state, expected[-1].state)
 
 

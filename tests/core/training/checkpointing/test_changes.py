@@ -105,7 +105,7 @@ def test_a_fork_without_changes_trains_the_same_weights(run_folder: Path) -> Non
 def test_a_fork_of_other_order_begins_a_new_pass(run_folder: Path) -> None:
     records = train(read_fork(run_folder), seed=7)
     assert "a new pass" in records[0].notes[1]
-    assert checkpoints(records)[-1].state.counters.position == 4
+    assert checkpoints(records)[-1].state.loop.position == 4
 
 
 def test_a_run_without_checkpoints_cannot_be_forked(tmp_path: Path) -> None:

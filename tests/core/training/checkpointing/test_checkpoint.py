@@ -33,12 +33,19 @@ from transformer_foundry.core.training import (
 from transformer_foundry.core.training.checkpointing import checkpoint as module
 from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint, quarantine_after
 from transformer_foundry.core.training.checkpointing.serialization import read_state
-from transformer_foundry.core.training.checkpointing.state import capture_model
+from transformer_foundry.core.training.checkpointing.state import PlannedEnd, TimePlan, capture_model
 
 
 @pytest.fixture(scope="module")
 def made() -> list[Checkpoint]:
     return checkpoints(run(save_steps=2, max_steps=8))
+
+
+COUNTERS_OF_0_1_0 = (
+    "step", "position", "tokens_seen", "is_recorded", "window_losses", "window_targets", "grad_norm", "best_loss",
+    "best_step", "evaluations_since_best", "skipped_steps", "total_skipped_steps", "rollbacks", "learning_rate_scale",
+    "judged_steps", "loss_mean", "loss_variance", "is_compiled", "memory_plan", "trained_s", "time_plan", "metrics",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def test_a_checkpoint_comes_back_to_the_bit(made: list[Checkpoint], tmp_path: Pa
     folder = write_checkpoint(tmp_path, made[1])
     found = read_checkpoint(folder)
     assert_same_state(found, made[1].state)
-    assert found.counters == made[1].state.counters
+    assert found.checkpointed == made[1].state.checkpointed
     assert (found.options, found.identity) == (made[1].state.options, made[1].state.identity)
     assert sorted(files_of(folder)) == ["manifest.json", "optimizer.safetensors", "state.json", "weights.safetensors"]
 
@@ -222,7 +229,7 @@ def test_one_failed_call_in_reading_means_nothing(
         return read_state(folder, **options)
 
     monkeypatch.setattr(module, "read_state", failing_once)
-    assert read_checkpoint(folders[0]).counters == made[0].state.counters
+    assert read_checkpoint(folders[0]).checkpointed == made[0].state.checkpointed
 
 
 def test_counters_of_another_version_are_read(made: list[Checkpoint], tmp_path: Path) -> None:
@@ -231,12 +238,24 @@ def test_counters_of_another_version_are_read(made: list[Checkpoint], tmp_path: 
     del values["counters"]["tokens_seen"]
     values["counters"]["of_another_version"] = 1
     (folder / "state.json").write_text(json.dumps(values))
-    found = read_state(folder).counters
-    assert found == dataclasses.replace(made[0].state.counters, tokens_seen=0)
+    found = read_state(folder).checkpointed
+    expected = dataclasses.replace(made[0].state.loss_window, tokens_seen=0)
+    assert found == made[0].state.checkpointed | {"loss_window": expected}
+
+
+def test_the_counters_in_a_file_have_the_names_of_version_0_1_0(tmp_path: Path) -> None:
+    made = checkpoints(run(max_steps=4))[0]
+    state = dataclasses.replace(made.state, time_plan=TimePlan(7.5, (PlannedEnd(3, 0.25, 40, 0.5),)))
+    folder = write_checkpoint(tmp_path, dataclasses.replace(made, state=state))
+    counters = json.loads((folder / "state.json").read_text())["counters"]
+    assert sorted(counters) == sorted(COUNTERS_OF_0_1_0)
+    assert (counters["trained_s"], counters["time_plan"]) == (7.5, [[3, 0.25, 40, 0.5]])
+    assert sorted(counters["memory_plan"]) == ["activation_checkpointing", "budget_bytes", "chunked_loss", "rows"]
+    assert read_checkpoint(folder).checkpointed == state.checkpointed
 
 
 def test_the_best_checkpoint_is_found(made: list[Checkpoint], folders: list[Path], tmp_path: Path) -> None:
-    best = f"step-{made[-1].state.counters.best_step:08d}"
+    best = f"step-{made[-1].state.loop.best_step:08d}"
     found = best_checkpoint(tmp_path)
     assert found is not None
     assert found.name == best
@@ -261,14 +280,14 @@ def test_a_whole_checkpoint_is_not_written_twice(made: list[Checkpoint], tmp_pat
 
 def recorded_later(made: Checkpoint) -> Checkpoint:
     """The same step after its evaluation."""
-    counters = dataclasses.replace(made.state.counters, best_step=made.step, best_loss=0.25)
-    return dataclasses.replace(made, reason="best", state=dataclasses.replace(made.state, counters=counters))
+    loop = dataclasses.replace(made.state.loop, best_step=made.step, best_loss=0.25)
+    return dataclasses.replace(made, reason="best", state=dataclasses.replace(made.state, loop=loop))
 
 
 def test_a_checkpoint_that_knows_more_replaces_the_one_of_its_step(made: list[Checkpoint], tmp_path: Path) -> None:
     first, later = write_checkpoint(tmp_path, made[0]), recorded_later(made[0])
     folder = write_checkpoint(tmp_path, later)
-    assert read_checkpoint(folder).counters == later.state.counters
+    assert read_checkpoint(folder).checkpointed == later.state.checkpointed
     assert not first.exists()
     assert list_checkpoints(tmp_path) == [folder] == [newest_checkpoint(tmp_path)] == [best_checkpoint(tmp_path)]
     assert find_checkpoint(tmp_path, made[0].step) == folder
@@ -279,7 +298,7 @@ def test_a_replaced_checkpoint_can_be_replaced_again(made: list[Checkpoint], tmp
     for checkpoint in (made[0], recorded_later(made[0]), made[0], recorded_later(made[0])):
         folder = write_checkpoint(tmp_path, checkpoint)
     assert list_checkpoints(tmp_path) == [folder]
-    assert read_checkpoint(folder).counters.best_loss == 0.25
+    assert read_checkpoint(folder).loop.best_loss == 0.25
 
 
 def test_pruning_deletes_what_was_replaced(made: list[Checkpoint], tmp_path: Path) -> None:
@@ -385,8 +404,8 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_one_of_the_step(
     monkeypatch.undo()
     newest = newest_checkpoint(tmp_path)
     assert newest is not None
-    assert read_checkpoint(newest).counters in (made[0].state.counters, later.state.counters)
-    assert read_checkpoint(write_checkpoint(tmp_path, later)).counters == later.state.counters
+    assert read_checkpoint(newest).checkpointed in (made[0].state.checkpointed, later.state.checkpointed)
+    assert read_checkpoint(write_checkpoint(tmp_path, later)).checkpointed == later.state.checkpointed
     assert newest_checkpoint(tmp_path) == find_checkpoint(tmp_path, made[0].step)
 
 

@@ -103,7 +103,7 @@ def test_an_interrupt_anywhere_yields_a_checkpoint_to_go_on_from(by_signal: bool
 def test_an_interrupt_while_metrics_are_noted_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train()
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_note_evaluation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr(Trainer, "_update_best", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         records = interrupted(TinyTransformer())
     made = checkpoints(records)[-1]
     assert (made.step, made.reason) == (4, "interrupt")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.core.training.tiny import make_options
-from transformer_foundry.core.training.checkpointing.state import Counters
+from transformer_foundry.core.training.checkpointing.state import LossStatistics
 from transformer_foundry.core.training.monitoring.loss_spikes import detect_bad_step, update_statistics
 from transformer_foundry.core.training.train_step import StepStats
 
@@ -16,10 +16,10 @@ def step_of(loss: float, targets: int) -> StepStats:
 
 
 def count_skipped(losses: list[float], targets: int) -> int:
-    counters, skipped = Counters(), 0
+    statistics, skipped = LossStatistics(), 0
     for loss in losses:
-        fault = detect_bad_step(step_of(loss, targets), counters, make_options())
-        update_statistics(step_of(loss, targets), fault, counters)
+        fault = detect_bad_step(step_of(loss, targets), statistics, make_options().spike_threshold)
+        update_statistics(step_of(loss, targets), fault, statistics)
         skipped += fault is not None
     return skipped
 
@@ -45,7 +45,7 @@ def test_a_rise_beyond_chance_is_a_spike(targets: int, rise: float) -> None:
 
 
 def test_steps_without_targets_say_nothing_of_the_loss() -> None:
-    counters = Counters()
+    statistics = LossStatistics()
     for targets in (8, 0, 8):
-        update_statistics(step_of(2.0, targets), None, counters)
-    assert (counters.judged_steps, counters.loss_mean, counters.loss_variance) == (2, 2.0, 0.0)
+        update_statistics(step_of(2.0, targets), None, statistics)
+    assert (statistics.count, statistics.mean, statistics.variance) == (2, 2.0, 0.0)

@@ -18,6 +18,7 @@ from torch import Tensor
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
 from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingOptions, TrainingState, fit
+from transformer_foundry.core.training.checkpointing.state import PlannedEnd
 from transformer_foundry.core.training.monitoring.step_timing import StepTiming, regression_estimate, steps_within
 from transformer_foundry.core.training.monitoring.time_budget import schedule_step
 
@@ -56,7 +57,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (
         "trainer",
-        *(f"monitoring.{name}" for name in ("validator", "metrics", "step_timing", "time_budget")),
+        *(f"monitoring.{name}" for name in ("validator", "step_timing", "time_budget")),
     ):
         fake = SimpleNamespace(perf_counter=clock.read, monotonic=clock.read)
         monkeypatch.setattr(f"transformer_foundry.core.training.{module}.time", fake)
@@ -94,7 +95,7 @@ def test_the_budget_counts_over_the_sessions_of_a_run_even_on_slower_machines(cl
     second = train_until(TimedModel(clock, 0.2), first.step + 30, first)
     clock.now += 5000.0  # between two sessions no time is counted
     last = train(TimedModel(clock, 0.1), second)
-    assert checkpoints(last)[-1].state.counters.trained_s == pytest.approx(BUDGET_S, rel=0.05)
+    assert checkpoints(last)[-1].state.time_plan.trained_s == pytest.approx(BUDGET_S, rel=0.05)
     assert clock.now - 6000.0 == pytest.approx(BUDGET_S, rel=0.05)
     assert final_rate(last) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
 
@@ -104,21 +105,20 @@ def test_what_each_session_takes_to_begin_counts_as_well(clock: Clock) -> None:
     first = train_until(TimedModel(clock, slow=slow), 20)
     second = train_until(TimedModel(clock, slow=slow), 60, first)
     last = train(TimedModel(clock, slow=slow), train_until(TimedModel(clock, slow=slow), 80, second))
-    assert checkpoints(last)[-1].state.counters.trained_s == pytest.approx(BUDGET_S, rel=0.02)
+    assert checkpoints(last)[-1].state.time_plan.trained_s == pytest.approx(BUDGET_S, rel=0.02)
     assert final_rate(last) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
 
 
 def test_a_step_that_compiles_does_not_make_the_plan_short(clock: Clock) -> None:
     state = train_until(TimedModel(clock, slow={1: 0.5, 3: 1.5}), 1)
-    assert state.counters.time_plan is not None
-    first_plan = state.counters.time_plan[0]
+    first_plan = state.time_plan.points[0]
     # What is left after 2.6 s, in steps of 0.1 s and an evaluation of 0.04 s in every 25 of them.
-    assert first_plan[2] == pytest.approx((BUDGET_S - 2.6) / 0.1, rel=0.05)
+    assert first_plan.last_step == pytest.approx((BUDGET_S - 2.6) / 0.1, rel=0.05)
 
 
 def test_a_long_budget_is_enough_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = lambda *_: (None, "Tried to compile.")  # noqa: E731
-    monkeypatch.setattr("transformer_foundry.core.training.gradient_accumulation.compile_model", tried)
+    monkeypatch.setattr("transformer_foundry.core.training.compile.compile_model", tried)
     notes = {}
     for hours in (0.1, 1.0):
         started = next(fit(TinyTransformer(), make_splits(), make_options(max_hours=hours, compile="auto")))
@@ -130,12 +130,12 @@ def test_a_long_budget_is_enough_to_compile(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_between_two_plans_an_interruption_changes_no_bit(clock: Clock) -> None:
     states = [record.state for record in checkpoints(train(TimedModel(clock)))]
-    plans = {state.step: len(state.counters.time_plan or []) for state in states}
+    plans = {state.step: len(state.time_plan.points) for state in states}
     before, after = next(
         (ours, theirs) for ours, theirs in itertools.pairwise(states[4:]) if plans[ours.step] == plans[theirs.step]
     )
     resumed = train_until(TimedModel(clock, 0.1), after.step, before)
-    assert resumed.counters.time_plan == after.counters.time_plan
+    assert resumed.time_plan.points == after.time_plan.points
     assert all(torch.equal(resumed.model[name], after.model[name]) for name in after.model)
 
 
@@ -245,8 +245,8 @@ def test_one_more_step_than_fits_takes_longer_than_there_is(left_s: float, step:
     assert costs.seconds(steps, step) <= left_s < costs.seconds(steps + 1, step)
 
 
-def test_a_schedule_goes_on_where_it_was_and_ends_with_the_plan() -> None:
-    plan = [[3, 0.01, 50, 1.0], [30, 0.5, 40, 1.0]]
+def test_a_schedule_continues_from_its_place_and_ends_with_the_plan() -> None:
+    plan = [PlannedEnd(3, 0.01, 50, 1.0), PlannedEnd(30, 0.5, 40, 1.0)]
     assert schedule_step(2, 40, plan) == 2
     assert schedule_step(30, 40, plan) == pytest.approx(0.5 * 40)
     assert schedule_step(40, 40, plan) == pytest.approx(40)

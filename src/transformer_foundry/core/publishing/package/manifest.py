@@ -61,7 +61,7 @@ def describe_training(state: TrainingState | None, run_manifest: Mapping[str, An
         described |= {
             "step": state.step,
             "total_steps": state.total_steps,
-            "tokens_seen": state.counters.tokens_seen,
+            "tokens_seen": state.loss_window.tokens_seen,
             "precision": state.precision,
             "identity": dict(state.identity),
         }

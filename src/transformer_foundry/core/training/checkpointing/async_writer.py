@@ -76,7 +76,7 @@ class CheckpointWriter:
     def _write(self, checkpoint: Checkpoint, keep_last: int) -> None:
         try:
             folder = write_checkpoint(self._run_folder, checkpoint, self._logs, session=self._session)
-            best_step = checkpoint.state.counters.best_step
+            best_step = checkpoint.state.loop.best_step
             if self._on_saved is not None:
                 self._on_saved(folder, checkpoint)
             prune_checkpoints(self._run_folder, keep_last, best_step)

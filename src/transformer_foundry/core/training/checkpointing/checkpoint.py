@@ -39,7 +39,7 @@ from transformer_foundry.core.training.checkpointing.retention import (
     quarantine,
     quarantine_after,
 )
-from transformer_foundry.core.training.checkpointing.serialization import read_counters, read_state, write_state
+from transformer_foundry.core.training.checkpointing.serialization import read_checkpointed, read_state, write_state
 from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.events import Checkpoint
 
@@ -95,7 +95,7 @@ def write_checkpoint(
     session = session or SessionMark()
     earlier = checkpoint_folders(run_folder, checkpoint.step)
     whole = [folder for folder in earlier if is_intact(folder)]
-    if whole and read_counters(whole[-1]) == checkpoint.state.counters:
+    if whole and read_checkpointed(whole[-1]) == checkpoint.state.checkpointed:
         return whole[-1]
     for other in (folder for folder in earlier if folder not in whole):
         quarantine(other) if is_finished(other) else delete_checkpoint(other)
@@ -162,7 +162,7 @@ def _write_generation(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path]
         "step": checkpoint.step,
         "epoch": checkpoint.epoch,
         "reason": checkpoint.reason,
-        "best_step": checkpoint.state.counters.best_step,
+        "best_step": checkpoint.state.loop.best_step,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "identity": dict(checkpoint.state.identity),
         "session": session.token,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.system.precision import Precision
-from transformer_foundry.core.training.checkpointing.state import Counters, TrainingState
+from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.source.read import ModelSource
 
-__all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_counters"]
+__all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_position"]
 
 Verdict: TypeAlias = Literal["continue", "extend", "fork", "refuse"]
 
@@ -103,20 +103,17 @@ def check_resume(
     return (*_fork_notes(state, changed, identity), *notes) if state.forked_from else notes
 
 
-def starting_counters(state: TrainingState | None, options: TrainingOptions, identity: Mapping[str, str]) -> Counters:
-    """Return the counters that training goes on with; a fork in which the order of the data changes begins them anew.
+def starting_position(state: TrainingState, options: TrainingOptions, identity: Mapping[str, str]) -> int:
+    """Return the batch that training continues with: 0 for a fork in which the order of the data changes.
 
     Args:
-        state: Where training goes on from; None starts at step 0.
+        state: The state that training resumes from.
         options: The options of this session.
         identity: Digests of model, data and tokenizer of this session.
     """
-    if state is None:
-        return Counters()
-    counters = state.counters.copy()
     if state.forked_from and _changes_order(_changed_options(state, options), state, identity):
-        counters.position = 0
-    return counters
+        return 0
+    return state.loop.position
 
 
 def _may_change(name: str, state: TrainingState) -> bool:

@@ -33,7 +33,5 @@ def read_fork(source: Path) -> TrainingState:
             "See 'kedro runs list' for the runs and 'kedro checkpoints list RUN' for their checkpoints.",
         )
     state = read_checkpoint(folder, notes)
-    counters = dataclasses.replace(
-        state.counters.copy(), best_loss=None, best_step=None, evaluations_since_best=0, is_recorded=True
-    )
-    return dataclasses.replace(state, counters=counters, forked_from=str(folder))
+    loop = dataclasses.replace(state.loop, best_loss=None, best_step=None, evaluations_since_best=0, is_recorded=True)
+    return dataclasses.replace(state, loop=loop, forked_from=str(folder))

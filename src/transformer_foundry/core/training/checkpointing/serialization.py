@@ -12,14 +12,41 @@ from torch import Tensor
 
 from transformer_foundry.core.files.atomic import sync, write_text
 from transformer_foundry.core.system.random_state import RandomState
-from transformer_foundry.core.training.checkpointing.state import Counters, TrainingState
+from transformer_foundry.core.training.checkpointing.state import (
+    CheckpointedState,
+    LoopState,
+    LossStatistics,
+    LossWindow,
+    RunDecisions,
+    TimePlan,
+    TrainingState,
+)
 from transformer_foundry.core.training.optim.optimizers import OptimizerState
 
-__all__ = ["OPTIMIZER_FILE", "STATE_FILE", "WEIGHTS_FILE", "read_counters", "read_state", "write_state"]
+__all__ = ["OPTIMIZER_FILE", "STATE_FILE", "WEIGHTS_FILE", "read_checkpointed", "read_state", "write_state"]
 
 WEIGHTS_FILE = "weights.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+
+_STATES: dict[str, type[CheckpointedState]] = {
+    "loop": LoopState,
+    "loss_window": LossWindow,
+    "loss_statistics": LossStatistics,
+    "time_plan": TimePlan,
+    "decisions": RunDecisions,
+}
+
+_STORED_AS = {
+    ("loss_window", "losses"): "window_losses",
+    ("loss_window", "targets"): "window_targets",
+    ("loss_statistics", "count"): "judged_steps",
+    ("loss_statistics", "mean"): "loss_mean",
+    ("loss_statistics", "variance"): "loss_variance",
+    ("time_plan", "points"): "time_plan",
+    ("decisions", "memory"): "memory_plan",
+}
+"""State and field -> key in ``counters`` of ``state.json``, where it is not the field's name."""
 
 _PLAIN_FIELDS = ("scaler", "total_steps", "batches_per_epoch", "options", "identity", "precision", "device")
 
@@ -30,7 +57,7 @@ def write_state(folder: Path, state: TrainingState) -> None:
     _save_tensors(folder / WEIGHTS_FILE, weights)
     _save_tensors(folder / OPTIMIZER_FILE, state.optimizer.tensors)
     values = {
-        "counters": dataclasses.asdict(state.counters),
+        "counters": _counters(state.checkpointed),
         "aliases": aliases,
         "optimizer": {"values": state.optimizer.values, "groups": state.optimizer.groups},
         "random": state.random.to_json(),
@@ -49,21 +76,33 @@ def read_state(folder: Path, *, notes: tuple[str, ...] = ()) -> TrainingState:
         model=model,
         optimizer=optimizer,
         random=RandomState.from_json(values["random"]),
-        counters=_counters(values),
         notes=notes,
+        **_states(values["counters"]),
         **{name: values[name] for name in _PLAIN_FIELDS},
     )
 
 
-def read_counters(folder: Path) -> Counters:
-    """Read the counters of a state without its tensors."""
-    return _counters(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+def read_checkpointed(folder: Path) -> dict[str, CheckpointedState]:
+    """Read ``TrainingState.checkpointed`` of a checkpoint without its tensors."""
+    return _states(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["counters"])
 
 
-def _counters(values: Mapping[str, Any]) -> Counters:
-    """Counters of any earlier version: what it did not have has its default, what is no more is left out."""
-    known = {field.name for field in dataclasses.fields(Counters)}
-    return Counters(**{name: value for name, value in values["counters"].items() if name in known})
+def _counters(states: Mapping[str, CheckpointedState]) -> dict[str, Any]:
+    """Return the fields of ``states`` in one object, as every version of this package has stored them."""
+    return {
+        _STORED_AS.get((part, name), name): value
+        for part, state in states.items()
+        for name, value in state.state_dict().items()
+    }
+
+
+def _states(counters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states in the counters of any version: a field that it did not have has its default."""
+    states = {part: kind() for part, kind in _STATES.items()}
+    for part, state in states.items():
+        stored = {field.name: _STORED_AS.get((part, field.name), field.name) for field in dataclasses.fields(state)}
+        state.load_state_dict({name: counters[key] for name, key in stored.items() if key in counters})
+    return states
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

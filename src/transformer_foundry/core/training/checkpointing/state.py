@@ -1,11 +1,12 @@
-"""The state of training: everything that going on from a step needs, in one place."""
+"""The state of training: everything that resuming from a step needs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,83 +15,199 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.system.random_state import RandomState
 from transformer_foundry.core.training.optim.optimizers import AVERAGE_SLOT, OptimizerState
 
-__all__ = ["Counters", "TrainingState", "capture_model", "copy_to_cpu", "expected_size_bytes", "restore_model"]
+__all__ = [
+    "CheckpointedState",
+    "LoopState",
+    "LossStatistics",
+    "LossWindow",
+    "MemoryDecision",
+    "PlannedEnd",
+    "RunDecisions",
+    "TimePlan",
+    "TrainingState",
+    "capture_model",
+    "copy_to_cpu",
+    "expected_size_bytes",
+    "restore_model",
+]
 
 
 @dataclass
-class Counters:
-    """How far training is and what it remembers between steps; plain values only.
+class CheckpointedState:
+    """Base of the states that a checkpoint keeps as JSON; each is written by one part of the trainer only."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields as values for JSON that share nothing with this state."""
+        return dataclasses.asdict(self)
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take over the fields in ``values``: unknown names are ignored, fields that are missing stay as they are."""
+        for name in self.__dataclass_fields__:
+            if name in values:
+                setattr(self, name, deepcopy(values[name]))
+
+    def copy(self) -> Self:
+        """Return a copy that shares nothing with this state."""
+        return deepcopy(self)
+
+
+@dataclass
+class LoopState(CheckpointedState):
+    """How far training is; written by ``Trainer``.
 
     Attributes:
-        step: Optimizer updates done.
-        position: Micro-batches consumed: where the data goes on.
-        tokens_seen: Real (not padding) tokens that went into the model.
+        step: Optimizer updates done, skipped ones included.
+        position: Batches consumed: the index of the next one.
         is_recorded: Whether the metrics of ``step`` have been yielded; false only after an interrupt.
-        window_losses: Summed loss of each update since the last record.
-        window_targets: Target tokens of each update since the last record.
-        grad_norm: Norm of the newest gradient before clipping.
         best_loss: Lowest validation loss so far.
-        best_step: Its step.
+        best_step: The step of ``best_loss``.
         evaluations_since_best: Evaluations after ``best_step``.
-        skipped_steps: Steps in a row, up to this one, that were skipped.
-        total_skipped_steps: All steps that were skipped.
-        rollbacks: How often training went back to a checkpoint.
+        rollbacks: Number of returns to a checkpoint.
         learning_rate_scale: Share of the planned learning rate: halved at each return to a checkpoint.
-        judged_steps: Steps behind ``loss_mean`` and ``loss_variance``.
-        loss_mean: Running mean of the loss of a step, nats.
-        loss_variance: Its running variance.
-        is_compiled: Whether the run trains a translation by torch.compile; None if that was not asked.
-        memory_plan: How the run keeps within its memory; see ``planning.plan_memory``.
-        trained_s: Seconds that count against ``training.max_hours``, over all sessions; 0 without a budget.
-        time_plan: The plan of a run with ``training.max_hours``; see ``time_budget``.
         metrics: The newest value of each metric.
     """
 
     step: int = 0
     position: int = 0
-    tokens_seen: int = 0
     is_recorded: bool = True
-    window_losses: list[float] = field(default_factory=list)
-    window_targets: list[int] = field(default_factory=list)
-    grad_norm: float = 0.0
     best_loss: float | None = None
     best_step: int | None = None
     evaluations_since_best: int = 0
-    skipped_steps: int = 0
-    total_skipped_steps: int = 0
     rollbacks: int = 0
     learning_rate_scale: float = 1.0
-    judged_steps: int = 0
-    loss_mean: float = 0.0
-    loss_variance: float = 0.0
-    is_compiled: bool | None = None
-    memory_plan: dict[str, Any] | None = None
-    trained_s: float = 0.0
-    time_plan: list[list[float]] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def copy(self) -> Counters:
-        """Return a copy that shares nothing with this one."""
-        return Counters(**{**dataclasses.asdict(self)})
+
+@dataclass
+class LossWindow(CheckpointedState):
+    """Losses of the steps since the last record; written by ``monitoring.metrics.TrainMetrics``.
+
+    Attributes:
+        losses: Summed loss of each update, nats; skipped updates are left out.
+        targets: Target tokens of each update.
+        grad_norm: Norm of the newest gradient before clipping.
+        tokens_seen: Real (not padding) tokens that went into the model since the run began.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    grad_norm: float = 0.0
+    tokens_seen: int = 0
+
+
+@dataclass
+class LossStatistics(CheckpointedState):
+    """Running statistics that loss spikes are detected with; written by ``monitoring.loss_spikes``.
+
+    Attributes:
+        skipped_steps: Skipped steps in a row, up to the newest step.
+        total_skipped_steps: All steps that were skipped.
+        count: Steps behind ``mean`` and ``variance``.
+        mean: Running mean of the loss of a step, nats.
+        variance: Its running variance.
+    """
+
+    skipped_steps: int = 0
+    total_skipped_steps: int = 0
+    count: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+
+class PlannedEnd(NamedTuple):
+    """One point of a time plan: where a run with ``training.max_hours`` was to end, as planned at ``step``.
+
+    Attributes:
+        step: The step at which it was planned.
+        share: Share of the learning-rate schedule that was done at ``step``.
+        last_step: The planned number of steps of the whole run.
+        step_s: Seconds of a step, its share of evaluations included.
+    """
+
+    step: int
+    share: float
+    last_step: int
+    step_s: float
+
+
+@dataclass
+class TimePlan(CheckpointedState):
+    """The plan of a run with ``training.max_hours``; written by ``monitoring.time_budget.TimeBudget``.
+
+    Attributes:
+        trained_s: Seconds that count against the budget, over all sessions; 0 without a budget.
+        points: The plans so far, the newest last; empty before the first one.
+    """
+
+    trained_s: float = 0.0
+    points: tuple[PlannedEnd, ...] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fields as values for JSON; None stands for no points."""
+        return {"trained_s": self.trained_s, "points": [list(point) for point in self.points] or None}
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take over the fields in ``values``."""
+        points = tuple(PlannedEnd(*point) for point in values.get("points") or ())
+        super().load_state_dict({**values, "points": points})
+
+
+@dataclass(frozen=True)
+class MemoryDecision:
+    """How a run keeps within its memory, as decided in its first session.
+
+    Attributes:
+        rows: Rows of a micro-batch.
+        chunked_loss: Whether the loss is computed in chunks.
+        activation_checkpointing: Whether activations are recomputed in the backward pass.
+        budget_bytes: The limit that this was decided for; None if none was set.
+    """
+
+    rows: int
+    chunked_loss: bool
+    activation_checkpointing: bool
+    budget_bytes: int | None
+
+
+@dataclass
+class RunDecisions(CheckpointedState):
+    """What the first session of a run decided for all of them; written by ``build_trainer`` and when memory runs out.
+
+    Attributes:
+        memory: Micro-batch and memory savings; None before the first step.
+        is_compiled: Whether the model is compiled; None if ``training.compile`` has always been off.
+    """
+
+    memory: MemoryDecision | None = None
+    is_compiled: bool | None = None
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take over the fields in ``values``."""
+        memory = values.get("memory")
+        super().load_state_dict({**values, "memory": None if memory is None else MemoryDecision(**memory)})
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """All that training needs to go on as if it had not stopped; tensors lie on the CPU and belong to the state.
+    """Everything that training needs to resume as if it had not stopped; its tensors are on the CPU and its own.
 
     Attributes:
         model: Name -> tensor of ``state_dict``; names of tied tensors share one tensor.
         optimizer: State by parameter name.
         scaler: State of the loss scaler; empty without half precision.
         random: State of the random number generators.
-        counters: Step, position and what is remembered between steps.
+        loop: How far training is.
+        loss_window: Losses since the last record.
+        loss_statistics: Statistics that loss spikes are detected with.
+        time_plan: The plan of a run with ``training.max_hours``.
+        decisions: What the first session decided for all of them.
         total_steps: Optimizer updates that were planned.
         batches_per_epoch: Micro-batches of one pass over the data.
         options: The training options by name.
         identity: What the state belongs to: digests by name (model code, config, data, tokenizer).
         precision: Number format it was computed in: ``fp32``, ``bf16`` or ``fp16``.
         device: Kind of device it was computed on.
-        notes: What was noticed when the state was read; not saved.
+        notes: Notes for the user from reading the state; not saved.
         forked_from: Checkpoint of another run that this state comes from; not saved.
     """
 
@@ -98,7 +215,11 @@ class TrainingState:
     optimizer: OptimizerState = field(repr=False)
     scaler: Mapping[str, Any] = field(repr=False)
     random: RandomState = field(repr=False)
-    counters: Counters
+    loop: LoopState
+    loss_window: LossWindow
+    loss_statistics: LossStatistics
+    time_plan: TimePlan
+    decisions: RunDecisions
     total_steps: int
     batches_per_epoch: int
     options: Mapping[str, Any] = field(repr=False)
@@ -109,14 +230,19 @@ class TrainingState:
     forked_from: str = ""
 
     @property
+    def checkpointed(self) -> dict[str, CheckpointedState]:
+        """The states that are kept as JSON, by the names of their fields."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, CheckpointedState)}
+
+    @property
     def step(self) -> int:
         """Optimizer updates done."""
-        return self.counters.step
+        return self.loop.step
 
     @property
     def epoch(self) -> int:
         """Complete passes over the training data."""
-        return self.counters.position // self.batches_per_epoch
+        return self.loop.position // self.batches_per_epoch
 
     @property
     def evaluated_model(self) -> Mapping[str, Tensor]:
@@ -132,7 +258,7 @@ class TrainingState:
     @property
     def metrics(self) -> Mapping[str, float]:
         """The newest value of each metric."""
-        return self.counters.metrics
+        return self.loop.metrics
 
 
 def copy_to_cpu(tensor: Tensor) -> Tensor:

@@ -37,6 +37,11 @@ class MemorySavings:
     activation_checkpointing: ActivationCheckpointing | None = None
     lines: tuple[str, ...] = ()
 
+    @property
+    def is_any(self) -> bool:
+        """Whether there is a saving."""
+        return self.chunked_loss is not None or self.activation_checkpointing is not None
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Use the savings in a forward pass and its loss, with or without gradients; outside, the model is plain.

@@ -1,57 +1,68 @@
-"""Loss and speed of the steps since the last record."""
+"""Metrics of training: loss since the last record, speed, memory, use of the hardware."""
 
 from __future__ import annotations
 
 import math
 import sys
-import time
 
 import torch
 from torch import nn
 
 from transformer_foundry.core.system.precision import Precision
-from transformer_foundry.core.training.checkpointing.state import Counters
+from transformer_foundry.core.training.checkpointing.state import LossWindow
 from transformer_foundry.core.training.train_step import StepStats
 
 __all__ = ["ThroughputMonitor", "TrainMetrics", "flops_per_token", "peak_flops", "used_memory_gb"]
 
 
 class TrainMetrics:
-    """Collects what steps measure; what must survive an interruption is kept in ``counters``."""
+    """Collects loss and speed of the steps since the last record.
 
-    def __init__(self) -> None:
+    Args:
+        window: The losses, which a checkpoint keeps.
+    """
+
+    def __init__(self, window: LossWindow) -> None:
+        self.window = window
         self._seconds, self._tokens, self._steps = 0.0, 0, 0
 
-    def add(self, gradients: StepStats, counters: Counters, *, is_skipped: bool) -> None:
-        """Note a step; the loss of one that is skipped does not count."""
-        counters.grad_norm = gradients.grad_norm
-        counters.tokens_seen += gradients.token_count
-        self._tokens += gradients.token_count
+    def add(self, stats: StepStats, *, is_skipped: bool) -> None:
+        """Add a step; the loss of a skipped one does not count."""
+        self.window.grad_norm = stats.grad_norm
+        self.window.tokens_seen += stats.token_count
+        self._tokens += stats.token_count
         self._steps += 1
         if not is_skipped:
-            counters.window_losses.append(gradients.loss_sum)
-            counters.window_targets.append(gradients.target_count)
+            self.window.losses.append(stats.loss_sum)
+            self.window.targets.append(stats.target_count)
 
-    def add_time(self, began: float) -> None:
-        """Note that training, and nothing else, ran since ``began``, a value of ``time.perf_counter``."""
-        self._seconds += time.perf_counter() - began
+    def add_seconds(self, seconds: float) -> None:
+        """Add the duration of a step."""
+        self._seconds += seconds
 
-    def metrics(self, counters: Counters) -> dict[str, float]:
+    def compute(self, total_skipped_steps: int) -> dict[str, float]:
         """Return loss (mean over the targets since the last record), norm of the newest gradient, tokens and speed.
 
-        There is no loss when all steps since the last record were skipped.
+        There is no loss when all steps since the last record were skipped. The speed is measured anew afterwards; the
+        losses stay until ``clear_window``.
         """
-        targets, seconds, steps = sum(counters.window_targets), max(self._seconds, 1e-9), self._steps
-        found = {"train/loss": math.fsum(counters.window_losses) / targets} if targets else {}
+        window, seconds, steps = self.window, max(self._seconds, 1e-9), self._steps
+        targets = sum(window.targets)
+        found = {"train/loss": math.fsum(window.losses) / targets} if targets else {}
         found |= {
-            "train/grad_norm": counters.grad_norm,
-            "train/tokens_seen": float(counters.tokens_seen),
-            "train/skipped_steps": float(counters.total_skipped_steps),
+            "train/grad_norm": window.grad_norm,
+            "train/tokens_seen": float(window.tokens_seen),
+            "train/skipped_steps": float(total_skipped_steps),
             "train/tokens_per_second": self._tokens / seconds,
             "train/step_seconds": seconds / steps if steps else 0.0,
         }
         self._seconds, self._tokens, self._steps = 0.0, 0, 0
         return found
+
+    def clear_window(self) -> None:
+        """Forget the losses, once they are recorded."""
+        self.window.losses.clear()
+        self.window.targets.clear()
 
 
 _PEAK_TERAFLOPS = {
@@ -68,7 +79,7 @@ _PEAK_TERAFLOPS = {
 
 
 class ThroughputMonitor:
-    """Measures of a model on a device.
+    """Measures memory and use of the hardware.
 
     Args:
         model: The model.
@@ -102,7 +113,7 @@ def flops_per_token(model: nn.Module) -> float:
 
 
 def peak_flops(precision: Precision) -> float | None:
-    """Return the operations a second that the GPU can do in half precision; None where that is not known."""
+    """Return the peak of the GPU in half precision, operations per second; None where it is unknown."""
     if precision.device.type != "cuda" or precision.dtype is torch.float32:
         return None
     name = torch.cuda.get_device_name(precision.device)
@@ -112,7 +123,7 @@ def peak_flops(precision: Precision) -> float | None:
 def used_memory_gb(device: torch.device) -> float | None:
     """Return the most memory used so far in GB: of the GPU by torch, else of the machine by this process.
 
-    Windows does not tell: None.
+    None on Windows, where it is unknown.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9

@@ -1,4 +1,4 @@
-"""What must hold before training starts, and what the user should know of it."""
+"""Checks before training starts, the number of its steps, and notes for the user."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
-from transformer_foundry.core.training.checkpointing.state import Counters
+from transformer_foundry.core.training.checkpointing.state import LoopState
 from transformer_foundry.core.training.monitoring.triggers import Triggers
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["plan_steps", "remarks_before", "require_even_shares", "require_fit"]
+__all__ = ["plan_steps", "require_even_shares", "require_fit", "starting_notes"]
 
 
 def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
-    """Refuse data that were prepared for another kind of model.
+    """Raise an error if the data were prepared for another kind of model.
 
-    A module without a contract must take ``input_ids`` and ``attention_mask``; what it returns is taken for logits.
+    A module without a contract must take ``input_ids`` and ``attention_mask``; its output is taken for logits.
 
     Raises:
         TrainingError: If the tasks differ, the data have more tokens, longer rows or more classes than the model takes,
@@ -48,13 +48,13 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
         raise TrainingError(
             f"The data have rows of up to {splits.max_length} tokens, but the model takes at most "
             f"{contract.max_length}.",
-            "Rows that the model takes were expected.",
+            "The model must take rows of the length of the data.",
             f"Run the data_engineering pipeline again with this model, or with data.max_length={contract.max_length}.",
         )
     classes = len(splits.label_names or ())
     if classes > contract.output_size:
         raise TrainingError(
-            f"The data have {classes} classes, but the model tells {contract.output_size} apart.",
+            f"The data have {classes} classes, but the model has {contract.output_size} outputs.",
             "The model needs an output for each class of the data.",
             f"Give the last layer of the model {classes} outputs, or choose the data for it.",
         )
@@ -86,7 +86,7 @@ def plan_steps(options: TrainingOptions, batch_count: int, world_size: int = 1) 
 
 
 def require_even_shares(options: TrainingOptions, world_size: int) -> None:
-    """Refuse a total batch that the processes cannot share.
+    """Raise an error if the processes cannot share the total batch evenly.
 
     Raises:
         ParameterError: If it is not a multiple of their number.
@@ -100,32 +100,35 @@ def require_even_shares(options: TrainingOptions, world_size: int) -> None:
         )
 
 
-def remarks_before(triggers: Triggers, counters: Counters, total_steps: int) -> list[str]:
-    """Return what the user should know before the first step, a sentence or two each.
+def starting_notes(
+    triggers: Triggers, loop: LoopState, total_steps: int, *, max_hours: float | None, has_time_plan: bool
+) -> list[str]:
+    """Return the notes for the user before the first step, a sentence or two each.
 
     Args:
-        triggers: What is due when.
-        counters: Those that the session begins with.
+        triggers: Whether there are evaluations, and whether nothing is left to do.
+        loop: The state that the session starts with.
         total_steps: Steps of the whole run.
+        max_hours: ``training.max_hours``.
+        has_time_plan: Whether an earlier session has planned the number of steps.
     """
-    options, remarks = triggers.options, []
-    if options.max_hours is not None and not counters.time_plan:
-        remarks.append(
-            f"training.max_hours is {options.max_hours:g}: the number of steps is planned from the speed of the first "
-            "ones."
+    notes = []
+    if max_hours is not None and not has_time_plan:
+        notes.append(
+            f"training.max_hours is {max_hours:g}: the number of steps is planned from the speed of the first ones."
         )
     if not triggers.has_validation:
-        remarks.append("The validation split is empty: there is no evaluation, no early stopping, no best checkpoint.")
-    if not triggers.is_finished(counters, total_steps):
-        return remarks
-    if triggers.is_stopped_early(counters):
-        remarks.append(
-            f"Nothing to train: the run stopped early at step {counters.step}; "
-            "raise training.early_stopping_patience to go on."
+        notes.append("The validation split is empty: there is no evaluation, no early stopping, no best checkpoint.")
+    if not triggers.is_finished(loop, total_steps):
+        return notes
+    if triggers.is_stopped_early(loop):
+        notes.append(
+            f"Nothing to train: the run stopped early at step {loop.step}; "
+            "raise training.early_stopping_patience to continue."
         )
     else:
-        remarks.append(
-            f"Nothing to train: step {counters.step} of {total_steps} is reached; "
-            f"raise training.{'max_steps' if options.max_hours is None else 'max_hours'} to go on."
+        length = "max_steps" if max_hours is None else "max_hours"
+        notes.append(
+            f"Nothing to train: step {loop.step} of {total_steps} is reached; raise training.{length} to continue."
         )
-    return remarks
+    return notes

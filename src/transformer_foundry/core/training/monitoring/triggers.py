@@ -1,10 +1,10 @@
-"""What is due after a step: an evaluation, a record, a checkpoint, the end."""
+"""Triggers: whether an evaluation, a record, a checkpoint or the end is due after a step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformer_foundry.core.training.checkpointing.state import Counters
+from transformer_foundry.core.training.checkpointing.state import LoopState
 from transformer_foundry.core.training.events import CheckpointReason
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -13,7 +13,7 @@ __all__ = ["Triggers"]
 
 @dataclass(frozen=True)
 class Triggers:
-    """Tells what is due by options and counters.
+    """Decides what is due after a step.
 
     Attributes:
         options: Intervals and patience.
@@ -27,14 +27,14 @@ class Triggers:
     batches_per_epoch: int
     batches_per_step: int
 
-    def is_finished(self, counters: Counters, total_steps: int) -> bool:
+    def is_finished(self, loop: LoopState, total_steps: int) -> bool:
         """Return whether nothing is left to do: all steps are taken, or the validation loss no longer falls."""
-        return counters.is_recorded and (counters.step >= total_steps or self.is_stopped_early(counters))
+        return loop.is_recorded and (loop.step >= total_steps or self.is_stopped_early(loop))
 
-    def is_stopped_early(self, counters: Counters) -> bool:
+    def is_stopped_early(self, loop: LoopState) -> bool:
         """Return whether the validation loss has not fallen for as many evaluations as patience allows."""
         patience = self.options.early_stopping_patience
-        return patience is not None and counters.evaluations_since_best >= patience
+        return patience is not None and loop.evaluations_since_best >= patience
 
     def evaluation_is_due(self, step: int, total_steps: int) -> bool:
         """Return whether the model is evaluated after ``step``."""
@@ -47,26 +47,26 @@ class Triggers:
         return is_logged or self.evaluation_is_due(step, total_steps)
 
     def checkpoint_reason(
-        self, counters: Counters, total_steps: int, *, unsaved_s: float, is_overflow: bool
+        self, loop: LoopState, total_steps: int, *, unsaved_s: float, is_skipping: bool
     ) -> CheckpointReason | None:
-        """Return why a checkpoint is due now, or None; none is made while spikes are being skipped.
+        """Return why a checkpoint is due now, or None; none is made while steps are skipped.
 
         Args:
-            counters: Those after the step.
+            loop: The state after the step.
             total_steps: Steps of the whole run.
             unsaved_s: Seconds since the last checkpoint.
-            is_overflow: Whether the step was skipped because of an overflow, which a scaler cures.
+            is_skipping: Whether the step was skipped, except by the gradient scaler.
         """
         options = self.options
-        if self.is_finished(counters, total_steps):
+        if self.is_finished(loop, total_steps):
             return "end"
-        if counters.skipped_steps and not is_overflow:
+        if is_skipping:
             return None
-        if options.save_epochs and self._crossed_epoch(counters.position):
+        if options.save_epochs and self._crossed_epoch(loop.position):
             return "epoch"
-        if options.save_steps is not None and counters.step % options.save_steps == 0:
+        if options.save_steps is not None and loop.step % options.save_steps == 0:
             return "steps"
-        if counters.best_step == counters.step:
+        if loop.best_step == loop.step:
             return "best"
         return "minutes" if options.save_minutes is not None and unsaved_s >= 60 * options.save_minutes else None
 

@@ -1,0 +1,261 @@
+"""``build_trainer``: the one place where the parts of a training run are made and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from transformer_foundry.core.data.dataloading.batches import split_rows, training_batches
+from transformer_foundry.core.evaluation.samples import TextDecoder
+from transformer_foundry.core.models.adapter import bare_model
+from transformer_foundry.core.models.losses import TaskLoss, task_loss_for
+from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup, join_processes
+from transformer_foundry.core.system.memory import return_freed_memory
+from transformer_foundry.core.system.precision import Precision, choose_precision
+from transformer_foundry.core.system.random_state import RandomState, capture_random, preserve_random, seed_random
+from transformer_foundry.core.training.checkpointing.async_copy import StagingBuffers
+from transformer_foundry.core.training.checkpointing.compatibility import check_resume, starting_position
+from transformer_foundry.core.training.checkpointing.run_manifest import describe_run
+from transformer_foundry.core.training.checkpointing.state import (
+    LoopState,
+    LossStatistics,
+    LossWindow,
+    MemoryDecision,
+    RunDecisions,
+    TrainingState,
+    capture_model,
+    expected_size_bytes,
+)
+from transformer_foundry.core.training.compile import compile_if_worthwhile
+from transformer_foundry.core.training.memory.batch_size import MemoryWishes, memory_budget
+from transformer_foundry.core.training.memory.dummy_batch import BatchShape
+from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes, update_bytes
+from transformer_foundry.core.training.memory.planning import PlannedMemory, plan_memory
+from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
+from transformer_foundry.core.training.monitoring.preflight import (
+    plan_steps,
+    require_even_shares,
+    require_fit,
+    starting_notes,
+)
+from transformer_foundry.core.training.monitoring.step_timing import StepSizes, StepTimer
+from transformer_foundry.core.training.monitoring.time_budget import TimeBudget, starting_time_plan
+from transformer_foundry.core.training.monitoring.triggers import Triggers
+from transformer_foundry.core.training.monitoring.validator import Validator
+from transformer_foundry.core.training.optim.ema import EMA
+from transformer_foundry.core.training.optim.optimizers import build_optimizers
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.core.training.train_step import GradientAccumulation, TrainStep
+from transformer_foundry.core.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+
+__all__ = ["build_train_step", "build_trainer"]
+
+
+def build_trainer(
+    adapter: nn.Module,
+    splits: TokenSplits,
+    options: TrainingOptions,
+    *,
+    tokenizer: TextDecoder | None = None,
+    resume_from: TrainingState | None = None,
+    identity: Mapping[str, str] | None = None,
+    manifest: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """Return a trainer that is ready for its first step; ``fit`` describes the arguments.
+
+    Raises:
+        ParameterError: If the processes cannot share the batch.
+        TrainingError: If data and model do not fit each other, or training does not fit the memory.
+        CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
+    """
+    # What is trained on what, with which processes.
+    require_fit(adapter, splits)
+    precision = choose_precision(options.device, options.precision)
+    processes = join_processes(precision.device)
+    require_even_shares(options, processes.world_size)
+    identity = {"data": splits.fingerprint, **(identity or {})}
+
+    # The data, and what an earlier session has done with them.
+    rows = options.rows_per_batch(processes.world_size)
+    batches = training_batches(splits, batch_size=rows, seed=options.seed)
+    batches_per_step = options.gradient_accumulation_steps * processes.world_size
+    loop, window, statistics, decisions = LoopState(), LossWindow(), LossStatistics(), RunDecisions()
+    if resume_from is not None:
+        loop = resume_from.loop.copy()
+        loop.position = starting_position(resume_from, options, identity)
+        window = resume_from.loss_window.copy()
+        statistics = resume_from.loss_statistics.copy()
+        decisions = resume_from.decisions.copy()
+    processes.require_same_step(loop.step)
+
+    # How long it takes.
+    time_budget = TimeBudget(
+        options.max_hours,
+        starting_time_plan(options.max_hours, resume_from),
+        step=loop.step,
+        planned_steps=plan_steps(options, len(batches), processes.world_size),
+        timer=StepTimer(options.eval_steps, StepSizes(batches, batches_per_step, processes)),
+        processes=processes,
+    )
+    triggers = Triggers(options, len(splits.validation) > 0, len(batches), batches_per_step)
+    notes = starting_notes(
+        triggers,
+        loop,
+        time_budget.total_steps,
+        max_hours=options.max_hours,
+        has_time_plan=time_budget.has_plan,
+    )
+    if resume_from is not None:
+        found = check_resume(resume_from, options, identity, time_budget.total_steps, precision)
+        notes = [*resume_from.notes, *found, *notes]
+
+    # Model and optimizers, with their weights and their state.
+    train_step = build_train_step(adapter, task_loss_for(splits.task), options, precision, processes)
+    if resume_from is not None:
+        train_step.restore(resume_from)
+        random_at_start = resume_from.random
+    else:
+        processes.broadcast_weights(bare_model(adapter))
+        random_at_start = _seeded_random(options.seed, precision)
+
+    # How a step fits the memory, and whether it is compiled.
+    memory = _plan_memory(train_step, splits, options, rows, decisions.memory)
+    train_step.savings = memory.savings
+    compilation = compile_if_worthwhile(
+        adapter,
+        train_step.objective,
+        split_rows(batches.batch(0), memory.plan.rows)[0],
+        precision,
+        mode=options.compile,
+        decided=decisions.is_compiled,
+        changes_passes=memory.savings.is_any,
+        passes_left=(time_budget.total_steps - loop.step) * batches_per_step * memory.plan.accumulation,
+        left_s=time_budget.left_s(),
+    )
+    train_step.compiled = compilation.model
+    decisions.memory, decisions.is_compiled = memory.decision(), compilation.is_compiled
+    accumulation = GradientAccumulation(
+        train_step, batches, batches_per_step, memory, decisions, processes, options.seed
+    )
+    if not triggers.is_finished(loop, time_budget.total_steps):
+        notes += [*memory.plan.lines, *compilation.notes]
+
+    # What is measured and kept.
+    validator = Validator(
+        adapter,
+        splits,
+        precision,
+        memory.savings,
+        processes,
+        tokenizer,
+        batch_size=options.rows_per_evaluation_batch,
+        max_batches=options.eval_batches,
+        samples=options.samples,
+        seed=options.seed,
+    )
+    run_manifest = describe_run(options, identity, step=loop.step, total_steps=time_budget.total_steps, extra=manifest)
+    run_manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
+    return Trainer(
+        adapter=adapter,
+        options=options,
+        identity=identity,
+        precision=precision,
+        train_step=train_step,
+        accumulation=accumulation,
+        time_budget=time_budget,
+        triggers=triggers,
+        validator=validator,
+        metrics=TrainMetrics(window),
+        throughput=ThroughputMonitor(bare_model(adapter), precision),
+        staging=_warm_staging_buffers(bare_model(adapter)),
+        loop=loop,
+        statistics=statistics,
+        batches_per_epoch=len(batches),
+        random_at_start=random_at_start,
+        manifest=run_manifest,
+        notes=tuple(notes),
+        last_state=resume_from,
+        is_resumed=resume_from is not None,
+    )
+
+
+def build_train_step(
+    adapter: nn.Module,
+    objective: TaskLoss,
+    options: TrainingOptions,
+    precision: Precision,
+    processes: ProcessGroup = SINGLE_PROCESS,
+) -> TrainStep:
+    """Return the train step of ``adapter``, which is moved to the device of ``precision``."""
+    adapter.to(precision.device)
+    model, contract = bare_model(adapter), getattr(adapter, "contract", None)
+    return TrainStep(
+        adapter,
+        objective,
+        build_optimizers(model, options, output_size=None if contract is None else contract.output_size),
+        precision,
+        precision.scaler(),
+        average=None if options.ema_decay is None else EMA(model, options.ema_decay),
+        max_grad_norm=options.max_grad_norm or float("inf"),
+        label_smoothing=options.label_smoothing,
+        processes=processes,
+    )
+
+
+def _seeded_random(seed: int, precision: Precision) -> RandomState:
+    """Return the state of the random generators after seeding; the caller's state is restored."""
+    with preserve_random(precision.device):
+        seed_random(seed)
+        return capture_random(precision.device)
+
+
+def _plan_memory(
+    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, rows: int, saved: MemoryDecision | None
+) -> PlannedMemory:
+    device = train_step.precision.device
+    is_automatic = options.per_device_train_batch_size == "auto"
+    budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
+    return plan_memory(
+        _workload(train_step, splits, options, has_budget=budget_bytes is not None),
+        MemoryWishes(
+            rows,
+            chunked_loss=options.chunked_loss,
+            activation_checkpointing=options.activation_checkpointing,
+            budget_bytes=budget_bytes,
+        ),
+        limit_bytes=None if options.memory_budget_gb is None and device.type == "cpu" else budget_bytes,
+        budget_origin=origin,
+        saved=saved,
+    )
+
+
+def _workload(train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool) -> Workload:
+    contract = getattr(train_step.adapter, "contract", None)
+    vocab_size = splits.vocab_size if contract is None else contract.vocab_size
+    has_validation = len(splits.validation) > 0
+    return Workload(
+        train_step.adapter,
+        train_step.objective,
+        BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab")),
+        train_step.precision,
+        optimizer_bytes(train_step.adapter, train_step.groups, has_average=train_step.average is not None),
+        update_bytes(train_step.groups),
+        batches_per_step=options.gradient_accumulation_steps,
+        eval_rows=options.rows_per_evaluation_batch if has_validation else None,
+        sample_rows=options.num_samples if has_validation else 0,
+        label_smoothing=train_step.label_smoothing,
+        returns_freed_memory=has_budget and return_freed_memory(),
+    )
+
+
+def _warm_staging_buffers(model: nn.Module) -> StagingBuffers:
+    """Return staging buffers that have held a copy of ``model``: first-touch page faults cost more than a save."""
+    staging = StagingBuffers()
+    capture_model(model, staging.copy_later)
+    staging.begin({})
+    return staging
