@@ -1,4 +1,4 @@
-"""Code from outside runs only with the user's word, and the first run only within limits."""
+"""External code runs only with the user's approval, and the trial run only within limits."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def from_zip(folder: Path, top: str = "") -> ModelSource:
     return read_export(archive, cache_dir=folder / "cache")
 
 
-def test_code_from_outside_is_not_imported_without_a_word(tmp_path: Path) -> None:
+def test_external_code_is_not_imported_without_approval(tmp_path: Path) -> None:
     export = from_zip(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
     for use in (build_model, load_model, run_checks, lambda it: approve(it, cache_dir=tmp_path)):
-        with pytest.raises(ModelError, match=f"(?s)code from outside.*{export.identity}.*line 1 uses open"):
+        with pytest.raises(ModelError, match=f"(?s)external code.*{export.identity}.*line 1 uses open"):
             use(export)
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("word", ["digest", "trust_code"])
-def test_a_word_lets_it_run(tmp_path: Path, word: str) -> None:
+@pytest.mark.parametrize("approval", ["digest", "trust_code"])
+def test_approved_code_runs(tmp_path: Path, approval: str) -> None:
     export = from_zip(tmp_path)
-    given = {"sha256": export.identity} if word == "digest" else {"trust_code": True}
-    assert load_model(approve(export, cache_dir=tmp_path, **given)).contract.vocab_size == 8
+    options = {"sha256": export.identity} if approval == "digest" else {"trust_code": True}
+    assert load_model(approve(export, cache_dir=tmp_path, **options)).contract.vocab_size == 8
 
 
-def test_another_digest_is_refused_with_both(tmp_path: Path) -> None:
+def test_another_digest_is_refused_and_both_are_shown(tmp_path: Path) -> None:
     for export in (from_zip(tmp_path), read_export(SAMPLES / "gpt")):
         with pytest.raises(ModelError, match=f"{'0' * 64}.*{export.identity}"):
             approve(export, trust_code=True, sha256="0" * 64)
@@ -78,7 +78,7 @@ def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
         ("import os; os.kill(os.getpid(), 11)", "signal 11"),
     ],
 )
-def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Path, top: str, said: str) -> None:
+def test_a_trial_run_that_would_end_the_process_is_refused(tmp_path: Path, top: str, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
         approve(read_export(write(tmp_path, top)), first_run_seconds=0.5 if "while" in top else 60, cache_dir=tmp_path)
     assert len(str(caught.value).splitlines()) == 3
@@ -95,13 +95,13 @@ def test_a_first_run_that_would_take_the_process_with_it_is_refused(tmp_path: Pa
         (f"try: open({str(PROJECT / 'conf/base/catalog.yml')!r})\nexcept Exception: pass", "reads .*catalog.yml"),
     ],
 )
-def test_code_from_outside_that_reaches_out_is_refused(tmp_path: Path, top: str, said: str) -> None:
+def test_external_code_that_does_more_than_compute_is_refused(tmp_path: Path, top: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         approve(from_zip(tmp_path, top), trust_code=True, cache_dir=tmp_path)
     assert not Path("/tmp/foundry-mark").exists()
 
 
-def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trial_run_has_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "GITHUB_TOKEN", "WANDB_API_KEY", "MY_PASSWORD"):
         monkeypatch.setenv(name, "canary-canary")
     top = "import os\nif 'canary-canary' in os.environ.values(): os._exit(4)"
@@ -119,25 +119,25 @@ def test_the_first_run_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.Monke
         "from torch.nn.attention.flex_attention import flex_attention",
     ],
 )
-def test_code_that_loads_libraries_is_not_taken_for_code_that_reaches_out(tmp_path: Path, top: str) -> None:
+def test_code_that_imports_known_libraries_is_accepted(tmp_path: Path, top: str) -> None:
     export = from_zip(tmp_path, f"import torch\n{top}")
     assert approve(export, cache_dir=tmp_path, trust_code=True).source == export.source
     (record,) = (tmp_path / "first_runs").iterdir()
     assert json.loads(record.read_text())["outcome"] == "ran"
 
 
-def test_a_first_run_is_remembered_by_the_digest(tmp_path: Path) -> None:
+def test_a_trial_run_is_cached_by_digest(tmp_path: Path) -> None:
     export = read_export(write(tmp_path))
     approve(export, cache_dir=tmp_path)
     (record,) = (tmp_path / "first_runs").iterdir()
-    noted = json.loads(record.read_text())
-    assert set(noted.pop("walls")) <= {"network", "files", "calls"}
-    assert noted == {"parameters": 64, "bytes": 256, "outcome": "ran", "reached": []}
-    # No process could end within this: it is not started.
+    saved = json.loads(record.read_text())
+    assert set(saved.pop("walls")) <= {"network", "files", "calls"}
+    assert saved == {"parameters": 64, "bytes": 256, "outcome": "ran", "reached": []}
+    # No process could end within this limit: none is started.
     approve(export, first_run_seconds=1e-9, cache_dir=tmp_path)
 
 
-def test_an_error_of_an_own_model_is_left_to_the_checks(tmp_path: Path) -> None:
+def test_an_error_in_a_local_model_is_left_to_the_checks(tmp_path: Path) -> None:
     export = approve(read_export(write(tmp_path, "raise ValueError('no')")), cache_dir=tmp_path)
     assert run_checks(export).status == "fail"
 
@@ -146,12 +146,12 @@ def test_an_error_of_an_own_model_is_left_to_the_checks(tmp_path: Path) -> None:
     "answer",
     ["", "[" * 100_000, "5", '{"refused": 5}', '{"refused": ["a", "b"]}', '{"refused": [1, 2, 3]}', '{"reached": "x"}'],
 )
-def test_an_answer_that_the_models_code_has_written_is_none(answer: str) -> None:
+def test_output_written_by_the_models_code_is_no_result(answer: str) -> None:
     with pytest.raises(ModelError, match=r"(?s)exit status 0"):
         raise ModelError(*trial_run._result(answer.encode(), 0, False, 1.0)["refused"])
 
 
-def test_a_folder_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_removed_is_tolerated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with trial_run._scratch_folder() as scratch:
         monkeypatch.chdir(scratch)
@@ -159,5 +159,5 @@ def test_a_folder_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatc
             os.mkdir("d")
             os.chdir("d")
     os.chdir(tmp_path)
-    assert os.path.isdir(scratch)  # too deep for shutil, and the test's to remove
+    assert os.path.isdir(scratch)  # too deep for shutil; the test removes it
     subprocess.run(["rm", "-rf", scratch], check=True)

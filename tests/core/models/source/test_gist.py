@@ -1,4 +1,4 @@
-"""Gists are fetched, kept by revision, and every failure says what to do."""
+"""Gists are downloaded and cached by revision, and every failure says what to do."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def server() -> Iterator[GistServer]:
 
 
 class Pauses(list[float]):
-    """Pauses that were asked for instead of slept."""
+    """Pauses that are recorded instead of slept."""
 
 
 @pytest.fixture
 def fetch(server: GistServer, tmp_path: Path):
-    """Fetch the gist; the pauses between attempts are noted."""
+    """Fetch the gist; the pauses between attempts are recorded."""
     pauses = Pauses()
 
     def do(gist: Gist = NEWEST, **options) -> tuple[Path, str | None, Pauses]:
@@ -61,7 +61,7 @@ def test_a_gist_is_read_like_a_folder(server, tmp_path) -> None:
     assert export.source == ID
 
 
-def test_a_pinned_revision_is_what_is_read(server, tmp_path) -> None:
+def test_a_pinned_revision_is_read(server, tmp_path) -> None:
     server.gists[ID].append({**FILES, "model.py": CODE + "# newer\n"})
     old = read_export(ID, revision=server.revision(ID, 0), api_url=server.url, cache_dir=tmp_path)
     new = read_export(f"https://gist.github.com/someone/{ID}", api_url=server.url, cache_dir=tmp_path)
@@ -70,7 +70,7 @@ def test_a_pinned_revision_is_what_is_read(server, tmp_path) -> None:
     assert (old.model_code, new.model_code) == (CODE, CODE + "# newer\n")
 
 
-def test_a_pinned_revision_that_was_read_before_needs_no_network(server, fetch) -> None:
+def test_a_cached_revision_needs_no_network(server, fetch) -> None:
     folder, revision, _ = fetch()
     asked = len(server.requests)
     assert fetch(Gist(ID, revision))[0] == folder
@@ -78,13 +78,13 @@ def test_a_pinned_revision_that_was_read_before_needs_no_network(server, fetch) 
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "not json"])
-def test_a_damaged_copy_is_fetched_again(server, fetch, damage) -> None:
+def test_a_damaged_copy_is_downloaded_again(server, fetch, damage) -> None:
     folder, revision, _ = fetch()
     (folder / ("model.py" if not damage else "sha256.json")).write_text(damage)
     assert (fetch(Gist(ID, revision))[0] / "model.py").read_text() == CODE
 
 
-def test_a_cut_file_is_fetched_whole(server, fetch) -> None:
+def test_a_truncated_file_is_downloaded_whole(server, fetch) -> None:
     server.gists[ID] = [{**FILES, "model.py": a_model(NO_ARGUMENTS)}]
     folder, _, _ = fetch(token="secret-token")
     assert (folder / "model.py").read_text() == a_model(NO_ARGUMENTS)
@@ -94,15 +94,15 @@ def test_a_cut_file_is_fetched_whole(server, fetch) -> None:
     assert "authorization" not in raw_headers
 
 
-def test_a_cut_file_is_not_fetched_from_another_host(server, fetch) -> None:
+def test_a_truncated_file_is_not_downloaded_from_another_host(server, fetch) -> None:
     server.gists[ID] = [{**FILES, "model.py": a_model(NO_ARGUMENTS)}]
     server.raw_host = "http://169.254.169.254"
     with pytest.raises(ModelError, match=r"169\.254\.169\.254, which is not GitHub"):
         fetch()
 
 
-class Answer(Downloads):
-    """Answers every request with the same bytes."""
+class Response(Downloads):
+    """Responds to every request with the same bytes."""
 
     def __init__(self, **file: object) -> None:
         files = {name: {"content": "{}", **file} for name in FILES}
@@ -115,42 +115,42 @@ class Answer(Downloads):
 @pytest.mark.parametrize(
     "url", ["file://gist.github.com/etc/passwd", "ftp://gist.github.com/x", "http://gist.github.com"]
 )
-def test_a_cut_file_is_fetched_over_https_alone(tmp_path, url) -> None:
+def test_a_truncated_file_is_downloaded_only_over_https(tmp_path, url) -> None:
     with pytest.raises(ModelError, match=r"gist\.github\.com"):
-        fetch_gist(Gist(ID), tmp_path, downloads=Answer(truncated=True, raw_url=url))
+        fetch_gist(Gist(ID), tmp_path, downloads=Response(truncated=True, raw_url=url))
 
 
-def test_a_file_that_is_no_base64_is_refused(tmp_path) -> None:
-    with pytest.raises(ModelError, match=r"model\.py is no base64"):
-        fetch_gist(Gist(ID), tmp_path, downloads=Answer(encoding="base64", content="\u00e9"))
+def test_a_file_that_is_not_base64_is_refused(tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"model\.py is not valid base64"):
+        fetch_gist(Gist(ID), tmp_path, downloads=Response(encoding="base64", content="\u00e9"))
 
 
 def test_a_redirect_to_another_host_is_refused(server, fetch) -> None:
     server.failures = [Failure(302, {"Location": "http://localhost:1/gists"})]
-    with pytest.raises(ModelError, match="leads to another host, localhost"):
+    with pytest.raises(ModelError, match="redirects to another host, localhost"):
         fetch()
 
 
 @pytest.mark.parametrize("failure", [Failure(500), Failure(503), Failure(breaks_off=True)])
-def test_a_passing_failure_is_tried_again_after_longer_and_longer_pauses(server, fetch, failure) -> None:
+def test_a_temporary_failure_is_retried_with_back_off(server, fetch, failure) -> None:
     server.failures = [failure, failure, failure]
     folder, _, pauses = fetch()
     assert (folder / "model.py").read_text() == CODE
     assert pauses == [1.0, 2.0, 4.0]
 
 
-def test_a_server_that_says_when_to_come_back_is_obeyed(server, fetch) -> None:
+def test_retry_after_is_respected(server, fetch) -> None:
     server.failures = [Failure(503, {"Retry-After": "7"}), Failure(503, {"Retry-After": "3600"})]
     assert fetch()[2] == [7.0, 30.0]
 
 
-def test_a_server_that_does_not_answer_is_given_up(server, fetch) -> None:
+def test_a_server_without_a_response_is_abandoned(server, fetch) -> None:
     server.failures = [Failure(hangs=True)] * 4
-    with pytest.raises(ModelError, match="attempts made: 4"):
+    with pytest.raises(ModelError, match="attempts: 4"):
         fetch(timeout_s=0.05)
 
 
-def test_no_server_at_all_is_explained(tmp_path) -> None:
+def test_an_unreachable_server_is_explained(tmp_path) -> None:
     downloads = Downloads(sleep=Pauses().append)
     with pytest.raises(ModelError, match="Check the network") as caught:
         fetch_gist(Gist(ID), tmp_path, api_url="http://127.0.0.1:9", downloads=downloads)
@@ -172,7 +172,7 @@ def test_a_gist_that_does_not_exist_is_named(fetch, gist) -> None:
         (429, {}, 60),
     ],
 )
-def test_a_limit_of_requests_says_when_to_try_again(server, fetch, status, headers, minutes) -> None:
+def test_a_rate_limit_says_when_to_try_again(server, fetch, status, headers, minutes) -> None:
     now = int(time.time())
     headers = {name: str(now + int(value)) if value.startswith("+") else value for name, value in headers.items()}
     server.failures = [Failure(status, headers)]
@@ -181,13 +181,13 @@ def test_a_limit_of_requests_says_when_to_try_again(server, fetch, status, heade
     assert len(server.requests) == 1
 
 
-def test_a_refusal_without_a_limit_is_no_limit(server, fetch) -> None:
+def test_a_refusal_without_rate_limit_headers_is_no_rate_limit(server, fetch) -> None:
     server.failures = [Failure(403)]
-    with pytest.raises(ModelError, match="the answer is 403"):
+    with pytest.raises(ModelError, match="the response is 403"):
         fetch()
 
 
-def test_a_token_that_is_not_accepted_is_named_and_not_shown(server, fetch) -> None:
+def test_a_rejected_token_is_named_but_not_shown(server, fetch) -> None:
     server.failures = [Failure(401)]
     with pytest.raises(ModelError, match="GITHUB_TOKEN") as caught:
         fetch(token="secret-token")
@@ -201,7 +201,7 @@ def test_a_token_that_is_not_accepted_is_named_and_not_shown(server, fetch) -> N
         ({"model.py": CODE, "b.txt": ""}, "no config.json"),
     ],
 )
-def test_missing_files_are_named_with_those_that_are_there(server, fetch, files, missing) -> None:
+def test_missing_files_are_named_with_the_existing_ones(server, fetch, files, missing) -> None:
     server.gists[ID] = [files]
     with pytest.raises(ModelError, match=missing) as caught:
         fetch()
@@ -219,13 +219,13 @@ def test_missing_files_are_named_with_those_that_are_there(server, fetch, files,
         b'{"files": {"model.py": {}, "config.json": {"content": 3}}}',
     ],
 )
-def test_a_strange_answer_is_refused(server, fetch, body) -> None:
+def test_an_invalid_response_is_refused(server, fetch, body) -> None:
     server.failures = [Failure(200, body=body)]
     with pytest.raises(ModelError):
         fetch()
 
 
-def test_a_file_that_is_too_large_is_not_fetched(server, fetch) -> None:
+def test_a_file_that_is_too_large_is_not_downloaded(server, fetch) -> None:
     server.failures = [
         Failure(
             200,
@@ -241,7 +241,7 @@ def test_a_file_that_is_too_large_is_not_fetched(server, fetch) -> None:
 class TestNames:
     @settings(deadline=None)
     @given(st.text(HEX, min_size=20, max_size=40), st.none() | st.text(HEX, min_size=40, max_size=40))
-    def test_every_id_is_found_in_every_spelling(self, number, revision) -> None:
+    def test_an_id_is_found_in_every_spelling(self, number, revision) -> None:
         tail = f"/{revision}" if revision else ""
         for spelling in (
             number.upper() + tail,
@@ -255,7 +255,7 @@ class TestNames:
 
     @settings(deadline=None)
     @given(st.text(max_size=60))
-    def test_no_text_makes_a_request_but_for_a_gist(self, text) -> None:
+    def test_any_other_text_names_no_gist(self, text) -> None:
         try:
             gist = parse_gist(text)
         except ModelError:
@@ -274,7 +274,7 @@ class TestNames:
             "a" * 41,
         ],
     )
-    def test_what_is_no_id_names_no_gist(self, source) -> None:
+    def test_an_invalid_id_names_no_gist(self, source) -> None:
         assert parse_gist(source) is None
 
     @pytest.mark.parametrize(
@@ -288,11 +288,11 @@ class TestNames:
             f"ftp://gist.github.com/{ID}",
         ],
     )
-    def test_an_address_elsewhere_is_refused_before_any_request(self, source) -> None:
-        with pytest.raises(ModelError, match="no address of a gist"):
+    def test_another_url_is_refused_before_any_request(self, source) -> None:
+        with pytest.raises(ModelError, match="not the URL of a gist"):
             parse_gist(source)
 
     @pytest.mark.parametrize("revision", ["main", "abc", "g" * 40, "a" * 41])
-    def test_a_revision_that_is_none_is_refused(self, revision) -> None:
+    def test_an_invalid_revision_is_refused(self, revision) -> None:
         with pytest.raises(ModelError, match=r"model\.revision is"):
             parse_gist(ID, revision)

@@ -1,4 +1,4 @@
-"""Folders and zip files are read without running or trusting what they hold."""
+"""Folders and zip files are read without running or trusting their content."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestFolders:
         }
         assert export.revision is None
 
-    def test_the_identity_follows_both_files(self, tmp_path) -> None:
+    def test_the_identity_depends_on_both_files(self, tmp_path) -> None:
         first = read_export(write_export(tmp_path / "a", CODE)).identity
         assert read_export(write_export(tmp_path / "b", CODE)).identity == first
         assert read_export(write_export(tmp_path / "b", CODE + "#")).identity != first
@@ -68,13 +68,13 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("config", "name"), [({"model_name": "Net"}, "Net"), ({}, "folder"), ({"model_name": 3}, "folder")]
     )
-    def test_the_name_is_the_models_or_the_folders(self, tmp_path, config, name) -> None:
+    def test_the_name_is_that_of_the_model_or_the_folder(self, tmp_path, config, name) -> None:
         assert read_export(write_export(tmp_path / "folder", CODE, config)).name == name
 
-    def test_a_path_of_the_code_means_its_folder(self, tmp_path) -> None:
+    def test_the_path_of_the_code_selects_its_folder(self, tmp_path) -> None:
         assert read_export(write_export(tmp_path, CODE) / "model.py").folder == tmp_path
 
-    def test_the_export_in_a_package_is_the_models_own(self, tmp_path) -> None:
+    def test_the_export_in_a_package_is_the_original(self, tmp_path) -> None:
         own = read_export(write_export(tmp_path / "own", CODE))
         package = write_export(tmp_path / "package", CODE, {"model_type": "foundry"})
         shutil.copy(own.folder / "config.json", package / "export_config.json")
@@ -82,21 +82,21 @@ class TestFolders:
             read = read_export(source, cache_dir=tmp_path / "cache")
             assert (read.identity, read.config, read.is_local) == (own.identity, CONFIG, True)
 
-    def test_a_byte_order_mark_is_no_part_of_the_text(self, tmp_path) -> None:
+    def test_a_byte_order_mark_is_removed(self, tmp_path) -> None:
         write_export(tmp_path, CODE)
         for name in ("model.py", "config.json"):
             (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
         assert read_export(tmp_path).model_code == CODE
 
     @pytest.mark.parametrize("name", ["model.py", "config.json"])
-    def test_a_missing_file_is_named_with_those_that_are_there(self, tmp_path, name) -> None:
+    def test_a_missing_file_is_named_with_the_existing_ones(self, tmp_path, name) -> None:
         (write_export(tmp_path, CODE) / name).rename(tmp_path / "other.txt")
-        with pytest.raises(ModelError, match=f"holds no {name}") as caught:
+        with pytest.raises(ModelError, match=f"has no {name}") as caught:
             read_export(tmp_path)
         assert "other.txt" in str(caught.value)
 
     @pytest.mark.parametrize("source", ["nowhere", "", "../../nowhere", "~nobody/x", "a" * 5000, "with\0nul"])
-    def test_what_does_not_exist_is_refused(self, source) -> None:
+    def test_a_missing_source_is_refused(self, source) -> None:
         with pytest.raises(ModelError, match="There is no export at"):
             read_export(source)
 
@@ -111,7 +111,7 @@ class TestFolders:
             '{"a": NaN}',
             '{"a": Infinity}',
             '{"a": 1e999}',
-            '{"a": "half a character: \\ud800"}',
+            '{"a": "lone surrogate: \\ud800"}',
             '{"a": ' + "[" * 900 + "]" * 900 + "}",
             "<html></html>",
             '{"a":' * 50_000,
@@ -130,7 +130,7 @@ class TestFolders:
         with pytest.raises(ModelError, match=f"{name} line 3 is not UTF-8 text: byte 0xe9"):
             read_export(tmp_path)
 
-    def test_a_folder_that_others_may_not_enter_is_told(self) -> None:
+    def test_a_folder_without_permission_is_reported(self) -> None:
         user, nobody = os.geteuid(), 65534
         # Not below tmp_path, which only its owner may enter. Root enters every folder: it becomes nobody.
         with tempfile.TemporaryDirectory() as parent:
@@ -156,12 +156,12 @@ class TestFolders:
             st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.lists(st.text(max_size=5)), max_size=4
         )
     )
-    def test_every_configuration_is_read_as_it_was_written(self, tmp_path, config) -> None:
+    def test_a_configuration_is_read_as_it_was_written(self, tmp_path, config) -> None:
         assert read_export(write_export(tmp_path, CODE, config)).config == config
 
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.binary(max_size=80))
-    def test_no_bytes_break_the_reader(self, tmp_path, data) -> None:
+    def test_random_bytes_do_not_break_the_reader(self, tmp_path, data) -> None:
         (write_export(tmp_path, CODE) / "config.json").write_bytes(data)
         with contextlib.suppress(ModelError):
             assert isinstance(read_export(tmp_path).config, dict)
@@ -174,7 +174,7 @@ class TestArchives:
         assert (export.model_code, export.config) == (CODE, CONFIG)
         assert sorted(path.name for path in export.folder.iterdir()) == ["config.json", "model.py", "sha256.json"]
 
-    def test_the_topmost_folder_with_both_counts(self, read_zip) -> None:
+    def test_the_topmost_folder_with_both_files_is_used(self, read_zip) -> None:
         other = {"a/b/model.py": b"# other\n", "a/b/config.json": b"{}", "model.py": b"# alone\n"}
         resources = {"__MACOSX/model.py": b"\0", "__MACOSX/config.json": b"\0"}
         assert read_zip({**other, **resources, **{f"z/{name}": data for name, data in GOOD.items()}}).model_code == CODE
@@ -185,7 +185,7 @@ class TestArchives:
 
     @pytest.mark.parametrize("name", ["../evil.py", "/etc/evil", "a/../../evil", "C:/evil", "..\\evil"])
     def test_a_member_outside_the_archive_is_refused(self, read_zip, tmp_path, name) -> None:
-        with pytest.raises(ModelError, match="points outside the archive"):
+        with pytest.raises(ModelError, match="is outside the archive"):
             read_zip({**GOOD, name: b"evil"})
         assert not list(tmp_path.rglob("*evil*"))
 
@@ -206,21 +206,21 @@ class TestArchives:
             read_zip({"a/model.py": b"", "b/config.json": b""})
 
     @pytest.mark.parametrize("data", [b"", b"PK", b"no zip file", zip_bytes(GOOD)[:-30], zip_bytes(GOOD)[20:]])
-    def test_what_is_no_zip_file_is_refused(self, read_zip, data) -> None:
+    def test_an_invalid_zip_file_is_refused(self, read_zip, data) -> None:
         with pytest.raises(ModelError, match="cannot be read as a zip file"):
             read_zip(data)
 
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, len(zip_bytes(GOOD)) - 1), st.integers(1, 255))
-    def test_no_damage_breaks_the_reader(self, read_zip, position, difference) -> None:
+    def test_damage_does_not_break_the_reader(self, read_zip, position, difference) -> None:
         data = bytearray(zip_bytes(GOOD))
         data[position] ^= difference
         with contextlib.suppress(ModelError):
             assert read_zip(bytes(data)).model_code == CODE
 
 
-def test_a_cache_that_cannot_be_written_is_explained(tmp_path) -> None:
+def test_an_unwritable_cache_is_explained(tmp_path) -> None:
     (tmp_path / "export.zip").write_bytes(zip_bytes(GOOD))
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(ModelError, match="cannot be kept in"):
+    with pytest.raises(ModelError, match="cannot be written to the cache"):
         read_export(tmp_path / "export.zip", cache_dir=tmp_path / "cache")

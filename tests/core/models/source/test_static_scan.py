@@ -1,4 +1,4 @@
-"""Screening names the lines that do more than computing, and no line of a plain model."""
+"""The static scan reports the lines that do more than compute, and no line of a plain model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from transformer_foundry.core.models import scan_code
         (f"code = '{'A' * 500}'", "500 characters"),
     ],
 )
-def test_a_line_that_reaches_out_is_named(line: str, said: str) -> None:
+def test_a_risky_line_is_reported(line: str, said: str) -> None:
     found = scan_code(f"import math\n{line}\n")
     assert any(item.line == 2 and said in item.what for item in found), found
 

@@ -1,4 +1,4 @@
-"""Code is looked at before it is run: syntax, and names that are never given a value."""
+"""Syntax errors and undefined names are found without running the code."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from transformer_foundry.core.models.source.syntax import parse_model_code, unde
         ("print 'x'\n", 1),
     ],
 )
-def test_a_syntax_error_is_named_with_its_line(code, line) -> None:
+def test_a_syntax_error_is_reported_with_its_line(code, line) -> None:
     with pytest.raises(ModelError, match=rf"model\.py line {line} \(.* is not valid Python") as caught:
         parse_model_code(code)
     assert str(caught.value).count("\n") == 2
 
 
 @pytest.mark.parametrize("code", ["", "x = 1\n", "# nothing\n", "\0", "<html><body></body></html>", "(" * 500])
-def test_what_is_no_model_is_refused(code) -> None:
+def test_code_without_a_model_is_refused(code) -> None:
     with pytest.raises(ModelError, match=r"model\.py"):
         parse_model_code(code)
 
 
 @pytest.mark.parametrize("style", sorted(CONSTRUCTORS))
-def test_sound_code_uses_no_undefined_name(style) -> None:
+def test_correct_code_has_no_undefined_name(style) -> None:
     assert undefined_names(CONSTRUCTORS[style][0]) == []
 
 

@@ -1,1 +1,5 @@
-"""The first run of code from outside, in a process without network and write access."""
+"""Try external code in a process without network access and with few files, before it runs in this one.
+
+``approve`` is the entry point. ``trial_run`` starts the process, ``trial_process`` runs in it; ``landlock`` (files),
+``seccomp`` (system calls) and ``audit_hook`` (Python's own events) restrict it.
+"""

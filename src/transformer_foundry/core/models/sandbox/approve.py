@@ -1,4 +1,4 @@
-"""Whose code an export is, and whether it may run: own folders may, what comes from outside needs the user's word."""
+"""Approve the code of an export: local folders are trusted, external code needs the user's approval."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def approve(
     first_run_seconds: float = TRIAL_RUN_SECONDS,
     cache_dir: Path | None = None,
 ) -> ModelSource:
-    """Return ``export`` ready to be built: with the user's word where it needs one, and tried in a process of its own.
+    """Return ``export`` ready to be built: approved if it needs approval, and tried once in a separate process.
 
-    A digest that is given must be that of the export, whatever else is said. To run exactly what ``describe_export``
-    has shown, give ``sha256=export.identity``.
+    A ``sha256`` must be that of the export, even with ``trust_code``. To approve exactly what ``describe_export`` has
+    shown, pass ``sha256=export.identity``.
 
     Args:
         export: As ``read_export`` returned it.
-        trust_code: The user's word for whatever the source holds.
-        sha256: The user's word for one content: ``ModelSource.identity``, 64 hexadecimal characters.
-        first_run_seconds: Limit of the first run, in seconds.
-        cache_dir: Where first runs are remembered; the user's cache when None.
+        trust_code: Approve any content of the source.
+        sha256: Approve one content: ``ModelSource.identity``, 64 hexadecimal characters.
+        first_run_seconds: Time limit of the trial run, in seconds.
+        cache_dir: Where the results of trial runs are cached; None uses the user's cache.
 
     Raises:
-        ModelError: If the digest is another, the word is missing, or the first run went beyond its limits.
+        ModelError: If the digest differs, the approval is missing, or the trial run exceeds its limits.
     """
     if sha256 is not None and sha256.strip().lower() != export.identity:
         raise ModelError(
-            f"model.sha256 is {sha256}, but '{export.source}' has {export.identity}.",
-            "Expected the content that was trusted: it has changed since, or the digest is another's.",
-            f"Read {export.model_file}, then set model.sha256 to the digest that it has now.",
+            f"model.sha256 is {sha256}, but the digest of '{export.source}' is {export.identity}.",
+            "Expected the approved content: it has changed since, or the digest belongs to another export.",
+            f"Read {export.model_file}, then approve this code: model.sha256={export.identity}.",
         )
-    admitted = dataclasses.replace(export, is_trusted=bool(export.is_local or trust_code or sha256))
-    require_trusted(admitted)
-    require_trial_run(admitted, seconds=first_run_seconds, cache_dir=cache_dir)
-    return admitted
+    approved = dataclasses.replace(export, is_trusted=bool(export.is_local or trust_code or sha256))
+    require_trusted(approved)
+    require_trial_run(approved, seconds=first_run_seconds, cache_dir=cache_dir)
+    return approved

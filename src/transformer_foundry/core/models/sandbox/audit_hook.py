@@ -1,15 +1,15 @@
-"""Note and refuse what a model has no need of in its first run: an audit hook of Python.
+"""Refuse and record, with a Python audit hook, what a model does not need in its trial run.
 
-It cannot be taken away, works on every system and says what was tried. Native code goes past it: :mod:`landlock` and
-:mod:`seccomp` are for that.
+The hook cannot be removed, works on every system and reports what was tried. Native code can bypass it; :mod:`landlock`
+and :mod:`seccomp` restrict that.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 __all__ = ["readable_paths", "watch"]
 
@@ -29,10 +29,13 @@ _CHANGES = frozenset((
 _TWO_PATHS = frozenset(("os.rename", "os.link", "os.symlink"))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _MOST_FILES = 64
-"""Files and folders that may be made, each file of at most a mebibyte."""
+"""Files and folders that may be created, each file of at most one mebibyte."""
 
-# What Python and its libraries read of a system, besides what is installed for them. Not the whole of /proc: other
-# processes' command lines and environments are there.
+_Action = Callable[[tuple[Any, ...]], None]
+"""What an event of the audit hook leads to, given the arguments of the event."""
+
+# System files that Python and its libraries read. Not all of /proc: it has the command lines and environments of other
+# processes.
 _SYSTEM = (
     "/usr", "/lib", "/lib64", "/lib32", "/etc", "/sys", "/nix/store", "/dev/null", "/dev/zero", "/dev/random",
     "/dev/urandom", "/proc/cpuinfo", "/proc/filesystems", "/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/version",
@@ -41,77 +44,111 @@ _SYSTEM = (
 
 
 def readable_paths(*own: str) -> tuple[str, ...]:
-    """Return what a model's process may read: Python, its libraries, the system's files for all, and ``own``."""
+    """Return what the process of a model may read: Python, its libraries, public system files, and ``own``."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     python = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.executable, *sys.path)
     found = {os.path.realpath(path) for path in (*_SYSTEM, *python, *libraries, *own) if path}
-    # A path of "/" would allow everything; the process's own part of /proc has its number.
+    # "/" would allow everything. Of /proc, only the part of this process is readable.
     return (*sorted(found - {"/"}), f"/proc/{os.getpid()}")
 
 
 def watch(reached: list[str], readable: Sequence[str], scratch: str) -> None:
-    """Refuse from now on what computing has no need of, and add what was tried to ``reached``.
+    """Refuse from now on what computing does not need, and add each attempt to ``reached``.
 
     Args:
-        reached: Receives the end of a sentence "The code ..." for each.
+        reached: Receives the end of a sentence "The code ..." for each attempt.
         readable: Files and folders that may be read.
         scratch: Folder that may be written.
     """
-    # Bound here: what the modules are called by can be replaced by whoever wants to get past.
-    real, decode, process = os.path.realpath, os.fsdecode, os.getpid()
-    network, programs, signals, native = _NETWORK, _PROGRAMS, _SIGNALS, _NATIVE
-    lists, changes, two_paths, writing = _LISTS, _CHANGES, _TWO_PATHS, _WRITING
-    written: set[str] = set()
-    writable = (real(scratch), "/dev/null")
 
-    def refuse(what: str) -> None:
+    def refuse(what: str) -> NoReturn:
         reached.append(what)
-        raise PermissionError(f"{what}: not in a model's first run")
+        raise PermissionError(f"{what}: not allowed in the trial run of a model")
 
-    def within(path: Any, folders: Sequence[str]) -> bool:
-        place = real(decode(path))
-        return any(place == folder or place.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
-
-    def judge_change(paths: Sequence[Any]) -> None:
-        for path in paths:
-            if not isinstance(path, str | bytes | os.PathLike) or not within(path, writable):
-                refuse(f"it changes {str(path)[:100]}")
-
-    def count(path: str) -> None:
-        written.add(path)
-        if len(written) > _MOST_FILES:
-            refuse(f"it writes more than {_MOST_FILES} files")
-
-    def judge_open(path: Any, flags: int) -> None:
-        if flags & writing:
-            if not within(path, writable):
-                refuse(f"it writes {decode(path)[:100]}")
-            count(real(decode(path)))
-        elif not within(path, (*readable, *writable)):
-            refuse(f"it reads {decode(path)[:100]}")
+    actions = _process_actions(refuse) | _file_actions(refuse, readable, scratch)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            if isinstance(arguments[0], str | bytes | os.PathLike):
-                judge_open(arguments[0], arguments[2])
-        elif event in lists:
-            if arguments[0] is not None and not isinstance(arguments[0], int):
-                judge_open(arguments[0], 0)
-        elif event in changes:
-            judge_change(arguments[: 2 if event in two_paths else 1])
-            if event == "os.mkdir":
-                count(real(decode(arguments[0])))
-        elif event in network:
-            refuse("it uses the network")
-        elif event in programs:
-            refuse("it starts another program")
-        elif event in signals and arguments[0] != process:
-            refuse("it sends a signal to another process")
-        elif event in native or (event == "import" and arguments[1] and within(arguments[1], writable)):
-            refuse("it calls native code")
+        action = actions.get(event)
+        if action is not None:
+            action(arguments)
 
     sys.addaudithook(hook)
-    # What subprocess calls after it has told the hook; called by itself it tells nobody.
+    # subprocess raises an audit event before it calls this function; a direct call raises none.
     starting = sys.modules.get("_posixsubprocess")
     if starting is not None:
         starting.fork_exec = lambda *_: refuse("it starts another program")  # type: ignore[attr-defined]
+
+
+# The functions below bind everything that they use later: the model's code can replace the attributes of modules.
+
+
+def _process_actions(refuse: Callable[[str], NoReturn]) -> dict[str, _Action]:
+    process = os.getpid()
+
+    def send_signal(arguments: tuple[Any, ...]) -> None:
+        if arguments[0] != process:
+            refuse("it sends a signal to another process")
+
+    return {
+        **dict.fromkeys(_NETWORK, lambda _: refuse("it uses the network")),
+        **dict.fromkeys(_PROGRAMS, lambda _: refuse("it starts another program")),
+        **dict.fromkeys(_NATIVE, lambda _: refuse("it calls native code")),
+        **dict.fromkeys(_SIGNALS, send_signal),
+    }
+
+
+def _file_actions(refuse: Callable[[str], NoReturn], readable: Sequence[str], scratch: str) -> dict[str, _Action]:
+    resolve, decode, separator, path_types = os.path.realpath, os.fsdecode, os.sep, (str, bytes, os.PathLike)
+    writing, most_files = _WRITING, _MOST_FILES
+    writable = (resolve(scratch), "/dev/null")
+    created: set[str] = set()
+
+    def is_within(path: Any, folders: Sequence[str]) -> bool:
+        place = resolve(decode(path))
+        return any(place == folder or place.startswith(folder.rstrip(separator) + separator) for folder in folders)
+
+    def count(path: Any) -> None:
+        created.add(resolve(decode(path)))
+        if len(created) > most_files:
+            refuse(f"it writes more than {most_files} files")
+
+    def read(path: Any) -> None:
+        if not is_within(path, (*readable, *writable)):
+            refuse(f"it reads {decode(path)[:100]}")
+
+    def open_file(arguments: tuple[Any, ...]) -> None:
+        path, flags = arguments[0], arguments[2]
+        if not isinstance(path, path_types):  # a file descriptor
+            return
+        if not flags & writing:
+            read(path)
+            return
+        if not is_within(path, writable):
+            refuse(f"it writes {decode(path)[:100]}")
+        count(path)
+
+    def list_folder(arguments: tuple[Any, ...]) -> None:
+        if arguments[0] is not None and not isinstance(arguments[0], int):
+            read(arguments[0])
+
+    def change(*paths: Any) -> None:
+        for path in paths:
+            if not isinstance(path, path_types) or not is_within(path, writable):
+                refuse(f"it changes {str(path)[:100]}")
+
+    def make_folder(arguments: tuple[Any, ...]) -> None:
+        change(arguments[0])
+        count(arguments[0])
+
+    def import_module(arguments: tuple[Any, ...]) -> None:
+        if arguments[1] and is_within(arguments[1], writable):
+            refuse("it calls native code")
+
+    return {
+        **dict.fromkeys(_LISTS, list_folder),
+        **dict.fromkeys(_CHANGES, lambda arguments: change(arguments[0])),
+        **dict.fromkeys(_TWO_PATHS, lambda arguments: change(*arguments[:2])),
+        "os.mkdir": make_folder,
+        "open": open_file,
+        "import": import_module,
+    }

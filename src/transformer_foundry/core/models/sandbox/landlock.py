@@ -1,7 +1,7 @@
-"""Give up files outside given folders, for this process and for good: Landlock of Linux 5.13, which needs no root.
+"""Restrict this process permanently to files in given folders: Landlock of Linux 5.13, which needs no root.
 
-It also keeps the process from reading the memory and the environment of others, and from Linux 6.12 on from sending
-them signals. See https://docs.kernel.org/userspace-api/landlock.html.
+Landlock also prevents reading the memory and the environment of other processes and, from Linux 6.12, sending them
+signals. See https://docs.kernel.org/userspace-api/landlock.html.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _NO_NEW_PRIVILEGES = 38
 
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _REMOVE_FILE, _MAKE_DIR, _MAKE_FILE = 1 << 5, 1 << 7, 1 << 8
-# Rights that the kernel's version of Landlock knows: 13 in the first, then moving, cutting, and control of devices.
+# Rights that each version of Landlock has: 13 at first, then also moving, truncating and device control.
 _RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15}
 _ALL_RIGHTS = 16
 _TCP_VERSION, _TCP = 4, 0b11
-_SCOPED_VERSION, _SCOPED = 6, 0b11  # sockets without a file, and signals
+_SCOPED_VERSION, _SCOPED = 6, 0b11  # abstract Unix sockets and signals
 
 
 def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
-    """Let this process and its future threads only read what is under ``readable``, and write under ``writable``.
+    """Let this process and its future threads read only below ``readable``, and write only below ``writable``.
 
-    Programs cannot be started any more, wherever they are. Paths that do not exist are left out.
+    No program can be started any more. Paths that do not exist are skipped.
 
     Args:
         readable: Files and folders.
-        writable: Files and folders, readable as well.
+        writable: Files and folders that may be read and written.
 
     Returns:
-        Whether the system can do it; nothing has changed otherwise.
+        Whether the system supports it; if not, nothing has changed.
     """
     system = ctypes.CDLL(None, use_errno=True)
     version = system.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))
@@ -56,15 +56,15 @@ def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
     for paths, allowed in ((readable, read), (writable, write)):
         for path in paths:
             _allow(system, rules, path, allowed & rights)
-    restricted = system.syscall(_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0)) == 0
+    restricted: int = system.syscall(_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
     os.close(rules)
-    return restricted
+    return restricted == 0
 
 
 def _allow(system: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not there, so there is nothing to allow
+    except OSError:  # it does not exist
         return
     if not stat.S_ISDIR(os.fstat(place).st_mode):
         rights &= _READ_FILE | _WRITE_FILE | _TRUNCATE

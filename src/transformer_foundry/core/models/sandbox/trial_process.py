@@ -1,4 +1,4 @@
-"""The process of :mod:`first_run`: walls and limits first, then the model's code, then one line on how it went."""
+"""The process of a trial run: restrict it, run the model's code, write one line with the result."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.sandbox.audit_hook import readable_paths, watch
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["main"]
 
@@ -27,11 +30,11 @@ _SHARE_OF_FREE_MEMORY = 0.9
 
 
 def main(job: dict[str, Any]) -> None:
-    """Try the model that ``job`` describes and write the result to what is the standard output at the beginning."""
+    """Try the model that ``job`` describes, and write the result to the original standard output."""
     answer = _take_output()
     readable = readable_paths(job["folder"])
-    walls = _confine(readable, job["scratch"])
-    import torch  # The limits are for the model: torch itself maps gigabytes.
+    protections = _restrict(readable, job["scratch"])
+    import torch  # before the limits, which are for the model: torch itself maps gigabytes
 
     from transformer_foundry.core.models.source.read import ModelSource
 
@@ -41,56 +44,57 @@ def main(job: dict[str, Any]) -> None:
         model_code=job["model_code"], sha256=job["sha256"],
     )  # fmt: skip
     reached: list[str] = []
-    _import_what_calls_need()
+    _import_own_modules()
     _import_libraries(export.model_code)
     _limit(job["seconds"])
     watch(reached, readable, job["scratch"])
     result = _try(export)
-    result |= {"reached": list(dict.fromkeys(reached)), "walls": walls}
+    result |= {"reached": list(dict.fromkeys(reached)), "walls": protections}
     os.write(answer, json.dumps(result).encode())
-    # Threads and exit handlers of the model's code have nothing to say any more.
+    # Skip the threads and exit handlers of the model's code.
     os._exit(0)
 
 
 def _take_output() -> int:
-    """Return a file that the result goes to; what the model prints goes nowhere."""
+    """Return a descriptor of the standard output, and discard what the model prints."""
     answer = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    discarded = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(discarded, 1)
+    os.close(discarded)
     return answer
 
 
-def _confine(readable: Sequence[str], scratch: str) -> list[str]:
-    """Give up what the system lets this process give up; only before there are threads. Return what that was."""
+def _restrict(readable: Sequence[str], scratch: str) -> list[str]:
+    """Apply the protections that the system supports, before any thread starts, and return their names."""
     if not sys.platform.startswith("linux"):
         return []
-    walls = {
+    protections: dict[str, Callable[[], bool]] = {
         "network": _leave_network,
         "files": lambda: restrict_files(readable, (scratch, os.devnull)),
         "calls": restrict_calls,
     }
-    return [name for name, build in walls.items() if build()]
+    return [name for name, restrict in protections.items() if restrict()]
 
 
 def _leave_network() -> bool:
-    """Take a network of one's own, with nothing in it, where the system allows that."""
+    """Enter an empty network namespace, if the system allows it."""
     try:
-        return ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER | _NEW_NETWORK) == 0
+        failed: int = ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER | _NEW_NETWORK)
     except (OSError, AttributeError):  # a C library without it
         return False
+    return failed == 0
 
 
-def _import_what_calls_need() -> None:
-    """Load now what building a model loads later: once watched, Foundry's own reading would count as the model's."""
+def _import_own_modules() -> None:
+    """Import what building a model imports: later, the audit hook would attribute it to the model."""
     import linecache  # noqa: F401
 
     from transformer_foundry.core.models.inference import argument_roles, infer_contract, probe  # noqa: F401
 
 
 def _import_libraries(code: str) -> None:
-    """Load what ``code`` imports of the libraries that models use, for the same reason: they load native code."""
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # it cannot run either
+    """Import the known libraries that ``code`` imports, since the audit hook would refuse their native code."""
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # such code cannot run either
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -104,15 +108,15 @@ def _import_one(module: str, name: str = "") -> None:
     from transformer_foundry.core.models.source.static_scan import ALLOWED_IMPORTS
 
     if module.split(".")[0] in ALLOWED_IMPORTS:
-        # Whatever it raises, the code's own import raises it again, where it is told.
+        # If it fails, the model's own import raises the same error again, which is then reported.
         with contextlib.suppress(Exception):
-            getattr(importlib.import_module(module), name, None)  # some libraries load a part when it is asked for
+            getattr(importlib.import_module(module), name, None)  # some libraries load submodules lazily
 
 
 def _limit(seconds: float) -> None:
     try:
         import resource
-    except ImportError:  # Windows: the parent's limit of wall time remains
+    except ImportError:  # Windows: only the parent's limit of wall time applies
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu = int(used.ru_utime + used.ru_stime + seconds) + 1
@@ -128,7 +132,7 @@ def _limit(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _try(export: Any) -> dict[str, Any]:
+def _try(export: ModelSource) -> dict[str, Any]:
     from transformer_foundry.core.models.building.build import build_model
     from transformer_foundry.core.models.inference.argument_roles import read_roles
     from transformer_foundry.core.models.inference.probe import first_probe
@@ -144,11 +148,11 @@ def _try(export: Any) -> dict[str, Any]:
     except ModelError as err:
         return _judge(err)
     except MemoryError:
-        return _judge(ModelError("The model takes more memory than is free.", "Expected it to fit."))
+        return _judge(ModelError("The model needs more memory than is free.", "Expected it to fit."))
 
 
 def _judge(error: ModelError) -> dict[str, Any]:
-    """What the model's code raises is told by whoever builds it next; memory that is not there would not be either."""
+    """Refuse a model without enough memory; any other error is raised again, and reported, by the next build."""
     cause = error.__cause__
     is_memory = isinstance(cause, MemoryError) or (
         isinstance(cause, RuntimeError) and any(word in str(cause) for word in ("allocate", "out of memory"))
@@ -156,4 +160,4 @@ def _judge(error: ModelError) -> dict[str, Any]:
     if not is_memory:
         return {"outcome": "raised"}
     remedy = error.remedy or "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len)."
-    return {"refused": [error.problem, "Expected a model that fits the memory that is free on this machine.", remedy]}
+    return {"refused": [error.problem, "Expected a model that fits into the free memory of this machine.", remedy]}

@@ -1,7 +1,7 @@
-"""The first import, construction and call of a model, in a process of its own with limits and without secrets.
+"""Import, build and call a model for the first time, in a separate process with limits and without secrets.
 
-What goes wrong there only ends that process. Errors of the model's code are not judged here: those limits are for code
-that would take the machine with it, or that reaches out of it. A run that ended well is remembered by the digest.
+The limits are for code that would exhaust the machine or access something outside the process; it ends only that
+process. Ordinary errors of the model's code are left to the next build. A successful trial run is cached by digest.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
+from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache, replace_file
 from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["TRIAL_RUN_SECONDS", "require_trial_run"]
 
 TRIAL_RUN_SECONDS = 120.0
-"""Default limit of wall and CPU time; the largest model that fits a free Colab session takes a third of it."""
+"""Default limit of wall and CPU time; the largest model for a free Colab session needs a third of it."""
+
+_STARTING_SECONDS = 30.0
+"""Time to start Python and import torch from a cold disk; the child limits the time of the model itself."""
 
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROGRAM = (
@@ -38,26 +41,26 @@ _PROGRAM = (
 def require_trial_run(
     export: ModelSource, *, seconds: float = TRIAL_RUN_SECONDS, cache_dir: Path | None = None
 ) -> None:
-    """Import, build and call the model of ``export`` once in a process of its own, unless that was done before.
+    """Import, build and call the model of ``export`` once in a separate process, unless that is cached.
 
     Args:
         export: The export.
         seconds: Limit of wall time and of CPU time.
-        cache_dir: Where it is remembered; the user's cache when None.
+        cache_dir: Where the result is cached; None uses the user's cache.
 
     Raises:
-        ModelError: If it ran out of time or memory, ended its process, or (code from outside) reached for the network,
-            other programs, or files that are not its own.
+        ModelError: If it ran out of time or memory, ended its process, or (external code) tried to use the network,
+            other programs or files outside its folder.
     """
-    remembered = (cache_dir or default_cache()) / "first_runs" / f"{export.identity}-{_versions()}.json"
-    if _is_remembered(remembered, export):
+    record = (cache_dir or default_cache()) / "first_runs" / f"{export.identity}-{_versions()}.json"
+    if _is_cached(record, export):
         return
     result = _run(export, seconds)
     if result.get("refused"):
         raise ModelError(*result["refused"])
     if result.get("reached") and not export.is_local:
         raise _reached_out(export, result["reached"])
-    _remember(remembered, result)
+    _write_record(record, result)
 
 
 def _versions() -> str:
@@ -67,7 +70,7 @@ def _versions() -> str:
         return "torch"
 
 
-def _is_remembered(path: Path, export: ModelSource) -> bool:
+def _is_cached(path: Path, export: ModelSource) -> bool:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         return export.is_local or not result["reached"]
@@ -75,14 +78,10 @@ def _is_remembered(path: Path, export: ModelSource) -> bool:
         return False
 
 
-def _remember(path: Path, result: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+def _write_record(path: Path, result: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # without the record the next session tries the model again
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(result), encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        replace_file(path, json.dumps(result).encode())
 
 
 def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
             "scratch": scratch,
         }
         kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-        # No graphics card, no home (tokens lie there), no thread of its own: nothing but computing.
+        # No GPU, and no home: it may hold tokens.
         environment = kept | {"HOME": scratch, "TMPDIR": scratch, "CUDA_VISIBLE_DEVICES": ""}
         environment["TORCHDYNAMO_DISABLE"] = "1"  # torch.compile would start a compiler, for the same result
         process = subprocess.Popen(
@@ -118,18 +117,18 @@ def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _scratch_folder() -> Iterator[str]:
-    """A folder that is removed afterwards, as far as its content lets itself be removed."""
+    """Yield a folder that is removed afterwards, as far as possible."""
     folder = tempfile.mkdtemp(prefix="foundry-first-run-")
     try:
         yield folder
     finally:
-        # Folders in folders, thousands deep, are more than Python's own functions go down.
+        # Thousands of nested folders exceed the recursion limit of rmtree.
         with contextlib.suppress(RecursionError):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_paths(is_local: bool) -> list[str]:
-    """Where the process imports from, and so what it may read: of the user's own folders nothing for foreign code."""
+    """Return where the process imports from, and so what it may read: for external code none of the user's folders."""
     here = str(Path(__file__).parents[4])
     paths = [here, *(path or os.getcwd() for path in sys.path)]
     if is_local:
@@ -144,12 +143,8 @@ def _import_paths(is_local: bool) -> list[str]:
     ]
 
 
-_STARTING_SECONDS = 30.0
-"""Starting Python and importing torch on a cold disk; the limit of the model's own time is watched in the child."""
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process with everything that it has started."""
+    """Kill the process and everything that it has started."""
     if hasattr(os, "killpg"):
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -166,23 +161,21 @@ def _result(answer: bytes, code: int, is_late: bool, seconds: float) -> dict[str
         return result
     late = (-getattr(signal, "SIGXCPU", 24), -signal.SIGALRM if hasattr(signal, "SIGALRM") else None)
     if is_late or code in late:
-        what = f"The model was not built and called within {seconds:g} seconds: model.py may loop without an end."
-        remedy = "Correct model.py, or raise model.first_run_seconds if the model is that large or the machine slow."
+        what = f"The model was not built and called within {seconds:g} seconds; model.py may contain an endless loop."
+        remedy = "Correct model.py, or raise model.first_run_seconds for a large model or a slow machine."
     elif code < 0:
-        what = (
-            f"The process in which model.py was tried was ended by signal {-code}: it took too much memory or crashed."
-        )
+        what = f"The process of the trial run was ended by signal {-code}: model.py used too much memory or crashed."
         remedy = "Make the sizes in config.json smaller, or correct what model.py does when it is imported."
     else:
-        what = f"model.py ended the process in which it was tried (exit status {code})."
-        remedy = "Remove what ends the process there (os._exit, quit), or export the model again."
-    return {"refused": [what, "Expected the model to be imported, built and called within its limits.", remedy]}
+        what = f"model.py ended the process of the trial run (exit status {code})."
+        remedy = "Remove the call that ends the process (os._exit, quit), or export the model again."
+    return {"refused": [what, "Expected the model to be imported, built and called within the limits.", remedy]}
 
 
 def _read_answer(answer: bytes) -> dict[str, Any] | None:
-    """Return what the process says, None if that is not how it speaks: it was ended before, or the model's code spoke.
+    """Return the result of the process, None if the output is no valid result.
 
-    Whatever else stands there is not to be relied on: the model's code can write there too.
+    The process may have been ended early, or the model's code may have written to the output itself.
     """
     try:
         result = json.loads(answer)
@@ -196,7 +189,7 @@ def _read_answer(answer: bytes) -> dict[str, Any] | None:
 def _reached_out(export: ModelSource, reached: list[str]) -> ModelError:
     shown = "; ".join(reached[:3])
     return ModelError(
-        f"The code of '{export.source}' does more than computing when it is imported, built or called: {shown}.",
-        f"Expected code from outside to touch neither network, programs nor files ({MODEL_FILE}, {CONFIG_FILE} aside).",
-        f"If you have read {export.model_file} and want that, copy both files to a folder of yours: own folders may.",
+        f"The code of '{export.source}' does more than compute when it is imported, built or called: {shown}.",
+        f"Expected external code to use no network, programs or files (except {MODEL_FILE} and {CONFIG_FILE}).",
+        f"To run it anyway, read {export.model_file}, copy both files to a local folder, and set model.source to it.",
     )

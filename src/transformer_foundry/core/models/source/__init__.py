@@ -1,1 +1,1 @@
-"""Read an export: folder, zip, gist; scan its code; require its approval."""
+"""Read an export (a folder, a zip file or a gist), scan its code and require its approval. Begin with ``read``."""

@@ -1,4 +1,4 @@
-"""The files of an export and the cache they are put in."""
+"""Names of the files of an export, and the cache of downloaded and unpacked exports."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ __all__ = [
     "PACKAGED_CONFIG_FILE",
     "cached_folder",
     "default_cache",
+    "replace_file",
     "write_cache",
 ]
 
 MODEL_FILE = "model.py"
 CONFIG_FILE = "config.json"
 PACKAGED_CONFIG_FILE = "export_config.json"
-"""The model's own ``config.json`` in a package, where that name belongs to transformers."""
-# GitHub refuses larger files in a gist; a model's code has a few hundred kilobytes.
+"""The model's own ``config.json`` in a package, where transformers uses that name."""
+# The largest file that GitHub accepts in a gist; a model's code has a few hundred kilobytes.
 MAX_FILE_BYTES = 10 * 2**20
 CHECKSUMS_FILE = "sha256.json"
 
 
 def default_cache() -> Path:
-    """Return the folder in which fetched exports are kept: ``FOUNDRY_CACHE``, else one of the user's cache."""
+    """Return the folder of the cache: ``FOUNDRY_CACHE``, or a folder in the user's cache."""
     own = os.environ.get("FOUNDRY_CACHE")
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(own) if own else Path(root) / "transformer-foundry" / "exports"
 
 
 def cached_folder(folder: Path) -> Path | None:
-    """Return ``folder`` if it holds a complete, undamaged export, else None."""
+    """Return ``folder`` if it holds a complete, undamaged export, otherwise None."""
     try:
         expected = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
         intact = all(
@@ -50,7 +51,7 @@ def cached_folder(folder: Path) -> Path | None:
 
 
 def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
-    """Write the files of an export into ``folder``, their checksums last: without those nothing counts as written.
+    """Write the files of an export to ``folder``, their checksums last: without those the cache entry is ignored.
 
     Raises:
         ModelError: If the folder cannot be written.
@@ -59,14 +60,22 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in [*content.items(), (CHECKSUMS_FILE, json.dumps(checksums).encode())]:
-            # Two processes may fetch the same export: each file appears whole or not at all.
-            part = folder / f".{name}.{os.getpid()}"
-            part.write_bytes(data)
-            part.replace(folder / name)
+            replace_file(folder / name, data)
     except OSError as err:
         raise ModelError(
-            f"The export cannot be kept in {folder}: {err.strerror or err}.",
-            "Expected a folder that can be written, with room for two small files.",
-            "Free some space there, or set XDG_CACHE_HOME to another folder.",
+            f"The export cannot be written to the cache folder {folder}: {err.strerror or err}.",
+            "Expected a writable folder with space for two small files.",
+            "Free disk space there, or set FOUNDRY_CACHE to another folder.",
         ) from err
     return folder
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` at once: another process that writes the same file sees it whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

@@ -25,23 +25,23 @@ from transformer_foundry.core.models.source.zip_file import unpack_archive
 
 __all__ = ["ModelSource", "read_export"]
 
-# Sizes of a model nest a few levels; expressions made of them are read by Python, which takes less than 200.
+# Python parses expressions made from the configuration, and its parser allows fewer than 200 levels.
 MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """An exported model as it was read, before anything in it is run.
+    """An exported model as it was read, before any of its code runs.
 
     Attributes:
         folder: Local folder that holds ``model.py`` and ``config.json``.
-        source: What the user named: a folder, a zip file, a gist id or URL.
+        source: What the user gave: a folder, a zip file, a gist id or URL.
         revision: Resolved revision of a gist, None for local files.
         config: Content of ``config.json``.
         model_code: Text of ``model.py``.
         sha256: File name -> sha256 (hex) of the bytes that were read.
-        is_own: Whether it is a folder of the user's; a gist and a zip file come from outside.
-        is_trusted: Whether its code may run; ``approve`` says so of code from outside.
+        is_local: Whether it is a local folder; gists and zip files hold external code.
+        is_trusted: Whether its code may run; ``approve`` sets it for external code.
     """
 
     folder: Path
@@ -55,13 +55,13 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """The model's name: ``model_name`` of the configuration, else the folder's name."""
+        """Name of the model: ``model_name`` of the configuration, or the name of the folder."""
         name = self.config.get("model_name")
         return name if isinstance(name, str) and name.strip() else self.folder.name
 
     @property
     def identity(self) -> str:
-        """Sha256 (hex) over both files: what a checkpoint belongs to."""
+        """Sha256 (hex) of both files together; checkpoints belong to it."""
         text = "".join(f"{name}:{self.sha256[name]}\n" for name in (MODEL_FILE, CONFIG_FILE))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -79,17 +79,17 @@ def read_export(
     api_url: str | None = None,
     token: str | None = None,
 ) -> ModelSource:
-    """Read the export that ``source`` names; none of its code is run.
+    """Read the export at ``source`` without running its code.
 
-    A name that exists on this machine is a folder or a zip file, whatever else it looks like.
+    An existing path is read as a folder or a zip file, even if it looks like a gist id.
 
     Args:
         source: Folder (of an export, or of a package made from one), zip file, gist id (20 to 40 hexadecimal
             characters) or gist URL.
         revision: Revision of a gist (40 hexadecimal characters); None means the newest.
-        cache_dir: Where the files of a gist or a zip are put; a folder of the user's cache when None.
-        api_url: Base address of the gist API; None takes ``GITHUB_API_URL`` of the environment, else GitHub's own.
-        token: GitHub token; it only raises the number of requests allowed an hour.
+        cache_dir: Where the files of a gist or a zip file are stored; None uses the user's cache.
+        api_url: Base URL of the gist API; None uses ``GITHUB_API_URL`` from the environment, or GitHub.
+        token: GitHub token, which raises the limit of requests per hour.
 
     Raises:
         ModelError: If the source cannot be read, lacks one of the two files, or one of them is damaged.
@@ -102,26 +102,26 @@ def read_export(
     if os.path.isfile(path):
         if os.path.basename(path) == MODEL_FILE:
             return _read_folder(_unpackaged(Path(path).parent, cache), name)
-        return _from_outside(_read_folder(unpack_archive(Path(path), cache), name))
+        return _as_external(_read_folder(unpack_archive(Path(path), cache), name))
     gist = parse_gist(name, revision)
     if gist is None:
         raise ModelError(
             f"There is no export at '{name}'.",
             "Expected a folder with model.py and config.json, a zip file of one, a gist id or a gist URL.",
-            "Set model.source to where the export is.",
+            "Set model.source to the path or URL of the export.",
         )
     api_url = api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
     folder, resolved = fetch_gist(gist, cache, api_url=api_url, token=token)
-    return _from_outside(_read_folder(folder, name, resolved))
+    return _as_external(_read_folder(folder, name, resolved))
 
 
-def _from_outside(export: ModelSource) -> ModelSource:
+def _as_external(export: ModelSource) -> ModelSource:
     return replace(export, is_local=False, is_trusted=False)
 
 
 def _unpackaged(folder: Path, cache: Path) -> Path:
-    """Return ``folder``, or the export in it if it is a package, whose ``config.json`` is that of transformers."""
-    if not os.path.isfile(folder / PACKAGED_CONFIG_FILE):  # False too where one may not look
+    """Return ``folder``, or the export in it if it is a package: there ``config.json`` is that of transformers."""
+    if not os.path.isfile(folder / PACKAGED_CONFIG_FILE):  # also False without permission
         return folder
     names = {MODEL_FILE: MODEL_FILE, CONFIG_FILE: PACKAGED_CONFIG_FILE}
     content = {name: _read_file(folder / packaged, str(folder)) for name, packaged in names.items()}
@@ -147,15 +147,15 @@ def _read_file(path: Path, source: str) -> bytes:
         if not path.is_file():
             present = sorted(item.name for item in path.parent.iterdir())[:8]
             raise ModelError(
-                f"'{source}' holds no {path.name}.",
-                f"Expected model.py and config.json; it holds {', '.join(present) or 'nothing'}.",
+                f"'{source}' has no {path.name}.",
+                f"Expected model.py and config.json; found {', '.join(present) or 'nothing'}.",
                 "Export the model again from Transformer Builder, or set model.source to the right folder.",
             )
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ModelError(
                 f"{path} has {size / 2**20:.0f} MiB.",
-                f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export is code and sizes, without weights.",
+                f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export has code and sizes, but no weights.",
                 "Export the model again from Transformer Builder.",
             )
         return path.read_bytes()
@@ -181,16 +181,16 @@ def _parse_config(text: str) -> dict[str, Any]:
     try:
         config = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         _require_shallow(config)
-        # Escapes can hold half a character, which no file and no terminal takes.
+        # An escaped lone surrogate cannot be written to a file or a terminal.
         json.dumps(config, ensure_ascii=False).encode()
     except json.JSONDecodeError as err:
         raise _bad_config(f"line {err.lineno}, column {err.colno}: {err.msg}") from err
     except UnicodeEncodeError as err:
-        raise _bad_config(f"it holds half a character, {err.object[err.start]!a}") from err
+        raise _bad_config(f"it contains the lone surrogate {err.object[err.start]!a}") from err
     except (ValueError, RecursionError) as err:
         raise _bad_config(str(err)) from err
     if not isinstance(config, dict):
-        raise _bad_config(f"it holds a {type(config).__name__}, {json.dumps(config)[:60]}")
+        raise _bad_config(f"it contains a {type(config).__name__}, {json.dumps(config)[:60]}")
     return config
 
 
@@ -214,7 +214,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text[:20]} is no JSON number")
+    raise ValueError(f"{text[:20]} is not a JSON number")
 
 
 def _bad_config(what: str) -> ModelError:

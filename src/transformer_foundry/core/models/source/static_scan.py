@@ -1,6 +1,6 @@
-"""Look at ``model.py`` for what a model has no need of: imports beyond the usual ones and calls that reach outside.
+"""Scan ``model.py`` for what a model does not need: unusual imports, and calls that access files, programs or network.
 
-This is screening, not a sandbox: it shows a reader which lines to read first. Code that wants to hide can hide.
+The scan is no sandbox: it shows a reader which lines to read first. Code can be written to evade it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DUNDERS = frozenset((
 
 @dataclass(frozen=True)
 class RiskyLine:
-    """A line that does what a model has no need of.
+    """A line that does what a model does not need.
 
     Attributes:
         line: The line in ``model.py``.
@@ -56,9 +56,9 @@ class RiskyLine:
 
 
 def scan_code(code: str) -> list[RiskyLine]:
-    """Return the lines of ``code`` to read first, in their order; nothing in it is run.
+    """Return the lines of ``code`` to read first, in order, without running it.
 
-    Code that does not parse has none: it cannot run either.
+    Code that does not parse has none, since it cannot run either.
 
     Example:
         >>> [str(item) for item in scan_code("import os\\nos.system('ls')\\n")]
@@ -69,12 +69,12 @@ def scan_code(code: str) -> list[RiskyLine]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     names = dict(_imported(tree))
-    found = {item for node in ast.walk(tree) for item in _suspicions(node, names)}
+    found = {item for node in ast.walk(tree) for item in _risky_lines(node, names)}
     return sorted(found, key=lambda item: (item.line, item.what))
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(name in the code, what it stands for) of everything that is imported."""
+    """Yield (name in the code, imported path) of everything that is imported."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -84,28 +84,28 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
-def _suspicions(node: ast.AST, names: dict[str, str]) -> Iterator[RiskyLine]:
+def _risky_lines(node: ast.AST, names: dict[str, str]) -> Iterator[RiskyLine]:
     if isinstance(node, ast.Import):
-        yield from (RiskyLine(node.lineno, f"imports {name.name}") for name in node.names if _is_odd(name.name))
+        yield from (RiskyLine(node.lineno, f"imports {name.name}") for name in node.names if _is_unusual(name.name))
     elif isinstance(node, ast.ImportFrom):
         modules = [f"{node.module or '.'}.{name.name}" for name in node.names]
-        yield from (RiskyLine(node.lineno, f"imports {name}") for name in modules if node.level or _is_odd(name))
+        yield from (RiskyLine(node.lineno, f"imports {name}") for name in modules if node.level or _is_unusual(name))
     elif isinstance(node, ast.Attribute):
-        yield from _suspicious_attribute(node, names)
+        yield from _risky_attribute(node, names)
     elif isinstance(node, ast.Name) and node.id in BUILTINS | DUNDERS:
         yield RiskyLine(node.lineno, f"uses {node.id}")
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
         if len(node.args) > 1 and not isinstance(node.args[1], ast.Constant):
-            yield RiskyLine(node.lineno, f"calls {node.func.id} with a name that is made while it runs")
+            yield RiskyLine(node.lineno, f"calls {node.func.id} with a computed name")
     elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and _is_packed(node.value):
-        yield RiskyLine(node.lineno, f"holds {len(node.value):,} characters without a space, as packed code does")
+        yield RiskyLine(node.lineno, f"contains {len(node.value):,} characters without a space, like packed code")
 
 
-def _suspicious_attribute(node: ast.Attribute, names: dict[str, str]) -> Iterator[RiskyLine]:
+def _risky_attribute(node: ast.Attribute, names: dict[str, str]) -> Iterator[RiskyLine]:
     path = _dotted(node, names)
     if node.attr in DUNDERS or node.attr in METHODS:
         yield RiskyLine(node.lineno, f"uses {path or node.attr}")
-    elif path and path.split(".")[0] in names.values() and _is_odd(path):
+    elif path and path.split(".")[0] in names.values() and _is_unusual(path):
         yield RiskyLine(node.lineno, f"uses {path}")
 
 
@@ -118,7 +118,7 @@ def _dotted(node: ast.expr, names: dict[str, str]) -> str:
     return ""
 
 
-def _is_odd(path: str) -> bool:
+def _is_unusual(path: str) -> bool:
     if path.split(".")[0] not in ALLOWED_IMPORTS:
         return True
     return any(path == name or path.startswith(f"{name}.") for name in REACHING_OUT)

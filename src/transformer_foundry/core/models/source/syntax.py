@@ -1,4 +1,4 @@
-"""Look at ``model.py`` without running it: does it parse, does it hold a model, which names are never given a value."""
+"""Check ``model.py`` without running it: whether it parses and defines a model, and which names are undefined."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transformer_foundry.core.base.errors import ModelError
 
 __all__ = ["UndefinedName", "parse_model_code", "undefined_names"]
 
-# Given to every module by the interpreter.
+# The interpreter defines these in every module.
 MODULE_NAMES = frozenset(("__file__", "__name__", "__doc__", "__builtins__", "__spec__", "__package__", "__path__"))
 
 
 @dataclass(frozen=True)
 class UndefinedName:
-    """A name that is read and never given a value.
+    """A name that is read but not defined.
 
     Attributes:
         name: The name.
@@ -31,10 +31,10 @@ class UndefinedName:
 
 
 def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
-    """Parse ``code``; nothing in it is run.
+    """Parse ``code`` without running it.
 
     Raises:
-        ModelError: If it is no valid Python, with the line, or defines no class and no ``build_model``.
+        ModelError: If it is no valid Python, with the line, or defines neither a class nor a function.
     """
     try:
         tree = ast.parse(code, filename=file_name)
@@ -42,7 +42,7 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
         shown = f" ({err.text.strip()[:100]})" if err.text and err.text.strip() else ""
         raise ModelError(
             f"{file_name} line {err.lineno}{shown} is not valid Python: {err.msg}.",
-            f"Expected Python code that defines a torch.nn.Module; {len(code.splitlines())} lines were read.",
+            f"Expected Python code that defines a torch.nn.Module; the file has {len(code.splitlines())} lines.",
             "Correct that line, or export the model again from Transformer Builder.",
         ) from err
     except (ValueError, RecursionError, MemoryError) as err:
@@ -61,9 +61,9 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
 
 
 def undefined_names(code: str, file_name: str = "model.py") -> list[UndefinedName]:
-    """Return the names in functions of ``code`` that nothing in it defines, in the order of their lines.
+    """Return the undefined names that functions of ``code`` read, ordered by line.
 
-    A name that is only read on a path that is never taken does no harm, so this explains failures; it is no verdict.
+    This explains failures; it does not prove one, since the code that reads such a name may never run.
 
     Example:
         >>> undefined_names("def f(x):\\n    return y\\n")
@@ -83,7 +83,7 @@ def undefined_names(code: str, file_name: str = "model.py") -> list[UndefinedNam
 
 
 def _global_reads(table: symtable.SymbolTable) -> list[tuple[str, str, int]]:
-    """(name, function, line of the function) for the names that functions read from the module."""
+    """Return (name, function, line of the function) for the global names that functions read."""
     reads: list[tuple[str, str, int]] = []
     for child in table.get_children():
         if child.get_type() == "function":

@@ -1,4 +1,4 @@
-"""Refuse code that the user has not approved, and describe it."""
+"""Describe the code of an export, and refuse it without the user's approval."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from transformer_foundry.core.models.source.static_scan import scan_code
 
 __all__ = ["describe_export", "require_trusted"]
 
-
 _LINES_SHOWN = 20
-
-
 _LINES_IN_ERROR = 4
 
 
 def describe_export(export: ModelSource) -> str:
-    """Return what a user should see before the code runs: files, sizes, sha256, and the lines to read first.
+    """Return what a user should see before the code runs: files, sizes, digests, and the lines to read first.
 
     Example:
         ``print(describe_export(read_export("0123456789abcdef0123456789abcdef")))``
@@ -31,17 +28,17 @@ def describe_export(export: ModelSource) -> str:
     found = scan_code(export.model_code)
     lines += [f"  model.py {item}" for item in found[:_LINES_SHOWN]]
     if len(found) > _LINES_SHOWN:
-        lines.append(f"  and {len(found) - _LINES_SHOWN} lines more")
+        lines.append(f"  and {len(found) - _LINES_SHOWN} more lines")
     if not found:
-        lines.append("  Screening of model.py found nothing beyond computing (it is no sandbox).")
+        lines.append("  The static scan of model.py found nothing but computing (it is no sandbox).")
     return "\n".join(map(printable, lines))
 
 
 def require_trusted(export: ModelSource) -> None:
-    """Refuse code from outside that nobody has allowed to run.
+    """Refuse external code without approval.
 
     Raises:
-        ModelError: With what the code is and what screening found in it.
+        ModelError: If the code is not approved; shows its digest and the findings of the static scan.
     """
     if export.is_trusted:
         return
@@ -49,7 +46,8 @@ def require_trusted(export: ModelSource) -> None:
     found = scan_code(export.model_code)
     shown = "; ".join(map(str, found[:_LINES_IN_ERROR])) + ("; ..." if len(found) > _LINES_IN_ERROR else "")
     raise ModelError(
-        f"'{export.source}' holds code from outside ({sizes}, sha256 {export.identity}), which has not run yet.",
-        f"Expected your word first. Screening: {shown or 'nothing beyond computing found'}.",
-        f"Read {export.model_file}, then set model.sha256={export.identity} (--sha256 for the checks).",
+        f"'{export.source}' is external code ({sizes}, sha256 {export.identity}) that is not approved.",
+        f"Expected your approval before it runs. The static scan found: {shown or 'nothing but computing'}.",
+        f"Read {export.model_file}, then approve this code: model.sha256={export.identity}, or model.trust_code=true "
+        "(checks: --sha256, --trust-code).",
     )

@@ -1,4 +1,4 @@
-"""Read an export out of a zip file without trusting the zip file."""
+"""Read an export from an untrusted zip file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["unpack_archive"]
 
 MAX_ARCHIVE_BYTES = 50 * 2**20
 MAX_MEMBERS = 1000
-# What zipfile raises for damaged, encrypted and exotic archives, as fuzzing it shows.
+# What zipfile raises for damaged, encrypted and unusual archives, found by fuzzing.
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, IndexError, OSError,
@@ -31,27 +31,29 @@ UNREADABLE = (
 
 
 def unpack_archive(path: Path, cache_dir: Path) -> Path:
-    """Copy ``model.py`` and ``config.json`` out of a zip file into the cache and return their folder.
+    """Copy ``model.py`` and ``config.json`` from a zip file to the cache, and return their folder.
 
-    Nothing else is unpacked, so no member can land elsewhere; an archive that tries, or that holds links, is refused
-    all the same: whoever made it meant harm.
+    Nothing else is unpacked, so no member can be written elsewhere. An archive with links or with paths outside it is
+    still refused, since it was probably made to do harm.
 
     Args:
         path: The zip file.
-        cache_dir: Folder of the cache; the archive's own folder is named by its sha256.
+        cache_dir: Folder of the cache; the folder of the archive is named by its sha256.
 
     Raises:
-        ModelError: If it is no zip file, is too large, holds links or names outside it, or lacks one of the files.
+        ModelError: If it is no zip file, is too large, contains links or paths outside it, or lacks a file.
     """
     if path.stat().st_size > MAX_ARCHIVE_BYTES:
-        raise _refusal(path, f"it has {path.stat().st_size / 2**20:.0f} MiB, at most {MAX_ARCHIVE_BYTES // 2**20} are")
+        raise _refusal(
+            path, f"it has {path.stat().st_size / 2**20:.0f} MiB, but at most {MAX_ARCHIVE_BYTES // 2**20} are allowed"
+        )
     folder = cache_dir / "zip" / hashlib.sha256(path.read_bytes()).hexdigest()
     if cached_folder(folder) is not None:
         return folder
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _screen_members(path, members)
+            _refuse_unsafe_members(path, members)
             found = _find_members(path, members)
             return write_cache(folder, {name: _read_member(path, archive, found[name]) for name in found})
     except UNREADABLE as err:
@@ -62,20 +64,20 @@ def unpack_archive(path: Path, cache_dir: Path) -> Path:
         ) from err
 
 
-def _screen_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _refuse_unsafe_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_MEMBERS:
-        raise _refusal(path, f"it has {len(members)} members, at most {MAX_MEMBERS} are")
+        raise _refusal(path, f"it has {len(members)} members, but at most {MAX_MEMBERS} are allowed")
     for member in members:
         name = member.filename.replace("\\", "/")
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or (parts and ":" in parts[0]):
-            raise _refusal(path, f"its member '{member.filename}' points outside the archive, only names inside are")
+            raise _refusal(path, f"its member '{member.filename}' is outside the archive")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise _refusal(path, f"its member '{member.filename}' is a link, only plain files are")
+            raise _refusal(path, f"its member '{member.filename}' is a link")
 
 
 def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """The two files, from the topmost folder that has both."""
+    """Return the two files from the topmost folder that has both."""
     by_folder: dict[PurePosixPath, dict[str, zipfile.ZipInfo]] = {}
     for member in members:
         name = PurePosixPath(member.filename)
@@ -85,8 +87,8 @@ def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfi
     if not complete:
         names = ", ".join(member.filename for member in members[:8])
         raise ModelError(
-            f"'{path}' holds no folder with both model.py and config.json.",
-            f"Expected both; it holds {names or 'nothing'}.",
+            f"'{path}' has no folder with both model.py and config.json.",
+            f"Expected both; found {names or 'nothing'}.",
             "Export the model again from Transformer Builder.",
         )
     return by_folder[min(complete, key=lambda folder: (len(folder.parts), str(folder)))]
@@ -94,16 +96,16 @@ def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfi
 
 def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     with archive.open(member) as file:
-        # The size in the archive's directory is only a claim: read no more than is allowed.
+        # The size in the archive's directory may be wrong: read no more than is allowed.
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
-        raise _refusal(path, f"{member.filename} has more than {MAX_FILE_BYTES // 2**20} MiB unpacked, no more are")
+        raise _refusal(path, f"{member.filename} has more than {MAX_FILE_BYTES // 2**20} MiB unpacked")
     return data
 
 
 def _refusal(path: Path, what: str) -> ModelError:
     return ModelError(
-        f"The zip file '{path}' is refused: {what} allowed.",
-        "Expected a zip file that holds model.py and config.json.",
-        "Zip these two files alone, or set model.source to a folder.",
+        f"The zip file '{path}' is refused: {what}.",
+        "Expected a zip file with model.py and config.json.",
+        "Make a zip file of only these two files, or set model.source to a folder.",
     )

@@ -1,4 +1,4 @@
-"""What a model's first run cannot do, even by calls that go past Python, tried one by one."""
+"""Each action that a trial run must refuse, including calls that bypass Python."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def call(name, *arguments):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return answer
 """
-WALLS = "if not {wall}: print('no such wall here'); sys.exit()\n"
+RESTRICT = "if not {protection}: print('not supported here'); sys.exit()\n"
 ATTEMPT = "try: {attempt}\nexcept OSError: print('refused')\nelse: print('done')\n"
+
+HOOK = "transformer_foundry.core.models.sandbox.audit_hook"
 
 FILES = {
     "read a file of the user": "call('open', f'{home}/token'.encode(), 0)",
     "list the user's folder": "os.listdir(home)",
-    "write the user's start file": "open(f'{home}/.bashrc', 'a')",
+    "write the user's shell profile": "open(f'{home}/.bashrc', 'a')",
     "read the environment of the parent": "open(f'/proc/{parent}/environ', 'rb').read()",
     "read it through its threads": "open(f'/proc/{parent}/task/{parent}/environ', 'rb').read()",
     "read the command line of the parent": "open(f'/proc/{parent}/cmdline', 'rb').read()",
@@ -42,17 +44,17 @@ FILES = {
 }
 CALLS = {
     "open a socket": "socket.socket()",
-    "open one past Python": "call('socket', 2, 1, 0)",
+    "open a socket, bypassing Python": "call('socket', 2, 1, 0)",
     "start a program": "subprocess.run(['true'])",
-    "start one past Python": "call('execv', b'/bin/true', (ctypes.c_char_p * 2)(b'true', None))",
+    "start a program, bypassing Python": "call('execv', b'/bin/true', (ctypes.c_char_p * 2)(b'true', None))",
     "fork": "call('fork')",
-    "end the parent": "os.kill(parent, 0)",
-    "end all processes of the user": "os.kill(-1, 0)",
+    "signal the parent": "os.kill(parent, 0)",
+    "signal all processes of the user": "os.kill(-1, 0)",
     "read the parent's memory": "call('ptrace', 16, parent, 0, 0)",
     "change the parent's limits": "call('prlimit', parent, 7, None, ctypes.create_string_buffer(16))",
-    "take the parent's priority": "os.setpriority(0, parent, os.getpriority(0, parent))",
-    "take the parent's processors": "os.sched_setaffinity(parent, os.sched_getaffinity(parent))",
-    "take other namespaces": "call('unshare', 0x10000000)",
+    "change the parent's priority": "os.setpriority(0, parent, os.getpriority(0, parent))",
+    "change the parent's processors": "os.sched_setaffinity(parent, os.sched_getaffinity(parent))",
+    "enter other namespaces": "call('unshare', 0x10000000)",
 }
 HARMLESS = {
     "a thread": "t = threading.Thread(target=int); t.start(); t.join()",
@@ -79,51 +81,54 @@ WATCHED = {
     "[(os.mkdir('in'), os.chdir('in')) for n in range(100)]": "more than 64 files",
     "sys.modules['_posixsubprocess'].fork_exec()": "another program",
     "os.path.realpath = lambda path: scratch; open(f'{home}/token')": "reads",
+    f"import {HOOK} as h; h._LISTS = h._WRITING = h._file_actions = 0; open(f'{{home}}/token')": "reads",
 }
 
 
-def tell(tmp_path: Path, program: str) -> str:
-    """What a program prints that is run as the child of a first run is."""
+def run(tmp_path: Path, program: str) -> str:
+    """Return the output of a program that runs like the process of a trial run."""
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     home.mkdir(), scratch.mkdir()
     (home / "token").write_text("canary")
     begin = BEGIN.format(home=str(home), scratch=str(scratch), parent=os.getpid())
     ended = subprocess.run([sys.executable, "-I", "-B", "-c", begin + program], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    if "no such wall" in ended.stdout:
-        pytest.skip("this system has no such wall")
+    if "not supported" in ended.stdout:
+        pytest.skip("this system does not support the protection")
     return ended.stdout.strip()
 
 
 @pytest.mark.parametrize("attempt", FILES.values(), ids=FILES)
-def test_the_wall_of_files_keeps_it_from(tmp_path: Path, attempt: str) -> None:
-    wall = WALLS.format(wall="restrict_files(readable_paths(), (scratch, os.devnull))")
-    assert tell(tmp_path, wall + ATTEMPT.format(attempt=attempt)) == "refused"
+def test_landlock_refuses_to(tmp_path: Path, attempt: str) -> None:
+    restrict = RESTRICT.format(protection="restrict_files(readable_paths(), (scratch, os.devnull))")
+    assert run(tmp_path, restrict + ATTEMPT.format(attempt=attempt)) == "refused"
 
 
 @pytest.mark.parametrize("attempt", CALLS.values(), ids=CALLS)
-def test_the_wall_of_calls_keeps_it_from(tmp_path: Path, attempt: str) -> None:
-    assert tell(tmp_path, WALLS.format(wall="restrict_calls()") + ATTEMPT.format(attempt=attempt)) == "refused"
+def test_seccomp_refuses_to(tmp_path: Path, attempt: str) -> None:
+    assert run(tmp_path, RESTRICT.format(protection="restrict_calls()") + ATTEMPT.format(attempt=attempt)) == "refused"
 
 
 @pytest.mark.parametrize("attempt", [*FILES.values(), *CALLS.values()])
-def test_without_walls_the_attempts_are_possible(tmp_path: Path, attempt: str) -> None:
+def test_without_protections_the_attempts_succeed(tmp_path: Path, attempt: str) -> None:
     if "execv" in attempt or "/dev/shm" in attempt or "fork" in attempt or "ptrace" in attempt:
-        pytest.skip("it would do harm, or ends the process that tells")
-    assert tell(tmp_path, ATTEMPT.format(attempt=attempt)) == "done"
+        pytest.skip("it would do harm, or end the process")
+    assert run(tmp_path, ATTEMPT.format(attempt=attempt)) == "done"
 
 
 @pytest.mark.parametrize("attempt", HARMLESS.values(), ids=HARMLESS)
-def test_the_walls_leave_room_for(tmp_path: Path, attempt: str) -> None:
-    wall = WALLS.format(wall="restrict_files(readable_paths(), (scratch, os.devnull)) and restrict_calls()")
+def test_the_protections_allow(tmp_path: Path, attempt: str) -> None:
+    restrict = RESTRICT.format(
+        protection="restrict_files(readable_paths(), (scratch, os.devnull)) and restrict_calls()"
+    )
     watched = "watch([], readable_paths(), scratch)\n"
-    assert tell(tmp_path, wall + watched + ATTEMPT.format(attempt=attempt)) == "done"
+    assert run(tmp_path, restrict + watched + ATTEMPT.format(attempt=attempt)) == "done"
 
 
-@pytest.mark.parametrize(("attempt", "told"), WATCHED.items())
-def test_what_python_is_asked_for_is_refused_and_told(tmp_path: Path, attempt: str, told: str) -> None:
-    # Without the walls: this is what a system that has none relies on.
+@pytest.mark.parametrize(("attempt", "recorded"), WATCHED.items())
+def test_the_audit_hook_refuses_and_records(tmp_path: Path, attempt: str, recorded: str) -> None:
+    # Without the other protections, as on a system that has none.
     watched = "reached = []\nwatch(reached, readable_paths(), scratch)\n"
-    shown = tell(tmp_path, watched + ATTEMPT.format(attempt=attempt) + "print(*reached)\n")
+    shown = run(tmp_path, watched + ATTEMPT.format(attempt=attempt) + "print(*reached)\n")
     assert shown.startswith("refused")
-    assert told in shown
+    assert recorded in shown
