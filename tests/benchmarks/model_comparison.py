@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tests.benchmarks.unicode_names import LENGTH, VOCAB_SIZE, make_splits, named_characters
-from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Member, compare_models, summarise
+from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Candidate, compare_models, summarize
 from transformer_foundry.core.models import adapt
 from transformer_foundry.core.training import TrainingOptions
 
@@ -44,7 +44,7 @@ class SmallGpt(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class SmallMember(Member):
+class SmallCandidate(Candidate):
     has_residuals: bool = True
 
     def build(self, splits, seed):
@@ -52,15 +52,15 @@ class SmallMember(Member):
         return adapt(SmallGpt(self.has_residuals), {"vocab_size": VOCAB_SIZE, "max_seq_len": LENGTH}, task="causal_lm")
 
 
-def compare(members, splits, steps, seeds, repeats):
-    """Return the verdicts on the second of two members, one for each repeat."""
+def compare(candidates, splits, steps, seeds, repeats):
+    """Return the verdicts on the second of two candidates, one for each repeat."""
     verdicts = []
     for repeat in range(repeats):
         training = TrainingOptions(max_steps=steps, device="cpu", seed=1000 * repeat, spike_threshold=0)
-        options = BenchmarkOptions(models=[member.name for member in members], seeds=seeds)
-        row = summarise(list(compare_models(members, splits, training, options)))[1]
-        verdicts.append(row["verdict"])
-        print(f"{row['model']}, {steps} steps, repeat {repeat}: {row['difference']:+.4f} {row['verdict']}", flush=True)
+        options = BenchmarkOptions(models=[candidate.name for candidate in candidates], seeds=seeds)
+        row = summarize(list(compare_models(candidates, splits, training, options)))[1]
+        verdicts.append(row.verdict)
+        print(f"{row.model}, {steps} steps, repeat {repeat}: {row.difference:+.4f} {row.verdict}", flush=True)
     return verdicts
 
 
@@ -76,11 +76,11 @@ def main():
     logging.disable(logging.WARNING)
     packed = make_splits("masked_lm", named_characters(0, 6000))
     splits = dataclasses.replace(packed, task="causal_lm")
-    gpt = SmallMember("gpt", "gpt")
-    twin = SmallMember("twin", "twin", has_residuals=False)
+    gpt = SmallCandidate("gpt", "gpt")
+    twin = SmallCandidate("twin", "twin", has_residuals=False)
     for other, wanted, steps, repeats in (
         (twin, "worse", given.twin_steps, given.twin_repeats),
-        (SmallMember("itself", "gpt"), "no difference", given.steps, given.repeats),
+        (SmallCandidate("itself", "gpt"), "no difference", given.steps, given.repeats),
     ):
         verdicts = compare([gpt, other], splits, steps, given.seeds, repeats)
         share = verdicts.count(wanted) / repeats

@@ -9,14 +9,14 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from transformer_foundry.core.experiments.comparison.run import MemberResult
+from transformer_foundry.core.experiments.comparison.run import CandidateResult
 from transformer_foundry.core.files.atomic import make_folder
 from transformer_foundry.core.files.json_lines import append_row, read_rows
 
 __all__ = ["ComparisonDataset"]
 
 
-class ComparisonDataset(AbstractDataset[MemberResult, list[MemberResult]]):
+class ComparisonDataset(AbstractDataset[CandidateResult, list[CandidateResult]]):
     """Adds each result that is new to a file of JSON lines, and loads what is there; a torn last line is left out.
 
     Loading gives the results of the newest comparison where this session made one, else all there are.
@@ -28,14 +28,14 @@ class ComparisonDataset(AbstractDataset[MemberResult, list[MemberResult]]):
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._path = Path(filepath)
-        self._saved: list[MemberResult] = []
+        self._saved: list[CandidateResult] = []
         self.metadata = metadata
 
-    def load(self) -> list[MemberResult]:
+    def load(self) -> list[CandidateResult]:
         """Return the results; none if there is no file."""
         return self._saved or self._read()
 
-    def save(self, data: MemberResult) -> None:
+    def save(self, data: CandidateResult) -> None:
         """Keep a result; one that the file has is not written again."""
         if data.key not in {result.key for result in self._read()}:
             make_folder(self._path.parent)
@@ -48,9 +48,9 @@ class ComparisonDataset(AbstractDataset[MemberResult, list[MemberResult]]):
         if self._path.is_file() and not (content := self._path.read_bytes()).endswith(b"\n") and content:
             self._path.write_bytes(content[: content.rfind(b"\n") + 1])
 
-    def _read(self) -> list[MemberResult]:
+    def _read(self) -> list[CandidateResult]:
         # JSON has no nan: the loss of a training that failed is not in the file.
-        return [MemberResult(**{"loss": math.nan, **row}) for row in read_rows(self._path)]
+        return [CandidateResult(**{"loss": math.nan, **row}) for row in read_rows(self._path)]
 
     def _exists(self) -> bool:
         return self._path.is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.experiments import comparison
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
-from transformer_foundry.core.experiments.comparison.run import MemberResult
+from transformer_foundry.core.experiments.comparison.run import CandidateResult
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -19,19 +20,23 @@ _log = logging.getLogger(__name__)
 
 
 def compare_models(
-    previous_comparison: list[MemberResult],
+    previous_comparison: list[CandidateResult],
     model_export: ModelSource,
     token_splits: TokenSplits,
     training: TrainingOptions,
     benchmark: BenchmarkOptions,
-) -> Iterator[MemberResult]:
+) -> Iterator[CandidateResult]:
     """Yield the result of each training; those of an earlier session are not repeated."""
-    members = comparison.find_members(benchmark.models, token_splits, model_export)
-    yield from comparison.compare_models(members, token_splits, training, benchmark, previous_comparison)
+    candidates = comparison.find_candidates(benchmark.models, token_splits, model_export)
+    yield from comparison.compare_models(candidates, token_splits, training, benchmark, previous_comparison)
 
 
-def draw_comparison(comparison_results: list[MemberResult]) -> tuple[dict[str, Any], Any, Any]:
+def draw_comparison(comparison_results: list[CandidateResult]) -> tuple[dict[str, Any], Any, Any]:
     """Return the comparison as json, as a table and as a figure."""
-    rows = comparison.summarise(comparison_results)
+    rows = comparison.summarize(comparison_results)
     _log.info("%s", comparison.comparison_text(rows))
-    return {"models": rows}, comparison.comparison_table(rows), comparison.comparison_figure(rows)
+    return (
+        {"models": [dataclasses.asdict(row) for row in rows]},
+        comparison.comparison_table(rows),
+        comparison.comparison_figure(rows),
+    )

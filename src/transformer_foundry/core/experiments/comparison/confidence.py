@@ -1,4 +1,4 @@
-"""Intervals of a mean of a few trainings, and what may be said of a difference."""
+"""Confidence intervals for the mean of a few trainings, and tests of a difference (Student's t)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 __all__ = ["CONFIDENCE", "is_difference", "mean_interval", "student_t"]
 
 CONFIDENCE = 0.99
-"""Of a verdict. Not 95 %: several models are compared at once, and one false alarm in twenty is too many."""
+"""Confidence of a verdict. Not 95 %: several models are compared at once, and one false alarm in twenty is too many."""
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float | None]:
@@ -32,7 +32,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
 
 
 def is_difference(differences: Sequence[float]) -> bool | None:
-    """Return whether paired differences differ from zero with ``CONFIDENCE``; None if that cannot be known."""
+    """Return whether paired differences differ from zero with ``CONFIDENCE``; None if that is unknown."""
     if not all(map(math.isfinite, differences)):
         return None
     mean, half = mean_interval(differences, confidence=CONFIDENCE)
@@ -43,7 +43,7 @@ def student_t(degrees: int, confidence: float) -> float:
     """Return the t that Student's distribution exceeds, on either side, with probability 1 - ``confidence``.
 
     Args:
-        degrees: Of freedom, 1 or more.
+        degrees: Degrees of freedom, 1 or more.
         confidence: Between 0 and 1.
 
     Example:

@@ -1,4 +1,4 @@
-"""The parameters of section ``benchmark``."""
+"""Options of the section ``benchmark``: the models that are compared and their budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUDGETS = ("tokens", "flops", "minutes")
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Which models are compared, and what each may spend.
+    """The models that are compared, and the budget of each.
 
     Raises:
         ParameterError: If a value has the wrong type or lies outside its range.
@@ -22,8 +22,8 @@ class BenchmarkOptions:
 
     models: list[str] = option(
         [],
-        "Folders of exports and names of reference architectures (gpt2, llama, bert ...); the first is what the others "
-        "are compared with. Empty compares nothing.",
+        "Folders of exports and names of reference architectures (gpt2, llama, bert ...); the others are "
+        "compared with the first. Empty compares nothing.",
     )
     seeds: int = option(3, "Trainings of each model, each with its own order of the data.", minimum=1)
     tokens: float | None = option(None, "Tokens of a training; null is training.max_steps.", above=0, unit="tokens")
@@ -35,13 +35,13 @@ class BenchmarkOptions:
         if len(self.models) == 1:
             raise ParameterError(
                 f"benchmark.models names one model, {self.models[0]}.",
-                "At least two were expected; the first is what the others are compared with.",
+                "Expected at least two; the others are compared with the first.",
                 "Set --params benchmark.models=[FOLDER,gpt2].",
             )
         given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ParameterError(
                 f"benchmark.{given[0]} and benchmark.{given[1]} are both given.",
-                "A training has one budget.",
+                "Expected one budget for a training.",
                 "Leave one of them out.",
             )

@@ -1,4 +1,4 @@
-"""Reference architectures of the transformers library, built small: the drawing's vocabulary, length and parameters."""
+"""Build reference architectures of the transformers library with the vocabulary, length and size of another model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["REFERENCES", "build_reference", "require_reference"]
 
 HEADS = 4
-_WIDTH_STEP = 16  # An even number for each of the heads: rotary embeddings pair them.
-_WIDEST = 8192
+_WIDTH_STEP = 16  # An even width of each head: rotary embeddings pair the channels.
+_MAX_WIDTH = 8192
 
 _Sizes = Callable[[int, int, int], dict[str, Any]]
 
 
-def _usual(width: int, layers: int, length: int) -> dict[str, Any]:
+def _standard(width: int, layers: int, length: int) -> dict[str, Any]:
     return {
         "hidden_size": width,
         "num_hidden_layers": layers,
@@ -33,7 +33,7 @@ def _usual(width: int, layers: int, length: int) -> dict[str, Any]:
 
 def _gated(width: int, layers: int, length: int) -> dict[str, Any]:
     # Three matrices instead of two: 8/3 of the width has the weights of 4 (Shazeer 2020).
-    sizes = _usual(width, layers, length) | {"num_key_value_heads": HEADS, "intermediate_size": 8 * width // 3}
+    sizes = _standard(width, layers, length) | {"num_key_value_heads": HEADS, "intermediate_size": 8 * width // 3}
     return sizes | {"head_dim": width // HEADS}
 
 
@@ -42,16 +42,16 @@ def _gpt2(width: int, layers: int, length: int) -> dict[str, Any]:
 
 
 def _opt(width: int, layers: int, length: int) -> dict[str, Any]:
-    sizes = _usual(width, layers, length)
+    sizes = _standard(width, layers, length)
     return sizes | {"ffn_dim": sizes.pop("intermediate_size"), "word_embed_proj_dim": width}
 
 
 def _electra(width: int, layers: int, length: int) -> dict[str, Any]:
-    return _usual(width, layers, length) | {"embedding_size": width}
+    return _standard(width, layers, length) | {"embedding_size": width}
 
 
 def _roberta(width: int, layers: int, length: int) -> dict[str, Any]:
-    return _usual(width, layers, length + 2) | {"type_vocab_size": 1}
+    return _standard(width, layers, length + 2) | {"type_vocab_size": 1}
 
 
 def _t5(width: int, layers: int, length: int) -> dict[str, Any]:  # noqa: ARG001 - positions are relative
@@ -70,9 +70,15 @@ def _bart(width: int, layers: int, length: int) -> dict[str, Any]:
 
 
 _DECODERS: dict[str, _Sizes] = {
-    "gpt2": _gpt2, "gpt_neox": _usual, "llama": _gated, "mistral": _gated, "olmo": _gated, "opt": _opt, "qwen2": _gated,
-}  # fmt: skip
-_ENCODERS: dict[str, _Sizes] = {"bert": _usual, "electra": _electra, "roberta": _roberta}
+    "gpt2": _gpt2,
+    "gpt_neox": _standard,
+    "llama": _gated,
+    "mistral": _gated,
+    "olmo": _gated,
+    "opt": _opt,
+    "qwen2": _gated,
+}
+_ENCODERS: dict[str, _Sizes] = {"bert": _standard, "electra": _electra, "roberta": _roberta}
 
 REFERENCES: Mapping[str, Mapping[str, _Sizes]] = {
     "causal_lm": _DECODERS,
@@ -81,7 +87,7 @@ REFERENCES: Mapping[str, Mapping[str, _Sizes]] = {
     "token_classification": _ENCODERS,
     "seq2seq_lm": {"bart": _bart, "t5": _t5},
 }
-"""Task -> name -> the sizes of a configuration from width, layers and longest row."""
+"""Task -> name -> function (width, layers, longest row) -> sizes of the configuration."""
 
 _CLASSES = {
     "causal_lm": "AutoModelForCausalLM",
@@ -93,23 +99,22 @@ _CLASSES = {
 
 
 def require_reference(name: str, task: str, others: Collection[str] = ()) -> None:
-    """Refuse an architecture that is not known, or is for another task.
+    """Refuse an architecture that is unknown or for another task.
 
     Args:
-        name: What the user wrote.
-        task: Of the data.
-        others: What else could have been meant: folders.
+        name: The name that the user gave.
+        task: Task of the data.
+        others: Other names to suggest: folders.
 
     Raises:
-        ParameterError: With the nearest name.
+        ParameterError: If it is, with the nearest name.
     """
     known = sorted(REFERENCES[task])
     if name in known:
         return
     owners = sorted(other for other, names in REFERENCES.items() if name in names)
     if owners:
-        problem = f"benchmark.models: {name} is a reference architecture for {', '.join(owners)}, the data are for "
-        problem += f"{task}."
+        problem = f"benchmark.models: {name} is a reference architecture for {', '.join(owners)}, not for {task}."
     else:
         everything = {reference for names in REFERENCES.values() for reference in names}
         problem = f"benchmark.models: there is no folder and no reference architecture {name!r}."
@@ -126,9 +131,9 @@ def build_reference(name: str, splits: TokenSplits, *, parameter_count: int, lay
 
     Args:
         name: One of ``REFERENCES`` for the task of ``splits``.
-        splits: Their vocabulary, longest row and special tokens.
-        parameter_count: Parameters wanted; the width is chosen for them.
-        layers: Its layers (of encoder and decoder each).
+        splits: Data whose vocabulary, longest row and special tokens it gets.
+        parameter_count: Number of parameters to approximate by the choice of the width.
+        layers: Layers of the model (of encoder and decoder each).
         seed: Seed of the initial weights.
     """
     import torch
@@ -140,7 +145,7 @@ def build_reference(name: str, splits: TokenSplits, *, parameter_count: int, lay
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in build(width).parameters())
 
-    low, high = 1, _WIDEST // _WIDTH_STEP
+    low, high = 1, _MAX_WIDTH // _WIDTH_STEP
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if count(middle * _WIDTH_STEP) < parameter_count else (low, middle)

@@ -1,4 +1,4 @@
-"""Train every member of a comparison with every seed; what is finished is not done again."""
+"""Train every model of a comparison with every seed; finished trainings are not repeated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.base.text import format_duration
-from transformer_foundry.core.experiments.comparison.models import Member
+from transformer_foundry.core.experiments.comparison.candidates import Candidate
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.system.memory import PeakMemory
 from transformer_foundry.core.training.options import TrainingOptions
@@ -23,36 +23,44 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models.adapter import Adapter
 
-__all__ = ["MemberResult", "compare_models"]
+__all__ = ["CandidateResult", "compare_models"]
 
 _log = logging.getLogger(__name__)
 
-_ONLY_SEEN = ("eval_steps", "eval_batches", "logging_steps", "num_samples", "save_steps", "save_minutes", "save_epochs")
-"""Options that change what is seen of a training, not its result."""
+_NO_EFFECT = (
+    "eval_steps",
+    "eval_batches",
+    "logging_steps",
+    "num_samples",
+    "save_steps",
+    "save_minutes",
+    "save_epochs",
+)
+"""Options that change what is logged or saved of a training, not its result."""
 
-_TRIED_ROWS = 64
-"""Rows from which tokens are estimated where spans are hidden."""
+_SAMPLED_ROWS = 64
+"""Rows from which the tokens of a row are estimated if spans are masked."""
 
 
 @dataclass(frozen=True)
-class MemberResult:
-    """One training.
+class CandidateResult:
+    """The result of one training.
 
     Attributes:
-        key: What it depends on, as a digest: model, data, options, budget, seed.
-        name: The member.
-        seed: Of the order of the data.
+        key: Digest of what it depends on: model, data, options, budget, seed.
+        name: Name of the model.
+        seed: Seed of the order of the data.
         parameter_count: Parameters of the model.
         steps: Updates it took.
         tokens: Tokens it saw.
         flops: Floating point operations of its matrix products.
         loss: Nats per target on the split that was not trained on; nan if training failed.
-        bits_per_byte: For causal language models.
-        accuracy: Share of targets predicted.
-        split: On which it was measured: test, or validation where there is no test.
-        tokens_per_second: While training.
-        seconds: While training.
-        memory_gb: Peak, where the system tells.
+        bits_per_byte: Loss in bits per byte, for causal language models.
+        accuracy: Share of targets that are predicted.
+        split: Split of the measures: test, or validation if there is no test.
+        tokens_per_second: Speed of training.
+        seconds: Time of training.
+        memory_gb: Peak memory; None if unknown.
         problem: Why training failed; empty otherwise.
     """
 
@@ -74,40 +82,40 @@ class MemberResult:
 
 
 def compare_models(
-    members: Sequence[Member],
+    candidates: Sequence[Candidate],
     splits: TokenSplits,
     training: TrainingOptions,
     options: BenchmarkOptions,
-    finished: Iterable[MemberResult] = (),
-) -> Iterator[MemberResult]:
-    """Train all members, seed by seed, and yield every result; an interrupted comparison has whole seeds.
+    finished: Iterable[CandidateResult] = (),
+) -> Iterator[CandidateResult]:
+    """Train all candidates, seed by seed, and yield every result; an interrupted comparison has whole seeds.
 
-    Members have the same batches in the same order for a seed, and initial weights of their own.
+    For a seed, candidates get the same batches in the same order, and different initial weights.
 
     Args:
-        members: What is compared.
+        candidates: The models.
         splits: The tokens.
-        training: How; ``max_steps`` where ``options`` give no budget.
+        training: Options of each training; its ``max_steps`` count if ``options`` give no budget.
         options: Seeds and budget.
-        finished: Results of an earlier session; those that belong to this comparison are yielded as they are.
+        finished: Results of an earlier session; those of this comparison are yielded without training.
     """
 
     known = {result.key: result for result in finished}
     trainings = [
-        (index, place, member, _key(member, place, splits, training, options, training.seed + index))
+        (index, place, candidate, _key(candidate, place, splits, training, options, training.seed + index))
         for index in range(options.seeds)
-        for place, member in enumerate(members)
+        for place, candidate in enumerate(candidates)
     ]
     missing, done, began = sum(key not in known for *_, key in trainings), 0, time.monotonic()
-    for index, place, member, key in trainings:
+    for index, place, candidate, key in trainings:
         if key in known:
             yield known[key]
             continue
-        _log.info("Training %s, seed %d of %d ...", member.name, index + 1, options.seeds)
-        result = _train(key, member, place, splits, training, options, training.seed + index)
+        _log.info("Training %s, seed %d of %d ...", candidate.name, index + 1, options.seeds)
+        result = _train(key, candidate, place, splits, training, options, training.seed + index)
         _log.info(_line(result, index, options.seeds))
         done += 1
-        if done == len(members) < missing:
+        if done == len(candidates) < missing:
             left = missing - done
             _log.info(
                 "Forecast: %s more for %d trainings.", format_duration((time.monotonic() - began) / done * left), left
@@ -117,20 +125,20 @@ def compare_models(
 
 def _train(
     key: str,
-    member: Member,
+    candidate: Candidate,
     place: int,
     splits: TokenSplits,
     training: TrainingOptions,
     options: BenchmarkOptions,
     seed: int,
-) -> MemberResult:
+) -> CandidateResult:
     from transformer_foundry.core.evaluation import evaluate
     from transformer_foundry.core.system.precision import choose_precision
     from transformer_foundry.core.training import Progress, fit
     from transformer_foundry.core.training.monitoring.metrics import flops_per_token
 
-    # Other weights for each member: the same model twice is then two draws, as two models are.
-    adapter = member.build(splits, seed=1000 * (seed + 1) + place)
+    # Other weights for each candidate: the same model twice is then two draws, as two models are.
+    adapter = candidate.build(splits, seed=1000 * (seed + 1) + place)
     planned = _options(adapter, splits, training, options, seed)
     precision = choose_precision(planned.device, planned.precision)
     memory = PeakMemory(precision.device.type)
@@ -149,9 +157,9 @@ def _train(
     batch_size = planned.rows_per_evaluation_batch
     found = {} if problem else evaluate(adapter, splits, split, batch_size=batch_size, precision=precision)
     seconds, tokens = sum(rate for rate, _ in rates), int(last.get("train/tokens_seen", 0))
-    return MemberResult(
+    return CandidateResult(
         key=key,
-        name=member.name,
+        name=candidate.name,
         seed=seed,
         parameter_count=sum(parameter.numel() for parameter in adapter.model.parameters()),
         steps=steps,
@@ -190,9 +198,9 @@ def _options(
 
 
 def _tokens_per_row(splits: TokenSplits) -> float:
-    """Return the tokens of a row that ``train/tokens_seen`` counts, on the average: those of encoder and decoder.
+    """Return the mean number of tokens that ``train/tokens_seen`` counts for a row: of encoder and decoder.
 
-    Where the batches hide spans, the rows themselves do not tell what goes in: the first batches do.
+    If the batches mask spans, the lengths of the rows do not say it: the first batches are counted.
     """
     from transformer_foundry.core.data.dataloading.batches import Batches, count_tokens
 
@@ -201,22 +209,27 @@ def _tokens_per_row(splits: TokenSplits) -> float:
         sides = [side for side in (train.input_ids, train.target_ids) if side is not None]
         return sum(float(side.offsets[-1] - side.offsets[0]) for side in sides) / max(1, len(train))
     batches = Batches(train, splits, batch_size=1)
-    tried = range(min(_TRIED_ROWS, len(batches)))
+    tried = range(min(_SAMPLED_ROWS, len(batches)))
     return sum(count_tokens(batches.batch(position)) for position in tried) / max(1, len(tried))
 
 
 def _key(
-    member: Member, place: int, splits: TokenSplits, training: TrainingOptions, options: BenchmarkOptions, seed: int
+    candidate: Candidate,
+    place: int,
+    splits: TokenSplits,
+    training: TrainingOptions,
+    options: BenchmarkOptions,
+    seed: int,
 ) -> str:
-    used = {name: value for name, value in dataclasses.asdict(training).items() if name not in _ONLY_SEEN}
+    used = {name: value for name, value in dataclasses.asdict(training).items() if name not in _NO_EFFECT}
     budget = [options.tokens, options.flops, options.minutes]
     content: Mapping[str, Any] = {
-        "member": member.identity, "place": place, "name": member.name, "data": splits.fingerprint,
+        "member": candidate.identity, "place": place, "name": candidate.name, "data": splits.fingerprint,
         "training": used, "budget": budget, "seed": seed,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _line(result: MemberResult, index: int, seeds: int) -> str:
+def _line(result: CandidateResult, index: int, seeds: int) -> str:
     what = result.problem or f"{result.split} loss {result.loss:.4f} after {result.steps} steps"
     return f"{result.name}, seed {index + 1} of {seeds}: {what} ({result.seconds:.0f} s)."

@@ -1,4 +1,4 @@
-"""The models of a comparison: each a folder with an export, or a reference architecture."""
+"""Find the models of a comparison: folders with an export, and reference architectures."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from transformer_foundry.core.models.adapter import Adapter
     from transformer_foundry.core.models.source.read import ModelSource
 
-__all__ = ["Member", "find_members"]
+__all__ = ["Candidate", "find_candidates"]
 
 _LAYER_KEYS = ("num_layers", "n_layer", "num_hidden_layers", "n_layers", "num_encoder_layers", "depth")
-_USUAL_LAYERS = 4
-_MOST_LAYERS = 48
+_DEFAULT_LAYERS = 4
+_MAX_LAYERS = 48
 
 
 @dataclass(frozen=True)
-class Member:
+class Candidate:
     """A model that can be built with any seed.
 
     Attributes:
-        name: What it is called in the table; no two members have the same.
-        identity: Digest of a drawing's files, or the name of a reference with the sizes it is built for.
-        export: The drawing; None for a reference.
-        reference: Name of the architecture; None for a drawing.
+        name: Its name in the table, unique in a comparison.
+        identity: Digest of the export's files, or the name of a reference with the sizes it is built for.
+        export: The export; None for a reference.
+        reference: Name of the architecture; None for an export.
         parameter_count: Parameters that a reference is built for.
         layers: Layers of a reference.
     """
@@ -41,7 +41,7 @@ class Member:
     export: ModelSource | None = None
     reference: str | None = None
     parameter_count: int = 0
-    layers: int = _USUAL_LAYERS
+    layers: int = _DEFAULT_LAYERS
 
     def build(self, splits: TokenSplits, seed: int) -> Adapter:
         """Return the model with the initial weights of ``seed``, ready for ``fit``."""
@@ -57,26 +57,26 @@ class Member:
         return adapt(model, config.to_dict(), task=splits.task)
 
 
-def find_members(models: Sequence[str], splits: TokenSplits, source: ModelSource) -> list[Member]:
-    """Return what ``benchmark.models`` names; nothing has been trained when something of it is refused.
+def find_candidates(models: Sequence[str], splits: TokenSplits, source: ModelSource) -> list[Candidate]:
+    """Return the models that ``benchmark.models`` names, after checking that each can train on the tokens.
 
-    References get the layers and about the parameters of the first drawing, of ``source`` where there is none.
+    References get the layers and about the parameters of the first export, of ``source`` if there is none.
 
     Args:
-        models: Folders and names.
-        splits: The tokens that all of them train on.
+        models: Folders of exports and names of references.
+        splits: The tokens that all models train on.
         source: The export that the tokens were prepared for.
 
     Raises:
-        ParameterError: If a name is no folder and no reference architecture for the task of the data.
+        ParameterError: If a name is neither a folder nor a reference architecture for the task of the data.
         ModelError: If an export cannot be read or built.
-        DataError: If a drawing cannot train on the tokens: another task, too small a vocabulary, too short rows.
+        DataError: If an export cannot train on the tokens: another task, too small a vocabulary, too short rows.
     """
     from transformer_foundry.core.models import load_model
 
-    drawings = {name: _load(name) for name in dict.fromkeys(models) if _is_drawing(name, splits)}
-    exports = {name: export for name, (export, _) in drawings.items()}
-    adapters = {name: adapter for name, (_, adapter) in drawings.items()}
+    loaded = {name: _load(name) for name in dict.fromkeys(models) if _is_export(name, splits)}
+    exports = {name: export for name, (export, _) in loaded.items()}
+    adapters = {name: adapter for name, (_, adapter) in loaded.items()}
     for name, adapter in adapters.items():
         _require_shared_tokens(name, adapter, splits)
     first = next(iter(exports), None)
@@ -84,22 +84,22 @@ def find_members(models: Sequence[str], splits: TokenSplits, source: ModelSource
     config = (exports[first] if first is not None else source).config
     count = sum(parameter.numel() for parameter in sized.model.parameters())
     layers = _layers(config)
-    members, seen = [], Counter[str]()
+    candidates, seen = [], Counter[str]()
     folders = {Path(name).name for name in exports}
     for model in models:
         title = Path(model).name if model in exports else f"{model} (reference)" if model in folders else model
         seen[title] += 1
         title += f" ({seen[title]})" if seen[title] > 1 else ""
         if model in exports:
-            members.append(Member(title, exports[model].identity, export=exports[model]))
+            candidates.append(Candidate(title, exports[model].identity, export=exports[model]))
         else:
             identity = f"{model} {count} parameters {layers} layers"
-            members.append(Member(title, identity, reference=model, parameter_count=count, layers=layers))
-    return members
+            candidates.append(Candidate(title, identity, reference=model, parameter_count=count, layers=layers))
+    return candidates
 
 
-def _is_drawing(name: str, splits: TokenSplits) -> bool:
-    """Return whether ``name`` is a folder; what is neither that nor a reference is refused."""
+def _is_export(name: str, splits: TokenSplits) -> bool:
+    """Return whether ``name`` is a folder; refuse a name that is neither a folder nor a reference."""
     path = Path(name)
     if path.is_dir():
         return True
@@ -126,7 +126,7 @@ def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> 
     except TrainingError as err:
         raise DataError(
             f"benchmark.models, {name}: {err.problem}",
-            "Models that can share tokens were expected: all for the task of the data, and none with a smaller "
+            "Expected models that can share tokens: all for the task of the data, and none with a smaller "
             "vocabulary, shorter rows or fewer classes.",
             f"Compare models of one task, with the data of the smallest: data_engineering with model.source={name}; "
             "larger ones can share its tokens.",
@@ -134,5 +134,5 @@ def _require_shared_tokens(name: str, adapter: Adapter, splits: TokenSplits) -> 
 
 
 def _layers(config: Any) -> int:
-    found = next((config[key] for key in _LAYER_KEYS if isinstance(config.get(key), int)), _USUAL_LAYERS)
-    return max(1, min(_MOST_LAYERS, found))
+    found = next((config[key] for key in _LAYER_KEYS if isinstance(config.get(key), int)), _DEFAULT_LAYERS)
+    return max(1, min(_MAX_LAYERS, found))
