@@ -85,13 +85,15 @@ def _registered() -> list[tuple[str, int, str, str]]:
 
 def _entries() -> list[tuple[str, int, str, list[str]]]:
     return [
-        (name, tier, _docstring(_path_of(module), function), _names_of(module, function))
+        (name, tier, _property(_path_of(module), function), _names_of(module, function))
         for name, tier, module, function in _registered()
     ]
 
 
-def _docstring(path: Path, function: str) -> str:
-    return (ast.get_docstring(_functions(path)[function]) or "").split("\n")[0]
+def _property(path: Path, function: str) -> str:
+    """Return the property that a check verifies: the first line of its docstring without "Check that"."""
+    line = (ast.get_docstring(_functions(path)[function]) or "").split("\n")[0].removeprefix("Check that ")
+    return line[:1].upper() + line[1:]
 
 
 def _names_of(module: str, function: str | None) -> list[str]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transformer_foundry.core.system.random_state import isolated_random, preserve_random, seed_random
 from transformer_foundry.core.system.torch_compat import module_tables
 
-__all__ = ["no_side_effects", "own_attributes", "quiet_model"]
+__all__ = ["no_side_effects", "own_attributes", "quiet_model", "restore_weights"]
 
 
 @contextmanager
@@ -62,6 +62,18 @@ def quiet_model(adapter: nn.Module, *, is_exact: bool = True) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed
         for module, state in kept:
             state.restore(module)
+
+
+@contextmanager
+def restore_weights(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Restore the values of ``weights`` bit for bit at the end of this context."""
+    saved = [(weight, weight.detach().clone()) for weight in weights]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in saved:
+                weight.copy_(value)
 
 
 def own_attributes(module: nn.Module) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["check_overfit_one_batch"]
 
@@ -30,26 +31,23 @@ def check_overfit_one_batch(subject: ModelUnderTest) -> Iterator[Finding]:
     if not subject.is_differentiable:
         return
     inputs = subject.inputs(batch=SAMPLES)
-    saved = {name: value.detach().clone() for name, value in subject.model.named_parameters()}
     curves = []
     try:
         for lr in LEARNING_RATES:
-            curves.append(_train(subject, inputs, lr))
-            _restore(subject, saved)
+            with restore_weights(subject.model.parameters()):
+                curves.append(_train(subject, inputs, lr))
             if _remaining_share(curves[-1]) < LARGEST_SHARE:
                 break
     finally:
-        _restore(subject, saved)
         subject.model.zero_grad(set_to_none=True)
     best = min(curves, key=_remaining_share)
     if not _remaining_share(best) < LARGEST_SHARE:
-        location: Location = subject.locator.forward()
         yield finding_at(
             "memorizing",
             "warning",
             f"The model cannot memorize one batch of {SAMPLES} texts: after {len(best)} steps of AdamW the loss went "
             f"from {best[0]:.2f} to {best[-1]:.2f}. It will learn little from any data.",
-            location,
+            subject.locator.forward(),
             "look at the other findings and at the figure: gradient by layer, attention entropy, loss before training.",
         )
 
@@ -81,9 +79,3 @@ def _train(subject: ModelUnderTest, inputs: Inputs, lr: float) -> list[float]:
 def _remaining_share(curve: list[float]) -> float:
     """Return the last loss as a share of the first; infinity if it is not finite."""
     return curve[-1] / curve[0] if math.isfinite(curve[-1]) and curve[0] > 0 else math.inf
-
-
-def _restore(subject: ModelUnderTest, saved: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in subject.model.named_parameters():
-            parameter.copy_(saved[name])

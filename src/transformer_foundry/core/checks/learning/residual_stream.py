@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from transformer_foundry.core.checks.probing.model_under_test import ModelUnderT
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["check_residual_stream"]
 
@@ -141,7 +141,10 @@ def _is_norm_name(name: str) -> bool:
 
 
 def _gets_through(subject: ModelUnderTest, weights: list[Tensor]) -> bool:
-    with _zeroed(weights):
+    with restore_weights(weights):
+        with torch.no_grad():
+            for weight in weights:
+                weight.zero_()
         inputs = subject.inputs()
         other = inputs.with_target(replace_token(subject, inputs.target, inputs.target.shape[1] - 1))
         base, moved = subject.logits(inputs), subject.logits(other)
@@ -151,20 +154,6 @@ def _gets_through(subject: ModelUnderTest, weights: list[Tensor]) -> bool:
                 (subject.logits(first) - base).abs() > (moved - base).abs(), subject.logits(first), moved
             )
     return float((moved - base).abs().max()) > NO_CHANGE * max(1.0, float(base.abs().max()))
-
-
-@contextmanager
-def _zeroed(weights: list[Tensor]) -> Iterator[None]:
-    saved = [weight.detach().clone() for weight in weights]
-    try:
-        with torch.no_grad():
-            for weight in weights:
-                weight.zero_()
-        yield
-    finally:
-        with torch.no_grad():
-            for weight, value in zip(weights, saved, strict=True):
-                weight.copy_(value)
 
 
 def _forward_line(subject: ModelUnderTest, path: str) -> SourceLine | None:

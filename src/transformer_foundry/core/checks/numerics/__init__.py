@@ -1,1 +1,1 @@
-"""Checks of numbers: finite logits, determinism, devices, mixed precision."""
+"""Checks of numbers: finite logits, determinism, devices, mixed precision, sensitivity."""

@@ -1,4 +1,4 @@
-"""The same input gives the same output: no chance, no memory between calls, no meddling with global state."""
+"""Check that the same input gives the same output, and that a call changes no global state."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformer_foundry.core.checks.probing.location import Location, finding_a
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced, tensors_in
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_determinism", "check_global_state", "check_statelessness"]
 
@@ -19,13 +20,13 @@ TOLERANCE = 1e-5
 
 
 def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
-    """In evaluation mode two calls with the same input agree, whatever the random state."""
+    """Check that in evaluation mode two calls with the same input agree at any random state."""
     inputs = subject.inputs(batch=2)
     first, second, third = (subject.logits(inputs, seed=seed) for seed in (1, 2, 1))
     if not _differ(first, second) and not _differ(first, third):
         return
     if _differ(first, third) and _state_changes(subject, inputs):
-        return  # It remembers: the check of memory says so.
+        return  # A call changes the next one: ``check_statelessness`` reports it.
     traces = [_traced(subject, inputs, seed) for seed in (1, 2)]
     call = first_changed_operation(traces[0], traces[1], _differ)
     source = f" The randomness enters in the operation {call.name}." if call is not None else ""
@@ -34,11 +35,10 @@ def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
         "determinism",
         "error",
         f"The same input gives different outputs in evaluation mode: two calls differ by {difference:.2g} (the logits "
-        f"have a spread of {float(first.std()):.2g}).{source} Evaluation, generation and export become a matter of "
-        "chance.",
+        f"have a spread of {float(first.std()):.2g}).{source} Evaluation, generation and export become random.",
         subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward(),
         (
-            "switch dropout off in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; make "
+            "disable dropout in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; create "
             "layers and noise in __init__, not in forward."
         ),
     )
@@ -49,7 +49,7 @@ def _traced(subject: ModelUnderTest, inputs: Inputs, seed: int) -> Trace:
 
 
 def check_statelessness(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A call leaves nothing behind that changes the next one."""
+    """Check that a call keeps nothing that changes the next one, and that no attribute grows with every call."""
     inputs = subject.inputs(batch=2)
     others = (
         subject.inputs(batch=2, seed=9),
@@ -73,16 +73,16 @@ def check_statelessness(subject: ModelUnderTest) -> Iterator[Finding]:
     yield finding_at(
         "memory",
         "error",
-        "A call depends on the calls before it: the same input gave another output after the model had seen other "
-        f"inputs (difference {_difference(before, after)}).{what} Results depend on the order of the data, and the "
-        "past of one text leaks into the next.",
-        _memory_place(subject, changed),
-        "keep no tensor of one call for the next: pass a cache in and out as an argument instead.",
+        "A call depends on the calls before it: the same input gave another output after the model was called with "
+        f"other inputs (difference {_difference(before, after)}).{what} Results depend on the order of the data, and "
+        "one text leaks into the next.",
+        _stored_tensor(subject, changed),
+        "store no tensor of one call for the next: pass a cache in and out as an argument instead.",
     )
 
 
 def _growth(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Finding]:
-    """Tensors that pile up in an attribute of a module, call after call."""
+    """Find an attribute that stores more tensors with every call."""
     counts = [_kept_tensors(subject.model)]
     for _ in range(2):
         subject.logits(inputs)
@@ -94,20 +94,20 @@ def _growth(subject: ModelUnderTest, inputs: Inputs) -> Iterator[Finding]:
                 "memory",
                 "error",
                 f"{location.module} grows with every call ({counts[0].get((path, name), 0)}, {counts[1][path, name]}, "
-                f"{count} tensors after three calls in a row): memory runs full, and old texts are kept.",
+                f"{count} tensors after three calls in a row): memory usage grows, and old texts are kept.",
                 location,
-                "make the list inside forward, so that each call starts with an empty one.",
+                "create the list in forward, so that each call starts with an empty one.",
             )
             return
 
 
 def _kept_tensors(model: nn.Module) -> dict[tuple[str, str], int]:
-    """(module, attribute) -> number of tensors in plain lists and dictionaries."""
+    """Return (module, attribute) -> number of tensors in plain lists and dictionaries."""
     return {
         (path, name): len(tensors_in(value))
         for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if isinstance(value, list | dict) and name not in ("_parameters", "_buffers", "_modules")
+        for name, value in own_attributes(module).items()
+        if isinstance(value, list | dict)
     }
 
 
@@ -119,7 +119,7 @@ def _state_changes(subject: ModelUnderTest, inputs: Inputs) -> bool:
 
 
 def _plain_state(subject: ModelUnderTest) -> dict[str, Tensor]:
-    """Buffers and tensors in plain attributes."""
+    """Return buffers and tensors in plain attributes."""
     state = dict(subject.model.named_buffers())
     for path, module in subject.model.named_modules():
         state |= {f"{path}.{name}": value for name, value in vars(module).items() if isinstance(value, Tensor)}
@@ -127,8 +127,8 @@ def _plain_state(subject: ModelUnderTest) -> dict[str, Tensor]:
 
 
 def check_global_state(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A call does not reseed the random generators, change its inputs, its mode, or the gradient mode."""
-    yield from _seeds(subject)
+    """Check that a call does not seed random generators or change its inputs, its mode or global settings."""
+    yield from _reseeding(subject)
     inputs = subject.inputs(batch=2)
     copies = Inputs(inputs.ids.clone(), None, None if inputs.decoder_ids is None else inputs.decoder_ids.clone())
     enabled, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
@@ -144,37 +144,36 @@ def check_global_state(subject: ModelUnderTest) -> Iterator[Finding]:
         torch.set_grad_enabled(enabled)
         torch.set_default_dtype(dtype)
         subject.model.eval()
-    forward = str(subject.locator.forward())
+    forward = subject.locator.forward()
     if not torch.equal(inputs.ids, copies.ids) or not torch.equal(inputs.target, copies.target):
-        yield Finding(
+        yield finding_at(
             "inputs changed",
             "error",
-            "forward overwrites the token ids it is given: whoever calls it finds other ids afterwards, and labels "
-            "made from them are wrong.",
+            "forward overwrites the token ids that it gets: the caller has other ids afterwards, and labels made "
+            "from them are wrong.",
             forward,
-            "Work on a copy: input_ids = input_ids.clone().",
+            "change a copy: input_ids = input_ids.clone().",
         )
     if changed:
         yield finding_at(
             "mode",
             "error",
             f"forward switches between training and evaluation mode itself ({changed[0] or 'the model'} is in the "
-            "other "
-            "mode after the call): dropout comes back in evaluation, or never works in training.",
+            "other mode after the call): dropout is active in evaluation, or never active in training.",
             subject.locator.module(changed[0]),
-            "Remove self.train() and self.eval() from forward: the training loop sets the mode.",
+            "remove self.train() and self.eval() from forward: the training loop sets the mode.",
         )
     if leftover:
-        yield Finding(
+        yield finding_at(
             "global state",
             "error",
-            "forward changes a global setting of torch (gradient mode or default number type) and leaves it changed.",
+            "forward changes a global setting of torch (gradient mode or default dtype) and does not restore it.",
             forward,
-            "Use it as a context (with torch.no_grad():), or remove it.",
+            "use a context manager (with torch.no_grad():), or remove the setting.",
         )
 
 
-def _seeds(subject: ModelUnderTest) -> Iterator[Finding]:
+def _reseeding(subject: ModelUnderTest) -> Iterator[Finding]:
     inputs = subject.inputs(batch=2)
     states = []
     subject.model.train()
@@ -191,13 +190,13 @@ def _seeds(subject: ModelUnderTest) -> Iterator[Finding]:
             "global seed",
             "error",
             "forward seeds the global random generator: after a call the random state is the same whatever it was "
-            "before. Every step draws the same dropout mask and, in many programs, the same data.",
+            "before. Every step then gets the same dropout mask and, in many programs, the same data.",
             subject.locator.call_of({"manual_seed", "seed", "seed_all", "set_rng_state"}),
             "remove torch.manual_seed(...) from forward: set a seed once, outside the model.",
         )
 
 
-def _memory_place(subject: ModelUnderTest, changed: list[str]) -> Location:
+def _stored_tensor(subject: ModelUnderTest, changed: list[str]) -> Location:
     if changed:
         owner, _, name = changed[0].rpartition(".")
         return subject.locator.attribute(owner, name)

@@ -1,4 +1,4 @@
-"""Tensors pinned to the CPU, found without a GPU: the model runs as if its weights and inputs were on one."""
+"""Find tensors that stay on the CPU, without a GPU, by simulating a model whose weights and inputs are on one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_devices"]
 
-_PRETENDED = torch.device("cuda", 0)
+_SIMULATED = torch.device("cuda", 0)
 _MARK = "_foundry_on_gpu"
 _MADE_AT = "_foundry_made_at"
 _DEVICE_GETTER = Tensor.device.__get__
@@ -28,30 +29,30 @@ _TOLERANT = frozenset({"copy_", "__setitem__", "__getitem__", "__get__", "__set_
 
 
 class _TwoDevicesError(RuntimeError):
-    """An operation meets tensors of the GPU and of the CPU."""
+    """An operation gets tensors on the GPU and on the CPU."""
 
-    def __init__(self, operation: str, stranger: Tensor, line: SourceLine | None) -> None:
-        super().__init__(f"{operation} meets a tensor on the CPU and one on the GPU")
-        self.operation, self.stranger, self.line = operation, stranger, line
+    def __init__(self, operation: str, cpu_tensor: Tensor, line: SourceLine | None) -> None:
+        super().__init__(f"{operation} gets a tensor on the CPU and one on the GPU")
+        self.operation, self.cpu_tensor, self.line = operation, cpu_tensor, line
 
 
 def check_devices(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Every tensor that meets the weights is on their device."""
+    """Check that every tensor that is combined with the weights is on their device."""
     inputs = subject.inputs(batch=2)
     if subject.contract.mask_argument is not None:
         inputs = replace(inputs, mask=torch.ones_like(inputs.ids))
     error = _run(subject, inputs)
-    owner = None if error is None else _attribute_of(subject.model, error.stranger)
+    owner = None if error is None else _attribute_of(subject.model, error.cpu_tensor)
     if owner is not None and subject.rebuild is not None:
-        # What earlier calls on the CPU left behind would have been made on the GPU there.
+        # On a GPU, tensors that earlier calls stored would be on the GPU too.
         error = _run(subject, inputs, _left_by_calls(subject, subject.rebuild(0)))
-        owner = None if error is None else _attribute_of(subject.model, error.stranger)
+        owner = None if error is None else _attribute_of(subject.model, error.cpu_tensor)
     if error is None:
         return
     use = subject.locator.at(error.line)
     consequence = (
         f" When the model moves to a GPU this tensor stays on the CPU, and {error.operation} fails at "
-        f"{use.file_name}:{error.line.number if error.line else '?'}: training on a GPU stops at the first step."
+        f"{use.file_name}:{error.line.number if error.line else '?'}: training on a GPU fails at the first step."
     )
     if owner is not None:
         path, name = owner
@@ -64,30 +65,30 @@ def check_devices(subject: ModelUnderTest) -> Iterator[Finding]:
             f'register it: self.register_buffer("{name}", ...).',
         )
         return
-    made = getattr(error.stranger, _MADE_AT, None) or error.line
+    made = getattr(error.cpu_tensor, _MADE_AT, None) or error.line
     location = subject.locator.at(made)
     yield finding_at(
         "devices",
         "error",
-        f"A tensor is made on the CPU, whatever device the model is on.{consequence}",
+        f"A tensor is created on the CPU, whatever device the model is on.{consequence}",
         location,
-        "make it on the device of the input: device=input_ids.device (or x.new_zeros(...)).",
+        "create it on the device of the input: device=input_ids.device (or x.new_zeros(...)).",
     )
 
 
 def _run(subject: ModelUnderTest, inputs: Inputs, moved: Sequence[Tensor] = ()) -> _TwoDevicesError | None:
-    """Return the first meeting of two devices in a forward pass, None when there is none."""
+    """Return the first operation with tensors of two devices in a forward pass; None if there is none."""
     model = subject.model
     tensors = [*model.parameters(), *model.buffers(), *moved]
     given = [tensor for tensor in (inputs.ids, inputs.mask, inputs.decoder_ids) if tensor is not None]
     for tensor in tensors + given:
         setattr(tensor, _MARK, True)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Pretence(subject.source):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _SimulatedGpu(subject.source):
             subject.call(inputs)
     except _TwoDevicesError as err:
         return err
-    except Exception as err:  # Code that asks for a real GPU fails here; that it runs on the CPU has been seen before.
+    except Exception as err:  # Code that uses a real GPU fails here; an earlier check showed that it runs on the CPU.
         return _hidden_error(err)
     finally:
         for tensor in tensors + given:
@@ -96,14 +97,13 @@ def _run(subject: ModelUnderTest, inputs: Inputs, moved: Sequence[Tensor] = ()) 
 
 
 def _left_by_calls(subject: ModelUnderTest, fresh: nn.Module) -> list[Tensor]:
-    """Return the tensors in plain attributes that a model that was never called does not have."""
+    """Return the tensors in plain attributes that a model without any call does not have."""
     others = dict(fresh.named_modules())
     return [
         tensor
         for path, module in subject.model.named_modules()
-        for name, value in vars(module).items()
-        if name not in ("_parameters", "_buffers", "_modules")
-        and not _tensors(vars(others[path]).get(name) if path in others else None)
+        for name, value in own_attributes(module).items()
+        if not _tensors(vars(others[path]).get(name) if path in others else None)
         for tensor in _tensors(value)
     ]
 
@@ -112,8 +112,8 @@ def _hidden_error(error: BaseException) -> _TwoDevicesError | None:
     return next((item for item in cause_chain(error) if isinstance(item, _TwoDevicesError)), None)
 
 
-class _Pretence(TorchFunctionMode):
-    """Marks what would be on the GPU, and raises where an operation would meet tensors of both devices."""
+class _SimulatedGpu(TorchFunctionMode):
+    """Mark tensors that would be on the GPU; raise an error if an operation gets tensors of both devices."""
 
     def __init__(self, source: SourceMap) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class _Pretence(TorchFunctionMode):
         tensors = _tensors((args, kwargs))
         moved = [tensor for tensor in tensors if _is_moved(tensor)]
         if func == _DEVICE_GETTER:
-            return _PRETENDED if moved else func(*args, **kwargs)
+            return _SIMULATED if moved else func(*args, **kwargs)
         if func == _IS_CUDA_GETTER:
             return bool(moved)
         line = self.source.caller(current_frame())
@@ -144,23 +144,23 @@ class _Pretence(TorchFunctionMode):
     def _target(
         self, name: str, args: Any, kwargs: dict[str, Any], line: SourceLine | None
     ) -> tuple[bool | None, Any, dict[str, Any]]:
-        """Return whether the call asks for the GPU (None: it names no device), with the device replaced by the CPU."""
+        """Return whether the call selects the GPU (None: no device), and its arguments with the CPU as device."""
         if name in ("cuda", "cpu"):
             return name == "cuda", args, kwargs
-        asked: list[torch.device] = []
+        selected: list[torch.device] = []
 
         def replaced(value: Any) -> Any:
             if isinstance(value, torch.device) or (isinstance(value, str) and _is_device(value)):
-                asked.append(torch.device(value))
+                selected.append(torch.device(value))
                 return torch.device("cpu")
             return value
 
         args = tuple(replaced(value) for value in args)
         kwargs = {key: replaced(value) if key == "device" else value for key, value in kwargs.items()}
-        if not asked:
+        if not selected:
             return None, args, kwargs
-        # A device taken from a variable follows the machine: on one with a GPU it would be the GPU.
-        return asked[0].type == "cuda" or not self._is_literal(line), args, kwargs
+        # A device from a variable depends on the machine: with a GPU it would be the GPU.
+        return selected[0].type == "cuda" or not self._is_literal(line), args, kwargs
 
     def _is_literal(self, line: SourceLine | None) -> bool:
         text = self.source.text(line)
@@ -171,12 +171,12 @@ class _Pretence(TorchFunctionMode):
     ) -> None:
         if not moved or name in _TOLERANT or name.endswith("_like"):
             return
-        # Parameters that a forward pass makes itself are where they were made; another check reports them.
-        strangers = [
+        # ``check_registration`` reports parameters that a forward pass creates.
+        cpu_tensors = [
             tensor for tensor in tensors if not (_is_moved(tensor) or isinstance(tensor, nn.Parameter)) and tensor.ndim
         ]
-        if strangers:
-            raise _TwoDevicesError(name, strangers[0], line)
+        if cpu_tensors:
+            raise _TwoDevicesError(name, cpu_tensors[0], line)
 
 
 def _default_target(name: str, tensors: list[Tensor], moved: list[Tensor]) -> bool:
@@ -222,11 +222,9 @@ def _tensors(value: Any, depth: int = 4) -> list[Tensor]:
 
 
 def _attribute_of(model: nn.Module, tensor: Tensor) -> tuple[str, str] | None:
-    """Return (path of the module, name) of the plain attribute that holds ``tensor`` or the storage it looks at."""
+    """Return (path of the module, name) of the plain attribute that contains ``tensor`` or its storage."""
     for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if name in ("_parameters", "_buffers", "_modules"):
-                continue
+        for name, value in own_attributes(module).items():
             for item in _tensors(value):
                 if item is tensor or item.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
                     return path, name

@@ -1,4 +1,4 @@
-"""The logits: raw scores of the right shape, finite, and at initialization no better or worse than a guess."""
+"""Check that logits are finite raw scores, one row per position, with a loss near ln V at initialization."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from transformer_foundry.core.models import config_hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]
 
-# Excess over ln V, in nats, from which an initialization is called too large. Logits of standard deviation s cost
-# s^2 / 2: 2 nats are s = 2; usual initializations stay below s = 1.
+# Largest accepted excess over ln V, in nats. Logits of standard deviation s cost s^2 / 2: 2 nats are s = 2; usual
+# initializations stay below s = 1.
 LARGEST_EXCESS = 2.0
 SAMPLES = 4
 EXACT = 1e-4
-# Operations that put infinity where it is meant: into masks.
+# Operations whose infinities are intended: they make masks.
 FILLING = frozenset({"full", "masked_fill", "masked_fill_", "where", "triu", "tril", "triu_", "tril_", "fill_", "log"})
-# A bound on logits below this leaves the right answer too little room: the loss cannot fall far.
+# Logits with a bound below this cannot give the right answer enough probability.
 SMALL_BOUND = 1.5
 # Spread of the logits under generic weights: usual models have about 1, those with scaled-down logits 0.01.
 SMALLEST_SPREAD = 1e-4
 
 
 def check_finite(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The logits of ordinary inputs hold neither NaN nor infinity, in both modes and with padding."""
+    """Check that logits of ordinary inputs contain neither NaN nor infinity, in both modes and with padding."""
     inputs = subject.inputs(batch=2)
     trials = [("", inputs, False), (" in training mode", inputs, True)]
     if subject.contract.mask_argument is not None and inputs.ids.shape[1] > 2:
@@ -61,41 +61,42 @@ def _not_finite(subject: ModelUnderTest, inputs: Inputs, training: bool, bad: Te
         "finite",
         "error",
         f"{float(bad.float().mean()):.0%} of the logits are NaN or infinite{when} ({int(rows.sum())} of "
-        f"{rows.numel()} positions). {cause} One NaN spoils the loss and, after one step, every weight.",
+        f"{rows.numel()} positions). {cause} One NaN makes the loss NaN and, after one step, every weight.",
         subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward(),
         remedy,
     )
 
 
 def _cause_of_nan(call: TracedCall | None) -> tuple[str, str]:
-    """Return what makes the first NaN, and how to mend it."""
-    usual = "keep divisors, logarithms and square roots away from zero, and exponents small."
+    """Return the cause of the first NaN, and how to fix it."""
+    usual = "keep divisors and arguments of logarithms and square roots away from zero, and exponents small."
     if call is None:
         return "Its origin was not found.", usual
-    made = f"The operation {call.name} makes the first one"
+    made = f"The operation {call.name} returns the first one"
     if call.name not in SOFTMAX or not call.inputs:
-        return f"{made}: it divides by zero, takes a logarithm of zero, or its result is too large.", usual
+        return f"{made}: it divides by zero, takes the logarithm of zero, or its result is too large.", usual
     axis = call.arguments.get("dim", call.arguments.get("1", -1))
     if axis not in (None, -1, call.output.ndim - 1):
         return (
             f"{made}: this softmax of attention runs over axis {axis}, not over the last one, the keys. Where a mask "
-            "hides all that it compares, it divides by zero.",
+            "hides all its inputs, it divides by zero.",
             "take the softmax over the keys: softmax(scores, dim=-1).",
         )
     hidden = torch.isinf(call.inputs[0]).all(dim=-1)
     return (
         f"{made}: {int(hidden.sum())} of {hidden.numel()} rows of attention scores are masked completely, so there is "
-        "nothing to attend to. Usual causes: the mask is inverted or turned round, hides a position from itself, or a "
+        "nothing to attend to. Usual causes: the mask is inverted or transposed, hides a position from itself, or a "
         "text is all padding.",
-        "let every position attend at least to itself: check which of True and False hides, and triu(1), not triu(0).",
+        "let every position attend at least to itself: check whether True or False hides, and use triu(1), not "
+        "triu(0).",
     )
 
 
 def check_logits(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The output is raw scores: not probabilities, not squashed into a small range."""
+    """Check that the output is raw scores, one row per position: not probabilities, not limited to a small range."""
     if subject.contract.output_size < 2:
         return
-    if _answers_once(subject):
+    if _predicts_one_position(subject):
         yield _one_row(subject)
         return
     with generic_weights(subject.model):
@@ -107,15 +108,15 @@ def check_logits(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _probabilities(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Finding | None:
-    """Find a softmax or its logarithm at the end, seen with ordinary weights and with the initial ones."""
-    location = _head(subject)
+    """Find a softmax or its logarithm at the end, with generic and with initial weights."""
+    location = _output_location(subject)
     is_positive = bool((logits >= 0).all() and (initial >= 0).all())
     if is_positive and _sums_to_one(logits) and _sums_to_one(initial):
         return finding_at(
             "probabilities",
             "error",
             "The output is probabilities, not logits: each row is positive and sums to 1, so a softmax has already "
-            "been applied. The loss applies softmax once more; its gradient all but vanishes and it stays near ln V.",
+            "been applied. The loss applies softmax again; its gradient nearly vanishes and it stays near ln V.",
             location,
             "remove the softmax from the end of the model; apply it where probabilities are needed.",
         )
@@ -123,33 +124,33 @@ def _probabilities(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> 
         return finding_at(
             "probabilities",
             "info",
-            "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that of "
-            "raw logits, so nothing is lost; a loss that applies softmax itself does the work twice.",
+            "The output is log-probabilities: exp of each row sums to 1. Cross-entropy of them is the same as that "
+            "of raw logits, so this is correct; a loss that applies softmax itself only repeats the computation.",
             location,
         )
     return None
 
 
 def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Finding | None:
-    """Find scores that cannot move far enough apart: scaled to nothing, or put through a function with bounds."""
-    location = _head(subject)
+    """Find scores that cannot differ enough: scaled to almost zero, or the result of a bounded function."""
+    location = _output_location(subject)
     values = torch.cat([logits.flatten(), initial.flatten()])
     spread, largest, zeros = float(logits.std()), float(values.abs().max()), float((values == 0).float().mean())
     if spread < SMALLEST_SPREAD:
         return finding_at(
             "squashed logits",
             "warning",
-            f"The logits hardly differ, whatever the weights: their standard deviation is {spread:.1g} with weights of "
-            "ordinary size. They are multiplied by next to nothing, and so is every gradient.",
+            f"The logits hardly differ, whatever the weights: their standard deviation is {spread:.1g} with weights "
+            "of ordinary size. They are multiplied by a factor close to zero, and so is every gradient.",
             location,
-            "remove the factor before the end of the model, or let it be near 1.",
+            "remove the factor at the end of the model, or set it near 1.",
         )
     if bool(((values >= 0) & (values <= 1)).all()):
         return finding_at(
             "probabilities",
             "error",
-            f"The output is squashed into (0, 1), as by a sigmoid (seen: {values.min():.3f} to {values.max():.3f}). "
-            "Cross-entropy wants raw logits: between scores of 0 and 1 no class can get more than "
+            f"The output is squashed into (0, 1), as by a sigmoid (found: {values.min():.3f} to {values.max():.3f}). "
+            "Cross-entropy expects raw logits: between scores of 0 and 1 no class can get more than "
             f"{math.e / (math.e + subject.contract.output_size - 1):.0%} of the probability.",
             location,
             "remove the sigmoid from the end of the model: single-label classes compete through softmax.",
@@ -167,8 +168,8 @@ def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Findi
         return finding_at(
             "squashed logits",
             "warning",
-            f"No logit is negative and {zeros:.0%} are exactly 0, as after a ReLU. A class whose score is cut off gets "
-            "no gradient and cannot be pushed down.",
+            f"No logit is negative and {zeros:.0%} are exactly 0, as after a ReLU. A class whose score is clipped "
+            "gets no gradient and cannot become less likely.",
             location,
             "remove the ReLU from the end of the model.",
         )
@@ -176,7 +177,7 @@ def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Findi
 
 
 def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Before training the loss is about that of a guess, ln V."""
+    """Check that the loss before training is near that of a uniform guess, ln V."""
     inputs = subject.inputs(batch=SAMPLES)
     logits = subject.logits(inputs)
     if not torch.isfinite(logits).all():
@@ -195,18 +196,16 @@ def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
     yield finding_at(
         "loss at initialization",
         "info" if std is not None and _is_stated(subject, std) else "warning",
-        f"The loss before training is {loss:.1f}, far above that of a guess, ln {classes} = {guess:.2f}: the "
-        "logits have "
-        f"a standard deviation of {float(flat.std()):.1f}.{cause} The first steps are spent on unlearning these "
-        "scores, "
-        "and training is often unstable.",
+        f"The loss before training is {loss:.1f}, far above that of a uniform guess, ln {classes} = {guess:.2f}: the "
+        f"logits have a standard deviation of {float(flat.std()):.1f}.{cause} The first steps only reduce these "
+        "scores, and training is often unstable.",
         location,
         "initialize its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width).",
     )
 
 
-def _answers_once(subject: ModelUnderTest) -> bool:
-    """Return whether a language model gives the logits of one position only."""
+def _predicts_one_position(subject: ModelUnderTest) -> bool:
+    """Return whether a language model returns the logits of one position only."""
     contract = subject.contract
     return (
         contract.task == "sequence_classification"
@@ -220,21 +219,21 @@ def _one_row(subject: ModelUnderTest) -> Finding:
     return finding_at(
         "logits",
         "error",
-        f"The model gives one row of {subject.contract.output_size} logits per text, not one per position: it can be "
-        "trained on one token of each text only, where a language model learns from all of them at once.",
-        _head(subject),
+        f"The model returns one row of {subject.contract.output_size} logits per text, not one per position: it can "
+        "learn from one token of each text only, where a language model learns from all tokens at once.",
+        _output_location(subject),
         "apply the output layer to all positions: head(x), not head(x[:, -1]).",
     )
 
 
 def _is_stated(subject: ModelUnderTest, std: float) -> bool:
-    """Return whether the configuration asks for weights of this size: then they are meant."""
+    """Return whether the configuration states this standard deviation, which is then intended."""
     stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
     return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
 
 
 def _origin(record: Trace) -> TracedCall | None:
-    """Return the operation that makes the first NaN, or the infinity (no mask) that it comes from."""
+    """Return the operation that returns the first NaN, or the first infinity that is not a mask, if it is earlier."""
     nan = next((call for call in record.operations if _appears(call, torch.isnan)), None)
     infinite = next(
         (call for call in record.operations if call.name not in FILLING and _appears(call, torch.isinf)), None
@@ -269,8 +268,8 @@ def _is_bounded(subject: ModelUnderTest, bound: float) -> bool:
     return bool(logits.abs().max() <= max(1.0, bound) * (1 + EXACT)) and bound > 1e-3
 
 
-def _head(subject: ModelUnderTest) -> Location:
-    """Return the place that makes the logits: the last operation of the model."""
+def _output_location(subject: ModelUnderTest) -> Location:
+    """Return the location of the last operation, which computes the logits."""
     calls = [call for call in subject.trace.operations if call.line is not None and call.output.is_floating_point()]
     if not calls:
         return subject.locator.forward()
@@ -278,7 +277,7 @@ def _head(subject: ModelUnderTest) -> Location:
 
 
 def _large_weights(subject: ModelUnderTest) -> tuple[Location, str, float | None]:
-    """Return the place and description of the weights that make the logits large: the head's, or the largest ones."""
+    """Return location, description and standard deviation of the largest output weights."""
     candidates = []
     for path, module in subject.model.named_modules():
         weight = getattr(module, "weight", None)

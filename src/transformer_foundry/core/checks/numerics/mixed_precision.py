@@ -1,4 +1,4 @@
-"""The model runs in the number formats that training uses: bfloat16 and float16, by autocast."""
+"""Check that the model runs under autocast with bfloat16 and float16."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from transformer_foundry.core.models.error_meanings import describe, explain, ro
 
 __all__ = ["check_mixed_precision"]
 
-# bfloat16 has 8 bits: results differ by a few percent of their spread; beyond this share something breaks.
+# bfloat16 has 8 bits, so results differ by a few percent of their spread; more than this share is a fault.
 LARGEST_DIFFERENCE = 0.5
 
 
 def check_mixed_precision(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Under autocast the logits stay finite and near those of float32."""
+    """Check that logits under autocast are finite and near those of float32."""
     inputs = subject.inputs(batch=2)
     exact = subject.logits(inputs)
     failures: dict[str, list[tuple[str, Exception]]] = {}
@@ -28,27 +28,27 @@ def check_mixed_precision(subject: ModelUnderTest) -> Iterator[Finding]:
         name = str(dtype).removeprefix("torch.")
         try:
             with torch.autocast("cpu", dtype=dtype):
-                rough = subject.logits(inputs)
-        except Exception as err:  # somebody else's code may raise anything; what it raises is the finding
+                reduced = subject.logits(inputs)
+        except Exception as err:  # The model's code may raise anything; the exception is the finding.
             failures.setdefault(str(subject.source.raised_at(err)), []).append((name, err))
             continue
-        share = float((rough - exact).abs().max() / exact.std().clamp(min=1e-6))
-        if not torch.isfinite(rough).all() or share > LARGEST_DIFFERENCE:
-            yield _deviation(subject, name, share, rough)
+        share = float((reduced - exact).abs().max() / exact.std().clamp(min=1e-6))
+        if not torch.isfinite(reduced).all() or share > LARGEST_DIFFERENCE:
+            yield _deviation(subject, name, share, reduced)
     for group in failures.values():
         yield _failure(subject, group)
 
 
-def _deviation(subject: ModelUnderTest, name: str, share: float, rough: Tensor) -> Finding:
-    finite = bool(torch.isfinite(rough).all())
+def _deviation(subject: ModelUnderTest, name: str, share: float, reduced: Tensor) -> Finding:
+    finite = bool(torch.isfinite(reduced).all())
     what = f"differ by {share:.0%} of their spread" if finite else "are NaN or infinite"
     return finding_at(
         "precision",
-        # A GPU computes softmax and norms in float32 where the CPU, which tests it here, computes in float16.
+        # The CPU computes softmax and norms in float16, a GPU computes them in float32.
         "info" if name == "float16" else "warning",
-        f"In {name} the logits {what}. Training on a GPU uses it to be faster and smaller; here it breaks.",
+        f"In {name} the logits {what}. Training on a GPU uses it to save time and memory; this model fails with it.",
         subject.locator.forward(),
-        "Mask with torch.finfo(scores.dtype).min, and compute norms and softmax in float32.",
+        "mask with torch.finfo(scores.dtype).min, and compute norms and softmax in float32.",
     )
 
 
@@ -60,8 +60,8 @@ def _failure(subject: ModelUnderTest, group: list[tuple[str, Exception]]) -> Fin
     return finding_at(
         "precision",
         "warning" if on_both else "info",
-        f"The model fails in {' and in '.join(names)}, which training on a GPU uses to be faster and smaller. "
+        f"The model fails in {' and in '.join(names)}, which training on a GPU uses to save time and memory. "
         f"{explain(cause).meaning} The error: {describe(cause)}",
         subject.locator.raised(error),
-        "use torch.finfo(x.dtype).min for masks, and convert with .to(x.dtype) what meets x.",
+        "use torch.finfo(x.dtype).min for masks, and convert other tensors with .to(x.dtype).",
     )

@@ -1,4 +1,4 @@
-"""How strongly the output reacts: to a slight change of the embeddings, and to which token."""
+"""Check how strongly the output reacts to a small change of the embeddings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_sensitivity"]
 
-STEP = 1e-3
-# Relative change of the logits for one of the embeddings, beyond which rounding alone moves the output.
+NOISE = 1e-3
+# Ratio of the relative change of the logits to that of the embeddings; beyond it rounding alone changes the output.
 LARGEST_GAIN = 1e3
 
 
 def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A change of a thousandth of the embeddings moves the logits by about as much, not a thousand times more."""
+    """Check that a relative change of 0.001 of the embeddings changes the logits less than a thousand times as much."""
     table = _token_table(subject)
     if table is None:
         return
@@ -30,7 +30,7 @@ def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
 
     def disturb(_module: nn.Module, _arguments: object, output: Tensor) -> Tensor:
         noise = torch.randn(output.shape, generator=generator).to(output)
-        return output + STEP * output.std() * noise
+        return output + NOISE * output.std() * noise
 
     handle = module.register_forward_hook(disturb)
     try:
@@ -38,15 +38,15 @@ def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
     finally:
         handle.remove()
     centered = base - base.mean(dim=-1, keepdim=True)
-    gain = float((moved - base).norm() / centered.norm().clamp(min=1e-12)) / STEP
+    gain = float((moved - base).norm() / centered.norm().clamp(min=1e-12)) / NOISE
     if gain > LARGEST_GAIN:
         yield finding_at(
             "sensitivity",
             "warning",
-            f"The output is unstable: a change of 0.1 % of the embeddings changes the logits by {gain * STEP:.0%} of "
-            "their spread. Rounding alone then decides what the model says, and training diverges.",
+            f"The output is unstable: a change of 0.1 % of the embeddings changes the logits by {gain * NOISE:.0%} of "
+            "their spread. Rounding alone then determines the output, and training diverges.",
             subject.locator.module(path),
-            "put a norm into every block, and initialize the weights smaller (std=0.02).",
+            "use a norm in every block, and initialize the weights smaller (std=0.02).",
         )
 
 

@@ -21,6 +21,7 @@ from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.inference.infer_contract import Contract
+from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "loss_of_random_labels"]
 
@@ -228,19 +229,14 @@ def generic_weights(model: nn.Module, seed: int = 0, scale: float = 1.0) -> Iter
     Matrices become N(0, ``scale``^2 / fan-in), other parameters get noise of 0.1 added. Rows of a padding index stay
     zero; frozen parameters (tables of sines) do not change. Parameters are restored bit for bit.
     """
-    saved = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     generator = torch.Generator().manual_seed(4321 + seed)
-    try:
+    with restore_weights(model.parameters()):
         with torch.no_grad():
             for module in model.modules():
                 for name, parameter in module.named_parameters(recurse=False):
                     if parameter.is_floating_point() and parameter.requires_grad and parameter.numel():
                         _make_generic(module, name, parameter, generator, scale)
         yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in saved:
-                parameter.copy_(value)
 
 
 def _make_generic(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator, scale: float) -> None:

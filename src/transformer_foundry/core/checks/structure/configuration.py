@@ -1,4 +1,4 @@
-"""What ``config.json`` says against what was built."""
+"""Check that the model agrees with ``config.json``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DROPOUT_KEYS = ("dropout", "dropout_rate", "dropout_prob", "hidden_dropout_prob"
 
 
 def check_configuration(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Width, layers, heads, feed-forward width, classes, dropout and ties are those that the configuration states."""
+    """Check width, layers, heads, feed-forward width, classes, dropout, weight tying and special tokens."""
     yield from _width(subject)
     yield from _layers(subject)
     yield from _heads(subject)
@@ -45,8 +45,8 @@ def _mismatch(key: str, stated: object, found: str, location: Location, severity
     return finding_at(
         "configuration",
         severity,
-        f"config.json says {key}: {stated}, but the model that was built has {found}. Whoever reads or tunes this "
-        "setting changes nothing; sizes, memory and quality are not those that were meant.",
+        f"config.json says {key}: {stated}, but the model that was built has {found}. The setting has no effect; "
+        "size, memory and quality differ from what was intended.",
         location,
         f"build the model with config['{key}'] instead of a number fixed in the code.",
     )
@@ -95,14 +95,18 @@ def _layers(subject: ModelUnderTest) -> Iterator[Finding]:
 def _heads(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, HEAD_KEYS)
     records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
-    if stated is None or not records or any(record.heads in (stated, stated // _ratio(subject)) for record in records):
+    if (
+        stated is None
+        or not records
+        or any(record.heads in (stated, stated // _head_ratio(subject)) for record in records)
+    ):
         return
     location = subject.locator.module(records[0].module, records[0].line)
     yield _mismatch(key, stated, f"{records[0].heads} attention heads", location)
 
 
-def _ratio(subject: ModelUnderTest) -> int:
-    """What the configuration divides the number of heads by, where part of them is replaced by something else."""
+def _head_ratio(subject: ModelUnderTest) -> int:
+    """Return the divisor of the number of heads if the configuration replaces part of them by other layers."""
     return next((value for key, value in subject.config.items() if key == "head_ratio" and isinstance(value, int)), 1)
 
 
@@ -111,7 +115,7 @@ def _feed_forward(subject: ModelUnderTest) -> Iterator[Finding]:
     if stated is None:
         return
     sizes = {size for parameter in subject.model.parameters() if parameter.ndim >= 2 for size in parameter.shape}
-    # Gated feed-forwards often take two thirds, rounded up to a multiple of at most 256.
+    # Gated feed-forwards often use two thirds, rounded up to a multiple of at most 256.
     two_thirds = 2 * stated // 3
     _, width = stated_value(subject.config, WIDTH_KEYS)
     others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
@@ -152,7 +156,7 @@ def _dropout(subject: ModelUnderTest) -> Iterator[Finding]:
     inputs = subject.inputs(batch=2)
     first, second = subject.logits(inputs, seed=1, training=True), subject.logits(inputs, seed=2, training=True)
     if torch.equal(first, second):
-        found = "no dropout: two calls in training mode agree to the bit"
+        found = "no dropout: two calls in training mode agree bit for bit"
         yield replace(_mismatch(key, stated, found, subject.locator.forward()), check="dropout")
 
 
@@ -183,20 +187,20 @@ def _ties(subject: ModelUnderTest) -> Iterator[Finding]:
         copied = any(
             torch.equal(head.weight, table.weight) for _, table in tables if table.weight.shape == head.weight.shape
         )
-        what = "a copy of the embedding" if copied else "weights of its own"
+        what = "a copy of the embedding" if copied else "separate weights"
         yield finding_at(
             "tied weights",
             "warning",
             f"config.json says {key}: true, but the output layer {path} has {what}, not those of the embedding "
-            f"{tables[0][0]}: they are two tensors that drift apart in training, {head.weight.numel():,} weights more "
-            "than were meant.",
+            f"{tables[0][0]}: they are two tensors that diverge in training, {head.weight.numel():,} weights more "
+            "than intended.",
             subject.locator.module(path),
             f"share the tensor: self.{path}.weight = self.{tables[0][0]}.weight, after any initialization.",
         )
 
 
 def _special_tokens(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Special tokens have a row in the embedding, and the row without gradient is that of padding."""
+    """Check that special tokens have a row in the embedding, and that the row without gradient is that of padding."""
     size = subject.contract.vocab_size
     tables = [
         (path, module)
@@ -204,15 +208,15 @@ def _special_tokens(subject: ModelUnderTest) -> Iterator[Finding]:
         if isinstance(module, nn.Embedding) and module.num_embeddings == size
     ]
     for key, value in subject.config.items():
-        # Only the number right behind the last row: configurations of small copies keep the ids of the large model.
+        # Only the number after the last row: configurations of small copies keep the ids of the large model.
         if str(key).endswith("_token_id") and value == size and not isinstance(value, bool):
             yield finding_at(
                 "configuration",
                 "error",
                 f"config.json says {key}: {value}, but the model has rows for the ids 0 to {size - 1} only: the token "
-                "has none, and the model stops at the first text that contains it.",
+                "has no row, and the model fails at the first text that contains it.",
                 subject.locator.module(tables[0][0]) if tables else subject.locator.forward(),
-                f"count the special tokens in: vocab_size {size + 1}, or {key} below {size}.",
+                f"include the special tokens: vocab_size {size + 1}, or {key} below {size}.",
             )
     pad = subject.config.get("pad_token_id")
     for path, table in tables:
@@ -228,7 +232,7 @@ def _special_tokens(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def stated_value(config: Mapping[str, Any], keys: Iterable[str], kind: type = int) -> tuple[str, Any]:
-    """Return the first of ``keys`` that has a number of this kind, with the number; an empty key and None otherwise."""
+    """Return the first of ``keys`` with a number of this type, and the number; an empty key and None otherwise."""
     for key in keys:
         value = config.get(key)
         if isinstance(value, int | kind) and not isinstance(value, bool):
@@ -245,7 +249,7 @@ def _list_sizes(subject: ModelUnderTest) -> list[int]:
 
 
 def _named_lists(subject: ModelUnderTest) -> list[tuple[str, Any]]:
-    """Lists and sequences of modules of one class: the layers."""
+    """Return lists and sequences of modules of one class: the layers."""
     return [
         (path, module)
         for path, module in subject.model.named_modules()
@@ -256,7 +260,7 @@ def _named_lists(subject: ModelUnderTest) -> list[tuple[str, Any]]:
 
 
 def _repetitions(subject: ModelUnderTest) -> Counter[str]:
-    """How often each module with parameters ran: a shared layer runs once per layer."""
+    """Return how often each module was called: a shared layer is called once per layer."""
     return Counter(call.module for call in subject.trace.modules if re.search(r"\w", call.module))
 
 

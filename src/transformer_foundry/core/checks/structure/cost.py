@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations and memory by part, and the time of a forward pass."""
+"""Report the cost of a model: parameters, operations, memory and the time of a forward pass."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def check_cost(subject: ModelUnderTest) -> Iterator[Finding]:
     yield Finding(
         "costs",
         "info",
-        f"{total:,} parameters{most}. Weights, gradients and optimizer take {memory:,.0f} MiB "
-        f"in training, besides activations; a token takes about {operations:,} floating point operations, a text of "
-        f"{length} tokens {1000 * min(seconds):.1f} ms here.",
+        f"{total:,} parameters{most}. Weights, gradients and optimizer take {memory:,.0f} MiB in training, besides "
+        f"activations; a token takes about {operations:,} floating point operations, a text of {length} tokens "
+        f"{1000 * min(seconds):.1f} ms here.",
     )
 
 

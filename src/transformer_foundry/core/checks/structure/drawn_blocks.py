@@ -1,4 +1,4 @@
-"""The settings of each drawn block against the module that was generated for it."""
+"""Check that the generated modules agree with the settings of the drawn blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["check_drawn_blocks"]
 
 
 def check_drawn_blocks(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The settings of each drawn block against the module that was generated for it."""
+    """Check that each generated module has the sizes that its drawn block states."""
     for path, module in subject.model.named_modules():
         node = subject.graph.node_of(path) if path else None
         if node is None:
@@ -50,7 +50,7 @@ def _settings(module: nn.Module, subject: ModelUnderTest) -> Iterable[tuple[tupl
 
 
 def _own_settings(module: nn.Module, node: Node) -> Iterable[tuple[tuple[str, ...], float]]:
-    """What a generated module notes about itself under the name of a setting of its block, or shows by its weights."""
+    """Yield sizes from attributes with the name of a setting of the block, and from the module's weights."""
     for names in (HEAD_KEYS, WIDTH_KEYS, FEED_FORWARD_KEYS, ("eps",)):
         values = [getattr(module, name) for name in names if isinstance(vars(module).get(name), int | float)]
         yield from ((names, value) for value in values[:1] if not isinstance(value, bool))

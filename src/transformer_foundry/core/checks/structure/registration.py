@@ -1,4 +1,4 @@
-"""Every weight is registered, so that training finds it, and free to learn."""
+"""Check that every weight is registered, so that training finds it, and not frozen."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from transformer_foundry.core.checks.probing.model_under_test import ModelUnderT
 from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import trace
 from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_frozen_parameters", "check_registration"]
 
 
 def check_registration(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Modules and parameters in plain lists, dictionaries or tuples are invisible to training."""
+    """Check that no module or parameter is in a plain list, dictionary or tuple, or created in ``forward``."""
     known = {id(item) for item in [*subject.model.modules(), *subject.model.parameters(), *subject.model.buffers()]}
     found: dict[str, tuple[str, str, nn.Module | nn.Parameter]] = {}
     for path, module in subject.model.named_modules():
-        for name, value in vars(module).items():
-            if name in ("_parameters", "_buffers", "_modules") or name.startswith("_forward"):
-                continue
+        for name, value in own_attributes(module).items():
             for item in _hidden(value, known):
                 found.setdefault(f"{path}.{name}".strip("."), (path, name, item))
     grouped: dict[tuple[str, str], list[tuple[str, str, nn.Module | nn.Parameter]]] = {}
@@ -33,11 +32,11 @@ def check_registration(subject: ModelUnderTest) -> Iterator[Finding]:
     for group in grouped.values():
         yield _unregistered(subject, group)
     if not grouped and subject.runs:
-        yield from _made_in_forward(subject, known)
+        yield from _created_in_forward(subject, known)
 
 
-def _made_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Finding]:
-    """What learns in a forward pass although the model does not hold it: made anew by every call."""
+def _created_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Finding]:
+    """Find parameters of a forward pass that the model does not have, because each call creates them."""
     with torch.enable_grad(), torch.random.fork_rng(devices=[]), trace(subject.model, subject.source) as record:
         subject.call(subject.inputs(batch=2))
     held = {item.data_ptr() for item in subject.model.parameters()}
@@ -47,10 +46,10 @@ def _made_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Findi
         yield finding_at(
             "unregistered parameters",
             "error",
-            f"forward uses weights of shape {tuple(tensor.shape)} that the model does not hold: they are made anew in "
-            "each call, or kept outside the model, so they are not trained and not saved.",
+            f"forward uses weights of shape {tuple(tensor.shape)} that the model does not have: they are created in "
+            "each call, or stored outside the model, so they are not trained and not saved.",
             subject.locator.at(line, module or None),
-            "make the layer or nn.Parameter in __init__, as an attribute of the module, and use it here.",
+            "create the layer or nn.Parameter in __init__, as an attribute of the module, and use it here.",
         )
         return
 
@@ -73,7 +72,7 @@ def _unregistered(subject: ModelUnderTest, group: list[tuple[str, str, nn.Module
 
 
 def check_frozen_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Weights that are to be learned have requires_grad set."""
+    """Check that weights have requires_grad set, except tables of sines and cosines."""
     frozen = [
         (path, name, parameter)
         for path, module in subject.model.named_modules()
@@ -81,7 +80,7 @@ def check_frozen_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
         if not parameter.requires_grad
         and parameter.is_floating_point()
         and parameter.numel()
-        and not _is_table_of_waves(parameter)
+        and not _is_sinusoidal_table(parameter)
     ]
     if not frozen:
         return
@@ -94,15 +93,15 @@ def check_frozen_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
     yield finding_at(
         "frozen parameters",
         "warning" if share < 1 else "error",
-        f"{len(frozen)} parameter tensors are frozen (requires_grad is False), {share:.0%} of all weights, for example "
-        f"{path}.{name}: training never changes them, they keep their random values.",
+        f"{len(frozen)} parameter tensors are frozen (requires_grad is False), {share:.0%} of all weights, for "
+        f"example {path}.{name}: training never changes them, so they keep their random values.",
         location,
         "remove requires_grad = False, unless these weights are loaded from a trained model.",
     )
 
 
 def _line_of(subject: ModelUnderTest, calls: set[str], attribute: str) -> SourceLine | None:
-    """Return the first line of a ``forward`` that calls one of ``calls`` or reads ``attribute``."""
+    """Return the first line that calls a function in ``calls`` or reads ``attribute``."""
     for file in subject.source.files.values():
         for node in ast.walk(file.tree):
             name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
@@ -129,8 +128,8 @@ def _module(model: nn.Module, path: str) -> nn.Module:
     return model.get_submodule(path) if path else model
 
 
-def _is_table_of_waves(parameter: Tensor) -> bool:
-    """Return whether a frozen table holds sines and cosines: every row has the same norm and no value exceeds 1."""
+def _is_sinusoidal_table(parameter: Tensor) -> bool:
+    """Return whether a frozen table contains sines and cosines: equal norms of rows, and no value above 1."""
     rows = parameter.detach().float().reshape(-1, parameter.shape[-1])
     if parameter.ndim < 2 or rows.abs().max() > 1 + 1e-4:
         return False

@@ -1,4 +1,4 @@
-"""What is saved is the whole model: its state restores it in another build, and builds obey the seed."""
+"""Check that the state dict restores the model in another build, and that builds depend on the seed only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE = 1e-5
 
 
 def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
-    """The same seed builds the same weights, another seed builds others, and no weight is NaN or left unset."""
+    """Check that the same seed builds the same weights, another seed other ones, and that no weight is NaN."""
     if subject.rebuild is None:
         return
     state = torch.random.get_rng_state()
@@ -33,10 +33,10 @@ def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "initialization",
             "error" if unset else "warning",
-            f"The parameter {name} {what}: its memory is never filled, or it is drawn from another source of chance. "
-            "Runs cannot be repeated, and such values may be anything.",
-            _place(subject, name),
-            "fill it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone.",
+            f"The parameter {name} {what}: its memory is never initialized, or its values come from another random "
+            "generator. Runs cannot be repeated, and such values are arbitrary.",
+            _parameter_location(subject, name),
+            "initialize it: nn.init.normal_(parameter, std=0.02) instead of torch.empty or torch.Tensor alone.",
         )
     random = [
         name for name, value in values[0].items() if value.ndim >= 2 and bool((value != value.flatten()[0]).any())
@@ -45,15 +45,15 @@ def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "global seed",
             "warning",
-            "Every build has the same random weights, whatever the seed: the code seeds the global generator itself. "
-            "Runs with several seeds are copies of one, and the rest of the program loses its own seed.",
+            "Every build has the same random weights at any seed: the code seeds the global generator itself. Runs "
+            "with several seeds are copies of one, and the rest of the program loses its own seed.",
             subject.locator.call_of({"manual_seed", "seed_all", "set_rng_state"}),
             "remove torch.manual_seed(...) from the model's code; Foundry sets the seed (training.seed).",
         )
 
 
 def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
-    """A build with another seed gives the same output once it has loaded this model's state."""
+    """Check that a build with another seed gives the same output after it loaded the state dict of this model."""
     if subject.rebuild is None:
         return
     other = subject.rebuild(OTHER_SEED).eval()
@@ -64,10 +64,10 @@ def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "state",
             "error",
-            f"The saved state does not fit another build of the model: {' '.join(str(err).split())[:200]}. Checkpoints "
-            "cannot be loaded.",
+            f"The saved state does not fit another build of the model: {' '.join(str(err).split())[:200]}. "
+            "Checkpoints cannot be loaded.",
             subject.locator.forward(),
-            "Make the same parameters in every build; none that depend on chance or on the first call.",
+            "create the same parameters in every build; none may depend on random numbers or on the first call.",
         )
         return
     base, loaded = subject.logits(inputs), _logits_of(subject, other, inputs)
@@ -77,12 +77,11 @@ def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
     yield finding_at(
         "state",
         "error",
-        f"The model is not saved whole: another build that loads its state gives other outputs (difference "
-        f"{difference:.2g}). Something random is kept outside parameters and buffers, or in a buffer that is not "
-        "saved: "
-        "after loading a checkpoint the model is another one.",
+        "The saved state is incomplete: another build that loads it gives other outputs (difference "
+        f"{difference:.2g}). A random value is stored outside parameters and buffers, or in a buffer that is not "
+        "saved: a loaded checkpoint is another model.",
         _unsaved(subject, other),
-        "keep it as nn.Parameter, or register_buffer(name, value, persistent=True).",
+        "store it as nn.Parameter, or register_buffer(name, value, persistent=True).",
     )
 
 
@@ -96,7 +95,7 @@ def _logits_of(subject: ModelUnderTest, model: nn.Module, inputs: Inputs) -> Ten
 
 
 def _unsaved(subject: ModelUnderTest, other: nn.Module) -> Location:
-    """Return the place of a tensor that differs although the state was loaded."""
+    """Return the location of a tensor that differs although the state was loaded."""
     others = dict(other.named_modules())
     for path, module in subject.model.named_modules():
         twin = others.get(path)
@@ -113,6 +112,6 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return attributes | dict(module.named_buffers(recurse=False, remove_duplicate=False))
 
 
-def _place(subject: ModelUnderTest, name: str) -> Location:
+def _parameter_location(subject: ModelUnderTest, name: str) -> Location:
     owner, _, attribute = name.rpartition(".")
     return subject.locator.attribute(owner, attribute)
