@@ -43,7 +43,7 @@ def check_attention_weights(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def check_attention_entropy(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that attention at initialization has entropy, and that heads are not copies of each other."""
+    """Check that attention at initialization is not one-hot, and heads are not copies of each other."""
     length = min(ENTROPY_LENGTH, subject.contract.max_length or ENTROPY_LENGTH)
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs(length=length)))
     records = [

@@ -28,7 +28,7 @@ WITHOUT = re.compile(
 
 
 def check_normalization(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that what multiplies the values sums to 1 over the keys, or that the result is normalized afterwards."""
+    """Check that what multiplies the values sums to 1 over the keys, or the result is normalized afterwards."""
     calls = subject.trace.operations
     names = " ".join([*(type(module).__name__ for module in subject.model.modules()), *map(str, subject.config)])
     if WITHOUT.search(names):

@@ -32,7 +32,7 @@ OWN_SCALE = re.compile(
 
 
 def check_scaling(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that scores are divided by the square root of the head width, or that the design compensates for it."""
+    """Check that scores are divided by the square root of the head width, or the design compensates for it."""
     record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs()))
     for index, call in enumerate(record.operations):
         scaled = _scaled(record.operations[:index], call)

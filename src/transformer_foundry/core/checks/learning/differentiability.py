@@ -19,7 +19,7 @@ __all__ = ["check_differentiability", "gradient_cut"]
 
 
 def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that the loss has a gradient and that the backward pass runs."""
+    """Check that the loss has a gradient and its backward pass runs."""
     inputs = subject.inputs(batch=2)
     subject.is_differentiable = False
     with torch.enable_grad():

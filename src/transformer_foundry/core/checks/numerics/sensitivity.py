@@ -51,7 +51,5 @@ def check_sensitivity(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _token_table(subject: ModelUnderTest) -> tuple[str, nn.Module] | None:
-    for path, module in subject.model.named_modules():
-        if isinstance(module, nn.Embedding) and module.num_embeddings >= subject.contract.vocab_size:
-            return path, module
-    return None
+    vocab_size = subject.contract.vocab_size
+    return next((item for item in subject.submodules(nn.Embedding) if item[1].num_embeddings >= vocab_size), None)

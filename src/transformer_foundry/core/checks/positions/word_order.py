@@ -22,7 +22,7 @@ LONGEST = 160
 
 
 def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that position encodings do not repeat, and that an encoder distinguishes orders of words."""
+    """Check that position encodings do not repeat, and an encoder distinguishes orders of words."""
     length = longest_probe(subject, LONGEST)
     with generic_weights(subject.model):
         constant = equal_tokens(subject, length)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,8 @@ from transformer_foundry.core.models.inference.infer_contract import Contract
 from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "loss_of_random_labels"]
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # Lengths that differ from usual head counts, batch sizes and expert counts, so that axes can be told apart.
 PROBE_LENGTH = 13
@@ -100,6 +102,10 @@ class ModelUnderTest:
     def model(self) -> nn.Module:
         """The model itself."""
         return self.adapter.model
+
+    def submodules(self, kind: type[ModuleT]) -> list[tuple[str, ModuleT]]:
+        """Return (path, module) of all modules of class ``kind``."""
+        return [(path, module) for path, module in self.model.named_modules() if isinstance(module, kind)]
 
     @property
     def parameter_count(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +29,7 @@ DROPOUT_KEYS = ("dropout", "dropout_rate", "dropout_prob", "hidden_dropout_prob"
 
 
 def check_configuration(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check width, layers, heads, feed-forward width, classes, dropout, weight tying and special tokens."""
+    """Check that sizes, heads, layers, classes, dropout, weight tying and special tokens agree with config.json."""
     yield from _width(subject)
     yield from _layers(subject)
     yield from _heads(subject)
@@ -56,11 +55,8 @@ def _width(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, WIDTH_KEYS)
     if stated is None:
         return
-    tables = [
-        (path, module)
-        for path, module in subject.model.named_modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings >= subject.contract.vocab_size - 1
-    ]
+    vocab_size = subject.contract.vocab_size
+    tables = [item for item in subject.submodules(nn.Embedding) if item[1].num_embeddings >= vocab_size - 1]
     sizes = {size for parameter in subject.model.parameters() for size in parameter.shape}
     if stated not in sizes and tables:
         path, table = tables[0]
@@ -70,23 +66,25 @@ def _width(subject: ModelUnderTest) -> Iterator[Finding]:
 def _layers(subject: ModelUnderTest) -> Iterator[Finding]:
     stated = {key: value for key, value in subject.config.items() if key in LAYER_KEYS and isinstance(value, int)}
     records = attention_records(subject.trace, subject.lengths)
-    repeated = _repetitions(subject)
-    counts = {len(module) for module in subject.model.modules() if isinstance(module, nn.ModuleList)}
-    counts |= {len(module) for module in _lists(subject)} | set(repeated.values())
+    lists = _layer_lists(subject)
+    counts = {len(module) for _, module in subject.submodules(nn.ModuleList)}
+    counts |= {len(module) for _, module in lists}
+    # A shared layer is called once per layer.
+    counts |= set(Counter(call.module for call in subject.trace.modules if call.module).values())
     if records:
         counts |= {len(records), len({record.module for record in records})}
     for key, value in stated.items():
-        if not counts or value in counts or isinstance(value, bool) or value == sum(_list_sizes(subject)):
+        if not counts or value in counts or isinstance(value, bool) or value == sum(len(module) for _, module in lists):
             continue
         largest = max(counts)
         if (subject.kind == "encoder-decoder" and value * 2 in counts) or value * 3 in counts:
             continue
-        path = next((path for path, module in _named_lists(subject) if len(module) == largest), "")
+        path = next((path for path, module in lists if len(module) == largest), "")
         location = subject.locator.module(path) if path else subject.locator.at(None)
         yield _mismatch(key, value, f"{largest} layer{'' if largest == 1 else 's'}", location)
     for keys, word in ((ENCODER_LAYER_KEYS, "enc"), (DECODER_LAYER_KEYS, "dec")):
         key, number = stated_value(subject.config, keys)
-        named = [(path, module) for path, module in _named_lists(subject) if word in path.lower()]
+        named = [(path, module) for path, module in lists if word in path.lower()]
         if number is not None and named and all(len(module) != number for _, module in named):
             path, module = named[0]
             yield _mismatch(key, number, f"{len(module)} layers in {path}", subject.locator.module(path))
@@ -95,19 +93,14 @@ def _layers(subject: ModelUnderTest) -> Iterator[Finding]:
 def _heads(subject: ModelUnderTest) -> Iterator[Finding]:
     key, stated = stated_value(subject.config, HEAD_KEYS)
     records = [record for record in attention_records(subject.trace, subject.lengths) if record.heads is not None]
-    if (
-        stated is None
-        or not records
-        or any(record.heads in (stated, stated // _head_ratio(subject)) for record in records)
-    ):
+    if stated is None or not records:
         return
-    location = subject.locator.module(records[0].module, records[0].line)
-    yield _mismatch(key, stated, f"{records[0].heads} attention heads", location)
-
-
-def _head_ratio(subject: ModelUnderTest) -> int:
-    """Return the divisor of the number of heads if the configuration replaces part of them by other layers."""
-    return next((value for key, value in subject.config.items() if key == "head_ratio" and isinstance(value, int)), 1)
+    # ConvBERT's head_ratio: convolutions replace all but 1 / head_ratio of the heads.
+    ratio = subject.config.get("head_ratio")
+    accepted = (stated, stated // ratio if isinstance(ratio, int) else stated)
+    if all(record.heads not in accepted for record in records):
+        location = subject.locator.module(records[0].module, records[0].line)
+        yield _mismatch(key, stated, f"{records[0].heads} attention heads", location)
 
 
 def _feed_forward(subject: ModelUnderTest) -> Iterator[Finding]:
@@ -121,8 +114,7 @@ def _feed_forward(subject: ModelUnderTest) -> Iterator[Finding]:
     others = {subject.contract.vocab_size, subject.contract.max_length, *(width * n for n in (1, 2, 3) if width)}
     usual = {stated, 2 * stated} | ((_rounded(two_thirds) | {stated // 2}) - others)
     if sizes and not sizes & usual:
-        linear = [(path, module) for path, module in subject.model.named_modules() if isinstance(module, nn.Linear)]
-        widest = max(linear, key=lambda item: _expansion(item[1], subject), default=None)
+        widest = max(subject.submodules(nn.Linear), key=lambda item: _expansion(item[1], subject), default=None)
         location = subject.locator.module(widest[0]) if widest else subject.locator.forward()
         found = f"{widest[1].out_features}" if widest else "another width"
         yield _mismatch(key, stated, f"no weight of that width ({found} in the widest block)", location)
@@ -165,16 +157,8 @@ def _ties(subject: ModelUnderTest) -> Iterator[Finding]:
     if key is None or subject.contract.task not in ("causal_lm", "masked_lm", "seq2seq_lm"):
         return
     size = subject.contract.output_size
-    tables = [
-        (path, module)
-        for path, module in subject.model.named_modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings == size
-    ]
-    heads = [
-        (path, module)
-        for path, module in subject.model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == size
-    ]
+    tables = [item for item in subject.submodules(nn.Embedding) if item[1].num_embeddings == size]
+    heads = [item for item in subject.submodules(nn.Linear) if item[1].out_features == size]
     storages = {table.weight.data_ptr() for _, table in tables}
     loose = [
         (path, head)
@@ -202,11 +186,7 @@ def _ties(subject: ModelUnderTest) -> Iterator[Finding]:
 def _special_tokens(subject: ModelUnderTest) -> Iterator[Finding]:
     """Check that special tokens have a row in the embedding, and that the row without gradient is that of padding."""
     size = subject.contract.vocab_size
-    tables = [
-        (path, module)
-        for path, module in subject.model.named_modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings == size
-    ]
+    tables = [item for item in subject.submodules(nn.Embedding) if item[1].num_embeddings == size]
     for key, value in subject.config.items():
         # Only the number after the last row: configurations of small copies keep the ids of the large model.
         if str(key).endswith("_token_id") and value == size and not isinstance(value, bool):
@@ -240,34 +220,16 @@ def stated_value(config: Mapping[str, Any], keys: Iterable[str], kind: type = in
     return "", None
 
 
-def _lists(subject: ModelUnderTest) -> list[Any]:
-    return [module for _, module in _named_lists(subject)]
-
-
-def _list_sizes(subject: ModelUnderTest) -> list[int]:
-    return [len(module) for module in _lists(subject)]
-
-
-def _named_lists(subject: ModelUnderTest) -> list[tuple[str, Any]]:
-    """Return lists and sequences of modules of one class: the layers."""
+def _layer_lists(subject: ModelUnderTest) -> list[tuple[str, nn.ModuleList | nn.Sequential]]:
+    """Return (path, list or sequence of modules of one class), in the order of the model: the layers."""
     return [
         (path, module)
         for path, module in subject.model.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential)
-        and len(module) > 0
-        and len({type(child) for child in module}) == 1
+        if isinstance(module, nn.ModuleList | nn.Sequential) and len({type(child) for child in module}) == 1
     ]
-
-
-def _repetitions(subject: ModelUnderTest) -> Counter[str]:
-    """Return how often each module was called: a shared layer is called once per layer."""
-    return Counter(call.module for call in subject.trace.modules if re.search(r"\w", call.module))
 
 
 def _last_linear(subject: ModelUnderTest) -> Location:
-    linear = [
-        path
-        for path, module in subject.model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == subject.contract.output_size
-    ]
+    size = subject.contract.output_size
+    linear = [path for path, module in subject.submodules(nn.Linear) if module.out_features == size]
     return subject.locator.module(linear[-1]) if linear else subject.locator.forward()

@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import nn
 
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, declared_length
 from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["Cost", "check_cost", "cost_table"]
+__all__ = ["check_cost"]
 
-BYTES = 4
-# Training with AdamW in float32: the weight, its gradient, two moments.
-COPIES_IN_TRAINING = 4
+# Training with AdamW in float32: the weight, its gradient and two moments, 4 bytes each.
+TRAINING_BYTES_PER_PARAMETER = 4 * 4
 LONGEST = 256
 RUNS = 3
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Cost of one part of a model.
-
-    Attributes:
-        part: Name of the part, a child of the model.
-        parameters: Number of weights, tied ones counted once.
-        operations: Multiply-adds for one token, without attention's own products.
-        memory_mib: Weights, gradients and optimizer state of AdamW in float32.
-    """
-
-    part: str
-    parameters: int
-    operations: int
-    memory_mib: float
-
-
-def cost_table(model: nn.Module) -> list[Cost]:
-    """Return the cost of each child of ``model``, and of the parameters it holds itself, in their order."""
-    seen: set[int] = set()
-    table = []
-    parts = [(name, list(child.modules())) for name, child in model.named_children()] + [("(itself)", [model])]
-    for name, modules in parts:
-        own = [item for module in modules for item in module.parameters(recurse=False)]
-        fresh = {id(item): item.numel() for item in own if id(item) not in seen}
-        seen |= set(fresh)
-        operations = sum(_operations(module) for module in modules if module is not model)
-        count = sum(fresh.values())
-        if count or operations:
-            table.append(Cost(name, count, operations, count * BYTES * COPIES_IN_TRAINING / 2**20))
-    return table
-
-
 def check_cost(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Say in one line what the model costs; never a problem."""
-    table = cost_table(subject.model)
+    """Report parameters, memory, operations and time in one finding, which is never a problem."""
     length = min(declared_length(subject), LONGEST)
     inputs = subject.inputs(length=length)
     subject.logits(inputs)
@@ -64,21 +29,30 @@ def check_cost(subject: ModelUnderTest) -> Iterator[Finding]:
         started = time.perf_counter()
         subject.logits(inputs)
         seconds.append(time.perf_counter() - started)
-    largest = max(table, key=lambda cost: cost.parameters, default=None)
-    total = sum(cost.parameters for cost in table)
-    operations = 2 * sum(cost.operations for cost in table)
-    memory = sum(cost.memory_mib for cost in table)
-    most = f"; most of it in {largest.part} ({largest.parameters / max(1, total):.0%})" if largest else ""
+    counts = _parameters_by_part(subject.model)
+    total = counts.total()
+    most = "".join(f"; most of it in {part} ({count / max(1, total):.0%})" for part, count in counts.most_common(1))
+    # A multiply-add is two operations; those of attention's own products are not included.
+    operations = 2 * sum(_multiply_adds(module) for child in subject.model.children() for module in child.modules())
     yield Finding(
         "costs",
         "info",
-        f"{total:,} parameters{most}. Weights, gradients and optimizer take {memory:,.0f} MiB in training, besides "
-        f"activations; a token takes about {operations:,} floating point operations, a text of {length} tokens "
-        f"{1000 * min(seconds):.1f} ms here.",
+        f"{total:,} parameters{most}. Weights, gradients and optimizer take "
+        f"{total * TRAINING_BYTES_PER_PARAMETER / 2**20:,.0f} MiB in training, besides activations; a token takes "
+        f"about {operations:,} floating point operations, a text of {length} tokens {1000 * min(seconds):.1f} ms here.",
     )
 
 
-def _operations(module: nn.Module) -> int:
+def _parameters_by_part(model: nn.Module) -> Counter[str]:
+    """Return the number of weights of each child and of the model itself; tied ones are counted once."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        part, dot, _ = name.partition(".")
+        counts[part if dot else "(itself)"] += parameter.numel()
+    return counts
+
+
+def _multiply_adds(module: nn.Module) -> int:
     if isinstance(module, nn.Embedding):
         return 0
     return sum(item.numel() for item in module.parameters(recurse=False) if item.ndim >= 2)

@@ -19,7 +19,7 @@ __all__ = ["check_frozen_parameters", "check_registration"]
 
 
 def check_registration(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that no module or parameter is in a plain list, dictionary or tuple, or created in ``forward``."""
+    """Check that no module or parameter is in a plain list, dictionary or tuple, or created in forward."""
     known = {id(item) for item in [*subject.model.modules(), *subject.model.parameters(), *subject.model.buffers()]}
     found: dict[str, tuple[str, str, nn.Module | nn.Parameter]] = {}
     for path, module in subject.model.named_modules():

@@ -18,7 +18,7 @@ TOLERANCE = 1e-5
 
 
 def check_reproducible_build(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that the same seed builds the same weights, another seed other ones, and that no weight is NaN."""
+    """Check that the same seed builds the same weights, another seed other ones, and no weight is NaN."""
     if subject.rebuild is None:
         return
     state = torch.random.get_rng_state()
