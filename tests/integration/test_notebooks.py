@@ -1,4 +1,4 @@
-"""Both notebooks run from top to bottom, where they will be used, and stay short."""
+"""Both notebooks run from top to bottom in the environment of Colab, and stay short."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_CELLS = {"template.ipynb": 10, "training.ipynb": 12}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt", "t5"])
-def test_the_validation_notebook_gives_a_verdict_with_what_colab_has(kind: str) -> None:
+def test_the_validation_notebook_gives_a_verdict_with_the_packages_of_colab(kind: str) -> None:
     notebook = read("template.ipynb", SOURCE=f"data/01_raw/exports/{kind}")
     printed = execute(notebook, path=BLOCKED)
     assert "PASS" in printed
@@ -30,7 +30,7 @@ def test_the_validation_notebook_gives_a_verdict_with_what_colab_has(kind: str) 
 
 
 @pytest.mark.slow
-def test_the_validation_notebook_fetches_the_project_and_says_what_is_wrong(tmp_path: Path) -> None:
+def test_the_validation_notebook_downloads_the_project_and_reports_an_error(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PROJECT / "src", tmp_path / "made/foundry-main/src", ignore=ignored)
     archive = shutil.make_archive(str(tmp_path / "main"), "zip", tmp_path / "made")
@@ -45,15 +45,15 @@ def test_the_validation_notebook_fetches_the_project_and_says_what_is_wrong(tmp_
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_built_leaves_no_cell_without_a_word(tmp_path: Path) -> None:
+def test_every_cell_explains_a_model_that_cannot_be_built(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("import torch\n\nclass CustomTransformer(torch.nn.Module):\n    x = 1 / 0\n")
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')
     printed = execute(read("template.ipynb", SOURCE=str(tmp_path)), path=BLOCKED)
     assert "FAIL" in printed
-    assert "Mend the model" in printed
+    assert "Fix the model" in printed
 
 
-def test_both_notebooks_find_the_project_in_the_same_way() -> None:
+def test_both_notebooks_find_the_project_with_the_same_cell() -> None:
     cells = [nbformat.read(NOTEBOOKS / name, as_version=4).cells[1].source for name in NAMES]
     assert cells[0] == cells[1]
     assert cells[0].count("ARCHIVE = ") == 1
@@ -90,7 +90,7 @@ def test_a_notebook_is_short_and_committed_without_outputs(name: str) -> None:
     assert not any(re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE) for cell in code)
 
 
-def test_tracking_needs_no_line_of_the_user() -> None:
+def test_tracking_needs_no_code() -> None:
     code = [cell.source for cell in nbformat.read(NOTEBOOKS / "training.ipynb", as_version=4).cells]
     assert not [line for cell in code for line in cell.splitlines() if re.search(r"wandb|tracking|WANDB", line)]
 

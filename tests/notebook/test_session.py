@@ -1,4 +1,4 @@
-"""The one call that notebooks make."""
+"""Running pipelines from a notebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_folder_outside_a_clone_is_refused(tmp_path: Path) -> None:
         find_project(tmp_path)
 
 
-def test_an_expected_error_comes_alone_and_shows_as_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expected_error_is_shown_without_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     with pytest.raises(ParameterError) as caught:
         run("training", data_dir=str(tmp_path), training={"learning_rat": 1})

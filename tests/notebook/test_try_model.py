@@ -1,4 +1,4 @@
-"""The cell in which a user talks to the trained model: each task answers in its own way."""
+"""The answer of a trained model to a prompt, for each task."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def ask(kind: str, task: str, prompt: str, *, labels: list[str] | None = None, a
     return _answer(asked or adapter.eval(), tokenizer, splits, prompt, 8)
 
 
-def test_a_causal_model_goes_on_with_the_prompt() -> None:
+def test_a_causal_model_continues_the_prompt() -> None:
     assert ask("gpt", "causal_lm", "The dog").startswith("The dog")
 
 
-def test_a_masked_model_fills_the_gaps_and_leaves_the_rest() -> None:
-    told = ask("bert", "masked_lm", "The [MASK] sees [MASK]")
-    assert told.startswith("The ")
-    assert " sees " in told
-    assert "[MASK]" not in told
+def test_a_masked_model_fills_the_masks_and_keeps_the_rest() -> None:
+    answered = ask("bert", "masked_lm", "The [MASK] sees [MASK]")
+    assert answered.startswith("The ")
+    assert " sees " in answered
+    assert "[MASK]" not in answered
 
 
-def test_a_masked_model_without_a_gap_says_the_next_word() -> None:
+def test_a_masked_model_without_a_mask_predicts_the_next_token() -> None:
     import torch
 
     class Guess(torch.nn.Linear):
@@ -42,16 +42,16 @@ def test_a_masked_model_without_a_gap_says_the_next_word() -> None:
             # Everywhere the first token of the prompt.
             return torch.nn.functional.one_hot(input_ids[:, :1].expand_as(input_ids), 512).float()
 
-    told = ask("bert", "masked_lm", "dog dog dog", asked=Guess(1, 1))
-    assert told.startswith("dog dog dog")
-    assert told != "dog dog dog"
+    answered = ask("bert", "masked_lm", "dog dog dog", asked=Guess(1, 1))
+    assert answered.startswith("dog dog dog")
+    assert answered != "dog dog dog"
 
 
-def test_an_encoder_decoder_answers_with_a_text_of_its_own() -> None:
+def test_an_encoder_decoder_returns_a_text() -> None:
     assert isinstance(ask("t5", "seq2seq_lm", "The dog sees"), str)
 
 
-def test_a_classifier_names_the_class_and_how_sure_it_is() -> None:
+def test_a_classifier_returns_the_class_with_its_probability() -> None:
     import torch
 
     def classify(**_: Any) -> torch.Tensor:
@@ -60,7 +60,7 @@ def test_a_classifier_names_the_class_and_how_sure_it_is() -> None:
     assert ask("gpt", "sequence_classification", "Fine!", labels=["bad", "good"], asked=classify) == "good (95%)"
 
 
-def test_an_empty_prompt_is_refused_with_the_field_to_fill() -> None:
+def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(DataError, match="PROMPT"):
         answer("  ")
 

@@ -1,4 +1,4 @@
-"""Helpers for notebooks: run pipelines, show the verdict, try the model."""
+"""Functions for notebooks: run pipelines, show the verdict, try the model."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Running the pipelines from a notebook: one call, one Kedro session."""
+"""Run the pipelines from a notebook: each call is one Kedro session."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["find_project", "run", "show_model"]
 
 
 def find_project(start: Path | None = None) -> Path:
-    """Return the root of the project that holds ``start``, by default the working directory.
+    """Return the root of the project that contains ``start``, by default the working directory.
 
     Raises:
-        FileNotFoundError: If no folder from ``start`` upwards is a Transformer Foundry project.
+        FileNotFoundError: If neither ``start`` nor one of its parents is a clone of the project.
     """
     origin = (start or Path.cwd()).resolve()
     for folder in (origin, *origin.parents):
@@ -26,16 +26,16 @@ def find_project(start: Path | None = None) -> Path:
 
 
 def show_model(source: str, revision: str | None = None) -> dict[str, str]:
-    """Print what the model at ``source`` is made of and return the section ``model`` that allows exactly this to run.
+    """Print the files of the model at ``source`` and return the section ``model`` that approves exactly this code.
 
-    Nothing of it is run. Code from a gist or a zip file is pinned by its digest: if it changes, it is shown again.
+    No code of the model runs. Code from a gist or a zip file is pinned by its digest: changed code needs new approval.
 
     Args:
-        source: Folder, zip file, gist id or gist URL; a folder or file also as a path from the project's root.
+        source: Folder, zip file, gist id or gist URL. A path can be relative to the project's root.
         revision: Revision of a gist; the newest when None.
 
     Raises:
-        FoundryError: If it cannot be read.
+        FoundryError: If the model cannot be read.
     """
     from transformer_foundry.core.models import describe_export, read_export
 
@@ -51,17 +51,17 @@ def show_model(source: str, revision: str | None = None) -> dict[str, str]:
 
 
 def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
-    """Run ``pipelines`` one after the other in a session of their own, as ``kedro run --pipelines`` does.
+    """Run ``pipelines`` in one Kedro session, as ``kedro run --pipelines`` does.
 
-    The command that does the same is printed. Training that was interrupted goes on from its newest checkpoint.
+    Prints the equivalent command. Interrupted training resumes from its newest checkpoint.
 
     Args:
-        *pipelines: Names, for example ``"validation", "data_engineering"``; none runs the whole road.
+        *pipelines: Names, for example ``"validation", "data_engineering"``; none runs all except tuning.
         env: Preset: ``"standard"`` or ``"thorough"``; the quick one by default.
         **sections: Parameters by section, for example ``model={"source": "..."}, training={"max_steps": 100}``.
 
     Raises:
-        FoundryError: For anything that the user can mend; a notebook shows its lines and no traceback.
+        FoundryError: For anything that the user can fix; a notebook prints its lines without a traceback.
     """
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
@@ -72,7 +72,7 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
 
     project = find_project()
     bootstrap_project(project)
-    print(f"The same on the command line: {run_command(pipelines, env, sections)}")
+    print(f"Equivalent command: {run_command(pipelines, env, sections)}")
     try:
         session = KedroSession.create(project_path=project, env=env, runtime_params=sections)
         chosen = compared_pipelines(pipelines) if compared_models(project / "conf", env, sections) else list(pipelines)
@@ -80,9 +80,9 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
             session.run(pipeline_names=chosen or None)
     except KeyboardInterrupt:
         report_interrupted()
-        print("Stopped. Run this cell again to go on from the last checkpoint.")
+        print("Stopped. Run this cell again to resume from the last checkpoint.")
         raise
-    except Exception as error:  # The edge of the program: what is not expected goes on as it came.
+    except Exception as error:  # An unexpected error keeps its traceback.
         expected = expected_error(error)
         if expected is None:
             raise

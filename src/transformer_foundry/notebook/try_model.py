@@ -1,15 +1,22 @@
-"""What the training notebook shows of data and model: a batch before training, the answer of the trained model."""
+"""Views of the training notebook: a batch before training, the answer of the trained model."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.notebook.session import find_project
+
+if TYPE_CHECKING:
+    from kedro.io import CatalogProtocol
+
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+    from transformer_foundry.core.models import Adapter
 
 __all__ = ["answer", "free_memory", "show_batch"]
 
@@ -18,10 +25,10 @@ _SHOWN_CHARACTERS = 300
 
 
 def show_batch(rows: int = 2, env: str | None = None, **sections: Any) -> None:
-    """Print the first rows that the model is going to read, as text.
+    """Print the first rows of the training data as the model receives them, decoded to text.
 
     Args:
-        rows: How many.
+        rows: Number of rows.
         env: Preset, as for ``run``.
         **sections: Parameters, as for ``run``.
     """
@@ -41,16 +48,16 @@ def show_batch(rows: int = 2, env: str | None = None, **sections: Any) -> None:
 
 
 def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **sections: Any) -> str:
-    """Return what the best checkpoint makes of ``prompt``: its continuation, the filled gaps, a translation, a class.
+    """Return the answer of the best checkpoint to ``prompt``: a continuation, filled masks, a translation or a class.
 
     Args:
-        prompt: Text; for a masked language model with ``[MASK]`` at the gaps.
+        prompt: Text; for a masked language model with ``[MASK]`` where tokens are to be filled in.
         env: Preset, as for ``run``.
-        max_new_tokens: Longest continuation or translation.
+        max_new_tokens: Maximum length of a continuation or translation.
         **sections: Parameters, as for ``run``.
 
     Raises:
-        DataError: If the prompt is empty, or has no gap where one is needed.
+        DataError: If the prompt is empty or there is no checkpoint.
     """
     from transformer_foundry.core import models, training
 
@@ -68,31 +75,32 @@ def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **s
 
 
 def free_memory() -> None:
-    """Give the memory of the GPU back and say how much of it is still in use."""
+    """Release cached GPU memory and print how much is still in use."""
     import torch
 
     gc.collect()
     if not torch.cuda.is_available():
-        print("No GPU was used: there is nothing to free.")
+        print("No GPU in use: nothing to free.")
         return
     torch.cuda.empty_cache()
-    print(f"The GPU holds {torch.cuda.memory_allocated() / 1e9:.2f} GB.")
+    print(f"{torch.cuda.memory_allocated() / 1e9:.2f} GB of GPU memory in use.")
 
 
-def _answer(adapter: Any, tokenizer: Any, splits: Any, prompt: str, max_new_tokens: int) -> str:
+def _answer(adapter: Adapter, tokenizer: Tokenizer, splits: TokenSplits, prompt: str, max_new_tokens: int) -> str:
     import torch
 
     from transformer_foundry.core import evaluation
     from transformer_foundry.core.evaluation.generation import fill_masks, translate
 
     if splits.task == "masked_lm":
-        ids = torch.tensor([_with_gaps(tokenizer, prompt)[: splits.max_length]])
-        gaps = torch.where(ids == tokenizer.mask_token_id, 0, IGNORE_INDEX)
-        return str(tokenizer.decode(fill_masks(adapter, {"input_ids": ids, "labels": gaps})[0].tolist()))
+        assert tokenizer.mask_token_id is not None
+        ids = torch.tensor([_encode_masks(tokenizer, prompt)[: splits.max_length]])
+        labels = torch.where(ids == tokenizer.mask_token_id, 0, IGNORE_INDEX)
+        return str(tokenizer.decode(fill_masks(adapter, {"input_ids": ids, "labels": labels})[0].tolist()))
     is_causal = splits.task == "causal_lm"
     ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=not is_causal)[-splits.max_length :]])
     if is_causal:
-        written = evaluation.generate(
+        generated = evaluation.generate(
             adapter,
             ids,
             max_new_tokens,
@@ -101,23 +109,24 @@ def _answer(adapter: Any, tokenizer: Any, splits: Any, prompt: str, max_new_toke
             eos_token_id=tokenizer.eos_token_id,
             max_length=splits.max_length,
         )
-        return str(tokenizer.decode(written[0].tolist()))
+        return str(tokenizer.decode(generated[0].tolist()))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if splits.task == "seq2seq_lm":
         batch["decoder_input_ids"] = torch.tensor([[tokenizer.decoder_start_token_id]])
         length = min(max_new_tokens, splits.max_length)
         return str(tokenizer.decode(translate(adapter, batch, length, eos_token_id=tokenizer.eos_token_id)[0].tolist()))
     with torch.no_grad():
-        shares = adapter(**batch)[0].float().softmax(-1)
-    rows = shares[None] if shares.dim() == 1 else shares
+        probabilities = adapter(**batch)[0].float().softmax(-1)
+    rows = probabilities[None] if probabilities.dim() == 1 else probabilities
     names = splits.label_names or [str(number) for number in range(rows.size(-1))]
     return ", ".join(f"{names[int(row.argmax())]} ({float(row.max()):.0%})" for row in rows)
 
 
-def _with_gaps(tokenizer: Any, prompt: str) -> list[int]:
+def _encode_masks(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    assert tokenizer.mask_token_id is not None
     parts = [tokenizer.encode(part, add_special_tokens=False) if part else [] for part in prompt.split(MASK)]
     if len(parts) == 1:
-        parts.append([])  # No gap was named: the next word is one.
+        parts.append([])  # Without a mask in the prompt, the next token is predicted.
     ids = list(parts[0])
     for part in parts[1:]:
         ids += [tokenizer.mask_token_id, *part]
@@ -125,7 +134,7 @@ def _with_gaps(tokenizer: Any, prompt: str) -> list[int]:
 
 
 @contextmanager
-def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[Any]:
+def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[CatalogProtocol]:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 

@@ -1,11 +1,10 @@
-"""What the validation notebook shows of a model: the machine, the verdict, the structure, the memory it will need.
+"""Views of the validation notebook: machine, verdict, structure of the model, memory for training.
 
-Needs only what the checks need: standard library, torch, numpy, pandas.
+Needs only the standard library, torch (which brings Jinja2), numpy and pandas.
 """
 
 from __future__ import annotations
 
-import html
 import os
 import platform
 import shutil
@@ -14,52 +13,58 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor, nn
 
     from transformer_foundry.core.checks import Report
     from transformer_foundry.core.models import Adapter
+    from transformer_foundry.core.training.memory.dummy_batch import BatchShape
 
 __all__ = ["describe_machine", "memory_sentence", "structure_table", "verdict_html"]
 
 FREE_COLAB_GB = 12
-"""Memory of the GPU of a free Colab session that a model can count on."""
+"""GPU memory that a free Colab session always has."""
 
-_LIGHTS = {"error": ("#D55E00", "must be mended"), "warning": ("#E69F00", "worth mending"), "info": ("#0072B2", "note")}
+_LIGHTS = {
+    "error": ("#D55E00", "must be fixed"),
+    "warning": ("#E69F00", "should be fixed"),
+    "info": ("#0072B2", "note"),
+}
 _SOUND = ("#009E73", "sound")
-_DEEPEST = 3
+"""Color and word of a verdict."""
+_TEMPLATES = Path(__file__).parent / "templates"
+_MAX_DEPTH = 3
 _TRACED_TOKENS = 16
 _BATCH_TOKENS = 512
 
 
 def describe_machine() -> str:
-    """Return Python, torch, GPU, processors and free disk in three lines."""
+    """Return the versions of Python and torch, the GPU, CPU cores and free disk space in three lines."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (not needed here)"
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     return (
         f"Python {platform.python_version()}, torch {torch.__version__}\n"
-        f"{gpu}\n{os.cpu_count()} processors, {free_gb:.0f} GB of disk free"
+        f"{gpu}\n{os.cpu_count()} CPU cores, {free_gb:.0f} GB of disk free"
     )
 
 
 def verdict_html(report: Report) -> str:
-    """Return the report as traffic lights: a line for the verdict, a paragraph for each finding."""
-    colour, word = _SOUND if report.status == "pass" else _LIGHTS[report.findings[0].severity]
-    lines = [_light(colour, f"<b>{report.status.upper()}</b>: {html.escape(report.kind or 'kind unknown')}, {word}")]
-    for finding in report.findings:
-        colour, word = _LIGHTS[finding.severity]
-        text = f"<b>{html.escape(finding.check)}</b> ({word}): {html.escape(finding.message)}"
-        text += f"<br>Where: {html.escape(finding.where)}" if finding.where else ""
-        text += f"<br>Mend: {html.escape(finding.fix)}" if finding.fix else ""
-        lines.append(_light(colour, text))
-    return "".join(lines)
+    """Return the report as HTML: a line for the verdict, a paragraph for each finding."""
+    from jinja2 import Environment, FileSystemLoader
+
+    verdict = _SOUND if report.status == "pass" else _LIGHTS[report.findings[0].severity]
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("verdict.html").render(report=report, verdict=verdict, lights=_LIGHTS)
 
 
 def structure_table(adapter: Adapter) -> pd.DataFrame:
-    """Return one row for each module that was called, in the order of the calls, with the shape of what came out.
+    """Return one row per called module, in call order, with its class, parameter count and output shape.
 
     Args:
-        adapter: The model; it is called once with one row of 16 random tokens, or fewer if it takes no more.
+        adapter: The model. It is called once with one row of 16 random tokens, or with its maximum length if lower.
     """
     import pandas as pd
     import torch
@@ -68,7 +73,7 @@ def structure_table(adapter: Adapter) -> pd.DataFrame:
     hooks = [
         module.register_forward_hook(lambda item, _, output, name=name: rows.append(_row(name, item, output)))
         for name, module in adapter.model.named_modules()
-        if name and name.count(".") < _DEEPEST
+        if name and name.count(".") < _MAX_DEPTH
     ]
     was_training = adapter.training
     try:
@@ -82,13 +87,13 @@ def structure_table(adapter: Adapter) -> pd.DataFrame:
 
 
 def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COLAB_GB) -> str:
-    """Say what training needs with AdamW in float32, against the memory of a free Colab session."""
+    """Return a sentence that compares the memory for training (AdamW, float32) with that of a free Colab session."""
     from transformer_foundry.core.models import task_loss_for
     from transformer_foundry.core.system.precision import choose_precision
     from transformer_foundry.core.training.memory.forecast import Workload, forecast_memory, optimizer_bytes
     from transformer_foundry.core.training.memory.savings import MemorySavings
 
-    shape = _shape(adapter, _BATCH_TOKENS)
+    shape = _batch_shape(adapter, _BATCH_TOKENS)
     work = Workload(
         adapter,
         task_loss_for(shape.task),
@@ -102,7 +107,7 @@ def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COL
     verdict = (
         "It fits."
         if needed <= budget_gb
-        else "Training will save memory, or take smaller batches; it does so by itself."
+        else "Training reduces it automatically, with memory savings or smaller batches."
     )
     count = sum(parameter.numel() for parameter in adapter.parameters())
     return (
@@ -111,14 +116,7 @@ def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COL
     )
 
 
-def _light(colour: str, text: str) -> str:
-    return (
-        f'<p style="margin:6px 0;padding-left:12px;border-left:10px solid {colour};'
-        f'max-width:50em;line-height:1.4">{text}</p>'
-    )
-
-
-def _row(name: str, module: Any, output: Any) -> dict[str, Any]:
+def _row(name: str, module: nn.Module, output: object) -> dict[str, Any]:
     count = sum(parameter.numel() for parameter in module.parameters())
     return {"module": name, "class": type(module).__name__, "parameters": count, "output": _shape_of(output)}
 
@@ -130,7 +128,7 @@ def _shape_of(output: Any) -> str:
     return ", ".join(_shape_of(item) for item in items if item is not None) or type(output).__name__
 
 
-def _shape(adapter: Adapter, length: int) -> Any:
+def _batch_shape(adapter: Adapter, length: int) -> BatchShape:
     from transformer_foundry.core.training.memory.dummy_batch import BatchShape
 
     contract = adapter.contract
@@ -143,7 +141,6 @@ def _shape(adapter: Adapter, length: int) -> Any:
     )
 
 
-def _inputs(adapter: Adapter, length: int, rows: int) -> dict[str, Any]:
-    batch: dict[str, Any] = _shape(adapter, length).batch(rows)
-    del batch["labels"]
-    return batch
+def _inputs(adapter: Adapter, length: int, rows: int) -> dict[str, Tensor]:
+    batch = _batch_shape(adapter, length).batch(rows)
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
