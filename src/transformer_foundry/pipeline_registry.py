@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from transformer_foundry.core.system.rank import is_main_process
+from transformer_foundry.core.system.process import is_main_process
 from transformer_foundry.pipelines import comparison, data_engineering, deployment, training, tuning, validation
 
 __all__ = ["register_pipelines"]

@@ -70,7 +70,11 @@ class Case:
         """Return the unfinished files in the data folder."""
         data = folder / "data"
         names = [path.name for path in data.rglob("*")] if data.is_dir() else []
-        return [f"left behind: {name}" for name in names if name.endswith((".part", ".tmp")) or name.startswith(".tmp")]
+        return [
+            f"left behind: {name}"
+            for name in names
+            if name.endswith((".new", ".part", ".tmp")) or name.startswith(".tmp")
+        ]
 
 
 @contextlib.contextmanager

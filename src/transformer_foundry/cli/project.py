@@ -28,7 +28,7 @@ from transformer_foundry.console.sigterm import is_terminated, stop_at_terminati
 from transformer_foundry.console.status_line import LINE
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.core.base.errors import ParameterError, format_error, suggestion
-from transformer_foundry.core.system.rank import is_main_process
+from transformer_foundry.core.system.process import is_main_process
 from transformer_foundry.hooks.report import report_interrupted
 
 __all__ = ["cli", "readable_errors"]

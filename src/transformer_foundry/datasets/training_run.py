@@ -214,9 +214,9 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
             listener(folder, checkpoint)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        from transformer_foundry.core.files.atomic import replace_text
+        from transformer_foundry.core.files.atomic import replace_file
 
-        replace_text(self._folder / RUN_MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+        replace_file(self._folder / RUN_MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
 
     @property
     def _logs(self) -> list[Path]:

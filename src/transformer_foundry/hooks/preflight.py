@@ -11,6 +11,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from transformer_foundry.core.base.errors import DataError, DeploymentError, ParameterError
+from transformer_foundry.core.files.atomic import check_writable
 
 __all__ = ["PreflightHooks"]
 
@@ -54,11 +55,8 @@ class PreflightHooks:
 
 
 def _check_writable(folder: Path) -> None:
-    probe = folder / f".write-test-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
+        check_writable(folder)
     except OSError as err:
         raise ParameterError(
             f"The folder {folder} cannot be written: {err.strerror or err}.",

@@ -15,7 +15,7 @@ from kedro.pipeline.node import Node
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook
 from transformer_foundry.core.base.text import format_duration
-from transformer_foundry.core.system.rank import is_main_process
+from transformer_foundry.core.system.process import is_main_process
 
 if TYPE_CHECKING:
     from transformer_foundry.hooks.live_figure import LiveFigure

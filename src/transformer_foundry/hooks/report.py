@@ -10,7 +10,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from transformer_foundry.core.files.run_paths import RunPaths
-from transformer_foundry.core.system.rank import is_main_process
+from transformer_foundry.core.system.process import is_main_process
 
 __all__ = ["ReportHooks", "report_interrupted"]
 

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from transformer_foundry.core.files.atomic import replace_text
+from transformer_foundry.core.files.atomic import replace_file
 
 
 def test_a_text_takes_the_place_of_another(tmp_path: Path) -> None:
     for text in ("first", "sec\u014dnd\n"):
-        replace_text(tmp_path / "file", text)
+        replace_file(tmp_path / "file", text)
         assert (tmp_path / "file").read_bytes() == text.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_kill_leaves_the_old_text_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    replace_text(tmp_path / "file", "first")
+    replace_file(tmp_path / "file", "first")
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -25,7 +25,7 @@ def test_a_kill_leaves_the_old_text_whole(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr(f"os.{call}", killed)
         with pytest.raises(KeyboardInterrupt):
-            replace_text(tmp_path / "file", "second")
+            replace_file(tmp_path / "file", "second")
     assert (tmp_path / "file").read_text() == "first"
-    replace_text(tmp_path / "file", "third")
+    replace_file(tmp_path / "file", "third")
     assert (tmp_path / "file").read_text() == "third"

@@ -29,6 +29,7 @@ from transformer_foundry.core.data.tokenized.memmap import writing_to
 from transformer_foundry.core.data.tokenized.writers import open_writer
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.data.tokenizer.train import choose_max_length, find_vocab_size
+from transformer_foundry.core.system.process import is_running
 
 if TYPE_CHECKING:
     from transformer_foundry.core.models.inference.infer_contract import Contract
@@ -132,20 +133,10 @@ def _make_temporary_folder() -> Path:
     root = Path(tempfile.gettempdir())
     for entry in root.glob(f"{_TEMPORARY}*"):
         owner = re.fullmatch(rf"{_TEMPORARY}(\d+)-.*", entry.name)
-        if owner and not _is_running(int(owner.group(1))):
+        if owner and not is_running(int(owner.group(1))):
             shutil.rmtree(entry, ignore_errors=True)
     with writing_to(root):
         return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 def _check_vocabulary(tokenizer: Tokenizer, contract: Contract) -> None:

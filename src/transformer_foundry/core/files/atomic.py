@@ -1,4 +1,4 @@
-"""Files that are on the disk when the call returns, and what proves that they are whole."""
+"""Write files durably and atomically, and compute their digests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["copy_file", "make_folder", "replace_text", "sha256_of", "sync", "write_json", "write_text"]
+__all__ = [
+    "check_writable",
+    "copy_file",
+    "make_folder",
+    "replace_file",
+    "sha256_of",
+    "sync",
+    "write_json",
+    "write_text",
+]
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of names in a folder, is on the disk."""
+    """Flush a file, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -23,7 +32,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and the folders above it, durably."""
+    """Create ``folder`` and its missing parents durably."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(missing):
@@ -31,23 +40,42 @@ def make_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, durably."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write ``text`` to ``path`` durably."""
+    _write(path, text)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, durably; a kill leaves the old text or the new one, never a part of either."""
-    beside = path.with_name(f"{path.name}.new")
-    write_text(beside, text)
-    os.replace(beside, path)
+def replace_file(path: Path, content: str | bytes, *, is_shared: bool = False) -> None:
+    """Write ``content`` to ``path`` durably; a kill leaves the old content or the new, never a part of either.
+
+    Args:
+        path: The file.
+        content: Its new content; text is written as UTF-8.
+        is_shared: Whether other processes may replace the same file at the same time; the last one wins.
+    """
+    temporary = path.with_name(f"{path.name}.new{os.getpid() if is_shared else ''}")
+    try:
+        _write(temporary, content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Create ``folder`` and write a file into it for a moment.
+
+    Raises:
+        OSError: If that fails.
+    """
+    make_folder(folder)
+    probe = folder / f".write-test-{os.getpid()}"
+    probe.write_bytes(b"x")
+    probe.unlink()
+
+
 def copy_file(source: Path, target: Path) -> None:
-    """Copy one file, durably."""
+    """Copy one file durably."""
     make_folder(target.parent)
     shutil.copyfile(source, target)
     sync(target)
@@ -60,5 +88,16 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write strict JSON: a number that is infinite or none is a mistake."""
+    """Write ``content`` as strict JSON.
+
+    Raises:
+        ValueError: If a number is infinite or NaN.
+    """
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())

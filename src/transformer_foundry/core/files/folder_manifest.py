@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.files.atomic import replace_text, sha256_of, sync
+from transformer_foundry.core.files.atomic import replace_file, sha256_of, sync
 
 __all__ = [
     "MANIFEST_FILE",
@@ -35,7 +35,7 @@ def write_folder_manifest(folder: Path, values: Mapping[str, Any]) -> None:
     text = manifest_text(files, values)
     # The names must be durable before the manifest says that they are.
     sync(folder)
-    replace_text(folder / MANIFEST_FILE, text)
+    replace_file(folder / MANIFEST_FILE, text)
 
 
 def manifest_text(files: Mapping[str, Path], values: Mapping[str, Any]) -> str:

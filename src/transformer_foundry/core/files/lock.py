@@ -1,4 +1,4 @@
-"""A lock on a folder, held by one process."""
+"""Lock files and run folders; the system releases a lock when its process ends, however that happens."""
 
 from __future__ import annotations
 
@@ -6,15 +6,36 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 from transformer_foundry.core.base.errors import CheckpointError
 
-__all__ = ["RunLock"]
+__all__ = ["RunLock", "lock_file"]
+
+
+def lock_file(file: IO[Any], *, wait: bool) -> bool:
+    """Lock an open file until it is closed; return False where the system or the file system has no locks.
+
+    Args:
+        file: The file, open for writing.
+        wait: Whether to wait for another process that holds the lock.
+
+    Raises:
+        BlockingIOError: If another process holds it and ``wait`` is False.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):  # Windows; a file system without locks
+        return False
+    return True
 
 
 class RunLock:
-    """A lock on the folder of a run, which the system takes back when the process ends, however that happens.
+    """A lock on the folder of a run.
 
     Args:
         run_folder: Folder of the run.
@@ -30,20 +51,16 @@ class RunLock:
         Raises:
             CheckpointError: If another process holds it.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = lock_file(file, wait=False)
         except BlockingIOError as err:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             file.close()
             raise _held(f"{self._path.parent} is being trained by another process: {holder}.") from err
-        except OSError:  # a file system without locks
+        if not is_locked:
             file.close()
             return
         file.truncate(0)
@@ -52,7 +69,7 @@ class RunLock:
         self._file = file
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -61,8 +78,8 @@ class RunLock:
 def _held(problem: str) -> CheckpointError:
     return CheckpointError(
         problem,
-        "One session at a time trains a run.",
-        "Stop that one (it saves a checkpoint and frees the run), or train another run with run.name=NEW.",
+        "Only one session at a time may train a run.",
+        "Stop that session (it saves a checkpoint and releases the run), or train another run with run.name=NEW.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from transformer_foundry.core.base.text import format_number
+from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.reports.rendering import mapping, mappings, render, sequence
 from transformer_foundry.core.reports.run_record import RunRecord
 from transformer_foundry.core.reports.sections.comparison import models_values
@@ -72,16 +72,8 @@ def write_report(record: RunRecord) -> Path | None:
         return None
     path = record.paths.report
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes can end at the same time: each writes to its own name beside the report.
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    # Two processes can end at the same time.
+    replace_file(path, page, is_shared=True)
     return path
 
 

@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.config.hook_options import DriveOptions
 from transformer_foundry.core.base.options import parse_options
-from transformer_foundry.core.system.rank import is_main_process, is_only_process
+from transformer_foundry.core.system.process import is_main_process, is_only_process
 
 if TYPE_CHECKING:
     from transformer_foundry.core.base.errors import CheckpointError

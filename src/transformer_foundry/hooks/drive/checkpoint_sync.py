@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.files.atomic import copy_file, make_folder
+from transformer_foundry.core.files.atomic import check_writable, copy_file, make_folder
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, read_manifest
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, LOG_FILES, RUN_MANIFEST_FILE, TRACKING_FILE
 from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
@@ -25,7 +25,7 @@ from transformer_foundry.core.training.checkpointing.directory import (
     verify_checkpoint,
 )
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, quarantine_after
-from transformer_foundry.hooks.drive.verified_copy import check_mounted, check_writable, problem_of
+from transformer_foundry.hooks.drive.verified_copy import check_mounted, problem_of
 
 __all__ = ["CheckpointSync"]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from transformer_foundry.core.files.atomic import write_text
 from transformer_foundry.core.files.lock import _held, _now
+from transformer_foundry.core.system.process import is_running
 
 __all__ = ["Lease"]
 
@@ -128,7 +129,7 @@ class Lease:
                 raise _held(f"{self._path.parent.name} is being trained by {_name(seen)}.")
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
-        if holder["host"] == platform.node() and not _is_running(holder["pid"]):
+        if holder["host"] == platform.node() and not is_running(holder["pid"]):
             return True
         return self._clock() - holder["at"] > DEAD_AFTER_S
 
@@ -157,13 +158,3 @@ class Lease:
 
 def _name(holder: dict[str, Any]) -> str:
     return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True

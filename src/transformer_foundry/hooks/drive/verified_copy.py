@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.files.atomic import copy_file, make_folder, sync, write_text
+from transformer_foundry.core.files.atomic import copy_file, sync, write_text
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, manifest_text, verify_folder
 
-__all__ = ["COLAB_MOUNT", "check_mounted", "check_writable", "copy_files", "problem_of"]
+__all__ = ["COLAB_MOUNT", "check_mounted", "copy_files", "problem_of"]
 
 COLAB_MOUNT = Path("/content/drive")
 
@@ -44,18 +44,6 @@ def check_mounted(folder: Path) -> None:
     """
     if COLAB_MOUNT in folder.parents and not os.path.ismount(COLAB_MOUNT):
         raise OSError(errno.ENOTCONN, f"Google Drive is not mounted at {COLAB_MOUNT}")
-
-
-def check_writable(folder: Path) -> None:
-    """Make ``folder`` and write a file into it for a moment.
-
-    Raises:
-        OSError: If that fails.
-    """
-    make_folder(folder)
-    probe = folder / f".write-test-{os.getpid()}"
-    probe.write_bytes(b"x")
-    probe.unlink()
 
 
 def problem_of(err: Exception) -> str:

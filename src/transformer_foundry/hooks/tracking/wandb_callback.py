@@ -15,7 +15,7 @@ from kedro.io import CatalogProtocol
 from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.core.base.errors import FoundryError, find_foundry_error
 from transformer_foundry.core.base.options import parse_options
-from transformer_foundry.core.system.rank import is_main_process
+from transformer_foundry.core.system.process import is_main_process
 
 if TYPE_CHECKING:
     from transformer_foundry.hooks.tracking.wandb_run import Tracker

@@ -19,6 +19,7 @@ from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.core.base.secrets import redact, without_secrets
 from transformer_foundry.core.experiments.tuning import TrialResult
+from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
 from transformer_foundry.hooks.tracking.offline_log import last_logged_step
@@ -204,12 +205,10 @@ class Tracker:
 
     def _write_state(self) -> None:
         self._run_folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self._run_folder / f"{TRACKING_FILE}.part"
         # The card of a package names the address; offline there is none.
         address = {"url": self._run.url} if self._run.url else {}
         state = {"run_id": self._run.id, "logged_step": self._logged_step} | address
-        unfinished.write_text(json.dumps(state) + "\n")
-        unfinished.replace(self._run_folder / TRACKING_FILE)
+        replace_file(self._run_folder / TRACKING_FILE, json.dumps(state) + "\n")
 
 
 def choose_mode(mode: str) -> str:

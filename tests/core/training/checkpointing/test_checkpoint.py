@@ -362,7 +362,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(folder_manifest, "replace_text", full)
+    monkeypatch.setattr(folder_manifest, "replace_file", full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         write_checkpoint(tmp_path, made[1])
     monkeypatch.undo()
@@ -370,7 +370,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
 
 
 DURABLE_CALLS = ((module, "write_state"), (module, "write_text"), (module, "make_folder"))
-DURABLE_CALLS += ((folder_manifest, "sync"), (folder_manifest, "replace_text"))
+DURABLE_CALLS += ((folder_manifest, "sync"), (folder_manifest, "replace_file"))
 
 
 @pytest.mark.parametrize("calls_before_the_kill", range(6))

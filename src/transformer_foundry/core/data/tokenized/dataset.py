@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenized.memmap import Ragged, map_column, writing_to
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
+from transformer_foundry.core.files.atomic import copy_file, replace_file
 
 __all__ = [
     "TokenSplit",
@@ -188,12 +188,7 @@ def map_splits(index: dict[str, Any], folder: Path) -> TokenSplits:
 
 def write_index(folder: Path, index: dict[str, Any]) -> None:
     """Finish a preparation: make ``index`` the index of ``folder`` in one step, then drop what it does not name."""
-    temporary = folder / f".{_INDEX_FILE}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump({"format_version": FORMAT_VERSION, **index}, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / _INDEX_FILE)
+    replace_file(folder / _INDEX_FILE, json.dumps({"format_version": FORMAT_VERSION, **index}, indent=2))
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name != index["data_folder"]:
             shutil.rmtree(entry, ignore_errors=True)
@@ -224,9 +219,7 @@ def _copy_files(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in source.iterdir():
-        shutil.copyfile(path, target / path.name)
-        with (target / path.name).open("rb") as file:
-            os.fsync(file.fileno())
+        copy_file(path, target / path.name)
 
 
 def _read_index(folder: Path) -> dict[str, Any] | None:

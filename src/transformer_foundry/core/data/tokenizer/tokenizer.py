@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenizer.encode_cache import WordCache
+from transformer_foundry.core.files.atomic import replace_file
 
 if TYPE_CHECKING:
     import tokenizers
@@ -186,9 +186,9 @@ class Tokenizer:
         }
         if self.max_length is not None:
             config["model_max_length"] = self.max_length
-        _write(folder / _CONFIG_FILE, json.dumps(config, indent=2))
-        _write(folder / _SPECIAL_TOKENS_FILE, json.dumps(tokens, indent=2))
-        _write(folder / _TOKENIZER_FILE, self.backend.to_str(pretty=True))
+        replace_file(folder / _CONFIG_FILE, json.dumps(config, indent=2))
+        replace_file(folder / _SPECIAL_TOKENS_FILE, json.dumps(tokens, indent=2))
+        replace_file(folder / _TOKENIZER_FILE, self.backend.to_str(pretty=True))
 
     def _token_of(self, role: str) -> str | None:
         number = getattr(self.special, role)
@@ -243,12 +243,3 @@ def _unreadable(folder: Path, err: Exception) -> DataError:
         f"Expected the files {_TOKENIZER_FILE} and {_CONFIG_FILE}.",
         "Run the data_engineering pipeline again, or set data.tokenizer to 'auto'.",
     )
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

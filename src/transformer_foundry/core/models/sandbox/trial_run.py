@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache, replace_file
+from transformer_foundry.core.files.atomic import replace_file
+from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
 from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["TRIAL_RUN_SECONDS", "require_trial_run"]
@@ -81,7 +82,7 @@ def _is_cached(path: Path, export: ModelSource) -> bool:
 def _write_record(path: Path, result: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # without the record the next session tries the model again
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(result).encode())
+        replace_file(path, json.dumps(result), is_shared=True)
 
 
 def _run(export: ModelSource, seconds: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.files.atomic import replace_file, sha256_of
 
 __all__ = [
     "CONFIG_FILE",
@@ -17,7 +18,6 @@ __all__ = [
     "PACKAGED_CONFIG_FILE",
     "cached_folder",
     "default_cache",
-    "replace_file",
     "write_cache",
 ]
 
@@ -41,10 +41,7 @@ def cached_folder(folder: Path) -> Path | None:
     """Return ``folder`` if it holds a complete, undamaged export, otherwise None."""
     try:
         expected = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        intact = all(
-            hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected[name]
-            for name in (MODEL_FILE, CONFIG_FILE)
-        )
+        intact = all(sha256_of(folder / name) == expected[name] for name in (MODEL_FILE, CONFIG_FILE))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return folder if intact else None
@@ -60,7 +57,7 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in [*content.items(), (CHECKSUMS_FILE, json.dumps(checksums).encode())]:
-            replace_file(folder / name, data)
+            replace_file(folder / name, data, is_shared=True)
     except OSError as err:
         raise ModelError(
             f"The export cannot be written to the cache folder {folder}: {err.strerror or err}.",
@@ -68,14 +65,3 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
             "Free disk space there, or set FOUNDRY_CACHE to another folder.",
         ) from err
     return folder
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` at once: another process that writes the same file sees it whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

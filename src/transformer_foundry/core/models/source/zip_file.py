@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import stat
 import struct
@@ -11,6 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.models.source.cache import (
     CONFIG_FILE,
     MAX_FILE_BYTES,
@@ -47,7 +47,7 @@ def unpack_archive(path: Path, cache_dir: Path) -> Path:
         raise _refusal(
             path, f"it has {path.stat().st_size / 2**20:.0f} MiB, but at most {MAX_ARCHIVE_BYTES // 2**20} are allowed"
         )
-    folder = cache_dir / "zip" / hashlib.sha256(path.read_bytes()).hexdigest()
+    folder = cache_dir / "zip" / sha256_of(path)
     if cached_folder(folder) is not None:
         return folder
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.lock import lock_file
 
 __all__ = ["RegistryLog"]
 
@@ -43,10 +44,7 @@ class RegistryLog:
                 file = stack.enter_context((self.folder / ".lock").open("w"))
             except OSError as err:
                 raise self._not_written(err) from err
-            with contextlib.suppress(ImportError):  # Windows
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
+            lock_file(file, wait=True)
             yield
 
     def events(self) -> Iterator[dict[str, Any]]:
