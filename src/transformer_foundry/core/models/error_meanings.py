@@ -126,6 +126,11 @@ def explain(error: BaseException) -> ErrorMeaning:
         >>> explain(RuntimeError("shape '[2, 3]' is invalid for input of size 7")).fix
         'take the sizes from the tensor (B, T, C = x.shape), and choose a width that the number of heads divides'
     """
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return ErrorMeaning(
+            f"model.py imports '{error.name}', which is not installed.",
+            f"install '{error.name}', or export a model that needs only torch",
+        )
     text = describe(error)
     for pattern, meaning, fix in KNOWN_ERRORS:
         if re.search(pattern, text, re.IGNORECASE | re.DOTALL):
