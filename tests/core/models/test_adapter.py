@@ -46,7 +46,7 @@ def test_the_logits_are_found_in_every_form_of_output(make_model, output) -> Non
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20), (2, 3), (5, 7)])
 @pytest.mark.parametrize("arguments", ["input_ids", "tokens", "x", "input_0_tokens", "idx, temperature=1.0"])
-def test_the_call_is_the_same_whatever_the_arguments_are_called(make_model, arguments, shape) -> None:
+def test_the_call_is_the_same_for_every_argument_name(make_model, arguments, shape) -> None:
     name = arguments.split(",")[0]
     adapter = make_model(a_forward(arguments, f"return self.logits({name}, look_back({name}))"), PLAIN)
     ids = torch.randint(40, shape)
@@ -66,7 +66,7 @@ def test_the_call_is_the_same_whatever_the_arguments_are_called(make_model, argu
         ("labels", "assert (labels == input_ids).all()\n"),
     ],
 )
-def test_usual_arguments_are_filled_in(make_model, argument, value) -> None:
+def test_common_arguments_get_values(make_model, argument, value) -> None:
     adapter = make_model(
         a_forward(f"input_ids, {argument}", f"{value}return self.logits(input_ids, look_back(input_ids))"), PLAIN
     )
@@ -79,7 +79,7 @@ def test_an_encoder_decoder_takes_sequences_of_different_lengths(make_model) -> 
     assert adapter(source, None, target).shape == (2, 4, 40)
 
 
-def test_seeds_decide_the_weights(make_model) -> None:
+def test_the_seed_determines_the_weights(make_model) -> None:
     first, second, third = (make_model(CAUSAL, PLAIN, seed=seed).model.head.weight for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
@@ -102,6 +102,6 @@ def test_a_padded_batch_keeps_its_length_in_eval_mode(make_model) -> None:
         assert adapter(ids, mask).shape == (2, 8, 40)
 
 
-def test_the_models_state_is_the_adapters_under_one_prefix(make_model) -> None:
+def test_the_adapter_adds_one_prefix_to_the_state_of_the_model(make_model) -> None:
     adapter = make_model(CAUSAL, PLAIN)
     assert list(adapter.state_dict()) == [f"model.{name}" for name in adapter.model.state_dict()]

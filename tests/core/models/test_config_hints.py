@@ -1,4 +1,4 @@
-"""What a configuration says is read in every spelling."""
+"""The configuration is read in every usual spelling."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_values_are_found_at_the_top_then_in_sections_then_in_blocks() -> None:
     assert config_hints.vocabulary_hint({**blocks, "model": {"vocab_size": 2}, "vocab_size": 1}) == 1
 
 
-def test_source_and_target_may_have_vocabularies_of_their_own() -> None:
+def test_source_and_target_may_have_different_vocabularies() -> None:
     config = {"vocab_size": 5, "tgt_vocab_size": 7}
     assert (config_hints.vocabulary_hint(config), config_hints.vocabulary_hint(config, decoder=True)) == (5, 7)
 
 
 @pytest.mark.parametrize("value", ["12", 0, -3, True, 2.5, None, [4]])
-def test_what_is_no_size_counts_as_unsaid(value) -> None:
+def test_an_invalid_size_counts_as_missing(value) -> None:
     assert config_hints.vocabulary_hint({"vocab_size": value}) is None
 
 
@@ -75,7 +75,7 @@ KEYS = ("vocab_size", "nodes", "architecture", "task", "max_seq_len", "pad_token
     st.dictionaries(st.sampled_from(KEYS), VALUES | st.lists(VALUES) | st.dictionaries(st.sampled_from(KEYS), VALUES)),
     st.text(max_size=20),
 )
-def test_no_configuration_breaks_a_reader(config, name) -> None:
+def test_no_configuration_breaks_the_readers(config, name) -> None:
     assert config_hints.kind_hint(config, name) in (*KINDS, None)
     assert config_hints.kind_guess(config, name) in (*KINDS, None)
     assert config_hints.task_hint(config, name) in (*TASKS, None)

@@ -13,7 +13,7 @@ V = 5
 
 
 class Fixed(nn.Module):
-    """Returns the logits that it was given."""
+    """Returns given logits."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ LABELS = torch.tensor([[1, 2, -100, 3], [-100, 4, 0, -100]])
 
 
 @pytest.mark.parametrize("task", ["masked_lm", "seq2seq_lm", "token_classification"])
-def test_labels_belong_to_the_position_they_stand_at(task: str) -> None:
+def test_a_label_belongs_to_its_own_position(task: str) -> None:
     logits = torch.randn(2, 4, V, generator=torch.Generator().manual_seed(0))
     expected = sum(
         nats(logits[b, t], int(LABELS[b, t])) for b in range(2) for t in range(4) if int(LABELS[b, t]) != -100
@@ -52,12 +52,11 @@ def test_a_causal_model_predicts_the_next_label() -> None:
     )
     parts = task_loss_for("causal_lm").loss(Fixed(logits), batch_of(LABELS))
     assert parts.loss_sum.item() == pytest.approx(expected, rel=1e-6)
-    assert (
-        task_loss_for("causal_lm").count_targets(batch_of(LABELS)) == 4
-    )  # the first label of each row has nobody to predict it
+    # No position predicts the first label of each row.
+    assert task_loss_for("causal_lm").count_targets(batch_of(LABELS)) == 4
 
 
-def test_a_classifier_has_one_label_a_row() -> None:
+def test_a_classifier_has_one_label_per_row() -> None:
     logits = torch.randn(2, V, generator=torch.Generator().manual_seed(0))
     parts = task_loss_for("sequence_classification").loss(Fixed(logits), batch_of(torch.tensor([3, 1])))
     assert parts.loss_sum.item() == pytest.approx(nats(logits[0], 3) + nats(logits[1], 1), rel=1e-6)
@@ -79,7 +78,7 @@ def test_accuracy_counts_targets_only() -> None:
     assert int(parts.metric_sums["correct"]) == 3
 
 
-def test_perplexity_is_of_tokens_only_and_never_overflows() -> None:
+def test_perplexity_exists_only_for_tokens_and_never_overflows() -> None:
     assert task_loss_for("causal_lm").metrics(20.0, 10, {})["perplexity"] == pytest.approx(math.e**2)
     assert task_loss_for("causal_lm").metrics(1e6, 1, {})["perplexity"] == math.inf
     assert "perplexity" not in task_loss_for("sequence_classification").metrics(20.0, 10, {})

@@ -1,4 +1,4 @@
-"""Models are built whatever their constructor wants."""
+"""Models are built with every usual constructor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STYLES = sorted(CONSTRUCTORS)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_constructor_is_given_what_it_wants(make_export, style) -> None:
+def test_every_constructor_gets_its_arguments(make_export, style) -> None:
     code, expression = CONSTRUCTORS[style]
     export = make_export(code)
     assert find_constructor_call(export).expression.startswith(expression)
@@ -25,7 +25,7 @@ def test_every_constructor_is_given_what_it_wants(make_export, style) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_expression_rebuilds_the_model_from_the_two_files_alone(make_export, style) -> None:
+def test_the_expression_rebuilds_the_model_from_only_the_two_files(make_export, style) -> None:
     export = make_export(CONSTRUCTORS[style][0])
     names: dict[str, object] = {"__name__": __name__}
     exec(compile(export.model_code, "model.py", "exec", dont_inherit=True), names)
@@ -51,12 +51,12 @@ def test_an_override_that_the_constructor_cannot_take_is_refused(make_export) ->
         build_model(make_export(CONSTRUCTORS["none"][0]), {"d_model": 8})
 
 
-def test_sizes_of_a_demanding_constructor_come_from_the_drawn_blocks(make_export) -> None:
+def test_required_sizes_come_from_the_drawn_blocks(make_export) -> None:
     init = "    def __init__(self, vocab_size, d_model):\n        super().__init__(vocab_size, d_model, 2, 1, 20)\n"
     assert build_model(make_export(a_model(init), GRAPH_CONFIG)).tokens.weight.shape == (40, 16)
 
 
-def test_equal_seeds_give_equal_weights_and_leave_the_global_state_alone(make_export) -> None:
+def test_equal_seeds_give_equal_weights_and_keep_the_global_state(make_export) -> None:
     export = make_export(KEYWORDS)
     state = torch.get_rng_state()
     first, second, third = (build_model(export, seed=seed).head.weight for seed in (1, 1, 2))
@@ -82,22 +82,22 @@ def test_a_constructor_that_changes_its_configuration_changes_no_other(make_expo
     assert export.config == CONFIG
 
 
-def test_a_missing_size_is_named_with_its_line(make_export) -> None:
+def test_a_missing_size_is_reported_with_its_line(make_export) -> None:
     with pytest.raises(ModelError) as caught:
         build_model(make_export(KEYWORDS, {"vocab_size": 40, "d_model": 16, "n_head": 2, "max_seq_len": 20}))
     line = KEYWORDS.splitlines().index("    def __init__(self, vocab_size, d_model, n_head, n_layer, max_seq_len):") + 1
-    assert f"model.py line {line}: Net demands 'n_layer'" in str(caught.value)
+    assert f"model.py line {line}: Net requires 'n_layer'" in str(caught.value)
     assert "vocab_size, d_model, n_head, max_seq_len" in str(caught.value)
 
 
-def test_a_missing_item_of_the_configuration_is_named_with_its_line(make_export) -> None:
+def test_a_missing_item_of_the_configuration_is_reported_with_its_line(make_export) -> None:
     config = {key: value for key, value in CONFIG.items() if key != "n_head"}
     with pytest.raises(ModelError, match=r"model\.py line \d+ .*n_head") as caught:
         build_model(make_export(CONSTRUCTORS["mapping"][0], config))
     assert "config.json" in str(caught.value)
 
 
-def test_what_a_constructor_raises_is_explained(make_export) -> None:
+def test_an_error_in_the_constructor_is_explained(make_export) -> None:
     code = a_model("    def __init__(self):\n        raise RuntimeError('no such layer')\n")
     with pytest.raises(ModelError, match=r"model\.py line \d+ \(raise RuntimeError.*RuntimeError: no such layer"):
         build_model(make_export(code))
@@ -119,7 +119,7 @@ def test_a_class_without_super_init_is_named(make_export) -> None:
         build_model(make_export(a_model("    def __init__(self):\n        pass\n")))
 
 
-def test_an_attribute_that_the_model_lacks_is_not_taken_for_a_size(make_export) -> None:
+def test_a_missing_attribute_of_the_model_is_not_mistaken_for_a_size(make_export) -> None:
     code = a_model(
         "    def __init__(self):\n        super().__init__(40, 16, 2, 2, 20)\n        self.rows = self.table\n"
     )
@@ -133,43 +133,43 @@ def test_exiting_code_does_not_end_foundry(make_export) -> None:
         build_model(make_export(KEYWORDS + "\nimport sys\nsys.exit(3)\n"))
 
 
-def test_the_folder_of_an_export_stays_as_it_was(make_export) -> None:
+def test_the_folder_of_an_export_is_not_changed(make_export) -> None:
     export = make_export(KEYWORDS)
     build_model(export)
     assert sorted(path.name for path in export.folder.iterdir()) == ["config.json", "model.py"]
 
 
-def test_an_override_goes_by_the_name_that_the_configuration_has_for_it(make_export) -> None:
+def test_an_override_uses_the_name_in_the_configuration(make_export) -> None:
     code = CONSTRUCTORS["mapping"][0].replace('"d_model"', '"hidden_size"')
     config = {("hidden_size" if key == "d_model" else key): value for key, value in CONFIG.items()}
     assert build_model(make_export(code, config), {"d_model": 8}).tokens.embedding_dim == 8
 
 
-def test_what_the_code_caches_while_it_is_tried_stays_out_of_the_model(make_export) -> None:
+def test_tensors_cached_during_the_trial_stay_out_of_the_model(make_export) -> None:
     cached = "import functools\n\n\n@functools.lru_cache\ndef table():\n    return torch.ones(20, 16)\n"
     init = f"{NO_ARGUMENTS}        self.register_buffer('pe', table())\n"
     assert build_model(make_export(a_model(init, before=cached))).pe.sum() == 320
 
 
-def test_code_that_seeds_when_it_is_imported_changes_no_global_state(make_export) -> None:
+def test_code_that_seeds_during_the_import_changes_no_global_state(make_export) -> None:
     state = torch.get_rng_state()
     build_model(make_export(KEYWORDS + "\ntorch.manual_seed(42)\n"), seed=0)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("annotation", ["'ModelArgs'", "'ModelArgs | None'", "'the sizes: a ModelArgs (see above)'"])
-def test_annotations_may_be_text(make_export, annotation) -> None:
+def test_annotations_may_be_strings(make_export, annotation) -> None:
     code = CONSTRUCTORS["dataclass by annotation"][0].replace("config: ModelArgs", f"config: {annotation}")
     assert find_constructor_call(make_export(code)).expression.startswith("Net(ModelArgs(")
 
 
-def test_a_size_that_is_null_is_passed_on_where_it_is_demanded(make_export) -> None:
+def test_a_size_that_is_null_is_passed_on_if_it_is_required(make_export) -> None:
     init = f"{NO_ARGUMENTS}        assert pad_token_id is None\n".replace("(self)", "(self, pad_token_id)")
     assert (
         find_constructor_call(make_export(a_model(init), {"pad_token_id": None})).expression == "Net(pad_token_id=None)"
     )
 
 
-def test_a_library_that_is_missing_is_named(make_export) -> None:
+def test_a_missing_library_is_named(make_export) -> None:
     with pytest.raises(ModelError, match="Install 'no_such_library'"):
         build_model(make_export("import no_such_library\n" + KEYWORDS))

@@ -1,4 +1,4 @@
-"""The class of the model is the one that is named, else the one that no other uses."""
+"""The class of the model is the one that is named, otherwise the one that no other class uses."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ def class_of(make_export):
 
 @pytest.mark.parametrize("key", ["model_name", "class_name", "architectures"])
 @pytest.mark.parametrize("said", ["TinyGPT", "Tiny GPT", "tiny-gpt"])
-def test_the_named_class_is_taken(class_of, key, said) -> None:
+def test_the_named_class_is_used(class_of, key, said) -> None:
     code = a_class("TinyGPT") + a_class("Outer", uses="TinyGPT")
     assert class_of(code, {key: [said] if key == "architectures" else said}) == "TinyGPT"
 
 
-def test_without_a_name_the_generators_usual_one_is_taken(class_of) -> None:
+def test_without_a_name_the_default_name_is_used(class_of) -> None:
     assert class_of(a_class("CustomTransformer") + a_class("Trainer", uses="CustomTransformer")) == "CustomTransformer"
 
 
-def test_the_class_that_no_other_uses_is_taken_wherever_it_stands(class_of) -> None:
+def test_the_class_that_no_other_uses_is_used_wherever_it_stands(class_of) -> None:
     code = a_class("Layer") + a_class("Model", uses="Stack") + a_class("Stack", uses="Layer")
     assert class_of(code) == "Model"
 
 
-def test_a_base_class_is_used_by_its_subclass(class_of) -> None:
+def test_a_base_class_counts_as_used_by_its_subclass(class_of) -> None:
     assert class_of(a_class("Base", uses="Layer") + a_class("WithHead", base="Base") + a_class("Layer")) == "WithHead"
 
 
-def test_of_several_unused_the_one_that_reaches_most_is_taken(class_of) -> None:
+def test_of_several_unused_classes_the_one_that_uses_most_is_chosen(class_of) -> None:
     code = a_class("Layer") + a_class("Net", uses="Layer") + a_class("ForgottenNorm")
     assert class_of(code) == "Net"
 
 
-def test_of_equals_the_last_is_taken(class_of) -> None:
+def test_of_equal_classes_the_last_is_chosen(class_of) -> None:
     assert class_of(a_class("First") + a_class("Second")) == "Second"
 
 

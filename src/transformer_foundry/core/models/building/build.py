@@ -1,4 +1,4 @@
-"""Build the model of an export, whatever its constructor wants."""
+"""Build the model of an export from ``config.json``, with any usual constructor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from transformer_foundry.core.system.random_state import isolated_random
 __all__ = ["ConstructorCall", "build_model", "find_constructor_call"]
 
 MODEST_ELEMENTS = 2**26
-FILLING = frozenset(("normal_", "uniform_", "trunc_normal_", "bernoulli_", "exponential_", "random_"))
+INITIALIZERS = frozenset(("normal_", "uniform_", "trunc_normal_", "bernoulli_", "exponential_", "random_"))
 FACTORIES = ("build_model", "create_model", "make_model", "get_model")
 
 
@@ -36,57 +36,57 @@ def build_model(
     Args:
         export: The export.
         overrides: Values that replace those of ``config.json``, for example ``{"d_model": 96}``.
-        seed: Seed of the initial weights, with the global random state left alone; None uses that state.
+        seed: Seed of the initial weights; the global random state stays the same. None uses the global state.
 
     Raises:
-        ModelError: If the code cannot be imported or the model cannot be built, with the line.
+        ModelError: If the code cannot be imported or the model cannot be built; names the line.
     """
-    recipe = find_constructor_call(export, overrides)
-    # Imported anew: what the code has cached while it was tried on the meta device must not get into the model.
+    call = find_constructor_call(export, overrides)
+    # Import again: tensors that the code cached during the trial on the meta device must not get into the model.
     module = import_model_code(export)
     if seed is None:
-        return _build(recipe, export, module)
+        return _build(call, export, module)
     with isolated_random(seed):
-        return _build(recipe, export, module)
+        return _build(call, export, module)
 
 
 def find_constructor_call(export: ModelSource, overrides: Mapping[str, Any] | None = None) -> ConstructorCall:
-    """Return the expression that builds the model of ``export``; it has been tried.
+    """Return the expression that builds the model of ``export``, after trying it.
 
     Raises:
-        ModelError: If no way of building the model works, with the line at which the likeliest fails.
+        ModelError: If no call works; names the line at which the most likely one fails.
     """
     module = import_model_code(export)
-    recipes = _candidates(export, _own_spelling(export.config, overrides or {}), module)
+    calls = _candidates(export, _as_configured(export.config, overrides or {}), module)
     failure: ModelError | None = None
-    # On the meta device a model needs no memory; code that cannot be built there is built for real.
+    # On the meta device a model needs no memory; code that fails there is tried on the CPU.
     for device in ("cpu",) if _is_surely_small(export, overrides) else ("meta", "cpu"):
-        for recipe in recipes:
+        for call in calls:
             try:
-                with isolated_random(), torch.device(device), _WithoutFilling():
-                    model = _build(recipe, export, module)
+                with isolated_random(), torch.device(device), _SkipInitialization():
+                    model = _build(call, export, module)
             except ModelError as err:
                 failure = failure or err
                 continue
             _refuse_beyond_memory(model, export)
-            return recipe
-    raise failure or AssertionError("no recipe was tried")
+            return call
+    raise failure or AssertionError("no call was tried")
 
 
-def _own_spelling(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """``overrides`` under the names that the configuration has for them: ``d_model`` may be its ``hidden_size``."""
+def _as_configured(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``overrides`` under the names that the configuration uses, such as ``hidden_size`` for ``d_model``."""
     renamed: dict[str, Any] = {}
     for key, value in overrides.items():
         names = next((group for group in SYNONYMS if key in group), ())
-        own = key if key in config else next((name for name in names if name in config), key)
-        renamed[own] = value
+        name = key if key in config else next((other for other in names if other in config), key)
+        renamed[name] = value
     return renamed
 
 
 def _is_surely_small(export: ModelSource, overrides: Mapping[str, Any] | None) -> bool:
-    """Whether even the product of the two largest stated sizes is modest; the meta device then only costs time.
+    """Return whether the product of the two largest configured sizes is small, so that the meta device is not needed.
 
-    Its operations are written in Python and import torch._dynamo, which takes longer than building a small model.
+    Operations on the meta device import torch._dynamo, which takes longer than building a small model.
     """
     sizes = sorted(_whole_numbers({**export.config, **(overrides or {})}))
     return len(sizes) > 1 and sizes[-1] * sizes[-2] <= MODEST_ELEMENTS
@@ -100,16 +100,16 @@ def _whole_numbers(value: Any) -> list[int]:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else []
 
 
-class _WithoutFilling(TorchFunctionMode):
-    """Leaves tensors of the meta device unfilled: drawing numbers for them would import torch._dynamo, in seconds."""
+class _SkipInitialization(TorchFunctionMode):
+    """Skip random initialization on the meta device: it would import torch._dynamo, which takes seconds."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Skip what fills a tensor without memory."""
+        """Skip the operation if it fills a tensor without memory."""
         kwargs = kwargs or {}
         tensor = args[0] if args else kwargs.get("tensor")
-        if isinstance(tensor, torch.Tensor) and tensor.is_meta and getattr(func, "__name__", "") in FILLING:
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta and getattr(func, "__name__", "") in INITIALIZERS:
             return tensor
         return func(*args, **kwargs)
 
@@ -117,22 +117,22 @@ class _WithoutFilling(TorchFunctionMode):
 def _candidates(export: ModelSource, overrides: Mapping[str, Any], module: ModuleType) -> list[ConstructorCall]:
     tree = ast.parse(export.model_code)
     config = {**export.config, **overrides}
-    recipes: list[ConstructorCall] = []
+    calls: list[ConstructorCall] = []
     failure: ModelError | None = None
     for target in _targets(module, tree, config, bool(overrides)):
         try:
-            recipes += constructor_calls_for(target, config, overrides, module, tree)
+            calls += constructor_calls_for(target, config, overrides, module, tree)
         except ModelError as err:
             failure = failure or err
-    if not recipes and failure is not None:
+    if not calls and failure is not None:
         raise failure
-    return recipes
+    return calls
 
 
 def _targets(
     module: ModuleType, tree: ast.Module, config: Mapping[str, Any], has_overrides: bool
 ) -> list[Callable[..., Any]]:
-    """The factory of the module, then its class; a factory that takes nothing cannot take overrides."""
+    """Return the factory of the module, then its class; overrides exclude a factory without arguments."""
     named = [getattr(module, name, None) for name in FACTORIES]
     factories: list[Any] = [item for item in named if inspect.isfunction(item) and item.__module__ == module.__name__]
     if has_overrides:
@@ -145,16 +145,16 @@ def _targets(
         raise
 
 
-def _build(recipe: ConstructorCall, export: ModelSource, module: ModuleType) -> nn.Module:
+def _build(call: ConstructorCall, export: ModelSource, module: ModuleType) -> nn.Module:
     try:
-        with running_model_code(f"{_shortened(recipe.expression)} to build the model", export.model_file):
-            # A copy for each call: constructors change what they are given.
-            model = eval(recipe.expression, module.__dict__, {"config": copy.deepcopy(export.config)})
+        with running_model_code(f"{_shortened(call.expression)} to build the model", export.model_file):
+            # A copy, since constructors may change their configuration.
+            model = eval(call.expression, module.__dict__, {"config": copy.deepcopy(export.config)})
     except ModelError as err:
         raise _name_missing_size(err, export) from err.__cause__
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"{_shortened(recipe.expression)} returns {type(model).__name__}.",
+            f"{_shortened(call.expression)} returns {type(model).__name__}.",
             "Expected a torch.nn.Module.",
             "Return the model there, or export it again from Transformer Builder.",
         )
@@ -162,14 +162,14 @@ def _build(recipe: ConstructorCall, export: ModelSource, module: ModuleType) -> 
         line, name = argument_line(constructor(type(model)), "self"), type(model).__name__
         raise ModelError(
             f"{line}: {name} never calls super().__init__().",
-            "Expected that call first in __init__: without it there are no parameters.",
+            "Expected that call first in __init__: without it the model has no parameters.",
             "Add super().__init__() there, or export the model again from Transformer Builder.",
         )
     return model
 
 
 def _name_missing_size(error: ModelError, export: ModelSource) -> ModelError:
-    """Say which size ``config.json`` lacks if that is why the constructor failed."""
+    """Return an error that names the size missing in ``config.json``, if that is the cause."""
     cause = error.__cause__
     name = None
     if isinstance(cause, KeyError) and cause.args:
@@ -195,12 +195,12 @@ def _refuse_beyond_memory(model: nn.Module, export: ModelSource) -> None:
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
     needed = sum(sizes.values())
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    if present is not None and needed > present:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    if installed is not None and needed > installed:
         largest = max(sizes, key=lambda name: sizes[name])
         raise ModelError(
             f"The weights of '{export.name}' need {needed / 2**30:,.0f} GiB; "
             f"the largest, {largest}, needs {sizes[largest] / 2**30:,.0f} GiB.",
-            f"Expected less than the {present / 2**30:,.0f} GiB of memory of this machine.",
+            f"Expected less than the memory of this machine, {installed / 2**30:,.0f} GiB.",
             "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len).",
         )

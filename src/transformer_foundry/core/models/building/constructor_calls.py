@@ -1,4 +1,4 @@
-"""The ways in which a class or a factory can be given its configuration, as Python expressions."""
+"""Possible calls of a constructor or factory with the values of ``config.json``, as Python expressions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIG_NAMES = frozenset(
      "settings", "model_config", "model_args", "model_cfg", "opt", "hp")
 )  # fmt: skip
 CONFIG_CLASS_ENDINGS = ("Config", "Configuration", "Args", "Arguments", "Params", "Settings", "HParams", "Options")
-# Spellings of one size: a constructor may say d_model where the configuration says hidden_size.
+# Names of one size: a constructor may use d_model where the configuration has hidden_size.
 SYNONYMS = (
     config_hints.VOCABULARY_KEYS,
     config_hints.LENGTH_KEYS,
@@ -38,14 +38,14 @@ SYNONYMS = (
     ("dropout", "dropout_rate", "dropout_prob", "dropout_p", "hidden_dropout_prob", "drop_rate"),
     *config_hints.SPECIAL_TOKENS.values(),
 )
-# Used where the first is demanded and not stated: one vocabulary for source and target.
+# Replacements for required arguments that are not configured: one vocabulary for source and target.
 FALLBACKS = (
     (config_hints.SOURCE_VOCABULARY_KEYS, config_hints.VOCABULARY_KEYS),
     (config_hints.TARGET_VOCABULARY_KEYS, config_hints.VOCABULARY_KEYS),
     (("num_encoder_layers", "n_encoder_layers", "encoder_layers"), ("num_layers", "n_layers", "num_hidden_layers")),
     (("num_decoder_layers", "n_decoder_layers", "decoder_layers"), ("num_layers", "n_layers", "num_hidden_layers")),
 )
-# A class in one expression: the recipe must work with the names of model.py alone.
+# A class as an expression: the call may only use names of model.py.
 MAPPING_WITH_ATTRIBUTES = (
     "type('Config', (dict,), {'__init__': lambda self, values: "
     "(dict.__init__(self, values), self.__dict__.update(values))[0]})"
@@ -55,11 +55,11 @@ NOT_ARGUMENTS = frozenset(("model_name", "version", "nodes", "edges"))
 
 @dataclass(frozen=True)
 class ConstructorCall:
-    """How a model is built.
+    """An expression that builds a model.
 
     Attributes:
         expression: Python source; its names are those of ``model.py`` and ``config``, the content of ``config.json``.
-        style: What the constructor wants: ``none``, ``keywords``, ``mapping``, ``class`` (a dataclass or the like),
+        style: What the constructor takes: ``none``, ``keywords``, ``mapping``, ``class`` (a dataclass or the like),
             ``namespace``, ``both`` (a mapping with attributes).
     """
 
@@ -68,8 +68,8 @@ class ConstructorCall:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where the values come from: the configuration with overrides, and the module's own classes."""
+class _ArgumentSource:
+    """Where the arguments come from: the configuration with overrides, and the classes of the module."""
 
     config: Mapping[str, Any]
     overrides: Mapping[str, Any]
@@ -91,23 +91,25 @@ def constructor_calls_for(
     module: ModuleType,
     tree: ast.Module,
 ) -> list[ConstructorCall]:
-    """Return the recipes that ``target`` (a class or a factory of ``module``) may want, the likeliest first.
+    """Return the calls that ``target`` (a class or a factory of ``module``) may expect, the most likely first.
 
     Args:
         target: Class or function of ``module``.
         config: The configuration, with ``overrides`` already in it.
-        overrides: The values that differ from ``config.json``.
+        overrides: The values that replace those of ``config.json``.
         module: The imported ``model.py``.
         tree: Its syntax tree.
 
     Raises:
-        ModelError: If the target demands an argument that the configuration does not have.
+        ModelError: If the target requires an argument that the configuration does not have.
     """
-    source = _Source(config, overrides, module, tree)
+    source = _ArgumentSource(config, overrides, module, tree)
     parameters = inspect.signature(target).parameters
     config_parameter = next((name for name in parameters if _wants_config(parameters, name, source)), None)
     if config_parameter is None:
-        return _taking_overrides(_keyword_recipes(target, source), target, source)
+        calls = _keyword_calls(target, source)
+        _refuse_unused_overrides(calls, target, source)
+        return calls
     forms = _config_forms(parameters[config_parameter], source)
     return [
         ConstructorCall(_call(target.__name__, _arguments(target, source, {config_parameter: expression})), style)
@@ -115,14 +117,12 @@ def constructor_calls_for(
     ]
 
 
-def _taking_overrides(
-    recipes: list[ConstructorCall], target: Callable[..., Any], source: _Source
-) -> list[ConstructorCall]:
-    """Return ``recipes``, or raise if an override changes none of their expressions: it would do nothing."""
+def _refuse_unused_overrides(calls: list[ConstructorCall], target: Callable[..., Any], source: _ArgumentSource) -> None:
+    """Raise if an override changes none of ``calls``: it would have no effect."""
     for key in source.overrides:
         config = {name: value for name, value in source.config.items() if name != key}
         try:
-            if _keyword_recipes(target, replace(source, config=config)) != recipes:
+            if _keyword_calls(target, replace(source, config=config)) != calls:
                 continue
         except ModelError:
             continue
@@ -131,10 +131,9 @@ def _taking_overrides(
             f"Expected one of its arguments: {', '.join(inspect.signature(target).parameters) or 'it has none'}.",
             "Change the size in Transformer Builder, and export again.",
         )
-    return recipes
 
 
-def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[ConstructorCall]:
+def _keyword_calls(target: Callable[..., Any], source: _ArgumentSource) -> list[ConstructorCall]:
     arguments = _arguments(target, source, {})
     plain = ConstructorCall(_call(target.__name__, arguments), "keywords" if arguments else "none")
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(target).parameters.values()):
@@ -149,7 +148,7 @@ def _keyword_recipes(target: Callable[..., Any], source: _Source) -> list[Constr
 
 
 def _reads_extra_keywords(target: Callable[..., Any]) -> bool:
-    """Whether the constructor looks into its ``**kwargs``."""
+    """Return whether the constructor reads its ``**kwargs``."""
     code = getattr(constructor(target), "__code__", None)
     if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
         return False
@@ -157,8 +156,8 @@ def _reads_extra_keywords(target: Callable[..., Any]) -> bool:
     return any(step.argval == name and step.opname.startswith("LOAD_") for step in dis.get_instructions(code))
 
 
-def _arguments(target: Callable[..., Any], source: _Source, given: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(name, expression) for each argument that has a value."""
+def _arguments(target: Callable[..., Any], source: _ArgumentSource, given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (name, expression) for each argument that has a value."""
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(target).parameters.items()
@@ -177,8 +176,8 @@ def _arguments(target: Callable[..., Any], source: _Source, given: Mapping[str, 
     return found
 
 
-def _value_of(name: str, taken: set[str], source: _Source, required: bool) -> Any:
-    """The value for an argument: by its own name, by another spelling, for a demanded one also from the blocks."""
+def _value_of(name: str, taken: set[str], source: _ArgumentSource, required: bool) -> Any:
+    """Return the value of an argument by its name or a synonym; of a required one also from the drawn blocks."""
     if name in NOT_ARGUMENTS:
         return source.config.get(name) if required else None
     flat = {**source.config, "nodes": None}
@@ -193,11 +192,11 @@ def _value_of(name: str, taken: set[str], source: _Source, required: bool) -> An
     return config_hints.find_value(source.config, (name, *names, *wider))
 
 
-def _missing_argument(target: Callable[..., Any], name: str, source: _Source) -> ModelError:
+def _missing_argument(target: Callable[..., Any], name: str, source: _ArgumentSource) -> ModelError:
     keys = ", ".join(list(source.config)[:12]) or "nothing"
     return ModelError(
-        f"{argument_line(constructor(target), name)}: {target.__name__} demands '{name}', "
-        "which config.json does not state.",
+        f"{argument_line(constructor(target), name)}: {target.__name__} requires '{name}', "
+        "which config.json does not have.",
         f"config.json has: {keys}.",
         f"Add '{name}' to config.json, or give it a default value in model.py.",
     )
@@ -209,8 +208,8 @@ def _call(name: str, arguments: list[tuple[str, str]]) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
 
 
-def _wants_config(parameters: Mapping[str, inspect.Parameter], name: str, source: _Source) -> bool:
-    """Whether this argument is the whole configuration."""
+def _wants_config(parameters: Mapping[str, inspect.Parameter], name: str, source: _ArgumentSource) -> bool:
+    """Return whether this argument is the whole configuration."""
     parameter = parameters[name]
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return False
@@ -219,26 +218,26 @@ def _wants_config(parameters: Mapping[str, inspect.Parameter], name: str, source
     annotation = str(parameter.annotation).lower()
     if any(word in annotation for word in ("dict", "mapping", "namespace")) and parameter.default is parameter.empty:
         return True
-    is_alone = len(parameters) == 1 and parameter.default is parameter.empty and name not in source.config
-    return is_alone and _value_of(name, {name}, source, required=True) is None
+    is_only_argument = len(parameters) == 1 and parameter.default is parameter.empty and name not in source.config
+    return is_only_argument and _value_of(name, {name}, source, required=True) is None
 
 
-def _config_class(parameter: inspect.Parameter, source: _Source) -> type | None:
-    """The class of the module that the argument is annotated with, or that its default value has."""
+def _config_class(parameter: inspect.Parameter, source: _ArgumentSource) -> type | None:
+    """Return the class of the module in the annotation of the argument, or of its default value."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
         names = re.findall(r"\w+", annotation)
         annotation = next((vars(source.module)[name] for name in names if name in vars(source.module)), None)
     candidates = [annotation, *getattr(annotation, "__args__", ()), type(parameter.default)]
-    return next((item for item in candidates if _is_own_class(item, source)), None)
+    return next((item for item in candidates if _is_module_class(item, source)), None)
 
 
-def _is_own_class(item: Any, source: _Source) -> bool:
+def _is_module_class(item: Any, source: _ArgumentSource) -> bool:
     return isinstance(item, type) and item.__module__ == source.module.__name__ and not issubclass(item, nn.Module)
 
 
-def _config_forms(parameter: inspect.Parameter, source: _Source) -> list[tuple[str, str]]:
-    """(style, expression) of the configuration as an object, the likeliest first."""
+def _config_forms(parameter: inspect.Parameter, source: _ArgumentSource) -> list[tuple[str, str]]:
+    """Return (style, expression) of the configuration as an object, the most likely first."""
     is_imported = vars(source.module).get("SimpleNamespace") is SimpleNamespace
     namespace = "SimpleNamespace" if is_imported else "__import__('types').SimpleNamespace"
     forms = {
@@ -246,37 +245,37 @@ def _config_forms(parameter: inspect.Parameter, source: _Source) -> list[tuple[s
         "namespace": f"{namespace}(**{source.mapping})",
         "both": f"{MAPPING_WITH_ATTRIBUTES}({source.mapping})",
     }
-    attributes, items, asks = _config_usage(source.tree, parameter.name)
+    attributes, items, is_inspected = _config_usage(source.tree, parameter.name)
     if attributes and items:
-        order = ["mapping", "both", "namespace"] if asks else ["both", "namespace", "mapping"]
+        order = ["mapping", "both", "namespace"] if is_inspected else ["both", "namespace", "mapping"]
     else:
         order = ["namespace", "both", "mapping"] if attributes else ["mapping", "both", "namespace"]
     ordered = [(style, forms[style]) for style in order]
     annotated = _config_class(parameter, source)
-    own = annotated or _usual_config_class(source)
-    if own is None or (annotated is None and items and not attributes):
+    config_class = annotated or _usual_config_class(source)
+    if config_class is None or (annotated is None and items and not attributes):
         return ordered
     try:
-        arguments = _arguments(own, source, {})
+        arguments = _arguments(config_class, source, {})
     except ModelError:
         return ordered
-    return [("class", f"{own.__name__}({', '.join(f'{key}={value}' for key, value in arguments)})"), *ordered]
+    return [("class", f"{config_class.__name__}({', '.join(f'{key}={value}' for key, value in arguments)})"), *ordered]
 
 
-def _usual_config_class(source: _Source) -> type | None:
-    """The only class of the module whose name says that it is a configuration."""
+def _usual_config_class(source: _ArgumentSource) -> type | None:
+    """Return the class of the module that is named like a configuration, if there is exactly one."""
     found = [
         item
         for name, item in vars(source.module).items()
-        if name.endswith(CONFIG_CLASS_ENDINGS) and _is_own_class(item, source)
+        if name.endswith(CONFIG_CLASS_ENDINGS) and _is_module_class(item, source)
     ]
     return found[0] if len(found) == 1 else None
 
 
 def _config_usage(tree: ast.Module, name: str) -> tuple[bool, bool, bool]:
-    """Whether the code reads attributes of its configuration, reads items of it, and asks which it has."""
+    """Return whether the code reads attributes, reads items, and checks the type of its configuration."""
     names = CONFIG_NAMES | {name, "c"}
-    attributes = items = asks = False
+    attributes = items = is_inspected = False
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript) and _is_named(node.value, names):
             items = True
@@ -287,13 +286,13 @@ def _config_usage(tree: ast.Module, name: str) -> tuple[bool, bool, bool]:
             items = True
         elif isinstance(node, ast.Call) and node.args and _is_named(node.args[0], names):
             called = node.func.id if isinstance(node.func, ast.Name) else ""
-            asks |= called == "isinstance"
+            is_inspected |= called == "isinstance"
             attributes |= called in ("getattr", "hasattr", "vars")
-    return attributes, items, asks
+    return attributes, items, is_inspected
 
 
 def _is_named(node: ast.expr, names: frozenset[str] | set[str]) -> bool:
-    """Whether the expression is ``config`` or ``self.config``."""
+    """Return whether the expression is ``config`` or ``self.config``."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
         return node.attr in names
     return isinstance(node, ast.Name) and node.id in names

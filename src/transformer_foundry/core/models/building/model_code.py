@@ -27,11 +27,11 @@ DEFAULT_NAME = "CustomTransformer"
 def import_model_code(export: ModelSource) -> ModuleType:
     """Run ``model.py`` and return it as a module.
 
-    The text that was read and hashed is what runs, whatever the file says by now, and no ``__pycache__`` is left in
-    the folder of the export. The module is registered in ``sys.modules``: dataclasses and pickling look there.
+    The text that was read and hashed runs, even if the file has changed since, and the folder of the export gets no
+    ``__pycache__``. The module is registered in ``sys.modules``, which dataclasses and pickling need.
 
     Raises:
-        ModelError: If it is not trusted, does not parse, or raises while it is imported, with the line.
+        ModelError: If it is not trusted, does not parse, or raises during the import; names the line.
     """
     require_trusted(export)
     parse_model_code(export.model_code)
@@ -41,9 +41,9 @@ def import_model_code(export: ModelSource) -> ModuleType:
     sys.modules[module.__name__] = module
     linecache.checkcache(file_name)
     try:
-        # Code that seeds or draws when it is imported leaves the global random state alone.
+        # Code that seeds or draws during the import must not change the global random state.
         with isolated_random(), running_model_code("model.py to be imported without an error", file_name):
-            # Without dont_inherit the code would get this module's own __future__ imports.
+            # Without dont_inherit the code would get the __future__ imports of this module.
             exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
     except ModelError:
         sys.modules.pop(module.__name__, None)
@@ -52,10 +52,10 @@ def import_model_code(export: ModelSource) -> ModuleType:
 
 
 def find_model_class(module: ModuleType, tree: ast.Module, config: Mapping[str, Any]) -> type[nn.Module]:
-    """Return the class that is the model: the one the configuration names, else the one that no other class uses.
+    """Return the class of the model: the one named by the configuration, otherwise the one that no other class uses.
 
-    Without a name ``CustomTransformer`` is taken, as Transformer Builder calls it. Of several classes that nothing
-    uses, the one that reaches most of the others is taken, then the one defined last.
+    Without a name it is ``CustomTransformer``, the default of Transformer Builder. Of several unused classes it is the
+    one that uses most of the others, directly or not, then the one defined last.
 
     Raises:
         ModelError: If the module defines no ``torch.nn.Module``.
@@ -89,12 +89,12 @@ def _stated_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """``My GPT-2`` and ``MyGPT2`` alike."""
+    """Return letters and digits only: ``My GPT-2`` equals ``MyGPT2``."""
     return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _outermost(tree: ast.Module, names: list[str]) -> str:
-    """The class that no other uses; of several, the one that reaches most, then the last."""
+    """Return the class that no other uses; of several, the one that uses most others, then the last."""
     order = {node.name: node.lineno for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     uses = {
         node.name: {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} & set(names) - {node.name}
