@@ -13,7 +13,7 @@ import torch
 
 from tests.benchmarks.fine_tuning import make_adapter, train
 from tests.benchmarks.unicode_names import CATEGORIES, make_splits, named_characters
-from transformer_foundry.core.evaluation.error_analysis import examine
+from transformer_foundry.core.evaluation.error_analysis import predict_examples
 from transformer_foundry.core.system.precision import choose_precision
 
 PLANTED, TOP = 0.05, 0.1
@@ -32,7 +32,7 @@ def main():
                  for at, (row, label) in enumerate(pairs)]  # fmt: skip
         splits = make_splits("sequence_classification", pairs)
         adapter = train(make_adapter(splits, seed), splits, arguments.steps, seed, 1e-3)
-        found = examine(adapter, splits, "train", batch_size=64, precision=choose_precision("cpu", "fp32"))
+        found = predict_examples(adapter, splits, "train", batch_size=64, precision=choose_precision("cpu", "fp32"))
         top = found.rows[np.argsort(-found.losses)[: int(TOP * len(found.rows))]]
         share = len(wrong & set(top.tolist())) / len(wrong)
         print(f"seed {seed}: {share:.1%} of {len(wrong)} planted errors in the top decile of {len(found.rows)}, "

@@ -100,9 +100,17 @@ def analyse_errors(
     model: ModelOptions,
     training: TrainingOptions,
 ) -> tuple[dict[str, Any], Any, Any, Any]:
-    """Return where the best checkpoint errs on the validation split, and the figures of it."""
+    """Return the errors of the best checkpoint on the validation split, and their figures."""
+    from transformer_foundry.core.system.precision import choose_precision
+
     adapter, _ = _load_best(training_run, model_export, model)
-    report = core_error_analysis.analyse_errors(adapter, token_splits, tokenizer, training)
+    report = core_error_analysis.analyze_errors(
+        adapter,
+        token_splits,
+        tokenizer,
+        batch_size=training.rows_per_evaluation_batch,
+        precision=choose_precision(training.device, training.precision),
+    )
     return (
         report,
         core_error_analysis.confusion_figure(report),

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.training.tiny import VOCAB_SIZE, Letters, TinyPair, make_options, make_splits
+from tests.core.training.tiny import VOCAB_SIZE, Letters, TinyPair, make_splits
 from transformer_foundry.core.evaluation.error_analysis import (
-    analyse_errors,
+    analyze_errors,
     calibration_figure,
     confusion_figure,
-    examine,
     find_segments,
+    predict_examples,
     segment_figure,
 )
 from transformer_foundry.core.system.precision import choose_precision
@@ -38,7 +38,7 @@ class Confident(nn.Module):
 
 def report(**changes: Any) -> dict[str, Any]:
     splits = make_splits("sequence_classification", validation=60)
-    return analyse_errors(Confident(), splits, Letters(), make_options(**changes))  # type: ignore[arg-type]
+    return analyze_errors(Confident(), splits, Letters(), batch_size=8, precision=CPU, **changes)  # type: ignore[arg-type]
 
 
 def test_the_confusion_matrix_counts_what_was_taken_for_what() -> None:
@@ -68,7 +68,7 @@ def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> N
 def test_losses_do_not_depend_on_the_batches(rows: int) -> None:
     torch.manual_seed(0)
     model, splits = TinyPair(), make_splits("seq2seq_lm", validation=11)
-    found = examine(model, splits, batch_size=rows, precision=CPU)
+    found = predict_examples(model, splits, batch_size=rows, precision=CPU)
     for place, row in enumerate(found.rows):
         target = torch.from_numpy(np.array(splits.validation.target_ids[int(row)], np.int64))[None]
         decoder = torch.cat([torch.tensor([[splits.special.decoder_start]]), target[:, :-1]], 1)
@@ -94,7 +94,7 @@ def test_report_and_figures_exist_for_every_task(task: str) -> None:
     from tests.core.training.tiny import make_model
 
     splits = make_splits(task, validation=30)
-    found = analyse_errors(make_model(task), splits, Letters(), make_options())  # type: ignore[arg-type]
+    found = analyze_errors(make_model(task), splits, Letters(), batch_size=8, precision=CPU)  # type: ignore[arg-type]
     json.dumps(found, allow_nan=False)
     assert (found["examples"] == 0) == (task == "causal_lm")
     for draw in (confusion_figure, calibration_figure, segment_figure):
@@ -103,4 +103,4 @@ def test_report_and_figures_exist_for_every_task(task: str) -> None:
 
 def test_an_empty_split_has_no_errors() -> None:
     splits = make_splits("sequence_classification", validation=0)
-    assert analyse_errors(Confident(), splits, Letters(), make_options())["examples"] == 0  # type: ignore[arg-type]
+    assert analyze_errors(Confident(), splits, Letters(), batch_size=8, precision=CPU)["examples"] == 0  # type: ignore[arg-type]

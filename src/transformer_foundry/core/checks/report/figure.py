@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, RED
 from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Report
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_report"]
 
-# The Okabe-Ito palette, which color-blind readers can distinguish.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#888888"
 LONGEST_NAME = 24
 MOST_BARS = 24
 

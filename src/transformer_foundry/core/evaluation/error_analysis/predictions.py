@@ -1,9 +1,10 @@
-"""What a model makes of every example of a split."""
+"""Predict every example of a split, with its loss and the confidence of the model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.system.precision import Precision
 
-__all__ = ["ANALYSED_TASKS", "Outcomes", "examine"]
+__all__ = ["ANALYZED_TASKS", "Predictions", "predict_examples"]
 
-ANALYSED_TASKS = ("sequence_classification", "token_classification", "seq2seq_lm")
+ANALYZED_TASKS = ("sequence_classification", "token_classification", "seq2seq_lm")
 
 MAX_EXAMPLES = 4096
-"""Examples that are looked at, from the start of the split."""
+"""Number of examples that are analyzed, from the start of the split."""
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Examples in the order they were met, and their targets one behind the other.
+class Predictions:
+    """Examples in the order of the batches, and their targets, concatenated.
 
     Attributes:
         rows: (N,) int64 numbers of the rows of the split.
@@ -33,8 +34,8 @@ class Outcomes:
         accuracies: (N,) share of its targets that were predicted.
         example_of: (M,) int64, for each target the position of its example in ``rows``.
         labels: (M,) int64 targets.
-        predictions: (M,) int64 what the model holds likeliest.
-        confidences: (M,) probability that it gives to its prediction.
+        predictions: (M,) int64 the likeliest class or token.
+        confidences: (M,) probability of the prediction.
     """
 
     rows: np.ndarray
@@ -46,7 +47,7 @@ class Outcomes:
     confidences: np.ndarray
 
 
-def examine(
+def predict_examples(
     adapter: nn.Module,
     splits: TokenSplits,
     split: str = "validation",
@@ -54,8 +55,8 @@ def examine(
     batch_size: int,
     precision: Precision,
     max_examples: int = MAX_EXAMPLES,
-) -> Outcomes:
-    """Return the loss and the predictions of every example of a split; the model's mode is put back.
+) -> Predictions:
+    """Return the loss and the predictions of every example of a split; the model's mode is restored.
 
     Args:
         adapter: On the device of ``precision``.
@@ -63,7 +64,7 @@ def examine(
         split: "train", "validation" or "test".
         batch_size: Rows of a forward pass.
         precision: Device and number format.
-        max_examples: At most this many.
+        max_examples: Number of examples at most.
     """
     import torch
 
@@ -80,14 +81,14 @@ def examine(
         for position in range(count):
             assert batches is not None
             with torch.no_grad(), precision.autocast():
-                parts.append(_examine_batch(adapter, move_batch(batches.batch(position), precision.device)))
+                parts.append(_predict_batch(adapter, move_batch(batches.batch(position), precision.device)))
             found.append(batches.rows(position))
     finally:
         adapter.train(was_training)
     return _join(found, parts)
 
 
-def _examine_batch(adapter: nn.Module, batch: Any) -> dict[str, np.ndarray]:
+def _predict_batch(adapter: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Return flat arrays over the targets of a batch; ``example`` is the row in the batch."""
     import torch
     import torch.nn.functional as F
@@ -109,7 +110,7 @@ def _examine_batch(adapter: nn.Module, batch: Any) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy() for name, value in values.items()}
 
 
-def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Outcomes:
+def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Predictions:
     starts = np.cumsum([0, *map(len, rows)])
     example = _concatenate([part["example"] + start for part, start in zip(parts, starts, strict=False)], np.int64)
     loss = _concatenate([part["loss"] for part in parts], np.float64)
@@ -117,7 +118,7 @@ def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Outcome
     predictions = _concatenate([part["prediction"] for part in parts], np.int64)
     count = int(starts[-1])
     targets = np.maximum(1, np.bincount(example, minlength=count))
-    return Outcomes(
+    return Predictions(
         rows=_concatenate(rows, np.int64),
         losses=np.bincount(example, weights=loss, minlength=count) / targets,
         accuracies=np.bincount(example, weights=labels == predictions, minlength=count) / targets,
@@ -128,5 +129,5 @@ def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Outcome
     )
 
 
-def _concatenate(arrays: list[np.ndarray], dtype: Any) -> np.ndarray:
+def _concatenate(arrays: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype)

@@ -1,4 +1,4 @@
-"""``analyse_errors``: all that is said about the errors of a model on one split, ready for json."""
+"""Analyze the errors of a model on one split: the contents of ``error_analysis.json``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformer_foundry.core.evaluation.error_analysis.predictions import ANALYSED_TASKS, Outcomes, examine
+from transformer_foundry.core.evaluation.error_analysis.predictions import ANALYZED_TASKS, Predictions, predict_examples
 from transformer_foundry.core.evaluation.error_analysis.segments import find_segments
 
 if TYPE_CHECKING:
@@ -14,30 +14,32 @@ if TYPE_CHECKING:
 
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-    from transformer_foundry.core.training.options import TrainingOptions
+    from transformer_foundry.core.system.precision import Precision
 
-__all__ = ["analyse_errors", "calibration_of", "confusion_of"]
+__all__ = ["analyze_errors", "calibration_of", "confusion_of"]
 
 WORST_EXAMPLES = 20
 BINS = 10
 _SHOWN_CHARACTERS = 300
 
 
-def analyse_errors(
+def analyze_errors(
     adapter: nn.Module,
     splits: TokenSplits,
     tokenizer: Tokenizer,
-    options: TrainingOptions,
     *,
+    batch_size: int,
+    precision: Precision,
     split: str = "validation",
 ) -> dict[str, Any]:
-    """Say where a trained model errs; wrong labels in the data are among its worst examples.
+    """Return where a trained model errs; wrong labels in the data are among its worst examples.
 
     Args:
-        adapter: The model with its trained weights; moved to the device of training.
+        adapter: The model with its trained weights; moved to the device of ``precision``.
         splits: The data.
         tokenizer: Turns ids into text.
-        options: Device, precision, batch size.
+        batch_size: Rows of a forward pass.
+        precision: Device and number format.
         split: "train", "validation" or "test".
 
     Returns:
@@ -46,18 +48,15 @@ def analyse_errors(
         ``segments`` (see ``find_segments``); ``calibration`` (``bins`` and ``expected_error``). For tasks whose
         examples are blocks of running text only ``task``, ``split`` and ``examples``: 0.
     """
-    from transformer_foundry.core.system.precision import choose_precision
-
-    nothing = {"task": splits.task, "split": split, "examples": 0}
-    if splits.task not in ANALYSED_TASKS or splits.splits[split].is_packed(splits.task):
-        return nothing
-    precision = choose_precision(options.device, options.precision)
+    empty = {"task": splits.task, "split": split, "examples": 0}
+    if splits.task not in ANALYZED_TASKS or splits.splits[split].is_packed(splits.task):
+        return empty
     adapter.to(precision.device)
-    found = examine(adapter, splits, split, batch_size=options.rows_per_evaluation_batch, precision=precision)
+    found = predict_examples(adapter, splits, split, batch_size=batch_size, precision=precision)
     if not len(found.rows):
-        return nothing
+        return empty
     names = splits.label_names
-    report = nothing | {"examples": len(found.rows)}
+    report = empty | {"examples": len(found.rows)}
     if names is not None:
         report["confusion"] = {"labels": list(names), "matrix": confusion_of(found, len(names)).tolist()}
     report["worst"] = _worst(found, splits, tokenizer, split)
@@ -66,16 +65,16 @@ def analyse_errors(
     return report
 
 
-def confusion_of(found: Outcomes, classes: int) -> np.ndarray:
-    """Return how often class i was taken for class j, (C, C) int64."""
+def confusion_of(found: Predictions, classes: int) -> np.ndarray:
+    """Return the confusion matrix (C, C) int64: how often class i was predicted as class j."""
     return np.bincount(found.labels * classes + found.predictions, minlength=classes * classes).reshape(classes, -1)
 
 
-def calibration_of(found: Outcomes) -> dict[str, Any]:
+def calibration_of(found: Predictions) -> dict[str, Any]:
     """Return how often predictions of a confidence are right, and the expected calibration error.
 
-    The error is the mean distance of confidence and accuracy over ten bins of equal width, weighted with their
-    predictions (Guo et al. 2017).
+    The error is the mean distance of confidence and accuracy over ten bins of equal width, weighted by their
+    number of predictions (Guo et al. 2017).
     """
     places = np.minimum((found.confidences * BINS).astype(int), BINS - 1)
     is_right = found.labels == found.predictions
@@ -89,7 +88,7 @@ def calibration_of(found: Outcomes) -> dict[str, Any]:
     return {"bins": bins, "expected_error": error}
 
 
-def _worst(found: Outcomes, splits: TokenSplits, tokenizer: Tokenizer, split: str) -> list[dict[str, Any]]:
+def _worst(found: Predictions, splits: TokenSplits, tokenizer: Tokenizer, split: str) -> list[dict[str, Any]]:
     rows = splits.splits[split]
     worst = []
     for example in np.argsort(-found.losses, kind="stable")[:WORST_EXAMPLES]:
@@ -108,7 +107,7 @@ def _worst(found: Outcomes, splits: TokenSplits, tokenizer: Tokenizer, split: st
     return worst
 
 
-def _segments(found: Outcomes, splits: TokenSplits, split: str) -> list[dict[str, Any]]:
+def _segments(found: Predictions, splits: TokenSplits, split: str) -> list[dict[str, Any]]:
     rows = splits.splits[split]
     numbers = {"length in tokens": rows.input_ids.lengths(found.rows)}
     if rows.target_ids is not None:

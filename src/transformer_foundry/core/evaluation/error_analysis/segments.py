@@ -1,4 +1,4 @@
-"""Which kinds of examples a model is worse at than at the others."""
+"""Find segments of the examples on which a model is worse than on the others."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 __all__ = ["find_segments"]
 
 MIN_EXAMPLES = 10
-ENOUGH_ERRORS = 3.0
-"""A segment is weak whose loss lies this many standard errors above that of the other examples.
+MIN_STANDARD_ERRORS = 3.0
+"""A segment is weak if its loss is this many standard errors above that of the other examples.
 
-Some twenty segments are looked at: at three standard errors chance calls one of them weak in one analysis of forty.
+Of about twenty segments, at three standard errors, one is weak by chance in one analysis of forty.
 """
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -24,17 +24,17 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def find_segments(
     losses: np.ndarray, accuracies: np.ndarray, numbers: Mapping[str, np.ndarray], names: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """Compare each segment with the examples outside of it; the worst come first.
+    """Compare each segment with the examples outside of it.
 
     Args:
-        losses: (N,) loss of each example in nats.
-        accuracies: (N,) share of its targets that were predicted.
-        numbers: Name -> (N,) a number of each example; it is cut into quarters.
+        losses: (N,) loss of each example in nats per target.
+        accuracies: (N,) share of the targets of each example that were predicted.
+        numbers: Name -> (N,) a number of each example; the segments are its quarters.
         names: Name -> (N,) a name of each example, such as its class.
 
     Returns:
-        For each segment with enough examples ``segment``, ``value``, ``examples``, ``loss``, ``accuracy``,
-        ``difference`` (nats above the others), ``standard_error`` and ``is_weak``.
+        For each segment with enough examples, the worst first: ``segment``, ``value``, ``examples``, ``loss``,
+        ``accuracy``, ``difference`` (nats above the others), ``standard_error`` and ``is_weak``.
     """
     found = []
     for segment, value, inside in _segments(numbers, names):
@@ -51,7 +51,7 @@ def find_segments(
                 "accuracy": float(accuracies[inside].mean()),
                 "difference": float(difference),
                 "standard_error": error,
-                "is_weak": bool(difference > ENOUGH_ERRORS * error),
+                "is_weak": bool(difference > MIN_STANDARD_ERRORS * error),
             }
         )
     return sorted(found, key=lambda entry: -entry["difference"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, RED
 from transformer_foundry.core.experiments.comparison.table import COLUMNS, ComparisonRow, cells_of, shorten
 
 if TYPE_CHECKING:
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_figure"]
 
-_BLUE, _RED, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
-_COLORS = {"better": _GREEN, "worse": _RED}
+_COLORS = {"better": GREEN, "worse": RED}
 _PLOT_PX, _PLOT_ROW_PX, _GAP_PX, _TABLE_PX = 40, 36, 70, 60
 _TABLE_ROW_PX, _TABLE_FONT_PX = 44, 11  # two lines
 _LABEL_PX = 13
@@ -37,8 +37,8 @@ def comparison_figure(rows: Sequence[ComparisonRow]) -> Figure:
     _add_intervals(figure, rows)
     _add_table(figure, rows)
     figure.update_layout(
-        title=f"Comparison with the first model: <span style='color:{_GREEN}'>better</span>, "
-        f"<span style='color:{_RED}'>worse</span>, <span style='color:{_BLUE}'>no difference found</span>",
+        title=f"Comparison with the first model: <span style='color:{GREEN}'>better</span>, "
+        f"<span style='color:{RED}'>worse</span>, <span style='color:{BLUE}'>no difference found</span>",
         template="plotly_white",
         height=height + 100,
         margin={"l": 30, "r": 30, "t": 70, "b": 30},
@@ -51,9 +51,9 @@ def _add_intervals(figure: Figure, rows: Sequence[ComparisonRow]) -> None:
     figure.add_scatter(
         x=[row.loss for row in rows],
         y=names,
-        error_x={"type": "data", "array": [row.loss_interval or 0 for row in rows], "color": _GREY},
+        error_x={"type": "data", "array": [row.loss_interval or 0 for row in rows], "color": GREY},
         mode="markers",
-        marker={"size": 11, "color": [_COLORS.get(row.verdict, _BLUE) for row in rows]},
+        marker={"size": 11, "color": [_COLORS.get(row.verdict, BLUE) for row in rows]},
         showlegend=False,
         row=1,
         col=1,

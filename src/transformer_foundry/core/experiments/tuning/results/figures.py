@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, LIGHT_BLUE, ORANGE, RED, new_figure
 from transformer_foundry.core.experiments.tuning.results.summary import shown_trials
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["history_figure", "importance_figure", "parallel_figure", "timeline_figure"]
 
-# The Okabe-Ito colors, as in the figures of a training run.
-_COLORS = {"complete": "#0072B2", "paused": "#56B4E9", "pruned": "#E69F00", "failed": "#D55E00", "running": "#009E73"}
-_GREY = "#888888"
+_COLORS = {"complete": BLUE, "paused": LIGHT_BLUE, "pruned": ORANGE, "failed": RED, "running": GREEN}
 
 _MIN_FOR_IMPORTANCE = 4
 
@@ -29,7 +28,7 @@ _MIN_FOR_IMPORTANCE = 4
 def history_figure(study: Study) -> Figure:
     """Draw the loss of each trial in the order of their start, with the best complete loss so far as a line."""
     results = [result for result in _results(study) if result.loss is not None]
-    figure = _figure("Search history", "trial", "validation loss (nats per target)")
+    figure = new_figure("Search history", "trial", "validation loss (nats per target)")
     for state, color in _COLORS.items():
         chosen = [result for result in results if result.state == state]
         figure.add_scatter(
@@ -48,14 +47,14 @@ def history_figure(study: Study) -> Figure:
         y=[min(losses[: count + 1]) for count in range(len(losses))],
         mode="lines",
         name="best so far",
-        line={"color": _GREY, "shape": "hv"},
+        line={"color": GREY, "shape": "hv"},
     )
     return figure
 
 
 def importance_figure(study: Study) -> Figure:
     """Draw the share of the differences between complete trials that each parameter explains (Optuna's PED-ANOVA)."""
-    figure = _figure("Importance of the parameters", "share of the differences explained", "")
+    figure = new_figure("Importance of the parameters", "share of the differences explained", "")
     shares = _importances(study)
     if not shares:
         figure.add_annotation(
@@ -114,7 +113,7 @@ def timeline_figure(study: Study, max_steps: int) -> Figure:
         ((session["ended"], trial, session) for trial in trials for session in trial.user_attrs.get(SESSIONS_ATTR, [])),
         key=lambda entry: (entry[0], entry[1].number),
     )
-    figure = _figure(_savings(trials, max_steps), "optimizer steps of the search", "trial")
+    figure = new_figure(_savings(trials, max_steps), "optimizer steps of the search", "trial")
     starts: dict[str, list[tuple[int, int, int, str]]] = {state: [] for state in _COLORS}
     spent = 0
     for _, trial, session in sessions:
@@ -174,17 +173,3 @@ def _described(result: TrialResult) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _figure(title: str, x: str, y: str) -> Figure:
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    figure.update_layout(
-        title=title,
-        xaxis_title=x,
-        yaxis_title=y,
-        template="plotly_white",
-        legend={"orientation": "h", "y": 1.1, "x": 1, "xanchor": "right"},
-    )
-    return figure
