@@ -12,7 +12,7 @@ import torch
 from tests.core.training.tiny import make_model, make_options, make_splits
 from tests.hooks.runs import Run, make_checkpoint
 from transformer_foundry.core.training import Checkpoint, fit, newest_checkpoint, read_checkpoint, write_checkpoint
-from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint
+from transformer_foundry.core.training.checkpointing.directory import find_checkpoint
 from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints, quarantine_after
 from transformer_foundry.hooks.drive.callback import DriveHooks
 from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync

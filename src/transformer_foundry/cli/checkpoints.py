@@ -76,7 +76,7 @@ def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
 
     The weights are in weights.safetensors, which the safetensors library reads.
     """
-    from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
+    from transformer_foundry.core.training.checkpointing.directory import copy_checkpoint
 
     source = _find(run, step, data_dir)
     target = folder / source.name
@@ -96,8 +96,12 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
     Later checkpoints are moved aside, not deleted.
     """
     from transformer_foundry.core.files.lock import RunLock
-    from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
-    from transformer_foundry.core.training.checkpointing.directory import is_intact, step_of, verify_checkpoint
+    from transformer_foundry.core.training.checkpointing.directory import (
+        copy_checkpoint,
+        is_intact,
+        step_of,
+        verify_checkpoint,
+    )
     from transformer_foundry.core.training.checkpointing.retention import quarantine_after
 
     target_run = runs_folder(data_dir) / run

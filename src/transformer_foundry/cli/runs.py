@@ -24,7 +24,7 @@ def runs() -> None:
 @data_dir_option
 def list_runs_command(data_dir: str) -> None:
     """List all runs with their steps and losses."""
-    from transformer_foundry.core.training.checkpointing.runs import list_runs
+    from transformer_foundry.core.training.checkpointing.run_manifest import list_runs
 
     folder = runs_folder(data_dir)
     found = list_runs(folder)
@@ -54,7 +54,7 @@ def list_runs_command(data_dir: str) -> None:
 @data_dir_option
 def compare(first: str, second: str, data_dir: str) -> None:
     """Show the differences between two runs, and whether their results are bit-for-bit identical."""
-    from transformer_foundry.core.training.checkpointing.runs import (
+    from transformer_foundry.core.training.checkpointing.run_manifest import (
         compare_manifests,
         is_same_result,
         read_run_manifest,

@@ -22,7 +22,7 @@ def tracking() -> None:
 def replay(run: str, project: str, data_dir: str) -> None:
     """Log the metrics of RUN to Weights & Biases as a new run: online with a key, offline without one."""
     from transformer_foundry.config.hook_options import TrackingOptions
-    from transformer_foundry.core.training.checkpointing.runs import read_run_manifest
+    from transformer_foundry.core.training.checkpointing.run_manifest import read_run_manifest
     from transformer_foundry.hooks.tracking.replay import replay_run
 
     folder = run_folder(run, data_dir)

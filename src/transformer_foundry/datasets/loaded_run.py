@@ -45,8 +45,9 @@ class TrainingRun:
         Raises:
             CheckpointError: If all are damaged or the newest is of a later format.
         """
-        from transformer_foundry.core.training.checkpointing.checkpoint import newest_checkpoint, read_checkpoint
-        from transformer_foundry.core.training.checkpointing.fork import read_fork
+        from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
+        from transformer_foundry.core.training.checkpointing.compatibility import read_fork
+        from transformer_foundry.core.training.checkpointing.directory import newest_checkpoint
 
         notes: list[str] = []
         folder = newest_checkpoint(self.folder, notes)
@@ -62,7 +63,8 @@ class TrainingRun:
         Raises:
             CheckpointError: If all are damaged or the newest is of a later format.
         """
-        from transformer_foundry.core.training.checkpointing.checkpoint import best_checkpoint, read_checkpoint
+        from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
+        from transformer_foundry.core.training.checkpointing.directory import best_checkpoint
 
         notes: list[str] = []
         folder = best_checkpoint(self.folder, notes)

@@ -130,7 +130,7 @@ class SummaryHooks:
         manifest = self._parameters["run"].get("reproduce")
         if manifest is None or "training_run" not in self._saved:
             return []
-        from transformer_foundry.core.training.checkpointing.runs import (
+        from transformer_foundry.core.training.checkpointing.run_manifest import (
             compare_manifests,
             is_same_result,
             read_run_manifest,

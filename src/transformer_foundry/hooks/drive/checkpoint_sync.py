@@ -14,9 +14,9 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import check_writable, copy_file, make_folder
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, read_manifest
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, LOG_FILES, RUN_MANIFEST_FILE, TRACKING_FILE
-from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
 from transformer_foundry.core.training.checkpointing.directory import (
     best_checkpoint,
+    copy_checkpoint,
     highest_fence,
     is_intact,
     list_checkpoints,

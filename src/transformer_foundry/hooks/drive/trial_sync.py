@@ -6,8 +6,7 @@ from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, is_finished
-from transformer_foundry.core.training.checkpointing.copy_checkpoint import copy_checkpoint
-from transformer_foundry.core.training.checkpointing.directory import is_intact, list_checkpoints
+from transformer_foundry.core.training.checkpointing.directory import copy_checkpoint, is_intact, list_checkpoints
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint
 
 __all__ = ["PAUSED_FOLDER", "POLL_S", "TrialSync"]

@@ -9,7 +9,8 @@ from tests.core.training.tiny import checkpoints, run
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Checkpoint, CheckpointWriter, list_checkpoints
 from transformer_foundry.core.training.checkpointing import async_writer as module
-from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark, verify_checkpoint
+from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark
+from transformer_foundry.core.training.checkpointing.directory import verify_checkpoint
 
 
 @pytest.fixture(scope="module")

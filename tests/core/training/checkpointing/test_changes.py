@@ -13,8 +13,7 @@ import pytest
 from tests.core.training.tiny import assert_same_state, checkpoints, make_model, make_options, make_splits
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Started, TrainingState, fit, write_checkpoint
-from transformer_foundry.core.training.checkpointing.compatibility import change_verdict
-from transformer_foundry.core.training.checkpointing.fork import read_fork
+from transformer_foundry.core.training.checkpointing.compatibility import change_verdict, read_fork
 from transformer_foundry.core.training.options import TrainingOptions
 
 DOCUMENTATION = Path(__file__).parents[4] / "docs" / "checkpoints.md"

@@ -31,8 +31,9 @@ from transformer_foundry.core.training import (
     write_checkpoint,
 )
 from transformer_foundry.core.training.checkpointing import checkpoint as module
-from transformer_foundry.core.training.checkpointing.checkpoint import find_checkpoint, quarantine_after
-from transformer_foundry.core.training.checkpointing.serialization import read_state
+from transformer_foundry.core.training.checkpointing.checkpoint import read_state
+from transformer_foundry.core.training.checkpointing.directory import find_checkpoint
+from transformer_foundry.core.training.checkpointing.retention import quarantine_after
 from transformer_foundry.core.training.checkpointing.state import PlannedEnd, TimePlan, capture_model
 
 

@@ -144,7 +144,7 @@ def test_a_run_can_be_extended() -> None:
 
 def test_extending_a_cosine_is_noted() -> None:
     records = train(resume_from=checkpoints(train())[-1].state, max_steps=16)
-    assert "From step 12 on the learning rate follows the new length" in started(records).notes[0]
+    assert "From step 12 the learning rate follows the new length" in started(records).notes[0]
     assert records[-1].step == 16
 
 

@@ -1,1 +1,2 @@
-"""Checkpoints: capture the state, write it in the background, verify it, find the newest, resume."""
+"""Checkpoints. ``state`` says what is kept, ``async_copy`` copies it, ``checkpoint`` writes and reads it, ``directory``
+finds the newest intact one, ``compatibility`` says whether a run may resume from it."""

@@ -1,9 +1,9 @@
-"""Copies of tensors in memory that is used again, made while training goes on where nothing changes what is copied.
+"""Copies of tensors into reused memory, made while training continues where their originals do not change.
 
 Fresh memory costs a page fault for every 4 KiB that is written the first time, more than the copy itself. The weights
 are copied at once: a model may change them in its forward pass (``nn.Embedding(max_norm=...)`` does). The state of the
 optimizer, two thirds of a checkpoint with AdamW, changes only in the optimizer's step, so that a thread copies it while
-the passes of the next step are computed; whoever is about to change it waits.
+the passes of the next step are computed; the optimizer's step waits for it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SMALLEST_BUFFER_BYTES = 1 << 16
 """Smaller tensors are copied at once into fresh memory: there are many of them, and they cost nothing."""
 
 _DEVICES = ("cpu", "cuda")
-"""Where a thread of its own may read while others compute."""
+"""Devices whose tensors a second thread may read while others compute."""
 
 
 class PendingTensors(Mapping[str, Tensor]):
-    """Tensors by name of which some are still being copied: whoever asks for one waits for all.
+    """Tensors by name, some of which are still being copied: access to one waits for all.
 
     Args:
         tensors: The copies.
-        wait: Returns when all of them are complete.
+        wait: Returns when all copies are complete.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], wait: Callable[[], None]) -> None:
@@ -50,9 +50,9 @@ class PendingTensors(Mapping[str, Tensor]):
 
 
 class StagingBuffers:
-    """Copies tensors to the CPU into buffers of its own; a buffer is used again once nobody holds its last copy.
+    """Copies tensors to the CPU into its buffers; a buffer is reused once nothing references its last copy.
 
-    A copy belongs to whoever holds it (or any view of it) for as long as they do: no later copy overwrites it.
+    As long as a copy or a view of it is referenced, no later copy overwrites it.
 
     Example:
         >>> buffers = StagingBuffers()
@@ -73,7 +73,7 @@ class StagingBuffers:
         return self._room_for(tensor).copy_(tensor)
 
     def copy_later(self, tensor: Tensor) -> Tensor:
-        """Return memory on the CPU that holds a copy of ``tensor`` once ``begin`` was called and waited for."""
+        """Return a tensor on the CPU that will hold a copy of ``tensor`` after ``begin`` and ``wait``."""
         tensor = tensor.detach()
         if tensor.nbytes < SMALLEST_BUFFER_BYTES or tensor.device.type not in _DEVICES:
             return self.copy(tensor)
@@ -82,7 +82,7 @@ class StagingBuffers:
         return target
 
     def begin(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Begin the copies that were put off.
+        """Start the copies of ``copy_later``.
 
         Args:
             tensors: Copies by name, such as ``copy_later`` returned.
@@ -98,7 +98,7 @@ class StagingBuffers:
         return PendingTensors(tensors, self._copying.wait)
 
     def wait(self) -> None:
-        """Return when every copy that was begun is made: only then may its original change. Others are given up."""
+        """Wait for every started copy, after which its original may change; drop the copies that were not started."""
         self._later.clear()
         if self._copying is not None:
             self._copying.wait()
@@ -110,7 +110,7 @@ class StagingBuffers:
     def _idle_buffer(self, size: int) -> np.ndarray:
         same_size = self._buffers[size]
         for index in range(len(same_size)):
-            # One reference of the list and one of the call: every storage of torch on the buffer holds another.
+            # One reference of the list and one of the call; every torch storage on the buffer holds another.
             if sys.getrefcount(same_size[index]) <= 2:
                 same_size.append(same_size.pop(index))
                 return same_size[-1]
@@ -126,14 +126,14 @@ class _Copying:
         device = pairs[0][1].device
         self._stream = None
         if device.type == "cuda":
-            # A stream of its own, or the copy would stand in line with the passes it is to run beside.
+            # A separate stream, or the copy would wait for the passes that it is to run beside.
             self._stream = torch.cuda.Stream(device)
             self._stream.wait_stream(torch.cuda.current_stream(device))
         self._thread = threading.Thread(target=self._copy_all, args=(pairs,), name="snapshot")
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when all is copied; an error of the thread is raised here, each time."""
+        """Wait until everything is copied; raise an error of the thread, each time."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -143,12 +143,12 @@ class _Copying:
             with contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
                 for target, source in pairs:
                     _copy_into(target, source)
-        except BaseException as err:  # raised by who waits: an error that ends a thread is only printed
+        except BaseException as err:  # raised by wait: an error that ends a thread is only printed
             self._error = err
 
 
 def _copy_into(target: Tensor, source: Tensor) -> None:
-    """Copy without torch's pool of threads where that can be: a second pool would take the cores of the passes."""
+    """Copy without torch's thread pool if possible: a second pool would take the cores of the passes."""
     is_plain = source.device.type == "cpu" and source.is_contiguous() and not (source.is_conj() or source.is_neg())
     if is_plain:
         np.copyto(_bytes_of(target), _bytes_of(source))

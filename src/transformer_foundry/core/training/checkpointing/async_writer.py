@@ -1,4 +1,4 @@
-"""Checkpoints written in the background: training goes on while the disk works."""
+"""Checkpoints written in the background while training continues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark, prune_checkpoints, write_checkpoint
+from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark, write_checkpoint
+from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints
 from transformer_foundry.core.training.events import Checkpoint
 
 __all__ = ["CheckpointWriter"]
@@ -15,8 +16,8 @@ __all__ = ["CheckpointWriter"]
 class CheckpointWriter:
     """Writes the checkpoints of a run one after the other in a background thread, and deletes old ones.
 
-    At most one write is under way: a checkpoint that comes sooner waits for it, which bounds the memory to two states.
-    An error of a write is raised by the next call.
+    At most one write is in progress: the next checkpoint waits for it, which bounds the memory to two states. An error
+    of a write is raised by the next call.
 
     Args:
         run_folder: Folder of the run.
@@ -38,22 +39,22 @@ class CheckpointWriter:
         self._error: BaseException | None = None
 
     def submit(self, checkpoint: Checkpoint, keep_last: int) -> None:
-        """Begin to write ``checkpoint``, after the one before is written; then keep the newest and the best ones.
+        """Start writing ``checkpoint`` once the previous one is written, then delete all but the newest and the best.
 
         Args:
             checkpoint: What ``fit`` yielded.
             keep_last: Newest checkpoints that are kept besides the best one.
 
         Raises:
-            CheckpointError: If the one before could not be written.
+            CheckpointError: If the previous one could not be written.
         """
         self.wait()
-        # Not a daemon: the interpreter waits for it when the program ends by an error or a Stop.
+        # Not a daemon: the interpreter waits for it when the program ends by an error or an interrupt.
         self._thread = threading.Thread(target=self._write, args=(checkpoint, keep_last), name="checkpoint-writer")
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when nothing is being written any more.
+        """Wait until nothing is being written.
 
         Raises:
             CheckpointError: If a checkpoint could not be written.
@@ -64,7 +65,7 @@ class CheckpointWriter:
         self.check()
 
     def check(self) -> None:
-        """Raise the error of a write that has failed, once.
+        """Raise the error of a failed write, once.
 
         Raises:
             CheckpointError: If a checkpoint could not be written.
@@ -80,5 +81,5 @@ class CheckpointWriter:
             if self._on_saved is not None:
                 self._on_saved(folder, checkpoint)
             prune_checkpoints(self._run_folder, keep_last, best_step)
-        except BaseException as err:  # raised where training is: an error that ends a thread is only printed
+        except BaseException as err:  # raised in the training thread: an error that ends a thread is only printed
             self._error = err

@@ -1,62 +1,78 @@
-"""Checkpoint generations on disk: what survives a crash at any moment.
+"""The files of a checkpoint: written so that they survive a crash at any moment, verified before they are read.
 
 A run folder holds ``checkpoints/step-00000100-3f2a9c/`` with ``weights.safetensors``, ``optimizer.safetensors``,
 ``state.json``, the run's ``metrics.jsonl`` and ``samples.jsonl`` up to that step, and ``manifest.json``, which is
-written last and names size and sha256 of every other file. A folder without a manifest was never finished.
-``generations`` says what the names mean and which generation to trust, ``retention`` which ones stay.
+written last and names size and sha256 of every other file. A folder without a manifest is unfinished. Tensors are
+stored as safetensors, everything else as JSON, nothing with pickle.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.files.atomic import make_folder, write_text
+from transformer_foundry.core.files.atomic import make_folder, sync, write_text
 from transformer_foundry.core.files.folder_manifest import damaged_checkpoint, is_finished, write_folder_manifest
 from transformer_foundry.core.files.json_lines import rows_up_to
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
+from transformer_foundry.core.system.random_state import RandomState
 from transformer_foundry.core.training.checkpointing.directory import (
     FORMAT_VERSION,
-    best_checkpoint,
     checkpoint_folders,
     checkpoint_name,
-    find_checkpoint,
     is_intact,
-    list_checkpoints,
-    newest_checkpoint,
     revision_of,
     verify_checkpoint,
 )
-from transformer_foundry.core.training.checkpointing.retention import (
-    delete_checkpoint,
-    prune_checkpoints,
-    quarantine,
-    quarantine_after,
+from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, quarantine
+from transformer_foundry.core.training.checkpointing.state import (
+    CheckpointedState,
+    LoopState,
+    LossStatistics,
+    LossWindow,
+    RunDecisions,
+    TimePlan,
+    TrainingState,
 )
-from transformer_foundry.core.training.checkpointing.serialization import read_checkpointed, read_state, write_state
-from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.events import Checkpoint
+from transformer_foundry.core.training.optim.optimizers import OptimizerState
 
-__all__ = [
-    "FORMAT_VERSION",
-    "SessionMark",
-    "best_checkpoint",
-    "find_checkpoint",
-    "list_checkpoints",
-    "newest_checkpoint",
-    "prune_checkpoints",
-    "quarantine_after",
-    "read_checkpoint",
-    "state_size_bytes",
-    "verify_checkpoint",
-    "write_checkpoint",
-]
+__all__ = ["SessionMark", "read_checkpoint", "read_state", "state_size_bytes", "write_checkpoint", "write_state"]
+
+_WEIGHTS_FILE = "weights.safetensors"
+_OPTIMIZER_FILE = "optimizer.safetensors"
+_STATE_FILE = "state.json"
+
+_PLAIN_FIELDS = ("scaler", "total_steps", "batches_per_epoch", "options", "identity", "precision", "device")
+
+_COUNTERS: dict[str, type[CheckpointedState]] = {
+    "loop": LoopState,
+    "loss_window": LossWindow,
+    "loss_statistics": LossStatistics,
+    "time_plan": TimePlan,
+    "decisions": RunDecisions,
+}
+"""The fields of ``TrainingState`` that are stored together as ``counters`` of ``state.json``."""
+
+_STORED_AS = {
+    ("loss_window", "losses"): "window_losses",
+    ("loss_window", "targets"): "window_targets",
+    ("loss_statistics", "count"): "judged_steps",
+    ("loss_statistics", "mean"): "loss_mean",
+    ("loss_statistics", "variance"): "loss_variance",
+    ("time_plan", "points"): "time_plan",
+    ("decisions", "memory"): "memory_plan",
+}
+"""State and field -> key in ``counters``, where it is not the field's name."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,7 @@ class SessionMark:
     """Which session writes.
 
     Attributes:
-        token: Six hexadecimal digits that no other session has; they are part of the names of its generations.
+        token: Six hexadecimal digits, unique to the session; they are part of the names of its checkpoints.
         fence: Number of the session: higher than that of every session it knows of.
     """
 
@@ -75,10 +91,10 @@ class SessionMark:
 def write_checkpoint(
     run_folder: Path, checkpoint: Checkpoint, logs: Sequence[Path] = (), *, session: SessionMark | None = None
 ) -> Path:
-    """Write a generation; when this returns, it survives a power cut.
+    """Write a checkpoint; when this returns, it survives a power cut.
 
-    A generation of the same step that is whole is left as it is if its counters are those of the checkpoint. If not
-    (an interrupt in an evaluation saves the step before its result is known), it is replaced.
+    An intact checkpoint of the same step is left as it is if its counters are the same. If not (an interrupt in an
+    evaluation saves the step before its result is known), it is replaced.
 
     Args:
         run_folder: Folder of the run.
@@ -87,22 +103,22 @@ def write_checkpoint(
         session: Who writes.
 
     Returns:
-        The folder of the generation.
+        The folder of the checkpoint.
 
     Raises:
-        CheckpointError: If it cannot be written, for example because the disk is full; earlier generations are intact.
+        CheckpointError: If it cannot be written, for example because the disk is full; earlier checkpoints are intact.
     """
     session = session or SessionMark()
     earlier = checkpoint_folders(run_folder, checkpoint.step)
-    whole = [folder for folder in earlier if is_intact(folder)]
-    if whole and read_checkpointed(whole[-1]) == checkpoint.state.checkpointed:
-        return whole[-1]
-    for other in (folder for folder in earlier if folder not in whole):
+    intact = [folder for folder in earlier if is_intact(folder)]
+    if intact and _read_counters(intact[-1]) == checkpoint.state.checkpointed:
+        return intact[-1]
+    for other in (folder for folder in earlier if folder not in intact):
         quarantine(other) if is_finished(other) else delete_checkpoint(other)
-    revision = 1 + max(map(revision_of, whole)) if whole else 0
+    revision = 1 + max(map(revision_of, intact)) if intact else 0
     folder = run_folder / CHECKPOINTS_FOLDER / checkpoint_name(checkpoint.step, session.token, revision)
     try:
-        _write_generation(folder, checkpoint, logs, session)
+        _write_folder(folder, checkpoint, logs, session)
     except OSError as err:
         shutil.rmtree(folder, ignore_errors=True)
         raise CheckpointError(
@@ -111,16 +127,16 @@ def write_checkpoint(
             "were expected.",
             "Free space, or set data_dir to another disk, and run again: earlier checkpoints are intact.",
         ) from err
-    for replaced in whole:
+    for replaced in intact:
         delete_checkpoint(replaced)
     return folder
 
 
 def read_checkpoint(folder: Path, notes: Sequence[str] = ()) -> TrainingState:
-    """Verify and read a generation.
+    """Verify and read a checkpoint.
 
     Args:
-        folder: Folder of the generation.
+        folder: Folder of the checkpoint.
         notes: Passed on in ``TrainingState.notes``.
 
     Raises:
@@ -130,29 +146,25 @@ def read_checkpoint(folder: Path, notes: Sequence[str] = ()) -> TrainingState:
 
     verify_checkpoint(folder)
     try:
-        return _read_state(folder, notes)
+        try:
+            return read_state(folder, notes=tuple(notes))
+        except OSError:  # one failed call is common on Drive and means nothing
+            return read_state(folder, notes=tuple(notes))
     except OSError as err:
         raise damaged_checkpoint(folder, f"it cannot be read: {err.strerror or err}") from err
-    # The files are as they were written, so something else wrote them: any of these says that it is no state.
+    # The files are as they were written, so something else wrote them: any of these means that it is no state.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError) as err:
         raise damaged_checkpoint(folder, f"it holds no state of training ({type(err).__name__}: {err})"[:200]) from err
 
 
-def _read_state(folder: Path, notes: Sequence[str]) -> TrainingState:
-    try:
-        return read_state(folder, notes=tuple(notes))
-    except OSError:  # as in verifying: one failed call is common on Drive and means nothing
-        return read_state(folder, notes=tuple(notes))
-
-
 def state_size_bytes(state: TrainingState) -> int:
-    """Return the size of the tensors of ``state``, tied ones counted once: about the size of a generation."""
+    """Return the size of the tensors of ``state``, tied ones counted once: about the size of a checkpoint."""
     tensors: list[Tensor] = [*{id(tensor): tensor for tensor in state.model.values()}.values()]
     tensors += state.optimizer.tensors.values()
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _write_generation(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path], session: SessionMark) -> None:
+def _write_folder(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path], session: SessionMark) -> None:
     make_folder(folder)
     write_state(folder, checkpoint.state)
     for log in logs:
@@ -169,3 +181,84 @@ def _write_generation(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path]
         "fence": session.fence,
     }
     write_folder_manifest(folder, values)
+
+
+def write_state(folder: Path, state: TrainingState) -> None:
+    """Write the three files of ``state`` into ``folder``, durably."""
+    weights, aliases = _distinct(state.model)
+    _save_tensors(folder / _WEIGHTS_FILE, weights)
+    _save_tensors(folder / _OPTIMIZER_FILE, state.optimizer.tensors)
+    values = {
+        "counters": {
+            _STORED_AS.get((part, name), name): value
+            for part, counters in state.checkpointed.items()
+            for name, value in counters.state_dict().items()
+        },
+        "aliases": aliases,
+        "optimizer": {"values": state.optimizer.values, "groups": state.optimizer.groups},
+        "random": state.random.to_json(),
+        **{name: _plain(getattr(state, name)) for name in _PLAIN_FIELDS},
+    }
+    write_text(folder / _STATE_FILE, json.dumps(values) + "\n")
+
+
+def read_state(folder: Path, *, notes: tuple[str, ...] = ()) -> TrainingState:
+    """Read the files of ``write_state``, which must be verified before."""
+    values = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
+    weights = _load_tensors(folder / _WEIGHTS_FILE)
+    return TrainingState(
+        model={name: weights[values["aliases"].get(name, name)] for name in [*weights, *values["aliases"]]},
+        optimizer=OptimizerState(_load_tensors(folder / _OPTIMIZER_FILE), **values["optimizer"]),
+        random=RandomState.from_json(values["random"]),
+        notes=notes,
+        **_load_counters(values["counters"]),
+        **{name: values[name] for name in _PLAIN_FIELDS},
+    )
+
+
+def _read_counters(folder: Path) -> dict[str, Any]:
+    return _load_counters(json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))["counters"])
+
+
+def _load_counters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states in the counters of any version: a field that it did not have has its default."""
+    states = {part: kind() for part, kind in _COUNTERS.items()}
+    for part, state in states.items():
+        keys = {field.name: _STORED_AS.get((part, field.name), field.name) for field in dataclasses.fields(state)}
+        state.load_state_dict({name: values[key] for name, key in keys.items() if key in values})
+    return states
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Split into tensors to store and names that stand for one of them: safetensors refuses shared memory."""
+    first_name: dict[int, str] = {}
+    stored: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) in first_name:
+            aliases[name] = first_name[id(tensor)]
+        else:
+            first_name[id(tensor)] = name
+            stored[name] = tensor
+    return stored, aliases
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as err:  # how it reports a full disk
+        raise OSError(str(err)) from err
+    sync(path)
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value

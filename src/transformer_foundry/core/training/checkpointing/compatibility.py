@@ -1,13 +1,18 @@
-"""Whether training may go on from a state: what must be the same, what may change, what is worth a note."""
+"""Whether training may resume from a state: what must be the same, what may change, which notes the user gets."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.folder_manifest import is_finished
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 from transformer_foundry.core.system.precision import Precision
+from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
+from transformer_foundry.core.training.checkpointing.directory import newest_checkpoint
 from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 
@@ -16,22 +21,22 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.source.read import ModelSource
 
-__all__ = ["Verdict", "change_verdict", "check_resume", "run_identity", "starting_position"]
+__all__ = ["Verdict", "change_verdict", "check_resume", "read_fork", "run_identity", "starting_position"]
 
 Verdict: TypeAlias = Literal["continue", "extend", "fork", "refuse"]
 
 _EXTENDING = frozenset({"max_steps", "num_train_epochs", "max_hours"})
-"""Changeable options that make the run longer, and with it the course of the learning rate."""
+"""Changeable options that make the run, and with it the learning-rate schedule, longer."""
 
 _NEVER = frozenset({"optimizer", "model_code", "config", "model", "tokenizer"})
-"""What not even a fork may change: the state of the optimizer, the weights or the ids would have no meaning."""
+"""What not even a fork may change: the state of the optimizer, the weights or the ids would lose their meaning."""
 
 _ORDER = ("per_device_train_batch_size", "gradient_accumulation_steps", "seed")
-"""Options that change which rows come at a position of the data."""
+"""Options that change which rows are at a position of the data."""
 
 _FORK = "run.name=NEW,run.fork_from=OLD"
 
-_IDENTITY_WORDS = {
+_IDENTITY_NAMES = {
     "model_code": "another model (model.py differs)",
     "config": "another configuration of the model (config.json differs)",
     "model": "another model",
@@ -41,7 +46,7 @@ _IDENTITY_WORDS = {
 
 
 def run_identity(export: ModelSource, splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, str]:
-    """Return the digests of what a run belongs to.
+    """Return the digests of model, data and tokenizer, which a resumed run must share.
 
     Args:
         export: The model.
@@ -49,7 +54,7 @@ def run_identity(export: ModelSource, splits: TokenSplits, tokenizer: Tokenizer)
         tokenizer: The tokenizer.
 
     Raises:
-        DataError: If the data were made with another tokenizer.
+        DataError: If the data were prepared with another tokenizer.
     """
     splits.require_tokenizer(tokenizer)
     return {
@@ -61,10 +66,10 @@ def run_identity(export: ModelSource, splits: TokenSplits, tokenizer: Tokenizer)
 
 
 def change_verdict(name: str) -> Verdict:
-    """Return what a changed training option, or another model, data or tokenizer, means for a run that goes on.
+    """Return what a changed training option, or another model, data or tokenizer, means for a resumed run.
 
-    ``continue``: the same run. ``extend``: the same run, longer. ``fork``: a run of its own that begins with the
-    checkpoint (``run.fork_from``). ``refuse``: a run of its own from the beginning.
+    ``continue``: the same run. ``extend``: the same run, longer. ``fork``: another run that starts from the checkpoint
+    (``run.fork_from``). ``refuse``: another run from step 0.
 
     Example:
         >>> [change_verdict(name) for name in ("save_steps", "max_steps", "learning_rate", "config")]
@@ -80,17 +85,17 @@ def change_verdict(name: str) -> Verdict:
 def check_resume(
     state: TrainingState, options: TrainingOptions, identity: Mapping[str, str], total_steps: int, precision: Precision
 ) -> tuple[str, ...]:
-    """Return notes about going on from ``state``.
+    """Check that training may resume from ``state``, and return notes for the user.
 
     Args:
-        state: Where an earlier session stopped, or what a fork begins with.
+        state: Where an earlier session stopped, or what a fork starts from.
         options: The options of this session.
         identity: Digests of model, data and tokenizer of this session; a name that only one side has is not compared.
         total_steps: Updates planned now.
         precision: Number format and device of this session.
 
     Raises:
-        CheckpointError: If something has changed that takes a fork or another run (see ``change_verdict``).
+        CheckpointError: If a change requires a fork or another run (see ``change_verdict``).
     """
     for name, digest in identity.items():
         if state.identity.get(name, digest) != digest and not _may_change(name, state):
@@ -101,6 +106,29 @@ def check_resume(
             raise _other_option(name, state, before, now)
     notes = _notes(state, options, total_steps, precision)
     return (*_fork_notes(state, changed, identity), *notes) if state.forked_from else notes
+
+
+def read_fork(source: Path) -> TrainingState:
+    """Return the state that a fork starts from, without a best checkpoint, which belongs to the other run.
+
+    Args:
+        source: Folder of a run, of which the newest checkpoint is taken, or of one checkpoint.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it is damaged.
+    """
+    notes: list[str] = []
+    is_checkpoint = is_finished(source) and not (source / CHECKPOINTS_FOLDER).is_dir()
+    folder = source if is_checkpoint else newest_checkpoint(source, notes)
+    if folder is None:
+        raise CheckpointError(
+            f"run.fork_from is {source}, which has no checkpoint.",
+            "The name of a run with checkpoints, or the folder of one checkpoint, was expected.",
+            "See 'kedro runs list' for the runs and 'kedro checkpoints list RUN' for their checkpoints.",
+        )
+    state = read_checkpoint(folder, notes)
+    loop = dataclasses.replace(state.loop, best_loss=None, best_step=None, evaluations_since_best=0, is_recorded=True)
+    return dataclasses.replace(state, loop=loop, forked_from=str(folder))
 
 
 def starting_position(state: TrainingState, options: TrainingOptions, identity: Mapping[str, str]) -> int:
@@ -134,20 +162,20 @@ def _changes_order(changed: Mapping[str, Any], state: TrainingState, identity: M
 
 
 def _other_identity(name: str, state: TrainingState, digest: str) -> CheckpointError:
-    fork = f", or go on with them in a fork: {_FORK}" if change_verdict(name) == "fork" else ""
+    fork = f", or continue with the new ones in a fork: {_FORK}" if change_verdict(name) == "fork" else ""
     return CheckpointError(
-        f"The checkpoint of step {state.step} belongs to {_IDENTITY_WORDS.get(name, f'another {name}')}: "
+        f"The checkpoint of step {state.step} belongs to {_IDENTITY_NAMES.get(name, f'another {name}')}: "
         f"sha256 {state.identity[name][:12]}, now {digest[:12]}.",
-        "A run goes on with the model, the data and the tokenizer it began with.",
+        "A resumed run keeps the model, the data and the tokenizer that it started with.",
         f"Restore them, or start another run with run.name=NEW{fork}.",
     )
 
 
 def _other_option(name: str, state: TrainingState, before: Any, now: Any) -> CheckpointError:
-    fork = f" (from step {state.step} on: {_FORK})" if change_verdict(name) == "fork" else ""
+    fork = f" (a fork from step {state.step}: {_FORK})" if change_verdict(name) == "fork" else ""
     return CheckpointError(
         f"training.{name} is {now!r}, but the run was trained with {before!r} up to step {state.step}.",
-        "A run goes on with the values it began with; only its length and what is logged and saved may change.",
+        "A resumed run keeps its values; only its length and what is logged and saved may change.",
         f"Set training.{name}={_as_parameter(before)}, or start another run with run.name=NEW{fork}.",
     )
 
@@ -160,7 +188,7 @@ def _fork_notes(
         changes.append("other data")
     notes = [f"Forked from {state.forked_from}; changed: {', '.join(changes) or 'nothing'}."]
     if _changes_order(changed, state, identity):
-        notes.append("The order of the data changes: a new pass over them begins.")
+        notes.append("The order of the data changes: a new pass over the data begins.")
     return tuple(notes)
 
 
@@ -175,7 +203,7 @@ def _notes(state: TrainingState, options: TrainingOptions, total_steps: int, pre
     if total_steps != state.total_steps:
         note = f"The run was planned for {state.total_steps} steps and now ends at {total_steps}."
         if options.lr_scheduler_type != "constant" or options.warmup_ratio:
-            note += f" From step {state.step} on the learning rate follows the new length."
+            note += f" From step {state.step} the learning rate follows the new length."
         notes.append(note)
     return tuple(notes)
 

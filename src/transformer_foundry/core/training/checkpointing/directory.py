@@ -1,9 +1,9 @@
-"""The checkpoint generations of a run: their names, their order, and which one to trust.
+"""The checkpoints of a run: their names, their order, and which one to resume from.
 
-A generation is a folder ``checkpoints/step-00000100-3f2a9c``: its step, and a token of the session that wrote it, so
-that two sessions on one run overwrite nothing of each other. Of several generations of one step the one with the
-higher fence counts (the number of the session), then the one with more leading zeros: a session that writes a step
-again does it beside the older one, under a name with one more.
+A checkpoint is a folder ``checkpoints/step-00000100-3f2a9c``: its step, and a token of the session that wrote it, so
+that two sessions on one run overwrite nothing of each other. Of several checkpoints of one step the one with the
+higher fence (the number of the session) counts, then the one with more leading zeros: a session that writes a step
+again does so beside the older folder, under a name with one zero more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.atomic import copy_file, make_folder, sync
 from transformer_foundry.core.files.folder_manifest import (
     MANIFEST_FILE,
     damaged_checkpoint,
@@ -28,6 +29,7 @@ __all__ = [
     "best_checkpoint",
     "checkpoint_folders",
     "checkpoint_name",
+    "copy_checkpoint",
     "find_checkpoint",
     "highest_fence",
     "is_intact",
@@ -46,14 +48,14 @@ _NAME = re.compile(r"step-(\d{8,})(-[0-9a-f]{6})?")
 
 
 class NewerFormatError(CheckpointError):
-    """A generation that a later version of this package wrote."""
+    """A checkpoint that a later version of this package wrote."""
 
 
 def verify_checkpoint(folder: Path) -> None:
-    """Check a generation against its manifest: every file there, of the right size, with the right sha256.
+    """Check a checkpoint against its manifest: every file there, of the right size, with the right sha256.
 
     Raises:
-        CheckpointError: Naming what is wrong with it.
+        CheckpointError: If it is damaged, with the reason.
     """
     manifest = read_manifest(folder)
     kinds = {"format_version": int, "step": int, "best_step": int | None}
@@ -70,26 +72,44 @@ def verify_checkpoint(folder: Path) -> None:
     verify_folder(folder)
 
 
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a checkpoint, its manifest last, and verify the copy.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        CheckpointError: If the copy is not what the manifest says.
+    """
+    # Without a manifest the target counts as unfinished while its files are being replaced.
+    (target / MANIFEST_FILE).unlink(missing_ok=True)
+    make_folder(target)
+    for name in read_manifest(source)["files"]:
+        copy_file(source / name, target / name)
+    sync(target)
+    copy_file(source / MANIFEST_FILE, target / MANIFEST_FILE)
+    sync(target)
+    verify_checkpoint(target)
+
+
 def list_checkpoints(run_folder: Path) -> list[Path]:
-    """Return the folders of the generations that were finished, oldest first; they are not verified."""
+    """Return the folders of the finished checkpoints, oldest first; they are not verified."""
     return [folder for folder in checkpoint_folders(run_folder) if is_finished(folder)]
 
 
 def find_checkpoint(run_folder: Path, step: int) -> Path | None:
-    """Return the folder of the finished generation of ``step``, or None."""
+    """Return the folder of the finished checkpoint of ``step``, or None."""
     return next((folder for folder in reversed(checkpoint_folders(run_folder, step)) if is_finished(folder)), None)
 
 
 def newest_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | None:
-    """Return the newest generation that verifies, or None if none was ever finished.
+    """Return the newest checkpoint that verifies, or None if none was ever finished.
 
     Args:
         run_folder: Folder of the run.
-        notes: Receives a sentence for each generation that was skipped.
+        notes: Receives a sentence for each checkpoint that was skipped.
 
     Raises:
-        CheckpointError: If there are generations but all are damaged (starting again from nothing is not for us to
-            decide), or the newest was written by a later version of the format.
+        CheckpointError: If there are checkpoints but all are damaged (only the user may decide to start again), or the
+            newest was written by a later version of the format.
     """
     notes = [] if notes is None else notes
     skipped = []
@@ -117,11 +137,11 @@ def newest_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path 
 
 
 def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | None:
-    """Return the generation with the lowest validation loss, or the newest one where there was no evaluation.
+    """Return the checkpoint with the lowest validation loss, or the newest one where there was no evaluation.
 
     Args:
         run_folder: Folder of the run.
-        notes: Receives a sentence for each generation that was skipped.
+        notes: Receives a sentence for each checkpoint that was skipped.
     """
     notes = [] if notes is None else notes
     newest = newest_checkpoint(run_folder, notes)
@@ -140,12 +160,12 @@ def best_checkpoint(run_folder: Path, notes: list[str] | None = None) -> Path | 
 
 
 def highest_fence(run_folder: Path) -> int:
-    """Return the highest number of a session that wrote one of the generations; 0 if there is none."""
+    """Return the highest fence of the checkpoints; 0 if there is none."""
     return max((_fence_of(folder) for folder in checkpoint_folders(run_folder)), default=0)
 
 
 def checkpoint_folders(run_folder: Path, step: int | None = None) -> list[Path]:
-    """Return the folders of generations (of ``step``), finished or not, oldest first."""
+    """Return the folders of checkpoints (of ``step``), finished or not, oldest first."""
     parent = run_folder / CHECKPOINTS_FOLDER
     found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
     wanted = [folder for folder in found if step is None or step_of(folder) == step]
@@ -153,7 +173,7 @@ def checkpoint_folders(run_folder: Path, step: int | None = None) -> list[Path]:
 
 
 def is_intact(folder: Path) -> bool:
-    """Return whether a generation verifies."""
+    """Return whether a checkpoint verifies."""
     try:
         verify_checkpoint(folder)
     except CheckpointError:
@@ -162,23 +182,23 @@ def is_intact(folder: Path) -> bool:
 
 
 def checkpoint_name(step: int, token: str = "", revision: int = 0) -> str:
-    """Return the name of a generation's folder.
+    """Return the name of a checkpoint's folder.
 
     Example:
         >>> name_of(100, "3f2a9c"), name_of(100, revision=1)
         ('step-00000100-3f2a9c', 'step-000000100')
     """
-    # Leading zeros tell revisions apart: who reads the number after "step-" gets the step in any case.
+    # Leading zeros distinguish revisions: the number after "step-" is the step in any case.
     return f"step-{'0' * revision}{step:08d}{'-' if token else ''}{token}"
 
 
 def step_of(folder: Path) -> int:
-    """Return the step in the name of a generation's folder."""
+    """Return the step in the name of a checkpoint's folder."""
     return int(_parts(folder)[0])
 
 
 def revision_of(folder: Path) -> int:
-    """Return how many generations of its step and session came before."""
+    """Return how many checkpoints of its step and session came before."""
     return len(_parts(folder)[0]) - len(f"{step_of(folder):08d}")
 
 

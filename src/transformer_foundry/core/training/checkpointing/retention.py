@@ -1,4 +1,4 @@
-"""Which checkpoint generations stay, and what becomes of the others."""
+"""Which checkpoints are kept, deleted or quarantined, and the disk space that they need."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = [
     "require_space",
 ]
 
-KEPT_ASIDE = 2
-"""Generations set aside that stay: each takes as much space as a checkpoint, and the newest hold the most work."""
+MAX_QUARANTINED = 2
+"""Quarantined checkpoints that are kept: each takes the space of a checkpoint, and the newest hold the most work."""
 
 
 def prune_checkpoints(run_folder: Path, keep_last: int, best_step: int | None = None) -> list[Path]:
-    """Delete all finished generations but those of the newest ``keep_last`` steps and of the best; return them."""
+    """Delete all finished checkpoints except those of the newest ``keep_last`` steps and of the best; return them."""
     finished = list_checkpoints(run_folder)
     by_step = {step_of(folder): folder for folder in finished}  # of a step, the one that replaced the others
     kept = {folder for step, folder in by_step.items() if step in {*list(by_step)[-keep_last:], best_step}}
@@ -35,10 +35,9 @@ def prune_checkpoints(run_folder: Path, keep_last: int, best_step: int | None = 
 
 
 def quarantine_after(run_folder: Path, step: int) -> list[Path]:
-    """Move away what a run that goes on from ``step`` will write again; return where it went.
+    """Quarantine the checkpoints that a run resumed from ``step`` will write again; return their new folders.
 
-    Finished generations of later steps (damaged, or of another attempt) are kept under another name; unfinished ones
-    hold nothing of use and are deleted.
+    These are finished checkpoints of later steps (damaged, or of another attempt). Unfinished ones are deleted.
     """
     moved = []
     for folder in checkpoint_folders(run_folder):
@@ -50,15 +49,15 @@ def quarantine_after(run_folder: Path, step: int) -> list[Path]:
 
 
 def quarantine(*folders: Path) -> list[Path]:
-    """Give ``folders`` names under which they are never read again, and return them.
+    """Rename ``folders`` so that they are never read again, and return the new folders.
 
-    Of those that were set aside before, only so many stay that there are ``KEPT_ASIDE`` together.
+    Of those that were quarantined before, the oldest are deleted until ``MAX_QUARANTINED`` are left together.
     """
     moved = [_rename(folder) for folder in folders]
     for parent in {folder.parent for folder in folders}:
         sync(parent)
         earlier = sorted((path for path in parent.glob("aside-*") if path not in moved), key=_made_at)
-        for folder in earlier[: max(0, len(earlier) + len(moved) - KEPT_ASIDE)]:
+        for folder in earlier[: max(0, len(earlier) + len(moved) - MAX_QUARANTINED)]:
             shutil.rmtree(folder, ignore_errors=True)
     return moved
 
@@ -76,7 +75,7 @@ def _made_at(folder: Path) -> tuple[int, str]:
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Delete a generation; a kill on the way leaves it unfinished, not damaged."""
+    """Delete a checkpoint; a kill in between leaves it unfinished, not damaged."""
     manifest = folder / MANIFEST_FILE
     if manifest.is_dir() and not manifest.is_symlink():
         shutil.rmtree(manifest, ignore_errors=True)
@@ -86,13 +85,13 @@ def delete_checkpoint(folder: Path) -> None:
 
 
 RESERVE_BYTES = 64 << 20
-"""For metrics, samples and what else a run writes."""
+"""Space for metrics, samples and everything else that a run writes."""
 
 
 def missing_space_bytes(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> int:
     """Return how many bytes are missing for the checkpoints that ``run_folder`` will hold; 0 if there is room.
 
-    At the worst moment there are the newest ``keep_last``, the best one and the one that is being written.
+    At most there are the newest ``keep_last``, the best one and the one that is being written.
     """
     existing = len(list_checkpoints(run_folder))
     needed = max(1, keep_last + 2 - existing) * checkpoint_bytes + RESERVE_BYTES
@@ -100,7 +99,7 @@ def missing_space_bytes(run_folder: Path, checkpoint_bytes: int, keep_last: int)
 
 
 def require_space(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> None:
-    """Refuse to train where the disk would be full before the end.
+    """Raise an error if the disk would be full before the end of training.
 
     Args:
         run_folder: Folder of the run.

@@ -1,19 +1,39 @@
-"""What is written down about a run, so that one can say later how it came about."""
+"""The manifest of a run: what it was trained with, by which sessions; runs listed and compared by it."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.base.secrets import redact_values
+from transformer_foundry.core.files.json_lines import read_rows
+from transformer_foundry.core.files.run_paths import METRICS_FILE, RUN_MANIFEST_FILE
 from transformer_foundry.core.system.environment import describe_environment
+from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["MANIFEST_FORMAT_VERSION", "describe_run"]
+__all__ = [
+    "MANIFEST_FORMAT_VERSION",
+    "RunSummary",
+    "compare_manifests",
+    "describe_run",
+    "is_same_result",
+    "list_runs",
+    "read_run_manifest",
+    "summarize_run",
+]
 
 MANIFEST_FORMAT_VERSION = 1
+
+_COMPARED = ("identity", "parameters", "seeds", "total_steps")
+_ENVIRONMENT = ("python", "packages", "platform", "gpu", "git_revision")
 
 
 def describe_run(
@@ -24,11 +44,11 @@ def describe_run(
     total_steps: int,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the manifest of a run as this session sees it; its only session is the one that begins now.
+    """Return the manifest of a run; its only session is the one that starts now.
 
     Args:
         options: The training options.
-        identity: Digests of what the run belongs to.
+        identity: Digests by name of model, data and tokenizer.
         step: Updates done before this session.
         total_steps: Updates of the whole run.
         extra: More entries; ``parameters`` (sections by name) and ``seeds`` are merged, others are added.
@@ -40,7 +60,7 @@ def describe_run(
     return {
         "format_version": MANIFEST_FORMAT_VERSION,
         "identity": dict(identity),
-        # The address of data may hold a password.
+        # The address of data may contain a password.
         "parameters": redact_values(parameters),
         "seeds": {"training": options.seed, **extra.pop("seeds", {})},
         "total_steps": total_steps,
@@ -55,3 +75,92 @@ def describe_run(
         ],
         **extra,
     }
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Key figures of a run.
+
+    Attributes:
+        name: Name of its folder.
+        step: Newest step that is saved.
+        total_steps: Steps that were planned.
+        sessions: How often it was started.
+        train_loss: Newest training loss, nats per token.
+        best_eval_loss: Lowest validation loss.
+        model: Where the model came from.
+        started_at: Start of the first session.
+    """
+
+    name: str
+    step: int | None
+    total_steps: int | None
+    sessions: int
+    train_loss: float | None
+    best_eval_loss: float | None
+    model: str
+    started_at: str
+
+
+def list_runs(models_folder: Path) -> list[RunSummary]:
+    """Return the runs under ``models_folder``, oldest first."""
+    manifests = sorted(models_folder.glob(f"*/{RUN_MANIFEST_FILE}"))
+    return sorted((summarize_run(path.parent) for path in manifests), key=lambda run: (run.started_at, run.name))
+
+
+def summarize_run(run_folder: Path) -> RunSummary:
+    """Return the key figures of a run; None stands for what cannot be read."""
+    manifest = _read(run_folder / RUN_MANIFEST_FILE)
+    rows = read_rows(run_folder / METRICS_FILE)
+    sessions = manifest.get("sessions", [])
+    losses = [row["eval/loss"] for row in rows if "eval/loss" in row]
+    return RunSummary(
+        name=run_folder.name,
+        step=max(map(step_of, list_checkpoints(run_folder)), default=None),
+        total_steps=manifest.get("total_steps"),
+        sessions=len(sessions),
+        train_loss=next((row["train/loss"] for row in reversed(rows) if "train/loss" in row), None),
+        best_eval_loss=min(losses, default=None),
+        model=str(manifest.get("parameters", {}).get("model", {}).get("source", "")),
+        started_at=str(sessions[0].get("started_at", "")) if sessions else "",
+    )
+
+
+def read_run_manifest(run_folder: Path) -> dict[str, Any]:
+    """Return the manifest of a run.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    manifest = _read(run_folder / RUN_MANIFEST_FILE)
+    if not manifest:
+        raise CheckpointError(
+            f"{run_folder} has no manifest.json that can be read.",
+            "The folder of a run was expected.",
+            "See 'kedro runs list' for the runs.",
+        )
+    return manifest
+
+
+def compare_manifests(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return in what two manifests of runs differ, by names like ``parameters.training.seed``."""
+    return differences(_compared(first), _compared(second))
+
+
+def is_same_result(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool | None:
+    """Return whether two runs ended with the same weights and optimizer state to the bit; None if one has not ended."""
+    results = first.get("result"), second.get("result")
+    return None if None in results else results[0] == results[1]
+
+
+def _compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    environment = manifest.get("environment", {})
+    return {name: manifest.get(name) for name in _COMPARED} | {name: environment.get(name) for name in _ENVIRONMENT}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -16,8 +16,9 @@ from transformer_foundry.core.base.errors import CheckpointError, suggestion
 from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, RUN_MANIFEST_FILE
 from transformer_foundry.core.system.hub_client import limit_hub_waits, network_errors
-from transformer_foundry.core.training.checkpointing.checkpoint import best_checkpoint, read_checkpoint
-from transformer_foundry.core.training.checkpointing.runs import read_run_manifest
+from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
+from transformer_foundry.core.training.checkpointing.directory import best_checkpoint
+from transformer_foundry.core.training.checkpointing.run_manifest import read_run_manifest
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
