@@ -1,8 +1,11 @@
-"""The locked versions are those that are tested, each with the digest of its file."""
+"""The requirements are those that are imported; the locked versions are those that are tested, with hashes."""
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+import tomllib
 
 from tests.integration.foundry import PROJECT
 
@@ -25,3 +28,42 @@ def test_every_locked_version_is_that_of_the_constraints_and_has_a_hash() -> Non
 def test_what_foundry_needs_is_locked() -> None:
     needed = {"torch", "kedro", "transformers", "datasets", "huggingface-hub", "wandb", "optuna", "safetensors"}
     assert needed <= set(versions("requirements.lock"))
+
+
+BROUGHT_ALONG = {
+    "click": "kedro",
+    "omegaconf": "kedro",
+    "numpy": "pandas",
+    "markupsafe": "jinja2",
+    "sympy": "torch",
+    "fsspec": "datasets",
+    "sqlalchemy": "optuna",
+    "onnx-ir": "onnxscript",
+    "packaging": "transformers",
+    "ipython": "the notebook's kernel",
+}
+"""Imported package -> what installs it. A requirement of our own could replace the version that Colab has loaded."""
+
+NOT_IMPORTED = {"kedro-viz": "the command kedro viz", "aiohttp": "lets fsspec read tables at URLs"}
+"""Requirement that no module imports -> its purpose."""
+
+
+def imported() -> set[str]:
+    """Return the distributions that the package imports; code of published packages (templates) has its own list."""
+    found = set()
+    for path in (PROJECT / "src").rglob("*.py"):
+        if "templates" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.partition(".")[0])
+    return {name.lower().replace("_", "-") for name in found - sys.stdlib_module_names - {"transformer_foundry"}}
+
+
+def test_the_requirements_are_the_imported_packages() -> None:
+    lines = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    required = {re.split(r"[<>=]", line)[0].replace("_", "-") for line in lines}
+    assert required - imported() == set(NOT_IMPORTED)
+    assert imported() - required == set(BROUGHT_ALONG)
