@@ -1,4 +1,4 @@
-"""The memory of the process on a CPU: what it holds, what there is, and how it gives back what it no longer needs."""
+"""Measure the memory of this process and of the machine, and return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import gc
 import os
 from pathlib import Path
 
-__all__ = ["PeakMemory", "available_bytes", "resident_bytes", "return_freed_memory"]
+__all__ = ["PeakMemory", "available_bytes", "resident_bytes", "return_freed_memory", "system_available_bytes"]
 
-# mallopt(3): from this size on, memory is taken from the system piece by piece and given back at once.
+# mallopt(3): blocks from this size on are mapped one by one and returned when they are freed.
 _MMAP_THRESHOLD = -3
 _THRESHOLD_BYTES = 2**20
 
 
 def return_freed_memory() -> bool:
-    """Make the C library give freed tensors back to the system at once; return whether it can.
+    """Make the C library return freed tensors to the system at once; return whether it can.
 
-    glibc keeps freed pieces of up to 32 MiB for later. In measured training steps the process then held 14 to 40 % more
-    than its tensors; with this, 1 to 2 % more, for 0 to 20 % more CPU time. It holds until the process ends.
+    glibc keeps freed blocks of up to 32 MiB for reuse. In measured training steps the process then held 14 to 40 % more
+    than its tensors; with this, 1 to 2 % more, for 0 to 20 % more CPU time. The setting lasts until the process ends.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -29,7 +29,7 @@ def return_freed_memory() -> bool:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds now; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -38,12 +38,13 @@ def resident_bytes() -> int:
 
 
 def available_bytes() -> int | None:
-    """Return the memory that processes can still have, within the limit of a container; None if nobody says."""
-    found = [size for size in (_system_available(), _container_available()) if size is not None]
+    """Return the memory in bytes that processes can still take, within the limit of a container; None if unknown."""
+    found = [size for size in (system_available_bytes(), _container_available()) if size is not None]
     return min(found) if found else None
 
 
-def _system_available() -> int | None:
+def system_available_bytes() -> int | None:
+    """Return the memory in bytes that the machine has available; None if unknown (only Linux says)."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -52,7 +53,7 @@ def _system_available() -> int | None:
 
 
 def _container_available() -> int | None:
-    """What the control group (version 2, then 1) leaves; its page cache can be taken back."""
+    """Return limit minus use of the control group (version 2, then 1)."""
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -66,13 +67,11 @@ def _container_available() -> int | None:
 
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
 _RESET_PEAK = "5"
 
 
 class PeakMemory:
-    """The most memory since it was made: of the GPU where there is one, else what the process grew by (on Linux)."""
+    """The peak of GPU memory since construction; on a CPU, how much the process grew (Linux only)."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -82,7 +81,7 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats()
             return
-        _return_freed_memory()
+        _trim_heap()
         try:
             _CLEAR.write_text(_RESET_PEAK)
             self._before = _read_kilobytes("VmRSS")
@@ -90,7 +89,7 @@ class PeakMemory:
             self._before = None
 
     def gigabytes(self) -> float | None:
-        """Return it in GB; None where the system does not tell."""
+        """Return the peak in GB; None if unknown."""
         if self._device == "cuda":
             import torch
 
@@ -101,8 +100,8 @@ class PeakMemory:
         return None if peak is None else max(0, peak - self._before) * 1024 / 1e9
 
 
-def _return_freed_memory() -> None:
-    """Give back what an earlier training has freed: reused, it would not count as growth."""
+def _trim_heap() -> None:
+    """Return what an earlier training has freed: reused, it would not count as growth."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)

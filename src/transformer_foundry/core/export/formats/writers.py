@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from transformer_foundry.core.export.capture.exporter_patches import (
 )
 from transformer_foundry.core.export.formats.onnx_translation import translate
 from transformer_foundry.core.export.names import needs_data_file
+from transformer_foundry.core.system.tensors import memory_key
 
 __all__ = [
     "compiled_copy",
@@ -50,15 +50,14 @@ def write_weights(module: nn.Module, path: Path, buffers: Collection[str] = ()) 
 
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     state |= {name: value for name, value in module.named_buffers() if name in buffers}
-    first: dict[tuple[Any, ...], str] = {}
+    first: dict[Hashable, str] = {}
     aliases: dict[str, str] = {}
     kept: dict[str, Tensor] = {}
     for name, value in state.items():
-        place = (value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
-        if value.numel() and place in first:
-            aliases[name] = first[place]
+        owner = first.setdefault(memory_key(value), name)
+        if owner != name:
+            aliases[name] = owner
         else:
-            first[place] = name
             # A view of another tensor (a transposed tie, a slice of a fused matrix) becomes a tensor of its own.
             kept[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     save_file(kept, path, metadata={"format": "pt", "aliases": json.dumps(aliases)})

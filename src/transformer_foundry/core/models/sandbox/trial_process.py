@@ -18,6 +18,7 @@ from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.sandbox.audit_hook import readable_paths, watch
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
+from transformer_foundry.core.system.memory import system_available_bytes
 
 if TYPE_CHECKING:
     from transformer_foundry.core.models.source.read import ModelSource
@@ -124,12 +125,12 @@ def _limit(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        numbers = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(numbers["MemAvailable"].split()[0]) * 1024
+    free = system_available_bytes()
+    if free is not None:
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = mapped + int(_SHARE_OF_FREE_MEMORY * free)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _try(export: ModelSource) -> dict[str, Any]:

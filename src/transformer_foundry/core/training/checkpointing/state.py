@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.system.random_state import RandomState
+from transformer_foundry.core.system.tensors import memory_key
 from transformer_foundry.core.training.optim.optimizers import AVERAGE_SLOT, OptimizerState
 
 __all__ = [
@@ -276,7 +277,7 @@ def capture_model(model: nn.Module, copy: Callable[[Tensor], Tensor] = copy_to_c
     Raises:
         CheckpointError: If a module keeps something else than tensors in its ``state_dict``.
     """
-    copies: dict[tuple[Any, ...], Tensor] = {}
+    copies: dict[Hashable, Tensor] = {}
     captured: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
@@ -285,8 +286,7 @@ def capture_model(model: nn.Module, copy: Callable[[Tensor], Tensor] = copy_to_c
                 "A checkpoint holds tensors only.",
                 "Return a tensor from get_extra_state in model.py, or remove it.",
             )
-        where = (tensor.data_ptr(), tensor.dtype, tensor.device, tuple(tensor.shape), tensor.stride())
-        key = where if tensor.numel() else (name,)
+        key = memory_key(tensor)
         if key not in copies:
             copies[key] = copy(tensor)
         captured[name] = copies[key]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.system.tensors import memory_key
 from transformer_foundry.core.training.checkpointing.state import restore_model
 from transformer_foundry.core.training.pretrained.source import WeightSource
 
@@ -82,8 +83,8 @@ def transfer_weights(adapter: Adapter, source: WeightSource, vocabulary: str = "
     with torch.no_grad():
         restore_model(model, {**current, **{name: source.tensors[name] for name in loaded}})
     # A tensor that is tied to a loaded one has its values.
-    places = {_place(current[name]) for name in loaded}
-    new = tuple(name for name in current if name not in loaded and _place(current[name]) not in places)
+    places = {memory_key(current[name]) for name in loaded}
+    new = tuple(name for name in current if name not in loaded and memory_key(current[name]) not in places)
     tied = tuple(name for name in current if name not in loaded and name not in new)
     unused = tuple(name for name in source.tensors if name not in loaded)
     return WeightTransfer((*loaded, *tied), new, unused)
@@ -94,16 +95,10 @@ def _without_conflicts(names: list[str], current: Mapping[str, Tensor], saved: M
     first: dict[Any, str] = {}
     kept = []
     for name in names:
-        owner = first.setdefault(_place(current[name]), name)
+        owner = first.setdefault(memory_key(current[name]), name)
         if owner == name or torch.equal(saved[owner], saved[name]):
             kept.append(name)
     return kept
-
-
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    if not tensor.numel():
-        return (id(tensor),)
-    return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
 
 
 def _is_other_head(adapter: Adapter, source: WeightSource, ours: Tensor, theirs: Tensor) -> bool:
