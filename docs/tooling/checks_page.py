@@ -8,7 +8,7 @@ from pathlib import Path
 from markup import escaped
 from source_text import ALTERNATIVE, SOURCES, UNKNOWN, Call, calls
 
-from transformer_foundry.core.checks.report.report import SEVERITIES
+from transformer_foundry.core.checks.probing.finding import SEVERITIES
 from transformer_foundry.core.models.error_meanings import KNOWN_ERRORS
 
 __all__ = ["checks_page", "findings"]

@@ -1,4 +1,4 @@
-"""Sound models of our own, as exports: each test mutates one and asks whether the fault is found."""
+"""Sound models as exports: each test changes one and verifies that the checks find the fault."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (tables of code, one case a line)
-"""Sound models of many styles, and designs that look odd and are meant: no errors, no warnings."""
+"""Sound models of many styles, and unusual designs that are intended: no errors, no warnings."""
 
 from __future__ import annotations
 

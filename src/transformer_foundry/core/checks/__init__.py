@@ -21,7 +21,7 @@ To add a check:
 1. Write a module in the folder of its subject with one function ``check_NAME(subject: ModelUnderTest) ->
    Iterator[Finding]``. The first line of its docstring states the property; the reference page of the checks shows it.
    Yield ``finding_at(name, severity, message, location, fix)`` for each violation.
-2. Add ``Check(name, tier, module.check_NAME)`` to ``CHECKS`` in ``runner``.
+2. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``.
 
 If other findings follow from the new one, or it follows from others, add it to ``CONSEQUENCES`` in
 ``report.root_causes``. A test that breaks a sound model in one line belongs in ``tests/core/checks/test_faults.py``.
@@ -33,10 +33,10 @@ from transformer_foundry.core.base.lazy_imports import lazy_exports
 
 if TYPE_CHECKING:
     from transformer_foundry.core.checks.options import ValidationOptions as ValidationOptions
+    from transformer_foundry.core.checks.probing.finding import Finding as Finding
     from transformer_foundry.core.checks.probing.measurements import Measurements as Measurements
     from transformer_foundry.core.checks.report.figure import draw_report as draw_report
     from transformer_foundry.core.checks.report.graph_figure import draw_graph as draw_graph
-    from transformer_foundry.core.checks.report.report import Finding as Finding
     from transformer_foundry.core.checks.report.report import Report as Report
     from transformer_foundry.core.checks.runner import check_model as check_model
     from transformer_foundry.core.checks.runner import run_checks as run_checks

@@ -11,10 +11,10 @@ from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
-from transformer_foundry.core.checks.probing.location import Location, Locator, finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
+from transformer_foundry.core.checks.probing.location import Location, Locator
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceFile, SourceLine, SourceMap
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.building.build import build_model

@@ -42,9 +42,10 @@ from transformer_foundry.core.checks.positions import (
     word_order,
 )
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
+from transformer_foundry.core.checks.probing.finding import Finding
 from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.report.report import Finding, Report
+from transformer_foundry.core.checks.report.report import Report
 from transformer_foundry.core.checks.report.root_causes import keep_root_causes
 from transformer_foundry.core.checks.structure import configuration, cost, drawn_blocks, registration, state_dict
 from transformer_foundry.core.models.error_meanings import describe

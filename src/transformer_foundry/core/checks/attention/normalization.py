@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import TracedCall
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_normalization"]
 

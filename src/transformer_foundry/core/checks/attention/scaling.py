@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_scaling"]
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.influence import ABSOLUTE_NOISE
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_batch_independence"]
 

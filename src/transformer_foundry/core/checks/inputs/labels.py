@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer_foundry.core.checks.inputs.label_alignment import SHIFTS, LabelAlignment, infer_label_shift, shifted
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import graph_tensors
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.inference.call import call_arguments
 from transformer_foundry.core.models.inference.output_format import find_loss

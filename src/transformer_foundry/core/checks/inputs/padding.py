@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import attention_records
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.influence import RELATIVE_NOISE, replace_token
 from transformer_foundry.core.checks.probing.localize import locate_change
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import run_traced
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_padding"]
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, declared_length
 from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import run_traced
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 
 from transformer_foundry.core.checks.attention.weights import attention_records
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.influence import dependence, noise_level
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import TracedCall
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_source_and_target"]
 

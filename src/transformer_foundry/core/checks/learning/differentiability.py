@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, loss_of_random_labels
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.probing.trace import Trace, trace
-from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.checks.probing.trace import Trace, record_calls
 from transformer_foundry.core.models.error_meanings import describe, explain
 
 __all__ = ["check_differentiability", "gradient_cut"]
@@ -23,7 +23,7 @@ def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
     inputs = subject.inputs(batch=2)
     subject.is_differentiable = False
     with torch.enable_grad():
-        with trace(subject.model, subject.source) as record:
+        with record_calls(subject.model, subject.source) as record:
             loss = loss_of_random_labels(subject, inputs)
         if not loss.requires_grad:
             yield finding_at(

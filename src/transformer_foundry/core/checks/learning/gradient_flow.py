@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, loss_of_random_labels
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_gradient_flow"]
 

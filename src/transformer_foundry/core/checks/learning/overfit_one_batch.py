@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["check_overfit_one_batch"]

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.influence import replace_token
-from transformer_foundry.core.checks.probing.location import finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["check_residual_stream"]

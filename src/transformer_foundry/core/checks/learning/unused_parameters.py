@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.learning.differentiability import gradient_cut
+from transformer_foundry.core.checks.probing.finding import Finding
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import (
     ModelUnderTest,
     generic_weights,
     loss_of_random_labels,
 )
-from transformer_foundry.core.checks.probing.trace import graph_tensors, trace
-from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.checks.probing.trace import graph_tensors, record_calls
 
 __all__ = ["check_unused_parameters"]
 
@@ -62,7 +62,7 @@ def _measure(subject: ModelUnderTest) -> _Measured:
             subject.model.zero_grad(set_to_none=True)
             inputs = subject.inputs(batch=SAMPLES, seed=40 + batch)
             if batch == 0:
-                with trace(subject.model, subject.source) as record:
+                with record_calls(subject.model, subject.source) as record:
                     loss = loss_of_random_labels(subject, inputs)
                 cut = gradient_cut(subject, record)
                 called |= record.called

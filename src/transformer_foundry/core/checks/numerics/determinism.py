@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.localize import first_changed_operation
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced, tensors_in
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_determinism", "check_global_state", "check_statelessness"]

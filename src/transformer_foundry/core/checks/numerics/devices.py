@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.base.errors import cause_chain
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_devices"]

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models import config_hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]

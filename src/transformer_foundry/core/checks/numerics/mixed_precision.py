@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
 
 __all__ = ["check_mixed_precision"]

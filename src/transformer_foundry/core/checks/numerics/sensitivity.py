@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_sensitivity"]
 

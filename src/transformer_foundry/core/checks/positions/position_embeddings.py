@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import (
     ModelUnderTest,
     declared_length,
     generic_weights,
     loss_of_random_labels,
 )
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["SHORTEST_TABLE", "check_position_embeddings", "longest_probe"]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.influence import dependence, dependence_map, noise_level
 from transformer_foundry.core.checks.probing.localize import attention_call
-from transformer_foundry.core.checks.probing.location import Location, finding_at
+from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, declared_length, generic_weights
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_receptive_field"]
 

@@ -10,11 +10,10 @@ from torch import Tensor
 from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
 from transformer_foundry.core.checks.positions.declared_positions import DeclaredPositions, find_declared_positions
 from transformer_foundry.core.checks.positions.position_embeddings import SHORTEST_TABLE, longest_probe
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["SAME", "attends", "check_relative_positions", "equal_tokens", "varies"]
 

@@ -9,12 +9,11 @@ import torch
 from transformer_foundry.core.checks.positions.declared_positions import find_declared_positions
 from transformer_foundry.core.checks.positions.position_embeddings import longest_probe
 from transformer_foundry.core.checks.positions.relative_positions import SAME, attends, equal_tokens, varies
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_word_order"]
 

@@ -1,1 +1,4 @@
-"""Tools that checks use to run and trace a model and to locate a cause; begin with ``model_under_test``."""
+"""What a check gets and uses: the model under test, findings, traces, dependence maps and locations.
+
+``model_under_test`` has the argument of every check, ``finding`` its result; begin with these two.
+"""

@@ -1,4 +1,4 @@
-"""Location in a model: the drawn block, the file and line, the module; and findings at a location."""
+"""Location in a model: the drawn block, the file and line, the module."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from torch import nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph, Node
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap
-from transformer_foundry.core.checks.report.report import Finding
 
-__all__ = ["Location", "Locator", "finding_at"]
+__all__ = ["Location", "Locator"]
 
 # Types of drawn blocks that add the results of others, and that do not change the width of the residual stream.
 JOINING = ("residual", "add", "sum", "skip")
@@ -49,19 +48,6 @@ class Location:
     def instruction(self, action: str) -> str:
         """Return ``action`` as a sentence, behind the drawn block if there is one: ``block mhsa_0: set causal``."""
         return f"block {self.block.id}: {action}" if self.block and action else action[:1].upper() + action[1:]
-
-
-def finding_at(check: str, severity: str, message: str, location: Location, fix: str = "") -> Finding:
-    """Return a finding at ``location``; ``fix`` becomes an instruction for the drawn block there, if there is one.
-
-    Args:
-        check: Name of the property that is violated, as in the report.
-        severity: ``error``, ``warning`` or ``info``.
-        message: What was observed, with the values found, and why it matters.
-        location: Where it was observed.
-        fix: What to change.
-    """
-    return Finding(check, severity, message, str(location), location.instruction(fix))
 
 
 class Locator:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Measurements"]
 

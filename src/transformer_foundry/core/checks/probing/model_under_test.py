@@ -27,7 +27,7 @@ __all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "lo
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-# Lengths that differ from usual head counts, batch sizes and expert counts, so that axes can be told apart.
+# Lengths that differ from usual head counts, batch sizes and expert counts, so that axes are unambiguous.
 PROBE_LENGTH = 13
 SOURCE_LENGTH = 11
 SHORTEST_PROBE = 4
@@ -207,7 +207,8 @@ class ModelUnderTest:
 
     def call(self, inputs: Inputs) -> Tensor:
         """Return the logits as float32, in the current gradient mode and training mode."""
-        return self.adapter(inputs.ids, inputs.mask, inputs.decoder_ids).float()
+        logits: Tensor = self.adapter(inputs.ids, inputs.mask, inputs.decoder_ids)
+        return logits.float()
 
     def logits(self, inputs: Inputs, *, seed: int = 0, training: bool = False) -> Tensor:
         """Return the logits without gradients; the global random state is set to ``seed`` and restored.

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
 from transformer_foundry.core.system.torch_compat import disable_function_modes
 
-__all__ = ["Trace", "TracedCall", "first_tensor", "graph_tensors", "run_traced", "tensors_in", "trace"]
+__all__ = ["Trace", "TracedCall", "first_tensor", "graph_tensors", "record_calls", "run_traced", "tensors_in"]
 
 _DATA_GETTER = Tensor.data.__get__  # type: ignore[attr-defined]
 # Operations that take values out of torch: results computed from them have no gradient.
@@ -76,14 +77,14 @@ class Trace:
 
 
 @contextmanager
-def trace(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
+def record_calls(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
     """Record every call of a module or an operation inside the ``with`` block.
 
     ``nn.MultiheadAttention`` is made to return its weights, so its calls have them as output.
     """
     record = Trace()
     stack: list[str] = [""]
-    handles = []
+    handles: list[RemovableHandle] = []
     for path, module in model.named_modules():
         handles += _watch(module, path, record, stack, source)
     try:
@@ -94,7 +95,7 @@ def trace(model: nn.Module, source: SourceMap) -> Iterator[Trace]:
             handle.remove()
 
 
-def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source: SourceMap) -> list[Any]:
+def _watch(module: nn.Module, path: str, record: Trace, stack: list[str], source: SourceMap) -> list[RemovableHandle]:
     def enter(_module: nn.Module, _args: Any, _kwargs: Any) -> None:
         stack.append(path)
         record.called.add(path)
@@ -213,6 +214,6 @@ def graph_tensors(value: Any, depth: int = 4) -> list[Tensor]:
 
 def run_traced(model: nn.Module, source: SourceMap, call: Callable[[], Any]) -> Trace:
     """Run ``call`` without gradients and return what ran in ``model``."""
-    with torch.no_grad(), trace(model, source) as record:
+    with torch.no_grad(), record_calls(model, source) as record:
         call()
     return record

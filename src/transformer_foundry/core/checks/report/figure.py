@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, RED
 from transformer_foundry.core.checks.probing.measurements import Measurements
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_report"]
+
+Row = TypeVar("Row")
 
 LONGEST_NAME = 24
 MOST_BARS = 24
@@ -134,7 +136,7 @@ def _show_not_measured(axes: Axes) -> None:
     axes.set_yticks([])
 
 
-def _thinned(rows: list[Any]) -> list[Any]:
+def _thinned(rows: list[Row]) -> list[Row]:
     """Return at most ``MOST_BARS`` rows, evenly spaced, with the first and the last."""
     if len(rows) <= MOST_BARS:
         return rows

@@ -1,4 +1,4 @@
-"""Findings of the checks, and the report as a dictionary and as plain text."""
+"""Report of the checks as a dictionary and as plain text."""
 
 from __future__ import annotations
 
@@ -6,40 +6,12 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from transformer_foundry.core.checks.probing.finding import SEVERITIES, Finding
 from transformer_foundry.core.checks.probing.measurements import Measurements
 
-__all__ = ["Finding", "Report"]
+__all__ = ["Report"]
 
-SEVERITIES = ("error", "warning", "info")
 _TEXT_WIDTH = 100
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A violation of a property, or a note, that a check reports about a model.
-
-    Attributes:
-        check: Name of the property, for example ``causality``.
-        severity: ``error`` (training is pointless or impossible), ``warning`` (training works, but worse than it
-            could) or ``info`` (worth knowing, not a problem).
-        message: What was observed, with numbers, and why it matters.
-        where: Drawn block, file and line, module, as far as they are known; empty for the whole model.
-        fix: How to fix it.
-    """
-
-    check: str
-    severity: str
-    message: str
-    where: str = ""
-    fix: str = ""
-
-    def __post_init__(self) -> None:
-        assert self.severity in SEVERITIES, self.severity
-
-    @property
-    def is_problem(self) -> bool:
-        """Return whether the finding is an error or a warning."""
-        return self.severity != "info"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from transformer_foundry.core.checks.report.report import SEVERITIES, Finding
+from transformer_foundry.core.checks.probing.finding import SEVERITIES, Finding
 
 __all__ = ["keep_root_causes"]
 

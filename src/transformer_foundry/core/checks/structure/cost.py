@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from transformer_foundry.core.checks.probing.finding import Finding
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest, declared_length
-from transformer_foundry.core.checks.report.report import Finding
 
 __all__ = ["check_cost"]
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from transformer_foundry.core.checks.probing.drawn_graph import Node
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.report.report import Finding
 from transformer_foundry.core.checks.structure.configuration import (
     FEED_FORWARD_KEYS,
     HEAD_KEYS,

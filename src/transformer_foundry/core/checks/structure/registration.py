@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.checks.probing.location import finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.probing.trace import trace
-from transformer_foundry.core.checks.report.report import Finding
+from transformer_foundry.core.checks.probing.trace import record_calls
 from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_frozen_parameters", "check_registration"]
@@ -37,7 +36,7 @@ def check_registration(subject: ModelUnderTest) -> Iterator[Finding]:
 
 def _created_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Finding]:
     """Find parameters of a forward pass that the model does not have, because each call creates them."""
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), trace(subject.model, subject.source) as record:
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]), record_calls(subject.model, subject.source) as record:
         subject.call(subject.inputs(batch=2))
     held = {item.data_ptr() for item in subject.model.parameters()}
     for tensor, module, line in record.learned.values():
