@@ -4,13 +4,13 @@ from transformer_foundry.config.loader import FoundryConfigLoader
 from transformer_foundry.console.log_format import install_log_format
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.hooks import (
-    DriveHooks,
-    PreflightHooks,
-    ProgressHooks,
-    ReportHooks,
-    SummaryHooks,
-    TrackingHooks,
-    WorkerHooks,
+    DriveCallback,
+    KedroHooks,
+    PreflightCallback,
+    ProgressCallback,
+    ReportCallback,
+    SummaryCallback,
+    WandbCallback,
 )
 
 silence_third_parties()
@@ -18,16 +18,19 @@ install_log_format()
 
 CONFIG_LOADER_CLASS = FoundryConfigLoader
 
-# Pluggy calls the last registered hook first: inputs are checked, then tracking starts; before them Drive restores,
-# which asks to be first. At the end the report is written, then Drive copies it, then the summary names it.
+# They nest like "with" statements: started from top to bottom, ended from bottom to top. So Drive restores before
+# inputs are checked and tracking starts; at the end the report is written, Drive copies it, and the summary names it.
 HOOKS = (
-    WorkerHooks(),
-    SummaryHooks(),
-    DriveHooks(),
-    ReportHooks(),
-    ProgressHooks(),
-    TrackingHooks(),
-    PreflightHooks(),
+    KedroHooks(
+        [
+            SummaryCallback(),
+            DriveCallback(),
+            PreflightCallback(),
+            ReportCallback(),
+            ProgressCallback(),
+            WandbCallback(),
+        ]
+    ),
 )
 
 # kedro-viz records an event for every item that a generator node yields, which no one reads.

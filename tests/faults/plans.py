@@ -14,7 +14,7 @@ from tests.hooks.runs import Run, make_checkpoint
 from transformer_foundry.core.training import Checkpoint, fit, newest_checkpoint, read_checkpoint, write_checkpoint
 from transformer_foundry.core.training.checkpointing.directory import find_checkpoint
 from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints, quarantine_after
-from transformer_foundry.hooks.drive.callback import DriveHooks
+from transformer_foundry.hooks.drive.callback import DriveCallback
 from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
 from transformer_foundry.hooks.drive.file_sync import FileSync
 
@@ -128,7 +128,7 @@ class Training:
         assert self._digest(self.root / "data") == self.expected, "other weights"
 
     def _run(self, data_dir: Path, folder: Path | None) -> Run:
-        return Run(data_dir, DriveHooks(), sections={"drive": {"folder": None if folder is None else str(folder)}})
+        return Run(data_dir, DriveCallback(), sections={"drive": {"folder": None if folder is None else str(folder)}})
 
     def _train(self, data_dir: Path, folder: Path | None) -> str:
         run = self._run(data_dir, folder)

@@ -82,9 +82,9 @@ class Upload(threading.Thread):
 def train(data_dir: Path, mount: Path, mb_per_s: float) -> None:
     """What a session does until it is killed."""
     from tests.hooks.runs import Run
-    from transformer_foundry.hooks.drive.callback import DriveHooks
+    from transformer_foundry.hooks.drive.callback import DriveCallback
 
-    run = Run(data_dir, DriveHooks(), sections={"drive": {"folder": str(mount), "upload_mb_per_s": mb_per_s}})
+    run = Run(data_dir, DriveCallback(), sections={"drive": {"folder": str(mount), "upload_mb_per_s": mb_per_s}})
     run.begin(inputs=("previous_run",))
     state = run.dataset.load().latest()
     step = 0 if state is None else state.step

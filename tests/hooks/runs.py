@@ -1,4 +1,4 @@
-"""A training run of made-up records, saved through the real dataset and shown to hooks as Kedro does."""
+"""A training run of made-up events, saved through the real dataset and announced to callbacks as Kedro does."""
 
 import dataclasses
 import functools
@@ -7,51 +7,71 @@ from types import SimpleNamespace
 import pluggy
 import torch
 from kedro.framework.hooks import specs
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog
 
 from tests.core.training.tiny import make_model, make_options, make_splits
 from transformer_foundry.core.training import Checkpoint, Progress, Started, fit
 from transformer_foundry.datasets.training_run import TrainingRunDataset
+from transformer_foundry.hooks import KedroHooks
 
 
 class Run:
-    """Saves records into ``<data_dir>/06_models/<name>`` and tells ``hooks`` of each."""
+    """Saves events into ``<data_dir>/06_models/<name>`` and announces each.
 
-    def __init__(self, data_dir, *hooks, name="gpt", sections=None, keep=2, total_steps=100):
-        self.data_dir, self.name, self.total_steps = data_dir, name, total_steps
+    Args:
+        data_dir: Root of everything that is written.
+        callbacks: As in ``settings.HOOKS``, outermost first.
+        name: Name of the run.
+        sections: More sections of the parameters.
+        keep: Newest checkpoints that are kept.
+        total_steps: Of the training.
+        entry: Name of the run in the catalog.
+    """
+
+    def __init__(self, data_dir, *callbacks, name="gpt", sections=None, keep=2, total_steps=100, entry="training_run"):
+        self.data_dir, self.name, self.total_steps, self.entry = data_dir, name, total_steps, entry
         self.dataset = TrainingRunDataset(filepath=str(data_dir / "06_models" / name), keep=keep)
         self.folder = self.dataset.folder
         self._events = pluggy.PluginManager("kedro")
         for kinds in (specs.KedroContextSpecs, specs.PipelineSpecs, specs.DatasetSpecs):
             self._events.add_hookspecs(kinds)
-        for hook in hooks:
-            self._events.register(hook)
+        self._events.register(KedroHooks(callbacks))
         self.parameters = {"data_dir": str(data_dir), "run": {"name": name}, **(sections or {})}
         self.files = {}
-        self.catalog = DataCatalog({"training_run": self.dataset, "model_package": MemoryDataset()})
+        self.catalog = DataCatalog({entry: self.dataset})
 
-    def begin(self, inputs=(), outputs=("training_run",)):
+    def begin(self, inputs=(), outputs=None, **run_params):
         """What happens before the first node of a pipeline with these inputs and outputs."""
         config = {"parameters": self.parameters, "catalog": self.files}
         self._events.hook.after_context_created(context=SimpleNamespace(config_loader=config))
+        outputs = {self.entry} if outputs is None else set(outputs)
         pipeline = SimpleNamespace(
-            inputs=lambda: set(inputs), all_outputs=lambda: set(outputs), datasets=lambda: {*inputs, *outputs}
+            inputs=lambda: set(inputs),
+            outputs=lambda: outputs,
+            all_outputs=lambda: outputs,
+            datasets=lambda: {*inputs, *outputs},
         )
-        self._events.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=self.catalog)
+        self._events.hook.before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=self.catalog)
 
     def read(self, dataset_name, data):
         """A node loads a dataset."""
         self._events.hook.after_dataset_loaded(dataset_name=dataset_name, data=data, node=None)
 
-    def show(self, dataset_name, data):
-        """A node has saved a dataset."""
-        self._events.hook.after_dataset_saved(dataset_name=dataset_name, data=data, node=None)
+    def start_node(self, name):
+        """A node starts."""
+        arguments = {"node": SimpleNamespace(name=name), "catalog": self.catalog, "inputs": {}}
+        self._events.hook.before_node_run(**arguments, is_async=False, run_id="")
 
-    def save(self, record):
-        """Save a record of training, wait until it is durable, and show it."""
-        self.dataset.save(record)
+    def show(self, dataset_name, data, inputs=()):
+        """A node with these inputs has saved a dataset."""
+        node = SimpleNamespace(inputs=list(inputs))
+        self._events.hook.after_dataset_saved(dataset_name=dataset_name, data=data, node=node)
+
+    def save(self, event):
+        """Save an event of training, wait until it is durable, and announce it."""
+        self.dataset.save(event)
         self.dataset.wait()
-        self.show("training_run", record)
+        self.show(self.entry, event)
 
     def start(self, step=0):
         self.save(

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.hooks.runs import Run
-from transformer_foundry.hooks import ProgressHooks, live_figure, progress
+from transformer_foundry.hooks import ProgressCallback, live_figure, progress
 from transformer_foundry.hooks.live_figure import LiveFigure
 
 
@@ -62,7 +62,7 @@ def test_samples_are_text_and_the_newest_stay():
 
 def test_a_notebook_gets_one_output_that_is_replaced_and_no_progress_lines(tmp_path, cell):
     stream = io.StringIO()
-    run = Run(tmp_path / "data", ProgressHooks(stream, clock=lambda: 0.0))
+    run = Run(tmp_path / "data", ProgressCallback(stream, clock=lambda: 0.0))
     run.begin()
     run.start()
     run.progress(10, eval_loss=3.5)
@@ -73,7 +73,7 @@ def test_a_notebook_gets_one_output_that_is_replaced_and_no_progress_lines(tmp_p
 
 
 def test_a_resumed_run_shows_what_earlier_sessions_logged_and_not_what_was_lost(tmp_path, cell):
-    run = Run(tmp_path / "data", ProgressHooks(io.StringIO(), clock=lambda: 0.0))
+    run = Run(tmp_path / "data", ProgressCallback(io.StringIO(), clock=lambda: 0.0))
     run.begin()
     run.start()
     run.progress(10)
@@ -87,9 +87,9 @@ def test_a_resumed_run_shows_what_earlier_sessions_logged_and_not_what_was_lost(
 def test_a_figure_that_cannot_be_drawn_leaves_lines_and_training_goes_on(tmp_path, cell, monkeypatch, caplog):
     monkeypatch.setattr(live_figure, "loss_chart", lambda *_, **__: 1 / 0)
     stream = io.StringIO()
-    run = Run(tmp_path / "data", ProgressHooks(stream, clock=lambda: 0.0))
+    run = Run(tmp_path / "data", ProgressCallback(stream, clock=lambda: 0.0))
     run.begin()
     run.start()
     run.progress(10, eval_loss=3.5)
-    assert "The live figure stops: ZeroDivisionError" in caplog.text
+    assert "The live figure is off: ZeroDivisionError" in caplog.text
     assert stream.getvalue().splitlines()[-1].startswith("step 10/100")

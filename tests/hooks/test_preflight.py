@@ -1,33 +1,48 @@
-"""What cannot end well is refused before the first node runs."""
+"""A run that cannot succeed is refused before its first node."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from kedro_datasets.json import JSONDataset
 
 from transformer_foundry.core.base.errors import DataError, DeploymentError, ParameterError
-from transformer_foundry.hooks import PreflightHooks
+from transformer_foundry.datasets import OptionalJSONDataset
+from transformer_foundry.hooks import PreflightCallback
+from transformer_foundry.hooks.run_context import make_run_context
 from transformer_foundry.pipelines import data_engineering, deployment, training
 
 
+@pytest.fixture(autouse=True)
+def _project() -> Iterator[None]:
+    """The pipelines of the project, which Kedro has in every command."""
+    pipelines.configure("transformer_foundry.pipeline_registry")
+    yield
+    pipelines.configure(None)
+
+
 def check(folder: Path, pipeline: Pipeline, *, hub_repo: str | None = None, present: tuple[str, ...] = ()) -> None:
-    parameters = {"data_dir": str(folder), "deployment": {"hub_repo": hub_repo}}
-    hooks = PreflightHooks()
-    hooks.after_context_created(SimpleNamespace(config_loader={"parameters": parameters}))
-    entries: dict[str, Any] = {name: MemoryDataset(1 if name in present else None) for name in pipeline.inputs()}
-    catalog = DataCatalog({name: entry for name, entry in entries.items() if name in present})
-    for name in set(entries) - set(present):
-        catalog[name] = MemoryDataset()
-    hooks.before_pipeline_run(pipeline, catalog)
+    files = folder.with_name("files")
+    entries: dict[str, Any] = {
+        name: JSONDataset(filepath=str(files / name)) for name in pipeline.inputs() if name in KEPT
+    }
+    for name in present:
+        entries[name].save(name)
+    entries["best_parameters"] = OptionalJSONDataset(filepath=str(files / "best_parameters"))
+    parameters = {"data_dir": str(folder), "run": {"name": "gpt"}, "deployment": {"hub_repo": hub_repo}}
+    config = {"parameters": parameters, "catalog": {}}
+    PreflightCallback().on_run_start(make_run_context(config, {}, pipeline, DataCatalog(entries)))
 
 
 TRAINING_INPUTS = ("validation_report", "token_splits", "tokenizer")
 DEPLOYMENT_INPUTS = ("training_run", "evaluation", "data_profile", "tokenizer", "token_splits", "validation_report")
+KEPT = {*TRAINING_INPUTS, *DEPLOYMENT_INPUTS}
 
 
 def test_missing_inputs_are_named_with_the_pipelines_that_make_them(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 import io
-from types import SimpleNamespace
 
 import pytest
 
 from tests.hooks.runs import Run
 from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.training import Started
-from transformer_foundry.hooks.progress import STAGES, ProgressHooks
+from transformer_foundry.hooks.progress import STAGES, ProgressCallback
 from transformer_foundry.pipeline_registry import register_pipelines
 
 
@@ -31,7 +30,7 @@ def clock():
 
 
 def show(tmp_path, stream, clock, seconds_a_step, *steps, start=0, **metrics):
-    run = Run(tmp_path / "data", ProgressHooks(stream, clock))
+    run = Run(tmp_path / "data", ProgressCallback(stream, clock))
     run.begin()
     run.dataset.folder.mkdir(parents=True)
     run.start(start)
@@ -41,7 +40,7 @@ def show(tmp_path, stream, clock, seconds_a_step, *steps, start=0, **metrics):
     return run
 
 
-def test_a_line_tells_step_loss_speed_and_time_left(tmp_path, clock):
+def test_a_line_shows_step_loss_speed_and_time_left(tmp_path, clock):
     stream = io.StringIO()
     show(tmp_path, stream, clock, 1.0, 1, 20, train_tokens_per_second=1234.0)
     assert stream.getvalue().splitlines()[-1] == "step 20/100 | loss 3.800 | 1.2k tokens/s | ETA 1 min 20 s"
@@ -64,7 +63,7 @@ def test_the_time_left_does_not_count_the_slow_first_step(tmp_path, clock):
 
 def test_a_run_of_hours_names_no_steps_before_they_are_planned(tmp_path, clock):
     stream = io.StringIO()
-    run = Run(tmp_path / "data", ProgressHooks(stream, clock))
+    run = Run(tmp_path / "data", ProgressCallback(stream, clock))
     run.begin()
     manifest = {"identity": {}, "sessions": [{}], "parameters": {"training": {"max_hours": 3.0}}}
     run.save(Started(0, 100, False, manifest))
@@ -76,7 +75,7 @@ def test_a_run_of_hours_names_no_steps_before_they_are_planned(tmp_path, clock):
     assert [line.split(" |")[0] for line in lines] == ["step 1", "step 10/5000"]
 
 
-def test_the_first_line_says_whether_a_run_starts_or_continues(tmp_path, clock):
+def test_the_first_line_shows_whether_a_run_starts_or_resumes(tmp_path, clock):
     fresh, resumed = io.StringIO(), io.StringIO()
     show(tmp_path / "a", fresh, clock, 1.0)
     show(tmp_path / "b", resumed, clock, 1.0, start=80)
@@ -117,7 +116,7 @@ def test_evaluations_and_the_end_are_always_shown(tmp_path, clock):
     assert "eval loss 3.500" in lines[-2]
 
 
-def test_an_error_after_a_line_in_place_has_a_line_of_its_own(tmp_path, clock):
+def test_an_error_after_a_line_in_place_starts_on_its_own_line(tmp_path, clock):
     stream = Terminal()
     run = show(tmp_path, stream, clock, 1.0, 10)
     run.fail()
@@ -134,28 +133,28 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one(tmp_path, clock):
 
 
 @pytest.mark.parametrize(("hub_repo", "stages"), [(None, 9), ("someone/gpt", 10)])
-def test_a_stage_that_takes_time_is_said_and_every_other_is_not(hub_repo, stages):
+def test_a_stage_that_takes_time_is_shown_and_every_other_is_not(tmp_path, hub_repo, stages):
     stream = io.StringIO()
-    hooks = ProgressHooks(stream)
-    hooks.after_context_created(SimpleNamespace(config_loader={"parameters": {"deployment": {"hub_repo": hub_repo}}}))
+    run = Run(tmp_path, ProgressCallback(stream), sections={"deployment": {"hub_repo": hub_repo}})
+    run.begin()
     for node in register_pipelines()["__default__"].nodes:
-        hooks.before_node_run(node)
+        run.start_node(node.name)
     assert "Checking the model ...\n" in stream.getvalue()
     assert "Exporting" in stream.getvalue()
     assert len(stream.getvalue().splitlines()) == stages
 
 
-@pytest.mark.parametrize(("colab", "cure"), [(True, "Runtime > Change runtime type"), (False, "'kedro doctor'")])
-def test_training_without_a_gpu_is_told_with_what_helps_here(tmp_path, clock, monkeypatch, colab, cure):
+@pytest.mark.parametrize(("colab", "remedy"), [(True, "Runtime > Change runtime type"), (False, "'kedro doctor'")])
+def test_training_without_a_gpu_names_the_remedy(tmp_path, clock, monkeypatch, colab, remedy):
     monkeypatch.setattr("transformer_foundry.hooks.progress.is_colab", lambda: colab)
     stream = io.StringIO()
-    run = Run(tmp_path / "data", ProgressHooks(stream, clock))
+    run = Run(tmp_path / "data", ProgressCallback(stream, clock))
     run.begin()
     run.dataset.folder.mkdir(parents=True)
     manifest = {"environment": {"gpu": None, "python": "3"}, "parameters": {"training": {"device": "auto"}}}
     run.save(Started(0, run.total_steps, False, manifest))
     [line] = [line for line in stream.getvalue().splitlines() if "NO GPU" in line]
-    assert cure in line
+    assert remedy in line
 
 
 def test_every_stage_is_a_node_of_a_pipeline():
@@ -165,7 +164,7 @@ def test_every_stage_is_a_node_of_a_pipeline():
 
 def test_a_trial_is_one_line_with_the_best_so_far(tmp_path):
     stream = io.StringIO()
-    run = Run(tmp_path / "data", ProgressHooks(stream), sections={"tuning": {"n_trials": 8, "sampler": "tpe"}})
+    run = Run(tmp_path / "data", ProgressCallback(stream), sections={"tuning": {"n_trials": 8, "sampler": "tpe"}})
     run.begin()
     run.show("study", TrialResult(3, "pruned", {"learning_rate": 0.00123}, 2.5, 40, 75.0, False, 2.0))
     assert (

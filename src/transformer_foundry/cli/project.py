@@ -29,7 +29,7 @@ from transformer_foundry.console.status_line import LINE
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.core.base.errors import ParameterError, format_error, suggestion
 from transformer_foundry.core.system.process import is_main_process
-from transformer_foundry.hooks.report import report_interrupted
+from transformer_foundry.hooks.kedro_hooks import report_interrupted
 
 __all__ = ["cli", "readable_errors"]
 

@@ -35,6 +35,11 @@ class PackageDataset(AbstractDataset[Package, Package]):
         self._old = self._folder.with_name(f".{self._folder.name}.old")
         self.metadata = metadata
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the package."""
+        return self._folder
+
     def load(self) -> Package:
         """Return the package, its files verified.
 

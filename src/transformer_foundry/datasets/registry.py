@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
@@ -34,6 +35,9 @@ class RegistryDataset(AbstractDataset[Registration, Registry]):
             DeploymentError: If the package is damaged or there is no space.
         """
         data.enter(Registry(self._filepath))
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

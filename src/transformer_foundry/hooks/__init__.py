@@ -1,19 +1,26 @@
-"""What happens besides: checks, progress, W&B, Drive, report, summary. Deleting one changes no weight."""
+"""Callbacks that show, track, copy and report a run. Deleting one changes no weight.
 
-from transformer_foundry.hooks.distributed import WorkerHooks
-from transformer_foundry.hooks.drive.callback import DriveHooks
-from transformer_foundry.hooks.preflight import PreflightHooks
-from transformer_foundry.hooks.progress import ProgressHooks
-from transformer_foundry.hooks.report import ReportHooks
-from transformer_foundry.hooks.summary import SummaryHooks
-from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
+Begin with ``callback.Callback``, the base class, and ``kedro_hooks.KedroHooks``, which calls them.
+"""
+
+from transformer_foundry.hooks.callback import Callback
+from transformer_foundry.hooks.drive.callback import DriveCallback
+from transformer_foundry.hooks.kedro_hooks import KedroHooks
+from transformer_foundry.hooks.preflight import PreflightCallback
+from transformer_foundry.hooks.progress import ProgressCallback
+from transformer_foundry.hooks.report import ReportCallback
+from transformer_foundry.hooks.run_context import RunContext
+from transformer_foundry.hooks.summary import SummaryCallback
+from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
 
 __all__ = [
-    "DriveHooks",
-    "PreflightHooks",
-    "ProgressHooks",
-    "ReportHooks",
-    "SummaryHooks",
-    "TrackingHooks",
-    "WorkerHooks",
+    "Callback",
+    "DriveCallback",
+    "KedroHooks",
+    "PreflightCallback",
+    "ProgressCallback",
+    "ReportCallback",
+    "RunContext",
+    "SummaryCallback",
+    "WandbCallback",
 ]

@@ -1,57 +1,41 @@
-"""What can be known to fail is refused before the first node runs."""
+"""Refuse a run that cannot succeed before its first node."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol
-from kedro.pipeline import Pipeline
+from kedro.framework.project import pipelines
+from kedro.io import MemoryDataset
 
 from transformer_foundry.core.base.errors import DataError, DeploymentError, ParameterError
 from transformer_foundry.core.files.atomic import check_writable
+from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.hooks.callback import Callback
+from transformer_foundry.hooks.progress import PUBLISHING_NODE
+from transformer_foundry.hooks.run_context import RunContext
 
-__all__ = ["PreflightHooks"]
-
-_PRODUCERS = {
-    "validation_report": "validation",
-    "tokenizer": "data_engineering",
-    "token_splits": "data_engineering",
-    "data_profile": "data_engineering",
-    "training_run": "training",
-    "evaluation": "training",
-    "samples": "training",
-    "study": "tuning",
-}
-"""Catalog entry -> the pipeline that makes it; entries that may be missing are not listed."""
+__all__ = ["PreflightCallback"]
 
 
-class PreflightHooks:
-    """Checks that inputs exist, the data folder can be written and a token for publishing is there."""
+class PreflightCallback(Callback):
+    """Checks that the data folder can be written, that inputs exist and that there is a token for publishing."""
 
-    def __init__(self) -> None:
-        self._parameters: dict[str, Any] = {}
+    name = "The check before a run"
+    is_required = True
 
-    @hook_impl
-    def after_context_created(self, context: Any) -> None:
-        """Keep the parameters."""
-        self._parameters = context.config_loader["parameters"]
-
-    @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Refuse a run that cannot end well.
+    def on_run_start(self, context: RunContext) -> None:
+        """Refuse a run that cannot succeed.
 
         Raises:
             ParameterError: If ``data_dir`` cannot be written.
             DataError: If the result of an earlier pipeline is missing.
             DeploymentError: If a package is to be published without a token.
         """
-        _check_writable(Path(self._parameters["data_dir"]))
-        _check_inputs(pipeline, catalog)
-        if "hub_publication" in pipeline.all_outputs():
-            _check_token(self._parameters["deployment"].get("hub_repo"))
+        _check_writable(context.data_dir)
+        _check_inputs(context)
+        if any(node.name == PUBLISHING_NODE for node in context.pipeline.nodes):
+            _check_token(context.options(DeploymentOptions).hub_repo)
 
 
 def _check_writable(folder: Path) -> None:
@@ -60,20 +44,28 @@ def _check_writable(folder: Path) -> None:
     except OSError as err:
         raise ParameterError(
             f"The folder {folder} cannot be written: {err.strerror or err}.",
-            "Everything that is made is kept under data_dir.",
-            "Free space, mend its permissions, or choose another with --params data_dir=FOLDER.",
+            "All results are kept under data_dir.",
+            "Free space, fix its permissions, or choose another folder with --params data_dir=FOLDER.",
         ) from err
 
 
-def _check_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-    missing = [name for name in sorted(pipeline.inputs()) if name in _PRODUCERS and not catalog.exists(name)]
-    if missing:
-        order = ["validation", "data_engineering", "training", "tuning"]
-        needed = sorted({_PRODUCERS[name] for name in missing}, key=order.index)
+def _check_inputs(context: RunContext) -> None:
+    """Refuse a pipeline that reads what another pipeline has not made yet.
+
+    What no pipeline makes may be missing: the entries ``previous_*`` of results that are reused.
+    """
+    catalog = context.catalog
+    named = {name: pipeline for name, pipeline in pipelines.items() if name != "__default__"}
+    producers = {entry: name for name, pipeline in named.items() for entry in pipeline.all_outputs()}
+    inputs = sorted(context.pipeline.inputs() & producers.keys())
+    kept = [entry for entry in inputs if not isinstance(catalog.get(entry), MemoryDataset)]
+    if missing := [entry for entry in kept if not catalog.exists(entry)]:
+        needed = {producers[entry] for entry in missing}
+        names = [name for name in named if name in needed]
         raise DataError(
             f"Missing for this run: {', '.join(missing)}.",
-            f"Made by the pipeline{'s' if len(needed) > 1 else ''} {', '.join(needed)}, with the same run.name.",
-            f"Run 'kedro run --pipelines {','.join(needed)}' first, with the same --params.",
+            f"Made by the pipeline{'s' if len(names) > 1 else ''} {', '.join(names)}, with the same run.name.",
+            f"Run 'kedro run --pipelines {','.join(names)}' first, with the same --params.",
         )
 
 

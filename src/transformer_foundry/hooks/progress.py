@@ -1,4 +1,4 @@
-"""The progress line: how far training or a search is, how it goes, and how long it will take."""
+"""Show the progress line: step, loss, speed and time left of a training, and the trials of a search."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
-
-from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol
-from kedro.pipeline.node import Node
 
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook
 from transformer_foundry.core.base.text import format_duration
-from transformer_foundry.core.system.process import is_main_process
+from transformer_foundry.core.experiments.tuning.options import TuningOptions
+from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.hooks.callback import Callback
+from transformer_foundry.hooks.run_context import RunContext
 
 if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.experiments.tuning import TrialResult
+    from transformer_foundry.core.training.events import Checkpoint, Progress, Started
     from transformer_foundry.hooks.live_figure import LiveFigure
 
-__all__ = ["STAGES", "ProgressHooks"]
+__all__ = ["PUBLISHING_NODE", "STAGES", "ProgressCallback"]
 
 _log = logging.getLogger(__name__)
 
 TERMINAL_REFRESH_S = 0.5
-"""Refreshes of a line that is rewritten in place; Colab's tabs freeze when there are many."""
+"""Between two refreshes of a line that is rewritten in place; Colab's tabs freeze when there are many."""
 
 PLAIN_REFRESH_S = 5.0
 """Between two plain lines of a log or notebook; evaluations are always shown."""
 
 FIGURE_SHARE = 50
-"""A drawing in a notebook is followed by at least so many times the time that it took."""
+"""Between two drawings of a notebook's figure this many times the time that the last one took."""
+
+PUBLISHING_NODE = "publish_package"
 
 STAGES = {
     "check_model": "Checking the model",
@@ -46,191 +52,172 @@ STAGES = {
     "confirm_best": "Comparing what was found with the default",
     "compare_models": "Comparing models",
     "make_package": "Exporting, and comparing every format with the model",
-    "publish_package": "Publishing",
+    PUBLISHING_NODE: "Publishing",
 }
-"""Node -> what it does, said when it begins; what takes no time is left out."""
+"""Node -> what is shown when it starts; nodes that take no time are left out."""
 
 
-class ProgressHooks:
-    """Prints a progress line from the records of training and of a search.
+@dataclass
+class _State:
+    """What is shown of a training, from one ``Started`` to the next.
+
+    Attributes:
+        started_at: Seconds of the clock.
+        timed_from: Step and time from which the time left is estimated.
+        shown_at: When the last line was shown.
+        saved_step: Newest step that is durable.
+        has_started: Whether training has started in this command.
+        unplanned_steps: Total steps before those of a run with ``max_hours`` are planned.
+        metrics: Newest value of each metric.
+        drawing_s: How long the last drawing of the figure took.
+    """
+
+    started_at: float
+    timed_from: tuple[int, float] | None = None
+    shown_at: float = -math.inf
+    saved_step: int | None = None
+    has_started: bool = False
+    unplanned_steps: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    drawing_s: float = 0.0
+
+
+class ProgressCallback(Callback):
+    """Prints a progress line from the events of training and the trials of a search.
 
     Args:
-        stream: Where to print; None is the standard output of the moment.
-        clock: Seconds that only grow.
+        stream: Where to print; None is the current standard output.
+        clock: Monotonic seconds.
     """
+
+    name = "The progress line"
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._line, self._clock = LINE if stream is None else LiveLine(stream), clock
-        self._parameters: Mapping[str, Any] = {}
-        self._run: Any = None
+        self._context: RunContext | None = None
         self._figure: LiveFigure | None = None
-        self._baselines: Mapping[str, Any] = {}
-        self._reset()
+        self._baselines: Mapping[str, float] = {}
+        self._state = _State(self._clock())
 
-    @hook_impl
-    def after_context_created(self, context: Any) -> None:
-        """Keep the parameters and forget earlier runs."""
-        self._figure = None
-        self._parameters = context.config_loader["parameters"]
-        self._reset()
+    def on_run_start(self, context: RunContext) -> None:
+        """Forget earlier runs."""
+        self._context, self._figure, self._baselines = context, None, {}
+        self._state = _State(self._clock())
 
-    @hook_impl
-    def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
-        """Ask the run to say when a checkpoint is durable."""
-        if "training_run" in catalog:
-            self._run = catalog.get("training_run")
-            self._run.subscribe(self._note_saved)
-
-    @hook_impl
-    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Keep the baselines of the tokens for the figure."""
-        if dataset_name == "token_splits":
-            self._baselines = data.baselines
-
-    @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Say what begins."""
+    def on_node_start(self, node_name: str) -> None:
+        """Print what starts."""
+        assert self._context is not None
         # The node runs in every deployment; without a repository it has nothing to do.
-        is_idle = node.name == "publish_package" and not (self._parameters.get("deployment") or {}).get("hub_repo")
-        if node.name in STAGES and is_main_process() and not is_idle:
-            self._line.replace(f"{STAGES[node.name]} ...")
+        is_idle = node_name == PUBLISHING_NODE and not self._context.options(DeploymentOptions).hub_repo
+        if node_name in STAGES and not is_idle:
+            self._line.replace(f"{STAGES[node_name]} ...")
 
-    @hook_impl
-    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Show a record of training, or a trial of a search."""
-        if not is_main_process():
+    def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:  # noqa: ARG002 - part of the interface
+        """Keep the baselines of the tokens for the figure."""
+        self._baselines = splits.baselines
+
+    def on_started(self, started: Started) -> None:
+        """Print whether the run starts, resumes or returns to a checkpoint."""
+        assert self._context is not None
+        before, self._state = self._state, _State(self._clock(), has_started=True)
+        if _training_of(started).get("max_hours") and not started.step:
+            self._state.unplanned_steps = started.total_steps
+        self._start_figure(started)
+        if before.has_started:
+            # Training has logged the reason; what is on the disk stays there.
+            self._state.saved_step = before.saved_step
+            self._line.print(f"GOES BACK to step {started.step} of {started.total_steps}.")
             return
-        if dataset_name == "training_run":
-            self._show_training(data)
-        elif dataset_name == "study":
-            self._show_trial(data)
+        session = {} if self._context.run is None else self._context.run.session
+        for line in (_starting_line(started, session), *started.notes, *_device_notes(started)):
+            self._line.print(line)
 
-    @hook_impl
-    def after_pipeline_run(self) -> None:
-        """Take the line away that was rewritten in place."""
+    def on_progress(self, progress: Progress) -> None:
+        """Show the step, unless the last line is too recent."""
+        self._state.metrics |= progress.metrics
+        if self._figure is not None:
+            self._figure.add(progress.step, progress.metrics, progress.samples)
+        is_milestone = "eval/loss" in progress.metrics or progress.step >= progress.total_steps
+        self._refresh(self._training_line(progress.step, progress.total_steps), is_milestone)
+
+    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:  # noqa: ARG002 - part of the interface
+        """Keep the last saved step."""
+        self._state.saved_step = checkpoint.step
+
+    def on_trial(self, trial: TrialResult) -> None:
+        """Print a trial of a search."""
+        assert self._context is not None
+        self._line.print(_trial_line(trial, self._context.options(TuningOptions)))
+
+    def on_run_end(self) -> None:
+        """Remove the line that was rewritten in place."""
         self._line.clear()
 
-    @hook_impl
-    def on_pipeline_error(self) -> None:
-        """End a line that was rewritten in place, so that the error has one of its own."""
+    def on_run_error(self, error: Exception) -> None:  # noqa: ARG002 - part of the interface
+        """End a line that was rewritten in place, so that the error starts on its own line."""
         self._line.end()
 
-    def _reset(self) -> None:
-        self._began = self._clock()
-        self._paced_from: tuple[int, float] | None = None
-        self._shown_at = -math.inf
-        self._saved_step: int | None = None
-        self._has_started = False
-        self._unplanned: int | None = None
-        self._metrics: dict[str, float] = {}
-        self._drawing_s = 0.0
-
-    def _show_training(self, record: Any) -> None:
-        from transformer_foundry.core.training.events import Progress, Started
-
-        if isinstance(record, Started):
-            goes_back, saved_step = self._has_started, self._saved_step
-            self._reset()
-            self._has_started = True
-            hours = _training_of(record).get("max_hours")
-            self._unplanned = record.total_steps if hours and not record.step else None
-            self._start_figure(record)
-            if goes_back:
-                # Why, training has logged; what is on the disk stays there.
-                self._saved_step = saved_step
-                self._line.print(f"GOES BACK to step {record.step} of {record.total_steps}.")
-                return
-            session = {} if self._run is None else self._run.session
-            for line in (_starting_line(record, session), *record.notes, *_device_notes(record)):
-                self._line.print(line)
-        elif isinstance(record, Progress):
-            self._metrics |= record.metrics
-            if self._figure is not None:
-                self._figure.add(record.step, record.metrics, record.samples)
-            is_milestone = "eval/loss" in record.metrics or record.step >= record.total_steps
-            self._refresh(self._training_line(record.step, record.total_steps), is_milestone)
-
-    def _note_saved(self, _folder: Any, checkpoint: Any) -> None:
-        self._saved_step = checkpoint.step
-
     def _training_line(self, step: int, total_steps: int) -> str:
-        is_planned = total_steps != self._unplanned
-        parts = [f"step {step}/{total_steps}" if is_planned else f"step {step}"]
+        state = self._state
+        parts = [f"step {step}/{total_steps}" if total_steps != state.unplanned_steps else f"step {step}"]
         for name, label in (("train/loss", "loss"), ("eval/loss", "eval loss")):
-            if name in self._metrics:
-                parts.append(f"{label} {self._metrics[name]:.3f}")
-        if self._metrics.get("train/tokens_per_second"):
-            parts.append(f"{_count(self._metrics['train/tokens_per_second'])} tokens/s")
-        if self._paced_from is None:
-            # Of the first step much is the start of a GPU and of its kernels: sixty times a later one on an H200.
-            self._paced_from = (step, self._clock())
-        first_step, first_time = self._paced_from
+            if name in state.metrics:
+                parts.append(f"{label} {state.metrics[name]:.3f}")
+        if tokens_per_s := state.metrics.get("train/tokens_per_second"):
+            parts.append(f"{_count(tokens_per_s)} tokens/s")
+        if state.timed_from is None:
+            # The first step includes the start of a GPU and of its kernels: 60 times a later step on an H200.
+            state.timed_from = (step, self._clock())
+        first_step, first_time = state.timed_from
         if step >= total_steps:
-            parts.append(format_duration(self._clock() - self._began))
+            parts.append(format_duration(self._clock() - state.started_at))
         elif step > first_step:
             per_step = (self._clock() - first_time) / (step - first_step)
             parts.append(f"ETA {format_duration(per_step * (total_steps - step))}")
-        if self._saved_step is not None:
-            parts.append(f"saved at {self._saved_step}")
+        if state.saved_step is not None:
+            parts.append(f"saved at {state.saved_step}")
         return " | ".join(parts)
 
-    def _show_trial(self, record: Any) -> None:
-        tuning = self._parameters.get("tuning") or {}
-        # For pause_resume the budget is steps of so many trainings, and numbers of trials go beyond it.
-        n_trials = tuning.get("n_trials") if tuning.get("sampler", "pause_resume") != "pause_resume" else None
-        loss = "no loss" if record.loss is None else f"loss {record.loss:.3f}"
-        values = ", ".join(f"{name} {_value(value)}" for name, value in record.parameters.items())
-        parts = [
-            f"trial {record.number}" + (f" (of {n_trials})" if n_trials else ""),
-            f"{record.state}{' (new best)' if record.is_best else ''}",
-            loss,
-            "" if record.best_loss is None or record.is_best else f"best {record.best_loss:.3f}",
-            values,
-            format_duration(record.seconds),
-            record.error or "",
-        ]
-        self._line.print(" | ".join(part for part in parts if part))
-
     def _refresh(self, line: str, is_milestone: bool) -> None:
-        """Show a line that later ones replace, unless the last one is too fresh."""
+        """Show a line that later ones replace, unless the last one is too recent."""
         interval = TERMINAL_REFRESH_S if self._line.is_terminal else PLAIN_REFRESH_S
         now = self._clock()
-        if now - self._shown_at < max(interval, FIGURE_SHARE * self._drawing_s) and not is_milestone:
+        if now - self._state.shown_at < max(interval, FIGURE_SHARE * self._state.drawing_s) and not is_milestone:
             return
-        self._shown_at = now
+        self._state.shown_at = now
         if self._figure is not None:
-            self._draw(line)
+            self._draw(self._figure, line)
         elif is_milestone:
             self._line.print(line)
         else:
             self._line.replace(line)
 
-    def _start_figure(self, started: Any) -> None:
-        """Begin the figure of a notebook with what earlier sessions have logged."""
+    def _start_figure(self, started: Started) -> None:
+        """Start the figure of a notebook with what earlier sessions have logged."""
         if not in_notebook() or started.step >= started.total_steps:
             return
+        assert self._context is not None
         if self._figure is None:
             from transformer_foundry.hooks.live_figure import LiveFigure
 
             self._figure = LiveFigure(self._baselines)
-        self._figure.start([] if self._run is None else self._run.load().history)
+        self._figure.start([] if self._context.run is None else self._context.run.load().history)
 
-    def _draw(self, line: str) -> None:
+    def _draw(self, figure: LiveFigure, line: str) -> None:
         began = self._clock()
         try:
-            assert self._figure is not None
-            self._figure.show(line)
-        except Exception as error:  # A figure must not end training.
-            _log.warning("The live figure stops: %s: %s.", type(error).__name__, error)
+            figure.show(line)
+        except Exception as err:  # lines take the place of the figure
+            _log.warning("The live figure is off: %s: %s.", type(err).__name__, err)
             self._figure = None
             self._line.print(line)
-        self._drawing_s = self._clock() - began
+        self._state.drawing_s = self._clock() - began
 
 
-def _starting_line(started: Any, session: Mapping[str, Any]) -> str:
-    """Say whether the run starts or continues, from which step, in which session, and what was lost."""
+def _starting_line(started: Started, session: Mapping[str, Any]) -> str:
+    """Return whether the run starts or resumes, from which step, in which session, and what was lost."""
     if not started.resumed:
-        # The steps of a run of hours are planned when the first of them have been timed.
+        # The steps of a run with max_hours are planned after the first of them have been timed.
         hours = _training_of(started).get("max_hours")
         return "STARTS at step 0 of " + (f"{hours:g} h." if hours else f"{started.total_steps}.")
     line = f"CONTINUES at step {started.step} of {started.total_steps}"
@@ -243,27 +230,42 @@ def _starting_line(started: Any, session: Mapping[str, Any]) -> str:
     return f"{line} (session {session['number']}; {done_again if lost else 'nothing was lost'})."
 
 
-def _training_of(started: Any) -> Mapping[str, Any]:
+def _trial_line(trial: TrialResult, tuning: TuningOptions) -> str:
+    # The budget of pause_resume is the steps of n_trials trainings; numbers of its trials exceed n_trials.
+    n_trials = None if tuning.sampler == "pause_resume" else tuning.n_trials
+    parts = [
+        f"trial {trial.number}" + (f" (of {n_trials})" if n_trials else ""),
+        f"{trial.state}{' (new best)' if trial.is_best else ''}",
+        "no loss" if trial.loss is None else f"loss {trial.loss:.3f}",
+        "" if trial.best_loss is None or trial.is_best else f"best {trial.best_loss:.3f}",
+        ", ".join(f"{name} {_value(value)}" for name, value in trial.parameters.items()),
+        format_duration(trial.seconds),
+        trial.error or "",
+    ]
+    return " | ".join(part for part in parts if part)
+
+
+def _training_of(started: Started) -> Mapping[str, Any]:
     training: Mapping[str, Any] = started.manifest.get("parameters", {}).get("training", {})
     return training
 
 
-def _device_notes(started: Any) -> list[str]:
+def _device_notes(started: Started) -> list[str]:
     environment = started.manifest.get("environment", {})
     wants_gpu = _training_of(started).get("device") == "auto"
     if environment.get("gpu") or not environment or not wants_gpu or started.step >= started.total_steps:
         return []
-    cure = (
-        "Choose Runtime > Change runtime type > T4 GPU and run again: training goes on from its last checkpoint."
+    remedy = (
+        "Choose Runtime > Change runtime type > T4 GPU and run again: training resumes from its last checkpoint."
         if is_colab()
-        else "If this machine has one, 'kedro doctor' says what is missing."
+        else "If this machine has one, 'kedro doctor' shows what is missing."
     )
-    return [f"NO GPU: training runs on the CPU. {cure}"]
+    return [f"NO GPU: training runs on the CPU. {remedy}"]
 
 
 def _count(value: float) -> str:
     return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -68,7 +68,7 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
 
     from transformer_foundry.config.comparison_mode import compared_models, compared_pipelines
     from transformer_foundry.console.sigterm import stop_at_termination
-    from transformer_foundry.hooks.report import report_interrupted
+    from transformer_foundry.hooks.kedro_hooks import report_interrupted
 
     project = find_project()
     bootstrap_project(project)

@@ -7,9 +7,9 @@ import pytest
 from tests.hooks.runs import Run, weight_of
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.checkpointing.directory import find_checkpoint, list_checkpoints, step_of
-from transformer_foundry.hooks import ReportHooks
+from transformer_foundry.hooks import ReportCallback
 from transformer_foundry.hooks.drive import checkpoint_sync, verified_copy
-from transformer_foundry.hooks.drive.callback import DriveHooks, find_folder
+from transformer_foundry.hooks.drive.callback import DriveCallback, find_folder
 
 
 def make_run(tmp_path, *hooks, folder="drive"):
@@ -27,12 +27,12 @@ def train(run, *steps):
 
 
 def test_checkpoints_are_copied_under_the_name_of_the_run(tmp_path):
-    train(make_run(tmp_path, DriveHooks()), 10)
+    train(make_run(tmp_path, DriveCallback()), 10)
     assert weight_of(find_checkpoint(tmp_path / "drive" / "gpt", 10)) == 10.0
 
 
 def test_a_run_whose_folder_is_gone_is_restored_before_it_is_loaded(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     train(run, 10)
     shutil.rmtree(run.folder)
     run.begin(inputs=("previous_run",))
@@ -40,7 +40,7 @@ def test_a_run_whose_folder_is_gone_is_restored_before_it_is_loaded(tmp_path):
 
 
 def test_pipelines_without_the_run_restore_nothing(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     train(run, 10)
     shutil.rmtree(run.folder)
     run.begin(outputs=("validation_report",))
@@ -48,19 +48,19 @@ def test_pipelines_without_the_run_restore_nothing(tmp_path):
 
 
 def test_without_a_folder_nothing_is_copied(tmp_path):
-    run = make_run(tmp_path, DriveHooks(), folder=None)
+    run = make_run(tmp_path, DriveCallback(), folder=None)
     train(run, 10)
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
 def test_only_the_first_process_copies(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    train(make_run(tmp_path, DriveHooks()), 10)
+    train(make_run(tmp_path, DriveCallback()), 10)
     assert not (tmp_path / "drive").exists()
 
 
 def test_what_was_saved_before_an_error_is_copied(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     run.begin()
     run.start()
     run.checkpoint(10)
@@ -69,7 +69,7 @@ def test_what_was_saved_before_an_error_is_copied(tmp_path):
 
 
 def test_the_same_hooks_serve_several_sessions(tmp_path):
-    hooks = DriveHooks()
+    hooks = DriveCallback()
     train(make_run(tmp_path, hooks), 10)
     run = make_run(tmp_path, hooks)
     run.begin()
@@ -80,7 +80,7 @@ def test_the_same_hooks_serve_several_sessions(tmp_path):
 
 
 def test_a_copy_that_the_last_session_left_incomplete_is_completed_at_the_start(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     train(run, 10)
     shutil.rmtree(tmp_path / "drive" / "gpt")
     run.begin()
@@ -91,7 +91,7 @@ def test_a_copy_that_the_last_session_left_incomplete_is_completed_at_the_start(
 
 @pytest.mark.parametrize("event", ["end", "fail"])
 def test_a_drive_that_cannot_be_written_stops_no_run_with_a_checkpoint(tmp_path, event, caplog):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     run.checkpoint(10)
     (tmp_path / "drive").write_text("a file where the folder should be")
     run.begin()
@@ -105,11 +105,11 @@ def test_a_drive_that_cannot_be_written_stops_no_run_with_a_checkpoint(tmp_path,
 def test_a_drive_that_cannot_be_written_is_refused_before_a_run_begins(tmp_path):
     (tmp_path / "drive").write_text("a file where the folder should be")
     with pytest.raises(CheckpointError, match=r"has no checkpoint(.|\n)*drive\.folder=null"):
-        make_run(tmp_path, DriveHooks()).begin()
+        make_run(tmp_path, DriveCallback()).begin()
 
 
 def test_one_failed_call_does_not_keep_a_checkpoint_from_being_restored(tmp_path, monkeypatch):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     train(run, 10)
     shutil.rmtree(run.folder)
     calls = iter([OSError(5, "Input/output error")])
@@ -129,7 +129,7 @@ def test_one_failed_call_does_not_keep_a_checkpoint_from_being_restored(tmp_path
 def unmounted(tmp_path, monkeypatch):
     """A run whose copy is on a Drive that is not mounted."""
     monkeypatch.setattr(verified_copy, "COLAB_MOUNT", tmp_path / "content" / "drive")
-    return make_run(tmp_path, DriveHooks(), folder="content/drive/MyDrive/foundry")
+    return make_run(tmp_path, DriveCallback(), folder="content/drive/MyDrive/foundry")
 
 
 def test_a_drive_that_is_not_mounted_is_refused_where_there_is_nothing_to_go_on_from(unmounted, tmp_path):
@@ -147,7 +147,7 @@ def test_a_drive_that_is_not_mounted_is_an_outage_for_a_run_with_a_checkpoint(un
 
 
 def test_a_drive_that_comes_back_takes_the_lease_and_the_checkpoints(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     run.checkpoint(10)
     (tmp_path / "drive").write_text("a file where the folder should be")
     run.begin()
@@ -169,11 +169,11 @@ def test_a_copy_that_cannot_be_read_or_written_is_refused_before_training(tmp_pa
     real = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda path, *rest: (fail if copy in (path, path.parent) else real)(path, *rest))
     with pytest.raises(CheckpointError, match="Input/output error"):
-        make_run(tmp_path, DriveHooks()).begin()
+        make_run(tmp_path, DriveCallback()).begin()
 
 
 def test_files_beside_the_run_are_copied_and_restored(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     path = run.data_dir / "05_model_input" / "gpt" / "tokenizer"
     run.files["tokenizer"] = run.files["previous_tokenizer"] = {"type": "x.TokenizerDataset", "filepath": str(path)}
     run.begin(outputs=("tokenizer",))
@@ -187,7 +187,7 @@ def test_files_beside_the_run_are_copied_and_restored(tmp_path):
 
 
 def test_a_second_process_is_refused_and_told_who_trains(tmp_path):
-    first, second = make_run(tmp_path, DriveHooks()), make_run(tmp_path, DriveHooks())
+    first, second = make_run(tmp_path, DriveCallback()), make_run(tmp_path, DriveCallback())
     first.begin()
     with pytest.raises(CheckpointError, match=rf"is being trained by another process: process {os.getpid()}"):
         second.begin()
@@ -196,11 +196,11 @@ def test_a_second_process_is_refused_and_told_who_trains(tmp_path):
 
 
 def test_a_session_that_was_interrupted_frees_the_run_for_the_next_of_its_kernel(tmp_path):
-    hooks = DriveHooks()
+    hooks = DriveCallback()
     make_run(tmp_path, hooks).begin()
     make_run(tmp_path, hooks).begin()  # is not refused, but holds the run
     with pytest.raises(CheckpointError, match="is being trained by another process"):
-        make_run(tmp_path, DriveHooks()).begin()
+        make_run(tmp_path, DriveCallback()).begin()
 
 
 def test_drive_is_found_where_it_is_mounted(tmp_path, monkeypatch):
@@ -214,7 +214,7 @@ def test_drive_is_found_where_it_is_mounted(tmp_path, monkeypatch):
 def test_the_report_that_a_command_ends_with_is_copied_too(tmp_path):
     report = tmp_path / "data" / "08_reporting" / "gpt" / "report.html"
     for end in (Run.end, Run.fail):
-        run = make_run(tmp_path, DriveHooks(), ReportHooks())  # the last one is called first
+        run = make_run(tmp_path, DriveCallback(), ReportCallback())  # the last one is called first
         run.begin()
         run.start()
         end(run)
@@ -224,13 +224,13 @@ def test_the_report_that_a_command_ends_with_is_copied_too(tmp_path):
 
 
 def test_reports_of_earlier_commands_come_back_with_what_a_pipeline_reads(tmp_path):
-    run = make_run(tmp_path, DriveHooks())
+    run = make_run(tmp_path, DriveCallback())
     path = run.data_dir / "08_reporting" / "gpt" / "evaluation.json"
     run.files["evaluation"] = {"type": "json.JSONDataset", "filepath": str(path)}
     run.begin(outputs=("evaluation",))
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    run.show("evaluation", {})
+    run.show("evaluation", {"step": 1, "validation": {}, "comparisons": []})
     run.end()
     shutil.rmtree(run.data_dir)
     run.begin(outputs=("evaluation",))

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from transformer_foundry.hooks.drive.file_sync import FileSync, paths_of_catalog
+from transformer_foundry.hooks.drive.file_sync import FileSync
 
 
 @pytest.fixture
@@ -118,13 +118,3 @@ def test_a_database_is_copied_with_what_is_not_yet_in_its_file(kept, data_dir):
     kept.restore(path)
     with contextlib.closing(sqlite3.connect(path)) as restored:
         assert restored.execute("SELECT number FROM trials").fetchall() == [(7,)]
-
-
-def test_the_catalog_says_what_is_copied(data_dir, tmp_path):
-    catalog = {
-        "tokenizer": {"type": "x.TokenizerDataset", "filepath": str(data_dir / "tokenizer")},
-        "training_run": {"type": "x.TrainingRunDataset", "filepath": str(data_dir / "run")},
-        "elsewhere": {"type": "json.JSONDataset", "filepath": str(tmp_path / "x.json")},
-        "contract": {"type": "MemoryDataset"},
-    }
-    assert paths_of_catalog(catalog, data_dir) == {"tokenizer": data_dir / "tokenizer"}

@@ -11,9 +11,9 @@ from tests.hooks.runs import Run
 from tests.hooks.tracking.test_wandb_callback import metric_steps
 from transformer_foundry.core.training import fit
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
-from transformer_foundry.hooks.drive.callback import DriveHooks
-from transformer_foundry.hooks.progress import ProgressHooks
-from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
+from transformer_foundry.hooks.drive.callback import DriveCallback
+from transformer_foundry.hooks.progress import ProgressCallback
+from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
 
 
 def train_with_a_fault(run, first, last):
@@ -34,7 +34,7 @@ def train_with_a_fault(run, first, last):
 @pytest.mark.slow
 def test_a_return_to_a_checkpoint_leaves_one_row_a_step_everywhere(tmp_path):
     stream, drive = io.StringIO(), tmp_path / "drive"
-    hooks = (DriveHooks(), TrackingHooks(), ProgressHooks(stream, clock=lambda: 0.0))
+    hooks = (DriveCallback(), WandbCallback(), ProgressCallback(stream, clock=lambda: 0.0))
     run = Run(tmp_path / "data", *hooks, sections={"drive": {"folder": str(drive)}, "tracking": {"mode": "offline"}})
     train_with_a_fault(run, 7, 16)
     steps = [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]

@@ -4,7 +4,8 @@ import pytest
 
 from tests.hooks.runs import Run, make_checkpoint, weight_of
 from transformer_foundry.core.training import write_checkpoint
-from transformer_foundry.hooks.drive.callback import DriveHooks
+from transformer_foundry.datasets import StudyDataset
+from transformer_foundry.hooks.drive.callback import DriveCallback
 from transformer_foundry.hooks.drive.trial_sync import TrialSync
 
 
@@ -80,9 +81,10 @@ def test_a_copy_that_was_cut_off_is_made_again(copy, paused, tmp_path):
 
 
 def test_the_paused_trials_of_a_search_are_restored_before_it_goes_on(tmp_path):
-    run = Run(tmp_path / "data", DriveHooks(), sections={"drive": {"folder": str(tmp_path / "drive")}})
+    run = Run(tmp_path / "data", DriveCallback(), sections={"drive": {"folder": str(tmp_path / "drive")}})
     study = run.data_dir / "06_models" / "gpt" / "tuning" / "study.db"
     run.files["study"] = run.files["previous_study"] = {"type": "x.StudyDataset", "filepath": str(study)}
+    run.catalog["study"] = StudyDataset(filepath=str(study))
     run.begin(inputs=("previous_study",), outputs=("study",))
     folder = pause(study.parent / "paused", 3)
     run.end()

@@ -6,26 +6,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from tests.core.training.tiny import make_splits
 from tests.hooks.runs import Run
 from tests.loopback.wandb_offline_reader import read_runs
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.base.secrets import without_secrets
 from transformer_foundry.core.experiments.tuning import TrialResult
+from transformer_foundry.core.publishing import Package
+from transformer_foundry.datasets import PackageDataset, StudyDataset
 from transformer_foundry.hooks.tracking import wandb_run as tracker_module
-from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
+from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
 from transformer_foundry.hooks.tracking.wandb_run import choose_mode
 
 ROOT = Path(__file__).parents[3]
+PROFILE = {"texts": {}, "splits": {}, "baselines": {}, "findings": []}
 REPORT = {"status": "fail", "kind": "decoder-only", "seconds": 1.5, "findings": [{"check": "mask", "message": "leaks"}]}
 
 
 @pytest.fixture
 def run(tmp_path):
-    return Run(tmp_path / "data", TrackingHooks(), sections={"tracking": {"tags": ["quick"]}})
+    return Run(tmp_path / "data", WandbCallback(), sections={"tracking": {"tags": ["quick"]}})
 
 
 def logged(run, killed=0):
@@ -125,7 +128,8 @@ def test_a_run_that_has_only_a_figure_takes_the_rows_of_training(run):
     import plotly.graph_objects as go
 
     run.begin()
-    run.show("search_history_figure", go.Figure())
+    run.catalog["study"] = StudyDataset(filepath=str(run.data_dir / "study.db"))
+    run.show("search_history_figure", go.Figure(), ["study"])
     run.end()
     train(run, 0, 10, checkpoints=(10,))
     run.end()
@@ -168,9 +172,11 @@ def test_nothing_that_checks_a_model_or_prepares_data_opens_a_run(run, pipeline)
 
     from transformer_foundry.pipeline_registry import register_pipelines
 
-    run.begin()
-    for name in sorted(register_pipelines()[pipeline].all_outputs()):
-        run.show(name, go.Figure() if name.endswith("figure") else {"findings": []})
+    results = {"validation_report": REPORT, "data_profile": PROFILE, "token_splits": make_splits()}
+    run.begin(outputs=())
+    for node in register_pipelines()[pipeline].nodes:
+        for name in node.outputs:
+            run.show(name, go.Figure() if name.endswith("figure") else results.get(name), node.inputs)
     run.end()
     assert logged(run) == []
 
@@ -200,8 +206,8 @@ def test_figures_of_both_libraries_are_logged(run):
     from matplotlib.figure import Figure
 
     run.begin()
-    run.show("loss_figure", go.Figure())
-    run.show("attention_figure", Figure())
+    run.show("loss_figure", go.Figure(), ["training_run"])
+    run.show("attention_figure", Figure(), ["training_run"])
     run.end()
     rows = [item for row in logged(run)[0].history for item in row.items()]
     kinds = {name: value["_type"] for name, value in rows if name.startswith("figures/")}
@@ -212,11 +218,11 @@ def test_the_package_is_an_artifact_only_when_asked_for(run, tmp_path):
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "model.pt2").write_text("weights")
-    run.catalog["model_package"] = SimpleNamespace(folder=folder)
+    run.catalog["model_package"] = PackageDataset(filepath=str(folder))
     for log_package in (False, True):
         run.parameters["tracking"] = {"log_package": log_package}
         run.begin()
-        run.show("model_package", SimpleNamespace(folder=Path("gone"), manifest={"formats": {"pt2": "passed"}}))
+        run.show("model_package", Package(Path("gone"), {"formats": {"pt2": "passed"}}))
         run.end()
     assert [session.config["package"] for session in logged(run)] == [{"formats": {"pt2": "passed"}}] * 2
     artifacts = [artifact for session in logged(run) for artifact in session.artifacts]
@@ -274,7 +280,7 @@ def test_a_tracker_that_fails_is_off_after_one_warning(run, monkeypatch, caplog)
     train(run, 0, 10, 20, checkpoints=(10, 20))
     run.end()
     assert [record.getMessage() for record in caplog.records] == [
-        "W&B tracking is off from here on: ZeroDivisionError: division by zero"
+        "W&B tracking is off for the rest of this run: ZeroDivisionError: division by zero"
     ]
 
 
@@ -346,7 +352,10 @@ def test_rows_that_a_kill_took_from_wandb_are_logged_by_the_next_session(run):
 def test_a_comparison_and_the_worst_examples_are_tables(run):
     run.begin()
     run.show("comparison", {"models": [{"model": "gpt", "loss": 2.0}, {"model": "llama", "loss": 1.9}]})
-    run.show("error_analysis", {"task": "seq2seq_lm", "worst": [{"row": 7, "loss": 3.5, "text": "a b"}]})
+    run.show(
+        "error_analysis",
+        {"task": "seq2seq_lm", "split": "validation", "examples": 9, "worst": [{"row": 7, "loss": 3.5, "text": "a b"}]},
+    )
     run.end()
     (session,) = logged(run)
     tables = {}

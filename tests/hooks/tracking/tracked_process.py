@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tests.hooks.runs import Run
 from transformer_foundry.hooks.tracking import wandb_run
-from transformer_foundry.hooks.tracking.wandb_callback import TrackingHooks
+from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
 
 
 def main(data_dir, first, last, end):
     wandb_run.INIT_TIMEOUT_S = 3
-    run = Run(Path(data_dir), TrackingHooks())
+    run = Run(Path(data_dir), WandbCallback())
     run.begin()
     run.start(int(first))
     pause(end)

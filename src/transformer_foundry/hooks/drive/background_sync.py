@@ -37,7 +37,7 @@ class BackgroundSync:
     """
 
     def __init__(self, copy_folder: Path, update: Callable[[bool], float | None]) -> None:
-        self._copy_folder, self._update = copy_folder, update
+        self.copy_folder, self._update = copy_folder, update
         self._changed = threading.Condition()
         self._requested = 0
         self._attempted = 0
@@ -73,7 +73,7 @@ class BackgroundSync:
         self._is_last = True
         self.request()
         if not self.wait(1.0):
-            _log.info("Waiting for the last copy to %s (at most %.0f s) ...", self._copy_folder, timeout_s)
+            _log.info("Waiting for the last copy to %s (at most %.0f s) ...", self.copy_folder, timeout_s)
         is_complete = self.wait(timeout_s) and not self._is_out
         with self._changed:
             self._is_ended = True
@@ -91,7 +91,7 @@ class BackgroundSync:
         if not self._is_out:
             _log.warning(
                 "Nothing can be copied to or from %s now: %s. Training goes on; the next copy is tried as usual.",
-                self._copy_folder,
+                self.copy_folder,
                 problem_of(err),
             )
         self._is_out = True
@@ -107,7 +107,7 @@ class BackgroundSync:
             try:
                 pause = self._update(self._is_last)
                 if self._is_out:
-                    _log.info("%s can be written again: the copy is up to date.", self._copy_folder)
+                    _log.info("%s can be written again: the copy is up to date.", self.copy_folder)
                 self._is_out = False
             except Exception as err:  # a thread that ends would leave the end of the run waiting for it
                 self.report(err)

@@ -27,7 +27,7 @@ from transformer_foundry.core.files.folder_manifest import (
 )
 from transformer_foundry.hooks.drive.verified_copy import copy_files
 
-__all__ = ["FileSync", "paths_of_catalog"]
+__all__ = ["FileSync"]
 
 _log = logging.getLogger(__name__)
 
@@ -114,22 +114,6 @@ class FileSync:
 
     def _folder_of(self, path: Path) -> Path:
         return self.copy_folder / path.relative_to(self._data_dir)
-
-
-def paths_of_catalog(catalog: Mapping[str, Any], data_dir: Path) -> dict[str, Path]:
-    """Return the file or folder of each catalog entry that is kept under ``data_dir``, but for runs, which have copies
-    of their own.
-
-    Args:
-        catalog: Configuration of the catalog, entry by name.
-        data_dir: Root of what is written.
-    """
-    paths = {
-        name: Path(entry["filepath"])
-        for name, entry in catalog.items()
-        if isinstance(entry, Mapping) and "filepath" in entry and not entry["type"].endswith("TrainingRunDataset")
-    }
-    return {name: path for name, path in paths.items() if data_dir in path.parents}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,136 @@
+"""The base class of callbacks: what a tracker, a display or a copy can be told about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.experiments.tuning import TrialResult
+    from transformer_foundry.core.publishing import Package
+    from transformer_foundry.core.training.events import Checkpoint, Progress, Started
+    from transformer_foundry.hooks.results import (
+        DataProfile,
+        ErrorAnalysis,
+        Evaluation,
+        HubPublication,
+        ModelComparison,
+        Samples,
+        SearchComparison,
+        ValidationReport,
+    )
+    from transformer_foundry.hooks.run_context import RunContext
+
+__all__ = ["Callback"]
+
+
+class Callback:
+    """Base class of callbacks, with empty methods: override those that matter.
+
+    To add a callback, write a subclass and list an instance in ``settings.HOOKS``. Each method is called in the main
+    process after what it is about was saved, so that no callback changes what is trained. An exception in one is logged
+    as one warning, and the callback is not called again in this run.
+
+    Attributes:
+        name: What the warning calls it.
+        is_required: Whether the run depends on it: ``on_run_start`` is called in every process of torchrun, and an
+            exception that it raises ends the run before the first node.
+
+    Example:
+        class PrintLoss(Callback):
+            name = "Printing the loss"
+
+            def on_progress(self, progress: Progress) -> None:
+                print(progress.step, progress.metrics.get("train/loss"))
+    """
+
+    name: ClassVar[str] = "A callback"
+    is_required: ClassVar[bool] = False
+
+    def on_run_start(self, context: RunContext) -> None:
+        """Prepare for the run, before its first node.
+
+        A notebook starts many runs with one callback; one that was interrupted has called neither ``on_run_end`` nor
+        ``on_run_error``, and what it left open is closed here.
+
+        Raises:
+            FoundryError: If ``is_required`` and the run must not start.
+        """
+
+    def on_node_start(self, node_name: str) -> None:
+        """Note that a node starts."""
+
+    def on_file_saved(self, path: Path) -> None:
+        """Note that the file or folder of a catalog entry under ``data_dir`` was written; a run has its own methods."""
+
+    def on_validation(self, report: ValidationReport, *, is_new: bool) -> None:
+        """Take the report of the checks: when it is saved (``is_new``), or when one of an earlier command is read."""
+
+    def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:
+        """Take the prepared data: when they are saved (``is_new``), or when those of an earlier command are read."""
+
+    def on_data_profile(self, profile: DataProfile, *, is_new: bool) -> None:
+        """Take the profile of the data: when it is saved (``is_new``), or when one of an earlier command is read."""
+
+    def on_started(self, started: Started) -> None:
+        """Training starts or resumes, or returns to a checkpoint: what was recorded of later steps is then void."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Take the metrics of a step, and samples if it was evaluated.
+
+        A later session repeats the steps after the last durable checkpoint and calls this for them again.
+        """
+
+    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:
+        """Note that a checkpoint is durable in ``folder``.
+
+        Called in the thread that writes checkpoints, beside training: return soon, and keep no reference to
+        ``checkpoint.state``.
+        """
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Take the metrics of the best checkpoint."""
+
+    def on_samples(self, samples: Samples) -> None:
+        """Take the texts of the best checkpoint."""
+
+    def on_error_analysis(self, analysis: ErrorAnalysis) -> None:
+        """Take the examples with which the best checkpoint errs."""
+
+    def on_trial(self, trial: TrialResult) -> None:
+        """Take a trial of a search that has ended."""
+
+    def on_search_comparison(self, comparison: SearchComparison) -> None:
+        """Take the comparison of a search's winner with the default parameters."""
+
+    def on_model_comparison(self, comparison: ModelComparison) -> None:
+        """Take the table of several models that were trained side by side."""
+
+    def on_figure(self, name: str, figure: Any, *, is_of_training: bool) -> None:
+        """Take a figure.
+
+        Args:
+            name: Name of the catalog entry.
+            figure: A figure of plotly or matplotlib.
+            is_of_training: Whether it shows a training, a search or a comparison of models; False for figures of the
+                exported model and of the data.
+        """
+
+    def on_package(self, package: Package) -> None:
+        """Take the package of a model, which is in its final folder."""
+
+    def on_publication(self, publication: HubPublication) -> None:
+        """Take where the package was published, or that it was not."""
+
+    def on_run_end(self) -> None:
+        """Finish after the last node."""
+
+    def on_run_error(self, error: Exception) -> None:
+        """Finish after a node has raised ``error``."""
+
+    def on_interrupt(self) -> None:
+        """React to Ctrl-C or SIGTERM: the process is about to end, and ``on_run_end`` is not called."""
+
+    def on_disabled(self) -> None:
+        """Close what is open after one of the methods has raised; nothing else is called in this run."""

@@ -1,0 +1,241 @@
+"""Callbacks see what Kedro saves, whatever the catalog calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pluggy
+import pytest
+from kedro.framework.hooks import specs
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import node, pipeline
+from kedro.runner import SequentialRunner
+from kedro_datasets.json import JSONDataset
+
+from tests.core.training.tiny import make_model, make_options, make_splits
+from tests.hooks.runs import Run
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.training import Checkpoint, Progress, fit
+from transformer_foundry.datasets import TrainingRunDataset
+from transformer_foundry.hooks import Callback, KedroHooks, RunContext
+from transformer_foundry.hooks.results import Evaluation
+
+EVALUATION = {"step": 4, "validation": {"loss": 2.5}, "comparisons": []}
+REPORT = {"status": "pass", "kind": "decoder-only", "seconds": 1.5, "findings": []}
+
+
+class FileTracker(Callback):
+    """A tracker in one class: what a new one takes."""
+
+    name = "The file tracker"
+
+    def on_run_start(self, context: RunContext) -> None:
+        self.path = context.data_dir / f"{context.paths.name}.jsonl"
+
+    def on_progress(self, progress: Progress) -> None:
+        self._write({"step": progress.step, **progress.metrics})
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        self._write({"step": evaluation["step"], "final/loss": evaluation["validation"]["loss"]})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def train_with_kedro(data_dir: Path, *callbacks: Callback, run_entry: str, evaluation_entry: str) -> None:
+    """Train for four steps and evaluate, with Kedro's own runner."""
+    plugins = pluggy.PluginManager("kedro")
+    for spec in (specs.KedroContextSpecs, specs.NodeSpecs, specs.PipelineSpecs, specs.DatasetSpecs):
+        plugins.add_hookspecs(spec)
+    plugins.register(KedroHooks(callbacks))
+    catalog = DataCatalog(
+        {
+            "token_splits": MemoryDataset(make_splits(), copy_mode="assign"),
+            run_entry: TrainingRunDataset(filepath=str(data_dir / "06_models" / "gpt")),
+            evaluation_entry: JSONDataset(filepath=str(data_dir / "evaluation.json")),
+        }
+    )
+
+    def train(splits: Any) -> Any:
+        yield from fit(make_model(), splits, make_options(max_steps=4, logging_steps=1))
+
+    nodes = pipeline(
+        [
+            node(train, "token_splits", run_entry, name="train"),
+            node(lambda _: EVALUATION, run_entry, evaluation_entry, name="evaluate"),
+        ]
+    )
+    config = {"parameters": {"data_dir": str(data_dir), "run": {"name": "gpt"}}, "catalog": {}}
+    plugins.hook.after_context_created(context=SimpleNamespace(config_loader=config))
+    plugins.hook.before_pipeline_run(run_params={}, pipeline=nodes, catalog=catalog)
+    SequentialRunner().run(nodes, catalog, plugins)  # type: ignore[arg-type]
+    plugins.hook.after_pipeline_run(run_params={}, run_result={}, pipeline=nodes, catalog=catalog)
+
+
+@pytest.mark.parametrize(
+    ("run_entry", "evaluation_entry"), [("training_run", "evaluation"), ("gpt_training", "quality_report")]
+)
+def test_a_new_tracker_is_one_class_under_any_names_of_the_catalog(
+    tmp_path: Path, run_entry: str, evaluation_entry: str
+) -> None:
+    train_with_kedro(tmp_path, FileTracker(), run_entry=run_entry, evaluation_entry=evaluation_entry)
+    rows = [json.loads(line) for line in (tmp_path / "gpt.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
+    assert rows[-1] == {"step": 4, "final/loss": 2.5}
+
+
+class Recorder(Callback):
+    """Notes its calls in a list that callbacks share."""
+
+    def __init__(self, name: str, calls: list[tuple[str, str]]) -> None:
+        self._label, self._calls = name, calls
+
+    def _note(self, call: str) -> None:
+        self._calls.append((self._label, call))
+
+    def on_run_start(self, context: RunContext) -> None:
+        self._note("start")
+
+    def on_validation(self, report: Any, *, is_new: bool) -> None:
+        self._note("new report" if is_new else "earlier report")
+
+    def on_progress(self, progress: Progress) -> None:
+        self._note(f"step {progress.step}")
+
+    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:
+        self._note(f"{folder.name[:13]} {checkpoint.step}")
+
+    def on_run_end(self) -> None:
+        self._note("end")
+
+    def on_run_error(self, error: Exception) -> None:
+        self._note(f"error {error}")
+
+    def on_disabled(self) -> None:
+        self._note("disabled")
+
+
+def recorded(tmp_path: Path, *kinds: type[Recorder]) -> tuple[Run, list[tuple[str, str]]]:
+    calls: list[tuple[str, str]] = []
+    recorders = [kind(label, calls) for label, kind in zip("ab", kinds, strict=False)]
+    return Run(tmp_path / "data", *recorders), calls
+
+
+def test_callbacks_nest_like_with_statements(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Recorder, Recorder)
+    run.begin()
+    run.start()
+    run.progress(10)
+    run.end()
+    assert calls == [("a", "start"), ("b", "start"), ("b", "step 10"), ("a", "step 10"), ("b", "end"), ("a", "end")]
+
+
+def test_a_checkpoint_is_announced_with_its_folder(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Recorder)
+    run.begin()
+    run.start()
+    run.checkpoint(10)
+    assert calls[1:] == [("a", "step-00000010 10")]
+
+
+def test_an_error_is_announced_instead_of_the_end(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Recorder)
+    run.begin()
+    run.fail(ValueError("no memory"))
+    assert calls == [("a", "start"), ("a", "error no memory")]
+
+
+def test_a_report_of_an_earlier_command_is_announced_once(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Recorder)
+    run.begin()
+    run.read("report_of_checks", REPORT)
+    run.read("report_of_checks", REPORT)
+    assert calls == [("a", "start"), ("a", "earlier report")]
+
+
+def test_a_report_that_is_saved_and_read_is_announced_once(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Recorder)
+    run.begin()
+    run.show("report_of_checks", REPORT)
+    run.read("report_of_checks", REPORT)
+    assert calls == [("a", "start"), ("a", "new report")]
+
+
+class Failing(Recorder):
+    name = "A broken tracker"
+
+    def on_progress(self, progress: Progress) -> None:
+        raise ZeroDivisionError(f"step {progress.step}")
+
+
+def test_a_callback_that_fails_is_off_after_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, calls = recorded(tmp_path, Recorder, Failing)
+    run.begin()
+    run.start()
+    run.progress(10)
+    run.progress(20)
+    run.end()
+    warning = "A broken tracker is off for the rest of this run: ZeroDivisionError: step 10"
+    assert [record.getMessage() for record in caplog.records] == [warning]
+    assert [call for label, call in calls if label == "b"] == ["start", "disabled"]
+    assert [call for label, call in calls if label == "a"] == ["start", "step 10", "step 20", "end"]
+
+
+def test_a_callback_that_failed_is_back_in_the_next_run(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Failing)
+    for _ in range(2):
+        run.begin()
+        run.start()
+        run.progress(10)
+        run.end()
+    assert calls == [("a", "start"), ("a", "disabled")] * 2
+
+
+class Refusing(Recorder):
+    name = "A check"
+
+    def on_run_start(self, context: RunContext) -> None:
+        raise DataError("The disk is full.", "Free space was expected.", "Delete something.")
+
+
+class RequiredCheck(Refusing):
+    is_required = True
+
+
+def test_a_required_callback_can_refuse_a_run(tmp_path: Path) -> None:
+    run, _ = recorded(tmp_path, RequiredCheck)
+    with pytest.raises(DataError, match="disk is full"):
+        run.begin()
+
+
+def test_an_optional_callback_cannot_refuse_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, _ = recorded(tmp_path, Refusing)
+    run.begin()
+    assert "A check is off for the rest of this run" in caplog.text
+
+
+class Required(Recorder):
+    is_required = True
+
+
+def test_other_processes_start_only_what_is_required_and_announce_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run, calls = recorded(tmp_path, Required, Recorder)
+    run.begin()
+    run.show("training_run", Progress(10, 100, {}))
+    run.end()
+    assert calls == [("a", "start")]
+
+
+def test_other_processes_keep_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run, _ = recorded(tmp_path)
+    run.begin()
+    run.catalog.save("training_run", Progress(10, 100, {}))
+    assert not run.data_dir.exists()
