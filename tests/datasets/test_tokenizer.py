@@ -27,7 +27,7 @@ def test_a_save_that_dies_leaves_nothing_that_exists(tmp_path, monkeypatch):
     _, tokenizer, _ = prepare("causal_lm", tmp_path / "tokens")
     dataset = TokenizerDataset(filepath=str(tmp_path / "tokenizer"))
     dataset.save(tokenizer)
-    monkeypatch.setattr("transformer_foundry.core.data.tokenizer.tokenizer._write", lambda *_: 1 / 0)
+    monkeypatch.setattr("transformer_foundry.core.data.tokenizer.tokenizer.replace_file", lambda *_: 1 / 0)
     with pytest.raises(DatasetError):
         dataset.save(tokenizer)
     assert not dataset.exists()
