@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
 from transformer_foundry.core.experiments.tuning import TrialResult
+from transformer_foundry.core.experiments.tuning.storage.study_handle import StudyHandle
 
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-    from optuna.study import Study
-
-__all__ = ["StudyDataset", "StudyHandle"]
-
-
-@dataclass(frozen=True)
-class StudyHandle:
-    """A study in a SQLite file or a data base; each method opens it anew.
-
-    Args:
-        path: The file, which need not exist yet. Checkpoints of paused trials are kept beside it, also with a URL.
-        url: URL of a data base that takes the place of the file.
-        name: Name of the study in the data base.
-    """
-
-    path: Path
-    url: str | None = None
-    name: str = "search"
-
-    def storage(self) -> RDBStorage:
-        """Return the storage for a search, which makes the file if it is missing.
-
-        Raises:
-            TuningError: If it cannot be opened.
-        """
-        from transformer_foundry.core.experiments.tuning import open_storage
-
-        return open_storage(self.url or self.path)
-
-    def study(self) -> Study:
-        """Return the study that is kept there.
-
-        Raises:
-            TuningError: If it cannot be opened or no search has begun in it.
-        """
-        from transformer_foundry.core.experiments.tuning import load_study
-
-        return load_study(self.storage(), self.name)
-
-    @property
-    def paused_folder(self) -> Path:
-        """Where the checkpoints of paused trials are."""
-        return self.path.parent / "paused"
+__all__ = ["StudyDataset"]
 
 
 class StudyDataset(AbstractDataset[TrialResult, StudyHandle]):

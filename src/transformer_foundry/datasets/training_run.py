@@ -14,8 +14,8 @@ from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedr
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE, RUN_MANIFEST_FILE, SAMPLES_FILE
+from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
 from transformer_foundry.core.training.events import Checkpoint, Event, Progress, Started
-from transformer_foundry.datasets.loaded_run import TrainingRun
 
 if TYPE_CHECKING:
     from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
