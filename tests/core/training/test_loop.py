@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 import random
+import signal
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from tests.core.training.tiny import (
     run,
 )
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, fit
+from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingState, fit
+from transformer_foundry.core.training.train_step import TrainStep
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
@@ -201,7 +204,7 @@ def test_a_spike_of_the_loss_is_skipped() -> None:
     assert last_state(untouched).loss_statistics.total_skipped_steps == 0
 
 
-def test_training_goes_back_to_the_last_checkpoint_with_half_the_rate() -> None:
+def test_training_returns_to_the_last_checkpoint_with_half_the_rate() -> None:
     records = run(Explodes(*range(10, 15)), max_skipped_steps=5, max_steps=20, eval_steps=None, save_epochs=False)
     again = [record for record in records if isinstance(record, Started)][1]
     assert (again.step, again.resumed) == (8, True)
@@ -210,19 +213,34 @@ def test_training_goes_back_to_the_last_checkpoint_with_half_the_rate() -> None:
     planned = [r.metrics["train/learning_rate"] for r in run(max_steps=20) if isinstance(r, Progress) and r.step == 20]
     assert rates[-1] == planned[0] / 2
     loop = last_state(records).loop
-    assert (loop.step, loop.position, loop.rollbacks) == (
-        20,
-        26,
-        1,
-    )  # the data of the fall are not repeated
+    # The data of the skipped steps are not repeated.
+    assert (loop.step, loop.position, loop.rollbacks) == (20, 26, 1)
 
 
-def test_training_ends_when_going_back_does_not_help() -> None:
+def test_an_interrupt_of_a_return_to_a_checkpoint_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = TrainStep.restore
+
+    def restore_and_interrupt(train_step: TrainStep, state: TrainingState) -> None:
+        restore(train_step, state)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(TrainStep, "restore", restore_and_interrupt)
+    options = make_options(max_skipped_steps=5, max_steps=20, eval_steps=None, save_epochs=False)
+    records: list[Event] = []
+    with pytest.raises(KeyboardInterrupt):
+        records.extend(fit(Explodes(*range(10, 15)), make_splits(), options))
+    before, interrupted = checkpoints(records)[-2:]
+    assert (before.step, interrupted.step, interrupted.reason) == (8, 8, "interrupt")
+    assert interrupted.state.loop.rollbacks == 1
+    assert all(torch.equal(interrupted.state.model[name], before.state.model[name]) for name in before.state.model)
+
+
+def test_training_ends_when_returning_to_a_checkpoint_does_not_help() -> None:
     with pytest.raises(TrainingError, match="3 returns to a checkpoint did not help"):
         run(Explodes(*range(10, 1000)), max_skipped_steps=5, max_steps=40, eval_steps=None)
 
 
-def test_a_run_that_is_killed_after_going_back_does_the_same_again() -> None:
+def test_a_run_that_is_killed_after_a_return_to_a_checkpoint_does_the_same_again() -> None:
     options = {"max_skipped_steps": 5, "max_steps": 20, "eval_steps": None, "save_epochs": False}
     whole = run(Explodes(*range(10, 15)), **options)
     resumed_model = Explodes(*range(2, 7))
@@ -269,7 +287,7 @@ def test_a_scaler_has_time_to_find_its_scale() -> None:
     assert last_state(records).loss_statistics.skipped_steps == 0
 
 
-def test_an_empty_validation_split_is_said_and_survived() -> None:
+def test_an_empty_validation_split_is_noted_and_trained_without() -> None:
     records = run(splits=make_splits(validation=0))
     assert isinstance(records[0], Started)
     assert "validation split is empty" in records[0].notes[0]

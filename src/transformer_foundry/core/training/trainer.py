@@ -162,17 +162,18 @@ class Trainer:
             f"{loss_spikes.MAX_ROLLBACKS})."
         )
         _log.warning(note)
-        self.train_step.restore(state)
-        self.metrics.window.load_state_dict(state.loss_window.state_dict())
-        loss_spikes.restore_statistics(self.statistics, state.loss_statistics)
-        self.time_budget.restore_points(state.time_plan)
-        self.loop = dataclasses.replace(
-            state.loop.copy(),
-            position=loop.position,
-            rollbacks=loop.rollbacks + 1,
-            learning_rate_scale=loop.learning_rate_scale / 2,
-        )
-        self._fault = None
+        with hold_interrupts():
+            self.train_step.restore(state)
+            self.metrics.window.load_state_dict(state.loss_window.state_dict())
+            loss_spikes.restore_statistics(self.statistics, state.loss_statistics)
+            self.time_budget.restore_points(state.time_plan)
+            self.loop = dataclasses.replace(
+                state.loop.copy(),
+                position=loop.position,
+                rollbacks=loop.rollbacks + 1,
+                learning_rate_scale=loop.learning_rate_scale / 2,
+            )
+            self._fault = None
         return Started(state.step, self.total_steps, True, self.manifest, (note,))
 
     def record(self) -> Progress:
