@@ -97,7 +97,7 @@ def test_masks_are_filled_with_the_likeliest_token() -> None:
     assert fill_masks(Successor(), batch).tolist() == [[4, 10, 6]]
 
 
-def test_a_translation_begins_with_the_decoder_s_start_and_stops_at_the_end() -> None:
+def test_a_translation_starts_with_the_start_token_and_stops_at_the_end() -> None:
     batch = {"input_ids": torch.tensor([[4, 5]]), "decoder_input_ids": torch.tensor([[28, 0, 0]])}
     assert translate(Successor(), batch, 9, eos_token_id=31).tolist() == [[29, 30, 31]]
     assert translate(Successor(), batch, 2, eos_token_id=31).tolist() == [[29, 30]]

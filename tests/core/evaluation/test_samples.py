@@ -34,7 +34,7 @@ def load(name: str) -> Adapter:
 
 
 @pytest.mark.parametrize("name", ["gpt", "bert", "t5"])
-def test_a_sample_model_learns_and_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
+def test_a_sample_model_learns_and_resumes_to_the_bit(name: str, tmp_path: Path) -> None:
     adapter = load(name)
     splits = make_splits(adapter.contract.task)
 
@@ -75,7 +75,7 @@ def test_data_with_longer_rows_than_the_model_takes_are_refused() -> None:
     assert "data.max_length=128" in caught.value.remedy
 
 
-def test_data_with_more_classes_than_the_model_tells_apart_are_refused() -> None:
+def test_data_with_more_classes_than_the_model_has_outputs_are_refused() -> None:
     task = "sequence_classification"
     adapter = adapt(make_model(task), {"vocab_size": 32, "max_seq_len": 12}, kind="encoder-only", task=task)
     splits = dataclasses.replace(make_splits(task), label_names=("red", "green", "blue", "grey"))

@@ -61,7 +61,7 @@ def test_a_run_that_is_resumed_equals_one_that_is_not_to_the_bit(precision: str)
     assert_same_state(checkpoints(rest)[-1].state, checkpoints(whole)[-1].state)
 
 
-def test_a_run_of_a_cpu_goes_on_on_a_gpu() -> None:
+def test_a_run_of_a_cpu_resumes_on_a_gpu() -> None:
     begun = checkpoints(run())[0].state
     records = list(fit(make_model(), make_splits(), make_options(device="cuda"), resume_from=begun))
     assert isinstance(records[0], Started)
@@ -69,7 +69,7 @@ def test_a_run_of_a_cpu_goes_on_on_a_gpu() -> None:
     assert checkpoints(records)[-1].step == 12
 
 
-def test_a_state_is_whole_though_training_goes_on_beside_the_copy() -> None:
+def test_a_state_is_complete_though_training_continues_beside_the_copy() -> None:
     options = make_options(device="cuda", max_steps=6, save_steps=1, eval_steps=None)
     model = LanguageModel(4096, 256, blocks=4, heads=4, dropout=0.0, length=12)
     states, expected = [], []

@@ -27,7 +27,7 @@ def test_a_stop_while_a_record_is_kept_ends_with_a_checkpoint() -> None:
     assert (last.step, last.reason) == (5, "interrupt")
 
 
-def test_what_was_stopped_goes_on_to_the_same_weights() -> None:
+def test_a_stopped_run_resumes_to_the_same_weights() -> None:
     options = make_options(logging_steps=1, save_steps=None, eval_steps=None)
     state = checkpoints(train_and_stop_at(5))[-1].state
     resumed = checkpoints(fit(make_model(), make_splits(), options, resume_from=state))[-1]

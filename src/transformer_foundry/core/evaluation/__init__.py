@@ -1,6 +1,8 @@
-"""How good a model is: loss and metrics of a split, generated text, samples.
+"""Evaluation of a model.
 
-``evaluate`` measures a split, ``generate`` continues token ids, ``sample_texts`` writes samples."""
+``evaluate`` returns loss and metrics of a split, ``generate`` continues token ids, ``sample_texts`` returns samples,
+``assess`` makes the final evaluation of a run; ``error_analysis`` finds the examples and segments with most errors.
+"""
 
 from typing import TYPE_CHECKING
 

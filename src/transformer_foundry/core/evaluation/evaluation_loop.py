@@ -1,4 +1,4 @@
-"""How good a model is on a split."""
+"""Loss and metrics of a model on a split."""
 
 from __future__ import annotations
 
@@ -34,18 +34,17 @@ def evaluate(
     """Measure ``adapter`` on a split of ``splits``.
 
     Args:
-        adapter: On the device of ``precision``; its train or eval mode is put back afterwards.
+        adapter: On the device of ``precision``; its train or eval mode is restored.
         splits: ``core.data.TokenSplits``.
         split: "train", "validation" or "test".
         batch_size: Rows of a forward pass.
         max_batches: At most this many batches, from the start; None takes all.
-        precision: Device and number format; by default fp32 where the model is.
-        processes: Those that share the batches; all must call.
+        precision: Device and number format; by default fp32 on the device of the model.
+        processes: The processes that share the batches; all must call this function.
 
     Returns:
         ``loss`` (nats per target), ``targets``, ``accuracy``; for classes ``macro_f1``; for tokens ``perplexity``; for
-        causal language models
-        ``bits_per_byte`` of the text behind the targets. Empty if the split has no rows.
+        causal language models ``bits_per_byte`` of the text behind the targets. Empty if the split has no rows.
     """
     batches = evaluation_batches(splits, split, batch_size=batch_size)
     if batches is None:
@@ -70,7 +69,7 @@ def measure(
     max_batches: int | None = None,
     processes: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, float]:
-    """Return the metrics of ``objective`` over ``batches``; the adapter's train or eval mode is put back."""
+    """Return the metrics of ``objective`` over ``batches``; the adapter's train or eval mode is restored."""
     was_training = adapter.training
     adapter.eval()
     sums: dict[str, list[Tensor]] = {}
@@ -91,7 +90,7 @@ def measure(
 
 
 def _add_up(totals: Mapping[str, Any], target_count: int, processes: ProcessGroup) -> tuple[dict[str, Any], int]:
-    """Add the totals of all processes; one that had no batch knows no names, and takes those of the others."""
+    """Add the totals of all processes; a process without a batch takes the names from the others."""
     if processes.world_size == 1:
         return dict(totals), target_count
     everything = processes.all_gather({**totals, "targets": target_count})

@@ -1,4 +1,4 @@
-"""How texts are written with a model: one token after the other, drawn from a generator of their own."""
+"""Generation of text, token by token, with a random generator separate from the global one."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def generate(
         input_ids: (B, T) int64, rows of equal length without padding, T >= 1.
         max_new_tokens: Length of the continuation.
         temperature: 0 takes the likeliest token.
-        top_k: Choose among this many likeliest tokens.
-        top_p: Choose among the likeliest tokens that make up this probability (Holtzman et al. 2020).
-        eos_token_id: Rows that reached it repeat it; when all have, generation ends.
+        top_k: Sample from this many likeliest tokens.
+        top_p: Sample from the likeliest tokens that make up this probability (Holtzman et al. 2020).
+        eos_token_id: Rows that have reached it repeat it; when all have, generation ends.
         max_length: The model sees at most this many of the last tokens.
-        generator: On the CPU; where the draws come from.
+        generator: Source of the random draws, on the CPU.
 
     Returns:
         (B, T + n) int64 on the CPU, n <= max_new_tokens.
@@ -48,7 +48,7 @@ def generate(
     for _ in range(max_new_tokens):
         seen = ids if max_length is None else ids[:, -max_length:]
         shown = seen.to(device)
-        # All real: a module without a contract may demand a mask.
+        # All tokens are real: a module without a contract may require a mask.
         logits = adapter(input_ids=shown, attention_mask=torch.ones_like(shown))[:, -1].float().cpu()
         chosen = choose_token(logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         if eos_token_id is not None:
@@ -68,14 +68,14 @@ def choose_token(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Choose one token for each row.
+    """Sample one token for each row.
 
     Args:
         logits: (B, V) float.
         temperature: 0 takes the likeliest token.
-        top_k: Choose among this many likeliest tokens.
-        top_p: Choose among the likeliest tokens that make up this probability; the likeliest is always one of them.
-        generator: Where the draws come from.
+        top_k: Sample from this many likeliest tokens.
+        top_p: Sample from the likeliest tokens that make up this probability; the likeliest is always one of them.
+        generator: Source of the random draws.
 
     Returns:
         (B,) int64.
@@ -96,7 +96,7 @@ def choose_token(
 
 @torch.no_grad()
 def fill_masks(adapter: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return the input ids with the likeliest token wherever there is a label; (B, T) int64 on the CPU."""
+    """Return the input ids with the likeliest token at each position with a label; (B, T) int64 on the CPU."""
     device = next(adapter.parameters()).device
     inputs = move_batch({name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}, device)
     predicted = adapter(**inputs).argmax(-1).cpu()
@@ -109,10 +109,10 @@ def translate(
 ) -> Tensor:
     """Decode greedily with an encoder-decoder.
 
-    The decoder begins with the first token of ``batch["decoder_input_ids"]``.
+    The decoder starts with the first token of ``batch["decoder_input_ids"]``.
 
     Returns:
-        (B, n) int64 on the CPU, n <= max_new_tokens, without the start token; rows that reached the end repeat it.
+        (B, n) int64 on the CPU, n <= max_new_tokens, without the start token; rows that have reached the end repeat it.
     """
     device = next(adapter.parameters()).device
     source = move_batch({name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}, device)

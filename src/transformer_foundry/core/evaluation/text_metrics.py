@@ -1,4 +1,4 @@
-"""How close generated texts are to the references: exact match and chrF."""
+"""Metrics of generated texts against references: exact match and chrF."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BETA = 2.0
 
 
 def exact_match(texts: Sequence[str], references: Sequence[str]) -> float:
-    """Return the share of texts that equal their reference but for white space, in [0, 1].
+    """Return the share of texts that equal their reference except for white space, in [0, 1].
 
     Example:
         >>> exact_match(["a  b", "c"], ["a b", "d"])

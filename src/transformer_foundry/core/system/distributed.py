@@ -1,11 +1,11 @@
-"""Several processes that train one model: each computes its share of a step, all take the same step."""
+"""Data-parallel processes: each computes its share of a step, all take the same step."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,13 +15,15 @@ from transformer_foundry.core.base.errors import TrainingError
 
 __all__ = ["SINGLE_PROCESS", "ProcessGroup", "join_processes"]
 
+ValueT = TypeVar("ValueT")
+
 _BUCKET_BYTES = 64 * 2**20
-"""Gradients are summed in pieces of this size: few calls, little extra memory."""
+"""Gradients are summed in buckets of this size: few calls, little extra memory."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train together; one alone exchanges nothing.
+    """The place of this process among those that train together; a single process exchanges nothing.
 
     Attributes:
         rank: Number of this process, from 0.
@@ -32,7 +34,7 @@ class ProcessGroup:
     world_size: int = 1
 
     def rank_slice(self, count: int) -> range:
-        """Return which of ``count`` pieces of work are this process's."""
+        """Return the indices of this process's share of ``count`` items."""
         return range(self.rank, count, self.world_size)
 
     def all_reduce_sum(self, values: Sequence[float], device: torch.device) -> list[float]:
@@ -43,11 +45,10 @@ class ProcessGroup:
         dist.all_reduce(total)
         return total.tolist()
 
-    def all_gather(self, value: Any) -> list[Any]:
-        """Return what each process gave, in the order of their ranks."""
-        values: list[Any] = [value]
+    def all_gather(self, value: ValueT) -> list[ValueT]:
+        """Return the values of all processes, in the order of their ranks."""
+        values = [value] * self.world_size
         if self.world_size > 1:
-            values = [None] * self.world_size
             dist.all_gather_object(values, value)
         return values
 
@@ -70,19 +71,19 @@ class ProcessGroup:
         for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             dist.all_reduce(flat)
-            for gradient, piece in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            for gradient, piece in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
                 gradient.copy_(piece.view_as(gradient))
 
     def broadcast_weights(self, model: nn.Module) -> None:
-        """Give every process the weights and buffers of the first."""
+        """Copy the weights and buffers of the first process to all others."""
         if self.world_size > 1:
             for tensor in model.state_dict().values():
                 _broadcast(tensor)
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give every process the running statistics of the first, which are those that are saved.
+        """Copy the running statistics of the first process, which are the ones that are saved, to all others.
 
-        Of batch normalisation and the like: floating point or single numbers; tables of masks do not change.
+        Those of batch normalization, for example: floating point or single numbers; mask tables do not change.
         """
         if self.world_size > 1:
             for buffer in model.buffers():
@@ -90,26 +91,26 @@ class ProcessGroup:
                     _broadcast(buffer)
 
     def require_same_step(self, step: int) -> None:
-        """Refuse to train when the processes found different checkpoints.
+        """Check that all processes found the same checkpoint.
 
         Raises:
-            TrainingError: If they did.
+            TrainingError: If they start from different steps.
         """
         found = self.all_gather(step)
         if len(set(found)) > 1:
             raise TrainingError(
-                f"The processes would go on from different steps: {', '.join(map(str, found))}.",
+                f"The processes would resume from different steps: {', '.join(map(str, found))}.",
                 "All processes must read the same run folder.",
                 "Put data_dir on a file system that every process sees.",
             )
 
 
 SINGLE_PROCESS = ProcessGroup()
-"""The only process."""
+"""A process that trains alone."""
 
 
 def join_processes(device: torch.device) -> ProcessGroup:
-    """Return this process's place among those that torchrun started, joining them first; alone without torchrun."""
+    """Join the processes that torchrun started, and return the group; without torchrun, a single process."""
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return SINGLE_PROCESS
     if not dist.is_initialized():
@@ -118,7 +119,7 @@ def join_processes(device: torch.device) -> ProcessGroup:
 
 
 def _broadcast(tensor: Tensor) -> None:
-    """Give every process the values of the first; views, which cannot be sent as they are, go as copies."""
+    """Copy the values of the first process to all others; views, which cannot be sent, are sent as copies."""
     whole = tensor.detach().contiguous()
     dist.broadcast(whole, src=0)
     if whole.data_ptr() != tensor.data_ptr() and not torch.equal(whole, tensor):
@@ -126,7 +127,7 @@ def _broadcast(tensor: Tensor) -> None:
 
 
 def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Split into runs of one format, each of at most ``_BUCKET_BYTES`` unless one alone is larger."""
+    """Split into groups of one number format, each of at most ``_BUCKET_BYTES`` unless one gradient is larger."""
     buckets: list[list[Tensor]] = []
     size = 0
     for gradient in gradients:

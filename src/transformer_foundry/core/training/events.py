@@ -1,4 +1,4 @@
-"""What ``fit`` yields, in the order in which it happens."""
+"""The events that ``fit`` yields."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ VOLATILE_METRICS = (
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins or goes on from ``step``; always the first record.
+    """Training starts or resumes from ``step``; always the first event.
 
-    It comes again when training goes back to a checkpoint: what was recorded of later steps is then void.
+    Another one follows a return to a checkpoint: the events of later steps are then void.
 
     Attributes:
         step: Optimizer updates already done.
         total_steps: Optimizer updates when training is complete.
         resumed: Whether ``step`` was reached in an earlier session.
-        manifest: What is needed to say later how this run came about; see ``manifests.describe_run``.
-        notes: Sentences for the user: what was skipped, what changed, why nothing is left to do.
+        manifest: The run's manifest; see ``run_manifest.describe_run``.
+        notes: Sentences for the user: what was skipped, what has changed, why nothing is left to do.
     """
 
     step: int
@@ -52,7 +52,7 @@ class Progress:
         step: Optimizer updates done.
         total_steps: Optimizer updates when training is complete.
         metrics: Names like ``train/loss`` (mean over the target tokens since the last record, nats per token).
-        samples: What the model writes, if this step was evaluated.
+        samples: Samples of the model's output, if this step was evaluated.
     """
 
     step: int
@@ -63,12 +63,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that training needs to go on from ``step`` as if it had not stopped.
+    """Everything that training needs to resume from ``step`` as if it had not stopped.
 
     Attributes:
         step: Optimizer updates done.
         epoch: Complete passes over the training data.
-        reason: Why it was made.
+        reason: Why the checkpoint was made.
         metrics: The newest value of each metric.
         state: Weights, optimizer and everything else, copied to the CPU: later steps do not change it.
     """

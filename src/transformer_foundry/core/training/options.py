@@ -12,7 +12,7 @@ from transformer_foundry.core.evaluation.options import SampleOptions
 __all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions"]
 
 DEFAULT_BATCH_SIZE = 16
-"""Rows of a batch where none are given."""
+"""Rows of a batch if none are given."""
 
 CHANGEABLE = frozenset(
     {
@@ -45,8 +45,8 @@ CHANGEABLE = frozenset(
         "use_best",
     }
 )
-"""Options that may differ when training goes on: they change how long it lasts and what is seen and kept of it, not
-what a step does. Every other option changes the weights, which takes a run of its own: a fork."""
+"""Options that may differ when a run resumes: they change its length and what is logged and saved, not what a step
+does. Every other option changes the weights, which requires another run: a fork."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class TrainingOptions:
 
     max_steps: int = option(400, "Number of optimizer updates.", minimum=1, unit="steps")
     num_train_epochs: float | None = option(
-        None, "Passes over the training data; when given, it takes the place of max_steps.", above=0, unit="epochs"
+        None, "Passes over the training data; if given, max_steps is ignored.", above=0, unit="epochs"
     )
     max_hours: float | None = option(
         None,
-        "Hours that training may take, over all sessions of the run; when given, the number of steps and the schedule "
-        "are planned to end within them, and max_steps does not count.",
+        "Hours that training may take, over all sessions of the run; if given, the number of steps and the schedule "
+        "are planned to end within them, and max_steps is ignored.",
         above=0,
         unit="hours",
     )
     per_device_train_batch_size: int | Literal["auto"] = option(
         DEFAULT_BATCH_SIZE,
-        "Rows of one forward pass; auto takes the fastest number that fits into the memory.",
+        "Rows of one forward pass; auto takes the fastest number that fits the memory.",
         minimum=1,
         unit="rows",
     )
@@ -91,20 +91,20 @@ class TrainingOptions:
     # a higher rate is worse than a low one.
     learning_rate: float = option(
         2e-3,
-        "Highest learning rate, reached after the warm-up; suits about a million parameters, larger models want less "
+        "Highest learning rate, reached after the warm-up; suits about a million parameters, larger models need less "
         "(3e-4 at a hundred million).",
         above=0,
     )
     lr_scheduler_type: str = option(
         "cosine",
-        "Course of the learning rate after the warm-up; warmup_stable_decay is constant until the last decay_ratio.",
+        "Schedule of the learning rate after the warm-up; warmup_stable_decay is constant until the last decay_ratio.",
         choices=("cosine", "linear", "constant", "warmup_stable_decay"),
     )
     warmup_ratio: float = option(
         0.2, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1
     )
     min_lr_ratio: float = option(
-        0.1, "Last learning rate as a share of the highest one, unless it is constant.", minimum=0, maximum=1
+        0.1, "Last learning rate as a share of the highest one, unless the schedule is constant.", minimum=0, maximum=1
     )
     decay_ratio: float = option(
         0.2, "Share of all steps in which warmup_stable_decay lowers the learning rate.", above=0, maximum=1
@@ -114,7 +114,9 @@ class TrainingOptions:
         "Optimizer; muon takes Muon for the matrices between the embedding and the head, AdamW for the rest.",
         choices=("adamw", "muon", "sgd"),
     )
-    weight_decay: float = option(0.1, "Weight decay of matrices and embeddings (decoupled but with sgd).", minimum=0)
+    weight_decay: float = option(
+        0.1, "Weight decay of matrices and embeddings (decoupled, except with sgd).", minimum=0
+    )
     momentum: float = option(0.95, "Nesterov momentum of muon and sgd.", minimum=0, below=1)
     beta1: float = option(0.9, "AdamW's decay of the mean gradient.", minimum=0, below=1)
     beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.", minimum=0, below=1)
@@ -129,11 +131,13 @@ class TrainingOptions:
     )
     spike_threshold: float = option(
         8.0,
-        "A step is skipped whose loss lies this many standard deviations above that of the steps before; 0 skips none.",
+        "Skip a step whose loss is this many standard deviations above that of the steps before; 0 skips none.",
         minimum=0,
     )
     max_skipped_steps: int = option(
-        10, "After this many skipped steps in a row, go back to the last checkpoint with half the rate.", minimum=1
+        10,
+        "After this many skipped steps in a row, return to the last checkpoint with half the rate.",
+        minimum=1,
     )
 
     eval_steps: int | None = option(
@@ -146,12 +150,12 @@ class TrainingOptions:
         None, "Stop after this many evaluations without a lower validation loss; null never stops early.", minimum=1
     )
     logging_steps: int = option(10, "Steps between lines of metrics.", minimum=1, unit="steps")
-    num_samples: int = option(2, "Samples of the model's output at each evaluation; 0 makes none.", minimum=0)
+    num_samples: int = option(2, "Samples of the model's output at each evaluation; 0 generates none.", minimum=0)
     sample_tokens: int = option(48, "Length of a generated sample.", minimum=1, unit="tokens")
     sample_temperature: float = option(0.8, "Temperature of generated samples; 0 is greedy.", minimum=0)
-    sample_top_k: int | None = option(40, "Samples choose among this many likeliest tokens; null is all.", minimum=1)
+    sample_top_k: int | None = option(40, "Sample from this many likeliest tokens; null samples from all.", minimum=1)
     sample_top_p: float | None = option(
-        None, "Samples choose among the likeliest tokens that make up this probability.", above=0, maximum=1
+        None, "Sample from the likeliest tokens that make up this probability.", above=0, maximum=1
     )
 
     save_steps: int | None = option(100, "Steps between checkpoints; null saves by time only.", minimum=1, unit="steps")
@@ -159,11 +163,11 @@ class TrainingOptions:
         10.0, "Minutes between checkpoints; null saves by steps only.", above=0, unit="minutes"
     )
     save_epochs: bool = option(True, "Save a checkpoint at the end of each epoch.")
-    save_total_limit: int = option(2, "Newest checkpoints that are kept, besides the best one.", minimum=1)
+    save_total_limit: int = option(2, "Newest checkpoints to keep, besides the best one.", minimum=1)
 
     precision: str = option(
         "auto",
-        "Number format of the computation; auto is bf16 or fp16 on a GPU, by what it can, and fp32 on a CPU.",
+        "Number format of the computation; auto is bf16 (or fp16 where a GPU lacks it) on a GPU, and fp32 on a CPU.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     tf32: bool = option(True, "Whether matrix products in fp32 may use the faster TF32 of Ampere and newer GPUs.")
@@ -172,27 +176,27 @@ class TrainingOptions:
     )
     compile: str = option(
         "off",
-        "Whether torch.compile translates the model; auto does where the run is longer than ten times its compilation.",
+        "Whether torch.compile compiles the model; auto does if the run is longer than ten times the compilation.",
         choices=("off", "on", "auto"),
     )
     memory_budget_gb: float | None = option(
-        None, "Memory that training may take; null is all of the GPU, or what the machine has free.", above=0, unit="GB"
+        None, "Memory that training may use; null is all of the GPU, or what the machine has free.", above=0, unit="GB"
     )
     chunked_loss: str = option(
         "auto",
-        "Whether the loss is computed in pieces, so that the logits of a large vocabulary never exist as a whole; "
-        "auto does where it saves memory that is needed.",
+        "Whether the loss is computed in chunks, so that the logits of a large vocabulary never exist as a whole; "
+        "auto does if the memory is needed.",
         choices=("auto", "on", "off"),
     )
     activation_checkpointing: str = option(
         "auto",
-        "Whether the blocks of the model are computed again in the backward pass instead of kept; auto does where the "
-        "memory would not do without.",
+        "Whether the activations of the model's blocks are recomputed in the backward pass instead of kept; auto does "
+        "if training does not fit the memory otherwise.",
         choices=("auto", "on", "off"),
     )
     device: str = option("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of the order of the data and of dropout.", minimum=0, maximum=2**32 - 1)
-    use_best: bool = option(False, "Take learning rate, warm-up and weight decay from the tuning pipeline's result.")
+    use_best: bool = option(False, "Take learning rate, warm-up and weight decay from the result of tuning.")
 
     def __post_init__(self) -> None:
         check_options(self, "training")
@@ -206,7 +210,7 @@ class TrainingOptions:
             self._check_total()
 
     def rows_per_batch(self, world_size: int = 1) -> int:
-        """Return the rows of one batch of data of one process; memory may make several forward passes of it."""
+        """Return the rows of one batch of one process; the memory plan may split it into several forward passes."""
         if self.per_device_train_batch_size != "auto":
             return self.per_device_train_batch_size
         if self.total_train_batch_size is None:

@@ -27,7 +27,7 @@ def test_a_transposed_view_is_copied_as_it_is_seen() -> None:
     assert torch.equal(StagingBuffers().copy(view), view)
 
 
-def test_memory_is_used_again_once_nobody_holds_the_copy() -> None:
+def test_memory_is_reused_once_nothing_references_the_copy() -> None:
     buffers = StagingBuffers()
     first = buffers.copy(torch.zeros(LARGE))
     address = first.data_ptr()

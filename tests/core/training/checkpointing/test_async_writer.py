@@ -32,7 +32,7 @@ def test_a_checkpoint_is_announced_when_it_verifies(made: list[Checkpoint], tmp_
     assert announced == [checkpoint.step for checkpoint in made]
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(
+def test_training_continues_while_a_checkpoint_is_written(
     made: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released, real = threading.Event(), module.write_checkpoint

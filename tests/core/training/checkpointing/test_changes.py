@@ -101,7 +101,7 @@ def test_a_fork_without_changes_trains_the_same_weights(run_folder: Path) -> Non
     assert all((ours.state.model[name] == theirs.state.model[name]).all() for name in theirs.state.model)
 
 
-def test_a_fork_of_other_order_begins_a_new_pass(run_folder: Path) -> None:
+def test_a_fork_with_another_order_starts_a_new_pass(run_folder: Path) -> None:
     records = train(read_fork(run_folder), seed=7)
     assert "a new pass" in records[0].notes[1]
     assert checkpoints(records)[-1].state.loop.position == 4
@@ -112,6 +112,6 @@ def test_a_run_without_checkpoints_cannot_be_forked(tmp_path: Path) -> None:
         read_fork(tmp_path)
 
 
-def test_a_fork_can_begin_with_one_checkpoint(run_folder: Path) -> None:
+def test_a_fork_can_start_from_one_checkpoint(run_folder: Path) -> None:
     (folder,) = (run_folder / "checkpoints").iterdir()
     assert_same_state(read_fork(folder), read_fork(run_folder))

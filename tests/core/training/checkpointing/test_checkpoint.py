@@ -197,7 +197,7 @@ def test_a_checkpoint_that_was_never_finished_is_skipped(folders: list[Path], tm
     assert notes == ["step-00000008 was never finished and is skipped."]
 
 
-def test_a_run_that_was_killed_in_its_first_save_begins_again(made: list[Checkpoint], tmp_path: Path) -> None:
+def test_a_run_that_was_killed_in_its_first_save_starts_again(made: list[Checkpoint], tmp_path: Path) -> None:
     (write_checkpoint(tmp_path, made[0]) / "manifest.json").unlink()
     assert newest_checkpoint(tmp_path) is None
 
@@ -313,14 +313,14 @@ def test_pruning_deletes_what_was_replaced(made: list[Checkpoint], tmp_path: Pat
     assert names(list_checkpoints(tmp_path)) == [folder.name, "step-00000008"]
 
 
-def test_a_damaged_checkpoint_is_moved_aside_by_its_successor(made: list[Checkpoint], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_quarantined_by_its_successor(made: list[Checkpoint], tmp_path: Path) -> None:
     flip_a_bit(write_checkpoint(tmp_path, made[0]) / "weights.safetensors")
     folder = write_checkpoint(tmp_path, made[0])
     verify_checkpoint(folder)
     assert names(sorted(folder.parent.iterdir())) == ["aside-1-step-00000002", "step-00000002"]
 
 
-def test_of_what_was_set_aside_earlier_only_the_newest_stay(made: list[Checkpoint], tmp_path: Path) -> None:
+def test_of_checkpoints_quarantined_earlier_only_the_newest_stay(made: list[Checkpoint], tmp_path: Path) -> None:
     for seconds in range(1, 5):
         write_checkpoint(tmp_path, made[0])
         (moved,) = quarantine_after(tmp_path, 0)
@@ -329,7 +329,7 @@ def test_of_what_was_set_aside_earlier_only_the_newest_stay(made: list[Checkpoin
     assert sorted(path.stat().st_mtime for path in kept) == [3, 4]
 
 
-def test_what_is_set_aside_at_once_stays_however_much_it_is(made: list[Checkpoint], tmp_path: Path) -> None:
+def test_checkpoints_quarantined_together_all_stay(made: list[Checkpoint], tmp_path: Path) -> None:
     for checkpoint in made[:3]:
         write_checkpoint(tmp_path, checkpoint)
     moved = quarantine_after(tmp_path, 0)
@@ -337,7 +337,7 @@ def test_what_is_set_aside_at_once_stays_however_much_it_is(made: list[Checkpoin
     assert all(path.is_dir() for path in moved)
 
 
-def test_later_checkpoints_are_kept_aside_when_a_run_goes_on_from_an_earlier_one(
+def test_later_checkpoints_are_quarantined_when_a_run_resumes_from_an_earlier_one(
     folders: list[Path], tmp_path: Path
 ) -> None:
     (folders[2] / "manifest.json").unlink()

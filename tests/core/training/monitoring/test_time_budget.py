@@ -100,7 +100,7 @@ def test_the_budget_counts_over_the_sessions_of_a_run_even_on_slower_machines(cl
     assert final_rate(last) == pytest.approx(0.1 * budget_options().learning_rate, rel=0.05)
 
 
-def test_what_each_session_takes_to_begin_counts_as_well(clock: Clock) -> None:
+def test_the_start_of_each_session_counts_as_well(clock: Clock) -> None:
     slow = {1: 0.3}
     first = train_until(TimedModel(clock, slow=slow), 20)
     second = train_until(TimedModel(clock, slow=slow), 60, first)

@@ -54,7 +54,7 @@ def test_muon_takes_the_matrices_between_embedding_and_head() -> None:
     assert not taken & rest
 
 
-def test_a_head_of_its_own_is_left_to_adamw() -> None:
+def test_a_separate_head_is_updated_by_adamw() -> None:
     model = TinyTransformer()
     model.head = nn.Linear(16, 32, bias=False)
     muon, _ = build_optimizers(model, make_options(optimizer="muon"))

@@ -1,1 +1,1 @@
-"""What watches a run: metrics, loss spikes, time budget, validation, when each is due."""
+"""Monitoring of a run: metrics, bad steps, step timing and time budget, validation, and when each is due."""

@@ -56,7 +56,7 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
         raise TrainingError(
             f"The data have {classes} classes, but the model has {contract.output_size} outputs.",
             "The model needs an output for each class of the data.",
-            f"Give the last layer of the model {classes} outputs, or choose the data for it.",
+            f"Give the last layer of the model {classes} outputs, or use data that fit it.",
         )
 
 

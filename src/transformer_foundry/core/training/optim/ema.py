@@ -35,16 +35,16 @@ class EMA:
         self._averages = [parameter.detach().clone() for parameter in self._parameters]
 
     def update(self, step: int) -> None:
-        """Take in the weights after the optimizer update number ``step``, counted from 1."""
+        """Add the weights after the optimizer update number ``step``, counted from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(self._averages, [parameter.detach() for parameter in self._parameters], step)
 
     @contextmanager
     def in_place_of_weights(self, hold: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[None]:
-        """Let the model compute with the averages in the body.
+        """Exchange the weights of the model for the averages in the body.
 
         Args:
-            hold: Delays an interrupt: half an exchange would leave weights of two models.
+            hold: Delays an interrupt: half an exchange would leave the weights of two models.
         """
         with ExitStack() as stack:
             with hold():
@@ -59,7 +59,7 @@ class EMA:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what ``capture`` returned.
+        """Restore the averages that ``capture`` returned.
 
         Raises:
             CheckpointError: If a parameter has no average.

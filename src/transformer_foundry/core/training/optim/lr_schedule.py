@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to get out of step."""
+"""The learning-rate schedule, a pure function of the step: it has no state to save."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def learning_rate_at(step: float, total_steps: int, options: TrainingOptions) ->
 
     Args:
         step: Updates already done, >= 0; steps beyond the end keep the last value. Where the length of a run is planned
-            anew on the way, a place on the schedule between two steps (``time_budget.schedule_step``).
+            anew, a place on the schedule between two steps (``time_budget.schedule_step``).
         total_steps: Updates of the whole run, >= 1.
         options: Shape and height of the schedule.
 

@@ -1,4 +1,4 @@
-"""The optimizers, and their state by parameter name, so that it can be kept without pickle."""
+"""The optimizers, and their state by parameter name, which is saved without pickle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 __all__ = ["AVERAGE_SLOT", "OptimizerState", "build_optimizers", "capture_optimizers", "restore_optimizers"]
 
 AVERAGE_SLOT = "average"
-"""Slot of the averaged weights, which are kept beside the optimizer's own."""
+"""Slot of the averaged weights, which are saved beside the optimizer's own."""
 
 _FUSED_DEVICES = ("cpu", "cuda")
 
@@ -41,8 +41,8 @@ def build_optimizers(
     """Return the optimizers that share the trainable parameters of ``model``: one, or Muon and AdamW.
 
     Weight decay applies to tensors of two or more dimensions, embeddings included, and not to biases and the gains of
-    norms (nanoGPT's rule). Muon takes the matrices between embedding and head (Jordan et al. 2024) and scales its
-    updates to the size of AdamW's, so that both follow one learning rate (Liu et al. 2025). Fused kernels are taken
+    norms (nanoGPT's rule). Muon updates the matrices between embedding and head (Jordan et al. 2024) and scales its
+    updates to the size of AdamW's, so that both follow one learning rate (Liu et al. 2025). Fused kernels are used
     where torch has them for the device.
 
     Args:
@@ -86,17 +86,17 @@ def capture_optimizers(
                 else:
                     captured.values[key] = value
         for group in optimizer.param_groups:
-            # Lists instead of tuples (betas): what comes back from JSON is the same.
+            # Lists instead of tuples (betas), as JSON returns them.
             settings = {k: list(v) if isinstance(v, tuple) else v for k, v in group.items() if k != "params"}
             captured.groups.append({**settings, "params": [names[id(parameter)] for parameter in group["params"]]})
     return captured
 
 
 def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, saved: OptimizerState) -> None:
-    """Put ``saved`` into newly built ``optimizers`` of ``model``; ``saved`` is not changed by later steps.
+    """Restore ``saved`` in newly built ``optimizers`` of ``model``; later steps do not change ``saved``.
 
     Raises:
-        CheckpointError: If the parameters are not those that were saved.
+        CheckpointError: If the optimizers have other parameters.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -121,7 +121,7 @@ def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: nn.Mo
 def _load_state(
     optimizer: torch.optim.Optimizer, saved: list[dict[str, Any]], slots: Mapping[str, dict[str, Any]]
 ) -> None:
-    """Give ``optimizer`` its groups and the slots of their parameters, numbered as torch numbers them."""
+    """Load groups and slots into ``optimizer``, with the parameters numbered as torch numbers them."""
     names = [name for group in saved for name in group["params"]]
     groups, start = [], 0
     for group in saved:

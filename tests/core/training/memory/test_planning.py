@@ -24,7 +24,7 @@ def weights_of(records: list[Any]) -> Tensor:
     return checkpoints(records)[-1].state.model["embedding.weight"]
 
 
-def test_the_forecast_is_said_before_training() -> None:
+def test_the_forecast_is_shown_before_training() -> None:
     assert "GB: batch 4 x accumulation 1" in notes_of(run())
 
 
@@ -95,7 +95,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_loses_nothing() -> None
     assert state.loop.step == 8
 
 
-def test_a_run_goes_on_with_the_micro_batch_that_fitted() -> None:
+def test_a_run_resumes_with_the_micro_batch_that_fitted() -> None:
     hungry = train_hungry(2)
     again = train_hungry(2, resume_from=checkpoints(hungry)[0].state)
     assert "batch 2 x accumulation 2" in notes_of(again)
@@ -127,13 +127,13 @@ def resume(state: TrainingState, **changes: Any) -> list[Any]:
     return list(fit(model, make_splits(), make_options(max_steps=8, **changes), resume_from=state))
 
 
-def test_what_is_now_demanded_counts_more_than_the_plan_of_the_run() -> None:
+def test_an_explicit_option_overrides_the_plan_of_the_run() -> None:
     state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, chunked_loss="on"))[-1].state
     assert "loss in chunks" in notes_of(resume(state))
     assert "loss in chunks" not in notes_of(resume(state, chunked_loss="off"))
 
 
-def test_a_run_of_automatic_size_goes_on_with_its_plan_whatever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_automatic_size_resumes_with_its_plan_whatever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"per_device_train_batch_size": "auto", "total_train_batch_size": 8}
     state = checkpoints(run(TinyTransformer(dropout=0.0), max_steps=4, **changes))[-1].state
     state.decisions.memory = dataclasses.replace(state.decisions.memory, rows=3)

@@ -29,5 +29,5 @@ def test_the_memory_of_the_process_grows_with_what_it_holds() -> None:
     assert after >= before
 
 
-def test_a_processor_of_unknown_speed_has_no_share_of_it() -> None:
+def test_a_processor_of_unknown_speed_has_no_mfu() -> None:
     assert set(ThroughputMonitor(TinyTransformer(), CPU).metrics(1000.0)) == {"train/memory_gb"}
