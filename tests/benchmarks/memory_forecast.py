@@ -58,10 +58,10 @@ def _train(name: str) -> None:
     from transformer_foundry.core.system.precision import Precision
     from transformer_foundry.core.training.memory import (
         BatchShape,
-        Workload,
+        TrainingWorkload,
         forecast_memory,
         optimizer_bytes,
-        prove_savings,
+        verify_savings,
     )
 
     return_freed_memory()
@@ -70,8 +70,10 @@ def _train(name: str) -> None:
     _steps(LanguageModel(50, 16, blocks=1, heads=2), task_loss_for("causal_lm"), BatchShape("causal_lm", 50, 8), 2, 1)
     before = _memory_mib("VmRSS")
     model, shape = _model(name), BatchShape(task, 8000, length)
-    work = Workload(model, objective, shape, precision, optimizer_bytes(model, None), eval_rows=1, sample_rows=0)
-    savings = prove_savings(
+    work = TrainingWorkload(
+        model, objective, shape, precision, optimizer_bytes(model, None), eval_rows=1, sample_rows=0
+    )
+    savings = verify_savings(
         model, objective, shape.batch(2, 12), chunked_loss=chunked, activation_checkpointing=checkpointing
     )
     forecast = forecast_memory(work, rows, accumulation, savings)

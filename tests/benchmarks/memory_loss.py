@@ -49,7 +49,7 @@ def _step(name: str, folder: Path) -> None:
     import torch
 
     from transformer_foundry.core.models import task_loss_for
-    from transformer_foundry.core.training.memory import prove_savings
+    from transformer_foundry.core.training.memory import verify_savings
 
     model = _model()
     objective = task_loss_for("causal_lm")
@@ -57,7 +57,7 @@ def _step(name: str, folder: Path) -> None:
     batch = {"input_ids": ids, "labels": ids}
     chunked, checkpointing = VARIANTS[name]
     small = {key: value[:1, :12] for key, value in batch.items()}
-    savings = prove_savings(model, objective, small, chunked_loss=chunked, activation_checkpointing=checkpointing)
+    savings = verify_savings(model, objective, small, chunked_loss=chunked, activation_checkpointing=checkpointing)
     assert (savings.chunked_loss is not None, savings.activation_checkpointing is not None) == VARIANTS[name]
     _run(model, objective, {key: value[:1, :2] for key, value in batch.items()}, savings)  # loads the kernels
     model.zero_grad()

@@ -90,11 +90,11 @@ def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COL
     """Return a sentence that compares the memory for training (AdamW, float32) with that of a free Colab session."""
     from transformer_foundry.core.models import task_loss_for
     from transformer_foundry.core.system.precision import choose_precision
-    from transformer_foundry.core.training.memory.forecast import Workload, forecast_memory, optimizer_bytes
+    from transformer_foundry.core.training.memory.forecast import TrainingWorkload, forecast_memory, optimizer_bytes
     from transformer_foundry.core.training.memory.savings import MemorySavings
 
     shape = _batch_shape(adapter, _BATCH_TOKENS)
-    work = Workload(
+    work = TrainingWorkload(
         adapter,
         task_loss_for(shape.task),
         shape,

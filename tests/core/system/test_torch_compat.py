@@ -18,7 +18,7 @@ from transformer_foundry.core.models import task_loss_for
 from transformer_foundry.core.system import torch_compat
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.system.torch_compat import MissingTorchApi
-from transformer_foundry.core.training.memory import BatchShape, MemorySavings, prove_chunked_loss
+from transformer_foundry.core.training.memory import BatchShape, MemorySavings, verify_chunked_loss
 from transformer_foundry.core.training.memory.simulation import Pass, pass_peak
 
 
@@ -208,9 +208,9 @@ def test_without_private_apis_contexts_do_nothing() -> None:
 
 @pytest.mark.usefixtures("without_private_apis")
 def test_without_private_apis_the_chunked_loss_is_off() -> None:
-    chunked, verdict = prove_chunked_loss(models.Model(), task_loss_for("causal_lm"), models.make_batch())
+    chunked, result = verify_chunked_loss(models.Model(), task_loss_for("causal_lm"), models.make_batch())
     assert chunked is None
-    assert "training.chunked_loss is off" in verdict.line
+    assert "training.chunked_loss is off" in result.line
 
 
 @pytest.mark.usefixtures("without_private_apis")

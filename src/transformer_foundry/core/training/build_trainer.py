@@ -29,9 +29,9 @@ from transformer_foundry.core.training.checkpointing.state import (
     expected_size_bytes,
 )
 from transformer_foundry.core.training.compile import compile_if_worthwhile
-from transformer_foundry.core.training.memory.batch_size import MemoryWishes, memory_budget
+from transformer_foundry.core.training.memory.batch_size import MemoryConstraints, memory_budget
 from transformer_foundry.core.training.memory.dummy_batch import BatchShape
-from transformer_foundry.core.training.memory.forecast import Workload, optimizer_bytes, update_bytes
+from transformer_foundry.core.training.memory.forecast import TrainingWorkload, optimizer_bytes, update_bytes
 from transformer_foundry.core.training.memory.planning import PlannedMemory, plan_memory
 from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
 from transformer_foundry.core.training.monitoring.preflight import (
@@ -222,7 +222,7 @@ def _plan_memory(
     budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
     return plan_memory(
         _workload(train_step, splits, options, has_budget=budget_bytes is not None),
-        MemoryWishes(
+        MemoryConstraints(
             rows,
             chunked_loss=options.chunked_loss,
             activation_checkpointing=options.activation_checkpointing,
@@ -234,11 +234,13 @@ def _plan_memory(
     )
 
 
-def _workload(train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool) -> Workload:
+def _workload(
+    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool
+) -> TrainingWorkload:
     contract = getattr(train_step.adapter, "contract", None)
     vocab_size = splits.vocab_size if contract is None else contract.vocab_size
     has_validation = len(splits.validation) > 0
-    return Workload(
+    return TrainingWorkload(
         train_step.adapter,
         train_step.objective,
         BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab")),

@@ -10,7 +10,7 @@ from torch import nn
 from tests.core.training.memory import models
 from tests.core.training.memory.models import make_batch
 from transformer_foundry.core.models import task_loss_for
-from transformer_foundry.core.training.memory import prove_activation_checkpointing, prove_savings
+from transformer_foundry.core.training.memory import verify_activation_checkpointing, verify_savings
 from transformer_foundry.core.training.memory.blocks import find_blocks
 
 CAUSAL = task_loss_for("causal_lm")
@@ -49,8 +49,8 @@ def test_an_encoder_and_a_decoder_of_one_class_are_not_blocks_but_their_layers_a
 )
 def test_gradients_are_equal_to_the_bit_with_dropout_on(make: Callable[[], nn.Module]) -> None:
     model, batch = make().train(), make_batch()
-    checkpointing, verdict = prove_activation_checkpointing(model, CAUSAL, batch)
-    assert checkpointing is not None, verdict.line
+    checkpointing, result = verify_activation_checkpointing(model, CAUSAL, batch)
+    assert checkpointing is not None, result.line
     torch.manual_seed(5)
     CAUSAL.loss(model, batch).loss_sum.backward()
     wanted = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -67,7 +67,7 @@ def test_gradients_are_equal_to_the_bit_with_dropout_on(make: Callable[[], nn.Mo
 
 def test_blocks_keep_their_inputs_only() -> None:
     model, batch = models.Model(4).train(), make_batch(rows=8)
-    checkpointing, _ = prove_activation_checkpointing(model, CAUSAL, batch)
+    checkpointing, _ = verify_activation_checkpointing(model, CAUSAL, batch)
     assert checkpointing is not None
 
     def saved(context: Callable[[], object]) -> int:
@@ -92,23 +92,23 @@ def test_blocks_keep_their_inputs_only() -> None:
     ],
 )
 def test_it_is_abandoned_with_the_reason(block: Callable[[], nn.Module], reason: str) -> None:
-    checkpointing, verdict = prove_activation_checkpointing(models.Model(block=block), CAUSAL, make_batch())
+    checkpointing, result = verify_activation_checkpointing(models.Model(block=block), CAUSAL, make_batch())
     assert checkpointing is None
-    assert reason in verdict.line
+    assert reason in result.line
 
 
 def test_hooks_within_a_block_would_run_twice() -> None:
     model = models.Model()
     model.blocks[1].norm.register_forward_hook(lambda *_: None)  # type: ignore[union-attr]
-    checkpointing, verdict = prove_activation_checkpointing(model, CAUSAL, make_batch())
+    checkpointing, result = verify_activation_checkpointing(model, CAUSAL, make_batch())
     assert checkpointing is None
-    assert "blocks.1.norm has a forward hook" in verdict.line
+    assert "blocks.1.norm has a forward hook" in result.line
 
 
 def test_a_model_without_repeated_blocks_has_no_use_for_it() -> None:
-    checkpointing, verdict = prove_activation_checkpointing(models.Model(1), CAUSAL, make_batch())
+    checkpointing, result = verify_activation_checkpointing(models.Model(1), CAUSAL, make_batch())
     assert checkpointing is None
-    assert "no blocks" in verdict.line
+    assert "no blocks" in result.line
 
 
 @pytest.mark.parametrize("block", [models.Counting, models.Remembering, models.Normalising])
@@ -116,7 +116,7 @@ def test_a_proof_leaves_no_trace(block: Callable[[], nn.Module]) -> None:
     model = models.Model(block=block)
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     kept = [len(vars(module)) for module in model.modules()]
-    prove_activation_checkpointing(model, CAUSAL, make_batch())
+    verify_activation_checkpointing(model, CAUSAL, make_batch())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert [len(vars(module)) for module in model.modules()] == kept
@@ -127,7 +127,7 @@ def test_a_proof_leaves_no_trace(block: Callable[[], nn.Module]) -> None:
 def test_names_of_parameters_stay_the_same_while_it_is_active() -> None:
     model = models.Model()
     names = list(model.state_dict())
-    checkpointing, _ = prove_activation_checkpointing(model, CAUSAL, make_batch())
+    checkpointing, _ = verify_activation_checkpointing(model, CAUSAL, make_batch())
     assert checkpointing is not None
     with checkpointing.active():
         assert list(model.state_dict()) == names
@@ -137,7 +137,7 @@ def test_names_of_parameters_stay_the_same_while_it_is_active() -> None:
 def test_an_evaluation_computes_blocks_once() -> None:
     calls: list[bool] = []
     model = models.Model().eval()
-    checkpointing, _ = prove_activation_checkpointing(model, CAUSAL, make_batch())
+    checkpointing, _ = verify_activation_checkpointing(model, CAUSAL, make_batch())
     assert checkpointing is not None
     for block in model.blocks:
         block.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
@@ -151,7 +151,7 @@ def test_both_savings_together_train_like_the_plain_model(precision: torch.dtype
     weights = []
     for is_saving in (False, True):
         model, batch = models.Tied().train(), make_batch(rows=8)
-        savings = prove_savings(model, CAUSAL, batch, chunked_loss=is_saving, activation_checkpointing=is_saving)
+        savings = verify_savings(model, CAUSAL, batch, chunked_loss=is_saving, activation_checkpointing=is_saving)
         assert len(savings.lines) == 2 * is_saving
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         torch.manual_seed(7)
@@ -167,7 +167,7 @@ def test_both_savings_together_train_like_the_plain_model(precision: torch.dtype
 
 
 def test_savings_can_be_limited() -> None:
-    savings = prove_savings(models.Model(), CAUSAL, make_batch())
+    savings = verify_savings(models.Model(), CAUSAL, make_batch())
     limited = savings.limited_to(chunked_loss=False, activation_checkpointing=True)
     assert limited.chunked_loss is None
     assert limited.activation_checkpointing is savings.activation_checkpointing is not None

@@ -12,20 +12,20 @@ from tests.core.training.memory.test_forecast import CAUSAL, Looking, make_work
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.system.memory import available_bytes, resident_bytes
 from transformer_foundry.core.training.memory import (
+    MemoryConstraints,
     MemoryPlan,
     MemorySavings,
-    MemoryWishes,
     fit_memory,
     forecast_memory,
     halve,
     is_out_of_memory,
     memory_budget,
-    prove_savings,
+    verify_savings,
 )
 
 MODEL = LanguageModel(4000, 32, blocks=2, heads=2)
 WORK = make_work(MODEL, vocab_size=4000, length=128)
-PROVEN = prove_savings(MODEL, CAUSAL, WORK.shape.batch(2, 12))
+VERIFIED = verify_savings(MODEL, CAUSAL, WORK.shape.batch(2, 12))
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,11 @@ def needed(rows: int, savings: MemorySavings, accumulation: int = 2) -> int:
     return forecast_memory(WORK, rows, accumulation, savings).needed_bytes
 
 
-def fit(budget_bytes: int | None, **wishes: Any) -> MemoryPlan:
+def fit(budget_bytes: int | None, **constraints: Any) -> MemoryPlan:
     return fit_memory(
-        WORK, MemoryWishes(**{"total_rows": 64, "timing_s": 0.0, **wishes}, budget_bytes=budget_bytes), PROVEN
+        WORK,
+        MemoryConstraints(**{"total_rows": 64, "timing_s": 0.0, **constraints}, budget_bytes=budget_bytes),
+        VERIFIED,
     )
 
 
@@ -67,7 +69,7 @@ def test_savings_do_what_they_are_told() -> None:
 
 
 def test_the_largest_micro_batch_that_fits_is_taken() -> None:
-    chunked = PROVEN.limited_to(chunked_loss=True, activation_checkpointing=False)
+    chunked = VERIFIED.limited_to(chunked_loss=True, activation_checkpointing=False)
     plan = fit(needed(43, chunked), chunked_loss="on", activation_checkpointing="off")
     assert plan.fits
     assert plan.rows == 32  # 64 rows in two equal parts
@@ -75,7 +77,7 @@ def test_the_largest_micro_batch_that_fits_is_taken() -> None:
 
 
 def test_a_step_that_fits_with_checkpointing_only_is_checkpointed() -> None:
-    least = PROVEN.limited_to(chunked_loss=False, activation_checkpointing=True)
+    least = VERIFIED.limited_to(chunked_loss=False, activation_checkpointing=True)
     plan = fit(needed(24, least), rows=24, total_rows=48)
     assert choice(plan) == (24, 2, False, True)
     assert plan.fits
@@ -110,7 +112,7 @@ def test_passes_are_timed_without_a_trace() -> None:
 
 def test_a_model_that_cannot_be_simulated_is_fitted_too() -> None:
     work = make_work(Looking())
-    plan = fit_memory(work, MemoryWishes(8, budget_bytes=10**11, timing_s=0.0), MemorySavings())
+    plan = fit_memory(work, MemoryConstraints(8, budget_bytes=10**11, timing_s=0.0), MemorySavings())
     assert choice(plan) == (8, 1, False, False)
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from tests.core.training.memory import models
 from tests.core.training.memory.models import V, make_batch
 from transformer_foundry.core.models import task_loss_for
-from transformer_foundry.core.training.memory import ChunkedLoss, prove_chunked_loss
+from transformer_foundry.core.training.memory import ChunkedLoss, verify_chunked_loss
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
-from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally
+from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, LogitsUsage
 
-PROVEN = [
+VERIFIED = [
     models.Model, models.Tied, models.Functional, models.FunctionalLinear, models.Scaled, models.SoftCapped,
     models.LogProbabilities, models.OwnLoss, models.Frozen, models.TorchEncoder,
 ]  # fmt: skip
@@ -28,15 +28,15 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor | None]:
     return dict(zip(trainable, found, strict=True))
 
 
-@pytest.mark.parametrize("make", PROVEN)
+@pytest.mark.parametrize("make", VERIFIED)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_and_gradients_are_those_of_the_plain_model(make: Callable[[], nn.Module], smoothing: float) -> None:
     model, batch, objective = make(), make_batch(), task_loss_for("causal_lm")
-    chunked, verdict = prove_chunked_loss(model, objective, batch, label_smoothing=smoothing)
-    assert chunked is not None, verdict.line
+    chunked, result = verify_chunked_loss(model, objective, batch, label_smoothing=smoothing)
+    assert chunked is not None, result.line
     torch.manual_seed(3)
     plain = objective.loss(model, batch, label_smoothing=smoothing).loss_sum
-    chunked.tally.rows = 5
+    chunked.usage.rows = 5
     torch.manual_seed(3)
     with chunked.active():
         found = objective.loss(model, batch, label_smoothing=smoothing).loss_sum
@@ -52,8 +52,8 @@ def test_loss_and_gradients_are_those_of_the_plain_model(make: Callable[[], nn.M
 
 @pytest.mark.parametrize(("task", "make"), [("masked_lm", models.Model), ("seq2seq_lm", models.Pair)])
 def test_other_tasks_with_a_vocabulary_are_proven_too(task: str, make: Callable[[], nn.Module]) -> None:
-    chunked, verdict = prove_chunked_loss(make(), task_loss_for(task), make_batch(task))
-    assert verdict.holds
+    chunked, result = verify_chunked_loss(make(), task_loss_for(task), make_batch(task))
+    assert result.holds
     assert chunked is not None
 
 
@@ -62,17 +62,17 @@ def test_other_tasks_with_a_vocabulary_are_proven_too(task: str, make: Callable[
     [(models.Mixed, "needs the logits themselves, for cumsum"), (models.Factors, "not made by a linear layer")],
 )
 def test_it_is_abandoned_with_the_reason(make: Callable[[], nn.Module], reason: str) -> None:
-    chunked, verdict = prove_chunked_loss(make(), task_loss_for("causal_lm"), make_batch())
+    chunked, result = verify_chunked_loss(make(), task_loss_for("causal_lm"), make_batch())
     assert chunked is None
-    assert reason in verdict.line
+    assert reason in result.line
 
 
 def test_a_classifier_has_no_use_for_it() -> None:
-    chunked, verdict = prove_chunked_loss(
+    chunked, result = verify_chunked_loss(
         models.Model(), task_loss_for("sequence_classification"), make_batch("sequence_classification")
     )
-    assert (chunked, verdict.holds) == (None, False)
-    assert "sequence_classification" in verdict.line
+    assert (chunked, result.holds) == (None, False)
+    assert "sequence_classification" in result.line
 
 
 def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,16 +80,16 @@ def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     right = module._gradient
     monkeypatch.setattr(module, "_gradient", lambda *args: right(*args) * (1 + 1e-5))
-    chunked, verdict = prove_chunked_loss(models.Model(), task_loss_for("causal_lm"), make_batch())
+    chunked, result = verify_chunked_loss(models.Model(), task_loss_for("causal_lm"), make_batch())
     assert chunked is None
-    assert "the gradient of" in verdict.line
+    assert "the gradient of" in result.line
 
 
 def test_a_proof_leaves_no_trace() -> None:
     model, batch = models.OwnLoss(), make_batch()
     model.eval()
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    prove_chunked_loss(model, task_loss_for("causal_lm"), batch)
+    verify_chunked_loss(model, task_loss_for("causal_lm"), batch)
     assert not model.training
     assert not hasattr(model, "loss")
     assert torch.equal(torch.get_rng_state(), random)
@@ -100,7 +100,7 @@ def test_a_proof_leaves_no_trace() -> None:
 @pytest.mark.parametrize("make", [models.Model, models.Functional])
 def test_outside_the_model_is_plain(make: Callable[[], nn.Module]) -> None:
     model, batch = make(), make_batch()
-    chunked, _ = prove_chunked_loss(model, task_loss_for("causal_lm"), batch)
+    chunked, _ = verify_chunked_loss(model, task_loss_for("causal_lm"), batch)
     assert chunked is not None
     with chunked.active():
         assert type(model(batch["input_ids"])) is LazyLogits
@@ -110,7 +110,7 @@ def test_outside_the_model_is_plain(make: Callable[[], nn.Module]) -> None:
 
 def test_an_evaluation_counts_the_same_correct_tokens() -> None:
     model, batch, objective = models.Model().eval(), make_batch(rows=8), task_loss_for("causal_lm")
-    chunked, _ = prove_chunked_loss(model, objective, batch)
+    chunked, _ = verify_chunked_loss(model, objective, batch)
     assert chunked is not None
     with torch.no_grad():
         plain = objective.loss(model, batch, with_metrics=True)
@@ -118,7 +118,7 @@ def test_an_evaluation_counts_the_same_correct_tokens() -> None:
             found = objective.loss(model, batch, with_metrics=True)
     assert found.metric_sums["correct"] == plain.metric_sums["correct"] > 0
     assert found.loss_sum.item() == pytest.approx(plain.loss_sum.item(), rel=1e-6)
-    assert chunked.tally.wanted_by == []
+    assert chunked.usage.wanted_by == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_evaluation_counts_the_same_correct_tokens() -> None:
 def test_any_other_use_gets_the_same_numbers(use: Callable[[Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(3, 5, 8, generator=generator), torch.randn(V, 8, generator=generator)
-    lazy = LazyLogits(hidden, Head(weight), Tally())
+    lazy = LazyLogits(hidden, Head(weight), LogitsUsage())
     found = use(lazy)
     torch.testing.assert_close(torch.clone(found), use(F.linear(hidden, weight)))
 
@@ -156,7 +156,7 @@ def test_any_other_use_gets_the_same_numbers(use: Callable[[Tensor], Tensor]) ->
 def test_logits_that_were_changed_stay_changed() -> None:
     hidden, weight = torch.randn(2, 3, 8), torch.randn(V, 8)
     with torch.no_grad():
-        lazy = LazyLogits(hidden, Head(weight), Tally())
+        lazy = LazyLogits(hidden, Head(weight), LogitsUsage())
         lazy[..., 0] = -5.0
         lazy *= 2.0
     expected = F.linear(hidden, weight)
@@ -165,17 +165,17 @@ def test_logits_that_were_changed_stay_changed() -> None:
 
 
 def test_shape_and_type_are_known_without_computing() -> None:
-    lazy = LazyLogits(torch.randn(2, 3, 8), Head(torch.randn(V, 8)), Tally())
+    lazy = LazyLogits(torch.randn(2, 3, 8), Head(torch.randn(V, 8)), LogitsUsage())
     assert (lazy.shape, lazy.size(-1), lazy.dim(), lazy.dtype) == ((2, 3, V), V, 3, torch.float32)
     assert isinstance(lazy, Tensor)
-    assert lazy.tally.wanted_by == []
+    assert lazy.usage.wanted_by == []
 
 
 def test_under_autocast_training_is_that_of_the_plain_model() -> None:
     model, batch, objective = models.Model(), make_batch(rows=8), task_loss_for("causal_lm")
-    chunked, _ = prove_chunked_loss(model, objective, batch)
+    chunked, _ = verify_chunked_loss(model, objective, batch)
     assert chunked is not None
-    chunked.tally.rows = 5
+    chunked.usage.rows = 5
     losses = []
     for context in (torch.no_grad, chunked.active):
         torch.manual_seed(3)
@@ -183,11 +183,11 @@ def test_under_autocast_training_is_that_of_the_plain_model() -> None:
             losses.append(objective.loss(model, batch).loss_sum)
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=2e-3)
     losses[1].backward()
-    assert chunked.tally.wanted_by == []
+    assert chunked.usage.wanted_by == []
 
 
 def test_lazy_logits_never_pass_for_numbers() -> None:
-    lazy = LazyLogits(torch.randn(2, 3, 8), Head(torch.randn(V, 8)), Tally())
+    lazy = LazyLogits(torch.randn(2, 3, 8), Head(torch.randn(V, 8)), LogitsUsage())
     with torch._C.DisableTorchFunctionSubclass(), pytest.raises(RuntimeError, match="chunked_loss=off"):
         torch.exp(lazy)
 

@@ -19,12 +19,12 @@ from transformer_foundry.core.training.memory import (
     BatchShape,
     MemoryForecast,
     MemorySavings,
-    Workload,
+    TrainingWorkload,
     export_bytes,
     forecast_memory,
     optimizer_bytes,
-    prove_savings,
     update_bytes,
+    verify_savings,
 )
 from transformer_foundry.core.training.memory.simulation import LiveBytes, Pass, _measure, pass_peak
 
@@ -70,9 +70,9 @@ class Hoarding(models.Model):
         return super().forward(input_ids) * scale_of(16) + extra.sum()
 
 
-def make_work(model: nn.Module, task: str = "causal_lm", vocab_size: int = V, length: int = T) -> Workload:
+def make_work(model: nn.Module, task: str = "causal_lm", vocab_size: int = V, length: int = T) -> TrainingWorkload:
     shape = BatchShape(task, vocab_size, length)
-    return Workload(model, task_loss_for(task), shape, CPU, optimizer_bytes(model, None))
+    return TrainingWorkload(model, task_loss_for(task), shape, CPU, optimizer_bytes(model, None))
 
 
 def plan_pass(model: nn.Module, task: str = "causal_lm") -> Pass:
@@ -180,7 +180,7 @@ def test_a_large_step_of_the_optimizer_can_be_the_peak() -> None:
 def test_savings_and_smaller_batches_need_less() -> None:
     model = LanguageModel(4000, 32, blocks=4, heads=2)
     work = make_work(model, vocab_size=4000, length=256)
-    savings = prove_savings(model, CAUSAL, work.shape.batch(2, 12))
+    savings = verify_savings(model, CAUSAL, work.shape.batch(2, 12))
     chunked = savings.limited_to(chunked_loss=True, activation_checkpointing=False)
     peaks = [forecast_memory(work, 32, 1, saving).peaks["train"] for saving in (MemorySavings(), chunked, savings)]
     assert peaks[0] > 2 * peaks[1]

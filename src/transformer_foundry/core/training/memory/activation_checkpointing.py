@@ -19,9 +19,9 @@ from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import own_attributes, quiet_model
 from transformer_foundry.core.system.torch_compat import has_forward_hooks, mutation_count
 from transformer_foundry.core.training.memory.blocks import find_blocks
-from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
+from transformer_foundry.core.training.memory.equivalence import EquivalenceResult, compare, run_once
 
-__all__ = ["ActivationCheckpointing", "prove_activation_checkpointing"]
+__all__ = ["ActivationCheckpointing", "verify_activation_checkpointing"]
 
 
 class ActivationCheckpointing:
@@ -61,9 +61,9 @@ def _checkpointed(block: nn.Module, forward: Callable[..., Any]) -> Callable[...
     return run
 
 
-def prove_activation_checkpointing(
+def verify_activation_checkpointing(
     adapter: nn.Module, objective: TaskLoss, batch: Batch
-) -> tuple[ActivationCheckpointing | None, Verdict]:
+) -> tuple[ActivationCheckpointing | None, EquivalenceResult]:
     """Find out whether the repeated blocks of ``adapter`` can be checkpointed.
 
     The loss and every gradient of ``batch`` must be equal, dropout on: to the bit on a CPU, within ``proof.TOLERANCE``
@@ -75,27 +75,27 @@ def prove_activation_checkpointing(
         batch: A small batch on the model's device.
 
     Returns:
-        What checkpoints the blocks, or None; and the verdict with a line that says why.
+        What checkpoints the blocks, or None; and the result with a line that says why.
     """
     blocks = find_blocks(adapter, objective, batch)
     if not blocks:
-        return None, Verdict(False, "not used, because no blocks of one class are called in turn")
+        return None, EquivalenceResult(False, "not used, because no blocks of one class are called in turn")
     reason = _hooks_of(blocks) or _replaced_forward(blocks) or _state_of(adapter, blocks, objective, batch)
     if reason is not None:
-        return None, Verdict(False, f"not used, because {reason}")
+        return None, EquivalenceResult(False, f"not used, because {reason}")
     checkpointing = ActivationCheckpointing(blocks)
     plain = run_once(adapter, objective, batch)
     try:
         found = run_once(adapter, objective, batch, checkpointing.active)
     except (RuntimeError, TypeError, ValueError, AttributeError) as err:
-        return None, Verdict(
+        return None, EquivalenceResult(
             False, f"not used, because the model does not run with it ({str(err).strip().splitlines()[0]})"
         )
     is_cpu = plain.loss.device.type == "cpu"
     reason = compare(plain, found, is_exact=is_cpu)
     if reason is not None:
-        return None, Verdict(False, f"not used, because {reason}")
-    return checkpointing, Verdict(True, f"{len(blocks)} blocks are computed again in the backward pass")
+        return None, EquivalenceResult(False, f"not used, because {reason}")
+    return checkpointing, EquivalenceResult(True, f"{len(blocks)} blocks are computed again in the backward pass")
 
 
 def _hooks_of(blocks: Mapping[str, nn.Module]) -> str | None:

@@ -13,11 +13,19 @@ from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.models.side_effects import quiet_model
 from transformer_foundry.core.system.memory import available_bytes, resident_bytes
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
-from transformer_foundry.core.training.memory.forecast import GB, MemoryForecast, Workload, forecast_memory
+from transformer_foundry.core.training.memory.forecast import GB, MemoryForecast, TrainingWorkload, forecast_memory
 from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.memory.simulation import Pass
 
-__all__ = ["MemoryPlan", "MemoryWishes", "fit_memory", "halve", "is_out_of_memory", "memory_budget", "seconds_per_row"]
+__all__ = [
+    "MemoryConstraints",
+    "MemoryPlan",
+    "fit_memory",
+    "halve",
+    "is_out_of_memory",
+    "memory_budget",
+    "seconds_per_row",
+]
 
 # A plan must be this much faster than one that saves less to be preferred: measurements of one step are no better.
 _WORTHWHILE = 0.95
@@ -30,7 +38,7 @@ _ALLOCATION_FAILURES = (
 
 
 @dataclass(frozen=True)
-class MemoryWishes:
+class MemoryConstraints:
     """What the user asked for.
 
     Attributes:
@@ -106,30 +114,30 @@ def memory_budget(device: torch.device, budget_gb: float | None, *, is_wanted: b
     )
 
 
-def fit_memory(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> MemoryPlan:
+def fit_memory(work: TrainingWorkload, constraints: MemoryConstraints, verified: MemorySavings) -> MemoryPlan:
     """Choose micro-batch, accumulation and savings: of the plans that fit, the fastest one.
 
     With each choice of savings, the largest micro-batch that fits and half of it are forecast; a pass of each is timed
-    while ``wishes.timing_s`` lasts. Without a budget the largest micro-batch is taken, and nothing is timed. With
+    while ``constraints.timing_s`` lasts. Without a budget the largest micro-batch is taken, and nothing is timed. With
     ``auto`` a CPU computes the loss in chunks wherever there is more than one, in 0.8 to 1.0 of the time; on a GPU,
     where that may take longer than a smaller micro-batch, both are weighed.
 
     Args:
         work: What is going to be done; the model lies on its device if passes are to be timed.
-        wishes: What the user asked for.
-        proven: The savings that hold for the model; see ``prove_savings``.
+        constraints: What the user asked for.
+        verified: The savings that hold for the model; see ``verify_savings``.
 
     Returns:
         A plan; the one that needs least, with ``fits`` false, if none keeps within the budget.
     """
-    choices = _choices(wishes, proven, work.precision.device)
-    if wishes.budget_bytes is None:
-        return _plan(_candidate(work, choices[0], proven, _sizes(wishes)[0]), wishes, proven, fits=True)
-    fitting = [found for choice in choices for found in _largest(work, choice, proven)]
+    choices = _choices(constraints, verified, work.precision.device)
+    if constraints.budget_bytes is None:
+        return _plan(_candidate(work, choices[0], verified, _sizes(constraints)[0]), constraints, verified, fits=True)
+    fitting = [found for choice in choices for found in _largest(work, choice, verified)]
     if fitting:
-        return _plan(_fastest(work, wishes, fitting), wishes, proven, fits=True)
-    smallest = _candidate(work, choices[-1], proven, _sizes(wishes)[-1], saves_all=True)
-    return _plan(smallest, wishes, proven, fits=smallest.forecast.fits(wishes.budget_bytes))
+        return _plan(_fastest(work, constraints, fitting), constraints, verified, fits=True)
+    smallest = _candidate(work, choices[-1], verified, _sizes(constraints)[-1], saves_all=True)
+    return _plan(smallest, constraints, verified, fits=smallest.forecast.fits(constraints.budget_bytes))
 
 
 def halve(plan: MemoryPlan) -> MemoryPlan:
@@ -159,72 +167,72 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _ALLOCATION_FAILURES)
 
 
-def _choices(wishes: MemoryWishes, proven: MemorySavings, device: torch.device) -> list[MemoryWishes]:
-    """``wishes`` with what they leave open decided each way that is proven, the least saving first."""
+def _choices(constraints: MemoryConstraints, verified: MemorySavings, device: torch.device) -> list[MemoryConstraints]:
+    """``constraints`` with what they leave open decided each way that is verified, the least saving first."""
     decided = {
-        "chunked_loss": ["off", "on"] if proven.chunked_loss is not None and device.type != "cpu" else ["auto"],
-        "activation_checkpointing": ["off", "on"] if proven.activation_checkpointing is not None else ["off"],
+        "chunked_loss": ["off", "on"] if verified.chunked_loss is not None and device.type != "cpu" else ["auto"],
+        "activation_checkpointing": ["off", "on"] if verified.activation_checkpointing is not None else ["off"],
     }
     for name in decided:
-        if getattr(wishes, name) != "auto":
-            decided[name] = [getattr(wishes, name)]
+        if getattr(constraints, name) != "auto":
+            decided[name] = [getattr(constraints, name)]
     return [
-        replace(wishes, chunked_loss=chunks, activation_checkpointing=checkpoints)
+        replace(constraints, chunked_loss=chunks, activation_checkpointing=checkpoints)
         for checkpoints in decided["activation_checkpointing"]
         for chunks in decided["chunked_loss"]
     ]
 
 
-def _sizes(wishes: MemoryWishes) -> list[int]:
+def _sizes(constraints: MemoryConstraints) -> list[int]:
     """Rows of micro-batches, largest first: those that divide a batch as evenly as can be."""
-    if wishes.rows is not None:
-        return [wishes.rows]
-    total = wishes.total_rows
+    if constraints.rows is not None:
+        return [constraints.rows]
+    total = constraints.total_rows
     return list(dict.fromkeys(math.ceil(total / count) for count in range(1, total + 1)))
 
 
-def _largest(work: Workload, wishes: MemoryWishes, proven: MemorySavings) -> Sequence[_Candidate]:
+def _largest(work: TrainingWorkload, constraints: MemoryConstraints, verified: MemorySavings) -> Sequence[_Candidate]:
     """The largest micro-batch that fits, and half of it; a smaller one never needs more."""
-    sizes = _sizes(wishes)
+    sizes = _sizes(constraints)
     low, high = 0, len(sizes)
     best: _Candidate | None = None
     while low < high:
         middle = (low + high) // 2
-        candidate = _candidate(work, wishes, proven, sizes[middle])
-        if candidate.forecast.fits(wishes.budget_bytes):
+        candidate = _candidate(work, constraints, verified, sizes[middle])
+        if candidate.forecast.fits(constraints.budget_bytes):
             best, high = candidate, middle
         else:
             low = middle + 1
     if best is None:
         return []
     half = math.ceil(best.rows / 2)
-    is_smaller = wishes.rows is None and half < best.rows
-    return [best, _candidate(work, wishes, proven, half)] if is_smaller else [best]
+    is_smaller = constraints.rows is None and half < best.rows
+    return [best, _candidate(work, constraints, verified, half)] if is_smaller else [best]
 
 
 def _candidate(
-    work: Workload,
-    wishes: MemoryWishes,
-    proven: MemorySavings,
+    work: TrainingWorkload,
+    constraints: MemoryConstraints,
+    verified: MemorySavings,
     rows: int,
     *,
     saves_all: bool = False,
 ) -> _Candidate:
     logits = 4 * rows * work.shape.length * (work.shape.decoder_vocab_size or work.shape.vocab_size)
     is_large = logits > CHUNK_BYTES or saves_all
-    chunks = wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large)
-    checkpoints = wishes.activation_checkpointing == "on"
-    savings = proven.limited_to(chunked_loss=chunks, activation_checkpointing=checkpoints)
-    return _Candidate(rows, savings, forecast_memory(work, rows, math.ceil(wishes.total_rows / rows), savings))
+    chunks = constraints.chunked_loss == "on" or (constraints.chunked_loss == "auto" and is_large)
+    checkpoints = constraints.activation_checkpointing == "on"
+    savings = verified.limited_to(chunked_loss=chunks, activation_checkpointing=checkpoints)
+    return _Candidate(rows, savings, forecast_memory(work, rows, math.ceil(constraints.total_rows / rows), savings))
 
 
-def _fastest(work: Workload, wishes: MemoryWishes, candidates: Sequence[_Candidate]) -> _Candidate:
+def _fastest(work: TrainingWorkload, constraints: MemoryConstraints, candidates: Sequence[_Candidate]) -> _Candidate:
     """The fastest; the earlier one, which saves less, where the difference is small."""
     device = next(work.adapter.parameters()).device
     best = candidates[0]
-    if len(candidates) == 1 or wishes.timing_s <= 0 or device.type != work.precision.device.type:
+    if len(candidates) == 1 or constraints.timing_s <= 0 or device.type != work.precision.device.type:
         return best
-    left, fastest = wishes.timing_s, float("inf")
+    left, fastest = constraints.timing_s, float("inf")
     for candidate in candidates:
         planned = Pass(
             work.adapter, work.objective, work.precision, candidate.savings, work.shape.batch,
@@ -245,17 +253,17 @@ def _fastest(work: Workload, wishes: MemoryWishes, candidates: Sequence[_Candida
     return best
 
 
-def _plan(candidate: _Candidate, wishes: MemoryWishes, proven: MemorySavings, *, fits: bool) -> MemoryPlan:
+def _plan(candidate: _Candidate, constraints: MemoryConstraints, verified: MemorySavings, *, fits: bool) -> MemoryPlan:
     forecast = candidate.forecast
-    lines = [f"Training {forecast.sentence(wishes.budget_bytes)}."]
+    lines = [f"Training {forecast.sentence(constraints.budget_bytes)}."]
     if not fits:
         lines.append("No plan keeps within the budget; this one needs least.")
-    if not fits or "on" in (wishes.chunked_loss, wishes.activation_checkpointing):
-        lines += proven.lines  # why a saving that was wished, or is missed, is not used
+    if not fits or "on" in (constraints.chunked_loss, constraints.activation_checkpointing):
+        lines += verified.lines  # why a saving that was wished, or is missed, is not used
     return MemoryPlan(
         candidate.rows,
-        math.ceil(wishes.total_rows / candidate.rows),
-        wishes.total_rows,
+        math.ceil(constraints.total_rows / candidate.rows),
+        constraints.total_rows,
         candidate.savings.chunked_loss is not None,
         candidate.savings.activation_checkpointing is not None,
         fits,

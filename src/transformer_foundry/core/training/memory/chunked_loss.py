@@ -13,10 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
-from transformer_foundry.core.training.memory.equivalence import Verdict, compare, run_once
-from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, Tally
+from transformer_foundry.core.training.memory.equivalence import EquivalenceResult, compare, run_once
+from transformer_foundry.core.training.memory.lazy_logits import LazyLogits, LogitsUsage
 
-__all__ = ["ChunkedLoss", "prove_chunked_loss"]
+__all__ = ["ChunkedLoss", "verify_chunked_loss"]
 
 
 class ChunkedLoss:
@@ -29,23 +29,23 @@ class ChunkedLoss:
             are not layers (``x @ embedding.weight.T``) and costs some microseconds for each call of torch.
 
     Attributes:
-        tally: What became of the logits.
+        usage: What became of the logits.
     """
 
     def __init__(self, output_size: int, head: nn.Linear | None = None) -> None:
         self.output_size, self.head = output_size, head
-        self.tally = Tally()
+        self.usage = LogitsUsage()
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Within it a loss of the model's logits is computed in chunks; other uses compute the logits."""
         if self.head is None:
-            with _Watch(self.output_size, self.tally):
+            with _Watch(self.output_size, self.usage):
                 yield
             return
         head = self.head
         assert "forward" not in vars(head), "the head's forward is already replaced"
-        head.forward = lambda hidden: LazyLogits(hidden, Head(head.weight, head.bias), self.tally)  # type: ignore
+        head.forward = lambda hidden: LazyLogits(hidden, Head(head.weight, head.bias), self.usage)  # type: ignore
         try:
             yield
         finally:
@@ -55,9 +55,9 @@ class ChunkedLoss:
 class _Watch(TorchFunctionMode):
     """Finds the matrix product that makes the logits."""
 
-    def __init__(self, output_size: int, tally: Tally) -> None:
+    def __init__(self, output_size: int, usage: LogitsUsage) -> None:
         super().__init__()
-        self.output_size, self.tally = output_size, tally
+        self.output_size, self.usage = output_size, usage
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -69,16 +69,16 @@ class _Watch(TorchFunctionMode):
                 weight = weight.t()
             is_head = weight.dim() == 2 and weight.size(0) == self.output_size and hidden.size(-1) == weight.size(1)
             if is_head and not isinstance(hidden, LazyLogits):
-                return LazyLogits(hidden, Head(weight, bias[0] if bias else None), self.tally)
+                return LazyLogits(hidden, Head(weight, bias[0] if bias else None), self.usage)
         return func(*args, **kwargs)
 
 
 _PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
-def prove_chunked_loss(
+def verify_chunked_loss(
     adapter: nn.Module, objective: TaskLoss, batch: Batch, *, label_smoothing: float = 0.0
-) -> tuple[ChunkedLoss | None, Verdict]:
+) -> tuple[ChunkedLoss | None, EquivalenceResult]:
     """Find out whether the loss of ``adapter`` can be computed in chunks.
 
     The loss and every gradient of ``batch`` must be equal within ``proof.TOLERANCE`` in float32, dropout on. Nothing of
@@ -91,28 +91,30 @@ def prove_chunked_loss(
         label_smoothing: As in training.
 
     Returns:
-        What computes the loss in chunks, or None; and the verdict with a line that says why.
+        What computes the loss in chunks, or None; and the result with a line that says why.
     """
     if not objective.task.endswith("_lm"):
-        return None, Verdict(False, f"not used, because the task {objective.task} has no logits over a vocabulary")
+        return None, EquivalenceResult(
+            False, f"not used, because the task {objective.task} has no logits over a vocabulary"
+        )
     plain = run_once(adapter, objective, batch, label_smoothing=label_smoothing)
     reason = "the model's logits are not made by a linear layer whose result is only scaled, capped or compared"
     for chunked in _candidates(adapter, plain.output_size):
-        chunked.tally.rows = max(1, plain.row_count // 3)  # several chunks, the last one shorter
+        chunked.usage.rows = max(1, plain.row_count // 3)  # several chunks, the last one shorter
         try:
             found = run_once(adapter, objective, batch, chunked.active, label_smoothing=label_smoothing)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as err:
             reason = f"the model does not run with it ({str(err).splitlines()[0]})"
             continue
-        if chunked.tally.wanted_by:
-            reason = f"the model needs the logits themselves, for {chunked.tally.wanted_by[0]}"
-        elif chunked.tally.losses:
+        if chunked.usage.wanted_by:
+            reason = f"the model needs the logits themselves, for {chunked.usage.wanted_by[0]}"
+        elif chunked.usage.losses:
             difference = compare(plain, found)
             if difference is None:
-                chunked.tally.rows = None
-                return chunked, Verdict(True, "the loss is computed in chunks")
+                chunked.usage.rows = None
+                return chunked, EquivalenceResult(True, "the loss is computed in chunks")
             reason = difference
-    return None, Verdict(False, f"not used, because {reason}")
+    return None, EquivalenceResult(False, f"not used, because {reason}")
 
 
 def _candidates(adapter: nn.Module, output_size: int) -> Iterator[ChunkedLoss]:

@@ -13,7 +13,7 @@ from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import quiet_model
 
-__all__ = ["TOLERANCE", "Outcome", "Verdict", "compare", "run_once"]
+__all__ = ["TOLERANCE", "EquivalenceResult", "PassResult", "compare", "run_once"]
 
 TOLERANCE = 1e-6
 """Largest difference of a gradient, relative to its norm, between sums of float32 in another order."""
@@ -23,7 +23,7 @@ _FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EquivalenceResult:
     """Whether a saving holds.
 
     Attributes:
@@ -36,7 +36,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PassResult:
     """What a forward and a backward pass gave.
 
     Attributes:
@@ -61,7 +61,7 @@ def run_once(
     active: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     *,
     label_smoothing: float = 0.0,
-) -> Outcome:
+) -> PassResult:
     """Run ``adapter`` forward and backward in train mode and in float32, and leave no trace of it.
 
     Always draws the same random numbers. ``active`` is on during the forward pass and the loss.
@@ -80,10 +80,10 @@ def run_once(
         found = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
         buffers = {name: buffer.clone() for name, buffer in adapter.named_buffers()}
     size = shapes[0]
-    return Outcome(loss.detach(), dict(zip(trainable, found, strict=True)), buffers, size[-1], size[:-1].numel())
+    return PassResult(loss.detach(), dict(zip(trainable, found, strict=True)), buffers, size[-1], size[:-1].numel())
 
 
-def compare(plain: Outcome, found: Outcome, *, is_exact: bool = False) -> str | None:
+def compare(plain: PassResult, found: PassResult, *, is_exact: bool = False) -> str | None:
     """Return what differs between two outcomes as part of a sentence, or None.
 
     Args:

@@ -19,7 +19,7 @@ from transformer_foundry.core.training.memory.simulation import Pass, pass_peak
 __all__ = [
     "GB",
     "MemoryForecast",
-    "Workload",
+    "TrainingWorkload",
     "export_bytes",
     "forecast_memory",
     "optimizer_bytes",
@@ -45,7 +45,7 @@ _EXPORT_FIXED, _EXPORT_WEIGHTS = 640 * 2**20, 5.6
 
 
 @dataclass(frozen=True)
-class Workload:
+class TrainingWorkload:
     """What is going to be done with a model.
 
     Attributes:
@@ -141,7 +141,7 @@ _DOINGS = {
 }
 
 
-def forecast_memory(work: Workload, rows: int, accumulation: int, savings: MemorySavings) -> MemoryForecast:
+def forecast_memory(work: TrainingWorkload, rows: int, accumulation: int, savings: MemorySavings) -> MemoryForecast:
     """Forecast the memory of training with micro-batches of ``rows`` rows; nothing is computed if that can be avoided.
 
     Args:

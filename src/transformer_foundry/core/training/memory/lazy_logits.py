@@ -13,10 +13,10 @@ from torch import Tensor
 from transformer_foundry.core.system.torch_compat import disable_subclass_functions, make_wrapper_tensor
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head, chunked_argmax, chunked_cross_entropy
 
-__all__ = ["LazyLogits", "Tally"]
+__all__ = ["LazyLogits", "LogitsUsage"]
 
 
-class Tally:
+class LogitsUsage:
     """What became of lazy logits.
 
     Args:
@@ -39,21 +39,21 @@ class LazyLogits(Tensor):
     Args:
         hidden: (..., D) float.
         head: Makes (..., V) logits of it.
-        tally: Counts what becomes of them.
+        usage: Counts what becomes of them.
         dtype: Format of the logits; by default that of ``head`` under the autocast of now.
         class_dim: Where the classes are; -1, or another dimension with which the last one was exchanged.
     """
 
     hidden: Tensor
     head: Head
-    tally: Tally
+    usage: LogitsUsage
     class_dim: int
     _real: Tensor | None
     _classes: list[Tensor]
 
     @staticmethod
     def __new__(
-        cls, hidden: Tensor, head: Head, tally: Tally, dtype: torch.dtype | None = None, class_dim: int = -1
+        cls, hidden: Tensor, head: Head, usage: LogitsUsage, dtype: torch.dtype | None = None, class_dim: int = -1
     ) -> LazyLogits:
         """Make a tensor with shape and type, but without storage."""
         device = hidden.device
@@ -65,14 +65,14 @@ class LazyLogits(Tensor):
         made: LazyLogits = make_wrapper_tensor(
             cls, shape, dtype=dtype, device=device, requires_grad=torch.is_grad_enabled()
         )
-        made.hidden, made.head, made.tally, made.class_dim = hidden, head, tally, class_dim
+        made.hidden, made.head, made.usage, made.class_dim = hidden, head, usage, class_dim
         made._real, made._classes = None, []
         return made
 
     def compute(self, wanted_by: str) -> Tensor:
         """Return the logits themselves, computed once."""
         if self._real is None:
-            self.tally.wanted_by.append(wanted_by)
+            self.usage.wanted_by.append(wanted_by)
             logits = self.head.logits(self.hidden)
             self._real = logits if self.class_dim == -1 else logits.transpose(-1, self.class_dim)
         return self._real
@@ -83,7 +83,7 @@ class LazyLogits(Tensor):
 
     def at(self, hidden: Tensor) -> LazyLogits:
         """Return the logits of other hidden states."""
-        return LazyLogits(hidden, self.head, self.tally, self.dtype)
+        return LazyLogits(hidden, self.head, self.usage, self.dtype)
 
     @classmethod
     def __torch_function__(
@@ -187,7 +187,7 @@ def _transpose(logits: LazyLogits, first: int, second: int) -> Any:
     dims = {first % logits.dim(), second % logits.dim()}
     if logits.class_dim != -1 or logits.dim() != 3 or dims != {1, 2}:
         return NotImplemented
-    return LazyLogits(logits.hidden, logits.head, logits.tally, logits.dtype, class_dim=1)
+    return LazyLogits(logits.hidden, logits.head, logits.usage, logits.dtype, class_dim=1)
 
 
 def _permute(logits: LazyLogits, *dims: Any) -> Any:
@@ -217,7 +217,7 @@ def _log_softmax(logits: LazyLogits, dim: int | None = None, **kwargs: Any) -> A
 
 def _note(logits: LazyLogits, func: Any, others: tuple[Any, ...], dtype: torch.dtype) -> LazyLogits:
     head = replace(logits.head, steps=(*logits.head.steps, (func, others, {})))
-    return LazyLogits(logits.hidden, head, logits.tally, dtype)
+    return LazyLogits(logits.hidden, head, logits.usage, dtype)
 
 
 def _argmax(logits: LazyLogits, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -246,7 +246,7 @@ def _cross_entropy(
     steps = list(logits.head.steps)
     while steps and _name(steps[-1][0]) in ("float", "log_softmax"):
         steps.pop()  # the loss is computed in float32 anyway, and the log of a softmax changes no softmax
-    logits.tally.losses += 1
+    logits.usage.losses += 1
     loss, classes = chunked_cross_entropy(
         logits.rows(),
         replace(logits.head, steps=tuple(steps)),
@@ -254,7 +254,7 @@ def _cross_entropy(
         ignore_index=ignore_index,
         reduction=reduction,
         label_smoothing=label_smoothing,
-        rows=logits.tally.rows,
+        rows=logits.usage.rows,
     )
     logits._classes[:] = [] if classes is None else [classes]
     return loss

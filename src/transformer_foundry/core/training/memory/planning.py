@@ -8,10 +8,10 @@ from typing import Any
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.data.dataloading.batches import move_batch
 from transformer_foundry.core.training.checkpointing.state import MemoryDecision
-from transformer_foundry.core.training.memory.batch_size import MemoryPlan, MemoryWishes, fit_memory
+from transformer_foundry.core.training.memory.batch_size import MemoryConstraints, MemoryPlan, fit_memory
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
-from transformer_foundry.core.training.memory.forecast import Workload
-from transformer_foundry.core.training.memory.savings import MemorySavings, prove_savings
+from transformer_foundry.core.training.memory.forecast import TrainingWorkload
+from transformer_foundry.core.training.memory.savings import MemorySavings, verify_savings
 
 __all__ = ["PlannedMemory", "plan_memory"]
 
@@ -33,8 +33,8 @@ class PlannedMemory:
 
 
 def plan_memory(
-    work: Workload,
-    wishes: MemoryWishes,
+    work: TrainingWorkload,
+    constraints: MemoryConstraints,
     *,
     limit_bytes: int | None,
     budget_origin: str,
@@ -48,7 +48,7 @@ def plan_memory(
 
     Args:
         work: What the run does with the model.
-        wishes: What the user asked for; how the rows are divided changes no result.
+        constraints: What the user asked for; how the rows are divided changes no result.
         limit_bytes: The limit that the plan is made for; None where it is only what a CPU machine has free.
         budget_origin: A sentence about the source of the budget, for the error.
         saved: The decision of an earlier session.
@@ -56,52 +56,54 @@ def plan_memory(
     Raises:
         TrainingError: If not even one row fits the budget.
     """
-    kept = _keep_saved(saved, wishes, limit_bytes)
-    plan, proven = _make_plan(work, kept)
-    if not plan.fits and kept != wishes:
-        plan, proven = _make_plan(work, wishes)
+    kept = _keep_saved(saved, constraints, limit_bytes)
+    plan, verified = _make_plan(work, kept)
+    if not plan.fits and kept != constraints:
+        plan, verified = _make_plan(work, constraints)
     if not plan.fits:
         raise _does_not_fit(plan, budget_origin)
-    used = proven.limited_to(chunked_loss=plan.chunked_loss, activation_checkpointing=plan.activation_checkpointing)
+    used = verified.limited_to(chunked_loss=plan.chunked_loss, activation_checkpointing=plan.activation_checkpointing)
     return PlannedMemory(plan, used, limit_bytes)
 
 
-def _keep_saved(saved: MemoryDecision | None, wishes: MemoryWishes, limit_bytes: int | None) -> MemoryWishes:
-    """Return ``wishes`` with what they leave open as it was decided before, if that was for the same limit."""
-    if saved is None or saved.budget_bytes != limit_bytes or saved.rows > wishes.total_rows:
-        return wishes
-    savings = [name for name in ("chunked_loss", "activation_checkpointing") if getattr(wishes, name) == "auto"]
+def _keep_saved(
+    saved: MemoryDecision | None, constraints: MemoryConstraints, limit_bytes: int | None
+) -> MemoryConstraints:
+    """Return ``constraints`` with what they leave open as it was decided before, if that was for the same limit."""
+    if saved is None or saved.budget_bytes != limit_bytes or saved.rows > constraints.total_rows:
+        return constraints
+    savings = [name for name in ("chunked_loss", "activation_checkpointing") if getattr(constraints, name) == "auto"]
     decided: dict[str, Any] = {name: "on" if getattr(saved, name) else "off" for name in savings}
-    return replace(wishes, rows=saved.rows, **decided)
+    return replace(constraints, rows=saved.rows, **decided)
 
 
-def _make_plan(work: Workload, wishes: MemoryWishes) -> tuple[MemoryPlan, MemorySavings]:
-    rows = wishes.rows or wishes.total_rows
+def _make_plan(work: TrainingWorkload, constraints: MemoryConstraints) -> tuple[MemoryPlan, MemorySavings]:
+    rows = constraints.rows or constraints.total_rows
     # On a CPU large logits are also faster in chunks (0.80 to 0.95 of the time). On a GPU they are slower (1.26 of the
     # time at a vocabulary of 50,257 on an H200), and torch.compile cannot follow them.
     is_large = work.precision.device.type == "cpu" and work.shape.logits_bytes(rows) > CHUNK_BYTES
-    chunks = wishes.chunked_loss == "on" or (wishes.chunked_loss == "auto" and is_large)
-    checkpoints = wishes.activation_checkpointing == "on"
-    proven = _prove(work, chunks, checkpoints)
+    chunks = constraints.chunked_loss == "on" or (constraints.chunked_loss == "auto" and is_large)
+    checkpoints = constraints.activation_checkpointing == "on"
+    verified = _prove(work, chunks, checkpoints)
     simplest = replace(
-        wishes,
+        constraints,
         rows=rows,
         timing_s=0.0,
         chunked_loss="on" if chunks else "off",
         activation_checkpointing="on" if checkpoints else "off",
     )
-    plan = fit_memory(work, simplest, proven)
+    plan = fit_memory(work, simplest, verified)
     if plan.fits:
-        return plan, proven
-    proven = _prove(work, wishes.chunked_loss != "off", wishes.activation_checkpointing != "off")
-    return fit_memory(work, wishes, proven), proven
+        return plan, verified
+    verified = _prove(work, constraints.chunked_loss != "off", constraints.activation_checkpointing != "off")
+    return fit_memory(work, constraints, verified), verified
 
 
-def _prove(work: Workload, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
+def _prove(work: TrainingWorkload, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
     if not (chunked_loss or activation_checkpointing):
         return MemorySavings()
     batch = move_batch(work.shape.batch(_PROOF_ROWS, _PROOF_LENGTH), work.precision.device)
-    return prove_savings(
+    return verify_savings(
         work.adapter,
         work.objective,
         batch,

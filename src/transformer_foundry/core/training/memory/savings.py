@@ -11,16 +11,16 @@ from torch import nn
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.training.memory.activation_checkpointing import (
     ActivationCheckpointing,
-    prove_activation_checkpointing,
+    verify_activation_checkpointing,
 )
-from transformer_foundry.core.training.memory.chunked_loss import ChunkedLoss, prove_chunked_loss
+from transformer_foundry.core.training.memory.chunked_loss import ChunkedLoss, verify_chunked_loss
 
-__all__ = ["MemorySavings", "prove_savings"]
+__all__ = ["MemorySavings", "verify_savings"]
 
 
 @dataclass(frozen=True)
 class MemorySavings:
-    """The savings of a model that were proven; without any it does nothing.
+    """The savings of a model that were verified; without any it does nothing.
 
     Attributes:
         chunked_loss: Computes the loss in chunks.
@@ -63,7 +63,7 @@ class MemorySavings:
         )
 
 
-def prove_savings(
+def verify_savings(
     adapter: nn.Module,
     objective: TaskLoss,
     batch: Batch,
@@ -85,9 +85,9 @@ def prove_savings(
     chunked = checkpointing = None
     lines = []
     if chunked_loss:
-        chunked, verdict = prove_chunked_loss(adapter, objective, batch, label_smoothing=label_smoothing)
-        lines.append(f"Chunked loss: {verdict.line}.")
+        chunked, result = verify_chunked_loss(adapter, objective, batch, label_smoothing=label_smoothing)
+        lines.append(f"Chunked loss: {result.line}.")
     if activation_checkpointing:
-        checkpointing, verdict = prove_activation_checkpointing(adapter, objective, batch)
-        lines.append(f"Activation checkpointing: {verdict.line}.")
+        checkpointing, result = verify_activation_checkpointing(adapter, objective, batch)
+        lines.append(f"Activation checkpointing: {result.line}.")
     return MemorySavings(chunked, checkpointing, tuple(lines))
