@@ -29,10 +29,10 @@ def test_loading_opens_nothing(dataset):
     assert not dataset.exists()
 
 
-def test_a_record_of_a_trial_that_is_not_kept_is_refused(dataset):
+def test_a_result_of_a_trial_that_is_not_stored_is_refused(dataset):
     list(search(SPACE, CurveTrainer(), TuningOptions(n_trials=1), dataset.load().storage()))
     stray = TrialResult(7, "complete", {}, 1.0, 100, 1.0, is_best=True, best_loss=1.0)
-    with pytest.raises(DatasetError, match="Trial 7 is not kept"):
+    with pytest.raises(DatasetError, match="Trial 7 is not in the study"):
         dataset.save(stray)
 
 

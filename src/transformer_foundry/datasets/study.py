@@ -7,8 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from transformer_foundry.core.experiments.tuning import TrialResult
-from transformer_foundry.core.experiments.tuning.storage.study_handle import StudyHandle
+from transformer_foundry.core.experiments.tuning import StudyHandle, TrialResult
 
 __all__ = ["StudyDataset"]
 
@@ -16,12 +15,12 @@ __all__ = ["StudyDataset"]
 class StudyDataset(AbstractDataset[TrialResult, StudyHandle]):
     """One study, which the search itself writes: two entries, ``previous_study`` and ``study``, share it.
 
-    A trial is in the storage before its record is yielded, so that a search killed between the two loses nothing;
-    saving a record checks just that.
+    A trial is in the storage before its result is yielded, so that a search killed between the two loses nothing;
+    saving a result checks that it is there.
 
     Args:
         filepath: The SQLite file.
-        storage: URL of a data base that takes its place.
+        storage: URL of a data base that replaces the file.
         study_name: Name of the study in the data base; a file holds one study, called ``search``.
         metadata: Ignored; for users and plugins.
     """
@@ -44,14 +43,14 @@ class StudyDataset(AbstractDataset[TrialResult, StudyHandle]):
         return StudyHandle(self.path, self.url, self.name)
 
     def save(self, data: TrialResult) -> None:
-        """Check that the trial of the record is kept.
+        """Check that the trial of the result is stored.
 
         Raises:
             DatasetError: If it is not there, or has not ended.
         """
         trials = self.load().study().get_trials(deepcopy=False)
         if data.number >= len(trials) or not trials[data.number].state.is_finished():
-            raise DatasetError(f"Trial {data.number} is not kept in the study of {self.path}.")
+            raise DatasetError(f"Trial {data.number} is not in the study of {self.path}.")
 
     def _exists(self) -> bool:
         return self.url is not None or self.path.is_file()

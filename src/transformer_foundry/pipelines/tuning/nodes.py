@@ -12,6 +12,7 @@ from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.experiments import tuning as core_tuning
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult
+from transformer_foundry.core.experiments.tuning.storage import StudyHandle
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def search_parameters(
-    previous_study: Any,
+    previous_study: StudyHandle,
     model_export: ModelSource,
     validation_report: dict[str, Any],
     token_splits: TokenSplits,
@@ -31,7 +32,7 @@ def search_parameters(
     tuning: TuningOptions,
     validation: ValidationOptions,
 ) -> Iterator[TrialResult]:
-    """Yield each trial that has ended, until the budget of the study is spent."""
+    """Yield the result of each trial that has ended, until the budget of the study is spent."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
     space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
     train_trial = core_tuning.make_train_trial(
@@ -49,7 +50,7 @@ def search_parameters(
 
 
 def draw_search(
-    study: Any, model_export: ModelSource, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
+    study: StudyHandle, model_export: ModelSource, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Return the table of trials and the figures of the search."""
     found = study.study()
@@ -64,14 +65,14 @@ def draw_search(
 
 
 def confirm_best(
-    study: Any,
+    study: StudyHandle,
     model_export: ModelSource,
     token_splits: TokenSplits,
     model: ModelOptions,
     training: TrainingOptions,
     tuning: TuningOptions,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the best parameters with what they belong to, and how they compare with the default ones."""
+    """Return the best parameters with their model and data, and their comparison with the default ones."""
     found = study.study()
     steps = tuning.confirm_steps or training.max_steps
     train = core_tuning.make_full_training(
@@ -81,6 +82,8 @@ def confirm_best(
         found, train, steps=steps, n_seeds=tuning.confirm_seeds, first_seed=training.seed + 1
     )
     _log.info(
-        "The search ended: %s. %s", found.user_attrs.get("stopped", "it goes on elsewhere"), comparison["verdict"]
+        "The search ended: %s. %s",
+        found.user_attrs.get("stopped", "another worker continues it"),
+        comparison["verdict"],
     )
     return {**best, "model": model_export.identity, "data": token_splits.fingerprint}, comparison

@@ -1,4 +1,7 @@
-"""The search for hyper-parameters: a space, a search over it that survives a kill, and what came of it."""
+"""Search hyper-parameters: spaces, a search that survives a kill, and its results.
+
+Begin with ``search_loop.search``; ``train_trial`` connects it to the training of a model.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.space import Dimension as Dimension
     from transformer_foundry.core.experiments.tuning.space import SearchSpace as SearchSpace
     from transformer_foundry.core.experiments.tuning.space import parse_space as parse_space
+    from transformer_foundry.core.experiments.tuning.storage import StudyHandle as StudyHandle
     from transformer_foundry.core.experiments.tuning.storage import load_study as load_study
     from transformer_foundry.core.experiments.tuning.storage import open_storage as open_storage
     from transformer_foundry.core.experiments.tuning.train_trial import make_full_training as make_full_training

@@ -1,4 +1,4 @@
-"""Which parameters can be searched, and the space that is searched when none is given."""
+"""The parameters that can be searched, and the default space of each kind of model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODEL_PREFIX = "model."
 """A dimension ``model.NAME`` is the value ``NAME`` of the model's ``config.json``."""
 
 FIXED = CHANGEABLE | {"precision", "seed"}
-"""Parameters of section ``training`` that say how long, where and how often, not what is learnt."""
+"""Parameters of section ``training`` that decide length, device and schedule of saves, not what is learned."""
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainingOptions) if field.name not in FIXED)
 
@@ -29,7 +29,7 @@ _DECAY = {"type": "float", "low": 1e-3, "high": 1.0, "log": True}
 
 DEFAULT_SPACES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "decoder-only": {"learning_rate": _RATE, "warmup_ratio": _WARMUP, "weight_decay": _DECAY},
-    # A masked model learns from one token in seven: the gradient is noisier, and the second moment's memory matters.
+    # A masked model learns from one token in seven: the gradient is noisier, so that beta2 matters.
     "encoder-only": {
         "learning_rate": {**_RATE, "low": 1e-4, "high": 1e-2},
         "warmup_ratio": _WARMUP,
@@ -43,7 +43,7 @@ DEFAULT_SPACES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "label_smoothing": {"type": "categorical", "choices": [0.0, 0.1]},
     },
 }
-"""Around the defaults: the best learning rate of small transformers moves by a factor of twenty with size and data."""
+"""Around the defaults: the best learning rate of small transformers varies twentyfold with size and data."""
 
 
 def training_space(
@@ -56,13 +56,13 @@ def training_space(
     """Read the section ``tuning.space``.
 
     Args:
-        values: The section; empty takes the one of ``kind`` in :data:`DEFAULT_SPACES`.
-        base: The options from which trials start; their values are the configuration that is tried first.
+        values: The section; empty takes the space of ``kind`` in :data:`DEFAULT_SPACES`.
+        base: The options of trials; their values are the configuration that is tried first.
         kind: Kind of the model.
-        config: The model's configuration, for dimensions ``model.NAME``; None takes any name.
+        config: The model's configuration, for dimensions ``model.NAME``; None accepts any name.
 
     Raises:
-        ParameterError: If a name or key is unknown, or a value is none that training accepts.
+        ParameterError: If a name or key is unknown, or training does not accept a value.
     """
     base = base or TrainingOptions()
     values = values or DEFAULT_SPACES[kind]
@@ -75,7 +75,7 @@ def training_space(
 
 
 def check_space(values: Mapping[str, Any]) -> None:
-    """Check what can be checked of the section ``tuning.space`` without the model.
+    """Check the section ``tuning.space`` as far as possible without the model.
 
     Raises:
         ParameterError: As :func:`training_space`.
@@ -103,7 +103,7 @@ def _model_defaults(values: Mapping[str, Any], config: Mapping[str, Any] | None)
             known = [key for key, value in config.items() if isinstance(value, int | float | str)]
             raise ParameterError(
                 f"tuning.space.{MODEL_PREFIX}{name}: config.json has no {name}.{suggestion(name, known)}",
-                f"It has: {', '.join(known) or 'none that can be searched'}.",
+                f"It has: {', '.join(known) or 'nothing that can be searched'}.",
                 f"Correct or remove tuning.space.{MODEL_PREFIX}{name}.",
             )
     return {f"{MODEL_PREFIX}{name}": (config or {}).get(name) for name in names}

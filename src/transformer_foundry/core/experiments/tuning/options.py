@@ -1,4 +1,4 @@
-"""Options of the search."""
+"""Options of the section ``tuning``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PRUNERS = ("percentile", "median", "successive_halving", "hyperband", "patient",
 
 @dataclass(frozen=True)
 class TuningOptions:
-    """How long to search, where, and how.
+    """The budget, the strategy and the storage of a search.
 
     Raises:
-        ParameterError: If a value has the wrong type or lies outside its range, or the space cannot be searched.
+        ParameterError: If a value has the wrong type or is outside its range, or the space cannot be searched.
     """
 
     n_trials: int = option(
@@ -42,10 +42,10 @@ class TuningOptions:
     )
     max_steps: int = option(80, "Optimizer steps of a full trial.", minimum=1, unit="steps")
     evals_per_trial: int = option(
-        4, "Evaluations of a full trial, evenly spaced; pausing and pruning look at them.", minimum=1
+        4, "Evaluations of a full trial, evenly spaced; trials are paused and pruned at them.", minimum=1
     )
     timeout_hours: float | None = option(
-        None, "No training begins once the study's trainings have taken this long.", above=0, unit="hours"
+        None, "No training starts after the study's trainings have taken this long.", above=0, unit="hours"
     )
     min_gain: float = option(
         0.0005,
@@ -54,7 +54,7 @@ class TuningOptions:
         minimum=0,
         below=1,
     )
-    sampler: str = option("pause_resume", "What proposes the next configuration.", choices=SAMPLERS)
+    sampler: str = option("pause_resume", "Strategy that proposes the next configuration.", choices=SAMPLERS)
     pause_at: float = option(
         0.5,
         "Share of a trial's steps after which pause_resume pauses it; at least the longest warm-up plus 0.15.",
@@ -62,10 +62,13 @@ class TuningOptions:
         below=1,
     )
     paused_gib: float = option(
-        5.0, "Disk space for checkpoints of paused trials; the worst of them would start over.", minimum=0, unit="GiB"
+        5.0,
+        "Disk space for checkpoints of paused trials; trials whose checkpoint does not fit start over.",
+        minimum=0,
+        unit="GiB",
     )
     pruner: str = option(
-        "percentile", "What stops a hopeless trial early; pause_resume pauses instead.", choices=PRUNERS
+        "percentile", "Strategy that stops a hopeless trial early; pause_resume pauses trials instead.", choices=PRUNERS
     )
     prune_after: float = option(
         0.35,
@@ -83,7 +86,7 @@ class TuningOptions:
         "of the run. Keep the password out of it: PGPASSWORD or ~/.pgpass.",
     )
     confirm_seeds: int = option(
-        2, "Seeds with which the winner and the default are trained in full and compared; 0 does not.", minimum=0
+        2, "Seeds with which the winner and the default are trained in full and compared; 0 skips this.", minimum=0
     )
     confirm_steps: int | None = option(
         None, "Optimizer steps of these trainings; null is training.max_steps.", minimum=1, unit="steps"
@@ -104,7 +107,7 @@ class TuningOptions:
         if pauses and self.pruner not in ("percentile", "none"):
             raise ParameterError(
                 f"tuning.pruner is {self.pruner}, but tuning.sampler is pause_resume, which pauses trials itself.",
-                "Expected a pruner beside one of Optuna's samplers only.",
+                "Expected a pruner only with one of Optuna's samplers.",
                 "Set tuning.sampler=tpe, or leave tuning.pruner out.",
             )
         if not pauses and self.pruner != "none" and min(self.evals_per_trial, self.max_steps) < 2:

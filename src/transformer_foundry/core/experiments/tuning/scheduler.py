@@ -15,6 +15,7 @@ from transformer_foundry.core.experiments.tuning.storage.trial_attributes import
     RESTARTED_ATTR,
     TO_THE_END_ATTR,
     error_of,
+    final_loss,
     is_paused,
     last_step,
     paused_at,
@@ -171,7 +172,9 @@ class TrialScheduler:
 
     def _start(self, configuration: dict[str, Any], *, to_the_end: bool, **attributes: Any) -> TrialJob | None:
         trial = self._store.start(configuration, **{TO_THE_END_ATTR: to_the_end}, **attributes)
-        return trial and TrialJob(trial, pause_at=None if to_the_end or not self._pauses else self._pause_step)
+        if trial is None:
+            return None
+        return TrialJob(trial, pause_at=None if to_the_end or not self._pauses else self._pause_step)
 
     def _resume(self, trial: FrozenTrial) -> TrialJob | None:
         claimed, step = self._store.claim(trial), paused_at(trial)
@@ -223,8 +226,8 @@ class TrialScheduler:
         losses = [at_pause] if at_pause and at_pause[0] < steps else []
         if trial.state.name == "PRUNED" and not losses:
             losses = curve[-1:]
-        if trial.state.name == "COMPLETE":
-            losses.append((steps, float(trial.value)))
+        if (final := final_loss(trial)) is not None:
+            losses.append((steps, final))
         shares = tuple((step / steps, loss) for step, loss in losses)
         if not is_paused(trial):
             return TrialHistory(features, shares, left=1.0 if trial.state.name == "RUNNING" else 0.0, is_open=False)

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["STOPPED", "TrainTrial", "search"]
+__all__ = ["STOPPED", "TrainTrial", "TrialReport", "search"]
 
 STOPPED = "stopped"
 """Attribute of the study: why the newest search ended."""
@@ -48,17 +48,17 @@ FAILURES_BEFORE_GIVING_UP = 3
 POLL_S = 0.5
 """Pause between two looks at trials that other workers hold."""
 
+TrialReport: TypeAlias = tuple[int, float] | tuple[int, float, Any]
+"""Step, validation loss, and the state to resume from at this step, which only the step of a pause needs."""
+
 
 class TrainTrial(Protocol):
     """Trains one configuration."""
 
-    def __call__(
-        self, parameters: Mapping[str, Any], resume_from: Any = None
-    ) -> Generator[tuple[Any, ...], None, None]:
-        """Yield (step, validation loss) at each evaluation, steps ascending; the last loss is the result.
+    def __call__(self, parameters: Mapping[str, Any], resume_from: Any = None) -> Generator[TrialReport, None, None]:
+        """Yield a report at each evaluation, steps ascending; the last loss is the result.
 
-        A third element, if there is one, is the state to resume from at that step. It is needed only at the step where
-        trials pause (``pruners.pause_step``); without it the state is the step itself.
+        Trials pause at ``pruners.pause_step``; without a state in that report the state is the step itself.
 
         Args:
             parameters: The configuration: name -> value.
@@ -182,7 +182,7 @@ class _Session:
         self._checkpoints.drop(self._number)
         return ended
 
-    def _follow(self, reports: Iterator[tuple[Any, ...]]) -> tuple[str, float | None, Any]:
+    def _follow(self, reports: Iterator[TrialReport]) -> tuple[str, float | None, Any]:
         """Report each loss until the trial ends or is paused: (state, loss, error or state to resume from)."""
         loss: float | None = None
         while True:

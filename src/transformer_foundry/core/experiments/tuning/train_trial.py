@@ -1,4 +1,4 @@
-"""A trial of the search as a short training of the real model with the real loop."""
+"""Train one trial of a search: a short training of the model with the training loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformer_foundry.core.experiments.tuning.default_spaces import (
 )
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderCheckpoints
-from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial
+from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial, TrialReport
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
 from transformer_foundry.core.experiments.tuning.strategies.pruners import evaluation_steps, pause_step
 from transformer_foundry.core.training.options import TrainingOptions
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.models import ModelSource
     from transformer_foundry.core.training import Checkpoint
+    from transformer_foundry.core.training.events import Event
 
 __all__ = ["make_full_training", "make_train_trial", "model_space", "paused_checkpoints_in", "trial_identity"]
 
 _SHARED = ("seed", "eval_batches")
-"""Options that no search changes and every loss depends on. Device and precision move it by rounding only, and a
-study may go on on another machine."""
+"""Options that no search changes and every loss depends on. Device and precision change it by rounding only, and a
+study may continue on another machine."""
 
 _GIB = 2**30
 
@@ -49,23 +50,23 @@ def make_train_trial(
 ) -> TrainTrial:
     """Return the ``train_trial`` of ``search`` for a model and its data.
 
-    Every trial begins with the same initial weights and sees the data in the same order.
+    Every trial starts with the same initial weights and trains on the data in the same order.
 
     Args:
-        export: The exported model; built anew for each trial.
+        export: The exported model; built for each trial.
         splits: The tokens to train and evaluate on, shared by all trials.
         base_options: The training options that the space does not search.
         tuning_options: Length of a trial and how often it is evaluated.
-        space: What is searched; its longest warm-up says when trials pause. None takes ``tuning_options.space``.
-        kind: Kind of the model, if it is not to be found out.
-        task: Task of the model, if it is not to be found out.
+        space: What is searched; its longest warm-up decides when trials pause. None takes ``tuning_options.space``.
+        kind: Kind of the model; None infers it.
+        task: Task of the model; None infers it.
     """
     space = space or training_space(tuning_options.space, base_options)
     pause_at = pause_step(tuning_options, space.largest("warmup_ratio", otherwise=0.0))
 
     def train_trial(
         parameters: Mapping[str, Any], resume_from: Checkpoint | None = None
-    ) -> Generator[tuple[Any, ...], None, None]:
+    ) -> Generator[TrialReport, None, None]:
         from transformer_foundry.core.models import load_model
         from transformer_foundry.core.training import fit
 
@@ -76,7 +77,7 @@ def make_train_trial(
         try:
             yield from _reports(fit(adapter, splits, options, resume_from=state), pause_at)
         finally:
-            # Of a trial that ran out of memory the tensors hang in the traceback until they are collected.
+            # After running out of memory, the traceback holds the tensors until they are collected.
             del adapter
             _free_memory()
 
@@ -113,7 +114,7 @@ def trial_options(
     parameters: Mapping[str, Any],
     save_steps: int | None = None,
 ) -> TrainingOptions:
-    """Return ``base_options`` with the trial's parameters, its length, even evaluations and one checkpoint."""
+    """Return ``base_options`` with the trial's parameters and length, evenly spaced evaluations and one checkpoint."""
     steps = tuning_options.max_steps
     quiet = _quiet(steps, evaluation_steps(tuning_options)) | {"save_steps": save_steps}
     return dataclasses.replace(base_options, **parameters, **quiet)
@@ -122,7 +123,7 @@ def trial_options(
 def trial_identity(
     export: ModelSource, splits: TokenSplits, base_options: TrainingOptions, space: SearchSpace
 ) -> dict[str, Any]:
-    """Return what a trial's loss depends on beside the searched parameters: model, data and the other options."""
+    """Return what a trial's loss depends on beside the searched parameters: model, data and other options."""
     searched = {dimension.name for dimension in space.dimensions}
     names = [name for name in (*SEARCHABLE, *_SHARED) if name not in searched]
     training = {name: getattr(base_options, name) for name in names}
@@ -137,10 +138,10 @@ def model_space(
     kind: str | None = None,
     task: str | None = None,
 ) -> SearchSpace:
-    """Return the space of a search for a model: the one in ``tuning.space``, else the default one of its kind.
+    """Return the space of a search for a model: ``tuning.space``, or the default space of its kind.
 
     Raises:
-        ParameterError: If the space names what the model does not have, or it cannot be built with a value.
+        ParameterError: If the space has a parameter that the model lacks, or the model cannot be built with a value.
     """
     from transformer_foundry.core.models import load_model
 
@@ -175,11 +176,11 @@ def _check_model_dimensions(export: ModelSource, space: SearchSpace) -> None:
 
 
 def paused_checkpoints_in(folder: Path, limit_gib: float) -> FolderCheckpoints[Checkpoint]:
-    """Return the store of paused trials' checkpoints in ``folder``.
+    """Return the checkpoints of paused trials in ``folder``.
 
     Args:
-        folder: Where they are kept, a folder a trial.
-        limit_gib: Their size together in GiB.
+        folder: Where they are, one folder for each trial.
+        limit_gib: Their total size in GiB.
     """
     from transformer_foundry.core.training import write_checkpoint
 
@@ -191,30 +192,30 @@ def _read_paused(folder: Path) -> Checkpoint:
 
     generation = newest_checkpoint(folder)
     if generation is None:
-        raise CheckpointError(f"The checkpoint in {folder} was never finished.")
+        raise CheckpointError(f"The checkpoint in {folder} was never completed.")
     state = read_checkpoint(generation)
     return Checkpoint(state.step, state.epoch, "steps", dict(state.metrics), state)
 
 
-def _reports(records: Iterator[Any], pause_at: int | None) -> Generator[tuple[Any, ...], None, None]:
-    """Turn the records of ``fit`` into reports, the one at ``pause_at`` with the checkpoint that follows it."""
+def _reports(events: Iterator[Event], pause_at: int | None) -> Generator[TrialReport, None, None]:
+    """Turn the events of ``fit`` into reports, the one at ``pause_at`` with the checkpoint that follows it."""
     from transformer_foundry.core.training import Checkpoint, Progress
 
-    step = next(records).step
+    step = next(events).step
     held: tuple[int, float] | None = None
     try:
-        for record in records:
-            step = record.step
-            if isinstance(record, Progress) and "eval/loss" in record.metrics:
-                held = (step, record.metrics["eval/loss"])
+        for event in events:
+            step = event.step
+            if isinstance(event, Progress) and "eval/loss" in event.metrics:
+                held = (step, event.metrics["eval/loss"])
                 if step != pause_at:
                     yield held
                     held = None
-            elif held is not None and isinstance(record, Checkpoint):
-                yield (*held, record)
+            elif held is not None and isinstance(event, Checkpoint):
+                yield (*held, event)
                 held = None
     except TrainingError:
-        # Once training has begun this means that the loss is lost: a result, as bad as one can be.
+        # After the start of training this means that the loss diverged: the worst result.
         yield step + 1, math.nan
         return
     if held is not None:
@@ -222,7 +223,7 @@ def _reports(records: Iterator[Any], pause_at: int | None) -> Generator[tuple[An
 
 
 def _quiet(max_steps: int, eval_steps: int) -> dict[str, Any]:
-    """Options of a training of which only the validation loss is wanted."""
+    """Return options of a training of which only the validation loss is needed."""
     return {
         "max_steps": max_steps,
         "num_train_epochs": None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of, state_of
-from transformer_foundry.core.experiments.tuning.storage.trial_attributes import error_of, steps_trained
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import error_of, final_loss, steps_trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,15 +42,15 @@ def best_trial(study: Study) -> FrozenTrial:
         TuningError: If no trial is complete.
     """
     trials = shown_trials(study)
-    complete = [trial for trial in trials if state_of(trial) == "complete"]
-    if not complete:
+    losses = [(loss, trial) for trial in trials if (loss := final_loss(trial)) is not None]
+    if not losses:
         errors = [error for error in map(error_of, trials) if error]
         raise TuningError(
             f"None of the {len(trials)} trials of the study is complete{': ' + errors[0] if errors else ''}.",
             "Expected at least one trial that trained to its end.",
             "Continue the search: kedro run --pipelines tuning --params tuning.n_trials=NUMBER.",
         )
-    return min(complete, key=lambda trial: trial.value)
+    return min(losses, key=lambda pair: pair[0])[1]
 
 
 def _row(result: TrialResult, n_steps: int) -> dict[str, Any]:

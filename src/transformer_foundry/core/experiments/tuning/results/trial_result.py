@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformer_foundry.core.experiments.tuning.storage.trial_attributes import error_of, is_paused, seconds_of
+from transformer_foundry.core.experiments.tuning.storage.trial_attributes import (
+    error_of,
+    final_loss,
+    is_paused,
+    seconds_of,
+)
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -59,10 +64,9 @@ def result_of(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> TrialResult:
     """Return the result of a trial; ``others`` are the trials before it that it is compared with."""
     state = state_of(trial)
     curve = tuple(sorted(trial.intermediate_values.items()))
-    is_complete = state == "complete" and trial.value is not None
-    loss = trial.value if is_complete else next((value for _, value in reversed(curve)), None)
-    earlier = [other.value for other in others if state_of(other) == "complete" and other.value is not None]
-    complete = [*earlier, trial.value] if is_complete else earlier
+    final, last = final_loss(trial), curve[-1][1] if curve else None
+    loss = final if final is not None else last
+    earlier = [value for value in map(final_loss, others) if value is not None]
     return TrialResult(
         number=trial.number,
         state=state,
@@ -70,8 +74,8 @@ def result_of(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> TrialResult:
         loss=loss if loss is not None and math.isfinite(loss) else None,
         steps=curve[-1][0] if curve else 0,
         seconds=seconds_of(trial),
-        is_best=is_complete and all(trial.value < value for value in earlier),
-        best_loss=min(complete, default=None),
+        is_best=final is not None and all(final < value for value in earlier),
+        best_loss=min([*earlier, *([] if final is None else [final])], default=None),
         curve=curve,
         error=error_of(trial),
     )

@@ -4,6 +4,11 @@ Begin with ``database`` (opens the storage) and ``trial_store`` (reads and chang
 is not part of Optuna's documented API.
 """
 
-from transformer_foundry.core.experiments.tuning.storage.database import STUDY_NAME, load_study, open_storage
+from transformer_foundry.core.experiments.tuning.storage.database import (
+    STUDY_NAME,
+    StudyHandle,
+    load_study,
+    open_storage,
+)
 
-__all__ = ["STUDY_NAME", "load_study", "open_storage"]
+__all__ = ["STUDY_NAME", "StudyHandle", "load_study", "open_storage"]

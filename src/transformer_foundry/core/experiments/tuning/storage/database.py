@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ from transformer_foundry.core.base.errors import TuningError, cause_chain
 from transformer_foundry.core.experiments.tuning.storage.optuna_compat import (
     heartbeat_interval,
     ignore_experimental_warnings,
+    record_heartbeat,
 )
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study import Study
 
-__all__ = ["STUDY_NAME", "explain_errors", "heartbeat", "load_study", "open_storage"]
+__all__ = ["STUDY_NAME", "StudyHandle", "explain_errors", "heartbeat", "load_study", "open_storage"]
 
 STUDY_NAME = "search"
 """Each SQLite file holds one study."""
@@ -103,6 +105,42 @@ def load_study(storage: BaseStorage, study_name: str = STUDY_NAME) -> Study:
         ) from err
 
 
+@dataclass(frozen=True)
+class StudyHandle:
+    """Where a study is stored; each method opens it.
+
+    Args:
+        path: The SQLite file, which need not exist yet. Checkpoints of paused trials are beside it, also with a URL.
+        url: URL of a data base that replaces the file.
+        name: Name of the study in the data base.
+    """
+
+    path: Path
+    url: str | None = None
+    name: str = STUDY_NAME
+
+    def storage(self) -> RDBStorage:
+        """Return the storage, after creating the file if it is missing.
+
+        Raises:
+            TuningError: If it cannot be opened.
+        """
+        return open_storage(self.url or self.path)
+
+    def study(self) -> Study:
+        """Return the study.
+
+        Raises:
+            TuningError: If it cannot be opened or no search has started in it.
+        """
+        return load_study(self.storage(), self.name)
+
+    @property
+    def paused_folder(self) -> Path:
+        """Folder of the checkpoints of paused trials."""
+        return self.path.parent / "paused"
+
+
 @contextmanager
 def explain_errors(storage: BaseStorage) -> Iterator[None]:
     """Turn an error of the data base within the block into a ``TuningError``."""
@@ -165,12 +203,12 @@ def heartbeat(storage: BaseStorage, trial_id: int) -> Iterator[None]:
     def beat() -> None:
         while not stopped.wait(interval):
             try:
-                storage.record_heartbeat(trial_id)
+                record_heartbeat(storage, trial_id)
             except (SQLAlchemyError, StorageInternalError):
                 # A heartbeat that finds the file locked is missed; the grace period allows for several.
                 continue
 
-    storage.record_heartbeat(trial_id)
+    record_heartbeat(storage, trial_id)
     thread = threading.Thread(target=beat, name="trial-heartbeat", daemon=True)
     thread.start()
     try:

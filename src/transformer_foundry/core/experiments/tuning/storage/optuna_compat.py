@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import Trial
 
-__all__ = ["STALE_TRIALS_METHOD", "heartbeat_interval", "ignore_experimental_warnings", "open_trial", "stale_trial_ids"]
+__all__ = [
+    "STALE_TRIALS_METHOD",
+    "heartbeat_interval",
+    "ignore_experimental_warnings",
+    "open_trial",
+    "record_heartbeat",
+    "stale_trial_ids",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +50,14 @@ def heartbeat_interval(storage: BaseStorage) -> int | None:
 
     Storages with heartbeats have a base class of their own, which is not public; ``RDBStorage`` is one of them.
     """
-    interval = getattr(storage, "get_heartbeat_interval", None)
-    return interval() if interval is not None and hasattr(storage, "record_heartbeat") else None
+    interval: int | None = getattr(storage, "get_heartbeat_interval", lambda: None)()
+    return interval if hasattr(storage, "record_heartbeat") else None
+
+
+def record_heartbeat(storage: BaseStorage, trial_id: int) -> None:
+    """Record a heartbeat of a running trial, if the storage keeps them."""
+    if heartbeat_interval(storage) is not None:
+        storage.record_heartbeat(trial_id)  # type: ignore[attr-defined] # in the base class that is not public
 
 
 def open_trial(study: Study, trial_id: int) -> Trial:

@@ -21,6 +21,7 @@ __all__ = [
     "TO_THE_END_ATTR",
     "WORKER_ATTR",
     "error_of",
+    "final_loss",
     "is_paused",
     "last_step",
     "paused_at",
@@ -52,6 +53,11 @@ def error_of(trial: FrozenTrial) -> str | None:
     """Return why the trial failed or diverged, or None."""
     error: str | None = trial.user_attrs.get(ERROR_ATTR)
     return error
+
+
+def final_loss(trial: FrozenTrial) -> float | None:
+    """Return the loss of a complete trial; None for any other."""
+    return trial.value if trial.state.name == "COMPLETE" else None
 
 
 def paused_at(trial: FrozenTrial) -> int | None:

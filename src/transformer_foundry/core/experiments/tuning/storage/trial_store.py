@@ -19,6 +19,7 @@ from transformer_foundry.core.experiments.tuning.storage.optuna_compat import (
     heartbeat_interval,
     ignore_experimental_warnings,
     open_trial,
+    record_heartbeat,
     stale_trial_ids,
 )
 from transformer_foundry.core.experiments.tuning.storage.trial_attributes import (
@@ -104,7 +105,7 @@ class TrialStore:
         from optuna.exceptions import UpdateFinishedTrialError
 
         # A heartbeat first: by the last one, of its former worker, it would be stale at once.
-        self._beat(trial)
+        record_heartbeat(self.storage, self.id_of(trial))
         try:
             if not self._set_state(trial, "RUNNING"):
                 return None
@@ -191,12 +192,8 @@ class TrialStore:
             # A trial that was killed before its first heartbeat never becomes stale: give it one, once.
             if trial.number not in self._given_heartbeat:
                 self._given_heartbeat.add(trial.number)
-                self._beat(trial)
+                record_heartbeat(self.storage, self.id_of(trial))
         return stale_trial_ids(self.storage, self._study_id)
-
-    def _beat(self, trial: FrozenTrial) -> None:
-        if heartbeat_interval(self.storage) is not None:
-            self.storage.record_heartbeat(self.id_of(trial))
 
     def _set(self, trial: Trial | FrozenTrial, name: str, value: Any) -> None:
         self.storage.set_trial_user_attr(self.id_of(trial), name, value)
@@ -204,5 +201,4 @@ class TrialStore:
     def _set_state(self, trial: Trial | FrozenTrial, state: str, values: list[float] | None = None) -> bool:
         import optuna
 
-        changed = self.storage.set_trial_state_values(self.id_of(trial), optuna.trial.TrialState[state], values)
-        return bool(changed)
+        return self.storage.set_trial_state_values(self.id_of(trial), optuna.trial.TrialState[state], values)
