@@ -20,9 +20,9 @@ class ModelExportDataset(AbstractDataset[None, ModelSource]):
         source: Path of a folder or zip file, a gist id or a gist URL.
         cache_dir: Folder in which what was downloaded or unpacked is kept.
         revision: Revision of the gist; the newest if None.
-        trust_code: The user's word for code from outside, whatever it holds.
-        sha256: Digest that the export must have; it is the user's word for that content.
-        first_run_seconds: Limit of the first import, construction and call of the model.
+        trust_code: Approve all external code of the source.
+        sha256: Required digest of the export; approves this content.
+        first_run_seconds: Time limit of the trial run: the first import, construction and call of the model.
         metadata: Ignored; for users and plugins.
     """
 
@@ -50,7 +50,7 @@ class ModelExportDataset(AbstractDataset[None, ModelSource]):
         ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
 
         Raises:
-            ModelError: If it cannot be read, is not trusted, or its first run goes beyond its limits.
+            ModelError: If it cannot be read, is not trusted, or its trial run exceeds its limits.
         """
         if self._export is None:
             token = os.environ.get("GITHUB_TOKEN")

@@ -15,10 +15,10 @@ from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location, Locator
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceFile, SourceLine, SourceMap
-from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.building.build import build_model
 from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.infer_contract import infer_contract
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import undefined_names

@@ -11,8 +11,8 @@ from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, declared_length
 from transformer_foundry.core.checks.probing.source_map import SourceLine
 from transformer_foundry.core.checks.probing.trace import run_traced
-from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
+from transformer_foundry.core.models.inference import config_hints
 
 __all__ = ["check_shapes"]
 

@@ -15,7 +15,7 @@ from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
-from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.inference import config_hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]
 

@@ -18,8 +18,8 @@ from transformer_foundry.core.checks.probing.location import Locator
 from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.probing.source_map import SourceMap
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
-from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.adapter import Adapter
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.infer_contract import Contract
 from transformer_foundry.core.models.side_effects import restore_weights
 

@@ -14,7 +14,7 @@ from transformer_foundry.core.checks.attention.weights import attention_records
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.inference import config_hints
 
 __all__ = ["FEED_FORWARD_KEYS", "HEAD_KEYS", "WIDTH_KEYS", "check_configuration", "stated_value"]
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.model_errors import argument_line, constructor
 
 __all__ = ["SYNONYMS", "ConstructorCall", "constructor_calls_for"]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.config_hints import graph_nodes, kind_hint
+from transformer_foundry.core.models.inference.config_hints import graph_nodes, kind_hint
 from transformer_foundry.core.models.model_errors import argument_line
 from transformer_foundry.core.models.source.syntax import undefined_names
 

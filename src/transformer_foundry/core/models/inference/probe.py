@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models import config_hints
 from transformer_foundry.core.models.contract import Contract
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.argument_roles import Roles
 from transformer_foundry.core.models.inference.call import CAUSAL_FORMS, call_arguments, pick_logits
 from transformer_foundry.core.models.model_errors import running_model_code

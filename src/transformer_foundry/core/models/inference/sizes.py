@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.probe import Probe, works_at
 from transformer_foundry.core.system.torch_compat import DispatchMode
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.behavior import infer_loss_shift, is_causal
 from transformer_foundry.core.models.inference.output_format import Logits, describe_output, find_logits
 from transformer_foundry.core.models.inference.probe import Probe

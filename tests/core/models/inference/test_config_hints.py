@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_foundry.core.models import config_hints
+from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.options import KINDS, TASKS
 
 

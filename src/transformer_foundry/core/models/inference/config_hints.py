@@ -1,4 +1,4 @@
-"""What ``config.json`` says about a model: kind, task, sizes and special tokens, in any of the usual spellings."""
+"""Read kind, task, sizes and special tokens of a model from ``config.json``, in any of the usual spellings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SPECIAL_TOKENS: Mapping[str, tuple[str, ...]] = {
     "unk_token_id": ("unk_token_id", "unk_id", "unk_idx", "unk_token"),
     "decoder_start_token_id": ("decoder_start_token_id", "decoder_start_id", "decoder_start_token"),
 }
-# Sections in which a configuration may keep its sizes instead of at the top.
+# Sections in which a configuration may have its sizes, instead of at the top level.
 SECTIONS = ("model", "config", "params", "model_config", "hyperparameters", "architecture", "text_config")
 
 KIND_KEYS = (
@@ -78,7 +78,7 @@ CLASS_NAME_TASKS = (
 TASK_KINDS: Mapping[str, str] = {
     "causal_lm": "decoder-only", "masked_lm": "encoder-only", "seq2seq_lm": "encoder-decoder",
 }  # fmt: skip
-# Families of models, matched against words joined by "_"; the first that matches counts.
+# Model families, matched against words joined by "_"; the first match counts.
 KIND_WORDS = (
     (
         r"encoder_?decoder|seq_?2_?seq|seq_?to_?seq|enc_?dec|(?<!gp)t5|bart|marian|pegasus|m2m|translat",
@@ -102,7 +102,7 @@ def graph_nodes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def find_value(config: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """Return the first value that ``config`` has under one of ``names``: at the top, in a section, in a block."""
+    """Return the first value under one of ``names``: at the top level, in a section, or in a drawn block."""
     names = tuple(names)
     for mapping in _mappings(config):
         for name in names:
@@ -112,7 +112,7 @@ def find_value(config: Mapping[str, Any], names: Iterable[str]) -> Any:
 
 
 def find_int(config: Mapping[str, Any], names: Iterable[str], minimum: int = 1) -> int | None:
-    """Return the first value under one of ``names`` if it is a whole number of at least ``minimum``."""
+    """Return the first value under one of ``names`` if it is an integer of at least ``minimum``, else None."""
     value = find_value(config, names)
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         return None
@@ -120,26 +120,26 @@ def find_int(config: Mapping[str, Any], names: Iterable[str], minimum: int = 1) 
 
 
 def vocabulary_hint(config: Mapping[str, Any], *, decoder: bool = False) -> int | None:
-    """Return the vocabulary size that the configuration states, for the source or for the decoder."""
-    own = TARGET_VOCABULARY_KEYS if decoder else SOURCE_VOCABULARY_KEYS
-    return find_int(config, own) or find_int(config, VOCABULARY_KEYS)
+    """Return the configured vocabulary size, of the source or of the decoder."""
+    specific = TARGET_VOCABULARY_KEYS if decoder else SOURCE_VOCABULARY_KEYS
+    return find_int(config, specific) or find_int(config, VOCABULARY_KEYS)
 
 
 def max_length_hint(config: Mapping[str, Any]) -> int | None:
-    """Return the sequence length that the configuration states, the smallest if drawn blocks differ."""
+    """Return the configured sequence length, the smallest one if drawn blocks differ."""
     drawn = [find_int(params, LENGTH_KEYS) for params in _drawn_params(config)]
     stated = find_int({**config, "nodes": None}, LENGTH_KEYS)
     return stated or min((length for length in drawn if length is not None), default=None)
 
 
 def num_labels_hint(config: Mapping[str, Any]) -> int | None:
-    """Return the number of classes that the configuration states."""
+    """Return the configured number of classes."""
     labels = config.get("id2label")
     return find_int(config, LABEL_KEYS) or (len(labels) if isinstance(labels, Mapping) and labels else None)
 
 
 def special_tokens(config: Mapping[str, Any], vocab_size: int) -> dict[str, int | None]:
-    """Return the special token ids that the configuration states and that lie inside the vocabulary."""
+    """Return the configured special token ids that are within the vocabulary: role -> id or None."""
     found: dict[str, int | None] = {}
     for role, names in SPECIAL_TOKENS.items():
         value = find_value(config, names)
@@ -151,7 +151,7 @@ def special_tokens(config: Mapping[str, Any], vocab_size: int) -> dict[str, int 
 
 
 def task_hint(config: Mapping[str, Any], class_name: str) -> str | None:
-    """Return the task that the configuration or the name of the class states."""
+    """Return the task that the configuration or the class name states."""
     for key in TASK_KEYS:
         name = _words(config.get(key))
         if name in TASK_NAMES or name in TASKS:
@@ -163,16 +163,16 @@ def task_hint(config: Mapping[str, Any], class_name: str) -> str | None:
 
 
 def kind_hint(config: Mapping[str, Any], class_name: str) -> str | None:
-    """Return the kind that the configuration states; None when it does not.
+    """Return the kind that the configuration states, or None.
 
-    What is said outright comes first (``architecture: decoder-only``), then the task in the name of the class
-    (``BartForCausalLM`` is a decoder), then the family of models (``model_type: bert``).
+    An explicit kind comes first (``architecture: decoder-only``), then the task in the class name (``BartForCausalLM``
+    is a decoder), then the model family (``model_type: bert``).
     """
     stated = [config[key] for key in KIND_KEYS if isinstance(config.get(key), str)]
     for kind in map(normalize_kind, stated):
         if kind in KINDS:
             return kind
-    # XLM and XLNet are called language models and see both sides.
+    # XLM and XLNet are named language models but are bidirectional.
     if config.get("causal") is False or config.get("attn_type") == "bi":
         return "encoder-only"
     task = task_hint(config, class_name)
@@ -186,7 +186,7 @@ def kind_hint(config: Mapping[str, Any], class_name: str) -> str | None:
 
 
 def kind_guess(config: Mapping[str, Any], class_name: str) -> str | None:
-    """Return the kind that the drawn blocks or, less surely, the names of model and class suggest."""
+    """Return the kind that the drawn blocks suggest, or else the names of class and model."""
     if any(params.get("causal") is True for params in _drawn_params(config)):
         return "decoder-only"
     return _family(class_name) or _family(config.get("model_name"))
@@ -207,7 +207,7 @@ def _drawn_params(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _words(text: Any) -> str:
-    """``BertForMaskedLM`` and ``bert-for-masked-lm`` alike as ``bert_for_masked_lm``."""
+    """Return lower-case words joined by "_": ``BertForMaskedLM`` becomes ``bert_for_masked_lm``."""
     if not isinstance(text, str):
         return ""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
