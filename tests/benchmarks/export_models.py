@@ -28,7 +28,7 @@ from tests.core.checks.test_library_models import MODELS
 from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.export import export_model
 from transformer_foundry.core.export.verification.reference_inputs import compared_by, reference_inputs
-from transformer_foundry.core.export.verification.verify_file import open_file
+from transformer_foundry.core.export.verify_file import open_file
 from transformer_foundry.core.models import load_model, read_export
 
 LONGEST = 64

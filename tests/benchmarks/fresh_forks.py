@@ -40,7 +40,7 @@ def fresh_forks() -> Iterator[str]:
 
 def use_forks(path: str) -> None:
     """Have this process start the commands that verify and reload packages as forks."""
-    from transformer_foundry.core.export.verification import verifier_process
+    from transformer_foundry.core.export import verify_file
     from transformer_foundry.core.publishing.hub import verify_published
 
     class Forked:
@@ -56,7 +56,7 @@ def use_forks(path: str) -> None:
             return SimpleNamespace(returncode=code, stderr=errors.read())
 
     kept = {"DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
-    verifier_process.subprocess = SimpleNamespace(Popen=Forked, **kept)  # type: ignore[assignment]
+    verify_file.subprocess = SimpleNamespace(Popen=Forked, **kept)  # type: ignore[assignment]
     verify_published.subprocess = SimpleNamespace(run=run, **kept)  # type: ignore[assignment]
 
 

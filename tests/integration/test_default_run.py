@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.foundry import PROJECT, environment
-from transformer_foundry.core.export.names import FORMAT_FILES, VARIANT_FORMATS
+from transformer_foundry.core.export.formats.table import FORMAT_FILES, VARIANT_FORMATS
 
 
 @pytest.mark.slow

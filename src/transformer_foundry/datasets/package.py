@@ -9,8 +9,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing import Package, read_package
 
 __all__ = ["PackageDataset"]

@@ -1,10 +1,11 @@
-"""``export_model``: one capture, several formats, each verified against the model before it is shipped."""
+"""Export a module in several formats, and verify each file against the module before it is shipped."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,30 @@ import numpy as np
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
-from transformer_foundry.core.export.capture.export_source import ExportSource, Inputs
-from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, private_copy
-from transformer_foundry.core.export.check_shapes import check_shapes
-from transformer_foundry.core.export.format_export import FormatExport, finish, start
-from transformer_foundry.core.export.formats.onnx_translation import infrequent_garbage_collection
-from transformer_foundry.core.export.formats.quantized import label_cases, make_variants
-from transformer_foundry.core.export.names import FORMAT_FILES, FORMAT_VERSION, MANIFEST_FILE, VARIANT_FORMATS
-from transformer_foundry.core.export.verification.check import ParityCheck
-from transformer_foundry.core.export.verification.parity import Case, compared_logits, make_cases, write_cases
+from transformer_foundry.core.export.capture.export_source import ExportSource
+from transformer_foundry.core.export.capture.torch_export import EXPORTER_ERRORS, Inputs, private_copy
+from transformer_foundry.core.export.files import FORMAT_VERSION
+from transformer_foundry.core.export.format_export import finish, start
+from transformer_foundry.core.export.formats.table import FORMAT_FILES, VARIANT_FORMATS
+from transformer_foundry.core.export.formats.variants import label_cases, make_variants
+from transformer_foundry.core.export.verification.parity import (
+    LONGEST_UNLIMITED,
+    Case,
+    ParityCheck,
+    check_shapes,
+    compared_logits,
+    make_cases,
+    write_cases,
+)
 from transformer_foundry.core.files.atomic import write_json
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 
 __all__ = ["compared_positions", "export_model"]
 
 DEFAULT_TOLERANCE = 1e-4
 
-# Longest length tried when nothing limits the model.
-_LONGEST_UNLIMITED = 128
+# Captures make millions of small objects that stay; scanning them again and again takes a tenth of the time.
+_COLLECT_AFTER = 100_000
 
 Compared = Callable[[Mapping[str, Tensor]], Tensor | None]
 
@@ -46,26 +54,26 @@ def export_model(
     labelled: Iterable[Mapping[str, Tensor]] = (),
     write_pytorch: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
-    """Write ``module`` in several formats and keep those that a fresh process finds equal to it.
+    """Write ``module`` in several formats and keep the files that a fresh process finds equal to it.
 
-    Every file is run at six or more (batch, length) pairs besides that of the example, length 1 and the
-    greatest among them. A file that differs at any of them, or fails, is deleted and its reason is recorded.
+    Every file is run at six or more (batch, length) pairs besides that of the example, among them length 1 and the
+    greatest length. A file that fails or differs at any of them is deleted, and the reason is recorded.
     The smaller variants ``onnx-fp16`` and ``onnx-int8`` are made from a verified ONNX file. They must run at the same
     pairs, and perplexity or accuracy on ``labelled`` may be at most 1 % worse than the model's; without labelled rows,
     perplexity on the model's own predictions.
 
     Args:
         module: Module whose forward takes the tensors of ``inputs`` by name. It is not changed.
-        inputs: ``inputs(batch, length)`` returns the keyword tensors of one call, always in the same order. Rows
-            should end in padding where the model knows it, the first row excepted.
-        folder: Where the files and ``manifest.json`` go; it is made if it is missing.
+        inputs: ``inputs(batch, length)`` returns the keyword tensors of one call, always in the same order. If the
+            model takes a mask, rows other than the first should end in padding.
+        folder: Where the files and ``manifest.json`` go; it is created if it is missing.
         formats: Any of ``pytorch``, ``pt2``, ``onnx``, ``torchscript``, ``onnx-fp16``, ``onnx-int8``.
-        max_length: Greatest length the model takes; None if nothing limits it.
+        max_length: Greatest length that the model accepts; None without a limit.
         tolerance: Largest difference allowed between logits, times the largest logit when that is above 1.
-        compared: Given the tensors of a call, the (B, T) positions to compare, 1 or True; by default those that
-            ``decoder_attention_mask`` or, without decoder ids, ``attention_mask`` marks as real.
+        compared: Returns the (B, T) positions to compare, 1 or True, from the tensors of a call; by default those
+            that ``decoder_attention_mask`` or, without decoder ids, ``attention_mask`` marks as real.
         labelled: Rows of the test split in batches: the tensors of a call and ``labels``, (B, T) int64 aligned with the
-            logits they score, -100 where ignored, for perplexity; or (B,) classes, for accuracy.
+            logits that they score, -100 where ignored, for perplexity; or (B,) classes, for accuracy.
         write_pytorch: Writes the weights to the given path; by default the module's parameters and buffers.
 
     Returns:
@@ -90,10 +98,10 @@ def export_model(
     wanted = _check_formats(formats)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    source = ExportSource(private_copy(module), inputs, max_length or _LONGEST_UNLIMITED)
-    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch, infrequent_garbage_collection():
+    source = ExportSource(private_copy(module), inputs, max_length or LONGEST_UNLIMITED, write_pytorch)
+    with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch, _infrequent_garbage_collection():
         check = _make_check(source, wanted, compared or compared_positions, tolerance, Path(scratch))
-        entries = _make_formats(source, wanted, folder, check, labelled, write_pytorch)
+        entries = _export_formats(source, wanted, folder, check, labelled)
     manifest = {"format_version": FORMAT_VERSION, **source.describe(), "tolerance": tolerance, "formats": entries}
     write_json(folder / MANIFEST_FILE, manifest)
     return manifest
@@ -110,32 +118,25 @@ def _make_check(
     return check
 
 
-def _make_formats(
-    source: ExportSource,
-    wanted: list[str],
-    folder: Path,
-    check: ParityCheck,
-    labelled: Iterable[Mapping[str, Tensor]],
-    write_pytorch: Callable[[Path], None] | None,
+def _export_formats(
+    source: ExportSource, wanted: list[str], folder: Path, check: ParityCheck, labelled: Iterable[Mapping[str, Tensor]]
 ) -> list[dict[str, Any]]:
     variants = [name for name in wanted if name in VARIANT_FORMATS]
-    # A file is verified by another process while the next one is made.
-    attempts = [FormatExport(name, folder / FORMAT_FILES[name]) for name in wanted if name not in variants]
-    if variants and "onnx" not in wanted:
-        attempts.append(FormatExport("onnx", check.file.with_name(FORMAT_FILES["onnx"])))
-    labels = label_cases(source, labelled, check.file.with_name("labelled.safetensors")) if variants else None
-    for attempt in attempts:
-        start(attempt, source, check, write_pytorch)
-    concluded = {attempt.name: finish(attempt, source, check) for attempt in attempts}
+    paths = {name: folder / FORMAT_FILES[name] for name in wanted if name not in variants}
     if variants:
-        onnx = next(attempt.path for attempt in attempts if attempt.name == "onnx")
-        made = make_variants(variants, folder, onnx, concluded["onnx"], check, labels)
-        concluded |= {entry["format"]: entry for entry in made}
-    return [concluded[name] for name in wanted]
+        paths.setdefault("onnx", check.file.with_name(FORMAT_FILES["onnx"]))
+    labels = label_cases(source, labelled, check.file.with_name("labelled.safetensors")) if variants else None
+    # Another process verifies a file while this one writes the next.
+    exports = [start(name, path, source, check) for name, path in paths.items()]
+    entries = {export.name: finish(export, source) for export in exports}
+    if variants:
+        made = make_variants(variants, folder, paths["onnx"], entries["onnx"], check, labels)
+        entries |= {entry["format"]: entry for entry in made}
+    return [entries[name] for name in wanted]
 
 
 def compared_positions(tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """Return the mask of the positions that logits belong to: the decoder's, else that of the only ids."""
+    """Return the mask of the positions that have logits: the decoder's, or without decoder ids the only one."""
     if "decoder_input_ids" in tensors:
         return tensors.get("decoder_attention_mask")
     return tensors.get("attention_mask")
@@ -148,7 +149,7 @@ def _check_formats(formats: Iterable[str]) -> list[str]:
             raise DeploymentError(
                 f"There is no format {name!r}.{suggestion(name, FORMAT_FILES)}",
                 f"Known formats: {', '.join(FORMAT_FILES)}.",
-                "Name some of these.",
+                "Choose from these.",
             )
     return wanted
 
@@ -156,15 +157,15 @@ def _check_formats(formats: Iterable[str]) -> list[str]:
 def _reference_cases(source: ExportSource, wanted: list[str], compared: Compared) -> list[Case]:
     shapes = check_shapes(source.longest)
     try:
-        # First the model itself: tables that it makes when they are needed are then part of what is captured.
+        # Before any capture, which then includes the tables that the model makes in its first calls.
         cases = make_cases(source.wrapper, source.inputs, shapes, compared)
-        more = [shape for shape in _allowed_again(source, wanted) if shape not in shapes]
+        more = [shape for shape in _shapes_beyond_guards(source, wanted) if shape not in shapes]
         cases += make_cases(source.wrapper, source.inputs, more, compared)
     except EXPORTER_ERRORS as err:
         raise DeploymentError(
             f"The model itself fails at one of the (batch, length) pairs {shapes}: {type(err).__name__}: {err}",
             f"It must run for every batch and every length from 1 to {source.longest}.",
-            "Run the validation pipeline, which says where and why; mend the model and export it again.",
+            "Run the validation pipeline, which shows where and why; fix the model and export it again.",
         ) from err
     for case in cases:
         if np.isnan(compared_logits(case, case.logits)).any():
@@ -176,18 +177,30 @@ def _reference_cases(source: ExportSource, wanted: list[str], compared: Compared
     return cases
 
 
-def _allowed_again(source: ExportSource, wanted: list[str]) -> list[tuple[int, int]]:
+def _shapes_beyond_guards(source: ExportSource, wanted: list[str]) -> list[tuple[int, int]]:
     if {"pt2", "onnx", *VARIANT_FORMATS}.intersection(wanted):
         with contextlib.suppress(*EXPORTER_ERRORS):
-            # A failure is told when the format is made.
+            # A failure is reported when the format is written.
             source.program()
     return source.relaxed_shapes
 
 
 def _refuse_nondeterminism(source: ExportSource, check: ParityCheck) -> None:
-    if not check.accepts(source.wrapper):
+    if not check.accepts(source.wrapper, EXPORTER_ERRORS):
         raise DeploymentError(
-            "The model answers the same input differently each time, in evaluation mode too.",
-            "Only a model without chance can be compared with its exported files.",
+            "The model returns different logits for the same input, in evaluation mode too.",
+            "Only a deterministic model can be compared with its exported files.",
             "Look in forward for random numbers, or for F.dropout without training=self.training.",
         )
+
+
+@contextlib.contextmanager
+def _infrequent_garbage_collection() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.options import check_options, option
-from transformer_foundry.core.export.names import FORMAT_FILES, TRANSFORMERS_FORMAT
+from transformer_foundry.core.export.formats.table import FORMAT_FILES, TRANSFORMERS_FORMAT
 
 __all__ = ["DeploymentOptions", "is_repo_id"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.run_paths import RunPaths
 
 __all__ = ["Row", "RunRecord", "read_run"]

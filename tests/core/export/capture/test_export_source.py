@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.export.small_models import Branching, make_inputs
-from transformer_foundry.core.export.capture.export_source import ExportSource, dynamic_dims, find_logits
-from transformer_foundry.core.export.capture.exporter_patches import exporting_patches
+from transformer_foundry.core.export.capture.export_source import ExportSource, dynamic_dims
+from transformer_foundry.core.export.capture.torch_export import exporting_patches
 
 
 def test_dimensions_are_named_after_what_they_follow() -> None:
@@ -45,17 +45,6 @@ def test_sizes_that_a_branch_excludes_are_served_and_verified() -> None:
     assert {(1, 6), (1, 7)} <= set(source.relaxed_shapes)
     for batch, length in ((1, 1), (3, 6), (2, 24)):
         torch.testing.assert_close(module(inputs(batch, length)["input_ids"]), model(**inputs(batch, length)))
-
-
-def test_logits_are_found_in_any_output() -> None:
-    logits = torch.zeros(1)
-    for output in (logits, (logits, None), [None, logits], {"loss": None, "logits": logits}, {"a": logits}):
-        assert find_logits(output) is logits
-
-
-def test_an_output_without_tensors_is_refused() -> None:
-    with pytest.raises(TypeError, match="no tensor"):
-        find_logits({"logits": "text"})
 
 
 def test_the_patches_are_undone_after_a_failure() -> None:

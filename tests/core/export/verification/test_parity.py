@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_foundry.core.export.check_shapes import check_shapes
-from transformer_foundry.core.export.verification.parity import Case, compare, read_cases, write_cases
-from transformer_foundry.core.export.verification.verifier_process import judge
+from transformer_foundry.core.export.verification.parity import (
+    Case,
+    check_shapes,
+    compare,
+    judge,
+    read_cases,
+    write_cases,
+)
 
 LOGITS = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
 MASK = np.array([[True, True, True], [True, False, False]])

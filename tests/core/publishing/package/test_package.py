@@ -19,7 +19,7 @@ from tests.core.export import small_models
 from tests.core.publishing.packaging import checkpoint_of, make_package, run_alone, run_program, write_export
 from tests.loopback.hub_cards import card_errors
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.formats.writers import write_weights
+from transformer_foundry.core.export.formats.pytorch import write_weights
 from transformer_foundry.core.export.verification.reference_inputs import reference_inputs
 from transformer_foundry.core.models import Adapter, ModelSource, load_model
 from transformer_foundry.core.publishing import Package, read_package, require_whole

@@ -1,1 +1,1 @@
-"""Capture a model as a graph with ``torch.export``: patches, branches, shape guards."""
+"""Capture a module as a graph with dynamic sizes: plainly, or with loops and branches (``control_flow``)."""

@@ -1,4 +1,4 @@
-"""``nn.MultiheadAttention`` as graphs should have it: batch first throughout, a product each for q, k and v."""
+"""Patch ``nn.MultiheadAttention`` for graphs: batch first throughout, separate products for q, k and v."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["plain_attention"]
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Let ``nn.MultiheadAttention`` compute the same in fewer operations while the block lasts.
+    """Let ``nn.MultiheadAttention`` compute the same with fewer operations while the block lasts.
 
-    Its own code turns (B, T, D) into (T, B, D) and back, and cuts q, k and v out of one product: at 14M parameters and
-    8 x 128 tokens that is a tenth of the time of an int8 file. What it does rarely is left to its own code.
+    torch's code transposes (B, T, D) to (T, B, D) and back, and slices q, k and v out of one product: at 14M parameters
+    and 8 x 128 tokens that takes a tenth of the time of an int8 file. Rare settings still use torch's code.
     """
     original = nn.MultiheadAttention.forward
 
@@ -33,7 +33,7 @@ def plain_attention() -> Iterator[None]:
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        if not _is_common(self, query) or (is_causal and attn_mask is None):
+        if not _is_supported(self, query) or (is_causal and attn_mask is None):
             return original(
                 self,
                 query,
@@ -45,8 +45,8 @@ def plain_attention() -> Iterator[None]:
                 average_attn_weights,
                 is_causal,
             )
-        q, k, v = (_heads(part, self.num_heads) for part in _projected(self, query, key, value))
-        mask = _merged(attn_mask, key_padding_mask, q)
+        q, k, v = (_heads(part, self.num_heads) for part in _projections(self, query, key, value))
+        mask = _additive_mask(attn_mask, key_padding_mask, q)
         weights = None
         if need_weights:
             scores = q * math.sqrt(1.0 / q.shape[-1]) @ k.transpose(-2, -1)
@@ -64,12 +64,12 @@ def plain_attention() -> Iterator[None]:
         nn.MultiheadAttention.forward = original  # type: ignore[method-assign]
 
 
-def _is_common(module: nn.MultiheadAttention, query: Tensor) -> bool:
+def _is_supported(module: nn.MultiheadAttention, query: Tensor) -> bool:
     rare = module.bias_k is not None or module.bias_v is not None or module.add_zero_attn
     return module.batch_first and query.dim() == 3 and not rare and not (module.training and module.dropout)
 
 
-def _projected(module: nn.MultiheadAttention, *inputs: Tensor) -> Iterator[Tensor]:
+def _projections(module: nn.MultiheadAttention, *inputs: Tensor) -> Iterator[Tensor]:
     weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
     if module.in_proj_weight is not None:
         weights = module.in_proj_weight.chunk(3)  # type: ignore[assignment]
@@ -80,11 +80,12 @@ def _projected(module: nn.MultiheadAttention, *inputs: Tensor) -> Iterator[Tenso
 
 def _heads(tensor: Tensor, count: int) -> Tensor:
     """(B, T, D) -> (B, H, T, D / H)."""
-    return tensor.unflatten(-1, (count, tensor.shape[-1] // count)).transpose(1, 2)
+    heads: Tensor = tensor.unflatten(-1, (count, tensor.shape[-1] // count))
+    return heads.transpose(1, 2)
 
 
-def _merged(mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
-    """Return what is added to the scores (B, H, T, S): both masks, where True or minus infinity forbids."""
+def _additive_mask(mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
+    """Return both masks as one that is added to the scores (B, H, T, S); minus infinity forbids a position."""
     parts = []
     if mask is not None:
         # (T, S) for all; or (B * H, T, S).

@@ -1,35 +1,30 @@
-"""What every exporter is given: positional tensors in, logits out, sizes that say which dimensions may vary."""
+"""The source of an export: a module with positional tensors in and logits out, its named dimensions, its captures."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.export.capture.data_dependent import (
-    Captured,
+from transformer_foundry.core.export.capture.control_flow import Captured, capture_with_control_flow
+from transformer_foundry.core.export.capture.shape_guards import relax_shape_guards
+from transformer_foundry.core.export.capture.torch_export import (
+    EXPORTER_ERRORS,
     DimNames,
     Inputs,
     capture,
-    capture_with_control_flow,
+    exportable_copy,
 )
-from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS, exportable_copy
-from transformer_foundry.core.export.capture.shape_guards import relax_shape_guards
+from transformer_foundry.core.models.inference.output_format import logits_of
 
-__all__ = [
-    "DimNames",
-    "ExportSource",
-    "Inputs",
-    "LogitsOnly",
-    "dynamic_dims",
-    "find_logits",
-]
+__all__ = ["ExportSource", "LogitsOnly", "dynamic_dims"]
 
-# A dimension whose example size is 1 is taken for a constant, and equal sizes are taken for one dimension: sizes are
-# at least 2, odd and distinct. The later pairs serve models that compare a size with one of the earlier numbers.
+# torch.export takes a size of 1 for a constant and equal sizes for one dimension: sizes are at least 2, odd and
+# distinct. The later pairs are for models that compare a size with one of the earlier numbers.
 _EXAMPLES = ((3, 7), (5, 11), (11, 5), (7, 3), (5, 2))
 
 # Long enough for several windows and chunks of what a model cuts its input into.
@@ -53,30 +48,11 @@ class LogitsOnly(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Return the logits of ``module(**{name: tensor})``."""
-        return find_logits(self.module(**dict(zip(self.names, tensors, strict=True))))
-
-
-def find_logits(output: Any) -> Tensor:
-    """Return the logits in a module's output: the tensor itself, ``logits``, or the first tensor of a tuple.
-
-    Raises:
-        TypeError: If the output holds no tensor.
-    """
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        output = output["logits"] if "logits" in output else tuple(output.values())
-    elif hasattr(output, "logits"):
-        output = output.logits
-    if isinstance(output, tuple | list):
-        output = next((item for item in output if isinstance(item, Tensor)), None)
-    if not isinstance(output, Tensor):
-        raise TypeError(f"forward returned {type(output).__name__}, which holds no tensor of logits")
-    return output
+        return logits_of(self.module(**dict(zip(self.names, tensors, strict=True))))
 
 
 def dynamic_dims(inputs: Inputs, longest: int) -> dict[str, tuple[str | int, ...]]:
-    """Find which dimensions of the inputs follow the batch and which follow the length, by making some.
+    """Find which dimensions of the inputs follow the batch and which the length, from inputs of several sizes.
 
     Args:
         inputs: Makes the keyword tensors of one call.
@@ -107,30 +83,37 @@ def _name_dim(argument: str, sizes: tuple[int, ...], length: int, known: dict[tu
 
 
 class ExportSource:
-    """A module to export: its dimensions by name, and its capture, made when first asked for.
+    """A module to export: its dimensions by name, and its captures, made when they are first used.
 
     Args:
         module: The module, in evaluation mode; a private copy.
         inputs: Makes the keyword tensors of one call.
         longest: Greatest length.
+        write_weights: Writes the weights to a path; None writes the module's state.
 
     Attributes:
         names: Argument -> its dimensions, as ``dynamic_dims`` gives them.
         wrapper: The module as exporters take it.
         example: (batch, length) of the example that files are made from, None before there is one.
-        relaxed_shapes: (batch, length) pairs that the capture would refuse, and their neighbours; to be verified.
+        relaxed_shapes: (batch, length) pairs around sizes that the plain capture had excluded; to be verified.
     """
 
-    def __init__(self, module: nn.Module, inputs: Inputs, longest: int) -> None:
-        self.module, self.inputs, self.longest = module, inputs, longest
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        longest: int,
+        write_weights: Callable[[Path], None] | None = None,
+    ) -> None:
+        self.module, self.inputs, self.longest, self.write_weights = module, inputs, longest, write_weights
         self.names = dynamic_dims(inputs, longest)
         self.wrapper = LogitsOnly(module, tuple(self.names)).eval()
         self.example: tuple[int, int] | None = None
         self.relaxed_shapes: list[tuple[int, int]] = []
         self._program: torch.export.ExportedProgram | None = None
         self._failure: BaseException | None = None
-        self._careful: Captured | None = None
-        self._careful_failure: BaseException | None = None
+        self._control_flow: Captured | None = None
+        self._control_flow_failure: BaseException | None = None
 
     def example_tensors(self) -> Mapping[str, Tensor]:
         """Return the keyword tensors of the example.
@@ -144,10 +127,10 @@ class ExportSource:
         return self.inputs(*self.example)
 
     def program(self) -> torch.export.ExportedProgram:
-        """Return the module as a graph whose named dimensions may take any size.
+        """Return the plain capture, a graph whose named dimensions may have any size.
 
         Raises:
-            RuntimeError: Or whatever else the module cannot be captured for; the same at every call.
+            RuntimeError: Or another of ``EXPORTER_ERRORS``; the same at every call.
         """
         if self._program is None and self._failure is None:
             self._try_examples()
@@ -156,29 +139,42 @@ class ExportSource:
             raise self._failure
         return self._program
 
-    @property
-    def is_captured(self) -> bool:
-        """Whether the plain capture was made."""
-        return self._program is not None
+    def second_capture(self, failure: str) -> Captured | None:
+        """Return the capture with control flow for a format whose file from the plain one could not be used.
+
+        Args:
+            failure: Why the file could not be written; empty if it was written and is wrong.
+
+        Returns:
+            None if the model cannot be captured in this way, and if the plain capture was made but could not be
+            written: it has an operator that the format lacks, and so has another capture.
+        """
+        if failure and self._program is not None:
+            return None
+        try:
+            return self.control_flow_capture()
+        except EXPORTER_ERRORS:
+            # The reason of the first failure is the one about the model.
+            return None
 
     def control_flow_capture(self) -> Captured:
-        """Return another capture, which takes longer and follows loops over time and branches on values.
+        """Return the capture that follows loops over time and branches on values; it takes longer.
 
         Raises:
-            RuntimeError: Or whatever else the module cannot be captured for; the same at every call.
+            RuntimeError: Or another of ``EXPORTER_ERRORS``; the same at every call.
         """
-        if self._careful is None and self._careful_failure is None:
+        if self._control_flow is None and self._control_flow_failure is None:
             for example in itertools.islice(self._examples((*_LONG_EXAMPLES, *_EXAMPLES)), _ATTEMPTS):
                 try:
-                    self._careful = capture_with_control_flow(
+                    self._control_flow = capture_with_control_flow(
                         self.wrapper, self.inputs, self.longest, example, self.names
                     )
                     break
                 except EXPORTER_ERRORS as err:
-                    self._careful_failure = self._careful_failure or err
-        if self._careful is None:
-            raise self._careful_failure or ValueError("no example of distinct sizes")
-        return self._careful
+                    self._control_flow_failure = self._control_flow_failure or err
+        if self._control_flow is None:
+            raise self._control_flow_failure or ValueError("no example of distinct sizes")
+        return self._control_flow
 
     def _try_examples(self) -> None:
         examples: list[tuple[int, int] | None] = [*itertools.islice(self._examples(), _ATTEMPTS)]
@@ -189,7 +185,7 @@ class ExportSource:
                 self.relaxed_shapes = relax_shape_guards(self._program, self.inputs, self.longest)
                 return
             except EXPORTER_ERRORS as err:
-                # The first failure is about the model; a second example cures sizes that coincide with its own.
+                # The first failure is about the model; a second example avoids sizes that coincide with its constants.
                 self._failure = self._failure or err
 
     def _examples(self, wanted: tuple[tuple[int, int], ...] = _EXAMPLES) -> Iterator[tuple[int, int]]:

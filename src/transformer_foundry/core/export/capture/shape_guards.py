@@ -1,21 +1,21 @@
-"""Sizes that a captured program would refuse although its graph may serve them: allowed again, to be verified.
+"""Remove size limits of a captured program that the model does not have, and return the shapes to verify.
 
-The tracer writes down which way it went: a ``mask[:T, :T]`` cut out of a table of 128 rows gives ``T != 128``, a window
-of 8 gives ``T >= 7``, and a file would refuse sizes for which its graph is right. What is allowed again must be
-verified on both sides of each boundary; a graph that is wrong there fails, and its file is not shipped.
+A tracer records guards: a ``mask[:T, :T]`` cut out of a table of 128 rows gives ``T != 128``, a window of 8 gives
+``T >= 7``, and a file would refuse sizes at which its graph may be right. After a guard is removed, the program must be
+verified on both sides of its boundary; a graph that is wrong there fails, and its file is not shipped.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS
-from transformer_foundry.core.export.check_shapes import check_shapes
+from transformer_foundry.core.export.capture.torch_export import EXPORTER_ERRORS, Inputs
+from transformer_foundry.core.export.verification.parity import check_shapes
 from transformer_foundry.core.system.torch_compat import shape_guards, unbounded_range
 
 __all__ = ["relax_shape_guards"]
@@ -24,14 +24,12 @@ _GUARDED_SIZE = re.compile(r"L\['tensors'\]\[\d+\]\.size\(\)\[\d+\]")
 _MOST_ROWS = 64
 _MOST_BOUNDARIES = 12
 
-# torch takes every symbolic size for at least 2 and refuses nothing for it.
+# torch assumes that every symbolic size is at least 2, without a check at run time.
 _UNCHECKED_MINIMUM = 2
 
 
-def relax_shape_guards(
-    program: torch.export.ExportedProgram, inputs: Callable[[int, int], Mapping[str, Tensor]], longest: int
-) -> list[tuple[int, int]]:
-    """Remove what makes ``program`` refuse a size that the model takes.
+def relax_shape_guards(program: torch.export.ExportedProgram, inputs: Inputs, longest: int) -> list[tuple[int, int]]:
+    """Remove the guards and ranges by which ``program`` refuses sizes that the model accepts.
 
     Args:
         program: The captured program; its guards and the ranges of its sizes are changed.
@@ -57,12 +55,12 @@ def relax_shape_guards(
         if near := refused_near(guard):
             program.range_constraints[symbol] = unbounded
             ends |= near
-    # Guards are many and each has many numbers; a range has two ends, and both matter.
+    # There are many guards with many numbers each: a selection is verified. A range has two ends, and both matter.
     return sorted(ends.union(boundaries[:: max(1, math.ceil(len(boundaries) / _MOST_BOUNDARIES))]))
 
 
 def _ranges(program: torch.export.ExportedProgram, infinity: object) -> Iterator[tuple[object, str]]:
-    """Yield the symbol of each size whose range is narrow, and the range, written as guards are."""
+    """Yield the symbol of each size with a limited range, and the range in the form of a guard."""
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     for index, name in enumerate(program.graph_signature.user_inputs):
         for dim, size in enumerate(getattr(values.get(str(name)), "shape", ())):
@@ -77,7 +75,7 @@ def _ranges(program: torch.export.ExportedProgram, infinity: object) -> Iterator
 
 
 def _near(guard: str, longest: int) -> set[tuple[int, int]]:
-    """Return the (batch, length) pairs at which the truth of ``guard`` may change, and the smallest ones."""
+    """Return the smallest (batch, length) pairs, and those around which the value of ``guard`` may change."""
     numbers = {int(text) for text in re.findall(r"\d+", _GUARDED_SIZE.sub("", guard))}
     sizes = {1, 2} | {number + step for number in numbers for step in (-1, 0, 1)}
     lengths = {(1, size) for size in sizes | {longest} if 1 <= size <= longest}
@@ -88,5 +86,5 @@ def _holds(guard: str, tensors: Mapping[str, Tensor]) -> bool:
     try:
         return bool(eval(guard, {"L": {"tensors": tuple(tensors.values())}, "max": max, "min": min}))
     except EXPORTER_ERRORS:
-        # It is written for another environment: whether it holds is found when the file is verified.
+        # It needs names of another environment: verification of the file shows whether it holds.
         return False

@@ -1,24 +1,24 @@
-"""Smaller variants of an ONNX file: int8 and fp16.
+"""Write int8 and fp16 variants of an ONNX file.
 
-int8 is dynamic quantisation: weights are int8 with one scale for each output, activations become int8 as they come,
-with one scale for each tensor. Embeddings are quantised row by row, and a table that is also the head is stored once.
+int8 is dynamic quantization: weights are int8 with one scale per output, activations are quantized at run time with one
+scale per tensor. Embeddings are quantized per row, and a table that is also the head is stored once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from transformer_foundry.core.export.names import DATA_SUFFIX, needs_data_file
+from transformer_foundry.core.export.files import DATA_SUFFIX, needs_data_file
 
 __all__ = ["write_half", "write_half_weights", "write_int8", "write_int8_weights"]
 
-# A smaller matrix costs more in operations than it saves.
+# Quantizing a smaller matrix costs more operations than it saves.
 _FEWEST_WEIGHTS = 1024
 _ONLY_AXIS_ZERO = (0, None)
 
@@ -31,17 +31,17 @@ def write_int8(source: Path, path: Path) -> None:
         path: The file to write.
     """
     graph = _Graph(source)
-    graph.quantise_products()
-    graph.quantise_tables()
-    graph.store_rest(graph.dequantise)
+    graph.quantize_products()
+    graph.quantize_tables()
+    graph.store_rest(graph.dequantize)
     graph.save(path)
 
 
 def write_int8_weights(source: Path, path: Path) -> None:
     """Write an ONNX file with int8 weights that become float32 when the file is loaded."""
     graph = _Graph(source)
-    graph.quantise_tables()
-    graph.store_rest(graph.dequantise)
+    graph.quantize_tables()
+    graph.store_rest(graph.dequantize)
     graph.save(path)
 
 
@@ -51,7 +51,7 @@ def write_half(source: Path, path: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = onnx.load(source)
-    # Types are inferred in one buffer, which cannot be larger than 2 GB.
+    # Type inference needs the model in one buffer, which cannot be larger than 2 GB.
     halved = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=needs_data_file(model.ByteSize()))
     _save(halved, path)
 
@@ -64,7 +64,7 @@ def write_half_weights(source: Path, path: Path) -> None:
 
 
 class _Graph:
-    """The graph of an ONNX file whose constants are folded, and what replaces its float32 weights."""
+    """The graph of an ONNX file with folded constants, and the nodes that replace its float32 weights."""
 
     def __init__(self, source: Path) -> None:
         import onnx
@@ -80,12 +80,12 @@ class _Graph:
             and np.prod(item.dims) >= _FEWEST_WEIGHTS
         }
         self.stored: dict[tuple[Any, ...], tuple[str, str]] = {}
-        self.turned: dict[str, tuple[str, str]] = {}
+        self.transposed: dict[str, tuple[str, str]] = {}
         self.activations: dict[str, tuple[str, str, str]] = {}
         self.first: list[Any] = []
         self.names = 0
 
-    def quantise_products(self) -> None:
+    def quantize_products(self) -> None:
         """Replace products with a constant matrix by int8 products."""
         nodes = []
         for node in self.graph.node:
@@ -93,7 +93,7 @@ class _Graph:
             nodes += [node] if weight is None else self._int8_product(node, weight)
         self._replace_nodes(nodes)
 
-    def quantise_tables(self) -> None:
+    def quantize_tables(self) -> None:
         """Replace look-ups in a constant table by look-ups of its int8 rows and their scales."""
         nodes = []
         for node in self.graph.node:
@@ -104,8 +104,8 @@ class _Graph:
                 nodes.append(node)
         self._replace_nodes(nodes)
 
-    def store_rest(self, store: Any) -> None:
-        """Store the weights that are still used with ``store(name, value)``, and drop the others."""
+    def store_rest(self, store: Callable[[str, np.ndarray], None]) -> None:
+        """Store the weights that are still used by ``store(name, value)``, and drop the others."""
         used = set(_names_used(self.graph)) | {item.name for item in self.graph.output}
         for name, value in self.weights.items():
             if name in used:
@@ -116,7 +116,7 @@ class _Graph:
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
 
-    def dequantise(self, name: str, value: np.ndarray) -> None:
+    def dequantize(self, name: str, value: np.ndarray) -> None:
         """Store ``value`` as int8; the graph computes it under its name."""
         codes, scales = self._store(value)
         wide = self._fresh()
@@ -142,11 +142,11 @@ class _Graph:
         if weight.ndim != 2 or node.input[0] in self.weights:
             return None
         if node.op_type == "MatMul":
-            return weight.T
+            return np.asarray(weight.T)
         is_plain = _attribute(node, "alpha") in (1.0, None) and _attribute(node, "beta") in (1.0, None)
         if not is_plain or _attribute(node, "transA"):
             return None
-        return weight if _attribute(node, "transB") else weight.T
+        return np.asarray(weight if _attribute(node, "transB") else weight.T)
 
     def _int8_product(self, node: Any, weight: np.ndarray) -> list[Any]:
         columns, row = self._columns(weight)
@@ -179,13 +179,13 @@ class _Graph:
     def _columns(self, weight: np.ndarray) -> tuple[str, str]:
         """Store an (N, K) weight; return the names of its codes as (K, N) and of its scales as (N,)."""
         codes, scales = self._store(weight)
-        if codes not in self.turned:
-            self.turned[codes] = self._fresh(), self._fresh()
-            columns, row = self.turned[codes]
-            # Runtimes fold these when they load the file, which keeps one copy of a head that is also the embedding.
+        if codes not in self.transposed:
+            self.transposed[codes] = self._fresh(), self._fresh()
+            columns, row = self.transposed[codes]
+            # Runtimes fold these nodes at load time; the file keeps one copy of a head that is also the embedding.
             self.first.append(self._node("Transpose", [codes], [columns], perm=[1, 0]))
             self.first.append(self._node("Squeeze", [scales, self._constant(np.array([1]))], [row]))
-        return self.turned[codes]
+        return self.transposed[codes]
 
     def _store(self, value: np.ndarray) -> tuple[str, str]:
         """Store ``value`` as int8 with a scale for each vector along its last axis; return the names of both."""
@@ -216,7 +216,7 @@ class _Graph:
 
 
 def _folded(source: Path) -> Any:
-    """Return the model with its constants folded: weights that are cut out of others or turned stand by themselves."""
+    """Return the model with folded constants: slices and transposes of weights become separate weights."""
     import onnx
     import onnxruntime
 
@@ -227,7 +227,7 @@ def _folded(source: Path) -> Any:
         options.optimized_model_filepath = str(folded)
         options.log_severity_level = 3
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", folded.stem)
-        # A product with its bias stays two operations: the runtime has a faster int8 form for that.
+        # A product and its bias stay two operations: the runtime has a faster int8 form for them.
         onnxruntime.InferenceSession(
             str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=["MatMulAddFusion"]
         )

@@ -214,7 +214,8 @@ def join(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _all(items: Steps) -> Tensor:
     made: list[Any] = []
-    return loop(lambda _, item: ((), (item,)), items, (), [made], [None])[1][0].items
+    stacked: Stacked = loop(lambda _, item: ((), (item,)), items, (), [made], [None])[1][0]
+    return stacked.items
 
 
 def take(items: Any, index: Any) -> Any:

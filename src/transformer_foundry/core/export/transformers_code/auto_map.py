@@ -1,4 +1,4 @@
-"""The package as a repository of transformers: ``AutoModel...from_pretrained(folder, trust_remote_code=True)``."""
+"""Make a package loadable by transformers: ``AutoModel...from_pretrained(folder, trust_remote_code=True)``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.export.names import EXPORT_CONFIG_FILE, TRANSFORMERS_FORMAT
-from transformer_foundry.core.files.atomic import sha256_of, write_json
+from transformer_foundry.core.export.files import EXPORT_CONFIG_FILE, describe_file
+from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
+from transformer_foundry.core.files.atomic import write_json
 
 if TYPE_CHECKING:
+    from transformer_foundry.core.export.verification.parity import ParityResult
     from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["AUTO_CLASSES", "add_transformers_code", "auto_class"]
-
 
 AUTO_CLASSES = {
     "causal_lm": "AutoModelForCausalLM",
@@ -25,26 +26,25 @@ AUTO_CLASSES = {
     "sequence_classification": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
 }
-"""Task -> class of transformers that loads a package."""
+"""Task -> class of transformers that loads the package."""
 
 _CODE_FOLDER = Path(__file__).parent
 _CONFIGURATION, _MODELING = "configuration_foundry", "modeling_foundry"
-_LONGEST_UNLIMITED = 128
 
 
 def add_transformers_code(
     folder: Path, adapter: Adapter, manifest: Mapping[str, Any], tolerance: float
 ) -> dict[str, Any]:
-    """Make ``folder``, which holds a package with verified weights, a repository that transformers loads.
+    """Make a package with verified weights loadable by transformers.
 
-    ``config.json`` becomes that of transformers; the model's own stays beside it. What a fresh process loads with
-    ``AutoModel...`` is compared with the model; if it differs, the folder is left without this format.
+    ``config.json`` becomes the one of transformers; the model's own stays beside it. A fresh process loads the package
+    with ``AutoModel...``; if its logits differ from the model's, the added files are removed.
 
     Args:
         folder: The package.
-        adapter: The model, filled with the weights of the package.
+        adapter: The model, with the weights of the package.
         manifest: The manifest so far: ``model``, ``special_token_ids``, ``label_names``.
-        tolerance: Largest difference allowed, times the largest logit when that is above 1.
+        tolerance: Largest difference allowed, times the largest logit if that is above 1.
 
     Returns:
         The entry of the manifest's ``formats``.
@@ -57,19 +57,15 @@ def add_transformers_code(
         written.append("generation_config.json")
         write_json(folder / written[-1], _token_ids(manifest) | {"use_cache": False})
     _pad_on_the_left(folder, adapter.contract.task)
-    rows, reason, bound = _verify(folder, adapter, manifest["special_token_ids"]["pad"], tolerance)
-    entry = {"format": TRANSFORMERS_FORMAT, "file": None, "status": "failed", "tolerance": bound, "shapes": rows}
-    entry["max_abs_error"] = max(
-        (row["max_abs_error"] for row in rows if row["max_abs_error"] is not None), default=None
-    )
-    if reason:
+    result, bound = _verify(folder, adapter, manifest["special_token_ids"]["pad"], tolerance)
+    entry: dict[str, Any] = {"format": TRANSFORMERS_FORMAT, "file": None, "status": "failed", "tolerance": bound}
+    entry |= {"shapes": result.rows, "max_abs_error": result.max_abs_error}
+    if result.reason:
         for name in written:
             (folder / name).unlink()
         shutil.copyfile(folder / EXPORT_CONFIG_FILE, folder / "config.json")
-        return entry | {"stage": "parity", "reason": reason}
-    file = folder / written[1]
-    entry |= {"file": file.name, "status": "verified", "auto_class": auto_class(manifest)}
-    return entry | {"sha256": sha256_of(file), "size_bytes": file.stat().st_size}
+        return entry | {"stage": "parity", "reason": result.reason}
+    return entry | {"status": "verified", "auto_class": auto_class(manifest), **describe_file(folder / written[1])}
 
 
 def auto_class(manifest: Mapping[str, Any]) -> str:
@@ -121,36 +117,35 @@ def _kept_buffers(folder: Path, adapter: Adapter) -> list[str]:
 
 
 def _pad_on_the_left(folder: Path, task: str) -> None:
-    """Have the tokenizer of a language model pad where generation wants it: before the text."""
+    """Let the tokenizer of a language model pad before the text, as generation requires."""
     path = folder / "tokenizer_config.json"
     if task == "causal_lm" and path.is_file():
         write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"padding_side": "left"})
 
 
-def _verify(
-    folder: Path, adapter: Adapter, pad_token_id: int, tolerance: float
-) -> tuple[list[dict[str, Any]], str, float]:
-    """Return the compared shapes, why the copy is not right (empty if it is), and the error that was allowed."""
-    import numpy as np
-
-    from transformer_foundry.core.export.check_shapes import check_shapes
-    from transformer_foundry.core.export.verification.parity import is_plain, make_cases, write_cases
+def _verify(folder: Path, adapter: Adapter, pad_token_id: int, tolerance: float) -> tuple[ParityResult, float]:
+    """Return the comparison of the package, loaded by transformers, with the model, and the error that was allowed."""
+    from transformer_foundry.core.export.verification.parity import (
+        LONGEST_UNLIMITED,
+        ParityCheck,
+        check_shapes,
+        judge,
+        make_cases,
+        write_cases,
+    )
     from transformer_foundry.core.export.verification.reference_inputs import compared_by, reference_inputs
-    from transformer_foundry.core.export.verification.verifier_process import Verification, judge
+    from transformer_foundry.core.export.verify_file import Verification
 
     inputs = reference_inputs(adapter.contract, pad_token_id)
     names = list(inputs(1, 1))
-    shapes = check_shapes(adapter.contract.max_length or _LONGEST_UNLIMITED)
+    shapes = check_shapes(adapter.contract.max_length or LONGEST_UNLIMITED)
     model: Any = lambda *values: adapter(**dict(zip(names, values, strict=True)))  # noqa: E731
     with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch:
         was_training = adapter.training
         adapter.eval()
         cases = make_cases(model, inputs, shapes, compared_by(adapter.contract, pad_token_id))
         adapter.train(was_training)
-        file = Path(scratch) / "cases.safetensors"
-        write_cases(cases, file)
-        largest = max(float(np.abs(case.logits[is_plain(case.logits)]).max(initial=0.0)) for case in cases)
-        bound = tolerance * max(1.0, largest)
-        rows, failure = Verification(TRANSFORMERS_FORMAT, folder / f"{_MODELING}.py", file).wait()
-    verdict = judge(rows, failure, bound)
-    return verdict.rows, verdict.reason, bound
+        check = ParityCheck(cases, Path(scratch) / "cases.safetensors", tolerance)
+        write_cases(cases, check.file)
+        rows, failure = Verification(TRANSFORMERS_FORMAT, folder / f"{_MODELING}.py", check.file).wait()
+    return judge(rows, failure, check.bound), check.bound

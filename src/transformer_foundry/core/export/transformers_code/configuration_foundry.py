@@ -8,12 +8,12 @@ __all__ = ["FoundryConfig"]
 
 
 class FoundryConfig(PretrainedConfig):
-    """The settings that transformers knows by name, and in ``foundry`` all that the model itself needs.
+    """Settings of transformers, and in ``foundry`` those that the model itself needs.
 
     Args:
-        foundry: ``expression`` builds the model from ``config`` with the names of ``model.py``; ``contract`` says how
-            it is called; ``buffers`` names the non-persistent buffers that are kept with the weights.
-        **settings: The settings of transformers.
+        foundry: ``expression`` builds the model from ``config`` with the names of ``model.py``; ``contract`` describes
+            its call; ``buffers`` names the non-persistent buffers that are kept with the weights.
+        **settings: Settings of transformers.
     """
 
     model_type = "transformer_foundry"
@@ -22,6 +22,6 @@ class FoundryConfig(PretrainedConfig):
         self.foundry = foundry or {}
         # There is no cache: each step of generate runs the whole model.
         settings["use_cache"] = False
-        # Ties are the model's own affair.
+        # The model ties its weights itself.
         settings["tie_word_embeddings"] = False
         super().__init__(**settings)

@@ -1,7 +1,7 @@
-"""A model that was drawn in Transformer Builder, as transformers wants it (``trust_remote_code=True``).
+"""Classes of transformers for a model that was drawn in Transformer Builder (``trust_remote_code=True``).
 
-``model.py`` is run as it is. The model is built in memory, not on the meta device: tables in non-persistent buffers and
-plain attributes are those that its own constructor makes. Nothing here is specific to one model.
+``model.py`` runs unchanged. The model is built in memory, not on the meta device, so that its own constructor makes the
+tables in non-persistent buffers and plain attributes. Nothing here is specific to one model.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from transformers.utils import cached_file
 
 from .configuration_foundry import FoundryConfig
 
-# Every module has a name, whatever else model.py defines; transformers ships the files that are imported like this.
+# transformers ships the files that are imported like this; every module has a __name__.
 from .model import __name__ as MODEL_CODE  # type: ignore[import-not-found]
 from .model_call import call_arguments, pick_logits  # type: ignore[import-not-found]
 
@@ -38,7 +38,7 @@ WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 PREFIX = "network."
 IGNORED_LABEL = -100
-# What generate and pipelines pass along and this model has no use for.
+# Arguments of generate and pipelines that do not change this model's logits.
 WITHOUT_EFFECT = ("token_type_ids", "cache_position", "use_cache", "logits_to_keep", "next_sequence_length",
                   "is_first_iteration", "position_ids")  # fmt: skip
 DOWNLOADING = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
@@ -69,17 +69,17 @@ class FoundryModel(PreTrainedModel):
         self.post_init()
 
     def init_weights(self) -> None:
-        """Do nothing: the model's own constructor has drawn its weights and tied them."""
+        """Do nothing: the model's own constructor has initialized and tied its weights."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *_: Any, config: Any = None, **options: Any) -> Any:
-        """Build the model and fill it; ``dtype``, ``device_map`` (one device) and ``revision`` are followed."""
+        """Build the model and load its weights; respects ``dtype``, ``device_map`` (one device) and ``revision``."""
         hub = {name: options.pop(name) for name in DOWNLOADING if options.get(name) is not None}
         if options.get("quantization_config") is not None:
             raise ValueError(
                 "A Transformer Foundry model is not quantized when it is loaded; the package has an int8 file."
             )
-        # Not FoundryConfig: transformers may have run its module twice.
+        # Not isinstance FoundryConfig: transformers may have run its module twice.
         if not isinstance(config, PretrainedConfig):
             config, _ = FoundryConfig.from_pretrained(
                 config or pretrained_model_name_or_path, return_unused_kwargs=True, **hub
@@ -92,7 +92,7 @@ class FoundryModel(PreTrainedModel):
         if (device := _one_device(options.get("device_map"))) is not None:
             model.to(device)
         if model.can_generate():
-            with contextlib.suppress(OSError):  # without a file, the one made of the configuration serves
+            with contextlib.suppress(OSError):  # without a file, the one made from the configuration remains
                 model.generation_config = GenerationConfig.from_pretrained(pretrained_model_name_or_path, **hub)
         model.name_or_path = str(pretrained_model_name_or_path)
         model.eval()
@@ -122,7 +122,7 @@ class FoundryModel(PreTrainedModel):
         raise NotImplementedError(f"{type(self.network).__name__} has no nn.Embedding of the whole vocabulary.")
 
     def get_output_embeddings(self) -> None:
-        """Return None: which layer makes the logits is the model's own affair."""
+        """Return None: which layer computes the logits is not known."""
         return
 
     def forward(
@@ -137,11 +137,11 @@ class FoundryModel(PreTrainedModel):
 
         Args:
             input_ids: (B, T) int64.
-            attention_mask: (B, T), 1 where a token is real. The model sees padded rows with the real tokens first,
-                wherever the padding was, so that positions count from the first real token.
-            labels: (B, T) int64 in the meaning of the model's family, (B,) for a classifier of texts; -100 is ignored.
+            attention_mask: (B, T), 1 where a token is real. The real tokens of each row are moved to its front before
+                the model runs, so that positions count from the first real token.
+            labels: (B, T) int64 as the model's family defines them, (B,) for a classifier of texts; -100 is ignored.
             return_dict: False returns a tuple.
-            **others: ``num_items_in_batch`` divides the summed loss; what asks for more than logits is refused.
+            **others: ``num_items_in_batch`` divides the summed loss; requests for other outputs are refused.
         """
         items = _plain_call(others)
         assert input_ids is not None, "input_ids are needed"
@@ -151,7 +151,7 @@ class FoundryModel(PreTrainedModel):
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         ids, mask, places = _real_first(input_ids, attention_mask)
-        logits = pick_logits(self.contract, self.network(**call_arguments(self.contract, ids, mask)))
+        logits: Tensor = pick_logits(self.contract, self.network(**call_arguments(self.contract, ids, mask)))
         if places is None or logits.shape[:2] != places.shape:
             return logits
         return logits.gather(1, places[..., None].expand_as(logits))
@@ -174,8 +174,8 @@ class FoundryForCausalLM(FoundryModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Return all that is written so far, or as much of its end as the model can read."""
-        # transformers takes what forward takes only if the last argument has this very name.
+        """Return all tokens so far, or as many of the last ones as the model can read."""
+        # transformers reads the arguments of forward only if this one is called kwargs.
         del kwargs
         longest = self.contract.max_length or input_ids.shape[1]
         mask = None if attention_mask is None else attention_mask[:, -longest:]
@@ -201,9 +201,9 @@ class FoundryForTokenClassification(FoundryModel):
 
 
 class _Source(nn.Module):
-    """Stands for the encoder in ``generate``: the source itself is handed on, and the model encodes it at each step.
+    """Replaces the encoder in ``generate``: passes the source on, and the model encodes it at each step.
 
-    ``model.py`` has one forward for both halves; taking it apart would need to know its code.
+    ``model.py`` has one forward for encoder and decoder, which cannot be separated without knowing its code.
     """
 
     main_input_name = "input_ids"
@@ -218,7 +218,7 @@ class FoundryForSeq2SeqLM(FoundryModel, GenerationMixin):
     output_class = Seq2SeqLMOutput
 
     def get_encoder(self, modality: Any = None) -> nn.Module:  # noqa: ARG002
-        """Return what ``generate`` calls once; it hands the source on."""
+        """Return the module that ``generate`` calls once; it passes the source on."""
         return _Source()
 
     def prepare_inputs_for_generation(
@@ -228,7 +228,7 @@ class FoundryForSeq2SeqLM(FoundryModel, GenerationMixin):
         encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Return the source and all that is written so far."""
+        """Return the source and all tokens so far."""
         del kwargs
         longest = self.contract.max_length or decoder_input_ids.shape[1]
         return {
@@ -253,7 +253,7 @@ class FoundryForSeq2SeqLM(FoundryModel, GenerationMixin):
         Args:
             input_ids: (B, T) int64, the source.
             attention_mask: (B, T), 1 where a token of the source is real.
-            decoder_input_ids: (B, S) int64; made of ``labels`` when they are left out.
+            decoder_input_ids: (B, S) int64; made from ``labels`` if omitted.
             decoder_attention_mask: (B, S), 1 where a token of the decoder is real.
             labels: (B, S) int64; -100 is ignored.
             encoder_outputs: What ``get_encoder()`` returned, in place of ``input_ids``.
@@ -272,14 +272,14 @@ class FoundryForSeq2SeqLM(FoundryModel, GenerationMixin):
         return self._output(return_dict, loss=loss, logits=logits)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Return (B, S) ids: the labels one position later, after the token that begins."""
+        """Return (B, S) ids: the labels one position later, after the start token."""
         shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
         shifted[:, 1:] = labels[:, :-1]
         return shifted.masked_fill(shifted == IGNORED_LABEL, self.config.pad_token_id)
 
 
 def _real_first(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return ids and mask with the real tokens of each row first, and where each token went; None if none moved."""
+    """Return ids and mask with the real tokens of each row first, and the new place of each token, None if unmoved."""
     if mask is None or mask.ndim != 2 or mask.shape != ids.shape:
         return ids, mask, None
     padding = mask == 0
@@ -295,7 +295,7 @@ def _mean(logits: Tensor, labels: Tensor, items: Any) -> Tensor:
 
 
 def _plain_call(others: dict[str, Any]) -> Any:
-    """Refuse what asks for more than logits; return ``num_items_in_batch``."""
+    """Refuse requests for other outputs than logits and loss; return ``num_items_in_batch``."""
     for name, value in others.items():
         if value is None or value is False or name in WITHOUT_EFFECT or name == "num_items_in_batch":
             continue
@@ -332,7 +332,7 @@ def _fill(model: FoundryModel, tensors: dict[str, Tensor]) -> None:
     if not tensors.keys() <= known.keys():
         # Written by save_pretrained.
         tensors = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
-    # A tensor that shares its memory with one that is there is filled with it.
+    # A tensor that shares memory with a given one is filled with it.
     filled = {known[name].untyped_storage().data_ptr() for name in tensors.keys() & known.keys()}
     missing = {name for name in expected.keys() - tensors.keys() if _is_apart(expected[name], filled)}
     if unfit := missing | (tensors.keys() - known.keys()):
@@ -349,7 +349,7 @@ def _is_apart(tensor: Tensor, filled: set[int]) -> bool:
 
 
 def _each_once(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return tensors that share no memory; of those that are the same, the first."""
+    """Return tensors that share no memory; of tied tensors, the first."""
     seen: set[tuple[Any, ...]] = set()
     kept: dict[str, Tensor] = {}
     for name, value in state.items():

@@ -1,1 +1,1 @@
-"""Prove that an exported file equals the model, in a process of its own."""
+"""Compare exported files with the model: reference inputs, exact parity, quality of smaller variants, reports."""

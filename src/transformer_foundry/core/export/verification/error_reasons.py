@@ -1,4 +1,4 @@
-"""Exporters' errors in plain words: why a format could not be made."""
+"""Explain the errors of exporters: why a format could not be made."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from transformer_foundry.core.base.errors import cause_chain
 __all__ = ["explain", "explain_error"]
 
 _MAX_CHARACTERS = 300
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 _SIZE_FIXED = re.compile(r"\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\].*?specialized it to be a constant \((\d+)\)", re.S)
 _CAUSES = (
     (r"specialized it to be a constant", "the model fixes a size of its input, so it would be right at that size only"),
     (
         r"data-dependent|DataDependent|unbacked",
-        "the course of the computation depends on the values of the input, which a captured graph cannot follow",
+        "the computation depends on the values of the input, which a captured graph cannot follow",
     ),
     (r"[Cc]omplex", "complex numbers have no translation: write rotary embeddings with real cosines and sines"),
     (r"DispatchError|No ONNX function", "the model uses an operation that ONNX does not have"),
@@ -31,11 +31,11 @@ _CAUSES = (
 
 
 def explain(text: str, names: Mapping[str, tuple[str | int, ...]] | None = None) -> str:
-    """Return the cause in plain words, followed by the beginning of the original message.
+    """Return the cause in plain English, followed by the beginning of the original message.
 
     Args:
         text: ``ExceptionName: message``, or the last lines of a process.
-        names: Argument -> names of its dimensions, to say which size is meant.
+        names: Argument -> names of its dimensions, to name the size in question.
     """
     original = _first_line(text)
     if names and (found := _SIZE_FIXED.search(text)):
@@ -49,12 +49,12 @@ def explain(text: str, names: Mapping[str, tuple[str | int, ...]] | None = None)
 
 
 def explain_error(error: BaseException, names: Mapping[str, tuple[str | int, ...]] | None = None) -> str:
-    """Return the cause of ``error`` in plain words; what an exporter wraps up comes before its wrapping."""
+    """Return the cause of ``error`` in plain English; the first error of its chain comes first."""
     chain = list(cause_chain(error, explicit=True))
     return explain("\n".join(f"{type(item).__name__}: {item}" for item in reversed(chain)), names)
 
 
 def _first_line(text: str) -> str:
-    lines = [line.strip() for line in _COLOURS.sub("", text).splitlines() if line.strip()]
+    lines = [line.strip() for line in _COLORS.sub("", text).splitlines() if line.strip()]
     line = lines[0] if lines else "no message"
     return line if len(line) <= _MAX_CHARACTERS else line[: _MAX_CHARACTERS - 3] + "..."

@@ -1,7 +1,8 @@
-"""How a smaller variant of a file is judged: by what it predicts, not by its logits to the last digit. numpy only.
+"""Judge a smaller variant of a file by its predictions instead of exact logits.
 
-Where there are labelled rows (the test split), their perplexity or accuracy decides. Everywhere else the divergence of
-its predictions from the model's: exp(divergence) is by how much perplexity rises on text drawn from the model itself.
+With labelled rows (the test split), their perplexity or accuracy decides. Otherwise the divergence of its predictions
+from the model's decides: exp(divergence) is the factor by which perplexity rises on text sampled from the model.
+Importing this module loads no torch.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from typing import Any
 
 import numpy as np
 
-from transformer_foundry.core.export.verification.parity import Case, compare, compared_logits, is_plain
+from transformer_foundry.core.export.verification.parity import Case, compare, compared_logits, is_plain, place_of
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["LARGEST_CHANGE", "Score", "difference", "judge_variant", "score_logits"]
 
 LARGEST_CHANGE = 0.01
-"""By how much perplexity may rise, or accuracy fall, relative to the model's."""
+"""Largest rise of perplexity, or fall of accuracy, relative to the model's."""
 
-# At a single shape the divergence has few positions to average over; beyond these a file is wrong there, not coarse.
+# A single shape has few positions to average over; beyond these limits a file is wrong there, not just inexact.
 _LARGEST_DIVERGENCE_OF_A_CASE = 0.1
 _LARGEST_RELATIVE_ERROR = 0.25
 
 
 @dataclass(frozen=True)
 class Score:
-    """What was predicted of labelled rows.
+    """Score of predictions on labelled rows.
 
     Attributes:
-        targets: Labels that count.
+        targets: Number of labels that are not ignored.
         loss_sum: Summed cross-entropy in nats.
-        correct: Labels with the greatest logit.
+        correct: Number of labels with the greatest logit.
         metric: ``perplexity`` for labels of positions, ``accuracy`` for labels of rows.
     """
 
@@ -50,7 +51,7 @@ class Score:
 
     @staticmethod
     def total(scores: Iterable[Score]) -> Score | None:
-        """Return the score of all rows, None without a label that counts."""
+        """Return the score of all rows, None if all labels are ignored."""
         parts = [score for score in scores if score.targets]
         if not parts:
             return None
@@ -97,14 +98,21 @@ def difference(case: Case, logits: np.ndarray) -> dict[str, Any]:
 def judge_variant(
     rows: Sequence[Mapping[str, Any]], failure: str, score: Score | None, reference: Score | None
 ) -> tuple[str, dict[str, Any]]:
-    """Return why a variant is not good enough, empty if it is, and what it was judged by."""
+    """Return why a variant is not accurate enough (empty if it is), and the measurements that decided.
+
+    Args:
+        rows: Rows of ``difference``.
+        failure: Why the file could not be run, empty if it could.
+        score: Score of the variant on labelled rows.
+        reference: Score of the model on the same rows; None without rows.
+    """
     for row in rows:
-        if problem := row["problem"] or _coarse(row):
-            return f"{problem} at (batch, length) = ({row['batch']}, {row['length']})", {}
+        if problem := row["problem"] or _inaccuracy(row):
+            return f"{problem} {place_of(row)}", {}
     if failure:
         return failure, {}
     if reference is not None:
-        assert score is not None, "the process that verifies ended well without a score"
+        assert score is not None, "the verifying process succeeded without a score"
         return _judge_score(score, reference)
     rise = math.expm1(float(np.mean([row["divergence"] for row in rows])))
     judged = {"judged_by": "divergence from the model's predictions", "relative_change": rise}
@@ -132,7 +140,7 @@ def _judge_score(score: Score, reference: Score) -> tuple[str, dict[str, Any]]:
     return "", judged
 
 
-def _coarse(row: Mapping[str, Any]) -> str:
+def _inaccuracy(row: Mapping[str, Any]) -> str:
     if row["relative_error"] > _LARGEST_RELATIVE_ERROR:
         return f"logits differ by {row['relative_error']:.0%} of their spread"
     if row["divergence"] > _LARGEST_DIVERGENCE_OF_A_CASE:
@@ -143,4 +151,4 @@ def _coarse(row: Mapping[str, Any]) -> str:
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     values = logits.astype(np.float64)
     values = values - values.max(-1, keepdims=True, initial=-1e30)
-    return values - np.log(np.exp(values).sum(-1, keepdims=True))
+    return np.asarray(values - np.log(np.exp(values).sum(-1, keepdims=True)))

@@ -1,4 +1,4 @@
-"""Inputs with which an adapted model is exported and verified: real tokens, rows that end in padding."""
+"""Make the inputs with which an adapted model is exported and verified: real tokens, rows that end in padding."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["compared_by", "labelled_calls", "reference_inputs"]
 
 _LABELLED_ROWS = 16
-# Enough to see a change of 1 % between two files on the same rows, and seconds on a CPU.
+# Enough to detect a change of 1 % between two files on the same rows, and takes seconds on a CPU.
 _MOST_LABELLED_POSITIONS = 8192
 
-# The decoder's rows are longer than the encoder's by this, so that no exporter takes the two lengths for one.
+# The decoder's rows are longer than the encoder's by this, so that no exporter takes both lengths for the same.
 _DECODER_SURPLUS = 2
 
 
@@ -34,8 +34,8 @@ def reference_inputs(
 
     Args:
         contract: Contract of the model: which masks it takes, its vocabularies and greatest length.
-        pad_token_id: Fills the rows.
-        special_ids: Ids that do not count as real tokens.
+        pad_token_id: Id of padding.
+        special_ids: Ids that are not used as real tokens.
     """
     vocabulary = _real_ids(contract.vocab_size, pad_token_id, special_ids)
     decoder_vocabulary = _real_ids(contract.decoder_vocab_size or contract.vocab_size, pad_token_id, special_ids)
@@ -74,7 +74,7 @@ def labelled_calls(splits: TokenSplits, contract: Contract, split: str = "test")
     Args:
         splits: The data that the model was trained on.
         contract: Contract of the model: which tensors it takes.
-        split: The split the rows are of; the first 8192 positions of it, or all.
+        split: The split of the rows; its first 8192 positions are used.
     """
     from transformer_foundry.core.data.dataloading.batches import evaluation_batches
 

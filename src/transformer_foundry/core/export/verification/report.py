@@ -1,4 +1,4 @@
-"""What verification found, as a table and as a figure, from the manifest of ``export_model`` or of a package."""
+"""Show the results of verification as a table and as a figure, from the manifest of an export or a package."""
 
 from __future__ import annotations
 

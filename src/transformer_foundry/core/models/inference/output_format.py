@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Logits", "describe_output", "find_logits", "find_loss"]
+__all__ = ["Logits", "describe_output", "find_logits", "find_loss", "logits_of"]
 
 LOGITS_NAMES = ("logits", "prediction_logits", "lm_logits", "prediction_scores", "scores", "output", "outputs", "y")
 
@@ -64,6 +64,19 @@ def find_loss(output: Any) -> Tensor | None:
     named = [part for key, part in numbers if isinstance(key, str) and "loss" in key]
     unnamed = [part for key, part in numbers if isinstance(key, int) and part.dim() <= 1]
     return next(iter(named + unnamed), None)
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the part of ``output`` called ``logits``, otherwise its first tensor; a tracer can follow this.
+
+    Raises:
+        TypeError: If there is no tensor.
+    """
+    parts = [("logits", output)] if isinstance(output, Tensor) else _parts(output)[1]
+    tensors = {key: part for key, part in parts if isinstance(part, Tensor)}
+    if not tensors:
+        raise TypeError(f"forward returned {describe_output(output)}, which holds no tensor of logits")
+    return tensors.get("logits", next(iter(tensors.values())))
 
 
 def describe_output(output: Any) -> str:

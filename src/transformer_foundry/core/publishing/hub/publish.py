@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import publish_later, translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.options import is_repo_id
 from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, read_package, require_whole

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.base.nested import differences
-from transformer_foundry.core.export.names import MANIFEST_FILE
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.hub.publish import commit_files, connect, published_manifest, release_tags
 from transformer_foundry.core.publishing.package.package import Package, read_package

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.verification.verifier_process import lean_environment
+from transformer_foundry.core.export.verify_file import lean_environment
 from transformer_foundry.core.publishing.hub.errors import publish_later, with_retries
 from transformer_foundry.core.publishing.package.package import Package, read_package
 
@@ -73,9 +73,9 @@ def main(arguments: list[str]) -> int:
     import numpy as np
     from huggingface_hub import snapshot_download
 
-    from transformer_foundry.core.export.names import TRANSFORMERS_FORMAT
-    from transformer_foundry.core.export.verification.open_transformers import open_transformers
-    from transformer_foundry.core.export.verification.verify_file import open_file
+    from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
+    from transformer_foundry.core.export.transformers_code.open_model import open_transformers
+    from transformer_foundry.core.export.verify_file import open_file
 
     folder, repo_id, revision, report = arguments
     package = read_package(folder)

@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.names import (
-    CALL_FILE,
-    EXPORT_CONFIG_FILE,
-    FORMAT_VERSION,
-    LOADER_FILE,
-    MANIFEST_FILE,
-    TRANSFORMERS_FORMAT,
-)
+from transformer_foundry.core.export.files import CALL_FILE, EXPORT_CONFIG_FILE, FORMAT_VERSION, LOADER_FILE
+from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
 from transformer_foundry.core.export.transformers_code.auto_map import add_transformers_code
 from transformer_foundry.core.files.atomic import sha256_of, write_json
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.publishing.package.manifest import (
     describe_encoding,
@@ -144,7 +139,7 @@ def _export_formats(
     splits: TokenSplits | None,
 ) -> dict[str, Any]:
     from transformer_foundry.core.export.exporter import export_model
-    from transformer_foundry.core.export.formats.writers import write_weights
+    from transformer_foundry.core.export.formats.pytorch import write_weights
     from transformer_foundry.core.export.verification.reference_inputs import (
         compared_by,
         labelled_calls,

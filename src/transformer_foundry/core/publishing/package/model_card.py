@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.export.names import TRANSFORMERS_FORMAT
+from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
 from transformer_foundry.core.publishing.options import DeploymentOptions
 
 __all__ = ["make_card"]

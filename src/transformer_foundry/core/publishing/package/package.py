@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.files.atomic import sha256_of
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 
 __all__ = ["CARD_FILE", "Package", "list_files", "read_package", "require_whole"]
 

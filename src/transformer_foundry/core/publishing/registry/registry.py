@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
-from transformer_foundry.core.export.names import MANIFEST_FILE
 from transformer_foundry.core.files.atomic import sha256_of, sync
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
 from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.publishing.registry.model_version import ModelVersion, require_better

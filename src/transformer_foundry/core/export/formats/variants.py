@@ -1,4 +1,4 @@
-"""The smaller variants of a verified ONNX file: written, scored by another process, shipped if they predict as well."""
+"""Write smaller variants of a verified ONNX file, score them in another process, keep those that predict as well."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.capture.export_source import ExportSource
-from transformer_foundry.core.export.capture.exporter_patches import EXPORTER_ERRORS
+from transformer_foundry.core.export.capture.torch_export import EXPORTER_ERRORS
+from transformer_foundry.core.export.files import delete_file, describe_file
 from transformer_foundry.core.export.formats.onnx_quantization import (
     write_half,
     write_half_weights,
     write_int8,
     write_int8_weights,
 )
-from transformer_foundry.core.export.names import FORMAT_FILES
-from transformer_foundry.core.export.verification.check import ParityCheck, delete, describe_file
+from transformer_foundry.core.export.formats.table import FORMAT_FILES
 from transformer_foundry.core.export.verification.error_reasons import explain_error
-from transformer_foundry.core.export.verification.parity import Case, write_cases
+from transformer_foundry.core.export.verification.parity import Case, ParityCheck, write_cases
 from transformer_foundry.core.export.verification.quality import Score, judge_variant, score_logits
-from transformer_foundry.core.export.verification.verifier_process import Verification
+from transformer_foundry.core.export.verify_file import Verification
 
 __all__ = ["Labelled", "label_cases", "make_variants"]
 
-# In this order; the second keeps only the weights small and computes as the ONNX file does.
+# Tried in this order; the second stores small weights only, and computes as the ONNX file does.
 _WAYS: Mapping[str, Sequence[tuple[str, Callable[[Path, Path], None]]]] = {
     "onnx-fp16": (("float16", write_half), ("float32 from float16 weights", write_half_weights)),
     "onnx-int8": (("int8", write_int8), ("float32 from int8 weights", write_int8_weights)),
@@ -46,7 +46,7 @@ class Labelled:
 
 
 def label_cases(source: ExportSource, labelled: Iterable[Mapping[str, Tensor]], file: Path) -> Labelled | None:
-    """Score the model on ``labelled`` and keep the rows in ``file``; None if no label counts.
+    """Score the model on ``labelled`` and keep the rows in ``file``; return None if all labels are ignored.
 
     Raises:
         DeploymentError: If a batch lacks a tensor of the call, or labels do not fit the logits.
@@ -57,7 +57,7 @@ def label_cases(source: ExportSource, labelled: Iterable[Mapping[str, Tensor]], 
             raise DeploymentError(
                 f"Labelled rows lack {', '.join(missing)}; they have {', '.join(batch)}.",
                 f"Expected the tensors of a call ({', '.join(source.names)}) and labels.",
-                "Give each batch the names that inputs(batch, length) gives.",
+                "Use the names of the tensors that inputs(batch, length) returns.",
             )
         tensors = [batch[name].cpu() for name in source.names]
         labels = batch["labels"].cpu().numpy()
@@ -93,7 +93,7 @@ def make_variants(
     for name in names:
         entry: dict[str, Any] = {"format": name, "file": None, "status": "failed"}
         if onnx_entry["status"] != "verified":
-            reason = f"it is made from the ONNX file, which there is not: {onnx_entry['reason']}"
+            reason = f"it is made from the ONNX file, which is missing: {onnx_entry['reason']}"
             entries.append(entry | {"stage": "export", "reason": reason})
             continue
         path = folder / FORMAT_FILES[name]
@@ -104,9 +104,8 @@ def make_variants(
                 tried |= {"relative_size": _size(tried) / _size(onnx_entry), "opset": onnx_entry["opset"]}
                 break
             reasons.append(f"computing in {computes}: {tried['reason']}")
-        told = "; ".join(reasons)
         key = "note" if tried["status"] == "verified" else "reason"
-        entries.append(tried | ({key: told} if told else {}))
+        entries.append(tried | ({key: "; ".join(reasons)} if reasons else {}))
     return entries
 
 
@@ -121,7 +120,7 @@ def _tried(
     try:
         write(onnx, path)
     except _writing_errors() as err:
-        delete(path)
+        delete_file(path)
         return {"status": "failed", "stage": "export", "reason": explain_error(err)}
     process = Verification(name, path, check.file, labelled.file if labelled else None)
     rows, failure = process.wait()
@@ -132,7 +131,7 @@ def _tried(
     shown = [{key: row[key] for key in _SHOWN} for row in rows]
     entry = {"max_abs_error": worst, "shapes": shown, **judged}
     if reason:
-        delete(path)
+        delete_file(path)
         return entry | {"status": "failed", "stage": "quality", "reason": reason}
     return entry | {"status": "verified", **describe_file(path)}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.core.export import small_models
+from transformer_foundry.core.export import verify_file
 from transformer_foundry.core.export.capture.export_source import ExportSource
-from transformer_foundry.core.export.verification import verifier_process
 from transformer_foundry.core.export.verification.parity import make_cases, write_cases
-from transformer_foundry.core.export.verification.verifier_process import Verification
+from transformer_foundry.core.export.verify_file import Verification
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_failure_names_the_shape_it_happened_at(tmp_path: Path, cases: Path) -
 
 
 def test_a_process_that_hangs_is_a_failure(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifier_process, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(verify_file, "TIMEOUT_S", 0.2)
     (tmp_path / "load_example.py").write_text("while True: pass")
     _, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
     assert "still running after 0.2 s" in failure

@@ -1,29 +1,30 @@
-"""Open an exported transformers folder with ``AutoModel``."""
+"""Open a package with ``AutoModel...`` of transformers, as its users do."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from transformer_foundry.core.export.verification.parity import Run
 
 __all__ = ["open_transformers"]
 
 
-def open_transformers(source: str, **options: Any) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Return a function that runs a package, as transformers loads it, on named arrays and returns logits.
+def open_transformers(source: str, **options: Any) -> Run:
+    """Return a function that runs a package, loaded by transformers, on named arrays and returns logits.
 
     Args:
         source: Folder or repository.
-        **options: Passed on to ``from_pretrained``, for example ``revision``.
+        **options: Arguments of ``from_pretrained``, for example ``revision``.
     """
-    # The modules that transformers copies out of the package live as long as this process.
+    # The modules that transformers copies from the package must exist as long as the model.
     scratch = tempfile.TemporaryDirectory(prefix="foundry-modules-")
     os.environ["HF_MODULES_CACHE"] = scratch.name
     import torch
@@ -41,6 +42,7 @@ def open_transformers(source: str, **options: Any) -> Callable[[Mapping[str, np.
     def run(inputs: Mapping[str, np.ndarray], _kept: Any = scratch) -> np.ndarray:
         with torch.no_grad():
             tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
-            return model(**tensors).logits.float().numpy()
+            logits: np.ndarray = model(**tensors).logits.float().numpy()
+        return logits
 
     return run

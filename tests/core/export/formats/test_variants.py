@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from tests.core.export import small_models
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export import export_model, names
+from transformer_foundry.core.export import export_model, files
 from transformer_foundry.core.export.formats.onnx_quantization import write_half_weights, write_int8
 from transformer_foundry.core.export.verification import quality
 from transformer_foundry.core.export.verification.parity import Case
@@ -94,7 +94,7 @@ def test_products_in_int8_are_those_of_rounded_weights_and_activations(made: Any
 def test_weights_above_the_limit_lie_in_a_file_of_their_own(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "_LARGEST_MESSAGE", 100_000)
+    monkeypatch.setattr(files, "_LARGEST_MESSAGE", 100_000)
     manifest = export_model(made[0], INPUTS, tmp_path, ["onnx", "onnx-fp16", "onnx-int8"], max_length=24)
     for entry in manifest["formats"]:
         assert entry["status"] == "verified", entry

@@ -1,12 +1,13 @@
-"""What tracers need: a copy to work on, patches for what they stumble over, and silence."""
+"""Capture a module with ``torch.export``: a private copy, patches that let tracers through, and silence."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,15 +23,24 @@ from transformer_foundry.core.system.torch_compat import (
 
 __all__ = [
     "EXPORTER_ERRORS",
+    "DimNames",
+    "Inputs",
+    "capture",
     "exportable_copy",
-    "exporters_quiet",
     "exporting_patches",
     "private_copy",
+    "silence_exporters",
     "without_caches",
 ]
 
-# What torch.export, the ONNX translation and TorchScript raise for a model they cannot take: most of torch's own
-# classes derive from RuntimeError, the rest escapes from the model's code run with symbolic sizes or traced values.
+Inputs = Callable[[int, int], Mapping[str, Tensor]]
+"""``inputs(batch, length)`` -> the keyword tensors of one call."""
+
+DimNames = Mapping[str, tuple[str | int, ...]]
+"""Argument -> for each of its dimensions a name, or its size where that never changes."""
+
+# What torch.export, the ONNX translation and TorchScript raise for a model that they do not support: most of torch's
+# classes derive from RuntimeError, the rest comes from the model's code when it gets symbolic sizes or traced values.
 EXPORTER_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
@@ -45,24 +55,44 @@ EXPORTER_ERRORS: tuple[type[Exception], ...] = (
     FrontendError,
 )
 
-
 _EXPORTER_LOGGERS = ("torch.onnx", "torch.export", "torch.fx.experimental", "onnxscript", "onnx_ir")
 
 
+def capture(module: nn.Module, example: Mapping[str, Tensor], names: DimNames) -> torch.export.ExportedProgram:
+    """Capture ``module`` as a graph whose named dimensions may have any size.
+
+    Args:
+        module: Takes the tensors of ``example`` by position.
+        example: The keyword tensors of one call.
+        names: The inputs and their dimensions.
+
+    Raises:
+        RuntimeError: Or another of ``EXPORTER_ERRORS``, if the module cannot be captured.
+    """
+    # Dim.DYNAMIC refuses a model that fixes a size; Dim.AUTO would fix it silently.
+    dynamic = tuple(
+        {dim: torch.export.Dim.DYNAMIC for dim, name in enumerate(names[argument]) if isinstance(name, str)}
+        for argument in example
+    )
+    # When it fails, torch prints the graph that it has so far.
+    with torch.no_grad(), exporting_patches(), silence_exporters(), contextlib.redirect_stderr(io.StringIO()):
+        return torch.export.export(module, tuple(example.values()), dynamic_shapes=(dynamic,), strict=False)
+
+
 def private_copy(module: nn.Module) -> nn.Module:
-    """Return a copy to work on, in evaluation mode on the CPU: tracing leaves fake tensors in a module's caches."""
-    # A result kept as an attribute (torch.nn.utils.weight_norm does so) has a history, and deepcopy refuses it.
+    """Return a copy in evaluation mode on the CPU: tracing leaves fake tensors in a module's caches."""
+    # A computed tensor kept as an attribute (torch.nn.utils.weight_norm does so) has a history; deepcopy refuses it.
     attributes = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
     memo = {id(value): value.detach().clone() for value in attributes if not value.is_leaf}
-    # Attention chooses its kernel, and with it the layout of its result, by whether gradients are wanted: a capture
-    # without them and a translation with them would not fit together.
+    # Attention chooses its kernel, and with it the layout of its result, by whether gradients are required: a capture
+    # without and a translation with gradients would not fit together.
     return copy.deepcopy(module, memo).cpu().eval().requires_grad_(False)
 
 
 def exportable_copy(module: nn.Module) -> nn.Module:
-    """Return a private copy whose mixtures of experts, where they are transformers' own, can be captured.
+    """Return a private copy whose transformers mixtures of experts can be captured.
 
-    Their usual implementation sorts tokens by expert, which is an operation of its own; another is plain products.
+    Their default implementation sorts tokens by expert with a custom operator; another one uses plain products.
     """
     copied = private_copy(module)
     for part in copied.modules():
@@ -74,7 +104,7 @@ def exportable_copy(module: nn.Module) -> nn.Module:
 
 
 def without_caches(module: nn.Module) -> nn.Module:
-    """Switch off the caches of transformers' models in ``module``, and return it: logits of a whole input need none."""
+    """Disable the caches of transformers models in ``module`` and return it: a whole input needs no cache."""
     for part in module.modules():
         config = getattr(part, "config", None)
         if config is not None and getattr(config, "use_cache", False) is True:
@@ -84,7 +114,7 @@ def without_caches(module: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def exporting_patches() -> Iterator[None]:
-    """Let exporters see through modules that they stumble over while the block lasts; results stay the same.
+    """Patch modules that exporters cannot follow, while the block lasts; results stay the same.
 
     A conversion inside forward (``self.head.to(x.dtype)``) exchanges parameters, which a capture forbids even where it
     changes nothing.
@@ -119,8 +149,8 @@ def _is_converted(module: nn.Module, *args: Any, **kwargs: Any) -> bool:
 
 
 @contextlib.contextmanager
-def exporters_quiet() -> Iterator[None]:
-    """Keep back the exporters' own warnings while the block lasts: what matters ends in the manifest."""
+def silence_exporters() -> Iterator[None]:
+    """Suppress the exporters' warnings while the block lasts: the manifest records what matters."""
     loggers = [logging.getLogger(name) for name in _EXPORTER_LOGGERS]
     levels = [logger.level for logger in loggers]
     try:

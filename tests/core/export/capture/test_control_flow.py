@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.core.export import loop_models
-from transformer_foundry.core.export.capture.data_dependent import Captured
+from transformer_foundry.core.export.capture.control_flow import Captured
 from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.loops.patch_code import called_code, rewritten
 

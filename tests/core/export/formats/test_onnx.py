@@ -14,8 +14,8 @@ from torch import nn
 
 from tests.core.export.small_models import make_inputs
 from transformer_foundry.core.export.capture.export_source import ExportSource
+from transformer_foundry.core.export.formats.onnx import write_onnx
 from transformer_foundry.core.export.formats.onnx_optimize import avoid_denormal_softmax
-from transformer_foundry.core.export.formats.writers import write_onnx
 
 
 class Attentive(nn.Module):
