@@ -48,6 +48,10 @@ class Callback:
     name: ClassVar[str] = "A callback"
     is_required: ClassVar[bool] = False
 
+    def is_enabled(self, context: RunContext) -> bool:
+        """Return whether the callback takes part in the run; if not, nothing else is called."""
+        return True
+
     def on_run_start(self, context: RunContext) -> None:
         """Prepare for the run, before its first node.
 

@@ -130,9 +130,10 @@ class KedroHooks:
         self._notify(lambda callback: callback.on_interrupt())
 
     def _start(self, callback: Callback, context: RunContext) -> None:
-        self._active.append(callback)
         try:
-            callback.on_run_start(context)
+            if callback.is_enabled(context):
+                self._active.append(callback)
+                callback.on_run_start(context)
         except Exception as err:
             if callback.is_required:
                 raise

@@ -91,10 +91,10 @@ class ProgressCallback(Callback):
     """
 
     name = "The progress line"
+    _context: RunContext
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._line, self._clock = LINE if stream is None else LiveLine(stream), clock
-        self._context: RunContext | None = None
         self._figure: LiveFigure | None = None
         self._baselines: Mapping[str, float] = {}
         self._state = _State(self._clock())
@@ -106,19 +106,17 @@ class ProgressCallback(Callback):
 
     def on_node_start(self, node_name: str) -> None:
         """Print what starts."""
-        assert self._context is not None
         # The node runs in every deployment; without a repository it has nothing to do.
         is_idle = node_name == PUBLISHING_NODE and not self._context.options(DeploymentOptions).hub_repo
         if node_name in STAGES and not is_idle:
             self._line.replace(f"{STAGES[node_name]} ...")
 
-    def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:  # noqa: ARG002 - part of the interface
+    def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:
         """Keep the baselines of the tokens for the figure."""
         self._baselines = splits.baselines
 
     def on_started(self, started: Started) -> None:
         """Print whether the run starts, resumes or returns to a checkpoint."""
-        assert self._context is not None
         before, self._state = self._state, _State(self._clock(), has_started=True)
         if _training_of(started).get("max_hours") and not started.step:
             self._state.unplanned_steps = started.total_steps
@@ -140,20 +138,19 @@ class ProgressCallback(Callback):
         is_milestone = "eval/loss" in progress.metrics or progress.step >= progress.total_steps
         self._refresh(self._training_line(progress.step, progress.total_steps), is_milestone)
 
-    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:  # noqa: ARG002 - part of the interface
+    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:
         """Keep the last saved step."""
         self._state.saved_step = checkpoint.step
 
     def on_trial(self, trial: TrialResult) -> None:
         """Print a trial of a search."""
-        assert self._context is not None
         self._line.print(_trial_line(trial, self._context.options(TuningOptions)))
 
     def on_run_end(self) -> None:
         """Remove the line that was rewritten in place."""
         self._line.clear()
 
-    def on_run_error(self, error: Exception) -> None:  # noqa: ARG002 - part of the interface
+    def on_run_error(self, error: Exception) -> None:
         """End a line that was rewritten in place, so that the error starts on its own line."""
         self._line.end()
 
@@ -196,7 +193,6 @@ class ProgressCallback(Callback):
         """Start the figure of a notebook with what earlier sessions have logged."""
         if not in_notebook() or started.step >= started.total_steps:
             return
-        assert self._context is not None
         if self._figure is None:
             from transformer_foundry.hooks.live_figure import LiveFigure
 

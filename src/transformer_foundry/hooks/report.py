@@ -18,9 +18,7 @@ class ReportCallback(Callback):
     """Writes the report from what is on disk, so that every pipeline, and one that failed, adds what it has made."""
 
     name = "The report"
-
-    def __init__(self) -> None:
-        self._paths: RunPaths | None = None
+    _paths: RunPaths
 
     def on_run_start(self, context: RunContext) -> None:
         """Keep where the files of the run are."""
@@ -30,7 +28,7 @@ class ReportCallback(Callback):
         """Write the report; the summary names it."""
         self._write()
 
-    def on_run_error(self, error: Exception) -> None:  # noqa: ARG002 - part of the interface
+    def on_run_error(self, error: Exception) -> None:
         """Write the report of what there is, and log where."""
         self._write_unfinished()
 
@@ -45,5 +43,4 @@ class ReportCallback(Callback):
     def _write(self) -> Path | None:
         from transformer_foundry.core.reports import read_run, write_report
 
-        assert self._paths is not None
         return write_report(read_run(self._paths))

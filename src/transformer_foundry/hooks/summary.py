@@ -44,10 +44,8 @@ class SummaryCallback(Callback):
     """Logs the summary of a command."""
 
     name = "The summary"
-
-    def __init__(self) -> None:
-        self._context: RunContext | None = None
-        self._made = _Made()
+    _context: RunContext
+    _made: _Made
 
     def on_run_start(self, context: RunContext) -> None:
         """Forget the run before."""
@@ -59,11 +57,11 @@ class SummaryCallback(Callback):
             self._made.validation = report
             _log.info(_validation_text(report))
 
-    def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:  # noqa: ARG002 - part of the interface
+    def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:
         """Note that tokens were made."""
         self._made.has_tokens |= is_new
 
-    def on_started(self, started: Started) -> None:  # noqa: ARG002 - part of the interface
+    def on_started(self, started: Started) -> None:
         """Note that a model was trained."""
         self._made.has_run = True
 
@@ -85,10 +83,9 @@ class SummaryCallback(Callback):
 
     def on_run_end(self) -> None:
         """Log the summary."""
-        assert self._context is not None
-        made = self._made
+        context, made = self._context, self._made
         lines = _evaluation_lines(made.evaluation)
-        lines += _reproduction_lines(self._context, made)
+        lines += _reproduction_lines(context, made)
         if made.search_comparison is not None:
             lines.append(f"Search: {made.search_comparison['verdict']}")
         if made.package is not None:
@@ -96,8 +93,8 @@ class SummaryCallback(Callback):
             lines.append(f"Package: {formats}.")
         if made.publication is not None and made.publication["published"]:
             lines.append(f"Published: {made.publication['url']} {made.publication['tag']}")
-        lines += _folder_lines(self._context, made)
-        lines += _next_lines(self._context, made)
+        lines += _folder_lines(context, made)
+        lines += _next_lines(context, made)
         for line in lines:
             _log.info(line)
 

@@ -17,9 +17,8 @@ from transformer_foundry.core.base.secrets import without_secrets
 from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.publishing import Package
 from transformer_foundry.datasets import PackageDataset, StudyDataset
-from transformer_foundry.hooks.tracking import wandb_run as tracker_module
 from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
-from transformer_foundry.hooks.tracking.wandb_run import choose_mode
+from transformer_foundry.hooks.tracking.wandb_run import WandbRun, choose_mode
 
 ROOT = Path(__file__).parents[3]
 PROFILE = {"texts": {}, "splits": {}, "baselines": {}, "findings": []}
@@ -276,7 +275,7 @@ def test_only_the_first_process_logs(run, monkeypatch):
 
 
 def test_a_tracker_that_fails_is_off_after_one_warning(run, monkeypatch, caplog):
-    monkeypatch.setattr(tracker_module.Tracker, "_start_run", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(WandbRun, "_start_run", lambda *_, **__: 1 / 0)
     train(run, 0, 10, 20, checkpoints=(10, 20))
     run.end()
     assert [record.getMessage() for record in caplog.records] == [

@@ -71,11 +71,11 @@ class DriveCallback(Callback):
             self._files.note(path)
             self._background.request()
 
-    def on_started(self, started: Started) -> None:  # noqa: ARG002 - part of the interface
+    def on_started(self, started: Started) -> None:
         """Have copied what the last session did not come to copy."""
         self._request()
 
-    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:  # noqa: ARG002 - part of the interface
+    def on_checkpoint(self, folder: Path, checkpoint: Checkpoint) -> None:
         """Have the checkpoint copied."""
         self._request()
 
@@ -83,7 +83,7 @@ class DriveCallback(Callback):
         """Wait for the last copy."""
         self._finish()
 
-    def on_run_error(self, error: Exception) -> None:  # noqa: ARG002 - part of the interface
+    def on_run_error(self, error: Exception) -> None:
         """Wait for the last copy: what was saved before the error is worth keeping."""
         self._finish()
 

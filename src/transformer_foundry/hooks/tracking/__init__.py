@@ -1,1 +1,1 @@
-"""Experiment tracking with Weights & Biases, online and offline."""
+"""Tracking with Weights & Biases, online and offline: begin with ``wandb_callback``."""

@@ -1,9 +1,9 @@
-"""What W&B's own files of a run hold: how far it was logged, whatever a crash has cut off.
+"""Read the last logged step from W&B's offline files of a run.
 
-wandb keeps rows in memory for a while, and a kill loses them; only the file says which rows are safe. A
+wandb keeps rows in memory for a while, and a kill loses them; only the file shows which rows are safe. A
 ``run-*.wandb`` file is a log in LevelDB's format: a header of 7 bytes, then blocks of 32 KiB with chunks of
 checksum (4 bytes), length (2), kind (1: whole, 2: first, 3: middle, 4: last part of a record) and data; each record
-is a protobuf message. What a crash has torn stands at the end.
+is a protobuf message. A crash leaves an incomplete record at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def last_logged_step(folder: Path, run_id: str, metric: str) -> int:
 
     Args:
         folder: The ``dir`` that wandb was given.
-        run_id: Id of the run; every session of it has a file of its own.
+        run_id: Id of the run; each of its sessions has its own file.
         metric: Name of the metric that counts steps.
     """
     files = folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
@@ -45,7 +45,8 @@ def _steps(path: Path, metric: str) -> Iterator[int]:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    position, parts = _HEADER_BYTES, []
+    parts: list[bytes] = []
+    position = _HEADER_BYTES
     while position + _CHUNK_HEADER.size <= len(data):
         left = _BLOCK_BYTES - position % _BLOCK_BYTES
         if left < _CHUNK_HEADER.size:

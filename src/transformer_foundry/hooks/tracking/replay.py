@@ -1,7 +1,8 @@
-"""A run's own metrics file, logged to W&B after the fact."""
+"""Log the metrics file of a run to W&B after the run."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE
-from transformer_foundry.hooks.tracking.wandb_run import Tracker
+from transformer_foundry.hooks.tracking.wandb_run import WandbRun
 
 __all__ = ["replay_run"]
 
@@ -28,8 +29,8 @@ def replay_run(run_folder: Path, folder: Path, options: TrackingOptions, manifes
     with tempfile.TemporaryDirectory() as copy:
         for name in LOG_FILES:
             if (run_folder / name).is_file():
-                (Path(copy) / name).write_bytes((run_folder / name).read_bytes())
-        tracker = Tracker(options, run_name=run_folder.name, run_folder=Path(copy), folder=folder, config=manifest)
-        tracker.log_rows_until(rows[-1]["step"] if rows else -1)
-        tracker.finish()
+                shutil.copyfile(run_folder / name, Path(copy) / name)
+        wandb_run = WandbRun(options, run_name=run_folder.name, run_folder=Path(copy), folder=folder, config=manifest)
+        wandb_run.log_rows_until(rows[-1]["step"] if rows else -1)
+        wandb_run.finish()
     return len(rows)

@@ -1,4 +1,4 @@
-"""One W&B run: opened where possible, offline where not, and logged row by row without gaps or doubles."""
+"""One W&B run: opened online or else offline, and logged row by row without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.console.sigterm import patience_s
 from transformer_foundry.core.base.secrets import redact, without_secrets
-from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
 from transformer_foundry.hooks.tracking.offline_log import last_logged_step
 
-__all__ = ["Tracker", "choose_mode", "flatten_numbers"]
+if TYPE_CHECKING:
+    from transformer_foundry.core.experiments.tuning import TrialResult
+
+__all__ = ["WandbRun", "choose_mode", "flatten_numbers"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,11 +39,11 @@ _DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 """Where wandb goes by default: before and since version 0.31."""
 
 
-class Tracker:
-    """Logs to W&B what lies in a run's folder and what hooks see.
+class WandbRun:
+    """Logs the files of a run's folder and the results of pipelines to W&B.
 
-    The rows of ``metrics.jsonl`` are logged up to a step that a checkpoint has made durable, each once: how far W&B
-    has come is read from W&B itself, since rows that were handed to it are lost when the process is killed.
+    The rows of ``metrics.jsonl`` are logged up to a step that a checkpoint has made durable, each once: the last logged
+    step is read from W&B itself, which loses rows that it was given when the process is killed.
 
     Args:
         options: Project, mode, tags.
@@ -63,13 +65,13 @@ class Tracker:
 
     @property
     def run(self) -> Any:
-        """The W&B run, opened at the first use."""
+        """The run of wandb, opened at the first use."""
         if self._run is None:
             self._open()
         return self._run
 
     def leave_earlier_training(self) -> None:
-        """Take a new W&B run if the one that the folder names has rows: they are of a training that was deleted."""
+        """Start a new W&B run if that of the folder has rows: they are of a training that was deleted."""
         if self._read_state().get("logged_step", -1) >= 0:
             self.finish()
             (self._run_folder / TRACKING_FILE).unlink()
@@ -100,7 +102,7 @@ class Tracker:
             columns = list(rows[0])
             self.log(name, _table(columns, [[row.get(column) for column in columns] for row in rows]))
 
-    def summarise(self, prefix: str, values: Mapping[str, Any]) -> None:
+    def summarize(self, prefix: str, values: Mapping[str, Any]) -> None:
         """Show the numbers of a nested mapping, and the texts of its first level, in the summary of the run."""
         texts = {f"{prefix}/{name}": value for name, value in values.items() if isinstance(value, str)}
         self.run.summary.update(without_secrets(texts) | flatten_numbers(values, prefix))
@@ -119,12 +121,12 @@ class Tracker:
         self.run.log_artifact(artifact)
 
     def alert(self, text: str) -> None:
-        """Have W&B tell the user of a failure, if a run is open."""
+        """Send an alert about a failure, if a run is open."""
         if self._run is not None:
             self._run.alert(title=f"{self._run_name} failed", text=redact(text))
 
     def log_trial(self, record: TrialResult) -> None:
-        """Log a trial of a search as a run of its own, in one group with the others."""
+        """Log a trial of a search as a separate run, in one group with the others."""
         trial = self._start_run(
             _new_id(),
             name=f"{self._run_name}-trial-{record.number}",
@@ -143,7 +145,7 @@ class Tracker:
         _finish(trial, exit_code=1 if record.state == "failed" else 0)
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close the run; what cannot be uploaded within a minute stays in wandb's folder."""
+        """Close the run; what is not uploaded within a minute stays in wandb's folder."""
         run, self._run = self._run, None
         self._asked_step = -1
         if run is None:
@@ -153,7 +155,7 @@ class Tracker:
         if self._mode == "offline":
             _log.info("W&B: recorded offline; upload with: wandb sync %s", run_files)
         elif not is_complete:
-            _log.warning("W&B: the upload is not complete; go on with it later: wandb sync %s", run_files)
+            _log.warning("W&B: the upload is not complete; resume it with: wandb sync %s", run_files)
 
     def _open(self) -> None:
         state = self._read_state()
@@ -168,7 +170,7 @@ class Tracker:
         self._write_state()
 
     def _start_run(self, run_id: str, **arguments: Any) -> Any:
-        """Start a W&B run, online if that works within seconds, else offline from now on."""
+        """Start a W&B run: online, or offline from now on if that does not work within seconds."""
         import wandb
 
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -178,18 +180,18 @@ class Tracker:
             "entity": self._options.entity,
             "tags": self._options.tags or None,
             "dir": str(self._folder),
-            # A notebook may have a run of its own open: ours neither joins it nor ends it.
+            # A notebook may have another run open: this one neither joins it nor ends it.
             "reinit": "create_new",
         }
         if self._mode == "online":
             try:
                 with _redacted_command():
                     return wandb.init(**arguments, resume="allow", settings=_settings("online"))
-            except Exception as err:  # wandb raises many kinds, some not its own; all mean: not online now
+            except Exception as err:  # wandb raises many types, also of other libraries; all mean: not online now
                 _log.warning("W&B cannot be reached (%s): recording offline.", _first_line(err))
                 self._mode = "offline"
                 if wandb.run is None:
-                    # wandb's service still holds the id of the run that it could not start.
+                    # wandb's service still has the id of the run that it could not start.
                     wandb.teardown()
                 else:
                     arguments["id"] = _new_id()
@@ -205,14 +207,14 @@ class Tracker:
 
     def _write_state(self) -> None:
         self._run_folder.mkdir(parents=True, exist_ok=True)
-        # The card of a package names the address; offline there is none.
+        # The card of a package links to the address; offline there is none.
         address = {"url": self._run.url} if self._run.url else {}
         state = {"run_id": self._run.id, "logged_step": self._logged_step} | address
         replace_file(self._run_folder / TRACKING_FILE, json.dumps(state) + "\n")
 
 
 def choose_mode(mode: str) -> str:
-    """Return "online", "offline" or "disabled" for the option ``tracking.mode``; W&B is never let to ask for a key."""
+    """Return "online", "offline" or "disabled" for ``tracking.mode``, so that wandb never asks for a key."""
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "online").lower()
     if mode in ("disabled", "offline", "dryrun"):
@@ -240,7 +242,7 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, floa
 
 @contextlib.contextmanager
 def _redacted_command() -> Iterator[None]:
-    """Hide secrets of the command line: wandb records it with the run."""
+    """Hide the secrets of the command line, which wandb records with the run."""
     before = sys.argv
     sys.argv = [redact(argument) for argument in before]
     try:
@@ -262,11 +264,11 @@ def _table(columns: list[str], data: list[list[Any]]) -> Any:
 
 
 def _finish(run: Any, exit_code: int) -> bool:
-    """Close ``run``; return whether that was done in time. Without a network wandb would wait for one."""
+    """Close ``run`` and return whether that was done in time; without a network wandb would wait for one."""
     done = threading.Event()
 
     def finish() -> None:
-        # After the wait was given up, the end of the process makes wandb raise here, where nobody listens.
+        # After the timeout, the end of the process makes wandb raise here, where nothing handles it.
         with contextlib.suppress(Exception):
             run.finish(exit_code=exit_code)
             done.set()
@@ -282,7 +284,7 @@ def _new_id() -> str:
 
 
 def _has_key() -> bool:
-    # wandb itself would ask for a key where there is a terminal, and training would wait for the answer.
+    # In a terminal wandb would ask for a key, and training would wait for the answer.
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     base_url = os.environ.get("WANDB_BASE_URL")
