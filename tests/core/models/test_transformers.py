@@ -1,4 +1,4 @@
-"""Tiny models of the transformers library get the right contract: the most demanding signatures there are."""
+"""Tiny models of the transformers library, with the most complex signatures, get the right contract."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MODELS = [
 ]
 KINDS = {"causal_lm": "decoder-only", "seq2seq_lm": "encoder-decoder"}
 SHIFTS = {"causal_lm": "shifted", "sequence_classification": None}
-# Bart's decoder alone compares without a shift, as its source says; the other wants a second kind of labels.
+# BartForCausalLM does not shift labels, as its source shows; BertForPreTraining needs a second kind of labels.
 OTHER_LOSSES = ("BartForCausalLM", "BertForPreTraining")
 
 

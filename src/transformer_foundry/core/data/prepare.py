@@ -32,7 +32,7 @@ from transformer_foundry.core.data.tokenizer.train import choose_max_length, fin
 from transformer_foundry.core.system.process import is_running
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.contract import Contract
 
 __all__ = ["prepare_splits"]
 

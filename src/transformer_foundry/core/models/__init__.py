@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.models.building.build import ConstructorCall as ConstructorCall
     from transformer_foundry.core.models.building.build import build_model as build_model
     from transformer_foundry.core.models.building.build import find_constructor_call as find_constructor_call
-    from transformer_foundry.core.models.inference.infer_contract import Contract as Contract
+    from transformer_foundry.core.models.contract import Contract as Contract
     from transformer_foundry.core.models.inference.infer_contract import infer_contract as infer_contract
     from transformer_foundry.core.models.losses import LossParts as LossParts
     from transformer_foundry.core.models.losses import TaskLoss as TaskLoss

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from transformer_foundry.core.models.building.build import build_model
+from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference.call import call_arguments, pick_logits
-from transformer_foundry.core.models.inference.infer_contract import Contract, infer_contract
+from transformer_foundry.core.models.inference.infer_contract import infer_contract
 from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["Adapter", "adapt", "bare_model", "load_model"]

@@ -22,10 +22,10 @@ def class_of(make_export):
 
 
 @pytest.mark.parametrize("key", ["model_name", "class_name", "architectures"])
-@pytest.mark.parametrize("said", ["TinyGPT", "Tiny GPT", "tiny-gpt"])
-def test_the_named_class_is_used(class_of, key, said) -> None:
+@pytest.mark.parametrize("stated", ["TinyGPT", "Tiny GPT", "tiny-gpt"])
+def test_the_named_class_is_used(class_of, key, stated) -> None:
     code = a_class("TinyGPT") + a_class("Outer", uses="TinyGPT")
-    assert class_of(code, {key: [said] if key == "architectures" else said}) == "TinyGPT"
+    assert class_of(code, {key: [stated] if key == "architectures" else stated}) == "TinyGPT"
 
 
 def test_without_a_name_the_default_name_is_used(class_of) -> None:

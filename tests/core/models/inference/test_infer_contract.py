@@ -60,9 +60,9 @@ class TestKind:
         )
 
     @pytest.mark.parametrize("key", ["architecture", "kind", "model_kind"])
-    @pytest.mark.parametrize("said", ["decoder-only", "decoder_only", "Decoder-Only"])
-    def test_the_configuration_takes_precedence_over_the_behavior(self, contract_of, key, said) -> None:
-        assert contract_of(ENCODER, {**PLAIN, key: said}).kind == "decoder-only"
+    @pytest.mark.parametrize("stated", ["decoder-only", "decoder_only", "Decoder-Only"])
+    def test_the_configuration_takes_precedence_over_the_behavior(self, contract_of, key, stated) -> None:
+        assert contract_of(ENCODER, {**PLAIN, key: stated}).kind == "decoder-only"
 
     def test_logits_that_are_minus_infinity_do_not_hide_the_kind(self, contract_of) -> None:
         code = CAUSAL.replace(
@@ -74,10 +74,10 @@ class TestKind:
         )
         assert contract_of(code, PLAIN).kind == "decoder-only"
 
-    @pytest.mark.parametrize("said", [{"config": {**PLAIN, "model_type": "gpt5"}}, {"kind": "decoder-only"}])
-    def test_a_decoder_that_requires_targets_gets_its_ids(self, make_model, said) -> None:
+    @pytest.mark.parametrize("stated", [{"config": {**PLAIN, "model_type": "gpt5"}}, {"kind": "decoder-only"}])
+    def test_a_decoder_that_requires_targets_gets_its_ids(self, make_model, stated) -> None:
         code = a_forward("idx, targets", "logits = self.logits(idx, look_back(idx))\nreturn logits, logits.mean()")
-        adapter = make_model(code, said.pop("config", PLAIN), **said)
+        adapter = make_model(code, stated.pop("config", PLAIN), **stated)
         assert adapter.contract.kind == "decoder-only"
         assert adapter(torch.ones(2, 3, dtype=torch.int64)).shape == (2, 3, 40)
 

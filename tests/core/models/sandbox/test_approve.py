@@ -69,7 +69,7 @@ def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "said"),
+    ("top", "message"),
     [
         ("while True: pass", "within 0.5 seconds"),
         ("import torch; hoard = torch.ones(10**13)", "allocate"),
@@ -78,14 +78,14 @@ def test_the_description_shows_sizes_digests_and_lines(tmp_path: Path) -> None:
         ("import os; os.kill(os.getpid(), 11)", "signal 11"),
     ],
 )
-def test_a_trial_run_that_would_end_the_process_is_refused(tmp_path: Path, top: str, said: str) -> None:
-    with pytest.raises(ModelError, match=said) as caught:
+def test_a_trial_run_that_would_end_the_process_is_refused(tmp_path: Path, top: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
         approve(read_export(write(tmp_path, top)), first_run_seconds=0.5 if "while" in top else 60, cache_dir=tmp_path)
     assert len(str(caught.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize(
-    ("top", "said"),
+    ("top", "message"),
     [
         ("import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept Exception: pass", "network"),
         ("import subprocess\ntry: subprocess.run(['true'])\nexcept Exception: pass", "another program"),
@@ -95,8 +95,8 @@ def test_a_trial_run_that_would_end_the_process_is_refused(tmp_path: Path, top: 
         (f"try: open({str(PROJECT / 'conf/base/catalog.yml')!r})\nexcept Exception: pass", "reads .*catalog.yml"),
     ],
 )
-def test_external_code_that_does_more_than_compute_is_refused(tmp_path: Path, top: str, said: str) -> None:
-    with pytest.raises(ModelError, match=said):
+def test_external_code_that_does_more_than_compute_is_refused(tmp_path: Path, top: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         approve(from_zip(tmp_path, top), trust_code=True, cache_dir=tmp_path)
     assert not Path("/tmp/foundry-mark").exists()
 

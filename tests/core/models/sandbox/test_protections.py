@@ -58,7 +58,7 @@ CALLS = {
 }
 HARMLESS = {
     "a thread": "t = threading.Thread(target=int); t.start(); t.join()",
-    "a file of its own": "open(f'{scratch}/own', 'w').write('x')",
+    "a file in the scratch folder": "open(f'{scratch}/new', 'w').write('x')",
     "a library": "import decimal, _decimal",
     "a signal to itself": "os.kill(os.getpid(), 0)",
     "its own processors": "os.sched_setaffinity(0, os.sched_getaffinity(0))",

@@ -132,7 +132,7 @@ class TestFolders:
 
     def test_a_folder_without_permission_is_reported(self) -> None:
         user, nobody = os.geteuid(), 65534
-        # Not below tmp_path, which only its owner may enter. Root enters every folder: it becomes nobody.
+        # Not below tmp_path, which only its owner can read. Root can read everything, so it becomes another user.
         with tempfile.TemporaryDirectory() as parent:
             os.chmod(parent, 0o755)
             folder = write_export(Path(parent) / "closed", CODE)

@@ -9,7 +9,7 @@ from transformer_foundry.core.models import scan_code
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "finding"),
     [
         ("import os", "imports os"),
         ("import os as quiet; quiet.system('ls')", "os.system"),
@@ -25,9 +25,9 @@ from transformer_foundry.core.models import scan_code
         (f"code = '{'A' * 500}'", "500 characters"),
     ],
 )
-def test_a_risky_line_is_reported(line: str, said: str) -> None:
+def test_a_risky_line_is_reported(line: str, finding: str) -> None:
     found = scan_code(f"import math\n{line}\n")
-    assert any(item.line == 2 and said in item.what for item in found), found
+    assert any(item.line == 2 and finding in item.what for item in found), found
 
 
 @pytest.mark.parametrize("name", ["gpt", "bert", "t5"])

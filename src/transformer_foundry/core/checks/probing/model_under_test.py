@@ -19,8 +19,8 @@ from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.probing.source_map import SourceMap
 from transformer_foundry.core.checks.probing.trace import Trace, run_traced
 from transformer_foundry.core.models.adapter import Adapter
+from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference import config_hints
-from transformer_foundry.core.models.inference.infer_contract import Contract
 from transformer_foundry.core.models.side_effects import restore_weights
 
 __all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "loss_of_random_labels"]

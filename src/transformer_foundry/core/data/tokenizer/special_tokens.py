@@ -12,7 +12,7 @@ from transformer_foundry.core.data.tokenizer.tokenizer import ROLES, SENTINEL, S
 if TYPE_CHECKING:
     import tokenizers
 
-    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.contract import Contract
 
 __all__ = [
     "add_special_tokens",

@@ -26,7 +26,7 @@ from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialI
 if TYPE_CHECKING:
     import tokenizers
 
-    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.contract import Contract
 
 __all__ = ["choose_max_length", "find_vocab_size", "fit_tokenizer"]
 

@@ -12,7 +12,7 @@ from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
-    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.contract import Contract
 
 __all__ = ["compared_by", "labelled_calls", "reference_inputs"]
 

@@ -18,7 +18,7 @@ from transformer_foundry.core.models.inference.task import infer_kind_and_task, 
 from transformer_foundry.core.models.options import KINDS, TASKS, normalize_kind
 from transformer_foundry.core.models.side_effects import no_side_effects
 
-__all__ = ["Contract", "infer_contract"]
+__all__ = ["infer_contract"]
 
 
 def infer_contract(

@@ -12,7 +12,7 @@ from transformer_foundry.core.files.run_paths import TRACKING_FILE
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.adapter import Adapter
-    from transformer_foundry.core.models.inference.infer_contract import Contract
+    from transformer_foundry.core.models.contract import Contract
     from transformer_foundry.core.models.source.read import ModelSource
     from transformer_foundry.core.training.checkpointing.state import TrainingState
 
