@@ -97,8 +97,8 @@ def _call_failures(error: ModelError, locator: Locator, model: nn.Module) -> lis
     location = locator.through_joins(locator.raised(error))
     explanation = explain(cause)
     message = (
-        f"The model cannot be run. {explanation.meaning} The error: {describe(cause)}"
-        f"{locator.source.quoted(location.line)}"
+        f"The model cannot be run. {explanation.meaning} The error: "
+        f"{describe(cause)}{locator.source.quoted(location.line)}"
     )
     return [finding_at("runs", "error", message, location, f"{explanation.fix}.")]
 

@@ -53,6 +53,6 @@ def _mixed(subject: ModelUnderTest, call: TracedCall, before: torch.Size, after:
         f"Heads are {action} the wrong axes: {call.name} reads {tuple(before)} as {tuple(after)} without transposing "
         "axes, so values of different positions end up in one vector. Each head then gets a part of the text with "
         "mixed positions, and positions see tokens that they must not see.",
-        subject.locator.at(call.line, call.module or None),
+        subject.locator.at(call.line, call.module),
         f"{right}: a reshape alone does not move an axis.",
     )

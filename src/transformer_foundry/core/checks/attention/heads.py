@@ -10,7 +10,7 @@ from torch import Tensor
 from transformer_foundry.core.checks.attention.weights import SOFTMAX, AttentionRecord, attention_records
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
+from transformer_foundry.core.checks.probing.trace import TracedCall
 
 __all__ = ["check_attention_entropy", "check_attention_weights"]
 
@@ -44,7 +44,7 @@ def check_attention_weights(subject: ModelUnderTest) -> Iterator[Finding]:
 def check_attention_entropy(subject: ModelUnderTest) -> Iterator[Finding]:
     """Check that attention at initialization is not one-hot, and heads are not copies of each other."""
     length = min(ENTROPY_LENGTH, subject.contract.max_length or ENTROPY_LENGTH)
-    record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs(length=length)))
+    record = subject.traced(subject.inputs(length=length))
     records = [
         item
         for item in attention_records(record, {length, subject.inputs(length=length).ids.shape[1]})
@@ -90,7 +90,7 @@ def _masked_late(subject: ModelUnderTest, call: TracedCall) -> Finding:
         "The mask is applied after the softmax: the weights of hidden positions become 0, but they already count in "
         "the denominator. The remaining weights do not sum to 1 and depend on the hidden positions: a causal model "
         "sees the future this way.",
-        subject.locator.at(call.line, call.module or None),
+        subject.locator.at(call.line, call.module),
         "mask the scores before the softmax: scores.masked_fill(hidden, float('-inf')).softmax(dim=-1).",
     )
 
@@ -108,7 +108,7 @@ def _wrong_axis(subject: ModelUnderTest, call: TracedCall, sums: Tensor) -> Find
         "The softmax of the attention runs over the wrong axis: what is multiplied with the values sums to "
         f"{float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. Each query should divide its "
         "attention among the keys.",
-        subject.locator.at(call.line, call.module or None),
+        subject.locator.at(call.line, call.module),
         "take the softmax over the last axis, the keys: softmax(scores, dim=-1), and multiply weights @ values.",
     )
 

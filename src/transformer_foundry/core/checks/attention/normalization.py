@@ -82,6 +82,6 @@ def _without_softmax(subject: ModelUnderTest, call: TracedCall, sums: Tensor) ->
         "The attention weights are not normalized: no softmax is applied to the scores, and what multiplies the "
         f"values sums to {float(sums.min()):.2f} to {float(sums.max()):.2f} over the keys, not to 1. The result grows "
         "with the length of the text instead of being an average.",
-        subject.locator.at(call.line, call.module or None),
+        subject.locator.at(call.line, call.module),
         "take the softmax of the scores over the keys before they multiply the values: softmax(dim=-1).",
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
-from transformer_foundry.core.checks.probing.trace import TracedCall, run_traced
+from transformer_foundry.core.checks.probing.trace import TracedCall
 
 __all__ = ["check_scaling"]
 
@@ -32,7 +32,7 @@ OWN_SCALE = re.compile(
 
 def check_scaling(subject: ModelUnderTest) -> Iterator[Finding]:
     """Check that scores are divided by the square root of the head width, or the design compensates for it."""
-    record = run_traced(subject.model, subject.source, lambda: subject.logits(subject.inputs()))
+    record = subject.traced(subject.inputs())
     for index, call in enumerate(record.operations):
         scaled = _scaled(record.operations[:index], call)
         if scaled is None or scaled.width < SMALLEST_WIDTH or _is_normalized(scaled.query):
@@ -134,7 +134,7 @@ def _badly_scaled(subject: ModelUnderTest, call: TracedCall, how: str, width: in
         "warning",
         f"The scores of the attention are {how} before the softmax, where sqrt({width}) = {width**0.5:.2f} divides "
         f"them in a standard transformer. {_consequence(how)}",
-        subject.locator.at(call.line, call.module or None),
+        subject.locator.at(call.line, call.module),
         "divide the scores by the square root of the head width: q @ k.transpose(-2, -1) / math.sqrt(d).",
     )
 

@@ -82,8 +82,6 @@ def _mixed(
         f"The samples of a batch influence each other{mode}: the output of one sample changes by {foreign:.2g} {when} "
         f"(theirs changes by {own:.2g}). The result for a text must not depend on which other texts are in the batch.",
         location,
-        (
-            "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalize "
-            "over the last axis only (LayerNorm, not BatchNorm)."
-        ),
+        "keep the batch axis first: batch_first=True for torch's attention and transformer layers; normalize over "
+        "the last axis only (LayerNorm, not BatchNorm).",
     )

@@ -83,7 +83,7 @@ def check_labels_hidden(subject: ModelUnderTest) -> Iterator[Finding]:
             f"{position} or before by {float(change[: position + 1].max()):.2g}. The loss falls to zero, and the "
             "model cannot generate text.",
             subject.locator.forward(),
-            "Shift the labels one to the right, behind a start token, before they go into the decoder.",
+            "shift the labels one to the right, behind a start token, before they go into the decoder.",
         )
 
 
@@ -130,7 +130,7 @@ def _wrong_shift(
     if abs(fits[best] - loss) > TOLERANCE * max(1.0, loss):
         alignment = infer_label_shift(result.loss, result.graph_logits, labels)
         if alignment is None or alignment.shift in (wanted, None) or alignment.is_negative:
-            yield from _odd_loss(subject, loss, result.logits, labels, wanted, alignment, location)
+            yield from _unusual_loss(subject, loss, result.logits, labels, wanted, alignment, location)
             return
         best = alignment.shift
     if best == wanted or abs(fits[wanted] - loss) <= TOLERANCE * max(1.0, loss):
@@ -159,7 +159,7 @@ def _wrong_shift(
         )
 
 
-def _odd_loss(
+def _unusual_loss(
     subject: ModelUnderTest,
     loss: float,
     logits: Tensor,

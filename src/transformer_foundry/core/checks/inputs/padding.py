@@ -17,7 +17,6 @@ from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.probing.trace import run_traced
 
 __all__ = ["check_padding"]
 
@@ -84,10 +83,8 @@ def _with_mask(subject: ModelUnderTest) -> Iterator[Finding]:
             f"the output at the real ones by {content.moved:.2g} (replacing a real token: {content.reference:.2g}). "
             "The result for a text depends on the tokens that it is padded with.",
             location,
-            (
-                f"use {argument}: hide masked keys from every query before the softmax, in each attention (and "
-                "average over real tokens only)."
-            ),
+            f"use {argument}: hide masked keys from every query before the softmax, in each attention (and average "
+            "over real tokens only).",
         )
     elif amount.is_visible:
         location, _ = _locate(subject, amount, real.ids.shape[1])
@@ -98,10 +95,8 @@ def _with_mask(subject: ModelUnderTest) -> Iterator[Finding]:
             f"change the output at the real ones by {amount.moved:.2g} (replacing a real token: "
             f"{amount.reference:.2g}). Usual cause: an average over all positions that counts the padding.",
             location,
-            (
-                "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
-                "positions from the first real token."
-            ),
+            "average over real tokens only: (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), and number "
+            "positions from the first real token.",
         )
 
 
@@ -141,7 +136,7 @@ def _with_gap(subject: ModelUnderTest) -> Iterator[Finding]:
     bare, base = subject.logits(inputs)[:, later], subject.logits(first)[:, later]
     moved = float((subject.logits(replace(first, ids=ids))[:, later] - base).abs().max())
     mask_effect, scale = float((base - bare).abs().max()), float(bare.abs().max())
-    record = run_traced(subject.model, subject.source, lambda: subject.logits(first))
+    record = subject.traced(first)
     # A recurrence passes masked tokens on by design; attention does not.
     records = attention_records(record, subject.lengths)
     looked_at = min((float(item.weights[:, later, start : start + PADS].max()) for item in records), default=0.0)
@@ -221,7 +216,7 @@ def _knows_padding_by_id(subject: ModelUnderTest, real: Inputs, padded: Inputs) 
 
 def _mixes_neighbors(subject: ModelUnderTest, trial: _Trial, location: Location) -> bool:
     """Return whether padding has an effect through a convolution or recurrence while every attention hides it."""
-    record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.first))
+    record = subject.traced(trial.first)
     hides = all(
         float(item.weights[..., -PADS:].max()) <= SMALLEST_WEIGHT for item in attention_records(record, subject.lengths)
     )

@@ -10,7 +10,6 @@ from torch import Tensor
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, declared_length
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.probing.trace import run_traced
 from transformer_foundry.core.models.error_meanings import describe, explain, root_cause
 from transformer_foundry.core.models.inference import config_hints
 
@@ -171,7 +170,7 @@ def _shortening_line(subject: ModelUnderTest, trial: _Trial, logits: Tensor) -> 
     length = trial.inputs.target.shape[-1]
     if logits.ndim != 3 or logits.shape[1] >= length:
         return None
-    record = run_traced(subject.model, subject.source, lambda: subject.logits(trial.inputs))
+    record = subject.traced(trial.inputs)
     for call in record.operations:
         if call.name in ("__getitem__", "narrow", "split", "chunk", "squeeze") and call.line and call.inputs:
             before, after = call.inputs[0].shape, call.output.shape

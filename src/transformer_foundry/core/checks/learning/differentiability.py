@@ -52,7 +52,7 @@ def _integer_line(subject: ModelUnderTest, record: Trace) -> Location | None:
         for call in record.operations
         if call.name in ("argmax", "topk", "round", "sign", "one_hot", "long", "int") and call.line is not None
     ]
-    return subject.locator.at(calls[-1].line, calls[-1].module or None) if calls else None
+    return subject.locator.at(calls[-1].line, calls[-1].module) if calls else None
 
 
 def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeError) -> Finding:
@@ -83,4 +83,4 @@ def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeErr
 
 def gradient_cut(subject: ModelUnderTest, record: Trace) -> Location | None:
     """Return the first location at which a value loses its gradient."""
-    return next((subject.locator.at(line, module or None) for _, module, line in record.cuts if line), None)
+    return next((subject.locator.at(line, module) for _, module, line in record.cuts if line), None)

@@ -56,7 +56,7 @@ def _doubled(subject: ModelUnderTest) -> Iterator[Finding]:
                 "warning",
                 "A tensor is added to itself: the residual connection is added twice. The stream doubles with every "
                 "such block, so the results of attention and feed-forward have less and less weight.",
-                subject.locator.at(call.line, call.module or None),
+                subject.locator.at(call.line, call.module),
                 "add the block's result to its input once: x = x + block(norm(x)).",
             )
             return

@@ -11,7 +11,7 @@ from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.localize import first_changed_operation
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
-from transformer_foundry.core.checks.probing.trace import Trace, run_traced, tensors_in
+from transformer_foundry.core.checks.probing.trace import tensors_in
 from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_determinism", "check_global_state", "check_statelessness"]
@@ -27,7 +27,7 @@ def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
         return
     if _differ(first, third) and _state_changes(subject, inputs):
         return  # A call changes the next one: ``check_statelessness`` reports it.
-    traces = [_traced(subject, inputs, seed) for seed in (1, 2)]
+    traces = [subject.traced(inputs, seed=seed) for seed in (1, 2)]
     call = first_changed_operation(traces[0], traces[1], _differ)
     source = f" The randomness enters in the operation {call.name}." if call is not None else ""
     difference = max(float((first - second).abs().max()), float((first - third).abs().max()))
@@ -37,15 +37,9 @@ def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
         f"The same input gives different outputs in evaluation mode: two calls differ by {difference:.2g} (the logits "
         f"have a spread of {float(first.std()):.2g}).{source} Evaluation, generation and export become random.",
         subject.locator.at(call.line, call.module) if call is not None else subject.locator.forward(),
-        (
-            "disable dropout in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; create "
-            "layers and noise in __init__, not in forward."
-        ),
+        "disable dropout in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; create "
+        "layers and noise in __init__, not in forward.",
     )
-
-
-def _traced(subject: ModelUnderTest, inputs: Inputs, seed: int) -> Trace:
-    return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, seed=seed))
 
 
 def check_statelessness(subject: ModelUnderTest) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformer_foundry.core.base.errors import cause_chain
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
+from transformer_foundry.core.checks.probing.trace import graph_tensors
 from transformer_foundry.core.models.side_effects import own_attributes
 
 __all__ = ["check_devices"]
@@ -102,8 +103,8 @@ def _left_by_calls(subject: ModelUnderTest, fresh: nn.Module) -> list[Tensor]:
         tensor
         for path, module in subject.model.named_modules()
         for name, value in own_attributes(module).items()
-        if not _tensors(vars(others[path]).get(name) if path in others else None)
-        for tensor in _tensors(value)
+        if not graph_tensors(vars(others[path]).get(name) if path in others else None)
+        for tensor in graph_tensors(value)
     ]
 
 
@@ -121,7 +122,7 @@ class _SimulatedGpu(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", str(func))
-        tensors = _tensors((args, kwargs))
+        tensors = graph_tensors((args, kwargs))
         moved = [tensor for tensor in tensors if _is_moved(tensor)]
         if func == _DEVICE_GETTER:
             return _SIMULATED if moved else func(*args, **kwargs)
@@ -210,21 +211,11 @@ def _is_device(text: str) -> bool:
     return text.split(":")[0] in ("cpu", "cuda")
 
 
-def _tensors(value: Any, depth: int = 4) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if depth and isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in _tensors(item, depth - 1)]
-    return []
-
-
 def _attribute_of(model: nn.Module, tensor: Tensor) -> tuple[str, str] | None:
     """Return (path of the module, name) of the plain attribute that contains ``tensor`` or its storage."""
     for path, module in model.named_modules():
         for name, value in own_attributes(module).items():
-            for item in _tensors(value):
+            for item in graph_tensors(value):
                 if item is tensor or item.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
                     return path, name
     return None

@@ -14,7 +14,7 @@ from transformer_foundry.core.checks.attention.weights import SOFTMAX
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
-from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 from transformer_foundry.core.models.inference import config_hints
 
 __all__ = ["check_finite", "check_initial_loss", "check_logits"]
@@ -51,10 +51,7 @@ def check_finite(subject: ModelUnderTest) -> Iterator[Finding]:
 
 
 def _not_finite(subject: ModelUnderTest, inputs: Inputs, training: bool, bad: Tensor, when: str) -> Finding:
-    def run() -> Tensor:
-        return subject.logits(inputs, training=training)
-
-    call = _origin(run_traced(subject.model, subject.source, run))
+    call = _origin(subject.traced(inputs, training=training))
     rows = bad.any(dim=-1)
     cause, remedy = _cause_of_nan(call)
     return finding_at(
@@ -273,7 +270,7 @@ def _output_location(subject: ModelUnderTest) -> Location:
     calls = [call for call in subject.trace.operations if call.line is not None and call.output.is_floating_point()]
     if not calls:
         return subject.locator.forward()
-    return subject.locator.at(calls[-1].line, calls[-1].module or None)
+    return subject.locator.at(calls[-1].line, calls[-1].module)
 
 
 def _large_weights(subject: ModelUnderTest) -> tuple[Location, str, float | None]:

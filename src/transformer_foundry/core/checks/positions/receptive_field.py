@@ -85,10 +85,8 @@ def _unseen_by_class(subject: ModelUnderTest) -> Iterator[Finding]:
         f"{', '.join(map(str, hidden[:5]))}{' and others' if len(hidden) > 5 else ''} changes nothing. The position "
         "that the class is read from does not see the rest of the text.",
         _attention_place(subject),
-        (
-            "apply no causal mask if the class is read from the first token, or read it from a position that sees "
-            "all others; make sure that the result of attention is used."
-        ),
+        "apply no causal mask if the class is read from the first token, or read it from a position that sees all "
+        "others; make sure that the result of attention is used.",
     )
 
 

@@ -13,7 +13,7 @@ from transformer_foundry.core.checks.positions.position_embeddings import SHORTE
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
-from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 
 __all__ = ["SAME", "attends", "check_relative_positions", "equal_tokens", "varies"]
 
@@ -33,7 +33,7 @@ def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
         return
     inputs = equal_tokens(subject, length, length - SHORTER)
     with generic_weights(subject.model):
-        record = run_traced(subject.model, subject.source, lambda: subject.logits(inputs))
+        record = subject.traced(inputs)
     lengths = sorted({inputs.target.shape[1], inputs.ids.shape[1]}, reverse=True)
     declared = find_declared_positions(subject)
     for size in lengths:

@@ -13,7 +13,7 @@ from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest, generic_weights
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.probing.trace import Trace, run_traced
+from transformer_foundry.core.checks.probing.trace import Trace
 
 __all__ = ["check_word_order"]
 
@@ -25,7 +25,7 @@ def check_word_order(subject: ModelUnderTest) -> Iterator[Finding]:
     length = longest_probe(subject, LONGEST)
     with generic_weights(subject.model):
         constant = equal_tokens(subject, length)
-        record = run_traced(subject.model, subject.source, lambda: subject.logits(constant))
+        record = subject.traced(constant)
     repeated = _repetition(record, length)
     if repeated is not None:
         subject.positions_reported = True

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
 from transformer_foundry.core.checks.probing.source_map import SourceLine
-from transformer_foundry.core.checks.probing.trace import Trace, TracedCall, run_traced
+from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 
 __all__ = ["attention_call", "first_changed_operation", "locate_change"]
 
@@ -41,7 +41,7 @@ def locate_change(
     def compare(left: Tensor, right: Tensor) -> bool:
         return _differ(part(left), part(right), differs)
 
-    one, two = _traced(subject, first, training), _traced(subject, second, training)
+    one, two = subject.traced(first, training=training), subject.traced(second, training=training)
     for left, right in _matching_modules(one, two):
         if not compare(left.output, right.output):
             continue
@@ -49,10 +49,6 @@ def locate_change(
             return _between(subject, one, two, subject.locator.parent_of(right.module), compare, right), two
         return _inside(subject, right.module, two, right.line), two
     return None, two
-
-
-def _traced(subject: ModelUnderTest, inputs: Inputs, training: bool) -> Trace:
-    return run_traced(subject.model, subject.source, lambda: subject.logits(inputs, training=training))
 
 
 def first_changed_operation(
@@ -95,15 +91,15 @@ def _between(
     """Return the line of ``parent`` that causes the difference, which the inputs of ``child`` show already."""
     own = attention_call(two, parent, below=False)
     if own is not None and own.line is not None:
-        return subject.locator.at(own.line, parent or None)
+        return subject.locator.at(own.line, parent)
     for left, right in zip(one.operations, two.operations, strict=False):
         if left.name != right.name or left.module != right.module:
             break
         if right.module != parent or right.line is None or not compare(left.output, right.output):
             continue
         if not any(compare(a, b) for a, b in zip(left.inputs, right.inputs, strict=False)):
-            return subject.locator.at(right.line, parent or None)
-    return subject.locator.at(child.line, parent or None)
+            return subject.locator.at(right.line, parent)
+    return subject.locator.at(child.line, parent)
 
 
 def _inside(subject: ModelUnderTest, module: str, trace: Trace, line: SourceLine | None = None) -> Location:

@@ -17,7 +17,7 @@ from transformer_foundry.core.checks.probing.drawn_graph import Graph
 from transformer_foundry.core.checks.probing.location import Locator
 from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.probing.source_map import SourceMap
-from transformer_foundry.core.checks.probing.trace import Trace, run_traced
+from transformer_foundry.core.checks.probing.trace import Trace, record_calls
 from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference import config_hints
@@ -173,7 +173,7 @@ class ModelUnderTest:
     def trace(self) -> Trace:
         """Trace of one forward pass of the probe inputs, under generic weights."""
         with generic_weights(self.model):
-            return run_traced(self.model, self.source, lambda: self.logits(self.inputs()))
+            return self.traced(self.inputs())
 
     def tokens(self, batch: int, length: int, seed: int = 0) -> Tensor:
         """Return (batch, length) int64 ordinary ids, distinct within a sample if the vocabulary is large enough."""
@@ -226,6 +226,12 @@ class ModelUnderTest:
                 return self.call(inputs).detach().clone()
         finally:
             self.model.train(was_training)
+
+    def traced(self, inputs: Inputs, *, seed: int = 0, training: bool = False) -> Trace:
+        """Return the trace of one forward pass; the arguments are those of ``logits``."""
+        with torch.no_grad(), record_calls(self.model, self.source) as record:
+            self.logits(inputs, seed=seed, training=training)
+        return record
 
 
 @contextmanager

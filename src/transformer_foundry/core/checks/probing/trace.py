@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from transformer_foundry.core.checks.probing.source_map import SourceLine, SourceMap, current_frame
 from transformer_foundry.core.system.torch_compat import disable_function_modes
 
-__all__ = ["Trace", "TracedCall", "first_tensor", "graph_tensors", "record_calls", "run_traced", "tensors_in"]
+__all__ = ["Trace", "TracedCall", "first_tensor", "graph_tensors", "record_calls", "tensors_in"]
 
 _DATA_GETTER = Tensor.data.__get__  # type: ignore[attr-defined]
 # Operations that take values out of torch: results computed from them have no gradient.
@@ -190,7 +190,7 @@ def _has_gradient(value: Any, depth: int = 3) -> bool:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """Return the first tensor in a nest of tuples, lists, mappings and objects with ``to_tuple``."""
+    """Return the first tensor in a nest of tuples, lists and mappings."""
     return next(iter(tensors_in(value)), None)
 
 
@@ -205,15 +205,8 @@ def graph_tensors(value: Any, depth: int = 4) -> list[Tensor]:
         return [value]
     if depth == 0:
         return []
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
         return [tensor for item in value for tensor in graph_tensors(item, depth - 1)]
     return []
-
-
-def run_traced(model: nn.Module, source: SourceMap, call: Callable[[], Any]) -> Trace:
-    """Run ``call`` without gradients and return what ran in ``model``."""
-    with torch.no_grad(), record_calls(model, source) as record:
-        call()
-    return record

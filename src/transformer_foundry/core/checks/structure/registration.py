@@ -47,7 +47,7 @@ def _created_in_forward(subject: ModelUnderTest, known: set[int]) -> Iterator[Fi
             "error",
             f"forward uses weights of shape {tuple(tensor.shape)} that the model does not have: they are created in "
             "each call, or stored outside the model, so they are not trained and not saved.",
-            subject.locator.at(line, module or None),
+            subject.locator.at(line, module),
             "create the layer or nn.Parameter in __init__, as an attribute of the module, and use it here.",
         )
         return
