@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from transformer_foundry.core.checks.probing.location import Location
 
-__all__ = ["SEVERITIES", "Finding", "finding_at"]
+__all__ = ["SEVERITIES", "Finding", "Severity", "finding_at"]
 
-SEVERITIES = ("error", "warning", "info")
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Finding:
     """
 
     check: str
-    severity: str
+    severity: Severity
     message: str
     where: str = ""
     fix: str = ""
@@ -41,7 +42,7 @@ class Finding:
         return self.severity != "info"
 
 
-def finding_at(check: str, severity: str, message: str, location: Location, fix: str = "") -> Finding:
+def finding_at(check: str, severity: Severity, message: str, location: Location, fix: str = "") -> Finding:
     """Return a finding at ``location``; ``fix`` becomes an instruction for the drawn block there, if there is one.
 
     Args:

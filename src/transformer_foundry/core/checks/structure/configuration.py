@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.checks.attention.weights import attention_records
-from transformer_foundry.core.checks.probing.finding import Finding, finding_at
+from transformer_foundry.core.checks.probing.finding import Finding, Severity, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.models.inference import config_hints
@@ -40,7 +40,7 @@ def check_configuration(subject: ModelUnderTest) -> Iterator[Finding]:
     yield from _special_tokens(subject)
 
 
-def _mismatch(key: str, stated: object, found: str, location: Location, severity: str = "warning") -> Finding:
+def _mismatch(key: str, stated: object, found: str, location: Location, severity: Severity = "warning") -> Finding:
     return finding_at(
         "configuration",
         severity,
