@@ -276,7 +276,7 @@ SOUND: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def write_export(folder: Path, name: str, changes: dict[str, str] | None = None, **settings: Any) -> Path:
-    """Write the sound model ``name`` with parts of its code and of its configuration exchanged."""
+    """Write the sound model ``name`` with parts of its code and configuration replaced."""
     code, config = SOUND[name]
     for old, new in (changes or {}).items():
         assert old in code, old

@@ -59,7 +59,7 @@ def test_checking_a_module_leaves_it_as_it_was(tmp_path):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_model_that_is_no_transformer_is_reported_in_words():
+def test_a_module_that_is_not_a_transformer_is_a_finding():
     report = check_model(nn.Linear(3, 3), {"vocab_size": 10})
     assert report.status == "fail"
     assert report.problems[0].check == "runs"

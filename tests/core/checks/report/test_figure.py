@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from tests.core.checks.models import GRAPH_CONFIG, write_export
 from transformer_foundry.core.checks import Measurements, draw_graph, draw_report, run_checks
-from transformer_foundry.core.checks.probing.drawn_graph import Graph, read_graph
+from transformer_foundry.core.checks.probing.drawn_graph import read_graph
 
 
 def test_the_figure_has_four_panels(tmp_path):
@@ -32,18 +32,3 @@ def test_the_graph_marks_the_block_and_draws_every_arrow():
     assert len(labels) == len(graph.nodes)
     assert [label for label in labels if "here" in label] == ["mhsa_1  ◄ here"]
     assert len([text for text in axes.texts if not text.get_text()]) == len(graph.edges)
-
-
-def test_edges_may_be_pairs_or_mappings():
-    nodes = [{"id": "a_0"}, {"id": "b_0"}]
-    expected = (("a_0", "b_0"),)
-    for edge in (["a_0", "b_0"], {"source": "a_0", "target": "b_0"}, {"from": "a_0", "to": "b_0"}):
-        assert read_graph({"nodes": nodes, "edges": [edge]}).edges == expected
-
-
-def test_names_belong_to_the_longest_block_id_they_start_with():
-    graph = read_graph({"nodes": [{"id": "mhsa_1"}, {"id": "mhsa_1_b"}, {"id": "mhsa_10"}]})
-    names = ("mhsa_1", "mhsa_1_output", "mhsa_1_b_output", "mhsa_10.out_proj", "mhsa_2")
-    found = [graph.node_of(name) for name in names]
-    assert [node.id if node else None for node in found] == ["mhsa_1", "mhsa_1", "mhsa_1_b", "mhsa_10", None]
-    assert not Graph()

@@ -31,7 +31,7 @@ def test_a_model_without_errors_may_be_trained() -> None:
     assert "model.py:3" in str(caught.value)
 
 
-def test_errors_are_no_reason_to_stop_when_the_user_says_so() -> None:
+def test_errors_are_accepted_when_the_user_chooses_warn() -> None:
     require_sound(report("error"), "abc", "warn")
     with pytest.raises(TrainingError, match="another model"):
         require_sound(report("error"), "other", "warn")

@@ -34,7 +34,7 @@ def test_the_text_says_what_where_and_how_to_fix_it():
     assert all(word in text for word in ("FAIL: 1 error", "what  what", "where model.py:1", "fix   how"))
 
 
-def test_a_cause_suppresses_its_echoes_and_comes_first():
+def test_a_cause_drops_its_consequences_and_comes_first():
     kept = keep_root_causes([finding("gradients", "warning"), finding("source"), finding("tied weights", "warning")])
     assert [item.check for item in kept] == ["source", "tied weights"]
 
@@ -43,7 +43,7 @@ def test_a_finding_without_its_cause_stays():
     assert keep_root_causes([finding("gradients", "warning")]) == [finding("gradients", "warning")]
 
 
-def test_no_two_checks_suppress_each_other():
-    for cause, echoes in CONSEQUENCES.items():
-        for echo in echoes:
-            assert cause not in CONSEQUENCES.get(echo, frozenset()), (cause, echo)
+def test_no_two_findings_are_consequences_of_each_other():
+    for cause, consequences in CONSEQUENCES.items():
+        for consequence in consequences:
+            assert cause not in CONSEQUENCES.get(consequence, frozenset()), (cause, consequence)

@@ -1,4 +1,4 @@
-"""Sound models, one a file: tests write them as exports, with a line or two exchanged."""
+"""Sound models, one a file: tests write them as exports, with a line or two replaced."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def write_model(folder: Path, name: str, changes: dict[str, str] | None = None, **settings: Any) -> Path:
-    """Write the sound model ``name`` as an export, with parts of its code and of its configuration exchanged."""
+    """Write the sound model ``name`` as an export, with parts of its code and configuration replaced."""
     code = (_HERE / f"{name}.py").read_text()
     for old, new in (changes or {}).items():
         assert old in code, old

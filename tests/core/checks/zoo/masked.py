@@ -1,4 +1,4 @@
-"""An encoder for masked words, with waves for positions and an additive mask."""
+"""An encoder for masked tokens, with sinusoidal positions and an additive mask."""
 
 import math
 

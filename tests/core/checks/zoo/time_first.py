@@ -1,4 +1,4 @@
-"""nn.Transformer with time in front: source and target have vocabularies of their own."""
+"""nn.Transformer with time in front: source and target have separate vocabularies."""
 
 import math
 
