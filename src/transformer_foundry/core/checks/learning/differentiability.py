@@ -36,7 +36,7 @@ def check_differentiability(subject: ModelUnderTest) -> Iterator[Finding]:
             return
         # A second pass, because the trace keeps copies of the values in the graph.
         try:
-            loss_of_random_labels(subject, inputs).backward()
+            torch.autograd.backward(loss_of_random_labels(subject, inputs))
         except RuntimeError as err:
             yield _backward_failure(subject, inputs, err)
             return
@@ -61,7 +61,7 @@ def _backward_failure(subject: ModelUnderTest, inputs: Inputs, error: RuntimeErr
     with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
         warnings.simplefilter("always")
         try:
-            loss_of_random_labels(subject, inputs).backward()
+            torch.autograd.backward(loss_of_random_labels(subject, inputs))
         except RuntimeError:
             text = "".join(str(item.message) for item in caught)
             found = [

@@ -70,7 +70,7 @@ def _measure(subject: ModelUnderTest) -> _Measured:
                 loss = loss_of_random_labels(subject, inputs, seed=batch)
             if not loss.requires_grad:
                 break
-            loss.backward()
+            torch.autograd.backward(loss)
         for name, parameter in parameters.items():
             if parameter.grad is not None:
                 largest[name] = max(largest[name], float(parameter.grad.abs().max()))
