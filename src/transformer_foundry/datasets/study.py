@@ -20,8 +20,8 @@ class StudyDataset(AbstractDataset[TrialResult, StudyHandle]):
 
     Args:
         filepath: The SQLite file.
-        storage: URL of a data base that replaces the file.
-        study_name: Name of the study in the data base; a file holds one study, called ``search``.
+        storage: URL of a database that replaces the file.
+        study_name: Name of the study in the database; a file holds one study, called ``search``.
         metadata: Ignored; for users and plugins.
     """
 

@@ -36,7 +36,7 @@ def _account():
 
 @contextmanager
 def running_server(tmp_path):
-    """Yield the URL of an empty data base."""
+    """Yield the URL of an empty database."""
     account, owner = _account()
     # Not in tmp_path: that is private to this account, and the path of a socket may have 107 characters.
     folder = Path(mkdtemp(prefix="pg-"))

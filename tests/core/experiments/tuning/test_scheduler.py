@@ -4,7 +4,7 @@ import pytest
 
 from tests.core.experiments.tuning.curves import CurveTrainer
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import PausedCheckpoints
 from transformer_foundry.core.experiments.tuning.scheduler import TrialJob, TrialScheduler, Wait
 from transformer_foundry.core.experiments.tuning.search_loop import search
 from transformer_foundry.core.experiments.tuning.space import parse_space
@@ -41,7 +41,7 @@ class InterruptedStore(TrialStore):
 
 @pytest.mark.parametrize("sampler", ["pause_resume", "random"])
 def test_two_workers_that_decide_at_once_do_not_spend_the_same_training_twice(tmp_path, sampler):
-    storage, checkpoints = open_storage(tmp_path / "study.db"), MemoryCheckpoints()
+    storage, checkpoints = open_storage(tmp_path / "study.db"), PausedCheckpoints()
     options = TuningOptions(n_trials=5, max_steps=100, sampler=sampler, pruner="none", min_gain=0.0)
     list(search(SPACE, CurveTrainer(), options, storage, checkpoints=checkpoints))
     options = TuningOptions(n_trials=6, max_steps=100, sampler=sampler, pruner="none", min_gain=0.0)

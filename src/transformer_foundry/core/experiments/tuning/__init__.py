@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.default_spaces import training_space as training_space
     from transformer_foundry.core.experiments.tuning.options import TuningOptions as TuningOptions
     from transformer_foundry.core.experiments.tuning.paused_checkpoints import FolderCheckpoints as FolderCheckpoints
-    from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints as MemoryCheckpoints
+    from transformer_foundry.core.experiments.tuning.paused_checkpoints import PausedCheckpoints as PausedCheckpoints
     from transformer_foundry.core.experiments.tuning.results.confirmation import (
         compare_with_default as compare_with_default,
     )

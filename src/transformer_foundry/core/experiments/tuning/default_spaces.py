@@ -10,7 +10,7 @@ from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.experiments.tuning.space import Dimension, SearchSpace, parse_space
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 
-__all__ = ["DEFAULT_SPACES", "MODEL_PREFIX", "SEARCHABLE", "check_space", "split_parameters", "training_space"]
+__all__ = ["DEFAULT_SPACES", "MODEL_PREFIX", "SEARCHABLE", "split_parameters", "training_space"]
 
 MODEL_PREFIX = "model."
 """A dimension ``model.NAME`` is the value ``NAME`` of the model's ``config.json``."""
@@ -72,15 +72,6 @@ def training_space(
         if not dimension.name.startswith(MODEL_PREFIX):
             _check_accepted(dimension, base)
     return space
-
-
-def check_space(values: Mapping[str, Any]) -> None:
-    """Check the section ``tuning.space`` as far as possible without the model.
-
-    Raises:
-        ParameterError: As :func:`training_space`.
-    """
-    training_space(values)
 
 
 def split_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

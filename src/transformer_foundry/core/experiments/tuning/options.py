@@ -7,7 +7,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
-from transformer_foundry.core.experiments.tuning.default_spaces import check_space
+from transformer_foundry.core.experiments.tuning.default_spaces import training_space
 
 __all__ = ["PRUNERS", "SAMPLERS", "TuningOptions"]
 
@@ -82,7 +82,7 @@ class TuningOptions:
     seed: int = option(0, "Seed of the sampler; the trials themselves use training.seed.", minimum=0)
     storage: str | None = option(
         None,
-        "URL of a data base for several machines, such as postgresql+psycopg2://user@host/name; null is a SQLite file "
+        "URL of a database for several machines, such as postgresql+psycopg2://user@host/name; null is a SQLite file "
         "of the run. Keep the password out of it: PGPASSWORD or ~/.pgpass.",
     )
     confirm_seeds: int = option(
@@ -99,7 +99,7 @@ class TuningOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "tuning")
-        check_space(self.space)
+        training_space(self.space)  # as far as it can be checked without the model
         self._check_pruner()
 
     def _check_pruner(self) -> None:

@@ -6,44 +6,28 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from transformer_foundry.core.base.errors import CheckpointError
 
-__all__ = ["FolderCheckpoints", "MemoryCheckpoints", "PausedCheckpoints"]
+__all__ = ["FolderCheckpoints", "PausedCheckpoints"]
 
 _log = logging.getLogger(__name__)
 
 StateT = TypeVar("StateT")
 
 
-class PausedCheckpoints(Protocol):
-    """Keeps what a paused trial needs to resume, by the number of the trial."""
+class PausedCheckpoints:
+    """Keeps what a paused trial needs to resume, by the number of the trial.
 
-    def keep(self, number: int, state: Any) -> bool:
-        """Keep a state; False if that failed and the trial would start over."""
-
-    def has(self, number: int) -> bool:
-        """Return whether a state is kept."""
-
-    def get(self, number: int) -> Any | None:
-        """Return the state; None if there is none or it is damaged."""
-
-    def drop(self, number: int) -> None:
-        """Delete the state, if there is one."""
-
-    def trim(self, best_first: Sequence[int]) -> None:
-        """Delete states, the last of ``best_first`` first, until the rest fit."""
-
-
-class MemoryCheckpoints:
-    """States that end with the process; trials paused by another process start over."""
+    These end with the process, so that trials paused by another process start over; see :class:`FolderCheckpoints`.
+    """
 
     def __init__(self) -> None:
         self._states: dict[int, Any] = {}
 
     def keep(self, number: int, state: Any) -> bool:
-        """Keep a state."""
+        """Keep a state; return False if that failed and the trial would start over."""
         self._states[number] = state
         return True
 
@@ -52,7 +36,7 @@ class MemoryCheckpoints:
         return number in self._states
 
     def get(self, number: int) -> Any | None:
-        """Return the state, or None."""
+        """Return the state; None if there is none or it is damaged: the trial starts over."""
         return self._states.get(number)
 
     def drop(self, number: int) -> None:
@@ -60,11 +44,11 @@ class MemoryCheckpoints:
         self._states.pop(number, None)
 
     def trim(self, best_first: Sequence[int]) -> None:
-        """Keep all."""
+        """Delete states, the last of ``best_first`` first, until the rest fit."""
 
 
-class FolderCheckpoints(Generic[StateT]):
-    """States as folders ``trial-NUMBER``, which survive the process.
+class FolderCheckpoints(PausedCheckpoints, Generic[StateT]):
+    """Keeps states as folders ``trial-NUMBER``, which survive the process.
 
     Args:
         folder: Where they are; created with the first.
@@ -80,6 +64,7 @@ class FolderCheckpoints(Generic[StateT]):
         write: Callable[[Path, StateT], object],
         read: Callable[[Path], StateT],
     ) -> None:
+        super().__init__()
         self._folder, self._limit, self._write, self._read = folder, limit_bytes, write, read
 
     def keep(self, number: int, state: StateT) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints, PausedCheckpoints
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import PausedCheckpoints
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of, state_of
 from transformer_foundry.core.experiments.tuning.scheduler import Stop, TrialJob, TrialScheduler, Wait
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
@@ -100,7 +100,7 @@ def search(
             fails, or if the first trials all fail.
     """
     check_sampler(options, space)
-    checkpoints = MemoryCheckpoints() if checkpoints is None else checkpoints
+    checkpoints = PausedCheckpoints() if checkpoints is None else checkpoints
     with explain_errors(storage):
         study = _open_study(space, options, storage, identity or {}, study_name)
         store = TrialStore(study, storage, space, options)

@@ -15,9 +15,9 @@ from transformer_foundry.core.experiments.tuning.storage.trial_store import Tria
 SPACE = parse_space({"x": {"type": "float", "low": 0.0, "high": 1.0}}, {"x": 0.5})
 
 
-def test_a_file_that_is_no_data_base_is_refused_by_name(tmp_path):
+def test_a_file_that_is_no_database_is_refused_by_name(tmp_path):
     path = tmp_path / "study.db"
-    path.write_text("not a data base, but long enough to have a header" * 20)
+    path.write_text("not a database, but long enough to have a header" * 20)
     with pytest.raises(TuningError, match=r"study\.db cannot be used: file is not a database"):
         open_storage(path)
 
@@ -33,11 +33,11 @@ def test_a_file_that_another_program_holds_locked_is_refused_by_name(tmp_path, m
 
 
 def test_a_storage_that_is_not_a_url_is_refused():
-    with pytest.raises(TuningError, match="Expected the URL of a data base"):
+    with pytest.raises(TuningError, match="Expected the URL of a database"):
         open_storage("study.db")
 
 
-def test_a_data_base_that_cannot_be_reached_is_refused_without_its_password():
+def test_a_database_that_cannot_be_reached_is_refused_without_its_password():
     pytest.importorskip("psycopg2")
     with pytest.raises(TuningError, match=r"postgresql\+psycopg2://me:\*\*\*@127") as caught:
         open_storage("postgresql+psycopg2://me:secret@127.0.0.1:1/none")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.core.experiments.tuning.curves import CurveTrainer
 from transformer_foundry.core.experiments.tuning import TuningOptions, parse_space, search
-from transformer_foundry.core.experiments.tuning.paused_checkpoints import MemoryCheckpoints
+from transformer_foundry.core.experiments.tuning.paused_checkpoints import PausedCheckpoints
 from transformer_foundry.core.experiments.tuning.storage import load_study
 from transformer_foundry.core.experiments.tuning.strategies.candidates import candidates, encode, key_of, spread_out
 from transformer_foundry.core.experiments.tuning.strategies.gaussian_process import LearningCurveGP
@@ -95,7 +95,7 @@ def test_it_stops_after_the_time_that_was_given():
 
 def test_a_search_in_two_sessions_tries_what_one_session_would():
     whole, halves = CurveTrainer(), CurveTrainer()
-    storage, checkpoints = optuna.storages.InMemoryStorage(), MemoryCheckpoints()
+    storage, checkpoints = optuna.storages.InMemoryStorage(), PausedCheckpoints()
     run(whole, n_trials=9)
     options = TuningOptions(n_trials=9, max_steps=100, evals_per_trial=10)
     first = search(SPACE, halves, options, storage, checkpoints=checkpoints)
@@ -108,13 +108,13 @@ def test_a_search_in_two_sessions_tries_what_one_session_would():
 def test_a_trial_whose_state_is_lost_starts_over_and_its_steps_count():
     storage, trainer = optuna.storages.InMemoryStorage(), CurveTrainer()
     run(trainer, storage, n_trials=5)
-    _, study = run(trainer, storage, n_trials=8, checkpoints=MemoryCheckpoints())
+    _, study = run(trainer, storage, n_trials=8, checkpoints=PausedCheckpoints())
     assert trainer.trained_steps <= 8 * 100
     assert all(trial.value is not None for trial in study.get_trials() if trial.state.name == "COMPLETE")
 
 
 def test_checkpoints_of_trials_that_have_ended_are_deleted_when_the_search_continues():
-    storage, checkpoints = optuna.storages.InMemoryStorage(), MemoryCheckpoints()
+    storage, checkpoints = optuna.storages.InMemoryStorage(), PausedCheckpoints()
     _, study = run(CurveTrainer(), storage, checkpoints=checkpoints, n_trials=4)
     for trial in study.get_trials():
         checkpoints.keep(trial.number, 50)

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, LIGHT_BLUE, ORANGE, RED, new_figure
 from transformer_foundry.core.experiments.tuning.results.summary import shown_trials
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of
-from transformer_foundry.core.experiments.tuning.space import SearchSpace
+from transformer_foundry.core.experiments.tuning.space import Dimension, SearchSpace
 from transformer_foundry.core.experiments.tuning.storage.trial_attributes import SESSIONS_ATTR, steps_trained
 from transformer_foundry.core.experiments.tuning.strategies.candidates import encode
 
@@ -78,29 +81,28 @@ def parallel_figure(study: Study, space: SearchSpace) -> Figure:
 
     results = [result for result in _results(study) if result.loss is not None]
     points = encode(space, [result.parameters for result in results])
-    dimensions: list[dict[str, Any]] = [
-        {
-            "label": dimension.name,
-            # Dimensions that a trial does not have are drawn below the axis.
-            "values": [-0.1 if math.isnan(value) else value for value in points[:, column]],
-            "range": [-0.1, 1.0],
-            "tickvals": [0.0, 0.5, 1.0] if dimension.n_levels is None else None,
-            "ticktext": [_short(dimension.from_unit(place)) for place in (0.0, 0.5, 1.0)],
-        }
-        for column, dimension in enumerate(space.dimensions)
-    ]
-    for entry, dimension in zip(dimensions, space.dimensions, strict=True):
-        if entry["tickvals"] is None:
-            shown = sorted(
-                {result.parameters[dimension.name] for result in results if dimension.name in result.parameters},
-                key=str,
-            )
-            entry |= {"tickvals": [dimension.to_unit(value) for value in shown], "ticktext": [_short(v) for v in shown]}
+    dimensions = [_axis(dimension, results, points[:, column]) for column, dimension in enumerate(space.dimensions)]
     losses = [result.loss for result in results]
     lines = {"color": losses, "colorscale": "Viridis_r", "showscale": True, "colorbar": {"title": "loss"}}
     figure = go.Figure(go.Parcoords(dimensions=[*dimensions, {"label": "loss", "values": losses}], line=lines))
     figure.update_layout(title="Parameters and loss", template="plotly_white")
     return figure
+
+
+def _axis(dimension: Dimension, results: Sequence[TrialResult], positions: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the axis of a dimension; trials that do not have it are drawn below."""
+    if dimension.n_levels is None:
+        ticks = [(place, dimension.from_unit(place)) for place in (0.0, 0.5, 1.0)]
+    else:
+        tried = {result.parameters[dimension.name] for result in results if dimension.name in result.parameters}
+        ticks = [(dimension.to_unit(value), value) for value in sorted(tried, key=str)]
+    return {
+        "label": dimension.name,
+        "values": np.nan_to_num(positions, nan=-0.1).tolist(),
+        "range": [-0.1, 1.0],
+        "tickvals": [place for place, _ in ticks],
+        "ticktext": [_short(value) for _, value in ticks],
+    }
 
 
 def timeline_figure(study: Study, max_steps: int) -> Figure:

@@ -1,4 +1,4 @@
-"""A search's study in Optuna's storage: the data base, the study's trials and what makes their losses comparable.
+"""A search's study in Optuna's storage: the database, the study's trials and what makes their losses comparable.
 
 Begin with ``database`` (opens the storage) and ``trial_store`` (reads and changes trials). ``optuna_compat`` holds what
 is not part of Optuna's documented API.

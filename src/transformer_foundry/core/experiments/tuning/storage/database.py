@@ -1,4 +1,4 @@
-"""Open the storage of a study, a SQLite file or a data base, and record heartbeats of the trials in training."""
+"""Open the storage of a study, a SQLite file or a database, and record heartbeats of the trials in training."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
     """Open a study's storage.
 
     Args:
-        where: Path of a SQLite file, created with its folders if missing; or the URL of a data base (with ``://``).
+        where: Path of a SQLite file, created with its folders if missing; or the URL of a database (with ``://``).
         heartbeat_s: Seconds between two heartbeats of a running trial.
         grace_s: Seconds without a heartbeat after which a trial counts as interrupted and is retried.
 
     Raises:
-        TuningError: If the file is not a SQLite data base, is damaged or stays locked, or the data base is unreachable.
+        TuningError: If the file is not a SQLite database, is damaged or stays locked, or the database is unreachable.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,7 +57,7 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
     except ImportError as err:
         raise TuningError(
             f"The storage {_masked(url)} needs a Python driver that is not installed: {err.__cause__ or err}.",
-            "Expected the driver that the URL names behind '+', or the usual one of the data base.",
+            "Expected the driver that the URL names behind '+', or the usual one of the database.",
             "For PostgreSQL, pip install psycopg2-binary and start tuning.storage with postgresql+psycopg2://.",
         ) from err
     except (SQLAlchemyError, OSError, RuntimeError) as err:
@@ -111,8 +111,8 @@ class StudyHandle:
 
     Args:
         path: The SQLite file, which need not exist yet. Checkpoints of paused trials are beside it, also with a URL.
-        url: URL of a data base that replaces the file.
-        name: Name of the study in the data base.
+        url: URL of a database that replaces the file.
+        name: Name of the study in the database.
     """
 
     path: Path
@@ -143,7 +143,7 @@ class StudyHandle:
 
 @contextmanager
 def explain_errors(storage: BaseStorage) -> Iterator[None]:
-    """Turn an error of the data base within the block into a ``TuningError``."""
+    """Turn an error of the database within the block into a ``TuningError``."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -159,7 +159,7 @@ def _url_of(where: Path | str) -> str:
     if "://" not in where:
         raise TuningError(
             f"tuning.storage is {where!r}.",
-            "Expected the URL of a data base, such as postgresql+psycopg2://user@host/name.",
+            "Expected the URL of a database, such as postgresql+psycopg2://user@host/name.",
             "Correct it, or leave it out to use a SQLite file of the run.",
         )
     return where
@@ -180,7 +180,7 @@ def _cannot_open(url: str, err: Exception) -> TuningError:
         f"The study in {_masked(url)} cannot be used: {reason[:200]}",
         "Expected an intact SQLite file that no other program has locked."
         if is_file
-        else "Expected a data base that can be reached and written to.",
+        else "Expected a database that can be reached and written to.",
         "Stop the other program, restore the file, or move it away to start a new search."
         if is_file
         else "Check tuning.storage, the network and the password (PGPASSWORD or ~/.pgpass), and run again: "
