@@ -283,14 +283,16 @@ def loop(
         # The first step as Python runs it: it makes what has no value before, and gives the others their shape.
         first = _whole(body(True, items.at(0), *init))
         start = first[0]
-    leaves, form = pytree().tree_flatten(start)
-    chosen = [_fresh(leaf) for leaf in pytree().tree_leaves(first)]
+    # Found here: torch traces the step, and could not follow the import.
+    trees = pytree()
+    leaves, form = trees.tree_flatten(start)
+    chosen = [_fresh(leaf) for leaf in trees.tree_leaves(first)]
     may_be_empty = _may_be_zero(items.length)
 
     def step(state: list[Tensor], position: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        given = pytree().tree_unflatten(state[: len(leaves)], form)
+        given = trees.tree_unflatten(state[: len(leaves)], form)
         at = position.clamp(min=1) if chosen else position
-        made = pytree().tree_leaves(body(False, items.at(at), *given))
+        made = trees.tree_leaves(body(False, items.at(at), *given))
         if chosen:
             made = [torch.where(position == 0, *pair) for pair in builtins.zip(chosen, made, strict=True)]
         carried, put_out = made[: len(leaves)] or state, made[len(leaves) :]
@@ -307,7 +309,7 @@ def loop(
     if may_be_empty:
         whole = [output[: items.length] for output in whole]
     filled = [_filled(*each, items) for each in builtins.zip(outputs, dims, whole, strict=True)]
-    return pytree().tree_unflatten(after[: len(leaves)], form), filled
+    return trees.tree_unflatten(after[: len(leaves)], form), filled
 
 
 def _keeps_form(body: Callable[..., Any], items: Steps, start: Any) -> bool:
