@@ -1,4 +1,4 @@
-"""Which names a piece of Python code reads, gives a value to, and adds to."""
+"""Find the names that Python code reads, assigns and appends to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["appended", "loaded_after", "loaded_first", "names_in", "stored_names
 
 
 def loaded_after(function: ast.FunctionDef, loop: ast.For) -> set[str]:
-    """Return the names that are read after ``loop``, or around it in a loop that repeats it."""
+    """Return the names that are read after ``loop``, or elsewhere in an outer loop that repeats it."""
     start, end = loop.lineno, loop.end_lineno or loop.lineno
     around = [
         node
@@ -29,7 +29,7 @@ def loaded_after(function: ast.FunctionDef, loop: ast.For) -> set[str]:
 
 
 def loaded_first(body: Iterable[ast.stmt], known: Iterable[str]) -> set[str]:
-    """Return the names that ``body`` may read before it has given them a value; it gave those in ``known`` one."""
+    """Return the names that ``body`` may read before it assigns them; those in ``known`` are assigned already."""
     found: set[str] = set()
     _follow(body, set(known), found)
     return found
@@ -62,7 +62,7 @@ def _loads(node: ast.AST) -> set[str]:
 
 
 def stored_names(nodes: Sequence[ast.AST]) -> set[str]:
-    """Return the names that get a value, or of whose value a part is exchanged or added to."""
+    """Return the names that are assigned, or whose value is changed by an item assignment or an append."""
     found: set[str] = set()
     for node in (part for whole in nodes for part in ast.walk(whole)):
         if _is_stored(node):

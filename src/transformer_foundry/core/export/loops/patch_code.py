@@ -1,9 +1,8 @@
-"""Code that a graph cannot hold, rewritten for the time of a capture: loops over time, paddings to a multiple.
+"""Give functions rewritten code while a capture lasts: loops over time, paddings to a multiple.
 
-A capture follows the model's Python code, and a loop over a size that may vary would fix that size. The functions that
-a model runs are found by running it; those that hold a loop, or the padding ``m - n % m``, are compiled again from
-their source with the loop as a call of ``loops``, and have that code while a capture lasts. What comes of it is
-verified like everything else.
+A capture follows the model's Python code, and a loop over a dynamic size would fix that size. Running the model shows
+which functions it calls. Those with a loop, or with the padding ``m - n % m``, are compiled again from their source,
+with calls of ``runtime`` in place of the loops. The result is verified like any other file.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ from typing import Any
 import torch
 
 from transformer_foundry.core.export.loops.rewriter import Rewriter
+from transformer_foundry.core.export.loops.syntax import PREFIX
 
 __all__ = ["called_code", "rewritten"]
 
 _TORCH_FOLDER = torch.__path__[0]
-_RUNTIME = "transformer_foundry.core.export.loops.scan"
+_RUNTIME = "transformer_foundry.core.export.loops.runtime"
 
 
 def called_code(run: Callable[[], Any]) -> set[CodeType]:
@@ -40,7 +40,7 @@ def called_code(run: Callable[[], Any]) -> set[CodeType]:
     try:
         run()
     finally:
-        # A profiler written in C cannot be set again from here.
+        # A profiler written in C cannot be restored from here.
         sys.setprofile(before if callable(before) else None)
     return {
         code for code in found if not code.co_filename.startswith((_TORCH_FOLDER, "<")) and code.co_name.isidentifier()
@@ -49,8 +49,8 @@ def called_code(run: Callable[[], Any]) -> set[CodeType]:
 
 @contextlib.contextmanager
 def rewritten(codes: set[CodeType]) -> Iterator[int]:
-    """Give the functions that have one of ``codes`` their rewritten code while the block lasts; yields how many."""
-    exchanged = {code: new for code in codes if (new := _compiled_again(code)) is not None}
+    """Give the functions with one of ``codes`` their rewritten code while the block lasts; yields how many."""
+    exchanged = {code: new for code in codes if (new := _recompiled(code)) is not None}
     before = [(function, function.__code__) for function in _functions_of(exchanged)]
     try:
         for function, code in before:
@@ -62,7 +62,7 @@ def rewritten(codes: set[CodeType]) -> Iterator[int]:
 
 
 def _functions_of(codes: Collection[CodeType]) -> list[FunctionType]:
-    # What is frozen is not looked through.
+    # gc.get_referrers does not search frozen objects.
     is_frozen = gc.get_freeze_count() > 0
     gc.unfreeze()
     found = gc.get_referrers(*codes) if codes else []
@@ -71,19 +71,19 @@ def _functions_of(codes: Collection[CodeType]) -> list[FunctionType]:
     return [item for item in found if isinstance(item, FunctionType) and item.__code__ in codes]
 
 
-def _compiled_again(code: CodeType) -> CodeType | None:
-    """Return the rewritten code, None where there is nothing to rewrite or no source."""
+def _recompiled(code: CodeType) -> CodeType | None:
+    """Return the rewritten code, None if there is nothing to rewrite or no source."""
     try:
         source = inspect.getsource(code)
-        # A method is indented; what a docstring holds may be less so.
+        # A method is indented, its docstring perhaps not, so that dedenting would fail.
         tree = ast.parse(f"if True:\n{source}" if source[:1].isspace() else source)
     except (OSError, SyntaxError, ValueError):
         return None
     statement = tree.body[0] if tree.body else None
     function = statement.body[0] if isinstance(statement, ast.If) else statement
-    # Places in the code are known by their lines.
+    # Branches are recorded by file and line.
     ast.increment_lineno(tree, code.co_firstlineno - (2 if isinstance(statement, ast.If) else 1))
-    # A private name of a class means another one outside of it.
+    # Outside of its class, a private name (__x) would mean another attribute.
     if not isinstance(function, ast.FunctionDef) or any(_is_mangled(node) for node in ast.walk(function)):
         return None
     rewriter = Rewriter(function)
@@ -91,7 +91,7 @@ def _compiled_again(code: CodeType) -> CodeType | None:
     if changed is None:
         return None
     changed.decorator_list = []
-    changed.body.insert(0, ast.parse(f"import {_RUNTIME} as {Rewriter.RUNTIME}").body[0])
+    changed.body.insert(0, ast.parse(f"import {_RUNTIME} as {PREFIX}").body[0])
     outer = ast.parse(f"def outer({', '.join(code.co_freevars)}):\n    pass")
     holder = outer.body[0]
     assert isinstance(holder, ast.FunctionDef)
