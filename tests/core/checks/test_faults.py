@@ -82,6 +82,7 @@ def assert_found(fault, folder):
         assert check == problems[0].check, [(finding.check, finding.message) for finding in problems]
         assert where in problems[0].where, problems[0].where
     assert all(finding.message and finding.fix for finding in problems)
+    assert not any(": block " in finding.fix for finding in problems)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.learning.differentiability import gradient_cut
-from transformer_foundry.core.checks.probing.finding import Finding
+from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import (
     ModelUnderTest,
@@ -105,25 +105,19 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
     cut = measured.cut if min(measured.largest[name] for name in dead) < 0.0 else None
     if cut is not None:
         why = f" The path from the loss to them is cut at {cut.file_name}:{cut.line.number if cut.line else '?'}."
-        where, fix = (
-            str(cut),
-            cut.instruction("remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there."),
-        )
+        fix = "remove .detach(), .data, torch.tensor(x.tolist()) or torch.no_grad() there."
     elif never:
         why = " They are created but never called, so they have no effect."
-        where, fix = str(location), location.instruction("connect it, or delete it.")
+        fix = "connect it, or delete it."
     else:
         why = " Their result is not used: it does not reach the output."
-        where, fix = (
-            str(location),
-            location.instruction("connect its output (add it to the residual path), or delete the block."),
-        )
-    yield Finding(
+        fix = "connect its output (add it to the residual path), or delete the block."
+    yield finding_at(
         "gradients",
         "error" if cut is not None else "warning",
         f"{len(dead)} parameter tensors ({share:.0%} of the weights) never get a gradient and never learn: "
         f"{shown}.{why}",
-        where,
+        cut or location,
         fix,
     )
 

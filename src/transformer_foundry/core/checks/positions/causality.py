@@ -160,7 +160,7 @@ def _leak(
         f"by {worst.max():.2g} (at its own position by {own:.2g}). {reach}. In training it copies the answer instead "
         f"of predicting it: the loss falls, and generated text is nonsense.{_mask_line(subject, trace)}"
     )
-    fix = location.instruction(
+    fix = (
         "set causal: a position may only attend to itself and to earlier ones."
         if location.block
         else "apply a causal mask to the scores before the softmax over the keys: is_causal=True, or "
