@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from transformer_foundry.core.system.random_state import isolated_random
+from transformer_foundry.core.system.random_state import preserve_random
 
 
 def draws() -> tuple[float, float, float]:
@@ -18,8 +18,8 @@ def test_the_global_random_state_is_unchanged() -> None:
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
     expected = draws()
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
-    with isolated_random(7):
+    with preserve_random(seed=7):
         first = draws()
     assert draws() == expected
-    with isolated_random(7):
+    with preserve_random(seed=7):
         assert draws() == first

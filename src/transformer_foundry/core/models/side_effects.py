@@ -1,8 +1,7 @@
-"""Run somebody's model without leaving a trace: training flags, buffers and global random state come back."""
+"""Run a model without side effects on the model, the random state and the numerics of torch."""
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,57 +10,53 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_foundry.core.system.random_state import isolated_random, preserve_random, seed_random
+from transformer_foundry.core.system.random_state import preserve_random
 from transformer_foundry.core.system.torch_compat import module_tables
 
-__all__ = ["no_side_effects", "own_attributes", "quiet_model", "restore_weights"]
+__all__ = ["no_side_effects", "own_attributes", "restore_weights"]
 
 
 @contextmanager
-def no_side_effects(model: nn.Module) -> Iterator[None]:
-    """Probe ``model`` in eval mode and without gradients, then restore its flags, buffers and the random state."""
-    flags = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    with isolated_random(), torch.no_grad(), warnings.catch_warnings():
-        # A probe feeds what training never does; what torch remarks about that is of no use to anybody.
-        warnings.simplefilter("ignore")
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, flag in flags:
-                module.training = flag
-            for module, name, buffer, content in buffers:
-                if not torch.equal(buffer, content):
-                    buffer.copy_(content)
-                setattr(module, name, buffer)
+def no_side_effects(model: nn.Module, *, train: bool = False, allow_tf32: bool = False) -> Iterator[None]:
+    """Run ``model`` in this context, then restore its training flags, its buffers and the random state.
 
-
-@contextlib.contextmanager
-def quiet_model(adapter: nn.Module, *, is_exact: bool = True) -> Iterator[None]:
-    """Run ``adapter`` in train mode with seeded random numbers, and then put everything back.
+    By default the model is in eval mode, without gradients, and warnings are ignored: a probe passes inputs that
+    training never does. Attributes that the model's code sets stay: a model that builds layers in its first call
+    records there that it has built them.
 
     Args:
-        adapter: The model.
-        is_exact: Whether TF32 is off.
+        model: The model.
+        train: Run in train mode, in float32 and with seeded random numbers, so that two runs are comparable; restore
+            attributes too.
+        allow_tf32: With ``train``, keep TF32 if it is on.
     """
-    device = next(adapter.parameters()).device
-    kept = [(module, _Kept(module)) for module in adapter.modules()]
+    snapshots = [_Snapshot(module, with_attributes=train) for module in model.modules()]
+    settings = _exact_training(model, allow_tf32) if train else _silent_probing()
+    with preserve_random(seed=0 if train else None), settings:
+        try:
+            model.train(train)
+            yield
+        finally:
+            for snapshot in snapshots:
+                snapshot.restore()
+
+
+@contextmanager
+def _silent_probing() -> Iterator[None]:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _exact_training(model: nn.Module, allow_tf32: bool) -> Iterator[None]:
     is_tf32_allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed and allow_tf32
     try:
-        with preserve_random(device), torch.autocast(device.type, enabled=False):
-            torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed and not is_exact
-            seed_random(0)
-            adapter.train()
+        with torch.autocast(next(model.parameters()).device.type, enabled=False):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = is_tf32_allowed
-        for module, state in kept:
-            state.restore(module)
 
 
 @contextmanager
@@ -77,41 +72,46 @@ def restore_weights(weights: Iterable[Tensor]) -> Iterator[None]:
 
 
 def own_attributes(module: nn.Module) -> dict[str, Any]:
-    """Return what a module keeps in attributes of its own, parameters, buffers and layers excepted."""
+    """Return the attributes that the code of ``module`` set, without parameters, buffers and submodules."""
     return {key: value for key, value in vars(module).items() if key not in _ATTRIBUTES_OF_TORCH}
 
 
 _ATTRIBUTES_OF_TORCH = vars(nn.Module()).keys() - {"training"}
 
 
-class _Kept:
-    """What a module remembers: attributes (the contents of lists and dicts too) and buffers."""
+class _Snapshot:
+    """The flag, the buffers and optionally the attributes (with the contents of lists, dicts and sets) of a module."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.attributes = own_attributes(module)
+    def __init__(self, module: nn.Module, *, with_attributes: bool) -> None:
+        self.module, self.with_attributes = module, with_attributes
+        self.attributes: dict[str, Any] = own_attributes(module) if with_attributes else {"training": module.training}
         self.contents = {
             key: value.copy() for key, value in self.attributes.items() if isinstance(value, list | dict | set)
         }
         tables = module_tables(module)
-        self.buffers = dict(tables.buffers)
+        self.buffers = {
+            name: buffer for name, buffer in tables.buffers.items() if with_attributes or buffer is not None
+        }
         self.values = {name: buffer.clone() for name, buffer in self.buffers.items() if buffer is not None}
         self.non_persistent = set(tables.non_persistent_buffers)
 
-    def restore(self, module: nn.Module) -> None:
-        """Put it back; what is as it was is left alone, for a constant made by ``expand`` cannot be written to."""
-        for key in own_attributes(module).keys() - self.attributes.keys():
-            del vars(module)[key]
-        vars(module).update(self.attributes)
+    def restore(self) -> None:
+        """Restore the module; unchanged buffers are not written: a constant made by ``expand`` cannot be."""
+        tables = module_tables(self.module)
+        if self.with_attributes:
+            for key in own_attributes(self.module).keys() - self.attributes.keys():
+                del vars(self.module)[key]
+            tables.buffers.clear()
+            tables.non_persistent_buffers.clear()
+        vars(self.module).update(self.attributes)
         for key, content in self.contents.items():
-            _refill(self.attributes[key], content)
-        tables = module_tables(module)
-        _refill(tables.buffers, self.buffers)
-        _refill(tables.non_persistent_buffers, self.non_persistent)
+            container = self.attributes[key]
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
+        tables.buffers.update(self.buffers)
+        tables.non_persistent_buffers.update(self.non_persistent)
         for name, value in self.values.items():
-            if not torch.equal(self.buffers[name], value):  # type: ignore[arg-type]
-                self.buffers[name].data.copy_(value)  # type: ignore[union-attr]
-
-
-def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    container.extend(content) if isinstance(container, list) else container.update(content)
+            buffer = self.buffers[name]
+            assert buffer is not None
+            if not torch.equal(buffer, value):
+                buffer.data.copy_(value)

@@ -1,4 +1,4 @@
-"""Random number generators: training draws from streams of its own, whatever runs between its records."""
+"""Seed, save and restore the global random number generators of Python, numpy and torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch import Tensor
 __all__ = [
     "RandomState",
     "capture_random",
-    "isolated_random",
     "preserve_random",
     "restore_random",
     "rewind_on_failure",
@@ -67,7 +66,7 @@ class RandomState:
 def seed_random(seed: int) -> None:
     """Seed the global generators of Python, numpy and torch (all devices)."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
@@ -80,7 +79,7 @@ def capture_random(device: torch.device) -> RandomState:
 
 
 def restore_random(state: RandomState, device: torch.device) -> None:
-    """Put ``state`` back; a GPU whose state was not saved keeps its own."""
+    """Restore ``state``; a GPU whose state was not saved keeps its own."""
     random.setstate(state.python)
     np.random.set_state(state.numpy)
     torch.set_rng_state(state.torch_cpu)
@@ -89,18 +88,32 @@ def restore_random(state: RandomState, device: torch.device) -> None:
 
 
 @contextmanager
-def preserve_random(device: torch.device) -> Iterator[None]:
-    """Leave the generators as they were, whatever the body draws."""
-    before = capture_random(device)
-    try:
-        yield
-    finally:
-        restore_random(before, device)
+def preserve_random(device: torch.device | None = None, *, seed: int | None = None) -> Iterator[None]:
+    """Restore the generators at the end of this context.
+
+    Args:
+        device: The GPU whose generator is restored too, if it is one; None is every GPU that is in use.
+        seed: Seed of all generators within the context; None leaves them as they are.
+    """
+    devices: list[torch.device | int]
+    if device is None:
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    else:
+        devices = [device] if device.type == "cuda" else []
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices):
+        try:
+            if seed is not None:
+                seed_random(seed)
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
 
 
 @contextmanager
 def rewind_on_failure(device: torch.device) -> Iterator[None]:
-    """Put torch's generators back if the body fails or is interrupted: half a forward pass has drawn half its numbers.
+    """Restore torch's generators if the body fails or is interrupted: half a forward pass has drawn half its numbers.
 
     Cheap enough for every step (2.5 microseconds); with the generators of Python and numpy it would take 75.
     """
@@ -121,20 +134,3 @@ def _encode(tensor: Tensor) -> str:
 
 def _decode(text: str) -> Tensor:
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
-
-
-@contextmanager
-def isolated_random(seed: int | None = None) -> Iterator[None]:
-    """Keep the global random state of torch, numpy and ``random`` as it was; seed it inside when ``seed`` is given."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
-        try:
-            if seed is not None:
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-                torch.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

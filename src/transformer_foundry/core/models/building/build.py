@@ -19,7 +19,7 @@ from transformer_foundry.core.models.building.constructor_calls import SYNONYMS,
 from transformer_foundry.core.models.building.model_code import find_model_class, import_model_code
 from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
 from transformer_foundry.core.models.source.read import ModelSource
-from transformer_foundry.core.system.random_state import isolated_random
+from transformer_foundry.core.system.random_state import preserve_random
 
 __all__ = ["ConstructorCall", "build_model", "find_constructor_call"]
 
@@ -46,7 +46,7 @@ def build_model(
     module = import_model_code(export)
     if seed is None:
         return _build(call, export, module)
-    with isolated_random(seed):
+    with preserve_random(seed=seed):
         return _build(call, export, module)
 
 
@@ -63,7 +63,7 @@ def find_constructor_call(export: ModelSource, overrides: Mapping[str, Any] | No
     for device in ("cpu",) if _is_surely_small(export, overrides) else ("meta", "cpu"):
         for call in calls:
             try:
-                with isolated_random(), torch.device(device), _SkipInitialization():
+                with preserve_random(), torch.device(device), _SkipInitialization():
                     model = _build(call, export, module)
             except ModelError as err:
                 failure = failure or err

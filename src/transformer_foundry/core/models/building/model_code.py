@@ -16,7 +16,7 @@ from transformer_foundry.core.models.model_errors import running_model_code
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.syntax import parse_model_code
 from transformer_foundry.core.models.source.trust import require_trusted
-from transformer_foundry.core.system.random_state import isolated_random
+from transformer_foundry.core.system.random_state import preserve_random
 
 __all__ = ["find_model_class", "import_model_code"]
 
@@ -42,7 +42,7 @@ def import_model_code(export: ModelSource) -> ModuleType:
     linecache.checkcache(file_name)
     try:
         # Code that seeds or draws during the import must not change the global random state.
-        with isolated_random(), running_model_code("model.py to be imported without an error", file_name):
+        with preserve_random(), running_model_code("model.py to be imported without an error", file_name):
             # Without dont_inherit the code would get the __future__ imports of this module.
             exec(compile(export.model_code, file_name, "exec", dont_inherit=True), module.__dict__)
     except ModelError:

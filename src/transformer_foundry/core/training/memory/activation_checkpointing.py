@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from transformer_foundry.core.models.losses import Batch, TaskLoss
-from transformer_foundry.core.models.side_effects import own_attributes, quiet_model
+from transformer_foundry.core.models.side_effects import no_side_effects, own_attributes
 from transformer_foundry.core.system.torch_compat import has_forward_hooks, mutation_count
 from transformer_foundry.core.training.memory.blocks import find_blocks
 from transformer_foundry.core.training.memory.equivalence import EquivalenceResult, compare, run_once
@@ -117,7 +117,7 @@ def _state_of(adapter: nn.Module, blocks: Mapping[str, nn.Module], objective: Ta
     reasons: list[str] = []
     watches = [_Watch(name, block, reasons) for name, block in blocks.items()]
     try:
-        with quiet_model(adapter), torch.enable_grad():
+        with no_side_effects(adapter, train=True), torch.enable_grad():
             objective.loss(adapter, batch)
     finally:
         for watch in watches:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.models.side_effects import quiet_model
+from transformer_foundry.core.models.side_effects import no_side_effects
 from transformer_foundry.core.system.memory import available_bytes, resident_bytes
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
 from transformer_foundry.core.training.memory.forecast import GB, MemoryForecast, TrainingWorkload, forecast_memory
@@ -283,7 +283,7 @@ def seconds_per_row(planned: Pass, rows: int) -> tuple[float, float]:
     batch = {name: tensor.to(device) for name, tensor in planned.make_batch(rows).items()}
     began = time.perf_counter()
     seconds = []
-    with quiet_model(planned.adapter, is_exact=False):
+    with no_side_effects(planned.adapter, train=True, allow_tf32=True):
         for _ in range(2):
             start = time.perf_counter()
             with planned.precision.autocast(), planned.savings.active():

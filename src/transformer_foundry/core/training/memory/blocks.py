@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.models.losses import Batch, TaskLoss
-from transformer_foundry.core.models.side_effects import quiet_model
+from transformer_foundry.core.models.side_effects import no_side_effects
 
 __all__ = ["find_blocks"]
 
@@ -71,7 +71,8 @@ def _trace(adapter: nn.Module, objective: TaskLoss, batch: Batch) -> list[_Call]
         handles.append(module.register_forward_pre_hook(_note_start(trace, name), with_kwargs=True))
         handles.append(module.register_forward_hook(_note_end(trace)))
     try:
-        with quiet_model(adapter), torch.enable_grad():  # without gradients torch's encoder may take another path
+        # Without gradients torch's encoder may take another path.
+        with no_side_effects(adapter, train=True), torch.enable_grad():
             objective.loss(adapter, batch)
     finally:
         for handle in handles:

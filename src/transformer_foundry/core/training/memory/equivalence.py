@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.models.losses import Batch, TaskLoss
-from transformer_foundry.core.models.side_effects import quiet_model
+from transformer_foundry.core.models.side_effects import no_side_effects
 
 __all__ = ["TOLERANCE", "EquivalenceResult", "PassResult", "compare", "run_once"]
 
@@ -68,7 +68,7 @@ def run_once(
     """
     shapes: list[torch.Size] = []
     trainable = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
-    with quiet_model(adapter):
+    with no_side_effects(adapter, train=True):
         handle = adapter.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape))
         try:
             with active(), torch.enable_grad():

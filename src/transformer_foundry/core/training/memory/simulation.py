@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.models.losses import Batch, LossParts, TaskLoss
-from transformer_foundry.core.models.side_effects import quiet_model
+from transformer_foundry.core.models.side_effects import no_side_effects
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.system.torch_compat import (
     DispatchMode,
@@ -86,7 +86,7 @@ def pass_peak(planned: Pass, rows: int) -> tuple[int, bool]:
 
 def _simulate(planned: Pass, rows: int) -> list[int]:
     device = planned.precision.device
-    with quiet_model(planned.adapter), forget_caches(planned.adapter), fake_tensor_mode() as mode:
+    with no_side_effects(planned.adapter, train=True), forget_caches(planned.adapter), fake_tensor_mode() as mode:
         batch = {name: _fake(mode, tensor, device) for name, tensor in planned.make_batch(rows).items()}
         with _fake_weights(planned.adapter, mode, device) as weights, traceable_transformer_layers():
             return _run(planned, batch, weights)
@@ -99,7 +99,7 @@ def _measure(planned: Pass, rows: int) -> list[int]:
     batch = {name: tensor.to(device) for name, tensor in planned.make_batch(rows).items()}
     kept = [weight.grad for weight in weights]
     try:
-        with quiet_model(planned.adapter):
+        with no_side_effects(planned.adapter, train=True):
             for weight in weights:
                 weight.grad = None
             return _run(planned, batch, weights)
