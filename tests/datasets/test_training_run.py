@@ -301,6 +301,12 @@ def test_a_run_that_has_not_begun_is_empty(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_run_without_a_checkpoint_cannot_be_evaluated_or_packaged(tmp_path: Path) -> None:
+    run = TrainingRunDataset(filepath=str(tmp_path / "gpt")).load()
+    with pytest.raises(CheckpointError, match="The run gpt has no checkpoint"):
+        run.require_best()
+
+
 def test_a_run_exists_once_it_can_be_gone_on_with(tmp_path: Path) -> None:
     dataset = TrainingRunDataset(filepath=str(tmp_path))
     train(tmp_path, stop_after=2)

@@ -57,16 +57,15 @@ def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **s
         **sections: Parameters, as for ``run``.
 
     Raises:
-        DataError: If the prompt is empty or there is no checkpoint.
+        DataError: If the prompt is empty.
+        CheckpointError: If the run has no checkpoint.
     """
     from transformer_foundry.core import models, training
 
     if not prompt.strip():
         raise DataError("The prompt is empty.", "Expected some text.", "Type a few words into PROMPT.")
     with _catalog(env, sections) as catalog:
-        state = catalog.load("training_run").best()
-        if state is None:
-            raise DataError("There is no checkpoint.", "Expected a trained model.", "Run the training cell first.")
+        state = catalog.load("training_run").require_best()
         options = catalog.load("params:model")
         export, tokenizer, splits = (catalog.load(name) for name in ("model_export", "tokenizer", "token_splits"))
     adapter = models.load_model(export, kind=options.kind, task=options.task)
@@ -134,7 +133,7 @@ def _encode_masks(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 @contextmanager
-def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[CatalogProtocol]:
+def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[CatalogProtocol[Any]]:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 

@@ -1,4 +1,4 @@
-"""A training run as it is loaded: its records, and its states when they are asked for."""
+"""A training run on disk: its metrics and manifest, and its checkpoints, which are read on demand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.base.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformer_foundry.core.training.checkpointing.state import TrainingState
@@ -17,16 +19,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRun:
-    """What is known about a run; weights are read when they are asked for.
+    """A run; its weights are read on demand.
 
     Attributes:
         folder: Folder of the run.
         history: Rows of ``metrics.jsonl``: ``step`` and metrics by name.
         samples: Rows of ``samples.jsonl``: ``step`` and a list of texts.
-        manifest: How the run came about; empty for a run that has not begun.
-        checkpoints: Folders of the finished generations, oldest first.
-        fork_from: Folder of the run or of the checkpoint that this run begins with; None if it begins with nothing.
-        notes: What was noticed when the best checkpoint was read.
+        manifest: Versions, parameters and sessions of the run; empty for a run that has not started.
+        checkpoints: Folders of the complete checkpoints, oldest first.
+        fork_from: Folder of the run or checkpoint that this run starts from; None if it starts at step 0.
+        notes: Warnings from reading the best checkpoint, each logged once.
     """
 
     folder: Path
@@ -38,12 +40,12 @@ class TrainingRun:
     notes: list[str] = field(default_factory=list)
 
     def latest(self) -> TrainingState | None:
-        """Return the newest state that is intact, or None if nothing was saved yet and nothing is forked.
+        """Return the newest intact state, or None if nothing is saved yet and the run is no fork.
 
-        What was skipped on the way is in its ``notes``, which training shows.
+        Its ``notes``, which training shows, name the checkpoints that were skipped.
 
         Raises:
-            CheckpointError: If all are damaged or the newest is of a later format.
+            CheckpointError: If all are damaged or the newest has a newer format.
         """
         from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
         from transformer_foundry.core.training.checkpointing.compatibility import read_fork
@@ -56,12 +58,12 @@ class TrainingRun:
         return None if self.fork_from is None else read_fork(self.fork_from)
 
     def best(self) -> TrainingState | None:
-        """Return the state with the lowest validation loss (the newest without evaluation), or None.
+        """Return the state with the lowest validation loss (the newest without evaluation), or None if none is saved.
 
-        What was skipped on the way is logged, once.
+        Checkpoints that were skipped are logged, once.
 
         Raises:
-            CheckpointError: If all are damaged or the newest is of a later format.
+            CheckpointError: If all are damaged or the newest has a newer format.
         """
         from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
         from transformer_foundry.core.training.checkpointing.directory import best_checkpoint
@@ -73,3 +75,18 @@ class TrainingRun:
                 self.notes.append(note)
                 _log.warning("%s: %s", self.folder, note)
         return None if folder is None else read_checkpoint(folder, notes)
+
+    def require_best(self) -> TrainingState:
+        """Return ``best``.
+
+        Raises:
+            CheckpointError: If nothing is saved yet, or as for ``best``.
+        """
+        state = self.best()
+        if state is None:
+            raise CheckpointError(
+                f"The run {self.folder.name} has no checkpoint.",
+                "Expected a trained model.",
+                "Train it: kedro run --pipelines training, or run the training cell of the notebook.",
+            )
+        return state
