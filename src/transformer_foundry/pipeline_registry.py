@@ -11,9 +11,9 @@ __all__ = ["register_pipelines"]
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Return the pipelines; the default chains all but tuning, which takes longer than a first run should.
+    """Return the pipelines by name; the default chains all except tuning and comparison.
 
-    Of the processes that torchrun starts, only the first evaluates and draws what was trained.
+    Of the processes that torchrun starts, only the main one evaluates the model and draws the curves.
     """
     named = {
         "validation": validation.create_pipeline(),

@@ -47,7 +47,7 @@ STAGES = {
     "profile_data": "Looking at the data",
     "train_model": "Loading the model",
     "evaluate_model": "Evaluating the model",
-    "analyse_errors": "Looking at its errors",
+    "analyze_errors": "Looking at its errors",
     "search_parameters": "Searching for better settings",
     "confirm_best": "Comparing what was found with the default",
     "compare_models": "Comparing models",

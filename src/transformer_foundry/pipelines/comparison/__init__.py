@@ -1,7 +1,7 @@
-"""Comparison: models side by side, trained on the same tokens with the same budget.
+"""Comparison: train several models on the same tokens with the same budget.
 
 Inputs: ``model_export``, ``token_splits``, ``previous_comparison``. Outputs: ``comparison_results``, ``comparison``,
-``comparison_table``, ``comparison_figure``. It takes the place of training where ``benchmark.models`` is set:
+``comparison_table``, ``comparison_figure``. It replaces training where ``benchmark.models`` is set:
 ``kedro run --pipelines training --params benchmark.models=[FOLDER,gpt2]``.
 """
 

@@ -13,6 +13,7 @@ from transformer_foundry.core.experiments.comparison.options import BenchmarkOpt
 from transformer_foundry.core.experiments.comparison.run import CandidateResult
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.pipelines.types import DataFrame, Figure
 
 __all__ = ["compare_models", "draw_comparison"]
 
@@ -26,13 +27,13 @@ def compare_models(
     training: TrainingOptions,
     benchmark: BenchmarkOptions,
 ) -> Iterator[CandidateResult]:
-    """Yield the result of each training; those of an earlier session are not repeated."""
+    """Train each model and yield its result; skip the trainings that an earlier session finished."""
     candidates = comparison.find_candidates(benchmark.models, token_splits, model_export)
     yield from comparison.compare_models(candidates, token_splits, training, benchmark, previous_comparison)
 
 
-def draw_comparison(comparison_results: list[CandidateResult]) -> tuple[dict[str, Any], Any, Any]:
-    """Return the comparison as json, as a table and as a figure."""
+def draw_comparison(comparison_results: list[CandidateResult]) -> tuple[dict[str, Any], DataFrame, Figure]:
+    """Return the comparison as a mapping, a table and a figure."""
     rows = comparison.summarize(comparison_results)
     _log.info("%s", comparison.comparison_text(rows))
     return (

@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that trains several models and puts them side by side."""
+    """Return the pipeline that trains and compares several models."""
     return pipeline(
         [
             node(

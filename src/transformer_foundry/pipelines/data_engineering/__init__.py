@@ -1,4 +1,4 @@
-"""Data engineering: from a data source to memory-mapped tokens that fit the model.
+"""Data engineering: turn a data source into memory-mapped tokens that fit the model.
 
 Inputs: ``model_export``. Outputs: ``tokenizer``, ``token_splits``, ``data_profile``, figures.
 Command: ``kedro run --pipelines data_engineering``.

@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that makes tokens of the data."""
+    """Return the pipeline that tokenizes and profiles the data."""
     return pipeline(
         [
             node(

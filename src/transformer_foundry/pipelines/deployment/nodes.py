@@ -17,12 +17,13 @@ from transformer_foundry.core.publishing.package.manifest import tracking_url
 from transformer_foundry.core.publishing.package.package import Package
 from transformer_foundry.core.publishing.package.provenance import require_consistent
 from transformer_foundry.core.publishing.registry.registry import Registration, Registry
+from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
 
 __all__ = ["make_package", "note_publication", "publish_package", "register_package"]
 
 
 def make_package(
-    training_run: Any,
+    training_run: TrainingRun,
     model_export: ModelSource,
     tokenizer: Tokenizer,
     token_splits: TokenSplits,
@@ -31,9 +32,9 @@ def make_package(
     evaluation: dict[str, Any],
     model: ModelOptions,
     deployment: DeploymentOptions,
-) -> Any:
-    """Return the verified package of the checkpoint with the lowest validation loss."""
-    state = training_run.best()
+) -> Package:
+    """Build and verify the package of the checkpoint with the lowest validation loss."""
+    state = training_run.require_best()
     require_consistent(state, model_export, tokenizer, data_profile, evaluation, validation_report)
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     return core_publishing.build_package(
@@ -51,9 +52,9 @@ def make_package(
 
 
 def register_package(
-    model_package: Package, training_run: Any, run: RunOptions, deployment: DeploymentOptions
+    model_package: Package, training_run: TrainingRun, run: RunOptions, deployment: DeploymentOptions
 ) -> Registration:
-    """Return the package with its name and what it was made of, for the registry."""
+    """Return the registration of the package: its model name and its lineage."""
     core_publishing.require_whole(model_package)
     environment = training_run.manifest.get("environment", {})
     lineage = {
@@ -65,7 +66,7 @@ def register_package(
 
 
 def publish_package(model_package: Package, model_registry: Registry, deployment: DeploymentOptions) -> dict[str, Any]:
-    """Return where the package was published; nothing is published unless ``deployment.hub_repo`` is set."""
+    """Publish the package if ``deployment.hub_repo`` is set; return where."""
     version = model_registry.of(model_package)
     registered = {"model": version.name, "version": version.version}
     if deployment.hub_repo is None:
@@ -86,5 +87,5 @@ def publish_package(model_package: Package, model_registry: Registry, deployment
 def note_publication(
     model_package: Package, hub_publication: dict[str, Any], deployment: DeploymentOptions
 ) -> Registration:
-    """Return the package and where it was published, for the registry."""
+    """Return the registration of the package with its publication."""
     return Registration(model_package, deployment.model_name, publication=hub_publication)

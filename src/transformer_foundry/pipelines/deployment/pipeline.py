@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that packages and publishes."""
+    """Return the pipeline that packages, registers and publishes the model."""
     return pipeline(
         [
             node(

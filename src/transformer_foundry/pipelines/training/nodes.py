@@ -19,14 +19,16 @@ from transformer_foundry.core.experiments.tuning.results.best_parameters import 
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.reports import training_curves
+from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
 from transformer_foundry.core.training.events import Event
 from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.pipelines.types import Adapter, Figure
 
-__all__ = ["analyse_errors", "draw_curves", "evaluate_model", "train_model"]
+__all__ = ["analyze_errors", "draw_curves", "evaluate_model", "train_model"]
 
 
 def train_model(
-    previous_run: Any,
+    previous_run: TrainingRun,
     model_export: ModelSource,
     validation_report: dict[str, Any],
     token_splits: TokenSplits,
@@ -37,13 +39,13 @@ def train_model(
     training: TrainingOptions,
     validation: ValidationOptions,
 ) -> Iterator[Event]:
-    """Yield what happens while the model is trained, from the newest checkpoint on if there is one."""
+    """Train the model, from the newest checkpoint if there is one; yield the events of training."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
     options = use_best_parameters(training, best_parameters, model_export.identity, token_splits.fingerprint)
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
     state = previous_run.latest()
     vocabulary = core_training.vocabulary_digest(tokenizer)
-    begun = core_training.begin_with(
+    start = core_training.begin_with(
         adapter,
         model.init_from,
         state=state,
@@ -63,20 +65,20 @@ def train_model(
             "parameters": {"model": asdict(model), "data": asdict(data)},
             "seeds": {"data": data.seed},
             "model": described,
-            **begun,
+            **start,
         },
     )
 
 
 def evaluate_model(
-    training_run: Any,
+    training_run: TrainingRun,
     model_export: ModelSource,
     token_splits: TokenSplits,
     tokenizer: Tokenizer,
     model: ModelOptions,
     training: TrainingOptions,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return evaluation and samples of the checkpoint with the lowest validation loss."""
+    """Evaluate the checkpoint with the lowest validation loss; return its metrics and samples."""
     from transformer_foundry.core.system.precision import choose_precision
 
     adapter, step = _load_best(training_run, model_export, model)
@@ -92,15 +94,15 @@ def evaluate_model(
     )
 
 
-def analyse_errors(
-    training_run: Any,
+def analyze_errors(
+    training_run: TrainingRun,
     model_export: ModelSource,
     token_splits: TokenSplits,
     tokenizer: Tokenizer,
     model: ModelOptions,
     training: TrainingOptions,
-) -> tuple[dict[str, Any], Any, Any, Any]:
-    """Return the errors of the best checkpoint on the validation split, and their figures."""
+) -> tuple[dict[str, Any], Figure, Figure, Figure]:
+    """Analyze the errors of the best checkpoint on the validation split; return a report and its figures."""
     from transformer_foundry.core.system.precision import choose_precision
 
     adapter, _ = _load_best(training_run, model_export, model)
@@ -119,8 +121,8 @@ def analyse_errors(
     )
 
 
-def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any, Any]:
-    """Return the figures of loss, learning rate and gradient norm."""
+def draw_curves(training_run: TrainingRun, token_splits: TokenSplits) -> tuple[Figure, Figure, Figure]:
+    """Draw the curves of loss, learning rate and gradient norm."""
     losses = {name: value for name, value in token_splits.baselines.items() if name.endswith("_loss")}
     history = training_run.history
     return (
@@ -130,8 +132,8 @@ def draw_curves(training_run: Any, token_splits: TokenSplits) -> tuple[Any, Any,
     )
 
 
-def _load_best(training_run: Any, model_export: ModelSource, model: ModelOptions) -> tuple[Any, int]:
-    state = training_run.best()
+def _load_best(training_run: TrainingRun, model_export: ModelSource, model: ModelOptions) -> tuple[Adapter, int]:
+    state = training_run.require_best()
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     core_training.restore_model(adapter.model, state.evaluated_model)
     return adapter, state.step

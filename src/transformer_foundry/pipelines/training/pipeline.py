@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that trains, evaluates, looks at the errors and draws the curves."""
+    """Return the pipeline that trains, evaluates, analyzes errors and draws the curves."""
     return pipeline(
         [
             node(
@@ -37,10 +37,10 @@ def create_pipeline() -> Pipeline:
                 name="evaluate_model",
             ),
             node(
-                nodes.analyse_errors,
+                nodes.analyze_errors,
                 inputs=["training_run", "model_export", "token_splits", "tokenizer", "params:model", "params:training"],
                 outputs=["error_analysis", "confusion_figure", "calibration_figure", "segment_figure"],
-                name="analyse_errors",
+                name="analyze_errors",
             ),
             node(
                 nodes.draw_curves,

@@ -16,6 +16,7 @@ from transformer_foundry.core.experiments.tuning.storage import StudyHandle
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.pipelines.types import DataFrame, Figure
 
 __all__ = ["confirm_best", "draw_search", "search_parameters"]
 
@@ -32,7 +33,7 @@ def search_parameters(
     tuning: TuningOptions,
     validation: ValidationOptions,
 ) -> Iterator[TrialResult]:
-    """Yield the result of each trial that has ended, until the budget of the study is spent."""
+    """Search hyperparameters until the budget of the study is spent; yield each finished trial."""
     require_sound(validation_report, model_export.identity, validation.on_errors)
     space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
     train_trial = core_tuning.make_train_trial(
@@ -51,8 +52,8 @@ def search_parameters(
 
 def draw_search(
     study: StudyHandle, model_export: ModelSource, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
-) -> tuple[Any, Any, Any, Any, Any]:
-    """Return the table of trials and the figures of the search."""
+) -> tuple[DataFrame, Figure, Figure, Figure, Figure]:
+    """Return the table of the trials and the figures of the search."""
     found = study.study()
     space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
     return (
@@ -83,7 +84,7 @@ def confirm_best(
     )
     _log.info(
         "The search ended: %s. %s",
-        found.user_attrs.get("stopped", "another worker continues it"),
+        found.user_attrs.get("stopped", "it continues in another process"),
         comparison["verdict"],
     )
     return {**best, "model": model_export.identity, "data": token_splits.fingerprint}, comparison

@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that searches hyper-parameters."""
+    """Return the pipeline that searches hyperparameters."""
     return pipeline(
         [
             node(

@@ -1,4 +1,4 @@
-"""Validation: is the exported model right, and if not, what is wrong, where, and how to mend it.
+"""Validation: check the exported model; report what is wrong, where, and how to fix it.
 
 Inputs: ``model_export``. Outputs: ``validation_report``, ``validation_figure``.
 Command: ``kedro run --pipelines validation``.

@@ -10,9 +10,10 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that judges the exported model.
+    """Return the pipeline that checks the exported model.
 
-    Kedro runs independent nodes in the order of their names: in the whole road these two come before the data is read.
+    Kedro runs independent nodes in the order of their names: in the default pipeline these two run before the data is
+    read.
     """
     return pipeline(
         [
