@@ -133,7 +133,7 @@ def _encode_masks(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 @contextmanager
-def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[CatalogProtocol[Any]]:
+def _catalog(env: str | None, sections: dict[str, Any]) -> Iterator[CatalogProtocol[Any, Any]]:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
