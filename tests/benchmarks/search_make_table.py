@@ -2,7 +2,7 @@
 
 ``python -m tests.benchmarks.search_make_table FOLDER [--problems schedules,...] [--processes 2]`` takes four to ten
 minutes of one core for a table. A search can then be replayed against the tables in milliseconds (``search_replay``).
-Curves are written as they are made, and the command goes on where it was ended. It needs no package of this project.
+Curves are written one by one, and an interrupted command continues with the next. It needs no package of this project.
 """
 
 import argparse

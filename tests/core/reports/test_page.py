@@ -94,15 +94,15 @@ def sections_of(document: str) -> list[str | None]:
     return [value for name, value in Reader(document).attributes if name == "id"]
 
 
-def test_a_run_that_went_all_the_way_has_every_section(tmp_path: Path) -> None:
+def test_a_complete_run_has_every_section(tmp_path: Path) -> None:
     document = render(write_run(tmp_path))
     assert sections_of(document) == ALL
     shown = Reader(document).shown
     assert "calm" not in shown  # no weak segment
-    for told in ("TinyGPT", "Dropout is 0.9.", "model.py:7", "Use 0.1.", "156,305", "beats token frequencies", "73.7",
+    for value in ("TinyGPT", "Dropout is 0.9.", "model.py:7", "Use 0.1.", "156,305", "beats token frequencies", "73.7",
                  "or not to be", "477 MiB", "The winner beats", "0.0023", "3e-06", "3.71 MiB", "0123abc",
                  "875,264", "65 to 128", "expected joy, predicted fear"):  # fmt: skip
-        assert told in shown, told
+        assert value in shown, value
 
 
 def test_every_element_is_closed(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_every_element_is_closed(tmp_path: Path) -> None:
         (["07_model_output/gpt/manifest.json"], ["parity", "links"]),
     ],
 )
-def test_what_does_not_exist_is_left_out(tmp_path: Path, files: list[str], sections: list[str]) -> None:
+def test_sections_without_files_are_left_out(tmp_path: Path, files: list[str], sections: list[str]) -> None:
     present = {name: content for name, content in FILES.items() if name.endswith(tuple(files))}
     assert sections_of(render(write_run(tmp_path, present))) == sections
 
 
-def test_nothing_is_written_of_a_run_that_has_made_nothing(tmp_path: Path) -> None:
+def test_no_report_is_written_of_a_run_without_files(tmp_path: Path) -> None:
     assert write_report(read_run(RunPaths.under(tmp_path, "gpt"))) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -143,7 +143,7 @@ def test_a_text_is_shown_as_it_is_and_never_read_as_markup(tmp_path: Path) -> No
     assert attacked.open == []
 
 
-def test_a_link_that_would_run_something_is_no_link(tmp_path: Path) -> None:
+def test_an_address_that_would_run_something_is_not_a_link(tmp_path: Path) -> None:
     write_run(tmp_path)
     write_run(tmp_path, {"08_reporting/gpt/hub_publication.json": {"url": "javascript:boom()"}})
     links = [value for name, value in Reader(render(tmp_path)).attributes if name == "href"]
@@ -180,7 +180,7 @@ def test_a_torn_last_row_is_left_out(tmp_path: Path) -> None:
     assert len(read_run(RunPaths.under(tmp_path, "gpt")).metrics) == len(ROWS)
 
 
-def test_the_report_of_a_fork_tells_of_the_preparation_it_shares(tmp_path: Path) -> None:
+def test_the_report_of_a_fork_shows_the_preparation_it_shares(tmp_path: Path) -> None:
     write_run(tmp_path)
     record = read_run(RunPaths.under(tmp_path, "gpt-best", "gpt"))
     assert record.paths.report == tmp_path / "08_reporting/gpt-best/report.html"
@@ -203,7 +203,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
     assert not list(path.parent.glob("*.new*"))
 
 
-def test_a_smaller_format_tells_what_it_costs(tmp_path: Path) -> None:
+def test_a_smaller_format_shows_its_change_of_perplexity(tmp_path: Path) -> None:
     small = {"format": "onnx-int8", "status": "verified", "max_abs_error": 0.05, "relative_change": 0.00123}
     write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [small]}})
     assert "perplexity +0.12%" in Reader(render(tmp_path)).shown

@@ -41,7 +41,7 @@ def report(**changes: Any) -> dict[str, Any]:
     return analyze_errors(Confident(), splits, Letters(), batch_size=8, precision=CPU, **changes)  # type: ignore[arg-type]
 
 
-def test_the_confusion_matrix_counts_what_was_taken_for_what() -> None:
+def test_the_confusion_matrix_counts_each_class_predicted_as_each_other() -> None:
     labels = make_splits("sequence_classification", validation=60).validation.labels
     counts = np.bincount(labels, minlength=3)
     assert report()["confusion"]["matrix"] == [[counts[0], 0, 0], [0, 0, counts[1]], [0, 0, counts[2]]]

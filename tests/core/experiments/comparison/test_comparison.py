@@ -131,7 +131,7 @@ def test_an_unknown_model_is_refused_with_the_nearest_name(drawing: ModelSource,
     assert "gpt2, gpt_neox, llama" in caught.value.expected
 
 
-def test_the_nearest_folder_is_named_for_a_drawing_that_is_misspelt(drawing: ModelSource) -> None:
+def test_the_nearest_folder_is_named_for_a_drawing_that_is_misspelled(drawing: ModelSource) -> None:
     with pytest.raises(ParameterError, match=f"Did you mean '{drawing.folder}'"):
         candidates(drawing, "drawn", str(drawing.folder).replace("drawn", "drwan"))
 
@@ -169,7 +169,7 @@ def test_impossible_benchmarks_are_refused(values: dict[str, Any]) -> None:
         BenchmarkOptions(**values)
 
 
-def test_a_list_that_is_none_is_refused_with_the_way_to_write_one() -> None:
+def test_a_value_that_is_not_a_list_is_refused_with_the_way_to_write_one() -> None:
     with pytest.raises(ParameterError) as caught:
         BenchmarkOptions(models="gpt2")  # type: ignore[arg-type]
     assert "--params benchmark.models=[A,B]" in caught.value.remedy
@@ -255,6 +255,6 @@ def test_lists_can_be_given_on_the_command_line() -> None:
     assert given == {"benchmark": {"models": ["a", "b/c", "gpt2"]}, "training": {"seed": 1}, "run": {"name": "x"}}
 
 
-def test_the_export_of_these_tests_is_a_drawing() -> None:
-    """What the tests above rest on."""
+def test_the_export_of_these_tests_contains_its_class() -> None:
+    """The tests above depend on it."""
     assert "class RotaryGpt" in inspect.getsource(small_models)

@@ -1,4 +1,4 @@
-"""A search that is killed goes on, and several work on one study: nothing lost, doubled or left running."""
+"""A killed search continues, and several share one study: no trial is lost, doubled or left running."""
 
 import random
 import signal
@@ -61,7 +61,7 @@ def harm_to(trials):
 
 
 @pytest.mark.slow
-def test_a_search_killed_after_a_pause_goes_on_from_the_pause(tmp_path):
+def test_a_search_killed_after_a_pause_continues_from_the_pause(tmp_path):
     path = tmp_path / "study.db"
     _, lines = run_search(path)
     resumed = next(index for index, line in enumerate(lines) if line == ["begin", "50"])
@@ -87,7 +87,7 @@ def test_ten_kills_at_any_moment_lose_no_finished_trial_and_change_no_result(tmp
 
 
 @pytest.mark.slow
-def test_a_killed_search_with_a_classic_sampler_goes_on(tmp_path):
+def test_a_killed_search_with_a_sampler_of_optuna_continues(tmp_path):
     path = tmp_path / "study.db"
     run_search(path, "tpe", lines_until_kill=12 + 5)
     run_search(path, "tpe")
@@ -95,14 +95,14 @@ def test_a_killed_search_with_a_classic_sampler_goes_on(tmp_path):
 
 
 def share(where, tmp_path):
-    """Three workers on one study, the first of them killed on its way: exit codes, and the trials that were told."""
+    """Three workers on one study, the first of them killed: exit codes, and the trials they reported."""
     workers = [start(where, "pause_resume", tmp_path / "paused") for _ in range(3)]
     for _ in range(5):
         workers[0].stdout.readline()
     workers[0].kill()
     outputs = [worker.communicate(timeout=120)[0] for worker in workers]
-    told = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("trial")]
-    return [worker.returncode for worker in workers], told
+    reported = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("trial")]
+    return [worker.returncode for worker in workers], reported
 
 
 def kept_of(where):
@@ -113,10 +113,10 @@ def kept_of(where):
 @pytest.mark.slow
 def test_several_processes_share_a_study_in_a_file(tmp_path):
     path = tmp_path / "study.db"
-    codes, told = share(path, tmp_path)
+    codes, reported = share(path, tmp_path)
     assert codes == [-signal.SIGKILL, 0, 0]
     assert list(harm_to(kept_of(path))) == []
-    assert len(told) == len(set(told))
+    assert len(reported) == len(set(reported))
 
 
 @pytest.mark.slow
@@ -124,10 +124,10 @@ def test_several_processes_share_a_study_in_a_file(tmp_path):
 def test_several_processes_share_a_study_in_postgresql(tmp_path):
     pytest.importorskip("psycopg2")
     with running_server(tmp_path) as url:
-        codes, told = share(url, tmp_path)
+        codes, reported = share(url, tmp_path)
         assert codes == [-signal.SIGKILL, 0, 0]
         assert list(harm_to(kept_of(url))) == []
-        assert len(told) == len(set(told))
+        assert len(reported) == len(set(reported))
 
 
 @pytest.mark.slow

@@ -28,14 +28,14 @@ def test_a_state_is_read_back_by_another_process(checkpoints, tmp_path):
     assert FolderCheckpoints(tmp_path / "paused", 30, write, read).get(3) == "abc"
 
 
-def test_the_worst_checkpoints_go_until_the_rest_fit(checkpoints):
+def test_the_worst_checkpoints_are_deleted_until_the_rest_fit(checkpoints):
     for number in range(4):
         checkpoints.keep(number, "x" * 10)
     checkpoints.trim([2, 0, 3, 1])
     assert [number for number in range(4) if checkpoints.has(number)] == [0, 2, 3]
 
 
-def test_a_damaged_state_is_no_state(checkpoints):
+def test_a_damaged_state_counts_as_missing(checkpoints):
     checkpoints.keep(0, "damaged")
     assert checkpoints.get(0) is None
     assert not checkpoints.has(0)
@@ -47,7 +47,7 @@ def test_a_full_disk_costs_the_trial_its_state_only(checkpoints, caplog):
     assert checkpoints.get(0) is None
 
 
-def test_what_has_ended_is_deleted(checkpoints, tmp_path):
+def test_the_checkpoint_of_a_trial_that_has_ended_is_deleted(checkpoints, tmp_path):
     checkpoints.keep(0, "abc")
     checkpoints.drop(0)
     assert list((tmp_path / "paused").iterdir()) == []

@@ -12,21 +12,21 @@ FOUND = {"parameters": {"learning_rate": 0.25}, "loss": 2.0, "model": "m", "data
 
 
 @pytest.mark.parametrize(("model", "data", "said"), [("x", "d", "another model"), ("m", "x", "other data")])
-def test_what_was_found_for_another_model_or_other_data_is_refused(model: str, data: str, said: str) -> None:
+def test_best_parameters_of_another_model_or_other_data_is_refused(model: str, data: str, said: str) -> None:
     with pytest.raises(TuningError, match=said):
         use_best_parameters(TrainingOptions(use_best=True), FOUND, model, data)
 
 
-def test_found_values_replace_the_options_when_asked_for() -> None:
+def test_best_parameters_replace_the_options_if_use_best_is_true() -> None:
     options = use_best_parameters(TrainingOptions(use_best=True), FOUND, "m", "d")
     assert options == TrainingOptions(use_best=True, learning_rate=0.25)
 
 
-def test_options_stay_when_nothing_is_asked_for() -> None:
+def test_options_stay_if_use_best_is_false() -> None:
     assert use_best_parameters(TrainingOptions(), FOUND, "m", "d") == TrainingOptions()
 
 
-def test_asking_without_a_search_says_how_to_search() -> None:
+def test_use_best_without_a_search_says_how_to_search() -> None:
     with pytest.raises(TuningError, match="--pipelines tuning"):
         use_best_parameters(TrainingOptions(use_best=True), None, "m", "d")
 

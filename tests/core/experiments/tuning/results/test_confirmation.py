@@ -38,7 +38,7 @@ def test_a_winner_that_wins_in_full_is_used_with_its_margin(falling):
     assert comparison["seeds"] == [1, 2, 3]
 
 
-def test_a_winner_that_loses_in_full_gives_way_to_the_default(falling):
+def test_the_default_replaces_a_winner_that_loses_in_full(falling):
     best, comparison = confirmed(falling, lambda parameters, seed: parameters["x"])
     assert best["parameters"] == {"x": 0.0}
     assert comparison["is_better"] is False
@@ -46,7 +46,7 @@ def test_a_winner_that_loses_in_full_gives_way_to_the_default(falling):
     assert "nats higher after 100 steps (standard error 0.0000, 3 seeds)" in comparison["verdict"]
 
 
-def test_a_winner_that_diverges_in_full_gives_way_to_the_default(falling):
+def test_the_default_replaces_a_winner_that_diverges_in_full(falling):
     best, comparison = confirmed(falling, lambda parameters, seed: math.nan if parameters["x"] > 0 else 1.0)
     assert best["parameters"] == {"x": 0.0}
     assert "a training diverged" in comparison["verdict"]
@@ -63,7 +63,7 @@ def test_the_uncertainty_is_the_standard_error_of_the_paired_differences(falling
     assert "cannot be distinguished from" in comparison["verdict"]
 
 
-def test_when_the_default_is_the_best_that_is_said_and_nothing_is_trained():
+def test_if_the_default_is_the_best_nothing_is_trained():
     def train(parameters, seed):
         raise AssertionError("trained")
 
@@ -72,7 +72,7 @@ def test_when_the_default_is_the_best_that_is_said_and_nothing_is_trained():
     assert "nothing that was tried beats it" in comparison["verdict"]
 
 
-def test_an_interrupted_comparison_pays_for_no_seed_twice(falling):
+def test_an_interrupted_comparison_trains_no_seed_twice(falling):
     paid = []
 
     def train(parameters, seed):

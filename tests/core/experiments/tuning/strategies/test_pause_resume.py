@@ -147,7 +147,7 @@ def test_conditional_and_categorical_dimensions_are_searched():
     assert all(("floor" in trial.params) == (trial.params["schedule"] == "cosine") for trial in study.get_trials())
 
 
-def test_a_space_that_is_tried_out_ends_the_search():
+def test_the_search_ends_when_every_configuration_was_tried():
     space = parse_space({"learning_rate": {"type": "categorical", "choices": [1e-3, 1e-2]}}, {"learning_rate": 1e-3})
     records, study = run(CurveTrainer(), space=space, n_trials=50)
     assert len(records) == len(study.get_trials()) == 2
@@ -155,14 +155,14 @@ def test_a_space_that_is_tried_out_ends_the_search():
 
 
 @pytest.mark.parametrize("losses", [[5.0, -3.0, 0.0], [1.0, 1.0, 1.0], [math.inf, math.nan, math.inf]])
-def test_losses_of_any_size_give_a_choice(losses):
+def test_losses_of_any_size_give_a_decision(losses):
     histories = [TrialHistory(np.array([0.3 * i]), ((0.5, loss),), 0.5, True) for i, loss in enumerate(losses)]
     rng = np.random.default_rng(0)
     choice = select_next(histories, np.array([[0.9]]), np.array([False]), affordable=2.0, rng=rng)
     assert choice is not None
 
 
-def test_what_the_budget_does_not_pay_is_no_choice():
+def test_a_training_that_the_budget_does_not_pay_for_is_not_selected():
     histories = [
         TrialHistory(np.array([0.1]), ((0.5, 1.0),), 0.5, True),
         TrialHistory(np.array([0.5]), ((0.5, 2.0),), 1.0, True),
@@ -191,7 +191,7 @@ def test_the_price_falls_until_a_training_is_worth_it():
     assert cheap < fair - 0.001
 
 
-def test_the_model_agrees_with_what_it_has_seen_and_is_uncertain_elsewhere():
+def test_the_model_agrees_with_its_observations_and_is_uncertain_elsewhere():
     seen = np.array([[0.0], [0.5], [1.0]])
     model = LearningCurveGP(np.array([False]), np.random.default_rng(0))
     model.fit(seen, np.ones(3), np.array([1.0, -1.0, 1.0]))
@@ -200,7 +200,7 @@ def test_the_model_agrees_with_what_it_has_seen_and_is_uncertain_elsewhere():
     assert (weights @ deviation)[3] > 2 * (weights @ deviation)[:3].max()
 
 
-def test_the_model_learns_that_late_bloomers_end_lower():
+def test_the_model_learns_that_slow_starters_end_lower():
     # What ends lowest was worst at half time: the model must follow the ends it has seen.
     x = np.linspace(0, 1, 8)[:, None]
     half, end = x[:, 0], -x[:, 0]

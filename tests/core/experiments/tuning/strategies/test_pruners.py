@@ -40,11 +40,11 @@ def prunes(study, step, loss, **options):
     return pruner.prune(study, study.get_trials()[trial.number])
 
 
-def test_a_hopeless_trial_goes_on_until_the_longest_warm_up_is_over_by_a_margin(study):
+def test_a_hopeless_trial_continues_until_the_longest_warm_up_is_over_by_a_margin(study):
     assert [prunes(study, step, loss=99.0) for step in (10, 20, 30, 40)] == [False, False, False, True]
 
 
-def test_a_trial_within_the_best_quarter_goes_on(study):
+def test_a_trial_within_the_best_quarter_continues(study):
     # The 25th percentile of 1, 2, 3, 4, 5 is 2.
     assert not prunes(study, 50, loss=2.0)
     assert prunes(study, 50, loss=2.1)
@@ -73,7 +73,7 @@ def test_a_threshold_pruner_without_a_threshold_is_refused():
         TuningOptions(sampler="tpe", pruner="threshold")
 
 
-def test_a_pruner_beside_the_strategy_that_pauses_is_refused():
+def test_a_pruner_with_the_strategy_that_pauses_is_refused():
     with pytest.raises(ParameterError, match=r"pruner is median, but tuning\.sampler is pause_resume"):
         TuningOptions(pruner="median")
 

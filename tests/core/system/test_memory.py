@@ -15,11 +15,11 @@ def take_and_free(kept):
     return peak
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
-def test_a_second_training_counts_what_the_first_had_freed():
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the peak of a process")
+def test_a_second_training_counts_memory_that_the_first_had_freed():
     kept = []
     first, second = take_and_free(kept), take_and_free(kept)
     if first is None:
-        pytest.skip("this system does not let the peak be reset")
+        pytest.skip("this system cannot reset the peak")
     assert first == pytest.approx(0.1, rel=0.3)
     assert second == pytest.approx(first, rel=0.3)
