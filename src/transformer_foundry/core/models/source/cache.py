@@ -1,11 +1,11 @@
-"""Names of the files of an export, and the cache of downloaded and unpacked exports."""
+"""Names and limits of the files of an export, and the cache of downloaded and unpacked exports."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import ModelError
@@ -18,6 +18,8 @@ __all__ = [
     "PACKAGED_CONFIG_FILE",
     "cached_folder",
     "default_cache",
+    "missing_files",
+    "too_large",
     "write_cache",
 ]
 
@@ -65,3 +67,21 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
             "Free disk space there, or set FOUNDRY_CACHE to another folder.",
         ) from err
     return folder
+
+
+def missing_files(source: str, missing: Sequence[str], found: Iterable[str]) -> ModelError:
+    """Return the error for a source without some of the files of an export."""
+    return ModelError(
+        f"{source} has no {' and no '.join(missing)}.",
+        f"Expected model.py and config.json; found {', '.join(sorted(found)[:8]) or 'nothing'}.",
+        "Export the model again from Transformer Builder, or set model.source to another folder or gist.",
+    )
+
+
+def too_large(file: str, size_bytes: int) -> ModelError:
+    """Return the error for a file that exceeds ``MAX_FILE_BYTES``."""
+    return ModelError(
+        f"{file} has {size_bytes / 2**20:.0f} MiB.",
+        f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export has code and sizes, but no weights.",
+        "Export the model again from Transformer Builder.",
+    )

@@ -17,6 +17,8 @@ from transformer_foundry.core.models.source.cache import (
     MAX_FILE_BYTES,
     MODEL_FILE,
     cached_folder,
+    missing_files,
+    too_large,
     write_cache,
 )
 from transformer_foundry.core.models.source.download import DownloadFailure, Downloads
@@ -131,18 +133,14 @@ def _files(response: Mapping[str, Any], gist: Gist) -> Mapping[str, Mapping[str,
     files = {name: file for name, file in listed.items() if isinstance(file, dict)} if isinstance(listed, dict) else {}
     missing = [name for name in (MODEL_FILE, CONFIG_FILE) if name not in files]
     if missing:
-        raise ModelError(
-            f"Gist {gist.id} has no {' and no '.join(missing)}.",
-            f"Expected model.py and config.json; found {', '.join(sorted(files)[:8]) or 'nothing'}.",
-            "Export the model again from Transformer Builder, or set model.source to another gist.",
-        )
+        raise missing_files(f"Gist {gist.id}", missing, files)
     return files
 
 
 def _content(file: Mapping[str, Any], name: str, downloads: Downloads, api_url: str, gist: Gist) -> bytes:
     size = file.get("size")
     if isinstance(size, int) and size > MAX_FILE_BYTES:
-        raise _too_large(gist, name, size)
+        raise too_large(f"{name} of gist {gist.id}", size)
     if file.get("truncated"):
         return _raw_content(file, name, downloads, api_url, gist)
     content = file.get("content")
@@ -215,14 +213,6 @@ def _download_error(failure: DownloadFailure, gist: Gist, token: str | None) -> 
         f"{which[0].upper()}{which[1:]} cannot be downloaded: {failure}.",
         f"Expected a response from GitHub; attempts: {failure.attempts}.",
         "Check the network and try again, or download the gist and set model.source to its folder.",
-    )
-
-
-def _too_large(gist: Gist, name: str, size: int) -> ModelError:
-    return ModelError(
-        f"{name} of gist {gist.id} has {size / 2**20:.0f} MiB.",
-        f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export has code and sizes, but no weights.",
-        "Export the model again from Transformer Builder.",
     )
 
 

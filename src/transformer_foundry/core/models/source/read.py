@@ -18,6 +18,8 @@ from transformer_foundry.core.models.source.cache import (
     MODEL_FILE,
     PACKAGED_CONFIG_FILE,
     default_cache,
+    missing_files,
+    too_large,
     write_cache,
 )
 from transformer_foundry.core.models.source.gist import DEFAULT_API_URL, fetch_gist, parse_gist
@@ -145,19 +147,10 @@ def _read_folder(folder: Path, source: str, revision: str | None = None) -> Mode
 def _read_file(path: Path, source: str) -> bytes:
     try:
         if not path.is_file():
-            present = sorted(item.name for item in path.parent.iterdir())[:8]
-            raise ModelError(
-                f"'{source}' has no {path.name}.",
-                f"Expected model.py and config.json; found {', '.join(present) or 'nothing'}.",
-                "Export the model again from Transformer Builder, or set model.source to the right folder.",
-            )
+            raise missing_files(f"'{source}'", [path.name], (item.name for item in path.parent.iterdir()))
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ModelError(
-                f"{path} has {size / 2**20:.0f} MiB.",
-                f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export has code and sizes, but no weights.",
-                "Export the model again from Transformer Builder.",
-            )
+            raise too_large(str(path), size)
         return path.read_bytes()
     except OSError as err:
         raise ModelError(
