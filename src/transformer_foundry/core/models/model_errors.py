@@ -1,4 +1,4 @@
-"""Turn what goes wrong inside somebody's ``model.py`` into an error that names the line and says what to do."""
+"""Turn exceptions of a model's code into errors that name the line and say what to do."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ MAX_MESSAGE_CHARACTERS = 240
 
 @contextmanager
 def running_model_code(expected: str, model_file: str | Path | None) -> Iterator[None]:
-    """Run code of an export; what it raises becomes an ``ModelError`` that names its line.
+    """Run code of an export; its exceptions become a ``ModelError`` that names the line.
 
     Args:
         expected: What the code should do, as the end of the sentence "Expected ...".
-        model_file: The file whose lines are meant; the innermost line anywhere when None.
+        model_file: The file whose line is named; None names the innermost line of any file.
 
     Raises:
-        ModelError: For whatever the code raised.
+        ModelError: For any exception of the code.
     """
     try:
         yield
     except FoundryError:
         raise
-    except (Exception, SystemExit) as err:  # somebody else's code may raise anything; SystemExit must not end Foundry
+    except (Exception, SystemExit) as err:  # a model's code may raise anything; SystemExit must not end Foundry
         raise explain_failure(err, expected, model_file) from err
 
 
 def explain_failure(error: BaseException, expected: str, model_file: str | Path | None) -> ModelError:
-    """Return the ``ModelError`` that says where in ``model_file`` ``error`` came from, and what to do."""
+    """Return the ``ModelError`` that names the line in ``model_file`` that raised ``error``, and says what to do."""
     place = _place(error, model_file)
     message = " ".join(str(error).split())[:MAX_MESSAGE_CHARACTERS].rstrip()
     fix = explain(error).fix
@@ -68,10 +68,10 @@ def constructor(target: Callable[..., Any]) -> Callable[..., Any]:
 
 def _place(error: BaseException, model_file: str | Path | None) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno is not None]
-    own = [frame for frame in frames if frame.filename == str(model_file)]
+    in_file = [frame for frame in frames if frame.filename == str(model_file)]
     if not frames:
         return ""
-    frame = (own or frames)[-1]
+    frame = (in_file or frames)[-1]
     assert frame.lineno is not None
     line = linecache.getline(frame.filename, frame.lineno).strip()
     shown = f" ({line[:100]})" if line else ""

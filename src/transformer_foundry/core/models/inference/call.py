@@ -1,4 +1,4 @@
-"""How a model is called and where its logits are, once its contract is known."""
+"""Arguments of a model's call and the logits in its output, according to its contract."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 __all__ = ["CAUSAL_FORMS", "call_arguments", "express_mask", "pick_logits"]
 
-# core.models.contract.Contract, or anything with its attributes: in a package this file stands alone, and transformers
-# demands that everything is installed that it imports, for type checkers or not.
+# core.models.contract.Contract, or anything with its attributes: a package contains only this file, and transformers
+# requires that everything it imports is installed, even imports for type checkers.
 Contract: TypeAlias = Any
 
 # Values of Contract.fixed_arguments.
@@ -36,10 +36,10 @@ def call_arguments(
     Args:
         contract: The contract of the model.
         input_ids: (B, T) int64 token ids.
-        attention_mask: (B, T) int64, 1 where a token is real; None means that all are.
-        decoder_input_ids: (B, S) int64 ids of an encoder-decoder's decoder.
+        attention_mask: (B, T) int64, 1 where a token is real; None if all are.
+        decoder_input_ids: (B, S) int64 ids for the decoder of an encoder-decoder.
         decoder_attention_mask: (B, S) int64, 1 where a decoder token is real.
-        labels: Labels, passed on only when given and taken by the model.
+        labels: Labels; ignored if the model takes none.
     """
     arguments: dict[str, Any] = {contract.ids_argument: input_ids}
     if contract.decoder_ids_argument and decoder_input_ids is not None:
@@ -64,11 +64,11 @@ def call_arguments(
 
 
 def express_mask(mask: Tensor, meaning: str | None, dtype: str = "int64", dims: int = 2) -> Tensor:
-    """Return a (B, T) mask that is 1 where a token is real in the form that a model wants.
+    """Return a (B, T) mask in the form that a model expects.
 
     Args:
         mask: (B, T), 1 where a token is real.
-        meaning: ``real`` keeps it, ``padding`` turns it round.
+        meaning: ``real`` keeps it, ``padding`` inverts it.
         dtype: ``int64``, ``bool`` or ``float32``.
         dims: 2 for (B, T), 3 for (B, 1, T), 4 for (B, 1, 1, T).
     """
@@ -79,10 +79,13 @@ def express_mask(mask: Tensor, meaning: str | None, dtype: str = "int64", dims: 
 
 
 def pick_logits(contract: Contract, output: Any) -> Tensor:
-    """Return the logits out of what the model returned."""
+    """Return the logits in the output of the model."""
+    logits: Tensor = output
     if contract.output == "attribute":
-        return getattr(output, str(contract.logits_key))
-    return output if contract.output == "tensor" else output[contract.logits_key]
+        logits = getattr(output, str(contract.logits_key))
+    elif contract.output != "tensor":
+        logits = output[contract.logits_key]
+    return logits
 
 
 def _fixed_value(value: str, input_ids: Tensor, decoder_ids: Tensor | None) -> Any:
@@ -98,7 +101,7 @@ def _fixed_value(value: str, input_ids: Tensor, decoder_ids: Tensor | None) -> A
 
 
 def _causal_mask(form: str, ids: Tensor) -> Tensor:
-    """A (T, T) mask (or (B, T, T) where the form ends in ``rows``) in which no position may look at a later one."""
+    """Return a causal mask: (T, T), or (B, T, T) if the form ends in ``rows``."""
     batch, length = ids.shape
     blocked = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
     if form == "causal_additive":

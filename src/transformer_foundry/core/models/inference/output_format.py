@@ -15,12 +15,12 @@ LOGITS_NAMES = ("logits", "prediction_logits", "lm_logits", "prediction_scores",
 
 @dataclasses.dataclass(frozen=True)
 class Logits:
-    """The logits and where they were found.
+    """The logits, and where in the output they are.
 
     Attributes:
         form: ``tensor``, ``tuple``, ``mapping`` or ``attribute``.
-        key: Index, key or attribute; None when the output is the tensor itself.
-        tensor: (B, T, V) or (B, C) floating point.
+        key: Index, key or attribute; None if the output is the tensor itself.
+        tensor: (B, T, V) or (B, C), floating point.
     """
 
     form: str
@@ -29,12 +29,12 @@ class Logits:
 
 
 def find_logits(output: Any, batch: int, length: int, sizes: tuple[int | None, ...]) -> Logits | None:
-    """Return the logits in ``output``; None if nothing looks like logits.
+    """Return the logits in ``output``, or None if nothing in it can be logits.
 
-    A part called logits comes first, then one whose last dimension is one of ``sizes``, then one for each position.
+    A part named logits comes first, then one whose last dimension is in ``sizes``, then one for each position.
 
     Args:
-        output: What the model returned.
+        output: Output of the model.
         batch: Number of sequences B of the call.
         length: Number of positions T whose logits are expected.
         sizes: Likely last dimensions (vocabulary, number of classes), best first.
@@ -57,7 +57,7 @@ def _may_be_logits(part: Any, batch: int, length: int) -> bool:
 
 
 def find_loss(output: Any) -> Tensor | None:
-    """Return the loss in what the model returned: the part called loss, or the only single number."""
+    """Return the loss in the output of the model: the part named loss, or the only scalar."""
     if isinstance(output, Tensor):
         return output if output.dim() == 0 else None
     numbers = [(key, part) for key, part in _parts(output)[1] if isinstance(part, Tensor) and part.numel() == 1]
@@ -80,7 +80,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def describe_output(output: Any) -> str:
-    """Describe for a message what the model returned: ``a tuple of Tensor (2, 7, 32), None``."""
+    """Describe the output of the model for a message, for example ``dict with logits: tensor (2, 7, 32)``."""
     if isinstance(output, Tensor):
         return f"a tensor of shape {tuple(output.shape)} and type {str(output.dtype).removeprefix('torch.')}"
     parts = list(_parts(output)[1])
@@ -93,7 +93,7 @@ def describe_output(output: Any) -> str:
 
 
 def _parts(output: Any) -> tuple[str, list[tuple[int | str | None, Any]]]:
-    """Form of the output and its (key, value) pairs."""
+    """Return the form of the output and its (key, value) pairs."""
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         return "attribute", list(zip(output._fields, output, strict=True))
     if isinstance(output, list | tuple):
