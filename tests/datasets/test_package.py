@@ -37,7 +37,7 @@ def dataset(tmp_path: Path) -> PackageDataset:
     return PackageDataset(filepath=str(tmp_path / "output" / "run"))
 
 
-def test_a_package_comes_back_and_its_temporary_folder_is_gone(dataset: PackageDataset, tmp_path: Path) -> None:
+def test_a_package_is_loaded_and_its_temporary_folder_deleted(dataset: PackageDataset, tmp_path: Path) -> None:
     package = make_package(tmp_path / "temporary", "first")
     assert not dataset.exists()
     dataset.save(package)
@@ -96,7 +96,7 @@ def test_a_crash_leaves_the_old_package_or_the_new_one(
     assert again.load().manifest["content"] == "third"
 
 
-def test_a_first_package_cut_short_is_no_package(
+def test_an_incomplete_first_package_is_no_package(
     dataset: PackageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = make_package(tmp_path / "first", "first")

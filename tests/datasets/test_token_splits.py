@@ -16,7 +16,7 @@ def prepare_in_a_temporary_folder():
     return prepare_splits(corpus, fit_tokenizer(corpus, contract, DataOptions()), contract, DataOptions())
 
 
-def test_splits_come_back_the_same(tmp_path):
+def test_splits_are_loaded_as_they_were_saved(tmp_path):
     splits, _, _ = prepare("causal_lm", tmp_path / "made")
     dataset = TokenSplitsDataset(filepath=str(tmp_path / "kept"))
     dataset.save(splits)

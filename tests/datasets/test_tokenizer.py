@@ -8,7 +8,7 @@ from transformer_foundry.core.base.errors import DataError, find_foundry_error
 from transformer_foundry.datasets.tokenizer import TokenizerDataset
 
 
-def test_a_tokenizer_comes_back_with_the_same_ids(tmp_path):
+def test_a_tokenizer_is_loaded_with_the_same_ids(tmp_path):
     _, tokenizer, _ = prepare("causal_lm", tmp_path / "tokens")
     dataset = TokenizerDataset(filepath=str(tmp_path / "tokenizer"))
     dataset.save(tokenizer)

@@ -85,7 +85,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 @settings(deadline=None, max_examples=8)
 @given(kills=st.lists(st.integers(1, 12), min_size=1, max_size=3))
-def test_a_killed_run_goes_on_to_the_same_files(whole: Path, tmp_path_factory: Any, kills: list[int]) -> None:
+def test_a_killed_run_resumes_to_the_same_files(whole: Path, tmp_path_factory: Any, kills: list[int]) -> None:
     folder = tmp_path_factory.mktemp("killed")
     for records in kills:
         train(folder, stop_after=records)
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_to_the_same_files(whole: Path, tmp_path_factory: A
     assert_same_run(folder, whole)
 
 
-def test_the_history_has_a_row_for_each_progress_record(tmp_path: Path) -> None:
+def test_the_history_has_a_row_for_each_progress_event(tmp_path: Path) -> None:
     records = train(tmp_path)
     expected = [{"step": step, **metrics} for step, metrics, _ in history(records)]
     assert rows(tmp_path) == expected
@@ -101,7 +101,7 @@ def test_the_history_has_a_row_for_each_progress_record(tmp_path: Path) -> None:
     assert [row["step"] for row in read(tmp_path).samples] == [4, 8, 10]
 
 
-def test_a_single_generation_is_enough_to_go_on_with_all_metrics(whole: Path, tmp_path: Path) -> None:
+def test_a_single_checkpoint_is_enough_to_resume_with_all_metrics(whole: Path, tmp_path: Path) -> None:
     train(tmp_path / "first", stop_after=9)
     newest = read(tmp_path / "first").checkpoints[-1]
     shutil.copytree(newest, tmp_path / "second" / "checkpoints" / newest.name)
@@ -109,7 +109,7 @@ def test_a_single_generation_is_enough_to_go_on_with_all_metrics(whole: Path, tm
     assert_same_run(tmp_path / "second", whole)
 
 
-def test_a_torn_last_line_is_mended_when_training_goes_on(whole: Path, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_repaired_when_training_resumes(whole: Path, tmp_path: Path) -> None:
     train(tmp_path, stop_after=7)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "train/lo')
@@ -155,7 +155,7 @@ def test_an_interrupt_in_an_evaluation_leaves_no_trace_after_the_resume(whole: P
     assert read(tmp_path).best().step == min(losses, key=losses.__getitem__)
 
 
-def test_a_damaged_best_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_best_checkpoint_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path, learning_rate=1.0, max_steps=400, early_stopping_patience=2)
     best, newest = read(tmp_path).best().step, read(tmp_path).latest().step
     assert best < newest
@@ -168,7 +168,9 @@ def test_a_damaged_best_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCap
     assert str(tmp_path) in caplog.text
 
 
-def test_a_damaged_newest_checkpoint_is_said_once_by_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_newest_checkpoint_is_reported_once_by_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train(tmp_path)
     newest = read(tmp_path).checkpoints[-1]
     (newest / "state.json").unlink()
@@ -187,7 +189,7 @@ def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
     assert losses[run.best().step] == min(losses.values())
 
 
-def test_the_catalog_can_say_how_many_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_catalog_can_set_how_many_checkpoints_are_kept(tmp_path: Path) -> None:
     dataset = TrainingRunDataset(filepath=str(tmp_path), keep=3)
     for record in fit(make_model(), make_splits(validation=0), make_options(save_steps=1, save_total_limit=1)):
         dataset.save(record)
@@ -203,7 +205,7 @@ def test_the_manifest_lists_the_sessions(tmp_path: Path) -> None:
     assert manifest["identity"] == {"data": "f" * 64}
 
 
-def test_the_manifest_says_what_each_session_lost(tmp_path: Path) -> None:
+def test_the_manifest_has_the_lost_steps_of_each_session(tmp_path: Path) -> None:
     train(tmp_path, stop_after=6, logging_steps=1)
     train(tmp_path, logging_steps=1)
     sessions = json.loads((tmp_path / "manifest.json").read_text())["sessions"]
@@ -242,7 +244,7 @@ def test_a_return_to_a_checkpoint_is_no_new_session(tmp_path: Path) -> None:
     assert read(tmp_path).history[-1]["step"] == 4
 
 
-def test_a_fork_begins_with_the_checkpoint_of_another_run(tmp_path: Path) -> None:
+def test_a_fork_starts_from_the_checkpoint_of_another_run(tmp_path: Path) -> None:
     train(tmp_path / "old")
     run = TrainingRunDataset(filepath=str(tmp_path / "new"), fork_from="old").load()
     state = run.latest()
@@ -262,7 +264,7 @@ def test_the_manifest_has_the_parameters_of_all_sections(tmp_path: Path) -> None
     }
 
 
-def test_a_manifest_that_cannot_be_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manifest_that_cannot_be_read_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path, stop_after=4)
     (tmp_path / "manifest.json").write_text('{"sessions": [')
     assert read(tmp_path).manifest == {}
@@ -283,7 +285,7 @@ def test_a_kill_while_the_manifest_is_replaced_leaves_it_whole(tmp_path: Path, m
     assert read(tmp_path).manifest == before
 
 
-def test_a_run_that_is_begun_anew_keeps_the_old_checkpoints_aside(tmp_path: Path) -> None:
+def test_a_run_that_starts_again_keeps_the_old_checkpoints_aside(tmp_path: Path) -> None:
     train(tmp_path, stop_after=4)
     dataset = TrainingRunDataset(filepath=str(tmp_path))
     dataset.save(next(iter(fit(make_model(), make_splits(), make_options()))))
@@ -291,7 +293,7 @@ def test_a_run_that_is_begun_anew_keeps_the_old_checkpoints_aside(tmp_path: Path
     assert read(tmp_path).history == []
 
 
-def test_a_run_that_has_not_begun_is_empty(tmp_path: Path) -> None:
+def test_a_run_that_has_not_started_is_empty(tmp_path: Path) -> None:
     dataset = TrainingRunDataset(filepath=str(tmp_path / "nowhere"))
     run = dataset.load()
     assert (run.history, run.samples, run.manifest, run.checkpoints) == ([], [], {}, [])
@@ -307,7 +309,7 @@ def test_a_run_without_a_checkpoint_cannot_be_evaluated_or_packaged(tmp_path: Pa
         run.require_best()
 
 
-def test_a_run_exists_once_it_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_exists_once_it_can_be_resumed(tmp_path: Path) -> None:
     dataset = TrainingRunDataset(filepath=str(tmp_path))
     train(tmp_path, stop_after=2)
     assert not dataset.exists()
@@ -315,8 +317,8 @@ def test_a_run_exists_once_it_can_be_gone_on_with(tmp_path: Path) -> None:
     assert dataset.exists()
 
 
-def test_something_else_than_a_record_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="dict is not a record"):
+def test_something_else_than_an_event_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="dict is not an event"):
         TrainingRunDataset(filepath=str(tmp_path)).save({})  # type: ignore[arg-type]
 
 
@@ -369,7 +371,7 @@ def test_the_preview_draws_the_losses(whole: Path) -> None:
     assert drawn["validation"] == [4, 8, 10]
 
 
-def test_records_carry_what_the_hooks_need() -> None:
+def test_events_carry_what_callbacks_need() -> None:
     records = list(fit(make_model(), make_splits(), make_options()))
     assert all(isinstance(value, float) for r in records if isinstance(r, Progress) for value in r.metrics.values())
     assert [type(record) for record in records[:2]] == [Started, Progress]

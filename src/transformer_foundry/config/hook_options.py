@@ -1,4 +1,4 @@
-"""Options of the hooks."""
+"""Options of the callbacks: the sections ``tracking`` and ``drive``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ class TrackingOptions:
     entity: str | None = option(None, "W&B user or team; null is the owner of the key.")
     mode: str = option(
         "auto",
-        "auto is online with a key and offline without one; it follows WANDB_MODE where that is set.",
+        "auto is online with a key and offline without one; it follows WANDB_MODE if that is set.",
         choices=("auto", "online", "offline", "disabled"),
     )
     tags: list[str] = option([], "W&B tags.")
     log_package: bool = option(False, "Whether the package is uploaded as an artifact.")
-
     log_checkpoint: bool = option(False, "Whether the best checkpoint is uploaded as an artifact when training ends.")
     alerts: bool = option(True, "Whether W&B sends an alert when a run fails.")
 
@@ -37,7 +36,7 @@ class TrackingOptions:
 
 @dataclass(frozen=True)
 class DriveOptions:
-    """Where everything that is made is copied.
+    """Where results are copied.
 
     Raises:
         ParameterError: If a value has the wrong type or lies outside its range.
@@ -45,8 +44,8 @@ class DriveOptions:
 
     folder: str | None = option(
         "auto",
-        "Folder for copies of checkpoints, tokens, study and package; auto is MyDrive/transformer-foundry where Google "
-        "Drive is mounted, and nothing elsewhere; null makes no copies.",
+        "Folder for copies of checkpoints, tokens, study and package; auto is MyDrive/transformer-foundry if Google "
+        "Drive is mounted, else no folder; null makes no copies.",
     )
     upload_mb_per_s: float = option(
         2.0, "How fast files leave the machine for Drive; checkpoints are copied no faster.", above=0, unit="MB/s"

@@ -1,4 +1,4 @@
-"""Kedro datasets: where things are kept, and how nothing half-written looks finished."""
+"""Kedro datasets of this project; what is only half written never looks finished."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The results of a comparison as a catalog entry: one file that grows with every training."""
+"""Kedro dataset of a comparison of models: one file that grows with every training."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["ComparisonDataset"]
 
 
 class ComparisonDataset(AbstractDataset[CandidateResult, list[CandidateResult]]):
-    """Adds each result that is new to a file of JSON lines, and loads what is there; a torn last line is left out.
+    """A file of JSON lines to which each new result is added.
 
-    Loading gives the results of the newest comparison where this session made one, else all there are.
+    Loading returns the results of this session's comparison if there was one, else all of the file.
 
     Args:
         filepath: The file.
@@ -32,24 +32,24 @@ class ComparisonDataset(AbstractDataset[CandidateResult, list[CandidateResult]])
         self.metadata = metadata
 
     def load(self) -> list[CandidateResult]:
-        """Return the results; none if there is no file."""
+        """Return the results; none if there is no file. An incomplete last line is left out."""
         return self._saved or self._read()
 
     def save(self, data: CandidateResult) -> None:
-        """Keep a result; one that the file has is not written again."""
+        """Add a result, unless the file has it."""
         if data.key not in {result.key for result in self._read()}:
             make_folder(self._path.parent)
-            self._mend()
+            self._drop_incomplete_line()
             append_row(self._path, dataclasses.asdict(data))
         self._saved.append(data)
 
-    def _mend(self) -> None:
-        """Take away a line that a kill has torn: what is added would become a part of it."""
+    def _drop_incomplete_line(self) -> None:
+        """Remove a last line that a kill left incomplete: the next row would become a part of it."""
         if self._path.is_file() and not (content := self._path.read_bytes()).endswith(b"\n") and content:
             self._path.write_bytes(content[: content.rfind(b"\n") + 1])
 
     def _read(self) -> list[CandidateResult]:
-        # JSON has no nan: the loss of a training that failed is not in the file.
+        # JSON has no NaN: the loss of a training that failed is not in the file.
         return [CandidateResult(**{"loss": math.nan, **row}) for row in read_rows(self._path)]
 
     def _exists(self) -> bool:

@@ -1,4 +1,4 @@
-"""A package on the Hugging Face Hub as a catalog entry."""
+"""Kedro dataset of a package on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HubPackageDataset"]
 
 
 class HubPackageDataset(AbstractDataset[Package, Package]):
-    """A package in a model repository of the Hub; the token is that of HF_TOKEN or of ``hf auth login``.
+    """A package in a model repository of the Hub, with the token of HF_TOKEN or of ``hf auth login``.
 
     Args:
         repo_id: ``USER/NAME``.
@@ -29,7 +29,7 @@ class HubPackageDataset(AbstractDataset[Package, Package]):
         self.metadata = metadata
 
     def load(self) -> Package:
-        """Return the package, downloaded to the cache of the Hub's client and verified.
+        """Download the package to the cache of the Hub's client and verify it.
 
         Raises:
             DeploymentError: If it cannot be reached, is no package, or a file differs from its sha256.

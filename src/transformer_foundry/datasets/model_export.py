@@ -1,4 +1,4 @@
-"""The exported model as a catalog entry."""
+"""Kedro dataset of an exported model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ModelExportDataset(AbstractDataset[None, ModelSource]):
         self.metadata = metadata
 
     def load(self) -> ModelSource:
-        """Return the export, allowed to run; all nodes of a session get the same one, whatever changes meanwhile.
+        """Return the export, approved to run; all nodes of a session get the same one, even if the source changes.
 
         ``GITHUB_TOKEN`` in the environment raises GitHub's limit of requests.
 
@@ -68,7 +68,7 @@ class ModelExportDataset(AbstractDataset[None, ModelSource]):
         raise DatasetError(f"The model export {self._source} is read-only.")
 
     def _exists(self) -> bool:
-        # Whether a gist exists is known only after a request; reading it says so with a reason.
+        # Whether a gist exists is known only after a request, and reading it raises an error with the reason.
         return True
 
     def _describe(self) -> dict[str, Any]:

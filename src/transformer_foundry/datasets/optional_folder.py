@@ -1,4 +1,4 @@
-"""A Kedro dataset of a folder that need not be there."""
+"""Base of Kedro datasets of a folder that may be missing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ContentT = TypeVar("ContentT")
 
 
 class OptionalFolderDataset(AbstractDataset[ContentT, "ContentT | None"], Generic[ContentT]):
-    """Base of datasets that keep something whole in a folder; says what is missing by loading None where that is fine.
+    """A folder that is complete or does not exist; where it may be missing, loading returns None.
 
     Args:
         filepath: The folder.
-        is_optional: Whether ``load`` returns None where there is nothing, or nothing whole, instead of raising.
-        metadata: For plugins of Kedro; not used here.
+        is_optional: Whether ``load`` returns None instead of raising if the folder is missing or incomplete.
+        metadata: Ignored; for users and plugins.
     """
 
     def __init__(self, *, filepath: str, is_optional: bool = False, metadata: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A JSON file that need not be there."""
+"""Kedro dataset of a JSON file that may be missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OptionalJSONDataset"]
 
 
 class OptionalJSONDataset(JSONDataset):
-    """``json.JSONDataset`` whose ``load`` returns None when the file is missing: the result of an optional pipeline."""
+    """``json.JSONDataset`` whose ``load`` returns None if the file is missing: the result of an optional pipeline."""
 
     def load(self) -> Any:
         """Return the content of the file, or None if there is no file."""

@@ -1,4 +1,4 @@
-"""The package of a model as a catalog entry."""
+"""Kedro dataset of the package of a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
-        # A run's name never begins with a dot, so these are no other run's package.
+        # A run's name never starts with a dot, so these are no other run's package.
         self._new = self._folder.with_name(f".{self._folder.name}.new")
         self._old = self._folder.with_name(f".{self._folder.name}.old")
         self.metadata = metadata
@@ -53,7 +53,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
         """Move ``data`` into place; its folder is gone afterwards.
 
         Raises:
-            DeploymentError: If the folder holds something else than a package, or the disk does not take the package.
+            DeploymentError: If the folder holds something else than a package, or the package cannot be written.
         """
         self._recover()
         self._refuse_foreign_folder()
@@ -64,8 +64,8 @@ class PackageDataset(AbstractDataset[Package, Package]):
             shutil.rmtree(self._new, ignore_errors=True)
             raise DeploymentError(
                 f"The package cannot be written to {self._folder}: {err}",
-                "Expected room for a copy of it; an earlier package there is unchanged.",
-                f"Make room, then run the pipeline again; the package is complete in {data.folder}.",
+                "Expected space for a copy of it; an earlier package there is unchanged.",
+                f"Free space, then run the pipeline again; the package is complete in {data.folder}.",
             ) from err
         if self._folder.exists():
             self._folder.rename(self._old)
@@ -83,7 +83,7 @@ class PackageDataset(AbstractDataset[Package, Package]):
         return {"filepath": str(self._folder)}
 
     def _recover(self) -> None:
-        """Finish or undo a replacement that a crash has cut short."""
+        """Finish or undo a replacement that a crash has interrupted."""
         if not self._folder.exists():
             whole = next(filter(_is_whole, (self._new, self._old)), None)
             if whole is not None:
@@ -109,7 +109,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the files of a package, each on the disk before the manifest is."""
+    """Copy the files of a package durably, the manifest last."""
     target.mkdir(parents=True)
     files = sorted((path for path in source.iterdir() if path.is_file()), key=lambda path: path.name == MANIFEST_FILE)
     for path in files:

@@ -1,4 +1,4 @@
-"""The registry of models as a catalog entry."""
+"""Kedro dataset of the model registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RegistryDataset"]
 
 
 class RegistryDataset(AbstractDataset[Registration, Registry]):
-    """The registry in a folder; saving adds a package, or where it was published, to it.
+    """The registry in a folder; saving adds a package, or where it was published.
 
     Args:
         filepath: The folder.
@@ -21,23 +21,23 @@ class RegistryDataset(AbstractDataset[Registration, Registry]):
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = filepath
+        self._folder = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Registry:
         """Return the registry; one that does not exist yet is empty."""
-        return Registry(self._filepath)
+        return Registry(self._folder)
 
     def save(self, data: Registration) -> None:
-        """Register a package; the same package is kept once.
+        """Register a package, unless the registry has it.
 
         Raises:
             DeploymentError: If the package is damaged or there is no space.
         """
-        data.enter(Registry(self._filepath))
+        data.enter(Registry(self._folder))
 
     def _exists(self) -> bool:
-        return Path(self._filepath).is_dir()
+        return self._folder.is_dir()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
+        return {"filepath": str(self._folder)}

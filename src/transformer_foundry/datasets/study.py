@@ -1,4 +1,4 @@
-"""The study of a search as a catalog entry."""
+"""Kedro dataset of the study of a search."""
 
 from __future__ import annotations
 

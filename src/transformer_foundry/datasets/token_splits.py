@@ -1,4 +1,4 @@
-"""Kedro dataset of prepared data: memory-mapped tokens and an index."""
+"""Kedro dataset of prepared data: memory-mapped tokens with an index."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["TokenSplitsDataset"]
 
 
 class TokenSplitsDataset(OptionalFolderDataset["TokenSplits"]):
-    """A folder of tokens that counts as existing only when its index, written last, does."""
+    """A folder of tokens, which exists if its index, written last, does."""
 
     def save(self, data: TokenSplits) -> None:
-        """Copy the files here unless they are here already; a temporary original is removed."""
+        """Copy the files unless they are in place, and remove a temporary original."""
         from transformer_foundry.core.data.tokenized.dataset import copy_splits
 
         copy_splits(data, self._folder)

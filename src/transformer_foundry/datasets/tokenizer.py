@@ -13,10 +13,10 @@ __all__ = ["TokenizerDataset"]
 
 
 class TokenizerDataset(OptionalFolderDataset["Tokenizer"]):
-    """A folder that transformers' AutoTokenizer loads, too."""
+    """A folder that transformers' AutoTokenizer also loads."""
 
     def save(self, data: Tokenizer) -> None:
-        """Write the tokenizer; its main file comes last."""
+        """Write the tokenizer, its main file last."""
         data.save(self._folder)
 
     def _read(self) -> Tokenizer:

@@ -1,16 +1,18 @@
-"""A training run as a catalog entry: one folder that grows with every record that ``fit`` yields."""
+"""Kedro dataset of a training run: one folder that grows with every event that ``fit`` yields."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import PlotlyPreview  # the annotation by which kedro-viz knows what to draw
+from kedro_datasets._typing import PlotlyPreview  # kedro-viz chooses the drawing by this annotation
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE, RUN_MANIFEST_FILE, SAMPLES_FILE
@@ -26,26 +28,45 @@ __all__ = ["TrainingRunDataset"]
 _log = logging.getLogger(__name__)
 
 RESULT_FILES = ("weights.safetensors", "optimizer.safetensors")
-"""Files of the last checkpoint whose digests tell whether a run came out the same again."""
+"""Files of the last checkpoint whose digests show whether another run gave the same result."""
+
+
+@dataclass(frozen=True)
+class RunSession:
+    """One session of a run, as the manifest lists it.
+
+    Attributes:
+        number: 1 for the first session.
+        token: In the names of its checkpoints, so that two sessions on one run overwrite nothing of each other.
+        fence: Higher than that of every earlier session; of two checkpoints of one step the higher fence counts.
+        step: Optimizer updates done before it.
+        lost_steps: Steps that the session before had logged after its last checkpoint.
+    """
+
+    number: int
+    token: str
+    fence: int
+    step: int
+    lost_steps: int
 
 
 class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
-    """Saves each record of ``fit`` into the folder of a run, and loads what is there.
+    """Saves each event of ``fit`` into the folder of a run, and loads what is there.
 
-    ``Started`` writes ``manifest.json`` and winds the metrics back to the step that training goes on from; ``Progress``
-    adds a line to ``metrics.jsonl`` (and ``samples.jsonl``); ``Checkpoint`` is written in the background, but for the
-    last one of a session, for which ``save`` waits. Whoever wants to know when a checkpoint is durable subscribes.
+    ``Started`` writes ``manifest.json`` and cuts the metrics back to the step that training resumes from; ``Progress``
+    adds a line to ``metrics.jsonl`` (and ``samples.jsonl``); ``Checkpoint`` is written in the background, except for
+    the last one of a session, for which ``save`` waits. Subscribers learn when a checkpoint is durable.
 
     Args:
         filepath: Folder of the run.
         keep: Newest checkpoints that are kept besides the best one; None takes ``training.save_total_limit``.
-        fork_from: Run that this one begins with: the name of a folder beside ``filepath``, or the path of a run's
+        fork_from: Run that this one starts from: the name of a folder beside ``filepath``, or the path of a run's
             folder or of one checkpoint.
         metadata: Ignored; for users and plugins.
 
     Attributes:
-        session: What is known about this session since ``Started``: ``number``, ``token``, ``step`` and ``lost_steps``.
-        minimum_fence: Number that this session must exceed, where a copy elsewhere knows of later sessions.
+        session: This session; None before ``Started``.
+        minimum_fence: Fence that this session must exceed: a copy elsewhere may have checkpoints of later sessions.
     """
 
     def __init__(
@@ -60,7 +81,7 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         self._keep = keep
         self._fork_from = fork_from
         self.metadata = metadata
-        self.session: dict[str, Any] = {}
+        self.session: RunSession | None = None
         self.minimum_fence = 0
         self._writer: CheckpointWriter | None = None
         self._listeners: list[Callable[[Path, Checkpoint], None]] = []
@@ -71,14 +92,14 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         return self._folder
 
     def subscribe(self, listener: Callable[[Path, Checkpoint], None]) -> None:
-        """Have ``listener`` called with folder and record of each checkpoint once it is durable.
+        """Call ``listener`` with folder and event of each checkpoint once it is durable.
 
         It is called in the thread that writes, and must return soon.
         """
         self._listeners.append(listener)
 
     def wait(self) -> None:
-        """Return when every checkpoint that was saved is durable.
+        """Wait until every checkpoint that was saved is durable.
 
         Raises:
             CheckpointError: If one could not be written.
@@ -87,7 +108,7 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
             self._writer.wait()
 
     def load(self) -> TrainingRun:
-        """Return the run; an empty one if it has not begun."""
+        """Return the run; an empty one if it has not started."""
         from transformer_foundry.core.files.json_lines import read_rows
         from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
 
@@ -102,7 +123,7 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         )
 
     def save(self, data: Event) -> None:
-        """Keep a record.
+        """Save an event.
 
         Raises:
             CheckpointError: If the folder cannot be written, or has no space for the checkpoints of the run.
@@ -113,14 +134,14 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
             elif isinstance(data, Progress):
                 self._append(data)
             elif isinstance(data, Checkpoint):
-                self._keep_checkpoint(data)
+                self._save_checkpoint(data)
             else:
-                raise DatasetError(f"{type(data).__name__} is not a record of training.")
+                raise DatasetError(f"{type(data).__name__} is not an event of training.")
         except OSError as err:
             raise CheckpointError(
                 f"The folder of the run {self._folder} cannot be written: {err.strerror or err}.",
                 "A folder that can be written, on a disk with free space, was expected.",
-                "Mend that, or set data_dir to another disk, and run again: earlier checkpoints are intact.",
+                "Fix that, or set data_dir to another disk, and run again: earlier checkpoints are intact.",
             ) from err
 
     def preview(self) -> PlotlyPreview:
@@ -139,10 +160,10 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         self.wait()
         make_folder(self._folder)
         step = started.step if started.resumed else -1
-        lost_steps = self._wind_back(step)
+        lost_steps = self._cut_logs(step)
         quarantine_after(self._folder, step)
-        if self.session:
-            return  # training has gone back to a checkpoint: the session is the same
+        if self.session is not None:
+            return  # training has returned to a checkpoint: the session is the same
         manifest = dict(started.manifest)
         training = manifest.get("parameters", {}).get("training", {})
         keep_last = self._keep or int(training.get("save_total_limit", 1))
@@ -156,20 +177,14 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         """Return the manifest with the earlier sessions of the run, and more about this one."""
         earlier = _read_json(self._folder / RUN_MANIFEST_FILE) if started.resumed else {}
         sessions = [*earlier.get("sessions", []), *manifest.get("sessions", [{}])]
-        self.session = {
-            "number": len(sessions),
-            "token": mark.token,
-            "fence": mark.fence,
-            "step": started.step,
-            "lost_steps": lost_steps,
-        }
-        manifest["sessions"] = [*sessions[:-1], {**sessions[-1], **self.session}]
+        self.session = RunSession(len(sessions), mark.token, mark.fence, started.step, lost_steps)
+        manifest["sessions"] = [*sessions[:-1], {**sessions[-1], **dataclasses.asdict(self.session)}]
         if earlier.get("result", {}).get("step") == started.step:
             manifest["result"] = earlier["result"]  # nothing is left to train
         return manifest
 
-    def _wind_back(self, step: int) -> int:
-        """Leave in the logs what the checkpoint of ``step`` has: later rows come again, lost ones come back.
+    def _cut_logs(self, step: int) -> int:
+        """Give the logs the rows of the checkpoint of ``step``: later rows come again, lost ones come back.
 
         Returns:
             How many steps were logged after the checkpoint.
@@ -179,9 +194,9 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         from transformer_foundry.core.training.checkpointing.directory import find_checkpoint
 
         rows = read_rows(self._folder / METRICS_FILE)
-        generation = find_checkpoint(self._folder, step)
+        checkpoint = find_checkpoint(self._folder, step)
         for log in self._logs:
-            kept = None if generation is None else generation / log.name
+            kept = None if checkpoint is None else checkpoint / log.name
             write_text(log, rows_up_to(kept if kept is not None and kept.is_file() else log, step))
         return max(0, rows[-1]["step"] - step) if rows and step >= 0 else 0
 
@@ -194,7 +209,7 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         if progress.samples:
             append_row(self._folder / SAMPLES_FILE, {"step": progress.step, "samples": list(progress.samples)})
 
-    def _keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def _save_checkpoint(self, checkpoint: Checkpoint) -> None:
         from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
 
         if self._writer is None:
@@ -237,6 +252,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as err:
-        _log.warning("%s cannot be read (%s): the run goes on without the list of its earlier sessions.", path, err)
+        _log.warning("%s cannot be read (%s): the run resumes without the list of its earlier sessions.", path, err)
         return {}
     return values if isinstance(values, dict) else {}

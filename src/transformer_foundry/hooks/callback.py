@@ -1,4 +1,4 @@
-"""The base class of callbacks: what a tracker, a display or a copy can be told about a run."""
+"""The base class of callbacks, by which trackers, displays and copies follow a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What grows below the training cell of a notebook: loss against tokens, the baselines, how it goes, samples."""
+"""The figure below the training cell of a notebook: loss against tokens, baselines, status and samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LiveFigure:
     """One output of the cell, replaced with each drawing.
 
     Args:
-        baselines: Those of the tokens; each that is a loss becomes a dotted line.
+        baselines: Of the tokens; each that is a loss becomes a dotted line.
     """
 
     def __init__(self, baselines: Mapping[str, Any]) -> None:
@@ -27,11 +27,11 @@ class LiveFigure:
         self._handle: Any = None
 
     def start(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Begin with the rows of ``metrics.jsonl`` that are there, also after training went back to a checkpoint."""
+        """Start with the rows of ``metrics.jsonl``, also after training has returned to a checkpoint."""
         self._rows = list(rows)
 
     def add(self, step: int, metrics: Mapping[str, float], samples: Sequence[str]) -> None:
-        """Take a record of training into the figure; nothing is drawn yet."""
+        """Add the metrics of a step; nothing is drawn yet."""
         self._rows.append({"step": step, **metrics})
         self._samples = samples or self._samples
 

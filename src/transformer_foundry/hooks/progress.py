@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.experiments.tuning import TrialResult
     from transformer_foundry.core.training.events import Checkpoint, Progress, Started
+    from transformer_foundry.datasets.training_run import RunSession
     from transformer_foundry.hooks.live_figure import LiveFigure
 
 __all__ = ["PUBLISHING_NODE", "STAGES", "ProgressCallback"]
@@ -126,7 +127,7 @@ class ProgressCallback(Callback):
             self._state.saved_step = before.saved_step
             self._line.print(f"GOES BACK to step {started.step} of {started.total_steps}.")
             return
-        session = {} if self._context.run is None else self._context.run.session
+        session = None if self._context.run is None else self._context.run.session
         for line in (_starting_line(started, session), *started.notes, *_device_notes(started)):
             self._line.print(line)
 
@@ -210,20 +211,20 @@ class ProgressCallback(Callback):
         self._state.drawing_s = self._clock() - began
 
 
-def _starting_line(started: Started, session: Mapping[str, Any]) -> str:
+def _starting_line(started: Started, session: RunSession | None) -> str:
     """Return whether the run starts or resumes, from which step, in which session, and what was lost."""
     if not started.resumed:
         # The steps of a run with max_hours are planned after the first of them have been timed.
         hours = _training_of(started).get("max_hours")
         return "STARTS at step 0 of " + (f"{hours:g} h." if hours else f"{started.total_steps}.")
     line = f"CONTINUES at step {started.step} of {started.total_steps}"
-    if not session:
+    if session is None:
         return f"{line}."
-    lost = session["lost_steps"]
+    lost = session.lost_steps
     done_again = (
         f"{lost} step{'s' if lost > 1 else ''} after the last checkpoint {'are' if lost > 1 else 'is'} done again"
     )
-    return f"{line} (session {session['number']}; {done_again if lost else 'nothing was lost'})."
+    return f"{line} (session {session.number}; {done_again if lost else 'nothing was lost'})."
 
 
 def _trial_line(trial: TrialResult, tuning: TuningOptions) -> str:

@@ -132,7 +132,7 @@ def unmounted(tmp_path, monkeypatch):
     return make_run(tmp_path, DriveCallback(), folder="content/drive/MyDrive/foundry")
 
 
-def test_a_drive_that_is_not_mounted_is_refused_where_there_is_nothing_to_go_on_from(unmounted, tmp_path):
+def test_a_drive_that_is_not_mounted_is_refused_for_a_run_without_a_checkpoint(unmounted, tmp_path):
     with pytest.raises(CheckpointError, match=r"Google Drive is not mounted(.|\n)*drive\.folder=null"):
         unmounted.begin()
     assert not (tmp_path / "content").exists()
@@ -186,7 +186,7 @@ def test_files_beside_the_run_are_copied_and_restored(tmp_path):
     assert (path / "tokenizer.json").read_text() == "{}"
 
 
-def test_a_second_process_is_refused_and_told_who_trains(tmp_path):
+def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path):
     first, second = make_run(tmp_path, DriveCallback()), make_run(tmp_path, DriveCallback())
     first.begin()
     with pytest.raises(CheckpointError, match=rf"is being trained by another process: process {os.getpid()}"):
@@ -195,7 +195,7 @@ def test_a_second_process_is_refused_and_told_who_trains(tmp_path):
     second.begin()
 
 
-def test_a_session_that_was_interrupted_frees_the_run_for_the_next_of_its_kernel(tmp_path):
+def test_an_interrupted_session_releases_the_run_for_the_next_of_its_kernel(tmp_path):
     hooks = DriveCallback()
     make_run(tmp_path, hooks).begin()
     make_run(tmp_path, hooks).begin()  # is not refused, but holds the run
@@ -214,7 +214,7 @@ def test_drive_is_found_where_it_is_mounted(tmp_path, monkeypatch):
 def test_the_report_that_a_command_ends_with_is_copied_too(tmp_path):
     report = tmp_path / "data" / "08_reporting" / "gpt" / "report.html"
     for end in (Run.end, Run.fail):
-        run = make_run(tmp_path, DriveCallback(), ReportCallback())  # the last one is called first
+        run = make_run(tmp_path, DriveCallback(), ReportCallback())
         run.begin()
         run.start()
         end(run)
@@ -223,7 +223,7 @@ def test_the_report_that_a_command_ends_with_is_copied_too(tmp_path):
         report.unlink()
 
 
-def test_reports_of_earlier_commands_come_back_with_what_a_pipeline_reads(tmp_path):
+def test_reports_of_earlier_commands_are_restored_with_what_a_pipeline_reads(tmp_path):
     run = make_run(tmp_path, DriveCallback())
     path = run.data_dir / "08_reporting" / "gpt" / "evaluation.json"
     run.files["evaluation"] = {"type": "json.JSONDataset", "filepath": str(path)}

@@ -32,7 +32,7 @@ def copies(tmp_path, name):
     return sorted((tmp_path / "copy" / name).iterdir())
 
 
-def test_a_file_comes_back(kept, data_dir):
+def test_a_file_is_restored(kept, data_dir):
     path = write(data_dir / "report.json", "{}")
     keep(kept, path)
     path.unlink()
@@ -41,7 +41,7 @@ def test_a_file_comes_back(kept, data_dir):
     assert [child.name for child in data_dir.iterdir()] == ["report.json"]
 
 
-def test_a_folder_comes_back_with_what_is_deep_in_it(kept, data_dir):
+def test_a_folder_is_restored_with_its_subfolders(kept, data_dir):
     deep = write(data_dir / "tokens" / "train" / "ids.bin", "12")
     keep(kept, data_dir / "tokens")
     shutil.rmtree(data_dir)
@@ -49,7 +49,7 @@ def test_a_folder_comes_back_with_what_is_deep_in_it(kept, data_dir):
     assert deep.read_text() == "12"
 
 
-def test_what_is_there_is_left_alone(kept, data_dir):
+def test_an_existing_file_is_not_changed(kept, data_dir):
     path = write(data_dir / "report.json", "old")
     keep(kept, path)
     path.write_text("new")
@@ -57,7 +57,7 @@ def test_what_is_there_is_left_alone(kept, data_dir):
     assert path.read_text() == "new"
 
 
-def test_what_has_not_changed_is_not_copied_again(kept, data_dir, tmp_path):
+def test_an_unchanged_file_is_not_copied_again(kept, data_dir, tmp_path):
     path = write(data_dir / "report.json", "{}")
     for _ in range(2):
         keep(kept, path)
@@ -74,7 +74,7 @@ def test_the_newest_two_copies_are_kept_and_the_newest_is_restored(kept, data_di
     assert path.read_text() == "3"
 
 
-def test_a_damaged_copy_is_passed_over_by_name(kept, data_dir, tmp_path, caplog):
+def test_a_damaged_copy_is_skipped_and_named(kept, data_dir, tmp_path, caplog):
     path = data_dir / "report.json"
     for text in ("1", "2"):
         keep(kept, write(path, text))
@@ -86,7 +86,7 @@ def test_a_damaged_copy_is_passed_over_by_name(kept, data_dir, tmp_path, caplog)
     assert newest.name in caplog.text
 
 
-def test_a_copy_that_was_cut_off_is_not_taken(kept, data_dir, tmp_path):
+def test_an_incomplete_copy_is_not_restored(kept, data_dir, tmp_path):
     path = write(data_dir / "report.json", "{}")
     keep(kept, path)
     (copies(tmp_path, "report.json")[0] / "manifest.json").unlink()

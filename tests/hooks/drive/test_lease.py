@@ -12,7 +12,7 @@ from transformer_foundry.hooks.drive.lease import DEAD_AFTER_S, HEARTBEAT_S, Lea
 
 
 class Clock:
-    """Seconds that pass when a test says so, or when somebody sleeps."""
+    """Seconds that pass when a test sets them, or in a sleep."""
 
     def __init__(self):
         self.now = 1e9
@@ -54,19 +54,19 @@ def test_a_free_run_is_taken(make):
     assert make().acquire() is None
 
 
-def test_a_released_run_is_taken_without_a_word(make, other):
+def test_a_released_run_is_taken_without_a_message(make, other):
     other.release()
     assert make().acquire() is None
 
 
-def test_a_holder_that_lives_is_named(make, other, clock, tmp_path):
-    clock.meanwhile = lambda: (setattr(other, "_beat_at", 0.0), other.beat(), move(tmp_path, host="colab"))
+def test_a_holder_that_is_alive_is_named(make, other, clock, tmp_path):
+    clock.meanwhile = lambda: (setattr(other, "_renewed_at", 0.0), other.renew(), move(tmp_path, host="colab"))
     with pytest.raises(CheckpointError, match=rf"process {os.getpid()} on colab, since") as caught:
         make().acquire()
     assert "run.name=NEW" in caught.value.remedy
 
 
-def test_a_holder_without_a_sign_of_life_is_waited_for_and_taken_over_from(make, other, clock, caplog):
+def test_a_holder_without_a_heartbeat_is_waited_for_and_taken_over_from(make, other, clock, caplog):
     caplog.set_level(logging.INFO)
     began = clock.now
     assert "Took the run over from process" in make().acquire()
@@ -74,17 +74,17 @@ def test_a_holder_without_a_sign_of_life_is_waited_for_and_taken_over_from(make,
     assert "waiting up to" in caplog.text
 
 
-def test_a_holder_that_is_long_silent_is_not_waited_for(make, other, clock):
+def test_a_holder_without_a_heartbeat_for_long_is_not_waited_for(make, other, clock):
     clock.now += DEAD_AFTER_S + 1
     began = clock.now
     make().acquire()
     assert clock.now == began
 
 
-def test_a_clock_that_is_ahead_makes_nobody_wait_longer(make, other, clock, tmp_path):
+def test_a_clock_that_is_ahead_causes_no_longer_wait(make, other, clock, tmp_path):
     move(tmp_path, at=clock.now + 3600)
     began = clock.now
-    assert "no sign of life" in make().acquire()
+    assert "which has stopped" in make().acquire()
     assert clock.now - began <= DEAD_AFTER_S + 5
 
 
@@ -97,22 +97,22 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(make, other, clock, tm
     assert clock.now == began
 
 
-def test_a_session_that_was_taken_for_dead_stops_copying(make, other, clock, caplog):
+def test_a_session_that_lost_its_lease_stops_copying(make, other, clock, caplog):
     make().acquire()
     clock.now += HEARTBEAT_S
-    assert not other.beat()
-    assert not other.beat()
+    assert not other.renew()
+    assert not other.renew()
     assert caplog.text.count("nothing more is copied") == 1
 
 
-def test_a_sign_of_life_is_given_only_now_and_then(make, clock, tmp_path):
+def test_a_heartbeat_is_written_only_when_it_is_due(make, clock, tmp_path):
     lease = make()
     lease.acquire()
     before = (tmp_path / "lease.json").read_text()
-    assert lease.beat()
+    assert lease.renew()
     assert (tmp_path / "lease.json").read_text() == before
     clock.now += HEARTBEAT_S
-    assert lease.beat()
+    assert lease.renew()
     assert (tmp_path / "lease.json").read_text() != before
 
 

@@ -33,7 +33,7 @@ def test_a_paused_trial_is_copied_once(copy, paused, tmp_path):
     assert copies(tmp_path) == ["trial-3"]
 
 
-def test_paused_trials_of_a_lost_machine_come_back(copy, paused, tmp_path):
+def test_paused_trials_of_a_lost_machine_are_restored(copy, paused, tmp_path):
     folder = pause(paused, 3)
     copy.update()
     shutil.rmtree(paused)
@@ -41,7 +41,7 @@ def test_paused_trials_of_a_lost_machine_come_back(copy, paused, tmp_path):
     assert weight_of(folder) == 4.0
 
 
-def test_the_copy_goes_with_the_checkpoint(copy, paused, tmp_path):
+def test_a_copy_is_deleted_with_its_checkpoint(copy, paused, tmp_path):
     pause(paused, 3)
     pause(paused, 5)
     copy.update()
@@ -58,7 +58,7 @@ def test_a_session_that_restored_nothing_deletes_nothing(copy, paused, tmp_path)
     assert copies(tmp_path) == ["trial-3"]
 
 
-def test_damaged_checkpoints_are_neither_copied_nor_brought_back(copy, paused, tmp_path):
+def test_damaged_checkpoints_are_neither_copied_nor_restored(copy, paused, tmp_path):
     folder = pause(paused, 3)
     (folder / "weights.safetensors").write_bytes(b"damaged")
     copy.update()
@@ -71,7 +71,7 @@ def test_damaged_checkpoints_are_neither_copied_nor_brought_back(copy, paused, t
     assert not paused.exists()
 
 
-def test_a_copy_that_was_cut_off_is_made_again(copy, paused, tmp_path):
+def test_an_incomplete_copy_is_made_again(copy, paused, tmp_path):
     folder = pause(paused, 3)
     copy.update()
     target = tmp_path / "copy" / folder.relative_to(paused)
@@ -80,7 +80,7 @@ def test_a_copy_that_was_cut_off_is_made_again(copy, paused, tmp_path):
     assert weight_of(target) == 4.0
 
 
-def test_the_paused_trials_of_a_search_are_restored_before_it_goes_on(tmp_path):
+def test_the_paused_trials_of_a_search_are_restored_before_it_resumes(tmp_path):
     run = Run(tmp_path / "data", DriveCallback(), sections={"drive": {"folder": str(tmp_path / "drive")}})
     study = run.data_dir / "06_models" / "gpt" / "tuning" / "study.db"
     run.files["study"] = run.files["previous_study"] = {"type": "x.StudyDataset", "filepath": str(study)}

@@ -181,7 +181,7 @@ class DriveCallback(Callback):
     def _update_run(self, is_last: bool) -> float | None:
         from transformer_foundry.hooks.drive.lease import HEARTBEAT_S
 
-        if self._lease is None or self._checkpoints is None or not self._lease.beat():
+        if self._lease is None or self._checkpoints is None or not self._lease.renew():
             return None
         return min(self._checkpoints.update(is_last) or HEARTBEAT_S, HEARTBEAT_S)
 

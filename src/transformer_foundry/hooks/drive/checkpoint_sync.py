@@ -1,4 +1,4 @@
-"""The copy of one run: which checkpoints are copied and how long they stay, and how the run is restored from them."""
+"""Copy the checkpoints of a run, delete old copies, and restore the run from them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ __all__ = ["CheckpointSync"]
 _log = logging.getLogger(__name__)
 
 KEPT_COPIES = 2
-"""Newest copies that stay in any case."""
+"""Newest copies that always stay."""
 
 UPLOAD_TIMES = 3
-"""A copy stays until a newer one has had three times as long as its upload should take: Drive acknowledges a write
+"""A copy stays until a newer one has had three times the expected time of its upload: Drive acknowledges a write
 long before the file has left the machine."""
 
 RUN_FILES = (RUN_MANIFEST_FILE, TRACKING_FILE)
@@ -44,14 +44,14 @@ at the end, and each checkpoint has its own."""
 
 
 class CheckpointSync:
-    """Keeps the newest and the best checkpoint of a run in another folder, of the same form.
+    """Keeps the newest and the best checkpoint of a run in another folder of the same layout.
 
     Args:
         run_folder: Folder of the run.
         copy_folder: Folder of the copy; made when there is something to copy.
         upload_bytes_per_s: How fast files leave the machine. A checkpoint is copied when the one before should have
-            left it: more would only queue up, the newest at the end.
-        clock: Seconds that only grow.
+            left it: more would only queue up, the newest last.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CheckpointSync:
         self._rate, self._clock = upload_bytes_per_s, clock
         self._copied_at: dict[str, float] = {}
         self._verified: dict[str, bytes] = {}
-        self._told: set[str] = set()
+        self._reported_damage: set[str] = set()
         self._busy_until = -1.0
 
     @property
@@ -76,7 +76,7 @@ class CheckpointSync:
 
     @property
     def highest_fence(self) -> int:
-        """Highest number of a session that wrote one of the copies."""
+        """Highest fence among the copies."""
         return highest_fence(self._copy_folder)
 
     def check(self) -> None:
@@ -89,7 +89,7 @@ class CheckpointSync:
         check_writable(self._copy_folder)
 
     def restore(self) -> str | None:
-        """Bring the newest checkpoint of the copy back if the run's folder has none as new; the best one with it.
+        """Restore the newest checkpoint of the copy if the run's folder has none as new, and the best one with it.
 
         Returns:
             A sentence about what was restored, or None.
@@ -119,19 +119,19 @@ class CheckpointSync:
         """Copy the newest checkpoint and the best one, and delete copies that are no longer needed.
 
         Args:
-            is_last: Whether the session ends: then nothing waits for the upload of what was copied before.
+            is_last: Whether the session ends: then no copy waits for the upload of the one before.
 
         Returns:
             Seconds until there may be more to do; None if that takes a new checkpoint.
 
         Raises:
             OSError: If a file cannot be read or written.
-            CheckpointError: If a copy is not what was written.
+            CheckpointError: If a copy differs from what was written.
         """
         try:
             return self._update(is_last)
-        except Exception:  # whatever it was, it is raised again
-            # What was acknowledged before an outage may be lost in it.
+        except Exception:
+            # An outage may lose what was acknowledged before it.
             self._verified.clear()
             raise
 
@@ -147,14 +147,14 @@ class CheckpointSync:
                 damaged.add(folder.name)
         for name in (*RUN_FILES, *(LOG_FILES if is_last else ())):
             source, target = self._run_folder / name, self._copy_folder / name
-            # What is the same is not written again: a kill in the middle of that would leave it torn.
+            # Equal files are not written again: a kill during the write would leave an incomplete file.
             if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
                 copy_file(source, target)
         self._prune()
         return None
 
     def _next_to_copy(self, damaged: set[str]) -> Path | None:
-        """The newest checkpoint, then the best one, unless their copies are verified."""
+        """Return the newest checkpoint, then the best one, unless their copies are verified."""
         local = [folder for folder in list_checkpoints(self._run_folder) if folder.name not in damaged]
         wanted = local[-1:] + [folder for folder in local[:-1] if step_of(folder) == _best_step(local[-1])]
         for folder in wanted:
@@ -164,7 +164,7 @@ class CheckpointSync:
         return None
 
     def _copy(self, folder: Path) -> bool:
-        """Copy a checkpoint of the run unless its copy is whole; False if it is damaged itself."""
+        """Copy a checkpoint of the run unless its copy is intact; return False if the checkpoint is damaged."""
         target = self._copy_folder / CHECKPOINTS_FOLDER / folder.name
         manifest = _manifest_bytes(folder)
         try:
@@ -183,17 +183,17 @@ class CheckpointSync:
             elif damage is None:
                 raise
             else:
-                self._tell_damage(folder, damage)
+                self._report_damage(folder, damage)
                 return False
         return True
 
-    def _tell_damage(self, folder: Path, damage: str) -> None:
-        if folder.name not in self._told:
+    def _report_damage(self, folder: Path, damage: str) -> None:
+        if folder.name not in self._reported_damage:
             _log.warning("%s is not copied: %s", folder, damage)
-        self._told.add(folder.name)
+        self._reported_damage.add(folder.name)
 
     def _prune(self) -> None:
-        """Delete copies older than one that should be safe in the cloud; the best one and the newest two stay."""
+        """Delete copies older than one that should be uploaded by now; the best one and the newest two stay."""
         copies = list_checkpoints(self._copy_folder)
         safe = [index for index, copy in enumerate(copies) if self._is_uploaded(copy)]
         if not safe:
@@ -219,7 +219,7 @@ class CheckpointSync:
         try:
             newest = newest_checkpoint(self._copy_folder, notes)
         except CheckpointError:
-            # Small files overtake large ones on their way to the cloud: a manifest whose files never came is no damage.
+            # Small files are uploaded before large ones: a manifest whose files never arrived is no damage.
             if not all(map(_is_incomplete, list_checkpoints(self._copy_folder))):
                 raise
             _log.warning("%s: the upload of its only checkpoint was never completed.", self._copy_folder)
@@ -233,7 +233,7 @@ class CheckpointSync:
         for name in (*RUN_FILES, *LOG_FILES):
             if (self._copy_folder / name).is_file():
                 copy_file(self._copy_folder / name, self._run_folder / name)
-        # The newest last: until it is there, a run that is killed now is restored again.
+        # The newest last: until it is in place, a run that is killed now is restored again.
         for folder in dict.fromkeys(path for path in (best, newest) if path is not None):
             target = self._run_folder / CHECKPOINTS_FOLDER / folder.name
             if not is_intact(target):
@@ -263,7 +263,7 @@ def _damage_of(folder: Path) -> str | None:
 
 
 def _is_incomplete(folder: Path) -> bool:
-    """Whether files of a copy are not there at all."""
+    """Return whether files of a copy are missing."""
     try:
         names = read_manifest(folder)["files"]
     except CheckpointError:

@@ -1,7 +1,7 @@
-"""Copies of what is made beside the checkpoints: tokens, tokenizer, study, reports, package.
+"""Copy everything that is made beside the checkpoints: tokens, tokenizer, study, reports, package.
 
-Each copy is a new folder ``<copy>/<path under data_dir>/<number>-<token>/`` with a manifest written last, so that a
-copy that was cut off is never taken and two machines overwrite nothing of each other.
+Each copy is a new folder ``<copy>/<path under data_dir>/<number>-<token>/`` with a manifest written last, so that an
+incomplete copy is never used and two machines overwrite nothing of each other.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["FileSync"]
 _log = logging.getLogger(__name__)
 
 KEPT_COPIES = 2
-"""The newest one may not have left the machine yet."""
+"""The newest one may not be uploaded yet."""
 
 _DATABASE_SUFFIX = ".db"
 
 
 class FileSync:
-    """Copies files and folders of a data folder and brings back those that are missing.
+    """Copies files and folders of a data folder and restores those that are missing.
 
     Args:
         data_dir: Root of what is copied.
@@ -50,15 +50,15 @@ class FileSync:
         self._pending: dict[Path, None] = {}
 
     def note(self, path: Path) -> None:
-        """Remember that ``path`` has been written."""
+        """Mark ``path`` for the next update."""
         self._pending[path] = None
 
     def update(self) -> None:
-        """Copy what has been written since the last time.
+        """Copy everything that was marked since the last update.
 
         Raises:
-            OSError: If something cannot be read or written; it stays noted.
-            CheckpointError: If a copy is not what was written.
+            OSError: If something cannot be read or written; it stays marked.
+            CheckpointError: If a copy differs from what was written.
         """
         for path in list(self._pending):
             if path.exists():
@@ -66,7 +66,7 @@ class FileSync:
             self._pending.pop(path, None)
 
     def restore(self, path: Path) -> bool:
-        """Bring ``path`` back if it is missing and an intact copy is there; return whether it was.
+        """Restore ``path`` if it is missing and has an intact copy; return whether it was restored.
 
         Raises:
             OSError: If the copy cannot be read.
@@ -79,12 +79,12 @@ class FileSync:
             except CheckpointError as err:
                 _log.warning("%s is skipped: %s", copy, err.problem)
                 continue
-            self._bring_back(copy, names, path)
+            self._restore_from(copy, names, path)
             return True
         return False
 
-    def _bring_back(self, copy: Path, names: Mapping[str, Any], path: Path) -> None:
-        # Beside it first: a kill leaves nothing at all or everything.
+    def _restore_from(self, copy: Path, names: Mapping[str, Any], path: Path) -> None:
+        # In a folder beside it first: a kill leaves nothing or everything.
         beside = path.with_name(f"{path.name}.restored")
         shutil.rmtree(beside, ignore_errors=True)
         for name in names:
@@ -118,7 +118,7 @@ class FileSync:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[Path]:
-    """Yield a file or folder that does not change: a database is copied by its own means, never opened on a mount."""
+    """Yield a file or folder that does not change: a database is copied with SQLite, and never opened on a mount."""
     if path.suffix != _DATABASE_SUFFIX:
         yield path
         return

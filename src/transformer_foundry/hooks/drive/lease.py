@@ -1,4 +1,4 @@
-"""Who trains a run: a lock on the machine, and a lease in the copy that another machine can read."""
+"""A lease in the copy of a run, by which other machines see which session trains it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["Lease"]
 _log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 60.0
-"""Between two signs of life."""
+"""Between two heartbeats."""
 
 DEAD_AFTER_S = 180.0
-"""A holder without a sign of life for so long is gone."""
+"""A holder without a heartbeat for this long is dead."""
 
 POLL_S = 5.0
 
 
 class Lease:
-    """Says in the copy of a run which session trains it, and notices when another one has taken over.
+    """Marks in the copy of a run which session trains it, and detects when another one has taken over.
 
     Args:
         copy_folder: Folder of the copy.
         clock: Seconds since the epoch.
-        sleep: Waits for seconds.
+        sleep: Sleeps for a number of seconds.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Lease:
         self._path = copy_folder / "lease.json"
         self._clock, self._sleep = clock, sleep
         self._token = uuid.uuid4().hex
-        self._beats = 0
-        self._beat_at = 0.0
+        self._heartbeats = 0
+        self._renewed_at = 0.0
         self._since = _now()
         self.is_held = False
         self.is_lost = False
 
     def acquire(self) -> str | None:
-        """Take the lease; a holder without a sign of life is waited for, to see whether it is dead.
+        """Take the lease; wait for another holder's heartbeat to see whether it is dead.
 
         Returns:
-            A sentence about whom it was taken over from, or None.
+            A sentence that names the holder that it was taken over from, or None.
 
         Raises:
             OSError: If the lease cannot be written.
@@ -70,15 +70,15 @@ class Lease:
         if holder and not holder.get("released"):
             if not self._is_dead(holder):
                 self._watch(holder)
-            taken_over = f"Took the run over from {_name(holder)}, which gives no sign of life any more."
+            taken_over = f"Took the run over from {_name(holder)}, which has stopped."
         self.is_held = True
         self._write()
         return taken_over
 
-    def beat(self) -> bool:
-        """Give a sign of life if it is time; return whether this session holds the lease.
+    def renew(self) -> bool:
+        """Write a heartbeat if it is due, and return whether this session holds the lease.
 
-        A lease that could not be taken at the start, because Drive was away, is taken now.
+        A lease that could not be taken at the start, because of an outage of Drive, is taken now.
 
         Raises:
             OSError: If the lease cannot be read or written.
@@ -88,13 +88,13 @@ class Lease:
             return False
         if not self.is_held:
             self.acquire()
-        if self._clock() - self._beat_at < HEARTBEAT_S:
+        if self._clock() - self._renewed_at < HEARTBEAT_S:
             return True
         holder = self._read()
         if holder and holder.get("token") != self._token:
             self.is_held, self.is_lost = False, True
             _log.warning(
-                "%s trains this run now: nothing more is copied to %s. What this session trains stays on this machine.",
+                "%s trains this run now: nothing more is copied to %s. New checkpoints stay on this machine.",
                 _name(holder),
                 self._path.parent,
             )
@@ -110,16 +110,16 @@ class Lease:
                 self._write(released=True)
 
     def _watch(self, holder: dict[str, Any]) -> None:
-        # A clock that is ahead of ours must not make us wait for hours.
-        silence = max(0.0, self._clock() - holder["at"])
-        left = max(POLL_S, DEAD_AFTER_S - silence)
+        # The clock of the other machine may be hours ahead.
+        silence_s = max(0.0, self._clock() - holder["at"])
+        left_s = max(POLL_S, DEAD_AFTER_S - silence_s)
         _log.info(
-            "%s may still train this run (last sign of life %.0f s ago): waiting up to %.0f s to see ...",
+            "%s may still train this run (last heartbeat %.0f s ago): waiting up to %.0f s to find out ...",
             _name(holder),
-            silence,
-            left,
+            silence_s,
+            left_s,
         )
-        end = self._clock() + left
+        end = self._clock() + left_s
         while self._clock() < end:
             self._sleep(POLL_S)
             seen = self._read()
@@ -131,7 +131,7 @@ class Lease:
     def _is_dead(self, holder: dict[str, Any]) -> bool:
         if holder["host"] == platform.node() and not is_running(holder["pid"]):
             return True
-        return self._clock() - holder["at"] > DEAD_AFTER_S
+        return bool(self._clock() - holder["at"] > DEAD_AFTER_S)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -141,15 +141,15 @@ class Lease:
             return {}
 
     def _write(self, released: bool = False) -> None:
-        self._beats += 1
-        self._beat_at = self._clock()
+        self._heartbeats += 1
+        self._renewed_at = self._clock()
         values = {
             "token": self._token,
             "host": platform.node(),
             "pid": os.getpid(),
             "since": self._since,
-            "beats": self._beats,
-            "at": self._beat_at,
+            "beats": self._heartbeats,
+            "at": self._renewed_at,
             "released": released,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The copy of a search's paused trials, so that a new machine goes on with them and trains none of them again."""
+"""Copy the paused trials of a search, so that a new machine resumes them instead of training them again."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from transformer_foundry.core.training.checkpointing.retention import delete_che
 __all__ = ["PAUSED_FOLDER", "POLL_S", "TrialSync"]
 
 PAUSED_FOLDER = "paused"
-"""Beside the file of the study: a folder for each paused trial, with one checkpoint."""
+"""Beside the file of the study: one folder with one checkpoint for each paused trial."""
 
 POLL_S = 2.0
-"""Between two looks at the folder: a search tells of trials that have ended, not of those it pauses."""
+"""Between two looks at the folder: a search yields trials that have ended, not those that it pauses."""
 
 
 class TrialSync:
-    """Keeps the checkpoint of each paused trial in another folder for as long as it is paused.
+    """Keeps the checkpoint of each paused trial in another folder while it is paused.
 
-    They are as many as the search keeps itself, within ``tuning.paused_gib``.
+    The copies take as much space as the originals, which ``tuning.paused_gib`` limits.
 
     Args:
-        folder: Where the search keeps them, in folders ``trial-NUMBER``.
+        folder: Where the search keeps the checkpoints, in folders ``trial-NUMBER``.
         copy_folder: Where the copies are.
     """
 
@@ -34,7 +34,7 @@ class TrialSync:
         self._was_changed = False
 
     def restore(self) -> int:
-        """Bring back the checkpoints that are missing; return how many.
+        """Restore the checkpoints that are missing, and return how many.
 
         Raises:
             OSError: If a copy cannot be read.
@@ -48,22 +48,22 @@ class TrialSync:
         return count
 
     def update(self) -> bool:
-        """Copy what has been paused since the last time, and delete copies of what no longer is.
+        """Copy trials that were paused since the last update, and delete copies of those that no longer are.
 
         Returns:
-            Whether the study should be copied too, which says what is paused. It does so only after the checkpoint is
-            there: this is true once more after a change.
+            Whether the study, which lists the paused trials, should be copied too. It lists a trial only after its
+            checkpoint is written: the result is True once more after a change.
 
         Raises:
             OSError: If a file cannot be read or written.
-            CheckpointError: If a copy is not what was written.
+            CheckpointError: If a copy differs from what was written.
         """
         found = set(_checkpoints_in(self._folder))
         is_changed = found != self._copied
         for name in sorted(found - self._copied):
             self._copy(name)
             self._copied.add(name)
-        # Only what this session has seen: a folder that is empty because nothing could be restored deletes nothing.
+        # Only those that this session has seen: if nothing could be restored, an empty folder deletes no copy.
         for name in sorted(self._copied - found):
             delete_checkpoint(self._copy_folder / name)
             self._copied.discard(name)
@@ -71,7 +71,7 @@ class TrialSync:
         return is_due
 
     def _copy(self, name: Path) -> None:
-        """Copy a checkpoint, unless it is copied, damaged, or its trial has gone on meanwhile."""
+        """Copy a checkpoint, unless it is copied or damaged, or its trial has resumed meanwhile."""
         source, target = self._folder / name, self._copy_folder / name
         if not is_intact(source) or (_manifest(source) == _manifest(target) and is_intact(target)):
             return
@@ -84,7 +84,7 @@ class TrialSync:
 
 
 def _checkpoints_in(folder: Path) -> list[Path]:
-    """The finished checkpoints of all trials, by their paths in ``folder``."""
+    """Return the finished checkpoints of all trials, as paths relative to ``folder``."""
     trials = sorted(folder.glob("trial-*"))
     return [checkpoint.relative_to(folder) for trial in trials for checkpoint in list_checkpoints(trial)]
 

@@ -1,7 +1,7 @@
-"""Files on Google Drive: copied one by one, the manifest last, and read back.
+"""Copy files to Google Drive one by one, the manifest last, and read them back.
 
-Drive acknowledges a write before it is durable, fails for minutes and comes back, has no hard links, and may lose a
-rename; what is overwritten or deleted fills its bin.
+Drive acknowledges a write before it is durable, fails for minutes, has no hard links and may lose a rename; overwritten
+and deleted files fill its trash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def copy_files(files: Mapping[str, Path], target: Path, values: Mapping[str, Any
 
     Raises:
         OSError: If a file cannot be read or written.
-        CheckpointError: If the copy is not what was read.
+        CheckpointError: If the copy differs from what was read.
     """
     text = manifest_text(files, values)
     for name, path in files.items():
@@ -40,14 +40,14 @@ def check_mounted(folder: Path) -> None:
     """Refuse a folder of a Drive that is not mounted.
 
     Raises:
-        OSError: If it is not; the folder would be made on the machine's own disk, and vanish with it.
+        OSError: If it is not mounted: the folder would be made on the machine's own disk, and vanish with it.
     """
     if COLAB_MOUNT in folder.parents and not os.path.ismount(COLAB_MOUNT):
         raise OSError(errno.ENOTCONN, f"Google Drive is not mounted at {COLAB_MOUNT}")
 
 
 def problem_of(err: Exception) -> str:
-    """Return the first sentence of what went wrong."""
+    """Return the first sentence of an error."""
     if isinstance(err, CheckpointError):
         return err.problem
     if isinstance(err, OSError):
