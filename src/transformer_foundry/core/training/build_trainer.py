@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -73,27 +74,17 @@ def build_trainer(
         TrainingError: If data and model do not fit each other, or training does not fit the memory.
         CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
     """
-    # What is trained on what, with which processes.
     require_fit(adapter, splits)
     precision = choose_precision(options.device, options.precision)
     processes = join_processes(precision.device)
     require_even_shares(options, processes.world_size)
     identity = {"data": splits.fingerprint, **(identity or {})}
 
-    # The data, and what an earlier session has done with them.
     rows = options.rows_per_batch(processes.world_size)
     batches = training_batches(splits, batch_size=rows, seed=options.seed)
     batches_per_step = options.gradient_accumulation_steps * processes.world_size
-    loop, window, statistics, decisions = LoopState(), LossWindow(), LossStatistics(), RunDecisions()
-    if resume_from is not None:
-        loop = resume_from.loop.copy()
-        loop.position = starting_position(resume_from, options, identity)
-        window = resume_from.loss_window.copy()
-        statistics = resume_from.loss_statistics.copy()
-        decisions = resume_from.decisions.copy()
+    loop, window, statistics, decisions = _starting_states(resume_from, options, identity)
     processes.require_same_step(loop.step)
-
-    # How long it takes.
     time_budget = TimeBudget(
         options.max_hours,
         starting_time_plan(options.max_hours, resume_from),
@@ -103,29 +94,14 @@ def build_trainer(
         processes=processes,
     )
     triggers = Triggers(options, len(splits.validation) > 0, len(batches), batches_per_step)
-    notes = starting_notes(
-        triggers,
-        loop,
-        time_budget.total_steps,
-        max_hours=options.max_hours,
-        has_time_plan=time_budget.has_plan,
-    )
+    notes = starting_notes(triggers, loop, time_budget)
     if resume_from is not None:
         found = check_resume(resume_from, options, identity, time_budget.total_steps, precision)
         notes = [*resume_from.notes, *found, *notes]
 
-    # Model and optimizers, with their weights and their state.
     train_step = build_train_step(adapter, task_loss_for(splits.task), options, precision, processes)
-    if resume_from is not None:
-        train_step.restore(resume_from)
-        random_at_start = resume_from.random
-    else:
-        processes.broadcast_weights(bare_model(adapter))
-        random_at_start = _seeded_random(options.seed, precision)
-
-    # How a step fits the memory, and whether it is compiled.
+    random_at_start = _load_weights(train_step, resume_from, options.seed)
     memory = _plan_memory(train_step, splits, options, rows, decisions.memory)
-    train_step.savings = memory.savings
     compilation = compile_if_worthwhile(
         adapter,
         train_step.objective,
@@ -137,15 +113,14 @@ def build_trainer(
         passes_left=(time_budget.total_steps - loop.step) * batches_per_step * memory.plan.accumulation,
         left_s=time_budget.left_s(),
     )
-    train_step.compiled = compilation.model
+    train_step.savings, train_step.compiled = memory.savings, compilation.model
     decisions.memory, decisions.is_compiled = memory.decision(), compilation.is_compiled
-    accumulation = GradientAccumulation(
-        train_step, batches, batches_per_step, memory, decisions, processes, options.seed
-    )
     if not triggers.is_finished(loop, time_budget.total_steps):
         notes += [*memory.plan.lines, *compilation.notes]
 
-    # What is measured and kept.
+    accumulation = GradientAccumulation(
+        train_step, batches, batches_per_step, memory, decisions, processes, options.seed
+    )
     validator = Validator(
         adapter,
         splits,
@@ -184,6 +159,16 @@ def build_trainer(
     )
 
 
+def _starting_states(
+    resume_from: TrainingState | None, options: TrainingOptions, identity: Mapping[str, str]
+) -> tuple[LoopState, LossWindow, LossStatistics, RunDecisions]:
+    """Return the states that a session starts with: new ones, or copies of those that it resumes from."""
+    if resume_from is None:
+        return LoopState(), LossWindow(), LossStatistics(), RunDecisions()
+    loop = dataclasses.replace(resume_from.loop.copy(), position=starting_position(resume_from, options, identity))
+    return loop, resume_from.loss_window.copy(), resume_from.loss_statistics.copy(), resume_from.decisions.copy()
+
+
 def build_train_step(
     adapter: nn.Module,
     objective: TaskLoss,
@@ -207,40 +192,25 @@ def build_train_step(
     )
 
 
-def _seeded_random(seed: int, precision: Precision) -> RandomState:
-    """Return the state of the random generators after seeding; the caller's state is restored."""
-    with preserve_random(precision.device):
+def _load_weights(train_step: TrainStep, resume_from: TrainingState | None, seed: int) -> RandomState:
+    """Restore a checkpoint, or share the initial weights; return the random state that training starts with."""
+    if resume_from is not None:
+        train_step.restore(resume_from)
+        return resume_from.random
+    train_step.processes.broadcast_weights(bare_model(train_step.adapter))
+    with preserve_random(train_step.precision.device):
         seed_random(seed)
-        return capture_random(precision.device)
+        return capture_random(train_step.precision.device)
 
 
 def _plan_memory(
     train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, rows: int, saved: MemoryDecision | None
 ) -> PlannedMemory:
-    device = train_step.precision.device
-    is_automatic = options.per_device_train_batch_size == "auto"
-    budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
-    return plan_memory(
-        _workload(train_step, splits, options, has_budget=budget_bytes is not None),
-        MemoryConstraints(
-            rows,
-            chunked_loss=options.chunked_loss,
-            activation_checkpointing=options.activation_checkpointing,
-            budget_bytes=budget_bytes,
-        ),
-        limit_bytes=None if options.memory_budget_gb is None and device.type == "cpu" else budget_bytes,
-        budget_origin=origin,
-        saved=saved,
-    )
-
-
-def _workload(
-    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, *, has_budget: bool
-) -> TrainingWorkload:
-    contract = getattr(train_step.adapter, "contract", None)
+    device, contract = train_step.precision.device, getattr(train_step.adapter, "contract", None)
     vocab_size = splits.vocab_size if contract is None else contract.vocab_size
-    has_validation = len(splits.validation) > 0
-    return TrainingWorkload(
+    has_validation, is_automatic = len(splits.validation) > 0, options.per_device_train_batch_size == "auto"
+    budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
+    work = TrainingWorkload(
         train_step.adapter,
         train_step.objective,
         BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab")),
@@ -251,8 +221,16 @@ def _workload(
         eval_rows=options.rows_per_evaluation_batch if has_validation else None,
         sample_rows=options.num_samples if has_validation else 0,
         label_smoothing=train_step.label_smoothing,
-        returns_freed_memory=has_budget and return_freed_memory(),
+        returns_freed_memory=budget_bytes is not None and return_freed_memory(),
     )
+    constraints = MemoryConstraints(
+        rows,
+        chunked_loss=options.chunked_loss,
+        activation_checkpointing=options.activation_checkpointing,
+        budget_bytes=budget_bytes,
+    )
+    limit_bytes = None if options.memory_budget_gb is None and device.type == "cpu" else budget_bytes
+    return plan_memory(work, constraints, limit_bytes=limit_bytes, budget_origin=origin, saved=saved)
 
 
 def _warm_staging_buffers(model: nn.Module) -> StagingBuffers:

@@ -16,35 +16,13 @@ DEFAULT_BATCH_SIZE = 16
 
 CHANGEABLE = frozenset(
     {
-        "max_steps",
-        "num_train_epochs",
-        "max_hours",
-        "per_device_eval_batch_size",
-        "eval_steps",
-        "eval_batches",
-        "early_stopping_patience",
-        "logging_steps",
-        "num_samples",
-        "sample_tokens",
-        "sample_temperature",
-        "sample_top_k",
-        "sample_top_p",
-        "save_steps",
-        "save_minutes",
-        "save_epochs",
-        "save_total_limit",
-        "spike_threshold",
-        "max_skipped_steps",
-        "memory_budget_gb",
-        "chunked_loss",
-        "activation_checkpointing",
-        "compile",
-        "tf32",
-        "deterministic",
-        "device",
-        "use_best",
+        "max_steps", "num_train_epochs", "max_hours", "per_device_eval_batch_size", "eval_steps", "eval_batches",
+        "early_stopping_patience", "logging_steps", "num_samples", "sample_tokens", "sample_temperature",
+        "sample_top_k", "sample_top_p", "save_steps", "save_minutes", "save_epochs", "save_total_limit",
+        "spike_threshold", "max_skipped_steps", "memory_budget_gb", "chunked_loss", "activation_checkpointing",
+        "compile", "tf32", "deterministic", "device", "use_best",
     }
-)
+)  # fmt: skip
 """Options that may differ when a run resumes: they change its length and what is logged and saved, not what a step
 does. Every other option changes the weights, which requires another run: a fork."""
 

@@ -183,13 +183,9 @@ class GradientAccumulation:
     """Computes the gradient of a step from this process's batches, in micro-batches that fit the memory.
 
     Attributes:
-        train_step: Model and loss.
-        batches: The training data.
         batches_per_step: Batches of a step, over all processes.
         memory: The memory plan; its micro-batches are halved when memory runs out.
         decisions: Receives the plan, for the following sessions.
-        processes: The processes that share each step.
-        seed: ``training.seed``.
     """
 
     train_step: TrainStep

@@ -42,25 +42,11 @@ class Trainer:
     """The parts of a training run, as ``build_trainer`` makes them, and the operations that ``fit`` calls.
 
     Attributes:
-        adapter: The model, trained in place.
-        options: The options of this session.
         identity: Digests by name of what the run belongs to.
-        precision: Device and number format.
-        train_step: The update of the weights.
-        accumulation: The gradient of a step.
-        time_budget: The number of steps, and their duration.
-        triggers: What is due after a step.
-        validator: Evaluations and samples.
-        metrics: Loss and speed since the last record.
-        throughput: Memory and use of the hardware.
         staging: The buffers that checkpoints are copied to.
-        loop: How far training is.
         statistics: Statistics that loss spikes are detected with.
-        batches_per_epoch: Batches of one pass over the data.
-        random_at_start: Random state that training begins with.
-        manifest: The run's manifest.
+        random_at_start: Random state that training starts with.
         notes: Notes for the user before the first step.
-        is_resumed: Whether the first step was reached in an earlier session.
         last_state: The newest checkpoint, to return to after loss spikes.
         is_interrupted: Whether an interrupt came while a record was made; it is raised after the record.
     """
@@ -107,12 +93,9 @@ class Trainer:
     @property
     def must_roll_back(self) -> bool:
         """Whether so many steps in a row were skipped that training must return to a checkpoint."""
-        return self._fault is not None and loss_spikes.has_too_many_skipped_steps(
-            self.statistics.skipped_steps,
-            self.options.max_skipped_steps,
-            self.total_steps,
-            is_overflow=self._is_overflow,
-        )
+        limit = loss_spikes.MAX_OVERFLOWS if self._is_overflow else self.options.max_skipped_steps
+        # A run that is shorter than the limit fails when all its steps are skipped.
+        return self._fault is not None and self.statistics.skipped_steps >= min(limit, self.total_steps)
 
     def started(self) -> Started:
         """Return the first event."""

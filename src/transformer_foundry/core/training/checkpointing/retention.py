@@ -12,7 +12,6 @@ from transformer_foundry.core.training.checkpointing.directory import checkpoint
 
 __all__ = [
     "delete_checkpoint",
-    "missing_space_bytes",
     "prune_checkpoints",
     "quarantine",
     "quarantine_after",
@@ -88,18 +87,10 @@ RESERVE_BYTES = 64 << 20
 """Space for metrics, samples and everything else that a run writes."""
 
 
-def missing_space_bytes(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> int:
-    """Return how many bytes are missing for the checkpoints that ``run_folder`` will hold; 0 if there is room.
-
-    At most there are the newest ``keep_last``, the best one and the one that is being written.
-    """
-    existing = len(list_checkpoints(run_folder))
-    needed = max(1, keep_last + 2 - existing) * checkpoint_bytes + RESERVE_BYTES
-    return max(0, needed - shutil.disk_usage(run_folder).free)
-
-
 def require_space(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> None:
     """Raise an error if the disk would be full before the end of training.
+
+    At most there are the newest ``keep_last`` checkpoints, the best one and the one that is being written.
 
     Args:
         run_folder: Folder of the run.
@@ -109,8 +100,9 @@ def require_space(run_folder: Path, checkpoint_bytes: int, keep_last: int) -> No
     Raises:
         CheckpointError: If the checkpoints of the run do not fit on the disk.
     """
-    missing = missing_space_bytes(run_folder, checkpoint_bytes, keep_last)
-    if missing:
+    added = max(1, keep_last + 2 - len(list_checkpoints(run_folder)))
+    missing = added * checkpoint_bytes + RESERVE_BYTES - shutil.disk_usage(run_folder).free
+    if missing > 0:
         raise CheckpointError(
             f"{run_folder} has too little free space: {missing / 2**20:.0f} MiB more are needed.",
             f"Checkpoints of {checkpoint_bytes / 2**20:.0f} MiB are kept: the newest {keep_last}, the best one and the "

@@ -13,7 +13,6 @@ __all__ = [
     "MAX_OVERFLOWS",
     "MAX_ROLLBACKS",
     "detect_bad_step",
-    "has_too_many_skipped_steps",
     "overflow_error",
     "restore_statistics",
     "spike_error",
@@ -94,31 +93,10 @@ def restore_statistics(statistics: LossStatistics, saved: LossStatistics) -> Non
     statistics.total_skipped_steps = total
 
 
-def has_too_many_skipped_steps(skipped_steps: int, limit: int, total_steps: int, *, is_overflow: bool) -> bool:
-    """Return whether so many steps in a row were skipped that training cannot continue as before.
-
-    Args:
-        skipped_steps: Skipped steps in a row.
-        limit: ``training.max_skipped_steps``.
-        total_steps: Steps of the whole run; a run that is shorter than the limit fails when all its steps are skipped.
-        is_overflow: Whether the newest was skipped because a scaled gradient left the range of half precision.
-    """
-    return skipped_steps >= min(MAX_OVERFLOWS if is_overflow else limit, total_steps)
-
-
 def spike_error(
     fault: str, step: int, skipped_steps: int, *, rollbacks: int, learning_rate: float, peak_learning_rate: float
 ) -> TrainingError:
-    """Return the error that ends a run when no return to a checkpoint has helped.
-
-    Args:
-        fault: Why the last step was skipped.
-        step: The last step.
-        skipped_steps: Skipped steps in a row, up to ``step``.
-        rollbacks: Returns to a checkpoint so far.
-        learning_rate: Learning rate of the last step.
-        peak_learning_rate: ``training.learning_rate``.
-    """
+    """Return the error that ends a run when no return to a checkpoint has helped."""
     steps = f"step {step}" if skipped_steps == 1 else f"steps {step - skipped_steps + 1} to {step}"
     tried = f", and {rollbacks} returns to a checkpoint did not help" if rollbacks else ""
     return TrainingError(

@@ -10,6 +10,7 @@ from torch import nn
 
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
 from transformer_foundry.core.training.checkpointing.state import LoopState
+from transformer_foundry.core.training.monitoring.time_budget import TimeBudget
 from transformer_foundry.core.training.monitoring.triggers import Triggers
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -100,20 +101,10 @@ def require_even_shares(options: TrainingOptions, world_size: int) -> None:
         )
 
 
-def starting_notes(
-    triggers: Triggers, loop: LoopState, total_steps: int, *, max_hours: float | None, has_time_plan: bool
-) -> list[str]:
-    """Return the notes for the user before the first step, a sentence or two each.
-
-    Args:
-        triggers: Whether there are evaluations, and whether nothing is left to do.
-        loop: The state that the session starts with.
-        total_steps: Steps of the whole run.
-        max_hours: ``training.max_hours``.
-        has_time_plan: Whether an earlier session has planned the number of steps.
-    """
-    notes = []
-    if max_hours is not None and not has_time_plan:
+def starting_notes(triggers: Triggers, loop: LoopState, time_budget: TimeBudget) -> list[str]:
+    """Return notes for the user about a session that starts with ``loop``, a sentence or two each."""
+    notes, max_hours, total_steps = [], triggers.options.max_hours, time_budget.total_steps
+    if max_hours is not None and not time_budget.has_plan:
         notes.append(
             f"training.max_hours is {max_hours:g}: the number of steps is planned from the speed of the first ones."
         )

@@ -34,15 +34,9 @@ class Validator:
     """Evaluates a model on the validation split and generates samples, without an effect on training.
 
     Attributes:
-        adapter: The model, on the device of ``precision``.
-        splits: The data.
-        precision: Device and number format.
-        savings: The memory savings of the forward pass.
-        processes: The processes that share the batches.
         tokenizer: Turns ids into text; without one there are no samples.
         batch_size: Rows of a forward pass.
         max_batches: At most this many batches; None takes the whole split.
-        samples: Number, length and randomness of the samples.
         seed: Seed of the samples; the step is added.
     """
 

@@ -6,21 +6,16 @@ import math
 
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["learning_rate_at", "warmup_steps"]
-
-
-def warmup_steps(options: TrainingOptions, total_steps: int) -> int:
-    """Return the number of steps in which the learning rate rises."""
-    return round(options.warmup_ratio * total_steps)
+__all__ = ["learning_rate_at"]
 
 
 def learning_rate_at(step: float, total_steps: int, options: TrainingOptions) -> float:
     """Return the learning rate of an optimizer update.
 
-    It rises linearly to ``options.learning_rate`` in the first ``warmup_steps`` updates and then follows half a cosine
-    (Loshchilov and Hutter, SGDR, 2017, without restarts), a straight line, stays constant, or stays constant until the
-    last ``decay_ratio`` of all updates and falls in a straight line (MiniCPM, Hu et al. 2024). All but the constant
-    one end at ``min_lr_ratio * learning_rate``.
+    It rises linearly to ``options.learning_rate`` in the first ``warmup_ratio`` of all updates and then follows half a
+    cosine (Loshchilov and Hutter, SGDR, 2017, without restarts), a straight line, stays constant, or stays constant
+    until the last ``decay_ratio`` of all updates and falls in a straight line (MiniCPM, Hu et al. 2024). All but the
+    constant one end at ``min_lr_ratio * learning_rate``.
 
     Args:
         step: Updates already done, >= 0; steps beyond the end keep the last value. Where the length of a run is planned
@@ -33,7 +28,7 @@ def learning_rate_at(step: float, total_steps: int, options: TrainingOptions) ->
         >>> [round(learning_rate_at(step, 100, options), 3) for step in (0, 4, 9, 10, 55, 100)]
         [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    warmup = warmup_steps(options, total_steps)
+    warmup = round(options.warmup_ratio * total_steps)
     if step < warmup:
         return options.learning_rate * (step + 1) / warmup
     if options.lr_scheduler_type == "constant":
