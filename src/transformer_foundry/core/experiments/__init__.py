@@ -1,1 +1,1 @@
-"""Many trainings: hyper-parameter search (``tuning``) and models side by side (``comparison``)."""
+"""Experiments of many trainings: search of hyper-parameters (``tuning``) and comparison of models (``comparison``)."""

@@ -1,1 +1,1 @@
-"""What a search found: trials, best parameters, confirmation, figures."""
+"""Results of a search: its trials, the best parameters, their confirmation, figures."""

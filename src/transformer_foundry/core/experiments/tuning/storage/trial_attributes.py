@@ -1,4 +1,4 @@
-"""The user attributes that a trial has in the storage, and what is read from them.
+"""Name and read the user attributes of a trial in the storage.
 
 The names are stored: with another name, studies of earlier versions could not be continued.
 """

@@ -1,4 +1,4 @@
-"""Which process trains a trial, and whether it has ended."""
+"""Identify the process that trains a trial, and find out whether it has ended."""
 
 from __future__ import annotations
 
