@@ -1,4 +1,4 @@
-"""What is known of Colab: the packages that it has, a stub of its own module, an environment without anything else."""
+"""Colab for tests: its package list, a stub of its module, an environment without other packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a notebook as Colab would: a kernel of its own, the values of the form filled in, a chosen environment."""
+"""Run a notebook as Colab does: a new kernel, the form filled in, a chosen environment."""
 
 from __future__ import annotations
 

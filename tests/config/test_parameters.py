@@ -46,7 +46,7 @@ def test_a_name_that_was_given_is_kept() -> None:
     assert completed["run"] == {"name": "mine", "preparation": "mine"}
 
 
-def test_a_run_with_the_best_parameters_has_a_name_of_its_own_and_the_preparation_of_the_other() -> None:
+def test_a_run_with_the_best_parameters_is_named_best_and_uses_the_preparation_of_the_default_run() -> None:
     completed = complete_parameters({"training": {"use_best": True}, "model": {"source": "x/gpt"}})
     assert completed["run"] == {"name": "gpt-best", "preparation": "gpt"}
 

@@ -22,7 +22,7 @@ def test_the_recorded_parameters_take_the_place_of_the_configured_ones(manifest)
     assert parameters["training"] == {"seed": 5, "use_best": False}
 
 
-def test_the_run_has_a_name_of_its_own(manifest):
+def test_the_reproduced_run_has_another_name(manifest):
     assert complete_parameters({"run": {"reproduce": str(manifest)}})["run"]["name"] == "first-again"
     named = {"reproduce": str(manifest), "name": "second"}
     assert complete_parameters({"run": named})["run"]["name"] == "second"
@@ -43,8 +43,8 @@ def manifest_of_a_fork(manifest):
     return manifest
 
 
-def test_a_fork_is_done_again_only_with_the_checkpoint_it_began_with(manifest_of_a_fork):
-    with pytest.raises(ParameterError, match=r"began with step 8 of another run(.|\n)*run\.fork_from"):
+def test_a_fork_is_reproduced_only_with_its_first_checkpoint(manifest_of_a_fork):
+    with pytest.raises(ParameterError, match=r"started from step 8 of another run(.|\n)*run\.fork_from"):
         complete_parameters({"run": {"reproduce": str(manifest_of_a_fork)}})
     run = {"reproduce": str(manifest_of_a_fork), "fork_from": "other"}
     assert complete_parameters({"run": run})["run"]["fork_from"] == "other"

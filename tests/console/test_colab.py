@@ -1,4 +1,4 @@
-"""The beginning of a session on Colab, with a stub of Colab's own module in a process of its own."""
+"""The setup of a session on Colab, with a stub of Colab's module in a new process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def session(**env: str) -> str:
     ).stdout
 
 
-def test_a_secret_is_put_where_other_programs_see_it_and_refusals_are_told() -> None:
+def test_a_secret_becomes_an_environment_variable_and_a_refusal_is_printed() -> None:
     printed = session()
     assert "environment: hf_stub None" in printed
     assert "Keys found: HF_TOKEN" in printed
@@ -42,7 +42,7 @@ def test_a_key_of_the_environment_goes_before_the_secret() -> None:
     assert "environment: own None" in session(HF_TOKEN="own")
 
 
-def test_a_drive_that_cannot_be_mounted_is_told_and_the_session_goes_on() -> None:
+def test_a_drive_that_cannot_be_mounted_prints_one_line_and_the_session_continues() -> None:
     assert "Drive: not mounted (mount failed" in session()
 
 

@@ -6,7 +6,7 @@ from kedro.framework.cli.utils import _split_params
 from transformer_foundry.console.command_line import run_command
 
 
-def test_no_pipeline_and_no_parameter_is_the_whole_road():
+def test_no_pipeline_and_no_parameter_is_plain_kedro_run():
     assert run_command([], None, {}) == "kedro run"
 
 

@@ -1,4 +1,4 @@
-"""A file that Kedro cannot read or write is told in three lines; a fault of the program keeps its traceback."""
+"""A file that Kedro cannot read or write gives an expected error; a bug does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path}/report.json cannot be read" in str(error)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     error = caught(JSONDataset(filepath=str(tmp_path / "file" / "a.json")).save, {})
     assert f"{tmp_path}/file/a.json cannot be written" in str(error)
@@ -38,16 +38,16 @@ def test_an_error_of_the_program_is_not_expected() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_disk_that_takes_no_writing_is_told_with_the_file_and_what_to_do(number):
+def test_a_disk_without_space_is_reported_with_the_file_and_a_remedy(number):
     error = expected_error(OSError(number, os.strerror(number), "data/tokens.bin"))
     assert "data/tokens.bin" in str(error)
     assert "data_dir=PATH" in str(error)
 
 
-def test_an_error_of_a_library_in_rust_is_known_by_its_number():
+def test_an_error_of_a_rust_library_is_recognized_by_its_number():
     error = RuntimeError("I/O error: No space left on device (os error 28)")
     assert "no space is left" in str(expected_error(error))
 
 
-def test_any_other_error_of_the_system_is_none():
+def test_other_system_errors_are_not_expected():
     assert expected_error(OSError(errno.EINTR, "interrupted")) is None

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from transformer_foundry.console import status_line
-from transformer_foundry.console.status_line import LiveLine, keep_log_apart
+from transformer_foundry.console.status_line import StatusLine, keep_log_apart
 
 
 class Terminal(io.StringIO):
@@ -31,7 +31,7 @@ def terminal():
 
 
 def test_a_printed_line_takes_the_place_of_the_open_one(terminal):
-    line = LiveLine(terminal)
+    line = StatusLine(terminal)
     line.replace("step 1 of many, many")
     line.print("done")
     line.replace("step 2")
@@ -40,7 +40,7 @@ def test_a_printed_line_takes_the_place_of_the_open_one(terminal):
 
 
 def test_an_ended_line_stays(terminal):
-    line = LiveLine(terminal)
+    line = StatusLine(terminal)
     line.replace("step 1")
     line.end()
     line.print("stopped")
@@ -49,13 +49,13 @@ def test_an_ended_line_stays(terminal):
 
 def test_a_line_is_cut_before_it_wraps(terminal, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
-    LiveLine(terminal).replace("x" * 50)
+    StatusLine(terminal).replace("x" * 50)
     assert terminal.getvalue() == "\r" + "x" * 19
 
 
 def test_nothing_is_rewritten_in_a_file():
     stream = io.StringIO()
-    line = LiveLine(stream)
+    line = StatusLine(stream)
     line.replace("step 1")
     line.clear()
     line.end()
@@ -63,7 +63,7 @@ def test_nothing_is_rewritten_in_a_file():
 
 
 def test_a_log_record_is_not_written_onto_the_open_line(terminal, monkeypatch):
-    line = LiveLine(terminal)
+    line = StatusLine(terminal)
     handler = logging.StreamHandler(terminal)
     monkeypatch.setattr(status_line, "LINE", line)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])

@@ -1,4 +1,4 @@
-"""What third parties do by themselves, as seen from a process of its own."""
+"""Messages and requests of other libraries, seen from a new process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ print(asked)
 """
 
 
-def test_reading_a_local_file_asks_nobody_on_the_network(tmp_path: Path) -> None:
+def test_reading_a_local_file_sends_no_request(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "some words here"}\n' * 20)
     online = {name: value for name, value in os.environ.items() if "OFFLINE" not in name and "TELEMETRY" not in name}

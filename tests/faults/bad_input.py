@@ -49,13 +49,13 @@ class Ended:
             said: Words that its errors must hold.
             goes_on: Whether it should warn and reach its end; otherwise it should be refused.
         """
-        # What is refused is told on stderr; warnings of a command that goes on stand among what it prints.
-        told = self.out + self.err if goes_on else self.err
+        # Errors are printed on stderr; warnings of a command that continues are in its output.
+        printed = self.out + self.err if goes_on else self.err
         lines = [line for line in self.err.splitlines() if line.strip()]
         found = [] if self.code in ((0,) if goes_on else (1, 2)) else [f"exit code {self.code}"]
         found += [] if goes_on or 1 <= len(lines) <= MOST_LINES else [f"{len(lines)} lines"]
         found += ["a traceback"] if "Traceback" in self.out + self.err else []
-        return found + [f"does not say {word!r}" for word in said if word.lower() not in told.lower()]
+        return found + [f"does not say {word!r}" for word in said if word.lower() not in printed.lower()]
 
 
 def preload() -> None:

@@ -31,7 +31,7 @@ class World:
 
     Attributes:
         folder: Empty folder of the case.
-        base: Data folder of a run over the whole road, to copy from.
+        base: Data folder of a run of all pipelines, to copy from.
         gists: Server of gists.
         hub: Server of the Hub, the same for all cases.
     """
@@ -378,7 +378,7 @@ CASES = [
     Case("Hub: 500", P, hub(lambda it: it.fail_next(500, 90, path="*commit*")), ("500", REPO), True),
     Case("Hub: hangs", P, hub(lambda it: it.stall_next(9, 90)), ("Hub", "network"), True),
     Case("Hub: cut off", P, hub(lambda it: it.cut_next(90)), ("Hub", "network"), True),
-    # What W&B answers: training goes on, offline
+    # Answers of W&B: training continues, offline
     *(
         Case(f"W&B: {answer}", T, given(tracking__mode="online", training__max_steps=14), ("W&B cannot be reached",),
              needs_run=True, goes_on=True, wandb=answer)

@@ -168,7 +168,7 @@ def read_weights(folder: Path, change: tuple[str, bytes]) -> None:
 
     files = _package() | dict([change])
     if change[0] != "manifest.json":
-        # As somebody would who made the file on purpose.
+        # As in a file that was made on purpose.
         old, new = (hashlib.sha256(content).hexdigest().encode() for content in (_package()[change[0]], change[1]))
         files["manifest.json"] = files["manifest.json"].replace(old, new)
     for name, content in files.items():
@@ -204,7 +204,7 @@ def _package_changes() -> st.SearchStrategy[tuple[str, bytes]]:
 
 
 def _seal_again(generation: Path) -> None:
-    """Write the manifest as somebody would who made the files on purpose."""
+    """Write a manifest that matches the files, as in a folder that was made on purpose."""
     from transformer_foundry.core.files import folder_manifest
 
     path = generation / folder_manifest.MANIFEST_FILE
@@ -222,7 +222,7 @@ def _seal_again(generation: Path) -> None:
 
 @functools.cache
 def _generation() -> Path:
-    """A small checkpoint; it lies there until the process ends."""
+    """A small checkpoint; it exists until the process ends."""
     from tests.hooks.runs import make_checkpoint
     from transformer_foundry.core.training import write_checkpoint
 

@@ -1,4 +1,4 @@
-"""A crash at every file-system call of a save, torn writes included, leaves a state to go on from."""
+"""A crash at every file-system call of a save, torn writes included, leaves a state to resume from."""
 
 from __future__ import annotations
 

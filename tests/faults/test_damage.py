@@ -1,4 +1,4 @@
-"""Whatever becomes of a checkpoint's files, training goes on from intact weights or says why it does not."""
+"""Whatever happens to a checkpoint's files, training resumes from intact weights or reports why not."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_only_checkpoint_is_refused_by_name_and_never_begun_anew(
+def test_a_damaged_only_checkpoint_is_refused_by_name_and_training_does_not_restart(
     whole: Path, tmp_path: Path, damage: str, file: str
 ) -> None:
     run = damaged_run(whole, tmp_path, damage, file, steps=(4,))

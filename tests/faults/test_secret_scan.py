@@ -48,10 +48,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_run_over_the_whole_road_leaves_no_secret(tmp_path: Path, tmp_path_factory, address: str) -> None:
+def test_a_run_of_all_pipelines_leaves_no_secret(tmp_path: Path, tmp_path_factory, address: str) -> None:
     storage = f"postgresql+psycopg2://me:{CANARIES['PGPASSWORD']}@127.0.0.1:9/study"
     settings = {"tracking.mode": "offline", "tuning.storage": storage, "deployment.formats": "[pytorch]"}
-    # The cache of the datasets library, which notes addresses as they are, lies elsewhere.
+    # The cache of the datasets library, which records URLs unchanged, is elsewhere.
     around = {"HF_HOME": str(tmp_path_factory.mktemp("cache")), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
     code, printed, hits = run(tmp_path, "", settings | {"data.source": address}, **around)
     assert code == 0, printed
@@ -61,7 +61,7 @@ def test_a_run_over_the_whole_road_leaves_no_secret(tmp_path: Path, tmp_path_fac
 
 @pytest.mark.slow
 @pytest.mark.parametrize("debug", ["", "1"])
-def test_a_run_that_fails_with_a_secret_at_hand_tells_none(tmp_path: Path, debug: str) -> None:
+def test_a_failing_run_prints_no_secret(tmp_path: Path, debug: str) -> None:
     export = tmp_path / "export"
     export.mkdir()
     (export / "config.json").write_text("{}")

@@ -4,7 +4,7 @@
 
 A session saves a checkpoint of 4 MB every three seconds and copies to a mount. A thread uploads files of the mount one
 at a time at the given rate, small ones mostly first, each visible in the cloud only when whole, as Drive does. Then the
-session is killed, disk and mount are wiped, the mount becomes what the cloud has, and the next session goes on from
+session is killed, disk and mount are wiped, the mount becomes what the cloud has, and the next session resumes from
 there. Prints what was lost and what was written; exit code 1 if more than an interval and an upload was lost.
 """
 

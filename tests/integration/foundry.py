@@ -23,7 +23,7 @@ QUICK = {
     "training.logging_steps": 1,
     "tracking.mode": "disabled",
 }
-"""Settings under which the whole road takes seconds."""
+"""Settings with which all pipelines take seconds."""
 
 
 def arguments(data_dir: Path, pipelines: str = "", settings: Mapping[str, object] | None = None) -> list[str]:

@@ -48,7 +48,7 @@ CASES: list[tuple[str, Callable[[Path], dict[str, object]], str, list[str]]] = [
     ("training", lambda _: {"training.max_steps": 0}, "zero steps", ["max_steps", "0"]),
     ("training", lambda _: {}, "training before validation", ["validation_report", "--pipelines validation"]),
     ("trainin", lambda _: {}, "an unknown pipeline", ["trainin", "training"]),
-    ("", syntax_error, "a syntax error on the whole road", ["model.py", "3"]),
+    ("", syntax_error, "a syntax error in a run of all pipelines", ["model.py", "3"]),
     ("data_engineering", lambda _: {"data.source": "no/such.csv"}, "a data file that is not there", ["no/such.csv"]),
 ]
 

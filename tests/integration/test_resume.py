@@ -55,7 +55,7 @@ def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_a_killed_run_goes_on_to_the_same_weights_and_metrics(
+def test_a_killed_run_resumes_to_the_same_weights_and_metrics(
     prepared: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"
@@ -66,14 +66,14 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_metrics(
     result = kedro_run(data_dir, "training", SETTINGS)
     assert result.returncode == 0, result.stderr
     first = next(line for line in result.stdout.splitlines() if line.startswith(("STARTS", "CONTINUES")))
-    # A checkpoint is written while training goes on: the kill may come before that of step 25 is durable.
+    # A checkpoint is written during training: the kill may come before that of step 25 is durable.
     assert first.startswith(("CONTINUES at step 25 of 40 (session 3; ", "CONTINUES at step 20 of 40 (session 3; "))
     assert "done again" in first
     assert final_files(data_dir) == final_files(uninterrupted)
     assert rows(data_dir) == rows(uninterrupted)
 
 
-def test_a_run_whose_folder_is_gone_goes_on_from_drive(prepared: Path, uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_run_whose_folder_is_lost_resumes_from_drive(prepared: Path, uninterrupted: Path, tmp_path: Path) -> None:
     data_dir, drive = tmp_path / "data", tmp_path / "drive"
     settings = SETTINGS | {"drive.folder": drive}
     shutil.copytree(prepared, data_dir)
@@ -91,7 +91,7 @@ def test_a_run_whose_folder_is_gone_goes_on_from_drive(prepared: Path, uninterru
     assert rows(data_dir) == rows(uninterrupted)
 
 
-def test_sigterm_saves_within_ten_seconds_and_the_run_goes_on(
+def test_sigterm_saves_within_ten_seconds_and_the_run_resumes(
     prepared: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"

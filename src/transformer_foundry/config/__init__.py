@@ -1,1 +1,1 @@
-"""Configuration: the loader, the sections of the parameters, and the options of hooks."""
+"""Configuration: loader, sections of the parameters, options of the hooks."""

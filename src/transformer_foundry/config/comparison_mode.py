@@ -1,4 +1,4 @@
-"""Which pipelines and models a run with ``benchmark.models`` has."""
+"""Pipelines and models of a run with ``benchmark.models``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["compared_models", "compared_pipelines"]
 
 
 def compared_models(source: Path, env: str | None, given: Mapping[str, Any]) -> list[str]:
-    """Return ``benchmark.models`` as ``given`` or, where it is not, as the configuration files say.
+    """Return ``benchmark.models`` from ``given`` or, if absent there, from the configuration files.
 
     Args:
-        source: The folder ``conf``; one that does not exist says nothing.
+        source: The folder ``conf``; it may be missing.
         env: The preset.
         given: Parameters of the command line or of a notebook, by section.
     """
@@ -27,7 +27,7 @@ def compared_models(source: Path, env: str | None, given: Mapping[str, Any]) -> 
 
 
 def compared_pipelines(names: Sequence[str]) -> list[str]:
-    """Return the pipelines of a run with ``benchmark.models``: a comparison takes the place of training.
+    """Return the pipelines of a run with ``benchmark.models``: the comparison replaces training.
 
     Example:
         >>> compared_pipelines(["training"]), compared_pipelines([])

@@ -1,4 +1,4 @@
-"""Configuration: Kedro's loader, with parameters checked before anything runs and readable from the catalog."""
+"""Kedro's configuration loader, extended: checks parameters before anything runs, lets the catalog read them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _RESOLVER = "parameters"
 
 
 class FoundryConfigLoader(OmegaConfigLoader):
-    """Loads ``conf/``; ``${parameters:run.name}`` in the catalog reads a parameter, wherever that was set.
+    """Loads ``conf/``; ``${parameters:run.name}`` in the catalog reads a parameter from any source.
 
-    ``${parameters:model.revision,null}`` is for a parameter that may be null. Kedro's own ``runtime_params`` resolver
-    sees only ``--params``, so a path could disagree with a value that was set in ``conf/local/parameters.yml``.
+    ``${parameters:model.revision,null}`` reads a parameter that may be null. Kedro's own ``runtime_params`` resolver
+    sees only ``--params``, so a path could disagree with a value set in ``conf/local/parameters.yml``.
     """
 
     _read_parameters: Any = None
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        # Resolvers are global to the process and a notebook opens many sessions: the reader registers itself.
+        # Resolvers are global and a notebook opens many sessions: register the resolver of this loader.
         OmegaConf.register_new_resolver(_RESOLVER, self._parameter, replace=True)
         config = super().__getitem__(key)
         if key == "credentials":
@@ -39,14 +39,14 @@ class FoundryConfigLoader(OmegaConfigLoader):
         return resolve_paths(completed, Path(self.conf_source).resolve().parent)
 
     def _parameter(self, path: str, *default: Any) -> Any:
-        # Read once: the catalog asks a hundred times, and each reading costs 25 ms.
+        # Read once: the catalog asks a hundred times, and each read costs 25 ms.
         if self._read_parameters is None:
             self._read_parameters = OmegaConf.create(self["parameters"])
         value = OmegaConf.select(self._read_parameters, path)
         if value is None and not default:
             raise ParameterError(
                 f"conf/base/catalog.yml reads the parameter {path}, which has no value.",
-                "Every parameter that a path is made of must be set.",
+                "Expected a value: the path of an entry contains it.",
                 f"Set {path} in conf/ or with --params {path}=VALUE.",
             )
         return default[0] if value is None else value

@@ -1,4 +1,4 @@
-"""The project's parameters: which sections there are, the type of each, and defaults that depend on others."""
+"""The parameters of the project: sections, their types, and defaults that depend on other parameters."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _PLAIN = ("data_dir",)
 
 
 def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``parameters`` with every section present and the section ``run`` filled in.
+    """Return ``parameters`` with all sections and a complete section ``run``.
 
-    A run with the parameters that a search found is another run than the one that was trained without them: unless it
-    is named, it gets a name of its own and uses the preparation of the other.
+    Unless it is named, a run with the parameters of a search gets the name of the default run plus ``-best``, and uses
+    the preparation of that run.
 
     Raises:
-        ParameterError: If a section that is needed for the name has the wrong form.
+        ParameterError: If the section ``model``, ``run`` or ``training`` is invalid.
     """
     completed: dict[str, Any] = {"data_dir": "data"} | {name: {} for name in SECTIONS} | dict(parameters)
     run = parse_options(RunOptions, completed["run"], "run")
@@ -67,7 +67,7 @@ def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuse unknown sections, unknown keys and bad values in any section.
+    """Refuse unknown sections, unknown keys and invalid values.
 
     Raises:
         ParameterError: Naming the parameter, its value and the nearest valid name.
@@ -85,11 +85,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             f"data_dir is {parameters['data_dir']!r}.", "Expected the path of a folder.", "Set --params data_dir=PATH."
         )
     parsed = {name: parse_options(kind, parameters.get(name), name) for name, kind in SECTIONS.items()}
-    _require_own_weights(parsed)
+    _require_equal_start(parsed)
 
 
-def _require_own_weights(sections: Mapping[str, Any]) -> None:
-    """Refuse to compare models of which one would begin with more than the others."""
+def _require_equal_start(sections: Mapping[str, Any]) -> None:
+    """Refuse pretrained weights or tuned parameters in a comparison: they favor one model."""
     given = {
         "model.init_from": sections["model"].init_from,
         "run.fork_from": sections["run"].fork_from,
@@ -99,22 +99,22 @@ def _require_own_weights(sections: Mapping[str, Any]) -> None:
     if name and sections["benchmark"].models:
         raise ParameterError(
             f"{name} is {value!r} and benchmark.models is {sections['benchmark'].models!r}.",
-            "Models are compared with weights of their own and the same settings.",
-            f"Leave {name} out, or train without benchmark.models.",
+            "Expected a comparison in which all models start from new weights with the same settings.",
+            f"Remove {name}, or train without benchmark.models.",
         )
 
 
 def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any]:
-    """Return ``parameters`` so that a command works from any folder of the project, as Kedro's own paths do.
+    """Return ``parameters`` with paths that are valid in any folder of the project, as Kedro's own paths are.
 
-    ``data_dir`` is relative to the project; models to the working directory or, if there is nothing, to the project.
-    From the project's root all stay as they were written.
+    ``data_dir`` is relative to the project; a model is relative to the working directory or, if it is not there, to the
+    project. In the project's root nothing changes.
     """
     if Path.cwd() == project:
         return dict(parameters)
 
-    def resolve(place: str) -> str:
-        return str(project / place) if not Path(place).exists() and (project / place).exists() else place
+    def resolve(path: str) -> str:
+        return str(project / path) if not Path(path).exists() and (project / path).exists() else path
 
     model, benchmark = dict(parameters["model"]), dict(parameters["benchmark"] or {})
     model |= {key: resolve(model[key]) for key in ("source", "init_from") if model.get(key)}
@@ -124,7 +124,7 @@ def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any
 
 
 def default_run_name(source: str) -> str:
-    """Return the name of a run of the model at ``source``: its folder, file or gist id.
+    """Return the default name of a run: the folder, file or gist id of its model.
 
     Example:
         >>> default_run_name("data/01_raw/exports/gpt")

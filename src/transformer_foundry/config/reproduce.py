@@ -1,4 +1,4 @@
-"""Doing a run again from its manifest."""
+"""Parameters to reproduce a run from its manifest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SECTIONS = ("model", "data", "training")
 
 
 def recorded_parameters(path: Path, *, fork_from: str | None = None) -> dict[str, Any]:
-    """Return the sections of parameters that a run was made with.
+    """Return the sections ``model``, ``data`` and ``training`` that a run used.
 
     Args:
         path: The run's ``manifest.json``.
-        fork_from: The checkpoint that the run is to begin with; one that was a fork cannot be done again without.
+        fork_from: The checkpoint to start from; required to reproduce a fork.
 
     Raises:
-        ParameterError: If it is not the manifest of a run, or it is that of a fork and ``fork_from`` is None.
+        ParameterError: If it is not the manifest of a run, or it is the manifest of a fork and ``fork_from`` is None.
     """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -30,15 +30,15 @@ def recorded_parameters(path: Path, *, fork_from: str | None = None) -> dict[str
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
         raise ParameterError(
             f"run.reproduce is {str(path)!r}, which is not the manifest of a run ({type(err).__name__}).",
-            "The path of a manifest.json with the parameters of model, data and training was expected.",
-            "Give data/06_models/NAME/manifest.json; 'kedro runs list' shows the names.",
+            "Expected the path of a manifest.json with the parameters of model, data and training.",
+            "Set run.reproduce=data/06_models/NAME/manifest.json; 'kedro runs list' shows the names.",
         ) from err
     if first_step and fork_from is None:
         raise ParameterError(
-            f"run.reproduce is {str(path)!r}, a run that began with step {first_step} of another run.",
-            "Its result depends on that checkpoint, which the manifest does not hold.",
-            f"Give the checkpoint too: run.fork_from=FOLDER_OF_STEP_{first_step}; or reproduce the other run.",
+            f"run.reproduce is {str(path)!r}, a run that started from step {first_step} of another run.",
+            "Expected that checkpoint too: the result depends on it, and the manifest does not contain it.",
+            f"Set run.fork_from=FOLDER_OF_STEP_{first_step}, or reproduce the other run.",
         )
-    # What a search had found is among the recorded values.
+    # The recorded values contain those of the search.
     parameters["training"]["use_best"] = False
     return parameters

@@ -16,20 +16,20 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the run is called, and whose preparation it uses."""
+    """Name of the run, and the runs that it builds on."""
 
     name: str | None = option(
         None,
-        "Folder of the run under 06_models; null is the name of the model's folder, with '-best' behind it when "
+        "Folder of the run under 06_models; null means the name of the model's folder, followed by '-best' if "
         "training.use_best is true.",
     )
     preparation: str | None = option(
-        None, "Run whose validation report, tokens and search are used; null is the run itself."
+        None, "Run whose validation report, tokens and search are used; null means this run."
     )
-    fork_from: str | None = option(
-        None, "Run (or the folder of one checkpoint) that this run begins with; null begins at step 0."
+    fork_from: str | None = option(None, "Run (or the folder of one checkpoint) to start from; null starts at step 0.")
+    reproduce: str | None = option(
+        None, "The manifest.json of a run whose model, data and training parameters are used again."
     )
-    reproduce: str | None = option(None, "A run's manifest.json: its model, data and training are done again.")
 
     def __post_init__(self) -> None:
         check_options(self, "run")
@@ -37,6 +37,6 @@ class RunOptions:
             if value is not None and not _SAFE_NAME.fullmatch(value):
                 raise ParameterError(
                     f"run.{key} is {value!r}.",
-                    "Expected letters, digits, '.', '_' and '-', beginning with a letter or digit: it names a folder.",
+                    "Expected letters, digits, '.', '_' and '-', starting with a letter or digit: it names a folder.",
                     f"Choose another name, for example --params run.{key}=my-gpt.",
                 )

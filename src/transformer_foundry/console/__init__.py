@@ -1,1 +1,1 @@
-"""The terminal: expected errors, the status line, signals, Colab, and what third parties may print."""
+"""The terminal: expected errors, log format, status line, SIGTERM, Colab, output of other libraries."""

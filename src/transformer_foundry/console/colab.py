@@ -1,4 +1,4 @@
-"""What a session on Colab begins with: pins of what is installed, keys from its Secrets, Google Drive."""
+"""Set up a session on Colab: constraints for pip, keys from its secrets, Google Drive."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 __all__ = ["SECRETS", "is_colab", "open_session", "pin_installed"]
 
 SECRETS = ("HF_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN")
-"""Names of the secrets that are looked for; each becomes an environment variable."""
+"""Names of the secrets to read; each becomes an environment variable."""
 
 DRIVE_FOLDER = "/content/drive"
 
 
 def is_colab() -> bool:
-    """Return whether this machine is one of Colab's; nothing is imported."""
+    """Return whether this machine is a Colab machine, without importing anything."""
     # The parent first: find_spec of a submodule of a package that is absent raises.
     return find_spec("google") is not None and find_spec("google.colab") is not None
 
@@ -27,11 +27,11 @@ def is_colab() -> bool:
 def pin_installed(path: str) -> str:
     """Write every installed version to ``path`` as constraints for pip, and return ``path``.
 
-    ``pip freeze`` would write addresses for some of them, which are no constraints.
+    ``pip freeze`` writes URLs for some packages, which are not valid constraints.
     """
     versions: dict[str, str] = {}
     for item in distributions():
-        # Colab has some packages twice, its own and Debian's: Python takes the first that it finds, and so does pip.
+        # Colab has some packages twice, its own and Debian's: Python and pip use the first one found.
         if item.name:
             versions.setdefault(re.sub(r"[-_.]+", "-", item.name).lower(), item.version)
     Path(path).write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
@@ -39,17 +39,17 @@ def pin_installed(path: str) -> str:
 
 
 def open_session(*, use_drive: bool = False) -> None:
-    """Take the keys that Colab keeps, mount Google Drive if wanted, and say what is there; elsewhere only say it.
+    """Read the keys in Colab's secrets, mount Google Drive if requested, and print the result.
 
-    Neither is needed: what cannot be had is told in one line, and the session goes on without.
+    Neither is required: a failure prints one line. Outside Colab only the keys in the environment are listed.
 
     Args:
-        use_drive: Whether Google Drive is mounted; Colab then asks for permission.
+        use_drive: Whether to mount Google Drive; Colab asks for permission.
     """
     colab = _colab()
     if colab is not None:
         for name in SECRETS:
-            _take_secret(colab.userdata, name)
+            _read_secret(colab.userdata, name)
     found = [name for name in SECRETS if os.environ.get(name)]
     print(f"Keys found: {', '.join(found) or 'none (none is needed)'}")
     if use_drive:
@@ -65,16 +65,16 @@ def _colab() -> Any:
         return None
 
 
-def _take_secret(userdata: Any, name: str) -> None:
-    """Copy a secret into the environment, where programs that this one starts see it too."""
+def _read_secret(userdata: Any, name: str) -> None:
+    """Copy a secret into the environment, where child processes find it too."""
     if os.environ.get(name):
         return
-    refusals = (userdata.SecretNotFoundError, userdata.NotebookAccessError, userdata.TimeoutException)
+    access_errors = (userdata.SecretNotFoundError, userdata.NotebookAccessError, userdata.TimeoutException)
     try:
         value = userdata.get(name)
-    except refusals as error:
+    except access_errors as error:
         if not isinstance(error, userdata.SecretNotFoundError):
-            print(f"The secret {name} is not used ({type(error).__name__}): allow this notebook to see it.")
+            print(f"The secret {name} is not used ({type(error).__name__}): grant this notebook access to it.")
         return
     if value:
         os.environ[name] = value
@@ -82,9 +82,9 @@ def _take_secret(userdata: Any, name: str) -> None:
 
 def _mount(colab: Any) -> str:
     if colab is None:
-        return "Drive: not on Colab; everything stays in the data folder."
+        return "Drive: not on Colab; all output stays in the data folder."
     try:
         colab.drive.mount(DRIVE_FOLDER)
     except (OSError, ValueError, RuntimeError) as error:
-        return f"Drive: not mounted ({error}); everything stays on this machine and goes with the session."
+        return f"Drive: not mounted ({error}); output stays on this machine and is lost when the session ends."
     return "Drive: mounted; checkpoints and package are copied to MyDrive/transformer-foundry."

@@ -1,4 +1,4 @@
-"""A run written as the command that does the same."""
+"""The ``kedro run`` command that is equivalent to a run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from transformer_foundry.core.base.nested import flatten
 
 __all__ = ["run_command"]
 
-_WORDS = {None: "null", True: "true", False: "false"}
+_YAML_WORDS = {None: "null", True: "true", False: "false"}
 
 
 def run_command(pipelines: Sequence[str], env: str | None, parameters: Mapping[str, Any]) -> str:
-    """Return the ``kedro run`` that takes these pipelines, this preset and these parameters.
+    """Return the ``kedro run`` command with these pipelines, preset and parameters.
 
     Args:
         pipelines: Names; none means the default pipelines.
-        env: The preset; None is the quick one.
+        env: The preset; None means the quick one.
         parameters: By section, as ``runtime_params`` holds them.
 
     Example:
@@ -36,4 +36,4 @@ def run_command(pipelines: Sequence[str], env: str | None, parameters: Mapping[s
 
 
 def _text(value: Any) -> str:
-    return _WORDS[value] if value is None or isinstance(value, bool) else str(value)
+    return _YAML_WORDS[value] if value is None or isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""SIGTERM as a Stop: the machine is about to go, and what was trained is saved within seconds."""
+"""Handle SIGTERM like Ctrl-C, so that training saves a checkpoint before the machine stops."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["is_terminated", "patience_s", "stop_at_termination"]
+__all__ = ["is_terminated", "shutdown_timeout_s", "stop_at_termination"]
 
 GRACE_S = 3.0
-"""What a hook may take to finish after SIGTERM: whoever sends it often sends SIGKILL ten seconds later."""
+"""Time for a hook to finish after SIGTERM, which is often followed by SIGKILL ten seconds later."""
 
 _received = threading.Event()
 
 
 @contextmanager
 def stop_at_termination() -> Iterator[None]:
-    """Turn SIGTERM into a SIGINT while the body runs, so that training saves a checkpoint and ends."""
+    """Turn SIGTERM into SIGINT within the ``with`` block, so that training saves a checkpoint and ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -35,10 +35,10 @@ def stop_at_termination() -> Iterator[None]:
 
 
 def is_terminated() -> bool:
-    """Return whether SIGTERM has come."""
+    """Return whether SIGTERM was received."""
     return _received.is_set()
 
 
-def patience_s(usual_s: float) -> float:
+def shutdown_timeout_s(usual_s: float) -> float:
     """Return how long to wait for something at the end: ``usual_s``, or a few seconds after SIGTERM."""
     return min(usual_s, GRACE_S) if is_terminated() else usual_s

@@ -1,4 +1,4 @@
-"""The terminal's last line: rewritten in place by progress, cleared for whatever is printed in between."""
+"""The status line: the last line of the terminal, rewritten in place and cleared for other output."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ import sys
 import threading
 from typing import TextIO
 
-__all__ = ["LINE", "LiveLine", "in_notebook", "keep_log_apart"]
+__all__ = ["LINE", "StatusLine", "in_notebook", "keep_log_apart"]
 
 
-class LiveLine:
-    """The one place that knows whether a line is open in the terminal.
+class StatusLine:
+    """A line of the terminal that is rewritten in place; knows whether it is open.
 
     Args:
-        stream: Where to print; None is the standard output of the moment.
+        stream: Where to print; None means the current ``sys.stdout``.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._width = 0
-        # Checkpoints are written, and their log lines come, from threads beside training.
+        # Other threads, which write checkpoints, log too.
         self._lock = threading.RLock()
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a line can be rewritten in place; a log file and a notebook get plain lines."""
+        """Whether the line can be rewritten in place; a log file and a notebook get plain lines."""
         return self._output.isatty()
 
     def replace(self, text: str) -> None:
-        """Show ``text`` in place of the open line; where nothing can be rewritten it is printed."""
+        """Show ``text`` in place of the open line; print it where a line cannot be rewritten."""
         if not self.is_terminal:
             self.print(text)
             return
-        # A line that wraps cannot be rewritten: the carriage return goes to the start of its last part only.
+        # A wrapped line cannot be rewritten: a carriage return goes to the start of its last row only.
         shown = text[: max(1, shutil.get_terminal_size().columns - 1)]
         with self._lock:
             self._write("\r" + shown.ljust(self._width))
             self._width = len(shown)
 
     def print(self, text: str) -> None:
-        """Print ``text`` for good, in place of the open line if there is one."""
+        """Print ``text`` permanently, in place of the open line if there is one."""
         with self._lock:
             self._write(self._cleared() + text + "\n")
 
     def clear(self) -> None:
-        """Take the open line away."""
+        """Clear the open line."""
         with self._lock:
             self._write(self._cleared())
 
     def end(self) -> None:
-        """Keep the open line as it is, and go to the next."""
+        """Keep the open line and start a new one."""
         with self._lock:
             if self._width:
                 self._width = 0
@@ -70,25 +70,25 @@ class LiveLine:
         return self._stream or sys.stdout
 
 
-LINE = LiveLine()
-"""The line of this process."""
+LINE = StatusLine()
+"""The status line of this process."""
 
 
 def keep_log_apart() -> None:
-    """Have every handler of the root logger take the live line away before it prints a record."""
+    """Make every handler of the root logger clear the status line before it prints a record."""
     for handler in logging.getLogger().handlers:
-        if _take_line_away not in handler.filters:
-            # A filter, and not a handler: Kedro refuses handlers of one's own in conf/logging.yml.
-            handler.addFilter(_take_line_away)
+        if _clear_line not in handler.filters:
+            # A filter, not a handler: Kedro refuses custom handlers in conf/logging.yml.
+            handler.addFilter(_clear_line)
 
 
-def _take_line_away(_: logging.LogRecord) -> bool:
+def _clear_line(_: logging.LogRecord) -> bool:
     LINE.clear()
     return True
 
 
 def in_notebook() -> bool:
-    """Return whether the program runs in the kernel of a notebook."""
+    """Return whether the program runs in a notebook kernel."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None

@@ -1,4 +1,4 @@
-"""Messages of third parties that a user cannot act on, silenced by name at the entry point."""
+"""Silence messages of other libraries that a user cannot act on, by name."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import warnings
 __all__ = ["silence_third_parties"]
 
 _ENVIRONMENT = {
-    # The tokenizers library warns about every fork once its threads have been used.
+    # tokenizers warns about every fork after it has used threads.
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
-    # The datasets library asks a counter on the network for every local file that it opens.
+    # datasets sends a request to a download counter for every local file that it opens.
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "WANDB_SILENT": "true",
 }
 
 _WARNINGS = (
-    # Our commands keep accepting the older option for users who know it.
+    # Our command accepts the deprecated option.
     ("Option '--pipeline' is deprecated", DeprecationWarning),
-    # Kedro itself calls the older name, and so do we: the newer one is not in all versions of OmegaConf in use.
+    # Kedro and we call the old name: supported versions of OmegaConf lack the new one.
     (r"register_new_resolver\(\) is deprecated", UserWarning),
 )
 
 _LOGGERS = {
-    # Reports of the exporter's own steps; what could not be exported is in our manifest.
+    # The exporter reports its steps; our manifest has the formats that failed.
     "onnxscript": logging.ERROR,
     "onnx_ir": logging.ERROR,
     "torch.onnx": logging.ERROR,
-    # One line for each trial that is retried; our own line for each trial says what came of it.
+    # One line for each retried trial; our line for each trial has its result.
     "optuna.storages": logging.WARNING,
     "optuna.study": logging.WARNING,
-    # The cause of a file that cannot be read is in our error.
+    # Our error has the cause of a file that cannot be read.
     "datasets": logging.CRITICAL,
 }
 
 
 def silence_third_parties() -> None:
-    """Set the environment, warning filters and logger levels named above; what the user has set stays."""
+    """Set the environment variables, warning filters and log levels above; variables set by the user stay."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for message, category in _WARNINGS:

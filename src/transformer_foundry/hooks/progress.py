@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from transformer_foundry.console.colab import is_colab
-from transformer_foundry.console.status_line import LINE, LiveLine, in_notebook
+from transformer_foundry.console.status_line import LINE, StatusLine, in_notebook
 from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.publishing.options import DeploymentOptions
@@ -95,7 +95,7 @@ class ProgressCallback(Callback):
     _context: RunContext
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._line, self._clock = LINE if stream is None else LiveLine(stream), clock
+        self._line, self._clock = LINE if stream is None else StatusLine(stream), clock
         self._figure: LiveFigure | None = None
         self._baselines: Mapping[str, float] = {}
         self._state = _State(self._clock())

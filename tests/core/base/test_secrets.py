@@ -56,7 +56,7 @@ def test_secrets_are_replaced_at_any_depth() -> None:
     assert found == {"a": [{"b": "[redacted]"}, 3], "c": ["x://me:[redacted]@host"]}
 
 
-def test_the_password_of_an_address_is_replaced() -> None:
+def test_the_password_in_a_url_is_redacted() -> None:
     assert (
         secrets.redact("mysql://me:pw@host/x https://host:80/a@b") == "mysql://me:[redacted]@host/x https://host:80/a@b"
     )

@@ -1,1 +1,1 @@
-"""What all of core uses and what uses nothing of it: errors, options, secrets, lazy imports."""
+"""Base of core, which imports nothing else of it: errors, options, secrets, texts, nested mappings, lazy imports."""

@@ -46,7 +46,7 @@ class FoundryError(Exception):
 
 
 class ParameterError(FoundryError):
-    """A parameter is unknown, has the wrong type or lies outside its range."""
+    """A parameter is unknown, has the wrong type or is out of range."""
 
 
 class ModelError(FoundryError):
@@ -62,7 +62,7 @@ class TrainingError(FoundryError):
 
 
 class CheckpointError(FoundryError):
-    """A checkpoint is damaged, foreign or missing."""
+    """A checkpoint is damaged, missing or belongs to another run."""
 
 
 class TuningError(FoundryError):
@@ -70,7 +70,7 @@ class TuningError(FoundryError):
 
 
 class DeploymentError(FoundryError):
-    """A package cannot be made, verified or published."""
+    """A package cannot be built, verified or published."""
 
 
 def format_error(error: FoundryError) -> str:
@@ -118,5 +118,5 @@ def find_foundry_error(error: BaseException) -> FoundryError | None:
 
 
 def _one_line(text: str) -> str:
-    # An error ends up in terminals, logs, reports and trackers; a value that it quotes may be a secret.
+    # An error appears in terminals, logs, reports and trackers; a value that it quotes may be a secret.
     return printable(redact(" ".join(str(text).split())))

@@ -1,4 +1,4 @@
-"""Options: frozen dataclasses whose fields carry their description and range, checked wherever they are made."""
+"""Options: frozen dataclasses whose fields have a description and a range, checked at construction."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def parse_options(options_class: type[OptionsT], values: Mapping[str, Any] | Non
 
     Raises:
         ParameterError: If the section is not a mapping, a key is unknown (with the nearest known one), or a value
-            has the wrong type or lies outside its range.
+            has the wrong type or is out of range.
     """
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
         raise ParameterError(
             f"{section} is {values!r}.",
-            f"A section with keys was expected, for example {section}.{_names(options_class)[0]}.",
+            f"Expected a section with keys, for example {section}.{_names(options_class)[0]}.",
             f"Write it as '{section}:' followed by indented keys.",
         )
     known = _names(options_class)
@@ -97,7 +97,7 @@ def check_options(options: Any, section: str) -> None:
 
 
 def describe_limits(metadata: Mapping[str, Any]) -> str:
-    """Return the range of an option in words, empty if it has none.
+    """Return the range of an option in words; empty if it has none.
 
     Example:
         >>> describe_limits({"minimum": 0, "below": 1})
@@ -145,12 +145,12 @@ def _bad_value(
 ) -> ParameterError:
     default = field.default_factory() if isinstance(field.default_factory, types.FunctionType) else None
     written = "[A,B]" if isinstance(default, list) else "VALUE"
-    # A mapping cannot be given on the command line, which is split at its commas.
-    way = "" if isinstance(default, dict) else f" or with --params {section}.{field.name}={written}"
+    # A mapping cannot be set with --params, which splits at commas.
+    alternative = "" if isinstance(default, dict) else f" or with --params {section}.{field.name}={written}"
     return ParameterError(
         f"{section}.{field.name} is {value!r}.{hint}",
         f"Expected {expected}. {field.metadata.get('description', '')}",
-        f"Set {section}.{field.name} in conf/{way}.",
+        f"Set {section}.{field.name} in conf/{alternative}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which texts are secrets, and how they are kept out of what is printed, logged and written."""
+"""Recognize secrets and redact them in printed, logged and written text."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ REDACTED = "[redacted]"
 _NAME = re.compile(
     r"(^|_)(token|secret|password|passwd|pgpassword|credentials?|(api|access|private|secret)_?key)$", re.I
 )
-# Variables only: parameters of a model may well be named "logits_key".
+# Variables only: a model may have a parameter named "logits_key".
 _VARIABLE = re.compile(r"_(KEY|PASS|PWD|PASSPHRASE|PAT|AUTH)$")
 _VALUES = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}"
     r"|wandb_v1_\w{20,}"
 )
-# The password of a URL; one that is masked already stays so.
+# The password in a URL, unless it is masked already.
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)(?!\*+@)[^/\s]+(?=@)")
-# What a signed address ends with.
+# Parameters of a signed URL.
 _QUERY = re.compile(
     r"([?&](?:[\w.-]*(?:token|key|secret|password|signature|credential)|sig|auth)=)[^&#\s'\"]+", re.IGNORECASE
 )
-# Shorter values ("1", "none") would blacken ordinary words.
-_SHORTEST = 8
+# Shorter values ("1", "none") occur in ordinary text.
+_MIN_LENGTH = 8
 _remembered: set[str] = set()
 
 
@@ -41,12 +41,12 @@ def is_secret_name(name: str) -> bool:
 
 
 def remember_secrets(values: Any) -> None:
-    """Take every text in ``values`` (of ``conf/local/credentials.yml``) for a secret from now on."""
+    """Treat every string in ``values`` (from ``conf/local/credentials.yml``) as a secret from now on."""
     if isinstance(values, Mapping):
         for value in values.values():
             remember_secrets(value)
     elif isinstance(values, str):
-        if len(values) >= _SHORTEST:
+        if len(values) >= _MIN_LENGTH:
             _remembered.add(values)
     elif isinstance(values, Iterable) and not isinstance(values, bytes):
         for value in values:
@@ -54,7 +54,7 @@ def remember_secrets(values: Any) -> None:
 
 
 def redact(text: str) -> str:
-    """Return ``text`` with secrets replaced: those of the environment, of the credentials, and what looks like one.
+    """Return ``text`` with secrets redacted: those of the environment and the credentials, and known token formats.
 
     Example:
         >>> redact("postgresql://someone:secret@host/name")
@@ -68,7 +68,7 @@ def redact(text: str) -> str:
 
 
 def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``values`` with secrets replaced in its texts, at any depth."""
+    """Return ``values`` with the secrets in its strings redacted, at any depth."""
     return {name: _redacted(value) for name, value in values.items()}
 
 
@@ -81,7 +81,7 @@ def _redacted(value: Any) -> Any:
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``values`` without entries that are named like secrets or hold one, at any depth."""
+    """Return ``values`` without entries whose name or value is a secret, at any depth."""
     kept: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -95,7 +95,7 @@ def _known() -> list[str]:
     found = {
         value
         for name, value in os.environ.items()
-        if len(value) >= _SHORTEST and (is_secret_name(name) or _VARIABLE.search(name))
+        if len(value) >= _MIN_LENGTH and (is_secret_name(name) or _VARIABLE.search(name))
     }
-    # The longest first: one may contain another.
+    # Longest first: one secret may contain another.
     return sorted(found | _remembered, key=len, reverse=True)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from transformer_foundry.console.sigterm import patience_s
+from transformer_foundry.console.sigterm import shutdown_timeout_s
 from transformer_foundry.hooks.drive.verified_copy import problem_of
 
 __all__ = ["BackgroundSync"]
@@ -69,7 +69,7 @@ class BackgroundSync:
         if self._thread is None:
             return True
         atexit.unregister(self.finish)
-        timeout_s = patience_s(timeout_s)
+        timeout_s = shutdown_timeout_s(timeout_s)
         self._is_last = True
         self.request()
         if not self.wait(1.0):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from transformer_foundry.config.hook_options import TrackingOptions
-from transformer_foundry.console.sigterm import patience_s
+from transformer_foundry.console.sigterm import shutdown_timeout_s
 from transformer_foundry.core.base.secrets import redact, without_secrets
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.json_lines import read_rows
@@ -275,7 +275,7 @@ def _finish(run: Any, exit_code: int) -> bool:
 
     thread = threading.Thread(target=finish, name="wandb-finish", daemon=True)
     thread.start()
-    thread.join(patience_s(FINISH_TIMEOUT_S))
+    thread.join(shutdown_timeout_s(FINISH_TIMEOUT_S))
     return done.is_set()
 
 
