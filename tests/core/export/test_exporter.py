@@ -32,7 +32,7 @@ def test_all_formats_of_the_three_kinds_are_verified(exported: Exported) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_manifest_says_what_was_verified(exported: Exported, name: str) -> None:
+def test_the_manifest_records_what_was_verified(exported: Exported, name: str) -> None:
     entry = exported.entry(name)
     shapes = {(row["batch"], row["length"]) for row in entry["shapes"]}
     example = exported.manifest["example"]
@@ -104,7 +104,7 @@ def test_a_format_that_is_right_only_at_the_examples_length_is_not_shipped(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table_size", [24, 36])
-def test_a_mask_cut_out_of_a_table_serves_every_length(tmp_path: Path, table_size: int) -> None:
+def test_a_mask_sliced_from_a_table_supports_every_length(tmp_path: Path, table_size: int) -> None:
     model, inputs = small_models.TableGpt(table_size=table_size).eval(), small_models.make_inputs(masks=True)
     manifest = export_model(model, inputs, tmp_path, ["pt2", "onnx"], max_length=24)
     assert [entry["status"] for entry in manifest["formats"]] == ["verified", "verified"]
@@ -161,7 +161,7 @@ class Forbidding(small_models.RotaryGpt):
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_a_stand_in_for_infinity_does_not_widen_the_tolerance(tmp_path: Path) -> None:
+def test_a_substitute_for_infinity_does_not_increase_the_tolerance(tmp_path: Path) -> None:
     model = Forbidding()
     model(torch.ones(1, 2, dtype=torch.long))  # leaves a weight with a history, which deepcopy refuses
     manifest = export_model(model, small_models.make_inputs(), tmp_path, ["pytorch"], max_length=24)

@@ -27,7 +27,7 @@ def test_a_file_that_cannot_be_loaded_is_explained(tmp_path: Path, cases: Path) 
     assert failure.startswith("fails when it is loaded in a fresh process: ")
 
 
-def test_a_failure_names_the_shape_it_happened_at(tmp_path: Path, cases: Path) -> None:
+def test_a_failure_names_its_shape(tmp_path: Path, cases: Path) -> None:
     program = "\n".join(
         [
             "print('{this is no report', end='')",
@@ -44,14 +44,14 @@ def test_a_failure_names_the_shape_it_happened_at(tmp_path: Path, cases: Path) -
     assert failure == "fails at (batch, length) = (2, 3) in a fresh process: ValueError: only one row"
 
 
-def test_a_process_that_hangs_is_a_failure(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_hangs_fails(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify_file, "TIMEOUT_S", 0.2)
     (tmp_path / "load_example.py").write_text("while True: pass")
     _, failure = Verification("pytorch", tmp_path / "model.safetensors", cases).wait()
     assert "still running after 0.2 s" in failure
 
 
-def test_the_code_of_a_model_sees_no_token(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_a_model_gets_no_token(tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("HF_TOKEN", "WANDB_API_KEY", "DATABASE_URL")
     for name in names:
         monkeypatch.setenv(name, "postgresql://alice:not-a-real-one@localhost/studies")

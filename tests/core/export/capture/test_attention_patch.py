@@ -34,7 +34,7 @@ def calls() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"bias": False}, {"kdim": 9, "vdim": 10}, {"add_zero_attn": True}])
-def test_attention_in_plain_form_answers_as_its_own_code(settings: dict[str, Any]) -> None:
+def test_patched_attention_returns_what_torch_returns(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(D, H, dropout=0.1, batch_first=True, **settings).eval()
     if attention.in_proj_bias is not None:

@@ -35,7 +35,7 @@ def test_a_loop_gives_the_models_logits_at_every_length(kind: type[nn.Module]) -
 
 
 @pytest.mark.parametrize("kind", [loop_models.Flagged, loop_models.Halting])
-def test_a_branch_that_was_always_taken_alike_answers_nan_otherwise(kind: type[nn.Module]) -> None:
+def test_a_fixed_branch_returns_nan_in_the_other_case(kind: type[nn.Module]) -> None:
     model = kind()
     found = captured(model)
     graph, given = found.program.module(), tokens(2, 9)
@@ -45,7 +45,7 @@ def test_a_branch_that_was_always_taken_alike_answers_nan_otherwise(kind: type[n
     assert {place.partition(":")[0] for place in found.assumed} == {"loop_models.py"}
 
 
-def test_the_models_code_is_as_before_after_a_failure() -> None:
+def test_the_models_code_is_restored_after_a_failure() -> None:
     model = loop_models.Appending()
     before = loop_models.Appending.run.__code__
     codes = called_code(lambda: model(**tokens(2, 3)))

@@ -38,7 +38,7 @@ def test_the_sizes_of_an_example_are_distinct_and_at_least_two(longest: int, dec
     assert all(shape[1] <= longest for shape in shapes)
 
 
-def test_sizes_that_a_branch_excludes_are_served_and_verified() -> None:
+def test_sizes_that_a_branch_excludes_are_supported_and_verified() -> None:
     model, inputs = Branching(harmless=True), make_inputs()
     source = ExportSource(model, inputs, 24)
     module = source.program().module()
@@ -47,7 +47,7 @@ def test_sizes_that_a_branch_excludes_are_served_and_verified() -> None:
         torch.testing.assert_close(module(inputs(batch, length)["input_ids"]), model(**inputs(batch, length)))
 
 
-def test_the_patches_are_undone_after_a_failure() -> None:
+def test_the_patches_are_removed_after_a_failure() -> None:
     before = nn.modules.transformer._detect_is_causal_mask, torch.backends.mha.get_fastpath_enabled()
     with pytest.raises(KeyError), exporting_patches():
         raise KeyError

@@ -97,7 +97,7 @@ class Fused(nn.Module):
         return self.head(x + one.sum(-1, keepdim=True) * other.mean(-1, keepdim=True))
 
 
-def test_a_product_that_is_only_cut_becomes_several(tmp_path: Path) -> None:
+def test_a_product_that_is_only_split_becomes_several(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, inputs = Fused().eval(), make_inputs()
     source = ExportSource(model, inputs, 24)

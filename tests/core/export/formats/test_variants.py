@@ -91,7 +91,7 @@ def test_products_in_int8_are_those_of_rounded_weights_and_activations(made: Any
 
 
 @pytest.mark.slow
-def test_weights_above_the_limit_lie_in_a_file_of_their_own(
+def test_weights_above_the_limit_are_in_a_separate_file(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_LARGEST_MESSAGE", 100_000)
@@ -147,7 +147,7 @@ ROW = {"batch": 1, "length": 2, "max_abs_error": 0.1, "problem": "", "relative_e
 
 
 @pytest.mark.parametrize(
-    ("rows", "score", "reference", "told"),
+    ("rows", "score", "reference", "words"),
     [
         ([ROW], None, None, ""),
         ([ROW | {"divergence": 0.02}], None, None, "would rise by 2.02%"),
@@ -165,7 +165,9 @@ ROW = {"batch": 1, "length": 2, "max_abs_error": 0.1, "problem": "", "relative_e
         ([ROW], Score(100, 100.5, 0, "perplexity"), Score(100, 100, 0, "perplexity"), ""),
     ],
 )
-def test_what_is_coarse_is_told(rows: Any, score: Score | None, reference: Score | None, told: str) -> None:
+def test_an_inaccurate_variant_is_refused_with_a_reason(
+    rows: Any, score: Score | None, reference: Score | None, words: str
+) -> None:
     reason = judge_variant(rows, "", score, reference)[0]
-    assert re.search(told, reason)
-    assert bool(reason) == bool(told)
+    assert re.search(words, reason)
+    assert bool(reason) == bool(words)

@@ -116,7 +116,7 @@ print(json.dumps({"written": written.tolist(), "beams": len(beams)}))
 
 
 @pytest.mark.slow
-def test_an_encoder_decoder_generates_what_its_own_logits_say(tmp_path: Path) -> None:
+def test_an_encoder_decoder_generates_by_its_own_logits(tmp_path: Path) -> None:
     config = {"pad_token_id": 0, "decoder_start_token_id": 0}
     adapter, package = package_of(tmp_path, small_models.Translator, **config)
     rows = reference_inputs(adapter.contract, 0, [1, 2, 3, 4])(2, 9)
@@ -140,7 +140,7 @@ print(json.dumps([item["token"] for item in guess]))
 
 
 @pytest.mark.slow
-def test_an_encoder_fills_masks_as_its_own_logits_say(tmp_path: Path) -> None:
+def test_an_encoder_fills_masks_by_its_own_logits(tmp_path: Path) -> None:
     config = {"model_type": "bert", "pad_token_id": 0, "mask_token_id": 4}
     adapter, package = package_of(tmp_path, small_models.MaskedEncoder, **config)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_an_encoder_fills_masks_as_its_own_logits_say(tmp_path: Path) -> None:
     assert run_alone(package.folder, tmp_path, ENCODER) == scores.topk(5).indices.tolist()
 
 
-def test_code_that_transformers_cannot_load_is_left_out_and_said(tmp_path: Path) -> None:
+def test_code_that_transformers_cannot_load_is_removed_with_a_reason(tmp_path: Path) -> None:
     export = write_export(tmp_path / "model", small_models.RotaryGpt)
     path = export.folder / "model.py"
     # It runs here, under the name that this project gives it, and nowhere else.

@@ -15,7 +15,7 @@ from transformer_foundry.core.export.verification.error_reasons import explain, 
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
     ],
 )
-def test_a_known_error_is_put_in_plain_words(text: str, words: str) -> None:
+def test_a_known_error_is_explained_in_plain_english(text: str, words: str) -> None:
     assert words in explain(text)
     assert text in explain(text)
 
@@ -28,7 +28,7 @@ def test_a_size_that_is_fixed_is_named() -> None:
     assert "dimension 0 of attention_mask (batch) to 3" in reason
 
 
-def test_the_cause_comes_before_what_wraps_it() -> None:
+def test_the_first_error_of_a_chain_comes_first() -> None:
     error = RuntimeError("conversion failed")
     error.__cause__ = KeyError("aten.eigh")
     assert explain_error(error).startswith("KeyError: 'aten.eigh'")

@@ -26,14 +26,14 @@ def case(logits: np.ndarray = LOGITS, compared: np.ndarray | None = MASK) -> Cas
     return Case(2, 3, {"input_ids": np.ones((2, 3), np.int64)}, logits, compared)
 
 
-def test_padding_does_not_count() -> None:
+def test_padding_is_not_compared() -> None:
     other = LOGITS.copy()
     other[1, 1:] = 99
     other[0, 2, 1] += 0.5
     assert compare(case(), other) == (0.5, "")
 
 
-def test_rows_of_a_classifier_count_whole() -> None:
+def test_all_logits_of_a_classifier_are_compared() -> None:
     labels = np.zeros((2, 3), np.float32)
     assert compare(case(labels), labels + 1) == (1.0, "")
 
@@ -50,7 +50,7 @@ def test_infinities_must_be_where_the_models_are() -> None:
     assert compare(case(), blocked)[0] is None
 
 
-def test_what_stands_for_infinity_must_be_there_too() -> None:
+def test_a_substitute_for_infinity_must_agree_too() -> None:
     blocked = LOGITS.copy()
     blocked[0, 0, 0] = -1e9
     assert compare(case(blocked), blocked + 0.5) == (0.5, "")
@@ -66,7 +66,7 @@ def test_shapes_are_at_least_five_with_the_shortest_and_the_longest(longest: int
 
 
 @pytest.mark.parametrize("compared", [MASK, None])
-def test_cases_come_back_from_their_file(tmp_path: Path, compared: np.ndarray | None) -> None:
+def test_cases_are_read_as_they_were_written(tmp_path: Path, compared: np.ndarray | None) -> None:
     write_cases([case(compared=compared)], tmp_path / "cases.safetensors")
     (read,) = read_cases(tmp_path / "cases.safetensors")
     assert (read.batch, read.length, list(read.inputs)) == (2, 3, ["input_ids"])
@@ -74,7 +74,7 @@ def test_cases_come_back_from_their_file(tmp_path: Path, compared: np.ndarray | 
     assert (read.compared is None) == (compared is None)
 
 
-def test_a_verdict_names_the_worst_shape() -> None:
+def test_a_result_names_the_worst_shape() -> None:
     rows = [
         {"batch": 1, "length": length, "max_abs_error": error, "problem": ""}
         for length, error in ((1, 0.1), (2, 0.3), (3, 0.2))

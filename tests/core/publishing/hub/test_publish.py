@@ -87,7 +87,7 @@ FAULTS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("when", FAULTS)
-def test_what_fails_is_done_once(hub: MiniHub, client: HubClient, folder: Path, when: str) -> None:
+def test_a_step_that_failed_is_done_once(hub: MiniHub, client: HubClient, folder: Path, when: str) -> None:
     repo_id = f"alice/{when.replace(' ', '-')}"
     for inject in FAULTS[when]:
         inject(hub)
@@ -111,7 +111,7 @@ def test_the_pause_is_what_the_hub_asks_for() -> None:
     assert [_pause(refusal("Wed, 21 Oct 2026"), attempt) for attempt in (1, 2, 3)] == [1, 2, 4]
 
 
-def test_a_repository_of_something_else_is_left_alone_unless_asked(
+def test_a_repository_with_other_files_is_refused_without_overwrite(
     hub: MiniHub, client: HubClient, folder: Path
 ) -> None:
     repo = hub.store.create("models", "alice/other", "alice")
@@ -125,7 +125,7 @@ def test_a_repository_of_something_else_is_left_alone_unless_asked(
     assert contents(hub, "alice/other") == files_of(folder) | {"notes.md": b"mine"}
 
 
-def test_releases_are_listed_compared_and_gone_back_to(
+def test_releases_are_listed_compared_and_restored(
     hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:
     more = changed(folder, tmp_path / "more", "notes.txt", "one more file")
@@ -175,7 +175,7 @@ def save_and_load(folder: str, repo_id: str) -> Any:
         del os.environ["HF_TOKEN"]
 
 
-def test_a_published_file_that_differs_is_noticed_and_no_release(
+def test_a_published_file_that_differs_is_detected_and_not_released(
     hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -225,7 +225,7 @@ def compare(folder: str, repo_id: str, revision: str, endpoint: str) -> float:
         ("gpt", "hf_alice", "cannot be the name"),
     ],
 )
-def test_a_refusal_says_what_is_wrong_and_what_to_do(
+def test_a_refusal_names_the_problem_and_the_remedy(
     hub: MiniHub, client: HubClient, folder: Path, repo_id: str, token: str | None, problem: str
 ) -> None:
     if ("datasets", "alice/text") not in hub.store.repos:
@@ -238,7 +238,7 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(
         assert f"kedro hub publish {folder} {repo_id}" in answer["remedy"]
 
 
-def test_a_package_without_what_was_asked_for_is_not_published(
+def test_a_package_without_a_requested_format_is_not_published(
     hub: MiniHub, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:
     lame = shutil.copytree(folder, tmp_path / "lame")

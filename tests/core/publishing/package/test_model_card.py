@@ -53,7 +53,7 @@ def test_an_untrained_model_without_evaluation_says_so() -> None:
     assert card_errors(text) == []
 
 
-def test_norwegian_is_not_false() -> None:
+def test_the_language_no_is_not_read_as_false() -> None:
     text = card({"language": "no"})
     assert card_metadata(text)["language"] == "no"
     assert card_errors(text) == []

@@ -74,7 +74,7 @@ def test_another_file_than_the_one_that_was_tested_is_refused(npm: Path, tmp_pat
         (None, "npm is not installed"),
     ],
 )
-def test_a_package_without_npm_or_network_is_whole_and_says_why(
+def test_a_package_without_npm_or_network_has_no_page_and_a_reason(
     npm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, message: str
 ) -> None:
     if script is None:
@@ -95,7 +95,7 @@ def test_a_package_without_npm_or_network_is_whole_and_says_why(
     ]
 
 
-def test_parts_that_were_not_wanted_or_have_no_onnx_file_say_so(npm: Path, tmp_path: Path) -> None:
+def test_parts_that_are_left_out_have_a_reason(npm: Path, tmp_path: Path) -> None:
     assert add_programs(tmp_path, MANIFEST, page=False)[2]["reason"] == "deployment.page is false"
     huge = {"formats": [MANIFEST["formats"][0] | {"size_bytes": 3 * 10**9}]}
     assert "3,000,000,000 bytes" in add_programs(tmp_path, huge)[2]["reason"]

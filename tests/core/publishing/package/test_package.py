@@ -97,7 +97,7 @@ def test_load_example_answers_a_text_of_the_users(original: Package) -> None:
 
 
 @pytest.mark.parametrize(("damage", "words"), [("begins", "no word"), ("weights", "download")])
-def test_load_example_says_in_a_sentence_what_is_wrong(package: Package, damage: str, words: str) -> None:
+def test_load_example_reports_an_error_in_a_sentence(package: Package, damage: str, words: str) -> None:
     weights, manifest = package.folder / "model.safetensors", package.folder / "manifest.json"
     if damage == "weights":
         weights.write_bytes(weights.read_bytes()[:100])
@@ -120,7 +120,7 @@ def test_the_hub_accepts_the_card(made: tuple[ModelSource, Adapter, Package]) ->
     assert card.eval_results[0].dataset_split == "test"
 
 
-def test_the_card_says_what_matters(made: tuple[ModelSource, Adapter, Package]) -> None:
+def test_the_card_has_results_formats_and_limitations(made: tuple[ModelSource, Adapter, Package]) -> None:
     text = (made[2].folder / "README.md").read_text()
     for part in ("beats a bigram model", "built-in text of Python", "There is little text.", "`learning_rate`"):
         assert part in text
@@ -154,7 +154,7 @@ class RandomFeatures(nn.Module):
         return self.head(x.cumsum(1))
 
 
-def test_buffers_that_a_new_model_would_not_repeat_are_stored(tmp_path: Path, original: Package) -> None:
+def test_buffers_that_a_new_model_does_not_reproduce_are_stored(tmp_path: Path, original: Package) -> None:
     _, package = make_package(write_export(tmp_path / "random", RandomFeatures))
     assert package.problems == ()
     assert "features" in load_file(package.folder / "model.safetensors")
@@ -194,7 +194,7 @@ def test_the_card_may_be_edited_by_hand(package: Package) -> None:
     assert read_package(package.folder).manifest == package.manifest
 
 
-def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_not_a_package(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match="no complete package"):
         read_package(tmp_path)
 

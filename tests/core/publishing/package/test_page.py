@@ -127,7 +127,7 @@ def test_a_visitor_sees_each_label_with_its_share(folders: dict[str, Path]) -> N
 
 
 @needs_browser
-def test_a_visitor_is_told_what_is_wrong_and_can_go_on(folders: dict[str, Path]) -> None:
+def test_a_visitor_sees_an_error_and_can_continue(folders: dict[str, Path]) -> None:
     async def steps(page: Page) -> list[str]:
         shown = [await page.ask("w20 w21"), await page.ask("w20 [MASK] w22"), await page.ask("w20 " * 40 + "[MASK]")]
         await page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)

@@ -1,4 +1,4 @@
-"""A package is made of parts that belong together."""
+"""All parts of a package come from one model, its data and one step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = 
         ({"model": "x"}, "The validation report is about another model"),
     ],
 )
-def test_a_part_that_does_not_belong_is_refused_by_name(change: dict[str, Any], said: str) -> None:
+def test_a_part_of_another_run_is_refused_by_name(change: dict[str, Any], said: str) -> None:
     check()
     with pytest.raises(DeploymentError, match=said):
         check(**change)

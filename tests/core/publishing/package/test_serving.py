@@ -66,7 +66,7 @@ def test_greedy_translations_have_the_ids_of_the_torch_model(text: str) -> None:
     assert model.generate(text, max_new_tokens=12, temperature=0).ids == [token for token in new if token != 2]
 
 
-def test_drawn_texts_follow_the_seed_and_stay_among_the_likeliest() -> None:
+def test_sampled_texts_follow_the_seed_and_top_k() -> None:
     model = model_of("causal_lm")
     drawn = [model.generate("w20", temperature=60.0, seed=seed).ids for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -106,7 +106,7 @@ def test_guesses_for_hidden_tokens_are_the_torch_models() -> None:
         ("sequence_classification", lambda model: model.predict([""]), "nothing in the text"),
     ],
 )
-def test_what_a_model_cannot_take_is_said_in_one_sentence(task: str, call: Any, message: str) -> None:
+def test_an_unusable_input_is_refused_in_one_sentence(task: str, call: Any, message: str) -> None:
     model = model_of(task)
     with pytest.raises(ValueError, match=message) as caught:
         call(model)
@@ -125,7 +125,7 @@ def test_inference_runs_where_only_its_requirements_are(task: str) -> None:
     assert re.fullmatch(r"prompt: \S.*\nanswer: \S[\s\S]*\n", done.stdout)
 
 
-def test_inference_says_what_is_wrong_without_a_traceback() -> None:
+def test_inference_reports_an_error_without_a_traceback() -> None:
     for arguments in (["--temperature", "-1"], ["--file", "other.onnx"], ["--max-new-tokens", "0"]):
         done = run("causal_lm", *arguments)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
@@ -140,7 +140,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield number
 
 
-def test_the_server_answers_what_inference_answers(port: int) -> None:
+def test_the_server_gives_the_answers_of_inference(port: int) -> None:
     status, health = ask(port, "/health")
     assert (status, health["status"], health["task"]) == (200, "ok", "causal_lm")
     expected = model_of("causal_lm").generate("w20 w21", max_new_tokens=9, temperature=0)
@@ -196,7 +196,7 @@ def test_a_bad_request_gets_one_sentence_and_the_server_lives(port: int, path: s
         (b"\x16\x03\x01 no http at all\r\n\r\n", b"HTTP/1.1 400"),
     ],
 )
-def test_a_slow_or_strange_client_is_sent_away(port: int, sent: bytes, answer: bytes) -> None:
+def test_a_slow_or_malformed_client_is_disconnected(port: int, sent: bytes, answer: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
         client.sendall(sent)
         received = b""
@@ -221,7 +221,7 @@ def server_module() -> ModuleType:
     return module_of(folder, "server")
 
 
-def test_more_requests_than_may_wait_are_refused_at_once() -> None:
+def test_requests_beyond_the_limit_are_refused_at_once() -> None:
     server = server_module()
 
     async def crowd() -> list[Any]:

@@ -66,7 +66,7 @@ def test_the_same_package_is_registered_once(registry: Registry, tmp_path: Path)
     assert registry.of(one).version == 1
 
 
-def test_a_publication_is_remembered_once(registry: Registry, tmp_path: Path) -> None:
+def test_a_publication_is_recorded_once(registry: Registry, tmp_path: Path) -> None:
     one = package(tmp_path / "a", 2.0)
     where = {"repo_id": "alice/gpt", "tag": "v1", "revision": "abc", "difference": 0.0}
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_rolling_back_goes_through_all_that_were_in_production(registry: Registr
     assert registry.find("gpt@production").version == 1
 
 
-def test_a_line_that_a_crash_cut_off_is_no_line(registry: Registry, tmp_path: Path) -> None:
+def test_a_line_that_a_crash_cut_off_is_ignored(registry: Registry, tmp_path: Path) -> None:
     registry.register(package(tmp_path / "a", 2.0))
     registry.register(package(tmp_path / "c", 1.5))
     log = registry.folder / "log.jsonl"
@@ -122,7 +122,7 @@ def test_a_damaged_line_is_named(registry: Registry, tmp_path: Path) -> None:
         registry.versions()
 
 
-def test_on_a_full_disk_the_log_stays_as_it_was(registry: Registry, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_log_unchanged(registry: Registry, tmp_path: Path) -> None:
     version = registry.register(package(tmp_path / "a", 2.0))
     log = registry.folder / "log.jsonl"
     before = log.read_bytes()
@@ -158,14 +158,14 @@ def test_a_process_that_is_killed_leaves_whole_versions_only(registry: Registry,
     assert registry.register(package(tmp_path / "last", 1.0)).version == len(kept) + 1
 
 
-def test_a_package_without_what_was_asked_for_is_not_registered(registry: Registry, tmp_path: Path) -> None:
+def test_a_package_without_a_requested_format_is_not_registered(registry: Registry, tmp_path: Path) -> None:
     wrong = {"format": "onnx", "status": "failed", "stage": "parity", "reason": "differs"}
     with pytest.raises(DeploymentError, match="onnx differs"):
         registry.register(package(tmp_path / "a", 2.0, formats=[wrong]))
     assert registry.versions() == {}
 
 
-def test_an_unknown_model_is_answered_with_those_that_are_known(registry: Registry, tmp_path: Path) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(registry: Registry, tmp_path: Path) -> None:
     registry.register(package(tmp_path / "a", 2.0))
     with pytest.raises(DeploymentError, match="Did you mean 'gpt'"):
         registry.find("gtp")
@@ -173,7 +173,7 @@ def test_an_unknown_model_is_answered_with_those_that_are_known(registry: Regist
         registry.find("gpt@production")
 
 
-def test_a_name_that_would_leave_the_folder_or_hide_a_version_is_made_plain(registry: Registry, tmp_path: Path) -> None:
+def test_a_name_that_is_no_file_name_is_simplified(registry: Registry, tmp_path: Path) -> None:
     one = registry.register(package(tmp_path / "a", 2.0), name="../my model:3@x")
     assert one.name == "my-model-3-x"
     assert one.folder.parent.parent == registry.folder

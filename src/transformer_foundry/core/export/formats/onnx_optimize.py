@@ -1,4 +1,4 @@
-"""Rewrites of an ``onnx_ir`` graph that leave what it computes and make runtimes faster."""
+"""Optimize an ``onnx_ir`` graph for runtimes without changing its results."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 __all__ = ["avoid_denormal_softmax", "split_fused_projections"]
 
-# exp(-64) = 1.6e-28 is nothing beside 1 in float32, and is still a normal number when divided by a million.
+# exp(-64) = 1.6e-28 is negligible next to 1 in float32, and still a normal number when divided by a million.
 _LOWEST_BELOW_GREATEST = -64.0
 
 
 def split_fused_projections(graph: Any) -> None:
-    """Replace a product whose result is cut along its last dimension by a product for each part.
+    """Replace a product whose result is split along its last dimension by one product for each part.
 
-    So q, k and v of one ``nn.Linear`` are not copied out of its result: copying takes a twentieth of the time of an
-    int8 file, several products take no more than one.
+    Then q, k and v of one ``nn.Linear`` are not copied from its result: copying takes a twentieth of the time of an
+    int8 file, and several products take no longer than one.
     """
     import onnx_ir as ir
 
@@ -48,7 +48,7 @@ def split_fused_projections(graph: Any) -> None:
 
 
 def _product_before(split: Any) -> tuple[Any, Any, Any] | None:
-    """Return the product that ``split`` cuts, its (K, N) weight and its (N,) bias or None; None if it is not plain."""
+    """Return the product that ``split`` splits, its (K, N) weight and (N,) bias (or None); None in other cases."""
     whole = split.inputs[0]
     maker, bias = whole.producer(), None
     if maker is None or len(whole.uses()) != 1 or whole.is_graph_output():
@@ -61,7 +61,7 @@ def _product_before(split: Any) -> tuple[Any, Any, Any] | None:
         if len(biases) != 1 or len(others) != 1 or others[0].producer() is None or len(others[0].uses()) != 1:
             return None
         bias, maker = biases[0], others[0].producer()
-    # A weight with another use, a tied head for one, would have to be kept beside its parts.
+    # A weight with another use, such as a tied head, would have to be stored twice.
     if maker.op_type != "MatMul" or not _is_weight(maker.inputs[1], 2):
         return None
     rank, axis = whole.shape and len(whole.shape), split.attributes.get_int("axis", 0)
@@ -79,7 +79,7 @@ def _is_weight(value: Any, rank: int) -> bool:
 
 
 def _sizes(split: Any, whole: int) -> list[int]:
-    """Return the sizes of the parts, an empty list where they are not known or do not cover ``whole``."""
+    """Return the sizes of the parts, an empty list if they are unknown or do not add up to ``whole``."""
     given = split.inputs[1] if len(split.inputs) > 1 else None
     count = len(split.outputs)
     if given is None:
@@ -111,7 +111,7 @@ def avoid_denormal_softmax(graph: Any) -> None:
     for node in list(graph):
         scores = node.inputs[0] if node.op_type == "Softmax" and node.domain == "" else None
         maker = scores.producer() if scores is not None else None
-        # What is added or chosen is a mask; scores without one stay near each other.
+        # Only masked scores differ widely, and a mask is an Add or a Where.
         if scores is None or maker is None or maker.op_type not in ("Add", "Where"):
             continue
         if scores.dtype != ir.DataType.FLOAT:

@@ -17,7 +17,7 @@ _LEAST_SHOWN = 1e-9
 
 def parity_table(manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row for each format and (batch, length) pair: ``format``, ``batch``, ``length``, ``max_abs_error``,
-    ``allowed`` (missing for variants, which are judged otherwise) and ``status``.
+    ``allowed`` (missing for variants, which are judged by quality) and ``status``.
 
     Formats that could not be made have no rows.
     """  # fmt: skip

@@ -166,7 +166,7 @@ def _unpack(packed: Path, folder: Path, archive: Archive) -> None:
                     )
                 (folder / name).write_bytes(content)
     except (tarfile.TarError, KeyError, EOFError) as err:
-        raise DeploymentError(f"What npm gave for {archive.name} is damaged: {err}.", "", _REMEDY) from err
+        raise DeploymentError(f"The npm archive of {archive.name} is damaged: {err}.", "", _REMEDY) from err
 
 
 def main() -> int:

@@ -49,6 +49,6 @@ def require_consistent(
         if expected is not None and found != expected:
             raise DeploymentError(
                 f"{part} {problem} ({str(found)[:12]}, expected {str(expected)[:12]}).",
-                "A package is made of parts that belong together.",
+                "All parts of a package must come from the same model, data and step.",
                 f"Run 'kedro run --pipelines {pipelines}' with the settings of the run, or start another run.name.",
             )

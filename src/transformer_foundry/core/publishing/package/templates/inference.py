@@ -252,7 +252,7 @@ class Model:
             raise InputError("No token is hidden; write [MASK] where the model shall guess.")
         framed = self._frame(ids)
         if mask not in framed:
-            raise InputError(f"The hidden token lies beyond the {self.max_length} tokens that the model reads.")
+            raise InputError(f"The hidden token is beyond the {self.max_length} tokens that the model reads.")
         return framed
 
     def _mask_id(self) -> int:

@@ -112,7 +112,7 @@ class Text:
         if text is None:
             return list(self.prompt["input_ids"])
         if self.backend is None:
-            raise SystemExit("To read text of your own: pip install tokenizers")
+            raise SystemExit("Reading a text requires tokenizers: pip install tokenizers")
         begin = self.special["document_start"] if self.prompt["begins_document"] else None
         return ([] if begin is None else [begin]) + list(self.backend.encode(text).ids)
 
@@ -177,7 +177,7 @@ def main() -> None:
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as err:
         sys.exit(
             f"The model in {FOLDER} cannot be loaded ({type(err).__name__}: {err}).\n"
-            "Every file of the package must lie there as it was published: download it again."
+            "Every file of the package must be there as it was published: download it again."
         )
     ids = text.encode(sys.argv[1] if len(sys.argv) > 1 else None)
     if not ids:

@@ -6,7 +6,7 @@ const MASK_WORDS = ["[MASK]", "<mask>"];
 const TOP_K = 40;
 const here = (name) => new URL(name, import.meta.url).href;
 
-// What the visitor did, not the program, is wrong.
+// An error in the visitor's input, not in the program.
 export class InputError extends Error {}
 
 async function fetchBytes(name, size, onProgress) {
@@ -53,7 +53,7 @@ function chooseFile(manifest) {
   return files.sort((one, other) => rank(one) - rank(other))[0];
 }
 
-// Text and ids, equal to those of the tokenizers library with special tokens taken as ordinary text.
+// Converts text to ids and back as the tokenizers library does, with special tokens as ordinary text.
 export class Text {
   constructor(manifest, content) {
     this.encoding = manifest.encoding;
@@ -62,7 +62,7 @@ export class Text {
     this.maskId = manifest.special_token_ids.mask;
     const special = content.added_tokens.filter((token) => token.special);
     this.names = new Map(special.map((token) => [token.id, token.content]));
-    // A special token that is written out is ordinary text, as in training.
+    // A special token in the text is ordinary text, as in training.
     const ordinary = { ...content, added_tokens: content.added_tokens.filter((token) => !token.special) };
     this.backend = new Tokenizer(ordinary, { clean_up_tokenization_spaces: false });
     this.unknown = content.model.unk_token == null ? undefined : this.backend.token_to_id(content.model.unk_token);
@@ -96,7 +96,7 @@ export class Text {
     if (parts.length === 1) throw new InputError("No token is hidden; write [MASK] where the model shall guess.");
     const ids = this.frame(parts.flatMap((part, at) => [...(at ? [this.maskId] : []), ...this.plainIds(part)]));
     if (!ids.includes(this.maskId))
-      throw new InputError(`The hidden token lies beyond the ${this.maxLength} tokens that the model reads.`);
+      throw new InputError(`The hidden token is beyond the ${this.maxLength} tokens that the model reads.`);
     return ids;
   }
 
@@ -119,9 +119,9 @@ export class Model {
     model.entry = chooseFile(manifest);
     onProgress?.("manifest", model);
     ort.env.wasm.numThreads = 1;
-    // Fetched here, so that a file that is missing is named.
+    // Fetched here, so that an error names a missing file.
     const runtime = fetchBytes("ort-wasm-simd-threaded.wasm");
-    runtime.catch(() => {}); // told when it is awaited
+    runtime.catch(() => {}); // reported when it is awaited
     const bytes = await fetchBytes(model.entry.file, model.entry.size_bytes, (share) => onProgress?.("bytes", share));
     onProgress?.("session");
     ort.env.wasm.wasmBinary = await runtime;
@@ -144,7 +144,7 @@ export class Model {
     return { count: rows, isSequence: output.dims.length > 2, row: (at) => output.data.subarray(at * width, (at + 1) * width) };
   }
 
-  // Yields { token, text } after each new token; text is all that is written so far.
+  // Yields { token, text } after each new token; text is all text so far.
   async *generate(text, { maxNewTokens = 40, temperature = 0.8, topK = TOP_K } = {}) {
     const source = this.text.encode(text);
     const longest = this.text.maxLength;

@@ -1,4 +1,4 @@
-// The page: what is shown while the model loads, what a visitor may ask, and the answer.
+// The page: progress while the model loads, the form, and the answer.
 const WRITERS = { causal_lm: "continues text", seq2seq_lm: "turns one text into another" };
 const READERS = {
   masked_lm: "guesses hidden tokens",
