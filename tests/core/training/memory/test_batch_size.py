@@ -87,7 +87,7 @@ def test_nothing_fits_into_nothing() -> None:
     plan = fit(10**6)
     assert choice(plan) == (1, 64, True, True)
     assert not plan.fits
-    assert "No plan keeps within the budget; this one needs least." in plan.lines
+    assert "No plan fits the budget; this one needs the least memory." in plan.lines
     assert any("Activation checkpointing: 2 blocks" in line for line in plan.lines)
 
 
@@ -120,7 +120,9 @@ def test_halving_keeps_the_rows_of_a_step() -> None:
     plan = MemoryPlan(10, 3, 30)
     halved = halve(halve(plan))
     assert (halved.rows, halved.accumulation, halved.total_rows) == (3, 10, 30)
-    assert halved.lines[-1] == "Memory ran out with micro-batches of 5: going on with batch 3 x accumulation 10."
+    assert (
+        halved.lines[-1] == "Memory ran out with micro-batches of 5: training continues with batch 3 x accumulation 10."
+    )
     with pytest.raises(TrainingError, match="one row"):
         halve(MemoryPlan(1, 30, 30))
 

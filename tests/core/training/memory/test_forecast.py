@@ -174,7 +174,7 @@ def test_a_step_of_the_optimizer_needs_no_more_than_foreseen(optimizer: Any, set
 def test_a_large_step_of_the_optimizer_can_be_the_peak() -> None:
     model = models.Model()
     work = dataclasses.replace(make_work(model), update_bytes=10**9)
-    assert "most of all for the optimizer's step" in forecast_memory(work, 1, 1, MemorySavings()).sentence()
+    assert "most for the optimizer's step" in forecast_memory(work, 1, 1, MemorySavings()).sentence()
 
 
 def test_savings_and_smaller_batches_need_less() -> None:
@@ -206,7 +206,7 @@ def test_the_forecast_is_told_in_one_sentence() -> None:
     assert forecast.fits(12 * 10**9)
     assert not forecast.fits(9 * 10**9)
     more = MemoryForecast(parts, {"train": 10**9, "resume": 2 * 10**9}, 0.0, "batch 1 x accumulation 1")
-    assert more.sentence().endswith("(most of all for going on from a checkpoint)")
+    assert more.sentence().endswith("(most for resuming from a checkpoint)")
 
 
 @pytest.mark.slow

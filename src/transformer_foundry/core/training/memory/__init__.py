@@ -1,4 +1,8 @@
-"""Memory: the forecast of what a run needs, and the ways to make it fit."""
+"""Forecast the memory of a run, and choose micro-batches and savings that fit a budget.
+
+``planning`` decides; ``batch_size`` searches, ``forecast`` and ``simulation`` compute peaks, ``savings`` verifies and
+switches on the chunked loss and activation checkpointing.
+"""
 
 from typing import TYPE_CHECKING
 

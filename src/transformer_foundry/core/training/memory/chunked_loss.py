@@ -1,4 +1,4 @@
-"""The loss of a model with a vocabulary head, computed in chunks without touching the model's code."""
+"""Compute the loss of a model with a vocabulary head in chunks, without changing the model's code."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ __all__ = ["ChunkedLoss", "verify_chunked_loss"]
 
 
 class ChunkedLoss:
-    """Makes the logits of a model lazy while ``active``; outside, the model is what it always was.
+    """Make the logits of a model lazy while ``active``; outside it the model is unchanged.
 
     Args:
-        model: The model, or its adapter.
         output_size: Size of the last dimension of the logits.
-        head: The layer that makes the logits; None watches every function of the forward pass, which finds heads that
-            are not layers (``x @ embedding.weight.T``) and costs some microseconds for each call of torch.
+        head: The layer that computes the logits; None observes every function of the forward pass, which finds heads
+            that are not layers (``x @ embedding.weight.T``) and costs some microseconds for each call of torch.
 
     Attributes:
-        usage: What became of the logits.
+        usage: How the logits were used.
     """
 
     def __init__(self, output_size: int, head: nn.Linear | None = None) -> None:
@@ -38,9 +37,9 @@ class ChunkedLoss:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it a loss of the model's logits is computed in chunks; other uses compute the logits."""
+        """Compute losses of the model's logits in chunks; other uses compute the logits."""
         if self.head is None:
-            with _Watch(self.output_size, self.usage):
+            with _HeadFinder(self.output_size, self.usage):
                 yield
             return
         head = self.head
@@ -52,8 +51,8 @@ class ChunkedLoss:
             del head.forward
 
 
-class _Watch(TorchFunctionMode):
-    """Finds the matrix product that makes the logits."""
+class _HeadFinder(TorchFunctionMode):
+    """Finds the matrix product that computes the logits."""
 
     def __init__(self, output_size: int, usage: LogitsUsage) -> None:
         super().__init__()
@@ -79,10 +78,10 @@ _PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 def verify_chunked_loss(
     adapter: nn.Module, objective: TaskLoss, batch: Batch, *, label_smoothing: float = 0.0
 ) -> tuple[ChunkedLoss | None, EquivalenceResult]:
-    """Find out whether the loss of ``adapter`` can be computed in chunks.
+    """Verify that the loss of ``adapter`` can be computed in chunks.
 
-    The loss and every gradient of ``batch`` must be equal within ``proof.TOLERANCE`` in float32, dropout on. Nothing of
-    the model or of the random streams is changed.
+    The loss and every gradient of ``batch`` must be equal within ``equivalence.TOLERANCE`` in float32 with dropout on.
+    The model and the random state are restored.
 
     Args:
         adapter: The model, in float32.
@@ -91,7 +90,7 @@ def verify_chunked_loss(
         label_smoothing: As in training.
 
     Returns:
-        What computes the loss in chunks, or None; and the result with a line that says why.
+        The chunked loss, or None if it cannot be used; and the result of the verification with the reason.
     """
     if not objective.task.endswith("_lm"):
         return None, EquivalenceResult(
@@ -118,7 +117,7 @@ def verify_chunked_loss(
 
 
 def _candidates(adapter: nn.Module, output_size: int) -> Iterator[ChunkedLoss]:
-    """Yield a linear layer of the right size, the last one first, and then the watch over all functions."""
+    """Yield a chunked loss for each linear layer of the right size, the last one first, then one without a layer."""
     layers = [
         module
         for module in adapter.modules()

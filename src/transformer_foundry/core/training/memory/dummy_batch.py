@@ -1,4 +1,4 @@
-"""Batches of random tokens, in the form of a task's batches, for proofs and measurements."""
+"""Batches of random tokens in the format of a task, for verification and measurements."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["BatchShape"]
 
 @dataclass(frozen=True)
 class BatchShape:
-    """What the batches of a run look like.
+    """Format and largest size of the batches of a run.
 
     Attributes:
         task: One of ``objectives.TASKS``.
-        vocab_size: Token ids that the model takes.
-        length: Tokens of the longest row; of source and target alike where there are both.
+        vocab_size: Number of token ids.
+        length: Tokens of the longest row, of the source and of the target.
         num_labels: Classes of a classifier.
-        decoder_vocab_size: Token ids of a decoder with a vocabulary of its own.
+        decoder_vocab_size: Token ids of a decoder with its own vocabulary.
     """
 
     task: str
@@ -34,7 +34,7 @@ class BatchShape:
         return rows * self.length * (self.decoder_vocab_size or self.vocab_size) * 4 if is_lm else 0
 
     def batch(self, rows: int, length: int | None = None) -> dict[str, Tensor]:
-        """Return a batch of ``rows`` rows of ``length`` tokens, by default the longest; always the same, on the CPU."""
+        """Return a batch of ``rows`` rows of ``length`` tokens (default: the longest) on the CPU, always the same."""
         shape = (rows, min(length or self.length, self.length))
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Proofs that a saving changes nothing: loss and gradients with it against those without it."""
+"""Verify that a memory saving changes nothing: compare loss and gradients with it and without it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from transformer_foundry.core.models.side_effects import no_side_effects
 __all__ = ["TOLERANCE", "EquivalenceResult", "PassResult", "compare", "run_once"]
 
 TOLERANCE = 1e-6
-"""Largest difference of a gradient, relative to its norm, between sums of float32 in another order."""
+"""Largest allowed difference of a gradient, relative to its norm: sums of float32 in another order."""
 
-# Gradients that are zero but for rounding (the bias of a key) have no digits to compare: a share of the whole's norm.
+# Gradients that are zero except for rounding (the bias of a key) may differ by this share of the norm of all gradients.
 _FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
 class EquivalenceResult:
-    """Whether a saving holds.
+    """Whether a saving leaves the training unchanged.
 
     Attributes:
         holds: Whether it may be used.
-        line: What it does, or why it may not be used; part of a sentence, without a full stop.
+        line: What it does, or the reason why it is not used; part of a sentence, without a period.
     """
 
     holds: bool
@@ -37,12 +37,12 @@ class EquivalenceResult:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a forward and a backward pass gave.
+    """Results of a forward and a backward pass.
 
     Attributes:
         loss: Summed loss.
-        gradients: By name of the parameter; None where a parameter had no part in the loss.
-        buffers: What the passes left in the model's buffers, by name.
+        gradients: By name of the parameter; None where the loss does not depend on it.
+        buffers: The model's buffers after the passes, by name.
         output_size: Size of the last dimension of the logits.
         row_count: Rows of logits.
     """
@@ -62,9 +62,9 @@ def run_once(
     *,
     label_smoothing: float = 0.0,
 ) -> PassResult:
-    """Run ``adapter`` forward and backward in train mode and in float32, and leave no trace of it.
+    """Run ``adapter`` forward and backward in train mode and in float32, without side effects.
 
-    Always draws the same random numbers. ``active`` is on during the forward pass and the loss.
+    The random numbers are always the same. ``active`` is entered for the forward pass and the loss.
     """
     shapes: list[torch.Size] = []
     trainable = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
@@ -84,16 +84,16 @@ def run_once(
 
 
 def compare(plain: PassResult, found: PassResult, *, is_exact: bool = False) -> str | None:
-    """Return what differs between two outcomes as part of a sentence, or None.
+    """Return the difference between two passes as part of a sentence, or None.
 
     Args:
-        plain: Without the saving.
-        found: With it.
+        plain: The pass without the saving.
+        found: The pass with it.
         is_exact: Whether every bit must be equal.
     """
     for name, buffer in found.buffers.items():
         if not torch.equal(buffer, plain.buffers[name]):
-            return f"it changes what the model keeps in {name}"
+            return f"it changes the buffer {name}"
     if _differs(plain.loss, found.loss, 0.0, is_exact):
         return f"the loss differs ({float(found.loss):.9g} instead of {float(plain.loss):.9g})"
     norms = [gradient.norm() for gradient in plain.gradients.values() if gradient is not None]
@@ -112,5 +112,5 @@ def compare(plain: PassResult, found: PassResult, *, is_exact: bool = False) -> 
 def _differs(expected: Tensor, found: Tensor, floor: float, is_exact: bool) -> bool:
     if is_exact:
         return not torch.equal(expected, found)
-    # A difference that is not a number is a difference.
+    # NaN is a difference.
     return not float((found - expected).norm()) <= TOLERANCE * float(expected.norm()) + floor

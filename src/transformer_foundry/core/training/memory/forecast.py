@@ -1,4 +1,4 @@
-"""What a run will need: the peak of each thing it does, before it does any of them."""
+"""Forecast the peak memory of a training run before it starts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 GB = 10**9
 """Bytes of a gigabyte, in budgets and messages."""
 
-# Kernels that are loaded late and workspaces of matrix products: 20 to 30 MiB were measured on a CPU; cuBLAS takes 8 to
-# 32 MiB for each handle.
+# Kernels loaded late and workspaces of matrix products: 20 to 30 MiB were measured on a CPU; cuBLAS takes 8 to 32 MiB
+# for each handle.
 _CPU_WORKSPACE, _GPU_WORKSPACE = 24 * 2**20, 64 * 2**20
-# What allocators hold beyond the tensors: on a CPU 1 to 4 % were measured where freed memory is returned and 14 to 40 %
-# where it is not (``heap.return_freed_memory``); torch's allocator on a GPU rounds up and splits blocks.
+# Overhead of allocators: on a CPU 1 to 4 % were measured where freed memory is returned (``return_freed_memory``) and
+# 14 to 40 % where it is not; torch's allocator on a GPU rounds up and splits blocks.
 _CPU_MARGIN, _KEPT_HEAP_MARGIN, _GPU_MARGIN = 0.06, 0.45, 0.08
 
-# Copies of a matrix in float32 that its step by Muon holds: 1 + 4 x 0.5.
+# Float32 copies of a matrix during its Muon step: 1 + 4 x 0.5.
 _MUON_COPIES = 3
 
 # Measured with weights of 6 and of 222 MiB on a CPU: 643 and 1841 MiB.
@@ -46,17 +46,17 @@ _EXPORT_FIXED, _EXPORT_WEIGHTS = 640 * 2**20, 5.6
 
 @dataclass(frozen=True)
 class TrainingWorkload:
-    """What is going to be done with a model.
+    """The model, its batches, and the state of its training.
 
     Attributes:
         adapter: The model.
         objective: Its loss.
-        shape: What its batches look like.
+        shape: Format of its batches.
         precision: Device and number format.
-        state_bytes: What the optimizer keeps, averaged weights included; see ``optimizer_bytes``.
-        update_bytes: What a step of the optimizer needs for a moment; see ``update_bytes``.
-        eval_rows: Rows of a batch of an evaluation.
-        sample_rows: Rows of a batch from which samples are made; 0 if there are none.
+        state_bytes: Optimizer state, averaged weights included; see ``optimizer_bytes``.
+        update_bytes: Temporary memory of an optimizer step; see ``update_bytes``.
+        eval_rows: Rows of an evaluation batch.
+        sample_rows: Rows of a batch that samples are generated from; 0 for no samples.
         label_smoothing: As in training.
         batches_per_step: Batches of an optimizer step, each of which may be divided into micro-batches.
         returns_freed_memory: Whether ``return_freed_memory`` was called; on a GPU it does not matter.
@@ -76,7 +76,7 @@ class TrainingWorkload:
     _peaks: dict[tuple[Any, ...], tuple[int, bool]] = field(default_factory=dict, repr=False, compare=False)
 
     def peak(self, planned: Pass, rows: int) -> tuple[int, bool]:
-        """Return ``pass_peak``, found once for each pass."""
+        """Return ``pass_peak``, computed once for each pass."""
         savings = planned.savings
         key = (rows, planned.trains, planned.adds_gradients, savings.chunked_loss, savings.activation_checkpointing)
         if key not in self._peaks:
@@ -90,12 +90,12 @@ class MemoryForecast:
 
     Attributes:
         parts: ``parameters``, ``buffers``, ``gradients``, ``optimizer``, ``activations`` (of a training pass with its
-            loss, new gradients included), ``workspace`` (of the kernels), ``process`` (what there is besides: the
-            interpreter, other programs).
-        peaks: Most bytes of tensors in ``train``, ``update``, ``evaluation``, ``sampling``, ``checkpoint``, ``resume``.
+            loss, new gradients included), ``workspace`` (of the kernels), ``process`` (the rest: the interpreter,
+            other programs).
+        peaks: Peak bytes of tensors in ``train``, ``update``, ``evaluation``, ``sampling``, ``checkpoint``, ``resume``.
         margin: Share by which a peak may be exceeded.
-        plan: What it is a forecast of, in words.
-        is_simulated: Whether it was found on fake tensors; if not, it was extended from measured small batches.
+        plan: The forecast plan as text.
+        is_simulated: Whether it was computed with fake tensors; otherwise it is extrapolated from small batches.
     """
 
     parts: Mapping[str, int]
@@ -106,49 +106,49 @@ class MemoryForecast:
 
     @property
     def peak_bytes(self) -> int:
-        """Most bytes that tensors hold at any time."""
+        """Peak bytes of tensors."""
         return max(self.peaks.values())
 
     @property
     def needed_bytes(self) -> int:
-        """What must be there: the peak with its margin, and what the process holds besides."""
+        """The peak with its margin, plus the other memory of the process."""
         return int(self.peak_bytes * (1 + self.margin)) + self.parts["process"]
 
     def fits(self, budget_bytes: int | None) -> bool:
-        """Whether the run keeps within ``budget_bytes``; None is no limit."""
+        """Return whether the run fits into ``budget_bytes``; None is no limit."""
         return budget_bytes is None or self.needed_bytes <= budget_bytes
 
     def sentence(self, budget_bytes: int | None = None) -> str:
-        """Return the forecast in words: ``needs 9.1 GB of 12: batch 8 x accumulation 4, checkpointing on``."""
+        """Return the forecast as text: ``needs 9.1 GB of 12: batch 8 x accumulation 4, checkpointing on``."""
         needed = f"needs {_gigabytes(self.needed_bytes)} GB"
         of = "" if budget_bytes is None else f" of {budget_bytes / GB:.3g}"
         largest = max(self.peaks, key=lambda name: self.peaks[name])
-        cause = "" if largest == "train" else f" (most of all for {_DOINGS[largest]})"
+        cause = "" if largest == "train" else f" (most for {_PEAK_NAMES[largest]})"
         return f"{needed}{of}: {self.plan}{cause}"
 
 
 def _gigabytes(size: int) -> str:
-    """Three digits of a small size, one decimal of a large one."""
+    """Return a size in GB: two digits of a small one, one decimal of a large one."""
     return f"{size / GB:.1f}" if size >= GB else f"{size / GB:.2g}"
 
 
-_DOINGS = {
+_PEAK_NAMES = {
     "update": "the optimizer's step",
     "evaluation": "the evaluation",
     "sampling": "the samples",
     "checkpoint": "the copy for a checkpoint",
-    "resume": "going on from a checkpoint",
+    "resume": "resuming from a checkpoint",
 }
 
 
 def forecast_memory(work: TrainingWorkload, rows: int, accumulation: int, savings: MemorySavings) -> MemoryForecast:
-    """Forecast the memory of training with micro-batches of ``rows`` rows; nothing is computed if that can be avoided.
+    """Forecast the memory of training with micro-batches of ``rows`` rows, on fake tensors where possible.
 
     Args:
-        work: What is going to be done.
+        work: The model and its training.
         rows: Rows of a micro-batch.
         accumulation: Micro-batches of a batch.
-        savings: What saves memory.
+        savings: The savings in use.
     """
     accumulation *= work.batches_per_step
     parameters, trainable = _size(work.adapter.parameters()), _size(_trainable(work.adapter))
@@ -189,12 +189,12 @@ def forecast_memory(work: TrainingWorkload, rows: int, accumulation: int, saving
 def optimizer_bytes(
     adapter: nn.Module, groups: Sequence[Mapping[str, Any]] | None, *, has_average: bool = False
 ) -> int:
-    """Return what optimizers keep for the parameters in ``groups``.
+    """Return the bytes of optimizer state for the parameters in ``groups``.
 
     Args:
         adapter: The model.
-        groups: The parameter groups of all optimizers; None is AdamW for all that is trainable.
-        has_average: Whether a moving average of the weights is kept.
+        groups: The parameter groups of all optimizers; None is AdamW for all trainable parameters.
+        has_average: Whether there is a moving average of the weights.
     """
     if groups is None:
         groups = [{"params": list(_trainable(adapter)), "betas": (0.9, 0.95)}]
@@ -203,10 +203,10 @@ def optimizer_bytes(
 
 
 def update_bytes(groups: Sequence[Mapping[str, Any]]) -> int:
-    """Return what a step of the optimizers with these parameter groups needs for a moment.
+    """Return the temporary memory in bytes of a step of the optimizers with these parameter groups.
 
-    Muon takes one matrix at a time: torch's orthogonalisation holds the update in the matrix's own format and in
-    bfloat16, there two more of its size and two products. SGD with weight decay makes new gradients.
+    Muon takes one matrix at a time: torch's orthogonalization holds the update in the format of the matrix and in
+    bfloat16, and there two more of its size and two products. SGD with weight decay allocates new gradients.
     """
     most = 0
     for group in groups:
@@ -219,12 +219,12 @@ def update_bytes(groups: Sequence[Mapping[str, Any]]) -> int:
 
 
 def export_bytes(adapter: nn.Module) -> int:
-    """Return by how much exporting ``adapter`` in all formats makes processes grow, the verifying one included."""
+    """Return the memory in bytes that exporting ``adapter`` in all formats takes, the verifying process included."""
     return _EXPORT_FIXED + int(_EXPORT_WEIGHTS * _size(adapter.parameters()))
 
 
 def process_bytes(adapter: nn.Module, device: torch.device) -> int:
-    """Return what is held on ``device`` besides this process's tensors: on a CPU the interpreter and its libraries."""
+    """Return the bytes in use on ``device`` besides this process's tensors: on a CPU interpreter and libraries."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return max(0, total - free - torch.cuda.memory_reserved(device))
@@ -233,7 +233,7 @@ def process_bytes(adapter: nn.Module, device: torch.device) -> int:
 
 
 def _slots(group: Mapping[str, Any]) -> int:
-    """Copies of its parameters that an optimizer keeps: two moments for AdamW, one momentum for SGD and Muon."""
+    """Return the copies of its parameters that an optimizer keeps: two for AdamW, one for SGD with momentum, Muon."""
     return 2 if "betas" in group else int(group.get("momentum", 0) != 0)
 
 
@@ -242,7 +242,7 @@ def _trainable(adapter: nn.Module) -> list[nn.Parameter]:
 
 
 def _size(tensors: Any) -> int:
-    """Bytes of the storages of ``tensors``; views of one storage count once."""
+    """Return the bytes of the storages of ``tensors``; views of one storage count once."""
     sizes: dict[int, int] = {}
     tensor: Tensor
     for tensor in tensors:

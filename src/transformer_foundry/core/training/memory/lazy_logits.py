@@ -1,4 +1,4 @@
-"""Logits that are not computed until somebody needs them, and never whole if all that is wanted is their loss."""
+"""Logits that are computed on first use, and never as a whole if only their loss is used."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LazyLogits", "LogitsUsage"]
 
 
 class LogitsUsage:
-    """What became of lazy logits.
+    """How lazy logits were used.
 
     Args:
-        rows: Rows of a chunk; None takes as many as ``chunk_rows`` says.
+        rows: Rows of a chunk; None for ``chunk_rows``.
 
     Attributes:
-        losses: Losses that were computed in chunks.
+        losses: Number of losses computed in chunks.
         wanted_by: Functions that needed the logits themselves, in the order of the calls.
     """
 
@@ -34,14 +34,14 @@ class LogitsUsage:
 
 
 class LazyLogits(Tensor):
-    """Stands for ``head.logits(hidden)``: what is done to it row by row is noted down, anything else computes it.
+    """Represents ``head.logits(hidden)``: row-wise operations are recorded, anything else computes the logits.
 
     Args:
         hidden: (..., D) float.
-        head: Makes (..., V) logits of it.
-        usage: Counts what becomes of them.
-        dtype: Format of the logits; by default that of ``head`` under the autocast of now.
-        class_dim: Where the classes are; -1, or another dimension with which the last one was exchanged.
+        head: Computes (..., V) logits.
+        usage: Records how they are used.
+        dtype: Format of the logits; by default that of ``head`` under the current autocast.
+        class_dim: Dimension of the classes: -1, or the one that was exchanged with the last one.
     """
 
     hidden: Tensor
@@ -55,7 +55,7 @@ class LazyLogits(Tensor):
     def __new__(
         cls, hidden: Tensor, head: Head, usage: LogitsUsage, dtype: torch.dtype | None = None, class_dim: int = -1
     ) -> LazyLogits:
-        """Make a tensor with shape and type, but without storage."""
+        """Create a tensor with shape and type, but without storage."""
         device = hidden.device
         shape = [*hidden.shape[:-1], head.weight.size(0)]
         shape[-1], shape[class_dim] = shape[class_dim], shape[-1]
@@ -89,7 +89,7 @@ class LazyLogits(Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Answer from what is known, note down, or compute the logits."""
+        """Return metadata, record a row-wise operation, compute a loss in chunks, or compute the logits."""
         kwargs = kwargs or {}
         name = _name(func)
         if name in _METADATA:
@@ -110,12 +110,12 @@ class LazyLogits(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Refuse: there is nothing to compute with, and a silent zero would be a wrong loss."""
-        raise RuntimeError(f"{func} met logits that were not computed; set training.chunked_loss=off.")
+        """Raise an error: there is no data, and a silent zero would be a wrong loss."""
+        raise RuntimeError(f"{func} needs logits that are not computed; set training.chunked_loss=off.")
 
 
 def _name(func: Callable[..., Any]) -> str:
-    """Name of a function; that of the attribute for the getter of one."""
+    """Return the name of a function; for the getter of an attribute, the name of the attribute."""
     name = str(getattr(func, "__name__", func))
     return str(getattr(getattr(func, "__self__", None), "__name__", name)) if name == "__get__" else name
 
@@ -171,7 +171,7 @@ def _same(logits: LazyLogits, **_: Any) -> Any:
 def _float(logits: LazyLogits) -> Any:
     if logits.dtype is torch.float32 or logits.class_dim != -1:
         return logits if logits.dtype is torch.float32 else NotImplemented
-    found = _note(logits, Tensor.float, (), torch.float32)
+    found = _record(logits, Tensor.float, (), torch.float32)
     found._classes = logits._classes
     return found
 
@@ -196,7 +196,7 @@ def _permute(logits: LazyLogits, *dims: Any) -> Any:
 
 
 def _row_wise(func: Any, logits: LazyLogits, *others: Any) -> Any:
-    """Scaling, capping, a bias: each row by itself, with numbers or with what has one value or one for each class."""
+    """Record scaling, capping or a bias: with a number, a tensor of one value, or one value for each class."""
     classes = logits.head.weight.size(0)
     for other in others:
         if isinstance(other, Tensor) and not isinstance(other, LazyLogits):
@@ -206,16 +206,16 @@ def _row_wise(func: Any, logits: LazyLogits, *others: Any) -> Any:
             return NotImplemented
     wide = [other.dtype for other in others if isinstance(other, Tensor) and other.dim()]
     dtype = torch.promote_types(logits.dtype, wide[0]) if wide else logits.dtype
-    return NotImplemented if logits.class_dim != -1 else _note(logits, func, others, dtype)
+    return NotImplemented if logits.class_dim != -1 else _record(logits, func, others, dtype)
 
 
 def _log_softmax(logits: LazyLogits, dim: int | None = None, **kwargs: Any) -> Any:
     if logits.class_dim != -1 or dim is None or dim % logits.dim() != logits.dim() - 1 or kwargs.get("dtype"):
         return NotImplemented
-    return _note(logits, F.log_softmax, (-1,), logits.dtype)
+    return _record(logits, F.log_softmax, (-1,), logits.dtype)
 
 
-def _note(logits: LazyLogits, func: Any, others: tuple[Any, ...], dtype: torch.dtype) -> LazyLogits:
+def _record(logits: LazyLogits, func: Any, others: tuple[Any, ...], dtype: torch.dtype) -> LazyLogits:
     head = replace(logits.head, steps=(*logits.head.steps, (func, others, {})))
     return LazyLogits(logits.hidden, head, logits.usage, dtype)
 
@@ -242,10 +242,10 @@ def _cross_entropy(
     if not is_plain or not has_classes_in_place or target.dtype is not torch.int64:
         return NotImplemented
     if target.shape != logits.hidden.shape[:-1]:
-        return NotImplemented  # torch says what is wrong with it
+        return NotImplemented  # torch raises the error
     steps = list(logits.head.steps)
     while steps and _name(steps[-1][0]) in ("float", "log_softmax"):
-        steps.pop()  # the loss is computed in float32 anyway, and the log of a softmax changes no softmax
+        steps.pop()  # the loss is computed in float32 anyway, and log_softmax does not change the softmax
     logits.usage.losses += 1
     loss, classes = chunked_cross_entropy(
         logits.rows(),
@@ -293,4 +293,4 @@ _HANDLERS: dict[str, Callable[..., Any]] = {
     "cross_entropy": _cross_entropy,
     "nll_loss": _nll_loss,
 }
-"""By the name of the function: ``torch.reshape`` and ``Tensor.reshape`` do the same."""
+"""Name of a function -> its handler: ``torch.reshape`` and ``Tensor.reshape`` do the same."""

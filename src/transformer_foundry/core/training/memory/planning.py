@@ -15,7 +15,7 @@ from transformer_foundry.core.training.memory.savings import MemorySavings, veri
 
 __all__ = ["PlannedMemory", "plan_memory"]
 
-_PROOF_ROWS, _PROOF_LENGTH = 2, 12
+_VERIFIED_ROWS, _VERIFIED_LENGTH = 2, 12
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _make_plan(work: TrainingWorkload, constraints: MemoryConstraints) -> tuple[
     is_large = work.precision.device.type == "cpu" and work.shape.logits_bytes(rows) > CHUNK_BYTES
     chunks = constraints.chunked_loss == "on" or (constraints.chunked_loss == "auto" and is_large)
     checkpoints = constraints.activation_checkpointing == "on"
-    verified = _prove(work, chunks, checkpoints)
+    verified = _verify(work, chunks, checkpoints)
     simplest = replace(
         constraints,
         rows=rows,
@@ -95,14 +95,14 @@ def _make_plan(work: TrainingWorkload, constraints: MemoryConstraints) -> tuple[
     plan = fit_memory(work, simplest, verified)
     if plan.fits:
         return plan, verified
-    verified = _prove(work, constraints.chunked_loss != "off", constraints.activation_checkpointing != "off")
+    verified = _verify(work, constraints.chunked_loss != "off", constraints.activation_checkpointing != "off")
     return fit_memory(work, constraints, verified), verified
 
 
-def _prove(work: TrainingWorkload, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
+def _verify(work: TrainingWorkload, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
     if not (chunked_loss or activation_checkpointing):
         return MemorySavings()
-    batch = move_batch(work.shape.batch(_PROOF_ROWS, _PROOF_LENGTH), work.precision.device)
+    batch = move_batch(work.shape.batch(_VERIFIED_ROWS, _VERIFIED_LENGTH), work.precision.device)
     return verify_savings(
         work.adapter,
         work.objective,
@@ -116,7 +116,7 @@ def _prove(work: TrainingWorkload, chunked_loss: bool, activation_checkpointing:
 def _does_not_fit(plan: MemoryPlan, origin: str) -> TrainingError:
     return TrainingError(
         " ".join(plan.lines),
-        f"A forecast within the budget was expected. {origin}",
+        f"Expected a forecast within the budget. {origin}",
         "Shorten data.max_length, lower training.per_device_eval_batch_size, allow training.chunked_loss and "
         "training.activation_checkpointing, or raise training.memory_budget_gb.",
     )

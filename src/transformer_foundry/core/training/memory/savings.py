@@ -1,4 +1,4 @@
-"""What a run does to need less memory, as one thing that the training step switches on."""
+"""The memory savings of a run, switched on together by the training step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["MemorySavings", "verify_savings"]
 
 @dataclass(frozen=True)
 class MemorySavings:
-    """The savings of a model that were verified; without any it does nothing.
+    """The verified savings of a model; without any, ``active`` does nothing.
 
     Attributes:
         chunked_loss: Computes the loss in chunks.
-        activation_checkpointing: Computes blocks again in the backward pass.
+        activation_checkpointing: Recomputes blocks in the backward pass.
         lines: A sentence for each saving that was tried.
 
     Example:
@@ -44,9 +44,9 @@ class MemorySavings:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Use the savings in a forward pass and its loss, with or without gradients; outside, the model is plain.
+        """Use the savings in a forward pass and its loss, with or without gradients.
 
-        The backward pass may come later.
+        The backward pass may run outside this context.
         """
         with ExitStack() as stack:
             for saving in (self.chunked_loss, self.activation_checkpointing):
@@ -55,7 +55,7 @@ class MemorySavings:
             yield
 
     def limited_to(self, *, chunked_loss: bool, activation_checkpointing: bool) -> MemorySavings:
-        """Return these savings without those that are not wanted."""
+        """Return only the selected savings."""
         return MemorySavings(
             self.chunked_loss if chunked_loss else None,
             self.activation_checkpointing if activation_checkpointing else None,
@@ -72,14 +72,14 @@ def verify_savings(
     activation_checkpointing: bool = True,
     label_smoothing: float = 0.0,
 ) -> MemorySavings:
-    """Return the wanted savings that hold for ``adapter``, with a line about each; see the two ``prove`` functions.
+    """Return the selected savings that ``adapter`` can use, with a line about each.
 
     Args:
         adapter: The model, in float32, not wrapped for several processes.
         objective: Its loss.
         batch: A small batch on the model's device: two rows of a dozen tokens are enough.
-        chunked_loss: Whether the loss in chunks is wanted.
-        activation_checkpointing: Whether checkpointing of the blocks is wanted.
+        chunked_loss: Whether to verify the chunked loss.
+        activation_checkpointing: Whether to verify checkpointing of the blocks.
         label_smoothing: As in training.
     """
     chunked = checkpointing = None

@@ -1,7 +1,7 @@
-"""The peak of a forward and a backward pass: on fake tensors, which hold nothing and compute nothing, or measured.
+"""Compute the peak memory of a forward and a backward pass with fake tensors, which have no data.
 
-Where a model cannot be run on fake tensors (it looks at values), passes of two small batches are measured on real ones
-and each moment of them is extended along a straight line: at a fixed length memory is linear in the number of rows.
+A model that reads values cannot run on fake tensors: passes of two small batches are measured on real tensors, and
+each moment of them is extrapolated linearly, since at a fixed length memory is linear in the number of rows.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Pass:
         adapter: The model.
         objective: Its loss.
         precision: Device and number format.
-        savings: What saves memory.
+        savings: The savings in use.
         make_batch: Rows -> batch on the CPU.
         trains: Whether there is a backward pass; without one the model is in eval mode.
         label_smoothing: As in training.
-        adds_gradients: Whether there are gradients from an earlier micro-batch, to which those of this one are added.
+        adds_gradients: Whether gradients of an earlier micro-batch exist, to which those of this one are added.
     """
 
     adapter: nn.Module
@@ -65,7 +65,7 @@ class Pass:
 
 
 def pass_peak(planned: Pass, rows: int) -> tuple[int, bool]:
-    """Return the most bytes that tensors hold during a pass, and whether that was found on fake tensors.
+    """Return the peak bytes of tensors during a pass, and whether it was computed with fake tensors.
 
     Parameters, buffers and the gradients of earlier micro-batches do not count; the batch and new gradients do.
 
@@ -93,7 +93,7 @@ def _simulate(planned: Pass, rows: int) -> list[int]:
 
 
 def _measure(planned: Pass, rows: int) -> list[int]:
-    """Run for real, on the device where the model is now; gradients that are there are put back."""
+    """Run on real tensors on the current device of the model; existing gradients are restored."""
     weights = list(planned.adapter.parameters())
     device = weights[0].device
     batch = {name: tensor.to(device) for name, tensor in planned.make_batch(rows).items()}
@@ -132,7 +132,7 @@ def _fake(mode: Any, tensor: Tensor, device: torch.device) -> Tensor:
 
 @contextlib.contextmanager
 def _fake_weights(adapter: nn.Module, mode: Any, device: torch.device) -> Iterator[list[nn.Parameter]]:
-    """Put fake tensors in the place of parameters and buffers; ties stay ties."""
+    """Replace parameters and buffers by fake tensors; tied ones stay tied."""
     tables = [table for module in adapter.modules() for table in module_tables(module)[:2]]
     real = [dict(table) for table in tables]
     made: dict[int, Tensor] = {}
@@ -159,13 +159,13 @@ _CONTAINERS = (dict, list, set)
 
 @contextlib.contextmanager
 def forget_caches(adapter: nn.Module) -> Iterator[None]:
-    """Put back what the code of ``adapter`` has cached within: a tensor without data must not meet a real pass.
+    """Restore what the code of ``adapter`` caches in this context: a fake tensor must not reach a real pass.
 
-    Covered are containers and tensors in the modules and classes of the model's code, and ``functools`` caches.
+    This covers containers and tensors in the modules and classes of the model's code, and ``functools`` caches.
     """
     spaces = _spaces(adapter)
     kept = [{name: value for name, value in vars(space).items() if _is_cache(name, value)} for space in spaces]
-    # Plain ones only: transformers' table of activations makes a module of each value that is read, copies included.
+    # Plain ones only: transformers' table of activations builds a module for each value that is read, also by a copy.
     contents = [(value, value.copy()) for found in kept for value in found.values() if type(value) in _CONTAINERS]
     try:
         yield
@@ -185,7 +185,7 @@ class _Globals:
 
 
 def _spaces(adapter: nn.Module) -> list[Any]:
-    """Classes of the model's code and the modules in which their forward passes are written, torch's excepted."""
+    """Return the classes of the model's code and the modules of their forward passes, except those of torch."""
     found: dict[int, Any] = {}
     for module in adapter.modules():
         for owner in type(module).__mro__:
@@ -213,14 +213,14 @@ def _restore(space: Any, before: dict[str, Any]) -> None:
 
 
 class LiveBytes(DispatchMode):
-    """While on, counts the bytes of the storages that operations make, until they are freed.
+    """Counts, while active, the bytes of the storages that operations allocate, until they are freed.
 
     Args:
-        device: Only tensors on this kind of device count.
-        known: Tensors that are not counted: they were there before.
+        device: Only tensors on this type of device count.
+        known: Tensors that existed before and are not counted.
 
     Attributes:
-        now: Bytes that are held.
+        now: Bytes allocated now.
         peak: The most so far.
         timeline: ``now`` after each operation.
     """
@@ -235,7 +235,7 @@ class LiveBytes(DispatchMode):
             self._seen[tensor.untyped_storage()] = None
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``func`` and count what it made."""
+        """Run ``func`` and count the memory of its results."""
         found = func(*args, **kwargs)
         for value in _tensors_of(found):
             if value.device.type == self.device_type:
