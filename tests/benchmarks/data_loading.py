@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from transformer_foundry.core.data import Batches, Ragged, TokenSplit, TokenSplits
+from transformer_foundry.core.data import Batches, RaggedArray, TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 
 _ROWS, _LENGTH, _BATCH = 2_000_000, 128, 16  # what 1 GB of English makes
@@ -25,8 +25,8 @@ def make_splits(task: str) -> TokenSplits:
     packed = task in ("causal_lm", "masked_lm", "span corruption")
     rows = _ROWS if packed else _ROWS // 10
     lengths = np.full(rows, _LENGTH) if packed else np.exp(random.normal(3.5, 0.8, rows)).clip(4, _LENGTH).astype(int)
-    inputs = _ragged(lengths, random)
-    targets = _ragged((lengths * random.uniform(0.8, 1.2, rows)).clip(4, _LENGTH).astype(int), random)
+    inputs = _ragged_array(lengths, random)
+    targets = _ragged_array((lengths * random.uniform(0.8, 1.2, rows)).clip(4, _LENGTH).astype(int), random)
     split = TokenSplit(
         "train",
         inputs,
@@ -37,9 +37,9 @@ def make_splits(task: str) -> TokenSplits:
     return TokenSplits(split, split, split, name, 8192, _LENGTH, "f", _SPECIAL)
 
 
-def _ragged(lengths: np.ndarray, random: np.random.Generator) -> Ragged:
+def _ragged_array(lengths: np.ndarray, random: np.random.Generator) -> RaggedArray:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Ragged(random.integers(10, 8192, offsets[-1]).astype(np.uint16), offsets)
+    return RaggedArray(random.integers(10, 8192, offsets[-1]).astype(np.uint16), offsets)
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def only_tokens(file: Path, tokenizer: Tokenizer, folder: Path) -> tuple[int, in
     from transformer_foundry.core.data.document import Document
     from transformer_foundry.core.data.sources.rows import LocalRows
 
-    writer = open_writer("causal_lm", folder, "train", tokenizer, _BLOCK, hides_spans=False)
+    writer = open_writer("causal_lm", folder, "train", tokenizer, _BLOCK, corrupts_spans=False)
     rows = iter(LocalRows("json", [file]))
     while batch := [Document(row["text"]) for row in itertools.islice(rows, 512)]:
         writer.add(batch)

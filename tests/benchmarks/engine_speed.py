@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from tests.core.training.tiny import SPECIAL
 from transformer_foundry.core.data.dataloading.batches import training_batches
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.training import TrainingOptions, fit
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.1
@@ -107,7 +107,7 @@ def make_splits(size: Size) -> TokenSplits:
     """Random tokens: what is measured does not depend on what they say."""
     random = np.random.default_rng(0)
     rows = [random.integers(4, size.vocab_size, size.length).tolist() for _ in range(size.rows * 32)]
-    splits = {name: TokenSplit(name, Ragged.from_rows(rows)) for name in ("train", "validation", "test")}
+    splits = {name: TokenSplit(name, RaggedArray.from_rows(rows)) for name in ("train", "validation", "test")}
     return TokenSplits(
         **splits,
         task="causal_lm",
@@ -170,7 +170,7 @@ def by_foundry(size: Size, model: Model) -> None:
 
 
 def _empty(splits: TokenSplits) -> TokenSplit:
-    return TokenSplit("validation", Ragged.from_rows([]))
+    return TokenSplit("validation", RaggedArray.from_rows([]))
 
 
 def by_accelerate(size: Size, model: Model) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 
 CATEGORIES = ("Ll", "Lo", "Lu", "Mn", "Sm", "So")
@@ -46,5 +46,9 @@ def make_splits(task, pairs, *, fingerprint="names"):
 def _split(name, task, pairs):
     if task == "masked_lm":
         ids = [number for row, _ in pairs for number in row]
-        return TokenSplit(name, Ragged.from_rows([ids[at : at + LENGTH] for at in range(0, len(ids) - LENGTH, LENGTH)]))
-    return TokenSplit(name, Ragged.from_rows([row for row, _ in pairs]), None, np.array([label for _, label in pairs]))
+        return TokenSplit(
+            name, RaggedArray.from_rows([ids[at : at + LENGTH] for at in range(0, len(ids) - LENGTH, LENGTH)])
+        )
+    return TokenSplit(
+        name, RaggedArray.from_rows([row for row, _ in pairs]), None, np.array([label for _, label in pairs])
+    )

@@ -33,6 +33,6 @@ class TokenSplitsDataset(OptionalFolderDataset["TokenSplits"]):
         return load_splits(self._folder)
 
     def _exists(self) -> bool:
-        from transformer_foundry.core.data.tokenized.dataset import find_fingerprint
+        from transformer_foundry.core.data.tokenized.dataset import read_fingerprint
 
-        return find_fingerprint(self._folder) is not None
+        return read_fingerprint(self._folder) is not None

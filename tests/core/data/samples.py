@@ -41,10 +41,10 @@ class MemorySource:
         self.reads += 1
         return iter(self._documents[split])
 
-    def where(self, split: str, number: int) -> str:
+    def location(self, split: str, number: int) -> str:
         return f"memory, {split} {number + 1}"
 
-    def stamp(self) -> str:
+    def digest(self) -> str:
         return hashlib.sha256(repr(self._documents).encode()).hexdigest()
 
 

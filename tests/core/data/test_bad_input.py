@@ -14,7 +14,7 @@ import pytest
 from tests.core.data.samples import sentences
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
-from transformer_foundry.core.data.tokenized.dataset import find_fingerprint
+from transformer_foundry.core.data.tokenized.dataset import read_fingerprint
 
 _PREPARE = """
 import sys, tempfile
@@ -74,7 +74,7 @@ def test_an_empty_held_out_split_is_cut_from_train(tmp_path):
     (tmp_path / "validation.csv").write_text("text\n")
     corpus = read(tmp_path)
     assert corpus.source.splits == ("train",)
-    assert corpus.plan.counts["validation"] >= 1
+    assert corpus.assignment.counts["validation"] >= 1
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.9])
@@ -98,14 +98,14 @@ def test_a_parquet_that_is_damaged_inside_is_refused_by_name(tmp_path):
     data[50:2000] = bytes(1950)
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a.parquet cannot be read"):
-        _ = read(path).plan
+        _ = read(path).assignment
 
 
 def test_arrow_files_are_read(tmp_path):
     import datasets
 
     datasets.Dataset.from_dict({"text": sentences(40)}).save_to_disk(tmp_path / "saved")
-    assert sum(read(tmp_path / "saved").plan.counts.values()) == 40
+    assert sum(read(tmp_path / "saved").assignment.counts.values()) == 40
 
 
 def run_child(*arguments, **settings):
@@ -142,9 +142,9 @@ def test_a_killed_preparation_leaves_nothing_that_looks_finished_and_the_next_on
             pass
         child.send_signal(signal.SIGKILL)
     (left,) = folder.glob("token-splits-*")
-    assert find_fingerprint(left) is None
+    assert read_fingerprint(left) is None
     with run_child(source, env=environment) as child:
         child.stdout.read()
     (made,) = folder.glob("token-splits-*")
     assert made != left
-    assert find_fingerprint(made) is not None
+    assert read_fingerprint(made) is not None

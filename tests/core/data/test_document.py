@@ -44,8 +44,8 @@ def test_given_splits_that_overlap_end_up_sharing_no_text(parts):
 
 def test_shares_are_kept_in_a_large_corpus():
     corpus = corpus_of([Document(str(number)) for number in range(5000)], "causal_lm", validation_share=0.1)
-    assert corpus.plan.counts["validation"] == pytest.approx(500, rel=0.2)
-    assert corpus.plan.counts["test"] == pytest.approx(500, rel=0.2)
+    assert corpus.assignment.counts["validation"] == pytest.approx(500, rel=0.2)
+    assert corpus.assignment.counts["test"] == pytest.approx(500, rel=0.2)
 
 
 def test_order_of_the_documents_is_kept():
@@ -59,7 +59,7 @@ def test_another_seed_makes_other_splits():
     documents = [Document(text) for text in sentences(100)]
     first, second = (corpus_of(documents, "causal_lm", seed=seed) for seed in (0, 1))
     assert texts_of(first, "validation") != texts_of(second, "validation")
-    assert first.stamp() != second.stamp()
+    assert first.digest() != second.digest()
 
 
 def test_given_splits_are_used_as_they_are():
@@ -74,33 +74,33 @@ def test_a_missing_test_split_is_cut_from_train_only():
     given = {"train": [Document(text) for text in sentences(50)], "validation": [Document("held out")]}
     corpus = corpus_of(given, "causal_lm")
     assert texts_of(corpus, "validation") == ["held out"]
-    assert 1 <= corpus.plan.counts["test"] <= 15
+    assert 1 <= corpus.assignment.counts["test"] <= 15
 
 
 def test_what_a_given_test_split_holds_is_dropped_from_train():
     given = {"train": [Document("a"), Document("b"), Document("c")], "test": [Document("b")]}
     corpus = corpus_of(given, "causal_lm")
     assert "b" not in texts_of(corpus, "train") + texts_of(corpus, "validation")
-    assert corpus.plan.leaks == 1
+    assert corpus.assignment.leaks == 1
 
 
 def test_a_sample_is_no_matter_of_the_order_of_the_file():
     documents = [Document(f"text {number}", label=number // 500) for number in range(1000)]
     corpus = corpus_of(documents, "sequence_classification", max_documents=200)
-    assert sum(corpus.plan.counts.values()) == 200
-    assert corpus.plan.labels["train"][0] == pytest.approx(corpus.plan.labels["train"][1], rel=0.5)
+    assert sum(corpus.assignment.counts.values()) == 200
+    assert corpus.assignment.labels["train"][0] == pytest.approx(corpus.assignment.labels["train"][1], rel=0.5)
 
 
 def test_empty_texts_are_dropped_and_counted():
     corpus = corpus_of([Document(text) for text in ("", "  \n", *sentences(20))], "causal_lm")
-    assert corpus.plan.empty == 2
-    assert sum(corpus.plan.counts.values()) == 20
+    assert corpus.assignment.empty == 2
+    assert sum(corpus.assignment.counts.values()) == 20
 
 
 def test_pairs_without_a_target_are_dropped():
     documents = [Document(text, target="") for text in sentences(3)]
     documents += [Document(f"source {number}", target="target") for number in range(20)]
-    assert corpus_of(documents, "seq2seq_lm").plan.empty == 3
+    assert corpus_of(documents, "seq2seq_lm").assignment.empty == 3
 
 
 def test_a_lone_surrogate_becomes_a_question_mark():
@@ -111,17 +111,17 @@ def test_a_lone_surrogate_becomes_a_question_mark():
 @pytest.mark.parametrize("texts", [[], ["", " "]])
 def test_a_corpus_without_text_is_refused(texts):
     with pytest.raises(DataError, match="holds no text"):
-        _ = corpus_of([Document(text) for text in texts], "causal_lm").plan
+        _ = corpus_of([Document(text) for text in texts], "causal_lm").assignment
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_texts_that_are_nearly_all_alike_do_not_leave_train_empty(seed):
     template = "Dear customer, thank you for your order. It has been sent today and will arrive soon. Its number is {}."
     texts = [template.format(number) for number in range(300)] + sentences(3)
-    plan = corpus_of([Document(text) for text in texts], "causal_lm", seed=seed).plan
-    assert plan.counts["train"] > 150
-    assert plan.counts["validation"] > 20
-    assert plan.near_leaks > 100
+    assignment = corpus_of([Document(text) for text in texts], "causal_lm", seed=seed).assignment
+    assert assignment.counts["train"] > 150
+    assert assignment.counts["validation"] > 20
+    assert assignment.near_leaks > 100
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -129,24 +129,24 @@ def test_a_text_repeated_most_often_stays_in_train(seed):
     documents = [Document(text) for text in (*["the same row again"] * 300, *sentences(5))]
     corpus = corpus_of(documents, "causal_lm", seed=seed)
     assert "the same row again" in texts_of(corpus, "train")
-    assert corpus.plan.counts["validation"] >= 1
+    assert corpus.assignment.counts["validation"] >= 1
 
 
 def test_a_train_split_that_a_given_test_split_holds_too_is_refused_as_a_leak():
     given = {name: [Document(text) for text in sentences(20)] for name in ("train", "test")}
     with pytest.raises(DataError, match="20 of its texts are also in a held-out split"):
-        _ = corpus_of(given, "causal_lm").plan
+        _ = corpus_of(given, "causal_lm").assignment
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_texts_are_enough_to_train_and_to_validate(seed):
-    plan = corpus_of([Document(text) for text in sentences(2)], "causal_lm", seed=seed).plan
-    assert plan.counts == {"train": 1, "validation": 1, "test": 0}
+    assignment = corpus_of([Document(text) for text in sentences(2)], "causal_lm", seed=seed).assignment
+    assert assignment.counts == {"train": 1, "validation": 1, "test": 0}
 
 
 def test_a_corpus_of_one_repeated_text_is_refused():
     with pytest.raises(DataError, match="too few different ones"):
-        _ = corpus_of([Document("again")] * 50, "causal_lm").plan
+        _ = corpus_of([Document("again")] * 50, "causal_lm").assignment
 
 
 def test_names_of_labels_are_sorted_and_numbered():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.core.data.samples import contract_for, corpus_of, sentences
 from transformer_foundry.core.data import Batches, DataOptions, Document, fit_tokenizer, prepare_splits
-from transformer_foundry.core.data.masking import count_spans, hide_spans
+from transformer_foundry.core.data.masking import corrupt_spans, count_spans
 
 SENTINELS = tuple(range(1000, 1100))
 EOS = 1
@@ -28,7 +28,7 @@ def restore(source, target):
 @settings(deadline=None)
 def test_input_and_target_together_hold_every_token(length, seed):
     row = np.arange(10, 10 + length)
-    source, target = hide_spans(row, np.random.default_rng(seed), SENTINELS, EOS)
+    source, target = corrupt_spans(row, np.random.default_rng(seed), SENTINELS, EOS)
     assert restore(source, target) == row.tolist()
     assert source[-1] == target[-1] == EOS
     assert max(len(source), len(target)) <= length + 2
@@ -37,7 +37,7 @@ def test_input_and_target_together_hold_every_token(length, seed):
 @given(length=st.integers(8, 512), seed=st.integers(0, 3))
 @settings(deadline=None)
 def test_sentinels_come_in_order_and_fifteen_percent_are_hidden(length, seed):
-    source, target = hide_spans(np.full(length, 5), np.random.default_rng(seed), SENTINELS, EOS)
+    source, target = corrupt_spans(np.full(length, 5), np.random.default_rng(seed), SENTINELS, EOS)
     marks = [token for token in source.tolist() if token in SENTINELS]
     assert marks == list(SENTINELS[: count_spans(length)]) == [token for token in target.tolist() if token in SENTINELS]
     assert abs((target == 5).sum() - 0.15 * length) <= 1
@@ -47,7 +47,7 @@ def test_sentinels_come_in_order_and_fifteen_percent_are_hidden(length, seed):
 def test_spans_are_where_chance_puts_them():
     starts = set()
     for seed in range(30):
-        source, _ = hide_spans(np.full(100, 5), np.random.default_rng(seed), SENTINELS, EOS)
+        source, _ = corrupt_spans(np.full(100, 5), np.random.default_rng(seed), SENTINELS, EOS)
         starts.add(int(np.flatnonzero(source >= 1000)[0]))
     assert len(starts) > 10
 

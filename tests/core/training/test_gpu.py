@@ -22,7 +22,7 @@ from tests.core.training.tiny import (
     run,
 )
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingOptions, fit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -86,7 +86,7 @@ def make_language(vocab_size: int, length: int, rows: int) -> TokenSplits:
     random = np.random.default_rng(0)
     splits = {
         name: TokenSplit(
-            name, Ragged.from_rows([random.integers(4, vocab_size, length).tolist() for _ in range(count)])
+            name, RaggedArray.from_rows([random.integers(4, vocab_size, length).tolist() for _ in range(count)])
         )
         for name, count in (("train", rows), ("validation", 4), ("test", 1))
     }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 from transformer_foundry.core.training import (
     VOLATILE_METRICS,
@@ -98,9 +98,9 @@ def make_rows(count: int, *, seed: int = 0, ragged: bool = True) -> list[list[in
 
 def make_split(name: str, count: int, task: str, seed: int) -> TokenSplit:
     rows = make_rows(count, seed=seed)
-    targets = Ragged.from_rows([[*row[::-1], EOS] for row in rows]) if task == "seq2seq_lm" else None
+    targets = RaggedArray.from_rows([[*row[::-1], EOS] for row in rows]) if task == "seq2seq_lm" else None
     labels = np.array([row[0] % 3 for row in rows]) if task == "sequence_classification" else None
-    return TokenSplit(name, Ragged.from_rows(rows), targets, labels, text_bytes=3 * sum(map(len, rows)))
+    return TokenSplit(name, RaggedArray.from_rows(rows), targets, labels, text_bytes=3 * sum(map(len, rows)))
 
 
 def make_splits(task: str = "causal_lm", *, train: int = 22, validation: int = 7) -> TokenSplits:

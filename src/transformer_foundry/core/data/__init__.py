@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.profile.figures import length_figure as length_figure
     from transformer_foundry.core.data.profile.figures import token_figure as token_figure
     from transformer_foundry.core.data.profile.profile import profile_splits as profile_splits
-    from transformer_foundry.core.data.profile.profile import tabulate as tabulate
+    from transformer_foundry.core.data.profile.profile import splits_table as splits_table
     from transformer_foundry.core.data.sources.read import read_corpus as read_corpus
     from transformer_foundry.core.data.tokenized.dataset import TokenSplit as TokenSplit
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits as TokenSplits
     from transformer_foundry.core.data.tokenized.dataset import copy_splits as copy_splits
     from transformer_foundry.core.data.tokenized.dataset import load_splits as load_splits
-    from transformer_foundry.core.data.tokenized.memmap import Ragged as Ragged
+    from transformer_foundry.core.data.tokenized.memmap import RaggedArray as RaggedArray
     from transformer_foundry.core.data.tokenized.token_file import read_token_file as read_token_file
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer as Tokenizer
     from transformer_foundry.core.data.tokenizer.tokenizer import load_tokenizer as load_tokenizer

@@ -87,10 +87,10 @@ class Source(Protocol):
     def documents(self, split: str) -> Iterator[Document]:
         """Read one of ``splits``."""
 
-    def where(self, split: str, number: int) -> str:
+    def location(self, split: str, number: int) -> str:
         """Say where the document of this number, counted from 0, is found: file and row."""
 
-    def stamp(self) -> str:
+    def digest(self) -> str:
         """Digest that changes whenever the content does; cheaper than reading the documents."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 
-__all__ = ["count_spans", "hide_spans", "hide_tokens"]
+__all__ = ["corrupt_spans", "count_spans", "mask_tokens"]
 
 
 # Shares of BERT (Devlin et al. 2019, 3.1): 15 % are targets; of these 80 % hidden, 10 % replaced, 10 % left.
@@ -19,7 +19,7 @@ _REPLACED_SHARE = 0.1
 _SPAN_LENGTH = 3
 
 
-def hide_tokens(
+def mask_tokens(
     input_ids: np.ndarray,
     attention_mask: np.ndarray,
     random: np.random.Generator,
@@ -54,7 +54,7 @@ def hide_tokens(
     return seen, np.where(chosen, input_ids, IGNORE_INDEX)
 
 
-def hide_spans(
+def corrupt_spans(
     row: np.ndarray, random: np.random.Generator, sentinels: Sequence[int], eos_id: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Replace spans of a row by sentinels; the target is each sentinel followed by what it stands for.

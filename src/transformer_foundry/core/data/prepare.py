@@ -25,10 +25,10 @@ from transformer_foundry.core.data.tokenized.dataset import (
     map_splits,
     write_index,
 )
-from transformer_foundry.core.data.tokenized.memmap import writing_to
+from transformer_foundry.core.data.tokenized.memmap import explain_write_errors
 from transformer_foundry.core.data.tokenized.writers import open_writer
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
-from transformer_foundry.core.data.tokenizer.train import choose_max_length, find_vocab_size
+from transformer_foundry.core.data.tokenizer.train import choose_max_length, usable_vocab_size
 from transformer_foundry.core.system.process import is_running
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def prepare_splits(
         return found
     data_folder = folder / fingerprint[:16]
     try:
-        with writing_to(folder):
+        with explain_write_errors(folder):
             shutil.rmtree(data_folder, ignore_errors=True)
             data_folder.mkdir(parents=True)
             index = {
@@ -108,7 +108,7 @@ def prepare_splits(
 def _write_splits(corpus: Corpus, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
     """Write all splits in one pass over the source and say what the index should hold about each."""
     writers = {
-        name: open_writer(corpus.task, folder, name, tokenizer, max_length, hides_spans=corpus.hides_spans)
+        name: open_writer(corpus.task, folder, name, tokenizer, max_length, corrupts_spans=corpus.corrupts_spans)
         for name in SPLIT_NAMES
     }
     for name, documents in _batches(corpus):
@@ -135,12 +135,12 @@ def _make_temporary_folder() -> Path:
         owner = re.fullmatch(rf"{_TEMPORARY}(\d+)-.*", entry.name)
         if owner and not is_running(int(owner.group(1))):
             shutil.rmtree(entry, ignore_errors=True)
-    with writing_to(root):
+    with explain_write_errors(root):
         return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
 
 
 def _check_vocabulary(tokenizer: Tokenizer, contract: Contract) -> None:
-    vocab_size = find_vocab_size(contract)
+    vocab_size = usable_vocab_size(contract)
     if tokenizer.vocab_size > vocab_size:
         raise DataError(
             f"The tokenizer has {tokenizer.vocab_size} tokens but the model only {vocab_size}.",
@@ -150,13 +150,13 @@ def _check_vocabulary(tokenizer: Tokenizer, contract: Contract) -> None:
 
 
 def _fingerprint(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> str:
-    parts = (FORMAT_VERSION, corpus.stamp(), tokenizer.digest(), max_length)
+    parts = (FORMAT_VERSION, corpus.digest(), tokenizer.digest(), max_length)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _notes(corpus: Corpus, tokenizer: Tokenizer, contract: Contract) -> list[str]:
-    notes, vocab_size, plan = [f"What is read: {corpus.columns}."], find_vocab_size(contract), corpus.plan
-    if corpus.hides_spans:
+    notes, vocab_size, assignment = [f"What is read: {corpus.columns}."], usable_vocab_size(contract), corpus.assignment
+    if corpus.corrupts_spans:
         notes.append("The data hold no pairs: the model learns to fill in hidden spans, as T5 does.")
     if tokenizer.vocab_size < vocab_size:
         why = "it was given" if tokenizer.algorithm == "given" else "the text has no more"
@@ -164,25 +164,25 @@ def _notes(corpus: Corpus, tokenizer: Tokenizer, contract: Contract) -> list[str
     classes = len(corpus.label_names or ())
     if contract.num_labels is not None and 0 < classes < contract.num_labels:
         notes.append(f"The data have {classes} classes, the model tells {contract.num_labels} apart.")
-    if plan.leaks:
-        notes.append(f"{plan.leaks} texts that a held-out split also holds were dropped.")
-    if plan.empty:
-        notes.append(f"{plan.empty} rows without text were dropped.")
-    if plan.dropped_duplicates:
-        notes.append(f"{plan.dropped_duplicates} texts that are nearly the same as another were dropped.")
+    if assignment.leaks:
+        notes.append(f"{assignment.leaks} texts that a held-out split also holds were dropped.")
+    if assignment.empty:
+        notes.append(f"{assignment.empty} rows without text were dropped.")
+    if assignment.dropped_duplicates:
+        notes.append(f"{assignment.dropped_duplicates} texts that are nearly the same as another were dropped.")
     return notes
 
 
 def _describe_texts(corpus: Corpus) -> dict[str, Any]:
-    plan = corpus.plan
+    assignment = corpus.assignment
     return {
         "columns": str(corpus.columns),
-        "documents": sum(plan.counts.values()),
-        "empty": plan.empty,
-        "repeats": plan.repeats,
-        "near_duplicates": plan.near_duplicates,
-        "near_leaks": plan.near_leaks,
-        "leaks": plan.leaks,
-        "dropped_duplicates": plan.dropped_duplicates,
-        **plan.health,
+        "documents": sum(assignment.counts.values()),
+        "empty": assignment.empty,
+        "repeats": assignment.repeats,
+        "near_duplicates": assignment.near_duplicates,
+        "near_leaks": assignment.near_leaks,
+        "leaks": assignment.leaks,
+        "dropped_duplicates": assignment.dropped_duplicates,
+        **assignment.health,
     }

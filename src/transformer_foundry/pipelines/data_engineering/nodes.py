@@ -50,7 +50,7 @@ def profile_data(token_splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, A
 def draw_data(token_splits: TokenSplits, data_profile: dict[str, Any]) -> tuple[DataFrame, Figure, Figure, Figure]:
     """Return the table of the splits and the figures of lengths, tokens and classes."""
     return (
-        core_data.tabulate(data_profile),
+        core_data.splits_table(data_profile),
         core_data.length_figure(token_splits),
         core_data.token_figure(token_splits),
         core_data.label_figure(data_profile),

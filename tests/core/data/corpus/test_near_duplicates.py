@@ -97,8 +97,8 @@ def first_words(text):
 
 def test_near_duplicates_are_counted_and_dropped_on_request():
     documents = [Document(changed(article(n % 30), n // 30)) for n in range(60)] + [Document(" ".join(article(0)))]
-    plain = corpus_of(documents, "causal_lm").plan
-    dropped = corpus_of(documents, "causal_lm", drop_near_duplicates=True).plan
+    plain = corpus_of(documents, "causal_lm").assignment
+    dropped = corpus_of(documents, "causal_lm", drop_near_duplicates=True).assignment
     assert (plain.near_duplicates, plain.repeats, plain.dropped_duplicates) == (30, 1, 0)
     assert (sum(plain.counts.values()), sum(dropped.counts.values())) == (61, 30)
     assert dropped.dropped_duplicates == 31
@@ -108,6 +108,6 @@ def test_near_leaks_into_a_given_split_are_counted_and_dropped_on_request():
     held_out = [Document(" ".join(article(n))) for n in range(5)]
     train = [Document(changed(article(n), 1)) for n in range(20)]
     given = {"train": train, "validation": held_out}
-    assert corpus_of(given, "causal_lm", test_share=0).plan.near_leaks == 5
+    assert corpus_of(given, "causal_lm", test_share=0).assignment.near_leaks == 5
     dropped = corpus_of(given, "causal_lm", test_share=0, drop_near_duplicates=True)
-    assert dropped.plan.counts == {"train": 15, "validation": 5, "test": 0}
+    assert dropped.assignment.counts == {"train": 15, "validation": 5, "test": 0}

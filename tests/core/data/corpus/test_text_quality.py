@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.data.corpus.text_quality import TextHealth, guess_language
+from transformer_foundry.core.data.corpus.text_quality import TextQuality, guess_language
 
 
 def troubles(*texts):
-    health = TextHealth()
+    health = TextQuality()
     for text in texts:
         health.add(text)
     return {name: found["texts"] for name, found in health.report()["troubles"].items()}
@@ -53,7 +53,7 @@ def test_sound_texts_have_no_trouble(text):
 
 
 def test_shares_are_of_the_texts_looked_at():
-    health = TextHealth()
+    health = TextQuality()
     for number in range(40_000):
         health.add("\ufffd" if number % 2 else "sound")
     report = health.report()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.core.data.samples import prepare
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data import Batches, Ragged, TokenSplit, TokenSplits
+from transformer_foundry.core.data import Batches, RaggedArray, TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
@@ -18,8 +18,8 @@ SPECIAL = SpecialIds(pad=0, bos=1, eos=2, mask=3, decoder_start=1)
 def splits_of(task, rows, targets=None, labels=None, vocab_size=100):
     split = TokenSplit(
         "train",
-        Ragged.from_rows(rows),
-        None if targets is None else Ragged.from_rows(targets),
+        RaggedArray.from_rows(rows),
+        None if targets is None else RaggedArray.from_rows(targets),
         None if labels is None else np.array(labels),
     )
     return TokenSplits(split, split, split, task, vocab_size, 64, "f", SPECIAL)

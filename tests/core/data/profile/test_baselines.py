@@ -7,7 +7,7 @@ import pytest
 
 from tests.core.data.samples import prepare
 from transformer_foundry.core.data.profile.baselines import bigram_loss, naive_bayes_accuracy, unigram_loss
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 
 
 def chain(length, vocab_size, seed):
@@ -49,13 +49,13 @@ def test_bigram_loss_of_hardly_any_text_is_finite():
 
 
 def test_naive_bayes_agrees_with_the_formula():
-    train, labels = Ragged.from_rows([[0, 0, 1], [1, 1], [0, 2]]), np.array([0, 1, 0])
+    train, labels = RaggedArray.from_rows([[0, 0, 1], [1, 1], [0, 2]]), np.array([0, 1, 0])
     rows = [[0], [1], [1, 1, 0], [2]]
     counts = np.array([[3, 1, 1], [0, 2, 0]]) + 1
     scores = np.log(np.array([3, 2])) + np.array(
         [[np.log(counts[c] / counts[c].sum())[row].sum() for c in (0, 1)] for row in rows]
     )
-    accuracy = naive_bayes_accuracy(train, labels, Ragged.from_rows(rows), np.zeros(4, int), vocab_size=3)
+    accuracy = naive_bayes_accuracy(train, labels, RaggedArray.from_rows(rows), np.zeros(4, int), vocab_size=3)
     assert accuracy == np.mean(scores.argmax(axis=1) == 0)
 
 

@@ -155,11 +155,11 @@ def test_packed_rows_are_full_and_their_cuts_counted(tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_table_and_figures_show_every_split(tmp_path, task):
-    from transformer_foundry.core.data import label_figure, length_figure, tabulate, token_figure
+    from transformer_foundry.core.data import label_figure, length_figure, splits_table, token_figure
 
     splits, tokenizer, _ = prepare(task, tmp_path)
     profile = profile_splits(splits, tokenizer)
-    assert tabulate(profile)["rows"].tolist() == [len(split) for split in splits.splits.values()]
+    assert splits_table(profile)["rows"].tolist() == [len(split) for split in splits.splits.values()]
     for figure in (length_figure(splits), token_figure(splits)):
         assert [trace.name for trace in figure.data] == ["train", "validation", "test"]
     assert len(label_figure(profile).data) == (3 if task == "sequence_classification" else 1)

@@ -104,10 +104,10 @@ def test_reading_imports_nothing_of_the_standard_library_it_reads():
 def test_the_stamp_is_the_same_in_another_process():
     code = (
         "from transformer_foundry.core.data.sources.builtin import BuiltInSource; "
-        "print(BuiltInSource('causal_lm').stamp())"
+        "print(BuiltInSource('causal_lm').digest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == BuiltInSource("causal_lm").stamp()
+    assert done.stdout.strip() == BuiltInSource("causal_lm").digest()
 
 
 def test_a_python_without_sources_is_a_data_error(monkeypatch, tmp_path):
@@ -146,4 +146,4 @@ def test_another_configuration_is_refused():
 def test_each_corpus_has_its_own_stamp():
     sources = [BuiltInSource(task) for task in ("causal_lm", "seq2seq_lm", "sequence_classification")]
     sources += [BuiltInSource("causal_lm", config_name="large"), BuiltInSource("sequence_classification", 3)]
-    assert len({source.stamp() for source in sources}) == 5
+    assert len({source.digest() for source in sources}) == 5

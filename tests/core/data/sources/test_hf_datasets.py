@@ -113,7 +113,7 @@ def test_a_folder_gives_its_splits_by_name(tmp_path):
         write_jsonl(tmp_path / name, rows_of(text=part))
     corpus = read(tmp_path, "causal_lm", test_share=0.2)
     assert [document.text for document in corpus.documents("validation")] == TEXTS[20:25]
-    assert corpus.plan.counts["train"] + corpus.plan.counts["test"] == 20
+    assert corpus.assignment.counts["train"] + corpus.assignment.counts["test"] == 20
 
 
 def test_a_folder_of_texts_is_read_in_order_of_names(tmp_path):
@@ -177,20 +177,20 @@ def test_a_missing_label_is_refused_with_its_row(tmp_path, value):
     rows = [f"{text},{number % 2 if number != 6 else value}" for number, text in enumerate(TEXTS)]
     path = write_csv(tmp_path / "a.csv", rows=rows)
     with pytest.raises(DataError, match=r"a.csv, row 7: the label \(column label\) is missing"):
-        _ = read(path).plan
+        _ = read(path).assignment
 
 
 def test_a_missing_label_in_the_second_file_is_placed_there(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", rows_of(text=TEXTS, label=[0, 1] * 20))
     write_jsonl(tmp_path / "b.jsonl", rows_of(text=["x", "y"], label=[0, None]))
     with pytest.raises(DataError, match=r"b.jsonl, row 2: the label"):
-        _ = read(tmp_path).plan
+        _ = read(tmp_path).assignment
 
 
 def test_a_fractional_label_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows_of(text=TEXTS, label=[0.5] * 40))
     with pytest.raises(DataError, match=r"row 1: the label .* is 0.5"):
-        _ = read(path).plan
+        _ = read(path).assignment
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,14 @@ def test_a_fractional_label_is_refused(tmp_path):
 def test_damaged_files_are_refused_with_file_and_place(tmp_path, name, content, problem):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=problem):
-        _ = read(tmp_path / name, "causal_lm").plan
+        _ = read(tmp_path / name, "causal_lm").assignment
 
 
 def test_the_damaged_one_of_many_files_is_named(tmp_path):
     for name, rows in (("a", None), ("b", ["x,0", "y,1,2"]), ("c", None)):
         write_csv(tmp_path / f"{name}.csv", rows=rows)
     with pytest.raises(DataError, match=r"b.csv, line 3: Expected 2 fields"):
-        _ = read(tmp_path).plan
+        _ = read(tmp_path).assignment
 
 
 def test_names_with_brackets_are_no_patterns(tmp_path):
@@ -262,10 +262,10 @@ def test_without_the_hub_the_way_out_is_named():
 
 def test_changed_content_changes_the_stamp(tmp_path):
     path = write_csv(tmp_path / "a.csv")
-    before = read(path).stamp()
-    assert read(path).stamp() == before
+    before = read(path).digest()
+    assert read(path).digest() == before
     path.write_text(path.read_text().replace("dog", "cat"))
-    assert read(path).stamp() != before
+    assert read(path).digest() != before
 
 
 def test_one_of_the_splits_of_a_folder_can_be_chosen(tmp_path):

@@ -59,7 +59,7 @@ for line in sys.stdin:
             print(json.dumps([tokenizer.vocab_size, tokenizer.encode("the dog")]), flush=True)
             continue
         corpus = read_corpus(DataOptions(**request), task)
-        answer = [sum(corpus.plan.counts.values()), corpus.label_names, corpus.stamp()]
+        answer = [sum(corpus.assignment.counts.values()), corpus.label_names, corpus.digest()]
     except DataError as err:
         answer = [err.problem, err.expected, err.remedy]
     print(json.dumps(answer), flush=True)

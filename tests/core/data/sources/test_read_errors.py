@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.data.sources.read_errors import explain_file, explain_remote
+from transformer_foundry.core.data.sources.read_errors import explain_file_error, explain_remote_error
 
 
 class DatasetGenerationError(Exception):
@@ -29,7 +29,7 @@ def wrapped(cause):
     ],
 )
 def test_the_wrapper_of_the_library_never_reaches_the_user(cause, problem, remedy):
-    error = explain_remote(wrapped(cause), "owner/name")
+    error = explain_remote_error(wrapped(cause), "owner/name")
     assert problem in error.problem
     assert remedy in error.remedy
     assert "An error occurred" not in str(error)
@@ -55,14 +55,14 @@ class HTTPStatusError(Exception):
     ],
 )
 def test_what_a_server_answers_is_said_with_what_to_do(status, problem, remedy):
-    error = explain_remote(wrapped(HTTPStatusError(status)), "owner/name")
+    error = explain_remote_error(wrapped(HTTPStatusError(status)), "owner/name")
     assert problem in error.problem
     assert remedy in error.remedy
 
 
 def test_the_choices_of_a_configuration_are_passed_on():
     err = ValueError("Config name is missing.\nPlease pick one among the available configs: ['en', 'de']\nExample")
-    error = explain_remote(err, "owner/name")
+    error = explain_remote_error(err, "owner/name")
     assert error.expected == "Available: ['en', 'de']."
     assert "data.config_name" in error.remedy
 
@@ -70,4 +70,4 @@ def test_the_choices_of_a_configuration_are_passed_on():
 def test_an_unknown_error_of_a_file_names_it(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1")
-    assert str(path) in explain_file(wrapped(OSError("bad footer")), "parquet", path).problem
+    assert str(path) in explain_file_error(wrapped(OSError("bad footer")), "parquet", path).problem

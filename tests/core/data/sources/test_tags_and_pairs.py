@@ -85,7 +85,7 @@ def test_more_words_than_tags_are_refused_with_their_row(tmp_path):
     rows = tagged_rows()
     rows[4]["ner_tags"].pop()
     with pytest.raises(DataError, match=r"a.jsonl, row 5: 13 words \(column tokens\) but 12 tags"):
-        _ = read_corpus(DataOptions(source=str(write(tmp_path / "a.jsonl", rows))), "token_classification").plan
+        _ = read_corpus(DataOptions(source=str(write(tmp_path / "a.jsonl", rows))), "token_classification").assignment
 
 
 def test_a_table_without_tags_is_refused(tmp_path):
@@ -158,4 +158,4 @@ def test_plain_text_without_pairs_is_refused_where_spans_are_not_wanted(tmp_path
     (tmp_path / "a.txt").write_text("\n\n".join(TEXTS))
     with pytest.raises(DataError, match="plain text, which has no targets"):
         read_corpus(DataOptions(source=str(tmp_path / "a.txt"), span_corruption=False), "seq2seq_lm")
-    assert read_corpus(DataOptions(source=str(tmp_path / "a.txt")), "seq2seq_lm").hides_spans
+    assert read_corpus(DataOptions(source=str(tmp_path / "a.txt")), "seq2seq_lm").corrupts_spans

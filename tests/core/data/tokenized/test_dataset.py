@@ -13,13 +13,13 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import (
     DataOptions,
     Document,
-    Ragged,
+    RaggedArray,
     copy_splits,
     fit_tokenizer,
     load_splits,
     prepare_splits,
 )
-from transformer_foundry.core.data.tokenized.dataset import find_fingerprint, find_splits
+from transformer_foundry.core.data.tokenized.dataset import find_splits, read_fingerprint
 from transformer_foundry.core.data.tokenized.packing import block_offsets
 
 
@@ -32,14 +32,14 @@ def stream_of(split):
 
 @given(tokens=st.integers(2, 200), length=st.integers(2, 40), overlap=st.integers(0, 1))
 def test_packing_loses_no_token(tokens, length, overlap):
-    rows = Ragged(np.arange(tokens), block_offsets(tokens, length, overlap), overlap)
+    rows = RaggedArray(np.arange(tokens), block_offsets(tokens, length, overlap), overlap)
     assert all(len(row) <= length for row in rows)
     assert [token for row in rows for token in row[overlap:]] == list(range(overlap, tokens))
 
 
 @given(tokens=st.integers(2, 200), length=st.integers(2, 40))
 def test_every_token_but_the_first_is_a_target_exactly_once(tokens, length):
-    rows = Ragged(np.arange(tokens), block_offsets(tokens, length, 1), 1)
+    rows = RaggedArray(np.arange(tokens), block_offsets(tokens, length, 1), 1)
     targets = [token for row in rows for token in row[1:]]
     assert targets == list(range(1, tokens))
     assert all(len(row) > 1 for row in rows)
@@ -134,7 +134,7 @@ def test_small_vocabularies_are_stored_in_two_bytes(tmp_path):
 def test_loading_gives_what_was_prepared(tmp_path, task):
     splits, _, _ = prepare(task, tmp_path)
     loaded = load_splits(tmp_path)
-    assert loaded.fingerprint == splits.fingerprint == find_fingerprint(tmp_path)
+    assert loaded.fingerprint == splits.fingerprint == read_fingerprint(tmp_path)
     assert (loaded.special, loaded.baselines, loaded.label_names) == (
         splits.special,
         splits.baselines,
@@ -179,7 +179,7 @@ def test_a_killed_preparation_does_not_look_finished(tmp_path, monkeypatch):
     monkeypatch.setattr("transformer_foundry.core.data.prepare.measure_baselines", die)
     with pytest.raises(KeyboardInterrupt):
         prepare("causal_lm", tmp_path)
-    assert find_fingerprint(tmp_path) is None
+    assert read_fingerprint(tmp_path) is None
     with pytest.raises(DataError, match="no finished data preparation"):
         load_splits(tmp_path)
 
@@ -212,7 +212,7 @@ def test_an_index_of_another_format_is_prepared_again(tmp_path):
     prepare("causal_lm", tmp_path)
     index = json.loads((tmp_path / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**index, "format_version": 0}))
-    assert find_fingerprint(tmp_path) is None
+    assert read_fingerprint(tmp_path) is None
 
 
 def test_an_empty_test_split_can_be_prepared(tmp_path):
@@ -247,4 +247,4 @@ def test_splits_in_memory_cannot_be_copied(tmp_path):
 
 def test_a_row_outside_is_an_index_error():
     with pytest.raises(IndexError, match="row 2 of 2"):
-        _ = Ragged.from_rows([[1, 2], [3]])[2]
+        _ = RaggedArray.from_rows([[1, 2], [3]])[2]

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_foundry.core.data.tokenized.packing import BestFit
+from transformer_foundry.core.data.tokenized.packing import BestFitPacker
 
 DOCUMENTS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 
 
 def pack(lengths, row_length, waiting_tokens=2**20):
     """The order in which documents of these lengths come out, each filled with its number."""
-    packer = BestFit(row_length, waiting_tokens)
+    packer = BestFitPacker(row_length, waiting_tokens)
     ordered = [np.array(part) for n, size in enumerate(lengths) for part in packer.add(np.full(size, n))]
     return [*ordered, *packer.rest()], packer
 
@@ -64,7 +64,7 @@ def test_far_fewer_documents_are_cut_than_in_the_order_of_the_file():
 
 
 def test_what_waits_is_bounded():
-    packer, waiting = BestFit(10, waiting_tokens=50), 0
+    packer, waiting = BestFitPacker(10, waiting_tokens=50), 0
     for _ in range(100):
         waiting += 7 - sum(len(part) for part in packer.add(np.zeros(7)))
         assert waiting <= 50
@@ -72,4 +72,4 @@ def test_what_waits_is_bounded():
 
 def test_a_row_without_room_is_a_bug():
     with pytest.raises(AssertionError):
-        BestFit(0)
+        BestFitPacker(0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.secrets import redact
-from transformer_foundry.core.data.corpus.split_assignment import DROPPED, SplitPlan, make_plan
+from transformer_foundry.core.data.corpus.split_assignment import DROPPED, SplitAssignment, assign_splits
 from transformer_foundry.core.data.document import SPLIT_NAMES, Columns, Document, Source, clean_text
 
 __all__ = ["Corpus"]
@@ -54,7 +54,7 @@ class Corpus:
         self._drop_near_duplicates = drop_near_duplicates
         self._num_labels = num_labels
         self._salt = f"split-{seed}".encode()
-        self._plan: SplitPlan | None = None
+        self._assignment: SplitAssignment | None = None
         self._labels: tuple[tuple[str, ...], dict[int | str, int]] | None = None
 
     @property
@@ -69,37 +69,37 @@ class Corpus:
         return self.source.columns
 
     @property
-    def hides_spans(self) -> bool:
+    def corrupts_spans(self) -> bool:
         """Whether an encoder-decoder learns to fill in hidden spans, for want of pairs."""
         return self.task == "seq2seq_lm" and self.columns.target is None
 
     @property
-    def plan(self) -> SplitPlan:
+    def assignment(self) -> SplitAssignment:
         """Which document goes where; the first use reads the whole source once.
 
         Raises:
             DataError: If there is too little text to make the splits.
         """
-        if self._plan is None:
-            self._plan = make_plan(
+        if self._assignment is None:
+            self._assignment = assign_splits(
                 self.source,
                 self._shares,
                 self._salt,
                 max_documents=self._max_documents,
                 drop_near_duplicates=self._drop_near_duplicates,
             )
-        return self._plan
+        return self._assignment
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """Names of the classes, in the order of their ids; None where the task has no classes."""
         if self.task not in _CLASSIFICATIONS:
             return None
-        return self._number_labels()[0]
+        return self._index_classes()[0]
 
-    def stamp(self) -> str:
+    def digest(self) -> str:
         """Digest of the content and of all that decides the splits."""
-        parts = (self.source.stamp(), self.task, sorted(self._shares.items()), self._max_documents, self._num_labels)
+        parts = (self.source.digest(), self.task, sorted(self._shares.items()), self._max_documents, self._num_labels)
         settings = (_FORMAT, self._drop_near_duplicates, self._salt)
         return hashlib.sha256(repr((*parts, *settings)).encode()).hexdigest()
 
@@ -109,38 +109,38 @@ class Corpus:
 
     def all_documents(self) -> Iterator[tuple[str, Document]]:
         """Yield the documents of all splits in one pass over the source, each with the name of its split."""
-        label_ids = self._number_labels()[1] if self.task in _CLASSIFICATIONS else {}
-        for source_split, assigned in self.plan.assigned.items():
+        label_ids = self._index_classes()[1] if self.task in _CLASSIFICATIONS else {}
+        for source_split, assigned in self.assignment.assigned.items():
             for number, document in zip(assigned, self.source.documents(source_split), strict=True):
                 if number != DROPPED:
                     yield SPLIT_NAMES[number], _finish(document, label_ids)
 
-    def _number_labels(self) -> tuple[tuple[str, ...], dict[int | str, int]]:
+    def _index_classes(self) -> tuple[tuple[str, ...], dict[int | str, int]]:
         if self._labels is None:
-            found = self.plan.label_values
-            names = _name_labels(found, self.source.label_names, self._num_labels)
+            found = self.assignment.label_values
+            names = _class_names(found, self.source.label_names, self._num_labels)
             ids = _number(names, found, is_declared=self.source.label_names is not None)
             allowed = len(names) if self._num_labels is None else self._num_labels
             wrong = sorted((label for label in found if not 0 <= ids.get(label, -1) < allowed), key=str)
             if wrong or len(names) > allowed:
-                raise self._too_many_classes(names, wrong)
+                raise self._too_many_classes_error(names, wrong)
             self._labels = names, ids
         return self._labels
 
-    def _too_many_classes(self, names: tuple[str, ...], wrong: list[int | str]) -> DataError:
+    def _too_many_classes_error(self, names: tuple[str, ...], wrong: list[int | str]) -> DataError:
         """Return the error that names the first row with a label that the model cannot tell."""
         place = self.name
         for split in self.source.splits if wrong else ():
             for number, document in enumerate(self.source.documents(split)):
                 if wrong[0] in document.labels():
-                    return self._refuse_label(self.source.where(split, number), wrong[0], names)
+                    return self._label_error(self.source.location(split, number), wrong[0], names)
         return DataError(
             f"{place} has {len(names)} classes but the model tells only {self._num_labels} apart.",
             f"Expected at most {self._num_labels} classes, numbered from 0.",
             f"Export the model with {len(names)} outputs, or choose another column with data.label_column.",
         )
 
-    def _refuse_label(self, place: str, label: int | str, names: tuple[str, ...]) -> DataError:
+    def _label_error(self, place: str, label: int | str, names: tuple[str, ...]) -> DataError:
         allowed, remedy = self._num_labels or len(names), "Correct the row, or set data.label_column."
         problem = f"it is none of the {len(names)} classes {', '.join(names[:4])}{', ...' if names[4:] else ''}."
         if len(names) > allowed:
@@ -165,7 +165,7 @@ def _finish(document: Document, label_ids: dict[int | str, int]) -> Document:
     )
 
 
-def _name_labels(
+def _class_names(
     found: frozenset[int | str], declared: tuple[str, ...] | None, num_labels: int | None
 ) -> tuple[str, ...]:
     """Return the names of the classes.

@@ -1,4 +1,4 @@
-"""The plan of a corpus: which document goes to which split, found in one pass over the source."""
+"""The assignment of a corpus: which document goes to which split, found in one pass over the source."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.near_duplicates import NearDuplicates
-from transformer_foundry.core.data.corpus.text_quality import TextHealth
+from transformer_foundry.core.data.corpus.text_quality import TextQuality
 from transformer_foundry.core.data.document import SPLIT_NAMES, Document, Source, clean_text
 
-__all__ = ["DROPPED", "SplitPlan", "make_plan"]
+__all__ = ["DROPPED", "SplitAssignment", "assign_splits"]
 
 DROPPED = 255
 _HASH_RANGE = float(2**64)
@@ -25,7 +25,7 @@ _SMALL_GROUP = 4  # texts
 
 
 @dataclass
-class SplitPlan:
+class SplitAssignment:
     """Which document goes where.
 
     Attributes:
@@ -40,7 +40,7 @@ class SplitPlan:
         leaks: Documents dropped because their text is also in a split held out by the source.
         empty: Documents dropped because they hold no text.
         dropped_duplicates: Documents dropped because they are like another one, as was asked for.
-        health: What ``TextHealth`` found in the texts.
+        health: What ``TextQuality`` found in the texts.
     """
 
     assigned: dict[str, np.ndarray] = field(default_factory=dict)
@@ -82,9 +82,9 @@ class _Scan:
     health: dict[str, object]
 
 
-def make_plan(
+def assign_splits(
     source: Source, shares: dict[str, float], salt: bytes, *, max_documents: int | None, drop_near_duplicates: bool
-) -> SplitPlan:
+) -> SplitAssignment:
     """Read ``source`` once and assign its documents.
 
     A missing split is cut from the train split: a group of equal or nearly equal texts belongs to the split that the
@@ -106,28 +106,30 @@ def make_plan(
     for split, rows in scan.bounds.items():
         given[rows] = SPLIT_NAMES.index(split)
     given[scan.sizes == 0] = DROPPED
-    plan = SplitPlan(empty=int((scan.sizes == 0).sum()), health=scan.health, label_values=frozenset(scan.names))
+    assignment = SplitAssignment(
+        empty=int((scan.sizes == 0).sum()), health=scan.health, label_values=frozenset(scan.names)
+    )
     if max_documents is not None:
         _sample(given, scan.keys, max_documents)
     group_keys = scan.keys[scan.groups]
     places = _place(scan.loose_keys, group_keys, given == 0)
     _cut_missing_splits(given, places, {name: share for name, share in shares.items() if name not in scan.bounds})
-    plan.leaks = _drop_leaks(given, scan.keys)
-    _count_likeness(plan, given, scan, group_keys)
+    assignment.leaks = _drop_leaks(given, scan.keys)
+    _count_likeness(assignment, given, scan, group_keys)
     if drop_near_duplicates:
         before = int((given != DROPPED).sum())
         _drop_leaks(given, group_keys)
         _drop_repeats(given, group_keys)
-        plan.dropped_duplicates = before - int((given != DROPPED).sum())
-    _count(plan, given, scan)
-    _check(plan, source.name)
-    return plan
+        assignment.dropped_duplicates = before - int((given != DROPPED).sum())
+    _count(assignment, given, scan)
+    _check(assignment, source.name)
+    return assignment
 
 
 def _scan(source: Source, salt: bytes) -> _Scan:
     keys, loose_keys, sizes, labels, bounds = bytearray(), bytearray(), array("I"), array("I"), {}
     numbers: dict[int | str, int] = {}
-    alike, health = NearDuplicates(), TextHealth()
+    alike, health = NearDuplicates(), TextQuality()
     for split in source.splits:
         start = len(sizes)
         for document in source.documents(split):
@@ -215,40 +217,42 @@ def _drop_repeats(given: np.ndarray, keys: np.ndarray) -> None:
     given[np.delete(kept, firsts)] = DROPPED
 
 
-def _count_likeness(plan: SplitPlan, given: np.ndarray, scan: _Scan, group_keys: np.ndarray) -> None:
+def _count_likeness(assignment: SplitAssignment, given: np.ndarray, scan: _Scan, group_keys: np.ndarray) -> None:
     kept = np.flatnonzero(given != DROPPED)
     distinct = len(np.unique(scan.keys[kept]))
-    plan.near_duplicates = distinct - len(np.unique(group_keys[kept]))
+    assignment.near_duplicates = distinct - len(np.unique(group_keys[kept]))
     for number in (1, 0):
         held_out = group_keys[(given > number) & (given != DROPPED)]
-        plan.near_leaks += int(((given == number) & np.isin(group_keys, held_out)).sum())
+        assignment.near_leaks += int(((given == number) & np.isin(group_keys, held_out)).sum())
 
 
-def _count(plan: SplitPlan, given: np.ndarray, scan: _Scan) -> None:
-    plan.assigned = {split: given[rows] for split, rows in scan.bounds.items()}
+def _count(assignment: SplitAssignment, given: np.ndarray, scan: _Scan) -> None:
+    assignment.assigned = {split: given[rows] for split, rows in scan.bounds.items()}
     for number, name in enumerate(SPLIT_NAMES):
         chosen = given == number
-        plan.counts[name] = int(chosen.sum())
-        plan.text_bytes[name] = int(scan.sizes[chosen].sum())
+        assignment.counts[name] = int(chosen.sum())
+        assignment.text_bytes[name] = int(scan.sizes[chosen].sum())
         labels = scan.labels[chosen]
         found, counts = np.unique(labels[labels != _NO_LABEL], return_counts=True)
-        plan.labels[name] = Counter({scan.names[label]: int(count) for label, count in zip(found, counts, strict=True)})
-        plan.repeats += plan.counts[name] - len(np.unique(scan.keys[chosen]))
+        assignment.labels[name] = Counter(
+            {scan.names[label]: int(count) for label, count in zip(found, counts, strict=True)}
+        )
+        assignment.repeats += assignment.counts[name] - len(np.unique(scan.keys[chosen]))
 
 
-def _check(plan: SplitPlan, source: str) -> None:
-    total = sum(plan.counts.values())
+def _check(assignment: SplitAssignment, source: str) -> None:
+    total = sum(assignment.counts.values())
     if total == 0:
         raise DataError(
-            f"{source} holds no text ({plan.empty} empty rows).",
+            f"{source} holds no text ({assignment.empty} empty rows).",
             "Expected at least two different texts.",
             "Check data.source and data.text_column.",
         )
     for name in ("train", "validation"):
-        if plan.counts[name] == 0:
+        if assignment.counts[name] == 0:
             why = f"{source} holds {total} texts, too few different ones"
-            if plan.leaks:
-                why = f"{plan.leaks} of its texts are also in a held-out split of {source}"
+            if assignment.leaks:
+                why = f"{assignment.leaks} of its texts are also in a held-out split of {source}"
             raise DataError(
                 f"No text is left for the {name} split: {why}.",
                 "Expected at least two different texts, better some hundred.",

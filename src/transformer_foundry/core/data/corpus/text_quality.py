@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-__all__ = ["TextHealth", "guess_language"]
+__all__ = ["TextQuality", "guess_language"]
 
 _ALL_UP_TO = 20_000  # documents that are looked at one by one; of the rest one in 16
 _EVERY = 16
@@ -62,7 +62,7 @@ _SCRIPTS = {
 _UNKNOWN = "none recognised"
 
 
-class TextHealth:
+class TextQuality:
     """Takes texts one by one and counts what is wrong; looks at all of the first 20,000 and one in 16 of the rest."""
 
     def __init__(self) -> None:

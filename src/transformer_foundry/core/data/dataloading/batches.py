@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.dataloading.sampler import EpochSampler
-from transformer_foundry.core.data.masking import hide_spans, hide_tokens
+from transformer_foundry.core.data.masking import corrupt_spans, mask_tokens
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.losses import Batch
@@ -128,11 +128,11 @@ class Batches:
 
     def _add_labels(self, inputs: list[np.ndarray], rows: np.ndarray, position: int) -> dict[str, np.ndarray]:
         if self._task == "seq2seq_lm" and self.split.target_ids is None:
-            return self._hide_spans(inputs, position)
+            return self._corrupt_spans(inputs, position)
         input_ids, attention_mask = _pad(inputs, self._pad_id)
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self._task == "masked_lm":
-            return batch | self._hide_tokens(input_ids, attention_mask, position)
+            return batch | self._mask_tokens(input_ids, attention_mask, position)
         if self.split.target_ids is not None:
             return batch | self._decoder_side([self.split.target_ids[int(row)] for row in rows])
         if self.split.token_labels is not None:
@@ -144,9 +144,9 @@ class Batches:
     def _random(self, position: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, _NOISE_STREAM, position if self._shuffle else position % len(self)))
 
-    def _hide_tokens(self, input_ids: np.ndarray, attention_mask: np.ndarray, position: int) -> dict[str, np.ndarray]:
+    def _mask_tokens(self, input_ids: np.ndarray, attention_mask: np.ndarray, position: int) -> dict[str, np.ndarray]:
         assert self._special.mask is not None, "a tokenizer fitted to masked_lm has a mask token"
-        seen, labels = hide_tokens(
+        seen, labels = mask_tokens(
             input_ids,
             attention_mask,
             self._random(position),
@@ -156,9 +156,9 @@ class Batches:
         )
         return {"input_ids": seen, "labels": labels}
 
-    def _hide_spans(self, inputs: list[np.ndarray], position: int) -> dict[str, np.ndarray]:
+    def _corrupt_spans(self, inputs: list[np.ndarray], position: int) -> dict[str, np.ndarray]:
         random, special = self._random(position), self._special
-        sides = [hide_spans(row, random, special.sentinels, special.eos) for row in inputs]
+        sides = [corrupt_spans(row, random, special.sentinels, special.eos) for row in inputs]
         input_ids, attention_mask = _pad([source for source, _ in sides], self._pad_id)
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         return batch | self._decoder_side([target for _, target in sides])

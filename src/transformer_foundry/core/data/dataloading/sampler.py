@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["EpochSampler", "scatter"]
+__all__ = ["EpochSampler", "permute"]
 
 _ROUNDS = 6
 _WINDOW_BATCHES = 512  # batches of like length are made from so many at a time
@@ -56,7 +56,7 @@ class EpochSampler:
         """Return the rows of a window and the order of its batches; a short batch stays the last."""
         size = _WINDOW_BATCHES * self._batch_size
         places = np.arange(window * size, min((window + 1) * size, self._rows), dtype=np.uint64)
-        rows = scatter(places, self._rows, _round_keys(key)).astype(np.int64)
+        rows = permute(places, self._rows, _round_keys(key)).astype(np.int64)
         order = np.arange(math.ceil(len(rows) / self._batch_size))
         if self._lengths is not None:
             full = len(rows) // self._batch_size
@@ -82,7 +82,7 @@ def _by_length(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     return np.concatenate([part[np.argsort(lengths[part, 1], kind="stable")] for part in parts] or [order])
 
 
-def scatter(places: np.ndarray, size: int, round_keys: np.ndarray) -> np.ndarray:
+def permute(places: np.ndarray, size: int, round_keys: np.ndarray) -> np.ndarray:
     """Permute ``range(size)`` at ``places``: a Feistel network that walks along its cycle until it is inside.
 
     Luby and Rackoff 1988; cycle walking as in Black and Rogaway 2002. One place costs the same wherever it is.

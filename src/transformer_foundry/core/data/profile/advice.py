@@ -8,7 +8,7 @@ from typing import Any
 
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["Finding", "find"]
+__all__ = ["DataFinding", "collect_findings"]
 
 _MANY_UNKNOWN = 0.01
 _MUCH_TRUNCATED = 0.2
@@ -25,7 +25,7 @@ _MAIN_LANGUAGE_KNOWN = 0.5
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """Something the user may want to know or to change."""
 
     check: str
@@ -34,7 +34,7 @@ class Finding:
     fix: str = ""
 
 
-def find(splits: TokenSplits, profile: Mapping[str, Any]) -> list[Finding]:
+def collect_findings(splits: TokenSplits, profile: Mapping[str, Any]) -> list[DataFinding]:
     """Return the findings about ``splits``, warnings first.
 
     Args:
@@ -47,12 +47,12 @@ def find(splits: TokenSplits, profile: Mapping[str, Any]) -> list[Finding]:
         *_find_in_vocabulary(profile["vocabulary"]),
         *_find_in_labels(profile["labels"]),
         *_find_drift(profile["drift"]),
-        *(Finding("preparation", "info", note) for note in splits.notes),
+        *(DataFinding("preparation", "info", note) for note in splits.notes),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "warning")
 
 
-def _find_in_texts(texts: Mapping[str, Any]) -> Iterator[Finding]:
+def _find_in_texts(texts: Mapping[str, Any]) -> Iterator[DataFinding]:
     if not texts:
         return
     documents = max(texts["documents"], 1)
@@ -60,21 +60,21 @@ def _find_in_texts(texts: Mapping[str, Any]) -> Iterator[Finding]:
     if alike:
         message = f"{alike} of {documents} texts are the same or nearly the same as another one."
         severity = "warning" if alike > _MANY_DUPLICATES * documents else "info"
-        yield Finding("duplicates", severity, message, "Set data.drop_near_duplicates=true to keep one of each.")
+        yield DataFinding("duplicates", severity, message, "Set data.drop_near_duplicates=true to keep one of each.")
     if texts["near_leaks"] and not texts["dropped_duplicates"]:
         message = f"{texts['near_leaks']} texts are nearly the same as one that is held out from them."
-        yield Finding("leaks", "warning", message, "Set data.drop_near_duplicates=true, or results look too good.")
+        yield DataFinding("leaks", "warning", message, "Set data.drop_near_duplicates=true, or results look too good.")
     for trouble, found in texts["troubles"].items():
         message = (
             f"{found['texts']} of {texts['examined']} texts looked at hold {trouble}, such as {found['example']!r}."
         )
         severity = "warning" if found["share"] > _MUCH_TROUBLE else "info"
         fix = "Strip the markup first." if trouble == "HTML" else "Write the file again in UTF-8 from its source."
-        yield Finding("markup" if trouble == "HTML" else "encoding", severity, message, fix)
+        yield DataFinding("markup" if trouble == "HTML" else "encoding", severity, message, fix)
     yield from _find_languages(texts["languages"])
 
 
-def _find_languages(languages: Mapping[str, float]) -> Iterator[Finding]:
+def _find_languages(languages: Mapping[str, float]) -> Iterator[DataFinding]:
     told = ", ".join(f"{name} {share:.0%}" for name, share in languages.items() if share >= _TOLD_LANGUAGE)
     known = {name: share for name, share in languages.items() if name != "none recognised"}
     if (
@@ -82,63 +82,65 @@ def _find_languages(languages: Mapping[str, float]) -> Iterator[Finding]:
         and max(known.values()) > _MAIN_LANGUAGE_KNOWN
         and sum(known.values()) - max(known.values()) > _OTHER_LANGUAGES
     ):
-        yield Finding("language", "warning", f"The texts are in several languages: {told}.", "Split them by language.")
+        yield DataFinding(
+            "language", "warning", f"The texts are in several languages: {told}.", "Split them by language."
+        )
     elif known:
-        yield Finding("language", "info", f"Languages, by their function words: {told}.")
+        yield DataFinding("language", "info", f"Languages, by their function words: {told}.")
 
 
-def _find_in_sizes(splits: TokenSplits, described: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def _find_in_sizes(splits: TokenSplits, described: Mapping[str, Mapping[str, Any]]) -> Iterator[DataFinding]:
     train = described["train"]
     if not splits.task.endswith("classification") and train["tokens"] < _LITTLE_TEXT_TOKENS:
-        yield Finding(
+        yield DataFinding(
             "amount", "warning", f"Only {train['tokens']} tokens to train on.", "Give more data in data.source."
         )
     if splits.train.is_packed(splits.task) and train["rows"] < 2:
         message = f"All training text is shorter than one row of {splits.max_length} tokens."
-        yield Finding("amount", "warning", message, "Give more data in data.source, or lower data.max_length.")
+        yield DataFinding("amount", "warning", message, "Give more data in data.source, or lower data.max_length.")
     for name in ("validation", "test"):
         if 0 < described[name]["rows"] < _FEW_ROWS:
             message = f"The {name} split has only {described[name]['rows']} rows: its numbers are rough."
-            yield Finding("split size", "warning", message, f"Raise data.{name}_share or give more data.")
+            yield DataFinding("split size", "warning", message, f"Raise data.{name}_share or give more data.")
     truncated = train["truncated_rows"] / max(train["rows"], 1)
     if truncated > _MUCH_TRUNCATED:
         message = f"{truncated:.0%} of the training rows are cut to {splits.max_length} tokens."
-        yield Finding("truncation", "warning", message, "Raise data.max_length if the model takes more.")
+        yield DataFinding("truncation", "warning", message, "Raise data.max_length if the model takes more.")
 
 
-def _find_in_vocabulary(vocabulary: Mapping[str, Any]) -> Iterator[Finding]:
+def _find_in_vocabulary(vocabulary: Mapping[str, Any]) -> Iterator[DataFinding]:
     if vocabulary["unknown_share"] > _MANY_UNKNOWN:
         message = f"{vocabulary['unknown_share']:.1%} of the tokens are unknown to the tokenizer."
-        yield Finding("unknown tokens", "warning", message, "Export the model with a vocabulary of 256 or more.")
+        yield DataFinding("unknown tokens", "warning", message, "Export the model with a vocabulary of 256 or more.")
     if vocabulary["used"] < _HARDLY_USED * vocabulary["size"]:
         message = f"Only {vocabulary['used']} of {vocabulary['size']} tokens occur in the training text."
-        yield Finding("vocabulary use", "info", message, "A smaller vocabulary would do for this text.")
+        yield DataFinding("vocabulary use", "info", message, "A smaller vocabulary would do for this text.")
 
 
-def _find_in_labels(labels: Mapping[str, Mapping[str, int]] | None) -> Iterator[Finding]:
+def _find_in_labels(labels: Mapping[str, Mapping[str, int]] | None) -> Iterator[DataFinding]:
     if labels is None:
         return
     counts = labels["train"]
     absent = [name for name, count in counts.items() if count == 0]
     if absent:
         message = f"Nothing to train on has the label {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}."
-        yield Finding("labels", "warning", message, "Add examples or drop the class.")
+        yield DataFinding("labels", "warning", message, "Add examples or drop the class.")
     largest = max(counts, key=lambda name: counts[name])
     share = counts[largest] / max(sum(counts.values()), 1)
     if share > _LOPSIDED:
         message = f"{share:.0%} of the training labels are {largest}."
-        yield Finding("label balance", "warning", message, "Compare accuracy with majority_accuracy.")
+        yield DataFinding("label balance", "warning", message, "Compare accuracy with majority_accuracy.")
 
 
-def _find_drift(drift: Mapping[str, Any]) -> Iterator[Finding]:
+def _find_drift(drift: Mapping[str, Any]) -> Iterator[DataFinding]:
     if drift["has_drifted"]:
         message = (
             f"Validation text differs from training text: {drift['token_divergence']:.3f} nats apart, "
             f"{drift['token_divergence_by_chance']:.3f} by chance."
         )
-        yield Finding(
+        yield DataFinding(
             "drift", "warning", message, "Check that both come from the same place; shuffle before splitting."
         )
     if (drift["label_distance"] or 0) > max(_OTHER_LABELS, 2 * (drift["label_distance_by_chance"] or 0)):
         message = f"{drift['label_distance']:.0%} of the labels would have to change to balance validation like train."
-        yield Finding("label drift", "warning", message, "Split the data again, or judge each class by itself.")
+        yield DataFinding("label drift", "warning", message, "Split the data again, or judge each class by itself.")

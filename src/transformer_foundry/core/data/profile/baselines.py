@@ -6,7 +6,7 @@ import numpy as np
 
 from transformer_foundry.core.data.dataloading.batches import Batches
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["bigram_loss", "measure_baselines", "naive_bayes_accuracy", "unigram_loss"]
@@ -31,7 +31,7 @@ def measure_baselines(splits: TokenSplits) -> dict[str, float]:
     if train.token_labels is not None and validation.token_labels is not None:
         return _tagging_baselines(train, validation, splits)
     if splits.task == "seq2seq_lm" and train.target_ids is None:
-        fitted, scored = _hidden_spans(splits, "train", _FIT_TOKENS), _hidden_spans(splits, "validation", _SCORE_TOKENS)
+        fitted, scored = _span_targets(splits, "train", _FIT_TOKENS), _span_targets(splits, "validation", _SCORE_TOKENS)
         return {"unigram_loss": unigram_loss(fitted, scored, size)}
     if train.target_ids is not None and validation.target_ids is not None:
         fitted, scored = train.target_ids.values[:_FIT_TOKENS], validation.target_ids.values[:_SCORE_TOKENS]
@@ -68,7 +68,7 @@ def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> f
 
 
 def naive_bayes_accuracy(
-    train: Ragged, train_labels: np.ndarray, rows: Ragged, labels: np.ndarray, vocab_size: int
+    train: RaggedArray, train_labels: np.ndarray, rows: RaggedArray, labels: np.ndarray, vocab_size: int
 ) -> float:
     """Return the accuracy of multinomial naive Bayes over token counts with one added to each."""
     classes = int(max(train_labels.max(), labels.max())) + 1
@@ -119,7 +119,7 @@ def _labelled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
     return tokens[tags != IGNORE_INDEX], tags[tags != IGNORE_INDEX]
 
 
-def _hidden_spans(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
+def _span_targets(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
     """Return what the decoder has to write in one pass over a split, up to ``limit`` tokens."""
     batches = Batches(splits.splits[name], splits, batch_size=256)
     found: list[np.ndarray] = []

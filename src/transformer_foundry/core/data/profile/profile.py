@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformer_foundry.core.data.dataloading.batches import Batches
-from transformer_foundry.core.data.profile.advice import find
+from transformer_foundry.core.data.profile.advice import collect_findings
 from transformer_foundry.core.data.profile.drift import measure_drift
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
@@ -18,7 +18,7 @@ from transformer_foundry.core.models.contract import IGNORE_INDEX
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["profile_splits", "tabulate"]
+__all__ = ["profile_splits", "splits_table"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
         "baselines": splits.baselines,
         "examples": _examples(splits, tokenizer),
     }
-    profile["findings"] = [asdict(finding) for finding in find(splits, profile)]
-    _report(profile)
+    profile["findings"] = [asdict(finding) for finding in collect_findings(splits, profile)]
+    _log_profile(profile)
     return profile
 
 
-def tabulate(profile: dict[str, Any]) -> pd.DataFrame:
+def splits_table(profile: dict[str, Any]) -> pd.DataFrame:
     """Return a table of the splits: one row each, with documents, rows, tokens, targets, bytes and fill."""
     import pandas as pd
 
@@ -75,7 +75,7 @@ def tabulate(profile: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _report(profile: dict[str, Any]) -> None:
+def _log_profile(profile: dict[str, Any]) -> None:
     """Log in a few lines what is in the data and what is wrong with it."""
     counts = {name: (split["documents"], split["tokens"]) for name, split in profile["splits"].items()}
     told = ", ".join(f"{name} {documents} texts, {tokens} tokens" for name, (documents, tokens) in counts.items())

@@ -62,7 +62,7 @@ class BuiltInSource:
     Args:
         task: What the documents are for.
         num_labels: Number of classes the model can tell apart; only the largest classes are kept when it is smaller.
-        hides_spans: Whether an encoder-decoder is to fill in hidden spans of prose instead of learning pairs.
+        corrupts_spans: Whether an encoder-decoder is to fill in hidden spans of prose instead of learning pairs.
         config_name: "large" gives language models 1.9 MB of text, the docstrings too. Without them it is 370 KB, on
             which a model of a million parameters overtakes a bigram sooner: 3.48 against 3.53 nats per token after 400
             steps of 16 x 128 tokens, where it has 3.66 against 3.62 after 500 steps on the large text.
@@ -75,13 +75,13 @@ class BuiltInSource:
     splits = ("train",)
 
     def __init__(
-        self, task: str, num_labels: int | None = None, config_name: str | None = None, *, hides_spans: bool = False
+        self, task: str, num_labels: int | None = None, config_name: str | None = None, *, corrupts_spans: bool = False
     ) -> None:
         prose = _large_prose if config_name == _LARGE else _prose
         readers: dict[str, Callable[[], Iterator[Document]]] = {
             "causal_lm": prose,
             "masked_lm": prose,
-            "seq2seq_lm": prose if hides_spans else _summaries,
+            "seq2seq_lm": prose if corrupts_spans else _summaries,
             "sequence_classification": self._labelled,
             "token_classification": self._tagged,
         }
@@ -124,11 +124,11 @@ class BuiltInSource:
         """Yield every document."""
         return self._read()
 
-    def where(self, split: str, number: int) -> str:
+    def location(self, split: str, number: int) -> str:
         """Say where a document is."""
         return f"{self.name}, {split} {number + 1}"
 
-    def stamp(self) -> str:
+    def digest(self) -> str:
         """Digest of the sources that the documents are read from."""
         digest = hashlib.sha256(repr((_FORMAT, sys.version_info[:2], self._read.__name__, self._num_labels)).encode())
         reference = _folder() / "pydoc_data" / "topics.py"

@@ -22,13 +22,13 @@ from transformer_foundry.core.data.sources.local_files import (
     digest_files,
     find_files,
     find_separator,
-    looks_like_path,
-    split_of,
+    looks_like_local_path,
+    split_from_name,
 )
 from transformer_foundry.core.data.sources.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
 from transformer_foundry.core.system.hub_client import limit_hub_waits
 
-__all__ = ["TableSource", "open_table"]
+__all__ = ["TableSource", "open_table_source"]
 
 _log = logging.getLogger(__name__)
 
@@ -102,11 +102,11 @@ class TableSource:
             where = functools.partial(self._place, split, number)
             yield to_document(flatten(row), self._columns, where, has_tags=self._has_tags)
 
-    def where(self, split: str, number: int) -> str:
+    def location(self, split: str, number: int) -> str:
         """Say in which file, or split, and in which row a document is."""
         return self._place(split, number)
 
-    def stamp(self) -> str:
+    def digest(self) -> str:
         """Digest of the content, the columns and the splits."""
         return hashlib.sha256(repr((self._stamp(), self._columns, self.splits)).encode()).hexdigest()
 
@@ -121,7 +121,7 @@ class TableSource:
                 del self._tables[split]
 
 
-def open_table(options: DataOptions, task: str) -> TableSource:
+def open_table_source(options: DataOptions, task: str) -> TableSource:
     """Open the local path, URL or Hub data set that ``data.source`` names.
 
     Raises:
@@ -129,7 +129,7 @@ def open_table(options: DataOptions, task: str) -> TableSource:
     """
     if "://" in options.source:
         return _open_remote(options, task, builder_of(Path(options.source.split("?", 1)[0])))
-    if looks_like_path(options.source):
+    if looks_like_local_path(options.source):
         return _open_local(options, task)
     return _open_remote(options, task, None)
 
@@ -160,7 +160,7 @@ def _open_local(options: DataOptions, task: str) -> TableSource:
         task,
         options,
         stamp=lambda: digest_files(itertools.chain.from_iterable(files.values())),
-        place=lambda split, number: tables[split].place(number),
+        place=lambda split, number: tables[split].location(number),
     )
 
 
@@ -198,8 +198,8 @@ def _load(options: DataOptions, builder: str | None) -> Any:
     try:
         # Passing troubles (5xx, 429, time-outs) are tried five times by huggingface_hub itself, for about 25 s.
         return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
-    except read_errors.read_errors() as err:
-        raise read_errors.explain_remote(err, options.source) from err
+    except read_errors.catchable_errors() as err:
+        raise read_errors.explain_remote_error(err, options.source) from err
 
 
 def _stamp_remote(
@@ -213,8 +213,8 @@ def _stamp_remote(
 
         try:
             sha = HfApi().dataset_info(options.source, revision=options.revision).sha
-        except read_errors.read_errors() as err:
-            raise read_errors.explain_remote(err, options.source) from err
+        except read_errors.catchable_errors() as err:
+            raise read_errors.explain_remote_error(err, options.source) from err
         return repr((sha, options.config_name, options.split, options.max_documents))
     return repr(
         sorted((split, streamed.digest()) for split, streamed in rows.items() if isinstance(streamed, StreamedRows))
@@ -224,7 +224,7 @@ def _stamp_remote(
 def _name_splits(found: Mapping[str, Any], source: str) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for name in sorted(found, key=lambda name: (name not in SPLIT_NAMES, name)):
-        split = split_of(name)
+        split = split_from_name(name)
         if split is not None:
             tables.setdefault(split, found[name])
     if "train" in tables:

@@ -24,8 +24,8 @@ __all__ = [
     "find_files",
     "find_separator",
     "is_compressed",
-    "looks_like_path",
-    "split_of",
+    "looks_like_local_path",
+    "split_from_name",
 ]
 
 # File name ending -> the builder of the datasets library that reads it.
@@ -70,7 +70,7 @@ _LONGEST_LINE = 16 * 2**20  # bytes; readers hold a line several times over
 _LARGEST_JSON = 256 * 2**20  # bytes; a .json file is parsed as a whole
 
 
-def looks_like_path(source: str) -> bool:
+def looks_like_local_path(source: str) -> bool:
     """Say whether ``source`` is meant to be a local path and not the name of a data set on the Hub."""
     path = Path(source).expanduser()
     return (
@@ -107,7 +107,7 @@ def find_files(source: str) -> tuple[str, dict[str, list[Path]]]:
         )
     groups: defaultdict[str, list[Path]] = defaultdict(list)
     for entry in files:
-        groups[split_of(str(entry.relative_to(path))) or "train"].append(entry)
+        groups[split_from_name(str(entry.relative_to(path))) or "train"].append(entry)
     if "train" not in groups:
         return builders[0], {"train": files}
     return builders[0], {name: groups[name] for name in SPLIT_NAMES if name in groups}
@@ -157,11 +157,11 @@ def find_separator(source: str | Path) -> str:
     return ","
 
 
-def split_of(name: str) -> str | None:
+def split_from_name(name: str) -> str | None:
     """Return which split a file or split name speaks of.
 
     Example:
-        >>> split_of("data/dev-00001.csv"), split_of("unsupervised")
+        >>> split_from_name("data/dev-00001.csv"), split_from_name("unsupervised")
         ('validation', None)
     """
     words = set(re.split(r"[^a-z]+", name.lower()))

@@ -23,11 +23,11 @@ def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) 
     """
     source: Source
     if options.source == BUILT_IN:
-        source = BuiltInSource(task, num_labels, options.config_name, hides_spans=bool(options.span_corruption))
+        source = BuiltInSource(task, num_labels, options.config_name, corrupts_spans=bool(options.span_corruption))
     else:
-        from transformer_foundry.core.data.sources.hf_datasets import open_table
+        from transformer_foundry.core.data.sources.hf_datasets import open_table_source
 
-        source = open_table(options, task)
+        source = open_table_source(options, task)
     return Corpus(
         source,
         task,

@@ -12,7 +12,7 @@ from pathlib import Path
 from transformer_foundry.core.base.errors import DataError, cause_chain
 from transformer_foundry.core.data.sources.local_files import BINARY_BUILDERS, find_separator, is_compressed
 
-__all__ = ["explain_file", "explain_remote", "read_errors"]
+__all__ = ["catchable_errors", "explain_file_error", "explain_remote_error"]
 
 _TIME_OUTS = frozenset({"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "Timeout"})
 _UNREACHABLE = frozenset({"OfflineModeIsEnabled", "ConnectionError", "ConnectError", "LocalEntryNotFoundError"})
@@ -23,7 +23,7 @@ _CHOICES_IN_MESSAGE = re.compile(
 )
 
 
-def read_errors() -> tuple[type[BaseException], ...]:
+def catchable_errors() -> tuple[type[BaseException], ...]:
     """Return what reading may raise when data or network are at fault."""
     import lzma
     import zipfile
@@ -41,7 +41,7 @@ def read_errors() -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
-def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
+def explain_file_error(err: BaseException, builder: str, path: Path) -> DataError:
     """Return the error that names the line of ``path`` at fault, or at least the file."""
     bad_line = _find_bad_line(path, builder)
     if bad_line is not None:
@@ -66,7 +66,7 @@ def explain_file(err: BaseException, builder: str, path: Path) -> DataError:
     )
 
 
-def explain_remote(err: BaseException, source: str) -> DataError:
+def explain_remote_error(err: BaseException, source: str) -> DataError:
     """Return the error that says why a data set of the Hub or of a URL cannot be had."""
     cause, text = _root(err), _first_line(_root(err))
     kinds = {type(item).__name__ for item in cause_chain(err)}

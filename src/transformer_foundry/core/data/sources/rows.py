@@ -53,8 +53,8 @@ class LocalRows:
                 lines = (row["text"] for row in rows)
                 rows = ({"text": text} for text in join_lines(lines, section_size(self._size)))
             yield from rows
-        except read_errors.read_errors() as err:
-            raise read_errors.explain_file(err, self._builder, self._find_culprit()) from err
+        except read_errors.catchable_errors() as err:
+            raise read_errors.explain_file_error(err, self._builder, self._find_culprit()) from err
 
     def head(self, count: int) -> list[Row]:
         """Return the first rows."""
@@ -63,7 +63,7 @@ class LocalRows:
     def select(self, names: Sequence[str]) -> None:
         """Read everything all the same: a row is parsed whole."""
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         """Say in which file, and in which row of it counted from 1, a row is."""
         for path in self._paths[:-1]:
             size = sum(1 for _ in LocalRows(self._builder, [path]))
@@ -78,7 +78,7 @@ class LocalRows:
             try:
                 for _ in _stream(self._builder, [path]):
                     pass
-            except read_errors.read_errors():
+            except read_errors.catchable_errors():
                 return path
         return self._paths[-1]
 
@@ -166,8 +166,8 @@ class StreamedRows:
     def _read(self, table: Iterable[Row]) -> Iterator[Row]:
         try:
             yield from table
-        except read_errors.read_errors() as err:
-            raise read_errors.explain_remote(err, self._source) from err
+        except read_errors.catchable_errors() as err:
+            raise read_errors.explain_remote_error(err, self._source) from err
 
 
 def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.tokenized.memmap import Ragged, map_column, writing_to
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray, explain_write_errors, map_column
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 from transformer_foundry.core.files.atomic import copy_file, replace_file
 
@@ -19,10 +19,10 @@ __all__ = [
     "TokenSplit",
     "TokenSplits",
     "copy_splits",
-    "find_fingerprint",
     "find_splits",
     "load_splits",
     "map_splits",
+    "read_fingerprint",
     "write_index",
 ]
 
@@ -49,13 +49,13 @@ class TokenSplit:
     """
 
     name: str
-    input_ids: Ragged
-    target_ids: Ragged | None = None
+    input_ids: RaggedArray
+    target_ids: RaggedArray | None = None
     labels: np.ndarray | None = None
     text_bytes: int = 0
     documents: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    token_labels: Ragged | None = None
+    token_labels: RaggedArray | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -132,7 +132,7 @@ class TokenSplits:
         return {split.name: split for split in (self.train, self.validation, self.test)}
 
 
-def find_fingerprint(folder: str | Path) -> str | None:
+def read_fingerprint(folder: str | Path) -> str | None:
     """Return the fingerprint of the finished preparation in ``folder``; None if there is none."""
     index = _read_index(Path(folder))
     return None if index is None else str(index["fingerprint"])
@@ -140,7 +140,7 @@ def find_fingerprint(folder: str | Path) -> str | None:
 
 def find_splits(folder: str | Path, fingerprint: str) -> TokenSplits | None:
     """Return the preparation in ``folder`` if it is whole and has this fingerprint."""
-    if find_fingerprint(folder) != fingerprint:
+    if read_fingerprint(folder) != fingerprint:
         return None
     try:
         return load_splits(folder)
@@ -209,7 +209,7 @@ def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
     here = find_splits(folder, splits.fingerprint)
     if here is not None:
         return here
-    with writing_to(folder):
+    with explain_write_errors(folder):
         _copy_files(splits.folder / index["data_folder"], folder / index["data_folder"])
         write_index(folder, index)
     return load_splits(folder)
@@ -232,11 +232,11 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
 
 def _map_split(folder: Path, name: str, values: dict[str, Any]) -> TokenSplit:
     columns = {column: map_column(folder, description) for column, description in values["columns"].items()}
-    targets = Ragged(columns["target_ids"], columns["target_offsets"]) if "target_ids" in columns else None
-    tags = Ragged(columns["token_labels"], columns["input_offsets"]) if "token_labels" in columns else None
+    targets = RaggedArray(columns["target_ids"], columns["target_offsets"]) if "target_ids" in columns else None
+    tags = RaggedArray(columns["token_labels"], columns["input_offsets"]) if "token_labels" in columns else None
     return TokenSplit(
         name=name,
-        input_ids=Ragged(columns["input_ids"], columns["input_offsets"], overlap=values["overlap"]),
+        input_ids=RaggedArray(columns["input_ids"], columns["input_offsets"], overlap=values["overlap"]),
         target_ids=targets,
         labels=columns.get("labels"),
         text_bytes=values["text_bytes"],

@@ -13,10 +13,10 @@ import numpy as np
 
 from transformer_foundry.core.base.errors import DataError
 
-__all__ = ["ColumnWriter", "Ragged", "map_column", "writing_to"]
+__all__ = ["ColumnWriter", "RaggedArray", "explain_write_errors", "map_column"]
 
 
-class Ragged:
+class RaggedArray:
     """Rows of ids: row i is ``values[offsets[i] : offsets[i + 1] + overlap]``.
 
     Args:
@@ -49,7 +49,7 @@ class Ragged:
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows] + self.overlap, dtype=np.int64)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Sequence[int]]) -> Ragged:
+    def from_rows(cls, rows: Iterable[Sequence[int]]) -> RaggedArray:
         """Build one in memory."""
         arrays = [np.asarray(row, dtype=np.int64) for row in rows]
         offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
@@ -80,7 +80,7 @@ class ColumnWriter:
 
 
 @contextlib.contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
+def explain_write_errors(folder: Path) -> Iterator[None]:
     """Say in the user's words why nothing can be written to ``folder``: mostly the disk is full.
 
     Raises:

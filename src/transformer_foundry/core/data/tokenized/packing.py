@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["BestFit", "block_offsets"]
+__all__ = ["BestFitPacker", "block_offsets"]
 
 _WAITING_TOKENS = 2**20  # more makes hardly fewer cuts and takes memory: a million are 4 MB
 
 
-class BestFit:
+class BestFitPacker:
     """Reorders documents so that their ends coincide with the ends of rows.
 
     Args:

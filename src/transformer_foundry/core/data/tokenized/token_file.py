@@ -10,7 +10,7 @@ import numpy as np
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
-from transformer_foundry.core.data.tokenized.memmap import Ragged
+from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
 
 __all__ = ["read_token_file"]
@@ -66,7 +66,7 @@ def read_token_file(
 
 def _split(name: str, values: np.ndarray, starts: np.ndarray, length: int) -> TokenSplit:
     ends = starts[-1:] + length - 1 if len(starts) else np.zeros(1, np.int64)
-    return TokenSplit(name, Ragged(values, np.concatenate([starts, ends]), overlap=1), documents=1)
+    return TokenSplit(name, RaggedArray(values, np.concatenate([starts, ends]), overlap=1), documents=1)
 
 
 def _require_range(path: Path, values: np.ndarray, vocab_size: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from transformer_foundry.core.data.document import Document
 from transformer_foundry.core.data.tokenized.memmap import ColumnWriter
-from transformer_foundry.core.data.tokenized.packing import BestFit, block_offsets
+from transformer_foundry.core.data.tokenized.packing import BestFitPacker, block_offsets
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 
@@ -28,18 +28,18 @@ class SplitWriter(Protocol):
 
 
 def open_writer(
-    task: str, folder: Path, split: str, tokenizer: Tokenizer, max_length: int, *, hides_spans: bool
+    task: str, folder: Path, split: str, tokenizer: Tokenizer, max_length: int, *, corrupts_spans: bool
 ) -> SplitWriter:
     """Return the writer for ``task``."""
     files = _Files(folder, split, tokenizer)
-    if task in ("causal_lm", "masked_lm") or hides_spans:
+    if task in ("causal_lm", "masked_lm") or corrupts_spans:
         # A row of hidden spans grows by one token at most: its end.
-        return _PackedWriter(files, max_length - hides_spans, overlap=int(task == "causal_lm"))
+        return _PackedWriter(files, max_length - corrupts_spans, overlap=int(task == "causal_lm"))
     if task == "seq2seq_lm":
-        return _PairWriter(files, max_length)
+        return _Seq2SeqWriter(files, max_length)
     if task == "token_classification":
-        return _TagWriter(files, max_length)
-    return _LabelWriter(files, max_length)
+        return _TokenClassWriter(files, max_length)
+    return _ClassWriter(files, max_length)
 
 
 class _Files:
@@ -68,7 +68,7 @@ class _PackedWriter:
         self._values = files.ids("input_ids")
         self._row_length = row_length
         self._overlap = overlap
-        self._packer = BestFit(row_length - overlap)
+        self._packer = BestFitPacker(row_length - overlap)
         self._before = [] if special.bos is None or special.bos == special.eos else [special.bos]
         self._after = [] if special.eos is None else [special.eos]
         self._documents = self._text_bytes = 0
@@ -102,7 +102,7 @@ class _PackedWriter:
             self._values.append(row)
 
 
-class _PairWriter:
+class _Seq2SeqWriter:
     """One row of source and one of target for each document."""
 
     def __init__(self, files: _Files, max_length: int) -> None:
@@ -121,7 +121,7 @@ class _PairWriter:
         return _describe(columns, 0, self._targets.text_bytes, self._sources.rows, counts)
 
 
-class _LabelWriter:
+class _ClassWriter:
     """One row for each document, or pair of texts, and its class."""
 
     def __init__(self, files: _Files, max_length: int) -> None:
@@ -139,7 +139,7 @@ class _LabelWriter:
         return _describe(columns, 0, self._rows.text_bytes, self._rows.rows, self._rows.counts)
 
 
-class _TagWriter:
+class _TokenClassWriter:
     """One row for each document; the first token of each word carries its class."""
 
     def __init__(self, files: _Files, max_length: int) -> None:

@@ -26,7 +26,7 @@ class WordCache:
     """Ids of the words that were met; gives the same ids as the tokenizer.
 
     Args:
-        backend: A tokenizer of which ``serves`` is true.
+        backend: A tokenizer of which ``supports`` is true.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
@@ -34,7 +34,7 @@ class WordCache:
         self._ids: dict[str, list[int]] = {}
 
     @staticmethod
-    def serves(backend: tokenizers.Tokenizer) -> bool:
+    def supports(backend: tokenizers.Tokenizer) -> bool:
         """Say whether texts can be cut before blanks: a byte-level BPE without normalizer, and only special tokens."""
         told = json.loads(backend.to_str())
         split = told["pre_tokenizer"] or {}

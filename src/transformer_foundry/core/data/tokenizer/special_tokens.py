@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_special_tokens",
-    "choose_decoder_start",
-    "place_special_tokens",
-    "set_template",
-    "special_name",
-    "too_small",
+    "assign_special_ids",
+    "decoder_start_id",
+    "set_special_token_template",
+    "special_token_name",
+    "vocabulary_too_small",
 ]
 
 _TEMPLATES = {
@@ -30,7 +30,7 @@ _TEMPLATES = {
 }
 
 
-def place_special_tokens(contract: Contract, vocab_size: int, needed: Sequence[str], sentinels: int) -> SpecialIds:
+def assign_special_ids(contract: Contract, vocab_size: int, needed: Sequence[str], sentinels: int) -> SpecialIds:
     """Give each role the id that the contract names, else the smallest free one; then each sentinel."""
     placed = {role: getattr(contract, f"{role}_token_id") for role in ROLES}
     start = contract.decoder_start_token_id
@@ -49,11 +49,11 @@ def place_special_tokens(contract: Contract, vocab_size: int, needed: Sequence[s
             taken.add(placed[role])
     marks = tuple(itertools.islice(free, sentinels))
     if len(taken) + len(marks) >= vocab_size:
-        raise too_small(vocab_size, len(taken) + len(marks) + 2, "any")
-    return SpecialIds(**placed, decoder_start=choose_decoder_start(contract, placed["pad"]), sentinels=marks)
+        raise vocabulary_too_small(vocab_size, len(taken) + len(marks) + 2, "any")
+    return SpecialIds(**placed, decoder_start=decoder_start_id(contract, placed["pad"]), sentinels=marks)
 
 
-def choose_decoder_start(contract: Contract, pad: int | None) -> int | None:
+def decoder_start_id(contract: Contract, pad: int | None) -> int | None:
     """Return what the contract says, else its bos, else the padding, as T5 does."""
     if contract.task != "seq2seq_lm" or contract.decoder_start_token_id is not None:
         return contract.decoder_start_token_id
@@ -64,13 +64,15 @@ def add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task:
     """Tell a backend whose vocabulary holds them which tokens are special, and where ``task`` puts them."""
     from tokenizers import AddedToken
 
-    names = [special_name(special, number) for number in special.ids()]
+    names = [special_token_name(special, number) for number in special.ids()]
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     if task in _TEMPLATES:
-        set_template(backend, special, task, has_pairs=has_pairs)
+        set_special_token_template(backend, special, task, has_pairs=has_pairs)
 
 
-def set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool = False) -> None:
+def set_special_token_template(
+    backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool = False
+) -> None:
     """Have the backend put the special token of the task before or after each text, and an end after each of a pair."""
     from tokenizers import processors
 
@@ -86,7 +88,7 @@ def set_template(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, 
     )
 
 
-def special_name(special: SpecialIds, number: int | None) -> str:
+def special_token_name(special: SpecialIds, number: int | None) -> str:
     """Name an id after the first role it has; words that no text is likely to hold, unlike ``<s>``."""
     if number in special.sentinels:
         return SENTINEL.format(special.sentinels.index(int(number or 0)))
@@ -94,7 +96,7 @@ def special_name(special: SpecialIds, number: int | None) -> str:
     return f"<|{next(role for role in roles if getattr(special, role) == number)}|>"
 
 
-def too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:
+def vocabulary_too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:
     """Return the error of a model with fewer ids than a tokenizer needs, with both numbers."""
     return DataError(
         f"The model has {vocab_size} token ids, but the tokenizer ({tokenizer}) needs {needed} for this text.",

@@ -145,7 +145,7 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
         """Return the ids of each text: from the words met before where that is possible, else computed on all cores."""
         if not add_special_tokens:
-            if self._words is None and WordCache.serves(self.backend):
+            if self._words is None and WordCache.supports(self.backend):
                 self._words = WordCache(self.backend)
             if self._words is not None:
                 return self._words.encode_batch(texts)

@@ -15,11 +15,11 @@ from transformer_foundry.core.data.masking import count_spans
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.tokenizer.special_tokens import (
     add_special_tokens,
-    choose_decoder_start,
-    place_special_tokens,
-    set_template,
-    special_name,
-    too_small,
+    assign_special_ids,
+    decoder_start_id,
+    set_special_token_template,
+    special_token_name,
+    vocabulary_too_small,
 )
 from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from transformer_foundry.core.models.contract import Contract
 
-__all__ = ["choose_max_length", "find_vocab_size", "fit_tokenizer"]
+__all__ = ["choose_max_length", "fit_tokenizer", "usable_vocab_size"]
 
 # What each task needs beyond what the contract names. A classifier gets a first token because many pool there.
 _NEEDED = {
@@ -63,22 +63,22 @@ def fit_tokenizer(
         DataError: If the vocabulary is too small, or a given tokenizer is too large for it.
     """
     max_length = choose_max_length(contract, options)
-    vocab_size = find_vocab_size(contract)
+    vocab_size = usable_vocab_size(contract)
     needed = _needed_roles(corpus, contract)
-    sentinels = count_spans(max_length) if corpus.hides_spans else 0
+    sentinels = count_spans(max_length) if corpus.corrupts_spans else 0
     if options.tokenizer not in _FITTED:
         return _fit_given(options.tokenizer, contract, vocab_size, max_length, needed, sentinels)
-    special = place_special_tokens(contract, vocab_size, needed, sentinels)
-    request = _digest(corpus.stamp(), options.tokenizer, vocab_size, special, contract.task, max_length, _FIT_BYTES)
+    special = assign_special_ids(contract, vocab_size, needed, sentinels)
+    request = _digest(corpus.digest(), options.tokenizer, vocab_size, special, contract.task, max_length, _FIT_BYTES)
     if previous is not None and previous.request == request:
         return previous
     ordinary = vocab_size - len(special.ids())
     alphabet = _byte_alphabet()
     if options.tokenizer == "characters" or (options.tokenizer == "auto" and ordinary < len(alphabet)):
-        special = place_special_tokens(contract, vocab_size, (*needed, "unk"), sentinels)
+        special = assign_special_ids(contract, vocab_size, (*needed, "unk"), sentinels)
         backend, algorithm = _fit_characters(corpus, special, vocab_size), "characters"
     elif ordinary < len(alphabet):
-        raise too_small(vocab_size, len(alphabet) + len(special.ids()), f"'{options.tokenizer}'")
+        raise vocabulary_too_small(vocab_size, len(alphabet) + len(special.ids()), f"'{options.tokenizer}'")
     else:
         merges = 0 if options.tokenizer == "bytes" else ordinary - len(alphabet)
         backend, algorithm = _fit_bytes(corpus, special, alphabet, merges), "bpe" if merges else "bytes"
@@ -86,7 +86,7 @@ def fit_tokenizer(
     return Tokenizer(backend, special, max_length=max_length, algorithm=algorithm, request=request)
 
 
-def find_vocab_size(contract: Contract) -> int:
+def usable_vocab_size(contract: Contract) -> int:
     """Return the number of ids that every part of the model has: both embeddings and, if it predicts ids, the head."""
     sizes = [contract.vocab_size, contract.decoder_vocab_size]
     if contract.task in ("causal_lm", "masked_lm", "seq2seq_lm"):
@@ -134,8 +134,8 @@ def _fit_characters(corpus: Corpus, special: SpecialIds, vocab_size: int) -> tok
         while covered < _ENOUGH_COVERAGE * counts.total():
             covered += counts[ranked[enough]]
             enough += 1
-        raise too_small(vocab_size, enough + len(special.ids()), "'characters'")
-    unk = special_name(special, special.unk)
+        raise vocabulary_too_small(vocab_size, enough + len(special.ids()), "'characters'")
+    unk = special_token_name(special, special.unk)
     backend = tokenizers.Tokenizer(models.WordLevel(vocab=_number(kept, special), unk_token=unk))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
@@ -149,7 +149,7 @@ def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
     waiting = iter(tokens)
     free = (number for number in range(size) if number not in reserved)
     vocab = {next(waiting, f"<|unused{number}|>"): number for number in free}
-    return vocab | {special_name(special, number): number for number in reserved}
+    return vocab | {special_token_name(special, number): number for number in reserved}
 
 
 def _fit_given(
@@ -171,7 +171,7 @@ def _fit_given(
         )
     tokenizer = Tokenizer(given.backend, _complete(given, contract, name, needed), max_length=max_length)
     if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
-        set_template(tokenizer.backend, tokenizer.special, contract.task)
+        set_special_token_template(tokenizer.backend, tokenizer.special, contract.task)
     return tokenizer
 
 
@@ -195,7 +195,7 @@ def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[
                 f"The task {contract.task} needs one.",
                 f"Set data.tokenizer to 'auto', or to a tokenizer with a {role} token.",
             )
-    return SpecialIds(**{**found, "decoder_start": choose_decoder_start(contract, found["pad"])})
+    return SpecialIds(**{**found, "decoder_start": decoder_start_id(contract, found["pad"])})
 
 
 def _download(name: str) -> Tokenizer:
@@ -218,7 +218,7 @@ def _download(name: str) -> Tokenizer:
 
 def _texts(corpus: Corpus) -> Iterator[str]:
     """Yield the texts and targets of the train split, thinned evenly where there is more than enough."""
-    stride = max(1, corpus.plan.text_bytes["train"] // _FIT_BYTES)
+    stride = max(1, corpus.assignment.text_bytes["train"] // _FIT_BYTES)
     for number, document in enumerate(corpus.documents("train")):
         if number % stride == 0:
             yield document.text
