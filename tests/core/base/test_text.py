@@ -1,38 +1,33 @@
-"""Numbers and sizes as users read them."""
+"""Texts for users."""
 
 from __future__ import annotations
 
-import math
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from transformer_foundry.core.base.text import format_number, format_size
+from transformer_foundry.core.base.text import format_duration, printable
 
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (1234567, "1,234,567"),
-        (156305.0, "156,305"),
-        (12345.6, "12,346"),
-        (5.015269876, "5.015"),
-        (0.00012346, "0.0001235"),
-        (-0.5, "-0.5"),
-        (1e300, "1e+300"),
-        (math.nan, "nan"),
-        (math.inf, "inf"),
-        (True, "True"),
-        (None, "-"),
-        ("text", "text"),
-    ],
-)
-def test_a_number_is_shown_with_four_digits_and_anything_else_as_it_is(value: object, shown: str) -> None:
-    assert format_number(value) == shown
+UNITS = {"h": 3600, "min": 60, "s": 1}
 
 
 @pytest.mark.parametrize(
-    ("size", "shown"),
-    [(299, "299 B"), (2048, "2 KiB"), (3505936, "3.34 MiB"), (5 * 2**30, "5 GiB"), (None, "-"), (True, "-")],
+    ("seconds", "text"),
+    [(0.5, "0.5 s"), (59.94, "59.9 s"), (59.96, "1 min"), (75, "1 min 15 s"), (3599.6, "1 h"), (7260, "2 h 1 min")],
 )
-def test_a_size_is_shown_in_its_largest_unit(size: object, shown: str) -> None:
-    assert format_size(size) == shown
+def test_a_duration_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.floats(0, 1e6))
+def test_a_duration_is_rounded_to_its_smaller_unit(seconds: float) -> None:
+    parts = re.findall(r"([\d.e-]+) (h|min|s)", format_duration(seconds))
+    shown = sum(float(number) * UNITS[unit] for number, unit in parts)
+    assert abs(shown - seconds) <= (0.06 if seconds < 60 else 0.51 if seconds < 3599 else 31)
+
+
+@given(st.text())
+def test_printable_text_has_no_control_character_but_line_feeds(text: str) -> None:
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", printable(text))
