@@ -57,3 +57,10 @@ def test_a_training_pass_restores_attributes_and_draws_the_same_numbers() -> Non
             drawn.append((model(torch.ones(1, 2)).requires_grad, random.random(), float(torch.rand(()))))
     assert drawn[0] == drawn[1]
     assert (model.training, model.calls, model.seen, model.scale) == (False, 0, [], None)
+
+
+def test_a_buffer_that_the_model_deletes_is_a_buffer_again() -> None:
+    module = nn.BatchNorm1d(2)
+    with no_side_effects(module):
+        del module.running_mean
+    assert list(dict(module.named_buffers())) == ["running_var", "num_batches_tracked", "running_mean"]
