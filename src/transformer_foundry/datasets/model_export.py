@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset, DatasetError
 
 from transformer_foundry.core.models import ModelSource, approve, read_export
+from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
 
 __all__ = ["ModelExportDataset"]
 
@@ -34,7 +35,7 @@ class ModelExportDataset(AbstractDataset[None, ModelSource]):
         revision: str | None = None,
         trust_code: bool = False,
         sha256: str | None = None,
-        first_run_seconds: float = 120.0,
+        first_run_seconds: float = TRIAL_RUN_SECONDS,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._source = source

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import FoundryError, format_error
+from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
 
 if TYPE_CHECKING:
     from transformer_foundry.core.checks import Report
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--first-run-seconds",
         type=float,
-        default=120.0,
+        default=TRIAL_RUN_SECONDS,
         metavar="S",
         help="time limit of building the model and calling it once, in seconds",
     )

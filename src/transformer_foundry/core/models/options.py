@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from transformer_foundry.core.base.options import check_options, option
 
-__all__ = ["KINDS", "TASKS", "ModelOptions", "normalize_kind"]
+__all__ = ["KINDS", "TASKS", "TRIAL_RUN_SECONDS", "ModelOptions", "normalize_kind"]
 
 KINDS = ("decoder-only", "encoder-only", "encoder-decoder")
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "token_classification")
+
+TRIAL_RUN_SECONDS = 120.0
+"""Default limit of wall and CPU time; the largest model for a free Colab session needs a third of it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ModelOptions:
         None, "Required digest of model.py and config.json together (64 hexadecimal characters); approves this content."
     )
     first_run_seconds: float = option(
-        120.0,
+        TRIAL_RUN_SECONDS,
         "Time limit of the trial run: the first import, construction and call of the model, in a separate process.",
         above=0,
         unit="s",

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.sandbox.trial_run import TRIAL_RUN_SECONDS, require_trial_run
+from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
+from transformer_foundry.core.models.sandbox.trial_run import require_trial_run
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.trust import require_trusted
 

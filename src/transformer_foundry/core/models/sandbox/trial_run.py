@@ -21,13 +21,11 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.files.atomic import replace_file
+from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
 from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
 from transformer_foundry.core.models.source.read import ModelSource
 
-__all__ = ["TRIAL_RUN_SECONDS", "require_trial_run"]
-
-TRIAL_RUN_SECONDS = 120.0
-"""Default limit of wall and CPU time; the largest model for a free Colab session needs a third of it."""
+__all__ = ["require_trial_run"]
 
 _STARTING_SECONDS = 30.0
 """Time to start Python and import torch from a cold disk; the child limits the time of the model itself."""

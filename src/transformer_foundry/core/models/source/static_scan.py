@@ -19,7 +19,7 @@ ALLOWED_IMPORTS = frozenset((
 """Top-level modules that model code uses for computing."""
 
 # Parts of allowed modules that read, load or run something.
-REACHING_OUT = (
+RISKY_PARTS = (
     "torch.load", "torch.hub", "torch.utils.cpp_extension", "torch.ops.load_library",
     "torch.classes.load_library", "torch.save", "torch.jit.load", "torch.package", "torch.multiprocessing",
     "torch.distributed", "numpy.load", "numpy.fromfile", "numpy.memmap", "numpy.ctypeslib", "numpy.save",
@@ -121,7 +121,7 @@ def _dotted(node: ast.expr, names: dict[str, str]) -> str:
 def _is_unusual(path: str) -> bool:
     if path.split(".")[0] not in ALLOWED_IMPORTS:
         return True
-    return any(path == name or path.startswith(f"{name}.") for name in REACHING_OUT)
+    return any(path == name or path.startswith(f"{name}.") for name in RISKY_PARTS)
 
 
 def _is_packed(text: str | bytes) -> bool:
