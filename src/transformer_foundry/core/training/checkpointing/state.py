@@ -149,8 +149,9 @@ class TimePlan(CheckpointedState):
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take over the fields in ``values``."""
-        points = tuple(PlannedEnd(*point) for point in values.get("points") or ())
-        super().load_state_dict({**values, "points": points})
+        if "points" in values:
+            values = {**values, "points": tuple(PlannedEnd(*point) for point in values["points"] or ())}
+        super().load_state_dict(values)
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,9 @@ class RunDecisions(CheckpointedState):
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take over the fields in ``values``."""
-        memory = values.get("memory")
-        super().load_state_dict({**values, "memory": None if memory is None else MemoryDecision(**memory)})
+        if values.get("memory") is not None:
+            values = {**values, "memory": MemoryDecision(**values["memory"])}
+        super().load_state_dict(values)
 
 
 @dataclass(frozen=True, eq=False)
