@@ -1,4 +1,4 @@
-"""A folder of files and the manifest, written last, that proves that they are whole."""
+"""Write and verify the manifest of a folder: size and digest of every file, written last."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ MANIFEST_FILE = "manifest.json"
 def write_folder_manifest(folder: Path, values: Mapping[str, Any]) -> None:
     """Write the manifest of ``folder``: ``values``, and size and sha256 of every file in it.
 
-    When this returns the folder survives a power cut. The files must be durable before; a kill leaves the folder with
-    the whole manifest or with none.
+    After this call the folder survives a power cut. The files must already be durable; a kill leaves the folder with
+    the complete manifest or with none.
     """
     files = {path.name: path for path in folder.iterdir() if not path.name.startswith(MANIFEST_FILE)}
     text = manifest_text(files, values)
-    # The names must be durable before the manifest says that they are.
+    # The names must be durable before the manifest lists them.
     sync(folder)
     replace_file(folder / MANIFEST_FILE, text)
 
 
 def manifest_text(files: Mapping[str, Path], values: Mapping[str, Any]) -> str:
-    """Return the manifest of ``files`` by the names they have in the folder: one line, with its own digest."""
+    """Return the manifest of ``files``, by their names in the folder, as one line with its own digest."""
     digests = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in sorted(files.items())}
     manifest = {**values, "files": digests}
     return json.dumps({**manifest, "seal": _seal(manifest)}, sort_keys=True) + "\n"
 
 
 def is_finished(folder: Path) -> bool:
-    """Return whether there is a manifest, of whatever content: without one the folder was never finished."""
+    """Return whether there is a manifest, even a damaged one: without it the folder was never finished."""
     return os.path.lexists(folder / MANIFEST_FILE)
 
 
@@ -54,7 +54,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of ``folder``.
 
     Raises:
-        CheckpointError: If it is missing or is not as it was written.
+        CheckpointError: If it is missing or has changed since it was written.
     """
     try:
         manifest = json.loads(_read(folder / MANIFEST_FILE))
@@ -74,7 +74,7 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     """Check that every file of the manifest is there, of the right size and sha256, and return the manifest.
 
     Raises:
-        CheckpointError: Naming what is wrong with it.
+        CheckpointError: If a file is missing, damaged or unreadable.
     """
     manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
@@ -90,7 +90,7 @@ def verify_folder(folder: Path) -> dict[str, Any]:
 
 
 def damaged_checkpoint(folder: Path, what: str) -> CheckpointError:
-    """Return the error that says what is wrong with ``folder``."""
+    """Return the error for a damaged ``folder``."""
     return CheckpointError(
         f"The checkpoint {folder.name} is damaged: {what}.",
         "A folder exactly as it was written was expected.",
@@ -99,7 +99,7 @@ def damaged_checkpoint(folder: Path, what: str) -> CheckpointError:
 
 
 def _digest(folder: Path, name: str) -> str:
-    # One failed call is common on Drive and means nothing; skipping a checkpoint for it would lose hours.
+    # A single failed read is common on Drive; skipping a checkpoint for it would lose hours.
     for attempt in ("first", "second"):
         try:
             return sha256_of(folder / name)
@@ -119,7 +119,7 @@ def _read(path: Path) -> str:
 
 
 def _is_listing(files: Any) -> bool:
-    """Return whether these are sizes and digests by names that stay inside the folder: anybody can make a seal."""
+    """Return whether these are sizes and digests by names inside the folder: the seal is no signature."""
     return isinstance(files, dict) and all(
         isinstance(file, dict)
         and isinstance(file.get("size"), int)

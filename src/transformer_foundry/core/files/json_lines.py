@@ -1,6 +1,6 @@
-"""Files of JSON lines that grow while training runs: ``metrics.jsonl`` and ``samples.jsonl`` of a run.
+"""Append to and read files of JSON lines: ``metrics.jsonl`` and ``samples.jsonl`` of a run.
 
-A kill may leave a line without its end; what follows a resume takes the place of what came after the checkpoint.
+A kill may leave an incomplete last line. Rows after the checkpoint are dropped at a resume.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["append_row", "read_rows", "rows_up_to"]
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line, in the hands of the operating system when this returns; numbers that are not finite are left out.
+    """Append ``row`` as one line, flushed to the operating system; numbers that are not finite are left out.
 
-    JSON has no infinity: a perplexity beyond the range of floats is better missing than a file nobody else can read.
+    JSON has no infinity: a missing perplexity is better than a file that other programs cannot read.
     """
     row = {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
     with path.open("a", encoding="utf-8", newline="\n") as file:
@@ -25,14 +25,14 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file, none if there is no file; a torn last line is left out."""
+    """Return the rows of a file, none if it does not exist; an incomplete last line is left out."""
     return [json.loads(line) for line in _lines(path)]
 
 
 def rows_up_to(path: Path, step: int) -> str:
-    """Return the text of the rows whose ``step`` is at most ``step``, as they stand in the file."""
+    """Return the unchanged text of the rows whose ``step`` is at most ``step``."""
     lines = _whole_lines(path)
-    # Steps ascend, so that only the end has to be read: a long run has tens of thousands of rows at every checkpoint.
+    # Steps ascend, so only the end has to be parsed: a long run has tens of thousands of rows at every checkpoint.
     while lines and not (_is_row(lines[-1]) and json.loads(lines[-1])["step"] <= step):
         lines.pop()
     return "".join(lines)
@@ -45,7 +45,7 @@ def _lines(path: Path) -> list[str]:
 def _whole_lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    # splitlines would also split at the rarer line ends of Unicode, which may stand inside a sample.
+    # splitlines would also split at other Unicode line ends, which a sample may contain.
     *whole, _torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return [line + "\n" for line in whole]
 

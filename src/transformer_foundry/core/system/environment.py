@@ -1,4 +1,4 @@
-"""The machine and the software that a result was made with."""
+"""Describe the machine and the software of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES = (
     "onnxruntime",
     "wandb",
 )
-"""Distributions whose versions may explain a difference between two results."""
+"""Distributions whose versions may explain different results."""
 
 _GIT_TIMEOUT_S = 5
 
@@ -38,7 +38,7 @@ _GIT_TIMEOUT_S = 5
 def describe_environment() -> dict[str, Any]:
     """Return versions, platform, GPU, git revision of the working directory and command line; plain values only.
 
-    Imports nothing: a GPU is named only if torch is already loaded.
+    Imports nothing: the GPU is included only if torch is already loaded.
     """
     return {
         "python": platform.python_version(),

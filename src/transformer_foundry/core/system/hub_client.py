@@ -1,4 +1,4 @@
-"""A limit of waiting for the Hugging Face Hub: the client of ``huggingface_hub`` waits for an answer for ever."""
+"""Limit the time to wait for the Hugging Face Hub: ``huggingface_hub`` has no timeout of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import functools
 __all__ = ["limit_hub_waits", "network_errors"]
 
 WAIT_S = 60.0
-"""Longest wait for a connection and for each next piece of an answer; the slowest commit seen took a few seconds."""
+"""Timeout for a connection and for each part of a response; the slowest commit seen took a few seconds."""
 
 
 @functools.cache
 def limit_hub_waits() -> None:
-    """Let requests to the Hub fail that get no answer; a limit that the user's own client has stays.
+    """Set a timeout for requests to the Hub; an existing timeout of the user's client is kept.
 
-    Versions before 1.0 cannot be told, and wait.
+    Versions before 1.0 have no such setting, and wait.
     """
     import huggingface_hub
 
@@ -29,7 +29,7 @@ def limit_hub_waits() -> None:
 
 
 def network_errors() -> tuple[type[BaseException], ...]:
-    """Return what requests to the Hub raise that get no answer, or one that refuses."""
+    """Return the exceptions of requests to the Hub that get no response or an error."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # The client's HTTP library has changed twice (requests, httpx, httpx2); HfHubHTTPError derives from its base class.

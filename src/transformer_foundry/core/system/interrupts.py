@@ -1,4 +1,4 @@
-"""Hold SIGINT back during a step."""
+"""Delay SIGINT until the end of a step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["hold_interrupts"]
 
 @contextmanager
 def hold_interrupts(limit_s: float = math.inf) -> Iterator[None]:
-    """Delay a first SIGINT until the body is done, so that a step is taken as a whole or not at all.
+    """Delay a first SIGINT until the body is done, so that a step is complete or not taken at all.
 
-    A second one, or one that comes more than ``limit_s`` seconds after the beginning, interrupts at once. Outside the
-    main thread, where Python delivers no signals, nothing is done.
+    A second SIGINT, or one more than ``limit_s`` seconds after the start, interrupts immediately. Outside the main
+    thread, where Python delivers no signals, this does nothing.
     """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):

@@ -1,4 +1,4 @@
-"""Device and number format: chosen here and nowhere else."""
+"""Choose the device and the number format of training."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Return the scaler of the loss: half precision underflows without one, other formats need none."""
+        """Return the scaler of the loss, which only half precision needs: its gradients underflow without one."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
 
 def choose_precision(device: str = "auto", precision: str = "auto") -> Precision:
     """Choose device and number format.
 
-    On its own it takes a GPU if there is one; there bf16 where the hardware computes in it (Ampere and newer), else
-    fp16 with a scaler (T4); on a CPU fp32.
+    ``auto`` takes a GPU if there is one, with bf16 where the hardware supports it (Ampere and newer), otherwise fp16
+    with a scaler (T4); on a CPU it takes fp32.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:
-        TrainingError: If the device is not there or does not compute in the wanted format.
+        TrainingError: If the device does not exist or does not support the format.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -75,17 +75,17 @@ def choose_precision(device: str = "auto", precision: str = "auto") -> Precision
             "bf16 needs an Ampere GPU (A100, RTX 30) or newer.",
             "Set training.precision=auto (fp16 with a scaler on this GPU).",
         )
-    # torchrun numbers the processes of a machine; each takes the GPU of its number.
+    # torchrun numbers the processes of a machine; each uses the GPU with its number.
     index = int(os.environ.get("LOCAL_RANK", "0"))
     return Precision(torch.device(device, index) if device == "cuda" else torch.device(device), _DTYPES[precision])
 
 
 @contextlib.contextmanager
 def kernels(*, deterministic: bool, tf32: bool) -> Iterator[None]:
-    """Choose among torch's kernels in the body, and put its settings back.
+    """Select torch's kernels in this context, then restore its settings.
 
     Args:
-        deterministic: Only kernels that give the same bits each time.
+        deterministic: Use only kernels that return the same bits each time.
         tf32: Whether matrix products in fp32 may be computed in TF32 on Ampere and newer GPUs.
 
     Raises:

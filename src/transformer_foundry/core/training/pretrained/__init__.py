@@ -1,1 +1,1 @@
-"""Start from weights that exist: find them, match them, transfer them."""
+"""Start a run from existing weights: ``source`` reads and verifies them, ``transfer`` fills the model."""

@@ -1,4 +1,4 @@
-"""Trained weights to begin with: of a run, of a package, of a package on the Hugging Face Hub; verified or refused."""
+"""Read and verify trained weights of a run, of a package, or of a package on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = ["WeightSource", "read_weight_source", "vocabulary_digest"]
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _MANIFEST, _TOKENIZER = RUN_MANIFEST_FILE, "tokenizer.json"
 _PARTS = (CHECKPOINTS_FOLDER, _MANIFEST)
-"""Each run has the one, each package the other."""
+"""The first exists in each run, the second in each package."""
 
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Weights that were trained before.
+    """Trained weights.
 
     Attributes:
-        name: As the user gave it.
-        origin: What it is, in words.
-        sha256: Digest of the file of the weights.
+        name: The value of ``model.init_from``.
+        origin: A description for messages.
+        sha256: Digest of the weights file.
         tensors: Name -> tensor; names of tied tensors share one.
-        kind: Kind of the model; empty where an older run does not say.
-        task: Its task; empty where an older run does not say.
-        vocabulary: Digest of the tokens and their ids; empty where it is not known.
+        kind: Kind of the model; empty if an older run does not record it.
+        task: Its task; empty if an older run does not record it.
+        vocabulary: Digest of the tokens and their ids; empty if unknown.
     """
 
     name: str
@@ -55,15 +55,15 @@ class WeightSource:
 
 
 def read_weight_source(name: str, runs_folder: Path) -> WeightSource:
-    """Read what ``model.init_from`` names.
+    """Read the weights that ``model.init_from`` names.
 
     Args:
         name: Folder of a run or of a package, name of a run in ``runs_folder``, or ``owner/name`` (``@revision``) of a
             package on the Hub.
-        runs_folder: Where runs lie, ``<data_dir>/06_models``.
+        runs_folder: Folder of all runs, ``<data_dir>/06_models``.
 
     Raises:
-        CheckpointError: If there is nothing of that name, or it is not whole, or its weights were not verified.
+        CheckpointError: If the name is unknown, a file is damaged, or the weights are not verified.
     """
     for folder in (Path(name), runs_folder / name):
         if (folder / _PARTS[0]).is_dir():
@@ -83,7 +83,7 @@ def read_weight_source(name: str, runs_folder: Path) -> WeightSource:
 
 
 def vocabulary_digest(tokenizer: Tokenizer) -> str:
-    """Return a digest of the tokens and their ids: embeddings mean the same only where it is the same."""
+    """Return a digest of the tokens and their ids: embeddings can be reused only if it is the same."""
     return _digest_of(tokenizer.backend.get_vocab())
 
 
@@ -116,7 +116,7 @@ def _read_package(name: str, folder: Path, origin: str) -> WeightSource:
     try:
         return _read_verified(name, folder, origin, _package_manifest(name, folder))
     except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as err:
-        # A repository is somebody else's: what its manifest says may be anything.
+        # A repository is untrusted input: its manifest may contain anything.
         what = " ".join(str(err).split())[:100]
         raise _not_verified(name, f"it is not as a package is made ({type(err).__name__}: {what})") from err
 
@@ -178,7 +178,7 @@ def _read_hub(name: str, nearest: str) -> WeightSource:
 
 
 def _nearest(name: str, runs_folder: Path) -> str:
-    """Return the run, or the folder beside the one that was named, that was perhaps meant."""
+    """Return a suggestion of the run or the sibling folder with the nearest name."""
     beside = Path(name).parent if "/" in name else runs_folder
     choices = (folder for folder in beside.glob("*/") if any((folder / part).exists() for part in _PARTS))
     return suggestion(name, [str(folder) if "/" in name else folder.name for folder in choices])

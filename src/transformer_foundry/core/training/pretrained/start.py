@@ -1,4 +1,4 @@
-"""What a run begins with: its own weights, or those that ``model.init_from`` names."""
+"""Fill a new model with the weights that ``model.init_from`` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Begin with weights that were trained before: which tensors are taken, which are new, which are left."""
+"""Transfer trained weights to a model: which tensors are loaded, which are new, which are unused."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class WeightTransfer:
-    """What became of every tensor: each of the model is loaded or new, each of the source loaded or unused.
+    """Result for every tensor: each one of the model is loaded or new, each one of the source loaded or unused.
 
     Attributes:
-        loaded: Names of the model that have values of the source, of their own name or of one they are tied to.
-        new: Names of the model that keep their initial values.
-        unused: Names of the source that have no place in the model.
+        loaded: Names in the model with values of the source, directly or through a tied tensor.
+        new: Names in the model that keep their initial values.
+        unused: Names in the source without a matching tensor in the model.
     """
 
     loaded: tuple[str, ...]
@@ -37,12 +37,12 @@ class WeightTransfer:
     unused: tuple[str, ...]
 
     def describe(self, source: WeightSource) -> dict[str, Any]:
-        """Return what the manifest of the run keeps."""
+        """Return the entry for the manifest of the run."""
         lists = {"loaded": list(self.loaded), "new": list(self.new), "unused": list(self.unused)}
         return {"source": source.name, "origin": source.origin, "sha256": source.sha256, **lists}
 
     def line(self, source: WeightSource) -> str:
-        """Return it in a sentence."""
+        """Return the result as a sentence."""
         return (
             f"Begins with the weights of {source.origin}: {len(self.loaded)} tensors loaded, "
             f"{_count(self.new, 'new')}, {_count(self.unused, 'unused')}."
@@ -50,7 +50,7 @@ class WeightTransfer:
 
 
 def transfer_weights(adapter: Adapter, source: WeightSource, vocabulary: str = "") -> WeightTransfer:
-    """Fill ``adapter`` with the tensors of ``source`` that it has a place for, by name, in place.
+    """Fill ``adapter`` with the matching tensors of ``source``, by name, in place.
 
     The last layer of a model for another task is new: where the tasks differ, a tensor whose only difference is as many
     rows as the model has outputs is not taken. A buffer of another shape (a mask, a table of positions) is new as well:
