@@ -218,6 +218,19 @@ def test_an_optional_callback_cannot_refuse_a_run(tmp_path: Path, caplog: pytest
     assert "A check is off for the rest of this run" in caplog.text
 
 
+class Disabled(Recorder):
+    def is_enabled(self, context: RunContext) -> bool:
+        return False
+
+
+def test_a_callback_that_is_not_enabled_is_never_called(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Disabled)
+    run.begin()
+    run.start()
+    run.end()
+    assert calls == []
+
+
 class Required(Recorder):
     is_required = True
 

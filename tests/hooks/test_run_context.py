@@ -52,6 +52,7 @@ def test_files_are_those_under_the_data_folder_but_for_runs() -> None:
         "training_run": {"type": "x.TrainingRunDataset", "filepath": "data/run"},
         "elsewhere": {"type": "json.JSONDataset", "filepath": "other/x.json"},
         "contract": {"type": "MemoryDataset"},
+        "_template": {"filepath": "other/template.json"},
     }
     assert context_of(entries, DataCatalog()).files == {"tokenizer": Path("data/tokenizer")}
 

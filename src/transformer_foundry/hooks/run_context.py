@@ -107,7 +107,7 @@ def make_run_context(
 def find_dataset(catalog: DataCatalog, names: set[str], kind: type[DatasetT]) -> DatasetT | None:
     """Return the first dataset among ``names`` that is a ``kind``, None if there is none.
 
-    Only for names of the pipeline that runs: a dataset is built, with the import of its library, when it is asked for.
+    Only for names of the pipeline that runs: the catalog builds a dataset, and imports its library, at the first use.
     """
     datasets = (catalog.get(name) for name in sorted(names))
     return next((dataset for dataset in datasets if isinstance(dataset, kind)), None)
@@ -141,4 +141,4 @@ def _has_path(entry: object) -> bool:
 
 
 def _class_name(entry: Mapping[str, Any]) -> str:
-    return str(entry["type"]).rpartition(".")[2]
+    return str(entry.get("type")).rpartition(".")[2]

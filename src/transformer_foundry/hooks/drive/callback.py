@@ -87,6 +87,10 @@ class DriveCallback(Callback):
         """Wait for the last copy: what was saved before the error is worth keeping."""
         self._finish()
 
+    def on_disabled(self) -> None:
+        """Release the run."""
+        self._finish()
+
     def _request(self) -> None:
         if self._background is not None:
             self._background.request()
