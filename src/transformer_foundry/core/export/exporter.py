@@ -56,11 +56,10 @@ def export_model(
 ) -> dict[str, Any]:
     """Write ``module`` in several formats and keep the files that a fresh process finds equal to it.
 
-    Every file is run at six or more (batch, length) pairs besides that of the example, among them length 1 and the
-    greatest length. A file that fails or differs at any of them is deleted, and the reason is recorded.
-    The smaller variants ``onnx-fp16`` and ``onnx-int8`` are made from a verified ONNX file. They must run at the same
-    pairs, and perplexity or accuracy on ``labelled`` may be at most 1 % worse than the model's; without labelled rows,
-    perplexity on the model's own predictions.
+    Every file is run at six or more (batch, length) pairs, among them length 1 and the greatest length; one that fails
+    or differs at any of them is deleted, and the reason is recorded. The variants ``onnx-fp16`` and ``onnx-int8`` are
+    made from a verified ONNX file: perplexity or accuracy on ``labelled`` (without it, perplexity on the model's own
+    predictions) may be at most 1 % worse than the model's.
 
     Args:
         module: Module whose forward takes the tensors of ``inputs`` by name. It is not changed.
@@ -77,12 +76,11 @@ def export_model(
         write_pytorch: Writes the weights to the given path; by default the module's parameters and buffers.
 
     Returns:
-        The manifest: ``format_version``; ``inputs``, with their dimensions by name; ``example``; ``tolerance``;
-        ``formats``, for each ``format``, ``file``, ``status`` (``verified`` or ``failed``), ``stage`` of a failure
-        (``export``: it could not be made; ``parity``: it was wrong; ``quality``: a variant is too coarse) and its
-        ``reason``, ``max_abs_error``, ``tolerance`` (what was allowed), ``shapes``, ``sha256``, ``size_bytes``,
-        ``opset``, ``note``, ``data`` (file, sha256 and size of weights above 2 GB). Variants have ``computes``,
-        ``relative_size`` (to the ONNX file), ``judged_by`` and ``relative_change`` in place of a tolerance.
+        The manifest: ``format_version``, ``inputs`` with named dimensions, ``example``, ``tolerance``, and ``formats``:
+        for each ``format``, ``file``, ``status`` (``verified`` or ``failed``), ``stage`` of a failure (``export``:
+        could not be made; ``parity``: wrong; ``quality``: a variant is inaccurate) and ``reason``, ``max_abs_error``,
+        ``tolerance`` (allowed error), ``shapes``, ``sha256``, ``size_bytes``, ``opset``, ``note``, ``data`` (separate
+        file of the weights). Variants have ``computes``, ``relative_size``, ``judged_by``, ``relative_change`` instead.
 
     Raises:
         DeploymentError: If a format is unknown, or the model itself fails or returns NaN at one of the shapes.
