@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.training.options import TrainingOptions as TrainingOptions
     from transformer_foundry.core.training.pretrained.source import read_weight_source as read_weight_source
     from transformer_foundry.core.training.pretrained.source import vocabulary_digest as vocabulary_digest
-    from transformer_foundry.core.training.pretrained.start import begin_with as begin_with
+    from transformer_foundry.core.training.pretrained.start import load_initial_weights as load_initial_weights
     from transformer_foundry.core.training.pretrained.transfer import transfer_weights as transfer_weights
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -45,7 +45,7 @@ def train_model(
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
     state = previous_run.latest()
     vocabulary = core_training.vocabulary_digest(tokenizer)
-    start = core_training.begin_with(
+    start = core_training.load_initial_weights(
         adapter,
         model.init_from,
         state=state,

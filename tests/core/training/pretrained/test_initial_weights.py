@@ -22,7 +22,7 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.models import Adapter, adapt
 from transformer_foundry.core.publishing import Package
 from transformer_foundry.core.training import (
-    begin_with,
+    load_initial_weights,
     read_weight_source,
     transfer_weights,
     write_checkpoint,
@@ -130,11 +130,11 @@ def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_needs_its_source_no_more(tmp_path: Path) -> None:
     write_run(tmp_path / "old")
     adapter = adapted("sequence_classification")
-    begun = begin_with(adapter, "old", state=None, manifest={}, runs_folder=tmp_path)
+    begun = load_initial_weights(adapter, "old", state=None, manifest={}, runs_folder=tmp_path)
     assert begun["init_from"]["new"] == ["head.weight"]
     records = run(adapter, make_splits("sequence_classification"), max_steps=4, num_samples=0)
     state = checkpoints(records)[-1].state
-    again = begin_with(adapter, "old", state=state, manifest=begun, runs_folder=tmp_path / "gone")
+    again = load_initial_weights(adapter, "old", state=state, manifest=begun, runs_folder=tmp_path / "gone")
     assert again == begun
 
 
@@ -143,13 +143,13 @@ def test_a_run_that_goes_on_keeps_to_what_it_began_with(tmp_path: Path, begun: d
     state = checkpoints(run(max_steps=4, num_samples=0))[-1].state
     manifest = {"init_from": begun} if begun else {}
     with pytest.raises(CheckpointError, match=words):
-        begin_with(adapted("causal_lm"), "old", state=state, manifest=manifest, runs_folder=tmp_path)
+        load_initial_weights(adapted("causal_lm"), "old", state=state, manifest=manifest, runs_folder=tmp_path)
 
 
 def test_a_fork_cannot_also_begin_with_other_weights(tmp_path: Path) -> None:
     state = dataclasses.replace(checkpoints(run(max_steps=4, num_samples=0))[-1].state, forked_from="there")
     with pytest.raises(CheckpointError, match=r"Both run\.fork_from"):
-        begin_with(adapted("causal_lm"), "old", state=state, manifest={}, runs_folder=tmp_path)
+        load_initial_weights(adapted("causal_lm"), "old", state=state, manifest={}, runs_folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nothing", "no/such/place", ""])

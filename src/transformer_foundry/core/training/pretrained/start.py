@@ -15,12 +15,12 @@ from transformer_foundry.core.training.pretrained.transfer import transfer_weigh
 if TYPE_CHECKING:
     from transformer_foundry.core.models.adapter import Adapter
 
-__all__ = ["begin_with"]
+__all__ = ["load_initial_weights"]
 
 _log = logging.getLogger(__name__)
 
 
-def begin_with(
+def load_initial_weights(
     adapter: Adapter,
     init_from: str | None,
     *,
@@ -29,22 +29,22 @@ def begin_with(
     runs_folder: Path,
     vocabulary: str = "",
 ) -> dict[str, Any]:
-    """Fill a model that has not begun to train; a run that goes on needs its source no more.
+    """Load the weights that ``init_from`` names into a new model; a resumed run no longer needs them.
 
     Args:
         adapter: The model.
         init_from: ``model.init_from``.
-        state: Where the run goes on from; None if it begins.
-        manifest: What the run's earlier sessions wrote down.
-        runs_folder: Where runs lie.
+        state: The checkpoint of a resumed run; None for a new run.
+        manifest: The run's manifest, written by earlier sessions.
+        runs_folder: Folder of all runs.
         vocabulary: Digest of the tokens it will be trained on.
 
     Returns:
         Entries for the run's manifest: ``init_from`` with source, sha256 and the names of all tensors; empty for a run
-        that begins with weights of its own.
+        that starts with random weights.
 
     Raises:
-        CheckpointError: If the source cannot be used, or is another than the run began with.
+        CheckpointError: If the source cannot be used, or differs from the one that the run started with.
     """
     if state is not None:
         return _of_earlier_sessions(init_from, state, manifest)
@@ -68,7 +68,7 @@ def _of_earlier_sessions(init_from: str | None, state: TrainingState, manifest: 
         began = f"the weights of {begun_with['source']}" if begun_with else "weights of its own"
         raise CheckpointError(
             f"model.init_from is {init_from!r}, but the run began with {began} and is at step {state.step}.",
-            "A run goes on with the weights it has.",
+            "A resumed run keeps its weights.",
             "Leave model.init_from as it was, or start another run with run.name=NEW.",
         )
     return {"init_from": begun_with} if begun_with else {}
