@@ -110,7 +110,7 @@ def test_a_lone_surrogate_becomes_a_question_mark():
 
 @pytest.mark.parametrize("texts", [[], ["", " "]])
 def test_a_corpus_without_text_is_refused(texts):
-    with pytest.raises(DataError, match="holds no text"):
+    with pytest.raises(DataError, match="contains no text"):
         _ = corpus_of([Document(text) for text in texts], "causal_lm").assignment
 
 
@@ -145,7 +145,7 @@ def test_two_texts_are_enough_to_train_and_to_validate(seed):
 
 
 def test_a_corpus_of_one_repeated_text_is_refused():
-    with pytest.raises(DataError, match="too few different ones"):
+    with pytest.raises(DataError, match="too few of them are different"):
         _ = corpus_of([Document("again")] * 50, "causal_lm").assignment
 
 
@@ -172,9 +172,7 @@ def test_a_number_and_its_name_are_one_class():
 
 def test_more_classes_than_the_model_has_are_refused_with_both_numbers():
     documents = [Document(text, label=number % 5) for number, text in enumerate(sentences(30))]
-    with pytest.raises(
-        DataError, match=r"memory, train 4: .* is 3; the data have 5 classes but the model tells only 3"
-    ):
+    with pytest.raises(DataError, match=r"memory, train 4: .* is 3; the data have 5 classes but the model has only 3"):
         list(corpus_of(documents, "sequence_classification", num_labels=3).documents("train"))
 
 

@@ -1,4 +1,4 @@
-"""From text to training batches: sources, built-in corpora, tokenizers, memory-mapped splits, batches, profile."""
+"""From text to batches: sources, corpus, tokenizer, memory-mapped rows, data loading, profile. Start at ``prepare``."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Documents, and what a source of documents is."""
+"""The document, the columns it is read from, and the interface of a source of documents."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text, with what its task adds to it.
+    """One text, with its target or labels.
 
-    A source gives labels as it finds them (name or number); a corpus gives them as 0, 1, 2, ...
+    A source yields labels as they are in the data (name or number); a corpus yields them as 0, 1, 2, ...
 
     Attributes:
-        text: The text; for token classification its words joined by blanks.
+        text: The text; for token classification its words joined by spaces.
         target: The target text (sequence to sequence).
         label: The class (sequence classification).
-        pair: The second text where a row has two to be classified together.
+        pair: The second text, if a row has two to classify together.
         words: The words of the text (token classification).
         tags: One class for each word.
     """
@@ -34,7 +34,7 @@ class Document:
     tags: tuple[int | str, ...] | None = None
 
     def labels(self) -> tuple[int | str, ...]:
-        """The classes of the document: its label, or the tags of its words."""
+        """Return the classes of the document: its label, or the tags of its words."""
         if self.tags is not None:
             return self.tags
         return () if self.label is None else (self.label,)
@@ -42,14 +42,14 @@ class Document:
 
 @dataclass(frozen=True)
 class Columns:
-    """What a source reads: names of its columns, None where it reads none.
+    """Names of the columns that a source reads, None where it reads none.
 
     Attributes:
         text: The text; for token classification the words.
-        target: The target text, or what continues the text where ``is_joined``.
+        target: The target text, or the continuation of the text if ``is_joined``.
         label: The class; for token classification the tags.
         pair: The second text of a pair to classify.
-        is_joined: Whether text and target make one text, as a decoder-only model wants it.
+        is_joined: Whether text and target are joined to one text, for a decoder-only model.
     """
 
     text: str
@@ -59,43 +59,43 @@ class Columns:
     is_joined: bool = False
 
     def __str__(self) -> str:
-        """Say it in words, for messages and the profile."""
+        """Describe the columns for messages and the profile."""
         names = {"text": self.text, "second text": self.pair, "target": self.target, "label": self.label}
-        told = ", ".join(f"{role} from {name}" for role, name in names.items() if name is not None)
-        return f"{told} (joined to one text)" if self.is_joined else told
+        parts = ", ".join(f"{role} from {name}" for role, name in names.items() if name is not None)
+        return f"{parts} (joined to one text)" if self.is_joined else parts
 
 
 class Source(Protocol):
-    """Where documents come from; can be read any number of times, always in the same order."""
+    """A source of documents; can be read any number of times, always in the same order."""
 
     @property
     def name(self) -> str:
-        """What to call it in messages and in the profile."""
+        """The name of the source in messages and in the profile."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that the source itself has, some of train, validation, test; train is always there."""
+        """The splits that the source itself has: train, and possibly validation and test."""
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """Names of the classes where the source declares them."""
+        """Names of the classes if the source declares them."""
 
     @property
     def columns(self) -> Columns:
-        """What is read."""
+        """The columns that are read."""
 
     def documents(self, split: str) -> Iterator[Document]:
-        """Read one of ``splits``."""
+        """Yield the documents of one of ``splits``."""
 
     def location(self, split: str, number: int) -> str:
-        """Say where the document of this number, counted from 0, is found: file and row."""
+        """Return the file and row of a document, given its number counted from 0."""
 
     def digest(self) -> str:
-        """Digest that changes whenever the content does; cheaper than reading the documents."""
+        """Return a digest that changes whenever the content does; cheaper than reading the documents."""
 
 
 def clean_text(text: str) -> str:
-    """Replace what UTF-8 cannot carry (lone surrogates, as JSON escapes may hold) by a question mark."""
+    """Replace what UTF-8 cannot encode (lone surrogates, as in JSON escapes) by a question mark."""
     try:
         text.encode()
     except UnicodeEncodeError:

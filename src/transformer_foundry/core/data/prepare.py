@@ -1,4 +1,4 @@
-"""Turn a corpus into token rows on disk."""
+"""Preparation of a corpus: rows of tokens on the disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = ["prepare_splits"]
 _log = logging.getLogger(__name__)
 
 _BATCH_DOCUMENTS = 512
-_BATCH_CHARACTERS = 2**20  # whichever comes first: an encoded text takes some 50 bytes a character
+_BATCH_CHARACTERS = 2**20  # whichever comes first: an encoded text takes about 50 bytes per character
 _TEMPORARY = "token-splits-"
 
 
@@ -56,15 +56,15 @@ def prepare_splits(
 
     Args:
         corpus: The documents.
-        tokenizer: Turns them into ids.
+        tokenizer: The tokenizer of the model.
         contract: The model's task and sizes.
-        options: ``max_length`` counts; the rest is already in ``corpus`` and ``tokenizer``.
-        folder: Where to write; None is a new temporary folder, for a Kedro dataset to copy from. A folder that
-            already holds this very preparation is returned at once.
-        previous: An earlier preparation, returned at once when it is this very one.
+        options: Only ``max_length`` is used; the rest is already in ``corpus`` and ``tokenizer``.
+        folder: Folder to write to; None makes a temporary folder, from which a Kedro dataset copies. If it already
+            contains this preparation, nothing is written.
+        previous: An earlier preparation, returned if its fingerprint is the same.
 
     Raises:
-        DataError: If the tokenizer has more ids than the model, there is not enough text, or no room on the disk.
+        DataError: If the tokenizer has more ids than the model, there is too little text, or the disk is full.
     """
     max_length = choose_max_length(contract, options)
     _check_vocabulary(tokenizer, contract)
@@ -99,14 +99,14 @@ def prepare_splits(
             }
             index["baselines"] = measure_baselines(map_splits(index, folder))
             write_index(folder, index)
-    except BaseException:  # whatever it was, it is raised again
+    except BaseException:  # also on an interrupt: no half-written folder may remain
         shutil.rmtree(folder if is_temporary else data_folder, ignore_errors=True)
         raise
     return load_splits(folder)
 
 
 def _write_splits(corpus: Corpus, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
-    """Write all splits in one pass over the source and say what the index should hold about each."""
+    """Write all splits in one pass over the source and return the entry of each in the index."""
     writers = {
         name: open_writer(corpus.task, folder, name, tokenizer, max_length, corrupts_spans=corpus.corrupts_spans)
         for name in SPLIT_NAMES
@@ -129,7 +129,7 @@ def _batches(corpus: Corpus) -> Iterator[tuple[str, list[Document]]]:
 
 
 def _make_temporary_folder() -> Path:
-    """Make a folder named after this process; those of processes that died before they were done are removed."""
+    """Make a folder named after this process, and remove those of processes that no longer run."""
     root = Path(tempfile.gettempdir())
     for entry in root.glob(f"{_TEMPORARY}*"):
         owner = re.fullmatch(rf"{_TEMPORARY}(\d+)-.*", entry.name)
@@ -157,15 +157,15 @@ def _fingerprint(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> str:
 def _notes(corpus: Corpus, tokenizer: Tokenizer, contract: Contract) -> list[str]:
     notes, vocab_size, assignment = [f"What is read: {corpus.columns}."], usable_vocab_size(contract), corpus.assignment
     if corpus.corrupts_spans:
-        notes.append("The data hold no pairs: the model learns to fill in hidden spans, as T5 does.")
+        notes.append("The data have no pairs: the model learns to fill in hidden spans, as T5 does.")
     if tokenizer.vocab_size < vocab_size:
-        why = "it was given" if tokenizer.algorithm == "given" else "the text has no more"
+        why = "it was not trained here" if tokenizer.algorithm == "given" else "the text needs no more"
         notes.append(f"The tokenizer has {tokenizer.vocab_size} of the model's {vocab_size} tokens: {why}.")
     classes = len(corpus.label_names or ())
     if contract.num_labels is not None and 0 < classes < contract.num_labels:
-        notes.append(f"The data have {classes} classes, the model tells {contract.num_labels} apart.")
+        notes.append(f"The data have {classes} classes, the model has {contract.num_labels}.")
     if assignment.leaks:
-        notes.append(f"{assignment.leaks} texts that a held-out split also holds were dropped.")
+        notes.append(f"{assignment.leaks} training texts that are also in a held-out split were dropped.")
     if assignment.empty:
         notes.append(f"{assignment.empty} rows without text were dropped.")
     if assignment.dropped_duplicates:
@@ -184,5 +184,5 @@ def _describe_texts(corpus: Corpus) -> dict[str, Any]:
         "near_leaks": assignment.near_leaks,
         "leaks": assignment.leaks,
         "dropped_duplicates": assignment.dropped_duplicates,
-        **assignment.health,
+        **assignment.text_quality,
     }

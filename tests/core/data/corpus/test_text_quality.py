@@ -6,10 +6,10 @@ from transformer_foundry.core.data.corpus.text_quality import TextQuality, guess
 
 
 def troubles(*texts):
-    health = TextQuality()
+    quality = TextQuality()
     for text in texts:
-        health.add(text)
-    return {name: found["texts"] for name, found in health.report()["troubles"].items()}
+        quality.add(text)
+    return {name: found["texts"] for name, found in quality.report()["troubles"].items()}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_sound_texts_have_no_trouble(text):
 
 
 def test_shares_are_of_the_texts_looked_at():
-    health = TextQuality()
+    quality = TextQuality()
     for number in range(40_000):
-        health.add("\ufffd" if number % 2 else "sound")
-    report = health.report()
+        quality.add("\ufffd" if number % 2 else "sound")
+    report = quality.report()
     assert report["examined"] == 20_000 + 20_000 // 16
     assert 0.4 < report["troubles"]["replacement characters"]["share"] < 0.6

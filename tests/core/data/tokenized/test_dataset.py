@@ -121,7 +121,7 @@ def test_max_length_is_the_option_or_the_model_up_to_128(tmp_path, option, model
 
 
 def test_a_longer_row_than_the_model_takes_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"data.max_length is 32 but the model takes at most 16"):
+    with pytest.raises(DataError, match=r"data.max_length is 32 but the model accepts at most 16"):
         prepare("causal_lm", tmp_path, options=DataOptions(max_length=32), max_length=16)
 
 

@@ -1,1 +1,1 @@
-"""Documents before tokenization: cleaning, near duplicates, assignment to splits."""
+"""Documents before tokenization: text quality, near-duplicates, assignment to splits. Start at ``corpus``."""

@@ -1,4 +1,4 @@
-"""A corpus: documents from a source, each assigned to one split, their labels numbered."""
+"""The corpus: documents of a source, each assigned to one split, with labels as ids."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from transformer_foundry.core.data.document import SPLIT_NAMES, Columns, Documen
 __all__ = ["Corpus"]
 
 _CLASSIFICATIONS = ("sequence_classification", "token_classification")
-_MOST_CLASSES = 10_000  # a larger number is a code, not the number of a class
-_FORMAT = 3  # raise it whenever the same source gives other splits
+_MOST_CLASSES = 10_000  # a larger number is a code, not the id of a class
+_FORMAT = 3  # increment it whenever the same source gives other splits
 
 
 class Corpus:
-    """Documents per split, read lazily and as often as wanted.
+    """Documents per split, read lazily and any number of times.
 
-    A split that the source has is used as it is. A missing one is made from the source's train split: a text belongs
-    to the split that its hash says, so equal texts never land in two splits, nor do nearly equal ones.
+    A split that the source has is used unchanged. A missing one is taken from the train split by a hash of the text,
+    so equal and nearly equal texts are never in two splits.
 
     Args:
         source: Where the documents come from.
-        task: What they are for.
-        validation_share: Share of the texts for a validation split that the source lacks.
-        test_share: Share of the texts for a test split that the source lacks; 0 makes none.
-        max_documents: Keep a sample of this many documents.
-        drop_near_duplicates: Keep one of several texts that are nearly the same.
-        num_labels: Number of classes that the model can tell apart.
+        task: The task of the model.
+        validation_share: Share of the texts for validation, if the source has no such split.
+        test_share: Share of the texts for the test, if the source has no such split; 0 makes none.
+        max_documents: Size of the sample to keep.
+        drop_near_duplicates: Keep one of several nearly equal texts.
+        num_labels: Number of classes of the model.
         seed: Another seed makes other splits.
     """
 
@@ -60,22 +60,22 @@ class Corpus:
     @property
     def name(self) -> str:
         """Name of the source."""
-        # It is published with the model; an address may hold a password.
+        # It is published with the model, and a URL may contain a password.
         return redact(self.source.name)
 
     @property
     def columns(self) -> Columns:
-        """What is read of the source."""
+        """The columns that are read."""
         return self.source.columns
 
     @property
     def corrupts_spans(self) -> bool:
-        """Whether an encoder-decoder learns to fill in hidden spans, for want of pairs."""
+        """Whether an encoder-decoder learns to fill in hidden spans, because there are no pairs."""
         return self.task == "seq2seq_lm" and self.columns.target is None
 
     @property
     def assignment(self) -> SplitAssignment:
-        """Which document goes where; the first use reads the whole source once.
+        """The split of each document; the first access reads the whole source once.
 
         Raises:
             DataError: If there is too little text to make the splits.
@@ -98,7 +98,7 @@ class Corpus:
         return self._index_classes()[0]
 
     def digest(self) -> str:
-        """Digest of the content and of all that decides the splits."""
+        """Return the digest of the content and of every setting that affects the splits."""
         parts = (self.source.digest(), self.task, sorted(self._shares.items()), self._max_documents, self._num_labels)
         settings = (_FORMAT, self._drop_near_duplicates, self._salt)
         return hashlib.sha256(repr((*parts, *settings)).encode()).hexdigest()
@@ -128,14 +128,14 @@ class Corpus:
         return self._labels
 
     def _too_many_classes_error(self, names: tuple[str, ...], wrong: list[int | str]) -> DataError:
-        """Return the error that names the first row with a label that the model cannot tell."""
+        """Return the error that names the first row whose label the model does not have."""
         place = self.name
         for split in self.source.splits if wrong else ():
             for number, document in enumerate(self.source.documents(split)):
                 if wrong[0] in document.labels():
                     return self._label_error(self.source.location(split, number), wrong[0], names)
         return DataError(
-            f"{place} has {len(names)} classes but the model tells only {self._num_labels} apart.",
+            f"{place} has {len(names)} classes but the model has only {self._num_labels}.",
             f"Expected at most {self._num_labels} classes, numbered from 0.",
             f"Export the model with {len(names)} outputs, or choose another column with data.label_column.",
         )
@@ -144,7 +144,7 @@ class Corpus:
         allowed, remedy = self._num_labels or len(names), "Correct the row, or set data.label_column."
         problem = f"it is none of the {len(names)} classes {', '.join(names[:4])}{', ...' if names[4:] else ''}."
         if len(names) > allowed:
-            problem = f"the data have {len(names)} classes but the model tells only {allowed} apart."
+            problem = f"the data have {len(names)} classes but the model has only {allowed}."
             remedy = f"Correct the row, export the model with {len(names)} outputs, or set data.label_column."
         return DataError(
             f"{place}: the label (column {self.columns.label}) is {label}; {problem}",
@@ -170,8 +170,8 @@ def _class_names(
 ) -> tuple[str, ...]:
     """Return the names of the classes.
 
-    Declared names keep their places. Whole numbers from 0 keep their values; from 1, as in ratings, and without gaps
-    they move down. Other labels are sorted by name, so that a 1 and a "1", as a csv may hold, are one class.
+    Declared names keep their order. Whole numbers from 0 keep their values; ratings from 1 are shifted down by 1. Other
+    labels are sorted by name, so that 1 and "1", which a csv may contain, are one class.
     """
     if declared is not None:
         return declared

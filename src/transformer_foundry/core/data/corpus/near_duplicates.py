@@ -1,7 +1,7 @@
-"""Near-duplicates: texts that share most of their eight-character pieces, found in one pass and on disk.
+"""Near-duplicates: texts that share most of their eight-byte shingles, found in one pass with files on the disk.
 
-Each text gets a signature of 64 numbers by one-permutation hashing (Li, Owen, Zhang 2012); the share of equal numbers
-in two signatures estimates the Jaccard similarity of their pieces. Ten bands of six numbers find the candidates.
+Each text has a signature of 64 numbers by one-permutation hashing (Li, Owen, Zhang 2012); the share of equal numbers
+in two signatures estimates the Jaccard similarity of their shingles. Ten bands of six numbers find the candidates.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 __all__ = ["SIMILARITY", "NearDuplicates"]
 
 SIMILARITY = 0.8
-"""Texts that share at least this much of their pieces are near-duplicates."""
+"""Jaccard similarity from which two texts are near-duplicates."""
 
-_PIECE = 8  # bytes
-_SHORTEST = 32  # bytes; shorter texts count only when they are equal but for case and blanks
-_LONGEST = 2**16  # bytes that are looked at
-_NUMBERS, _BANDS, _BAND_SIZE = 64, 10, 6  # a pair of similarity 0.8 is found with probability 0.95, of 0.9 with 0.999
+_SHINGLE = 8  # bytes
+_SHORTEST = 32  # bytes; shorter texts must be equal except for case and spaces
+_LONGEST = 2**16  # bytes; the rest of a text is ignored
+_NUMBERS, _BANDS, _BAND_SIZE = 64, 10, 6  # finds a pair of similarity 0.8 with probability 0.95, 0.9 with 0.999
 _BOUNDS = np.arange(_NUMBERS, dtype=np.uint64) << np.uint64(58)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _ODD = np.random.default_rng(0).integers(0, 2**63, (_BANDS, _BAND_SIZE), np.uint64) * np.uint64(2) + np.uint64(1)
@@ -29,7 +29,7 @@ _CHECKED_AT_ONCE = 100_000  # pairs
 
 
 class NearDuplicates:
-    """Takes texts one by one and says afterwards which belong together; keeps 104 bytes a text on disk."""
+    """Collects texts one by one, then groups the near-duplicates; keeps 104 bytes per text on the disk."""
 
     def __init__(self) -> None:
         self._signatures: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by groups()
@@ -45,7 +45,7 @@ class NearDuplicates:
         self._count += 1
 
     def groups(self) -> np.ndarray:
-        """Return for each text the number of the first text of its group, (texts,) int64; the files are gone then."""
+        """Return the number of the first text of the group of each text, (texts,) int64, and delete the files."""
         firsts = np.arange(self._count)
         if self._count:
             self._signatures.flush()
@@ -62,23 +62,23 @@ class NearDuplicates:
 
 
 def _signature(text: bytes, number: int) -> np.ndarray:
-    """Return 64 numbers, (64,) uint64: of the hashes of all pieces the smallest in each 64th of their range."""
+    """Return the smallest hash of a shingle in each 64th of the range of hashes, (64,) uint64."""
     if len(text) < _SHORTEST:
-        # Texts of nothing have nothing in common.
+        # Empty texts are not duplicates of each other.
         digest = hashlib.blake2b(text or b"\0%d" % number, digest_size=_NUMBERS).digest()
         return np.frombuffer(digest, np.uint8).astype(np.uint64) * _MULTIPLIER >> np.uint64(8)
-    pieces = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text[:_LONGEST], np.uint8), _PIECE)
-    hashes = np.ascontiguousarray(pieces).view("<u8")[:, 0] * _MULTIPLIER
+    shingles = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text[:_LONGEST], np.uint8), _SHINGLE)
+    hashes = np.ascontiguousarray(shingles).view("<u8")[:, 0] * _MULTIPLIER
     hashes ^= hashes >> np.uint64(32)
     hashes *= _MULTIPLIER
     hashes ^= hashes >> np.uint64(29)
     hashes.sort()
-    # A part of the range without a hash takes the next one there is ("rotation", Shrivastava and Li 2014).
+    # An empty part of the range takes the next hash ("rotation", Shrivastava and Li 2014).
     return hashes[np.searchsorted(hashes, _BOUNDS) % len(hashes)]
 
 
 def _read_band(file: IO[bytes], band: int) -> np.ndarray:
-    """Return one number of each text, (texts,) uint32, without holding the others."""
+    """Return one band of each text, (texts,) uint32, without loading the others."""
     file.seek(0)
     parts = []
     while chunk := file.read(_CHECKED_AT_ONCE * _BANDS * 4):
@@ -87,7 +87,7 @@ def _read_band(file: IO[bytes], band: int) -> np.ndarray:
 
 
 def _pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield neighbours among the texts with equal keys, some at a time."""
+    """Yield pairs of consecutive texts with equal keys, in batches."""
     order = np.argsort(keys, kind="stable")
     places = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
     for start in range(0, len(places), _CHECKED_AT_ONCE):

@@ -1,4 +1,4 @@
-"""The assignment of a corpus: which document goes to which split, found in one pass over the source."""
+"""Assignment of documents to splits, in one pass over the source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALL_GROUP = 4  # texts
 
 @dataclass
 class SplitAssignment:
-    """Which document goes where.
+    """The split of each document, with counts.
 
     Attributes:
         assigned: Source split -> (documents,) uint8, index into ``SPLIT_NAMES`` or 255 for a dropped document.
@@ -35,12 +35,12 @@ class SplitAssignment:
         labels: How often each label occurs in each split (sequence classification).
         label_values: All labels and tags found.
         repeats: Documents whose text had been seen before in the same split.
-        near_duplicates: Documents much like an earlier one, wherever that is; equal ones do not count.
-        near_leaks: Of these, documents that are like one of a held-out split.
-        leaks: Documents dropped because their text is also in a split held out by the source.
-        empty: Documents dropped because they hold no text.
-        dropped_duplicates: Documents dropped because they are like another one, as was asked for.
-        health: What ``TextQuality`` found in the texts.
+        near_duplicates: Documents nearly equal to an earlier one of any split; equal ones do not count.
+        near_leaks: Of these, documents nearly equal to one of a held-out split.
+        leaks: Documents dropped because their text is also in a held-out split of the source.
+        empty: Documents dropped because they have no text.
+        dropped_duplicates: Documents dropped by ``drop_near_duplicates``.
+        text_quality: The report of ``TextQuality``.
     """
 
     assigned: dict[str, np.ndarray] = field(default_factory=dict)
@@ -54,22 +54,22 @@ class SplitAssignment:
     leaks: int = 0
     empty: int = 0
     dropped_duplicates: int = 0
-    health: dict[str, object] = field(default_factory=dict)
+    text_quality: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass
 class _Scan:
-    """What one pass tells about every document, in order of the splits of the source.
+    """Results of the pass over all documents, in the order of the splits of the source.
 
     Attributes:
         keys: Hash of each text, (documents,) uint64.
-        loose_keys: Hash of each text but for case and blanks, (documents,) uint64.
-        sizes: UTF-8 bytes of each text, 0 where it cannot be used, (documents,) uint32.
-        labels: Number of each label among ``names``, (documents,) uint32.
+        loose_keys: Hash of each text without case and repeated spaces, (documents,) uint64.
+        sizes: UTF-8 bytes of each text, 0 if it cannot be used, (documents,) int64.
+        labels: Index of each label in ``names``, (documents,) uint32.
         names: The labels.
-        groups: Number of the first document that each is nearly the same as, (documents,) int64.
+        groups: Number of the first document of the group of near-duplicates, (documents,) int64.
         bounds: Source split -> its documents.
-        health: What is wrong with the texts.
+        text_quality: The report of ``TextQuality``.
     """
 
     keys: np.ndarray
@@ -79,7 +79,7 @@ class _Scan:
     names: list[int | str]
     groups: np.ndarray
     bounds: dict[str, slice]
-    health: dict[str, object]
+    text_quality: dict[str, object]
 
 
 def assign_splits(
@@ -87,16 +87,16 @@ def assign_splits(
 ) -> SplitAssignment:
     """Read ``source`` once and assign its documents.
 
-    A missing split is cut from the train split: a group of equal or nearly equal texts belongs to the split that the
-    hash of its first text says, so that it is not on both sides. Only a group that is a large part of the data is: its
-    texts go by their own hashes, of which those that differ only in case and blanks have one.
+    A missing split is taken from the train split. The hash of the first text of a group of equal or nearly equal texts
+    decides for the whole group, so it is never in two splits. If a group is a large part of the data, its texts are
+    assigned one by one; texts that differ only in case and spaces still have one hash.
 
     Args:
         source: The documents.
-        shares: Share of the texts for each held-out split that the source lacks.
-        salt: Another salt makes other splits.
-        max_documents: Keep a sample of so many documents.
-        drop_near_duplicates: Keep only the first of each group, and none that a held-out split has too.
+        shares: Share of the texts for each held-out split, used if the source has no such split.
+        salt: Key of the hash; another one makes other splits.
+        max_documents: Size of the sample to keep; None keeps all.
+        drop_near_duplicates: Keep only the first of each group, and none that is also in a held-out split.
 
     Raises:
         DataError: If there is too little text to make the splits.
@@ -107,15 +107,15 @@ def assign_splits(
         given[rows] = SPLIT_NAMES.index(split)
     given[scan.sizes == 0] = DROPPED
     assignment = SplitAssignment(
-        empty=int((scan.sizes == 0).sum()), health=scan.health, label_values=frozenset(scan.names)
+        empty=int((scan.sizes == 0).sum()), text_quality=scan.text_quality, label_values=frozenset(scan.names)
     )
     if max_documents is not None:
         _sample(given, scan.keys, max_documents)
     group_keys = scan.keys[scan.groups]
-    places = _place(scan.loose_keys, group_keys, given == 0)
-    _cut_missing_splits(given, places, {name: share for name, share in shares.items() if name not in scan.bounds})
+    positions = _positions(scan.loose_keys, group_keys, given == 0)
+    _cut_missing_splits(given, positions, {name: share for name, share in shares.items() if name not in scan.bounds})
     assignment.leaks = _drop_leaks(given, scan.keys)
-    _count_likeness(assignment, given, scan, group_keys)
+    _count_near_duplicates(assignment, given, scan, group_keys)
     if drop_near_duplicates:
         before = int((given != DROPPED).sum())
         _drop_leaks(given, group_keys)
@@ -129,7 +129,7 @@ def assign_splits(
 def _scan(source: Source, salt: bytes) -> _Scan:
     keys, loose_keys, sizes, labels, bounds = bytearray(), bytearray(), array("I"), array("I"), {}
     numbers: dict[int | str, int] = {}
-    alike, health = NearDuplicates(), TextQuality()
+    duplicates, quality = NearDuplicates(), TextQuality()
     for split in source.splits:
         start = len(sizes)
         for document in source.documents(split):
@@ -141,8 +141,8 @@ def _scan(source: Source, salt: bytes) -> _Scan:
             sizes.append(0 if unusable else len(encoded))
             found = [numbers.setdefault(label, len(numbers)) for label in document.labels()]
             labels.append(found[0] if document.label is not None else _NO_LABEL)
-            alike.add("" if unusable else text)
-            health.add(text)
+            duplicates.add("" if unusable else text)
+            quality.add(text)
         bounds[split] = slice(start, len(sizes))
     return _Scan(
         keys=np.frombuffer(keys, "<u8"),
@@ -150,9 +150,9 @@ def _scan(source: Source, salt: bytes) -> _Scan:
         sizes=np.array(sizes, np.int64),
         labels=np.array(labels, np.uint32),
         names=list(numbers),
-        groups=alike.groups(),
+        groups=duplicates.groups(),
         bounds=bounds,
-        health=health.report(),
+        text_quality=quality.report(),
     )
 
 
@@ -166,43 +166,43 @@ def _whole_text(document: Document) -> str:
 
 
 def _sample(given: np.ndarray, keys: np.ndarray, size: int) -> None:
-    """Keep ``size`` documents: those whose hash, scrambled so that it says nothing about the split, is smallest."""
+    """Keep the ``size`` documents with the smallest hashes, scrambled to be independent of the split."""
     scrambled = keys * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(0xD1B54A32D192ED03)
     scrambled = (scrambled ^ (scrambled >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     usable = np.flatnonzero(given != DROPPED)
     given[usable[np.argsort(scrambled[usable], kind="stable")[size:]]] = DROPPED
 
 
-def _place(loose_keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np.ndarray:
-    """Return where in [0, 1] each text stands, (documents,) float64: a group in one place, its hash.
+def _positions(loose_keys: np.ndarray, group_keys: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+    """Return the position of each text in [0, 1], (documents,) float64, the same for all texts of a group.
 
-    Texts made from a template are one chain of near-duplicates. As a group they would all be held out, or none, so
-    each stands by itself, and a text that is repeated as often stands last: in train.
+    Texts made from one template are a chain of near-duplicates. As a group they would all be held out, or none, so
+    each has a position of the text itself; a single text that is repeated as often is last, in train.
     """
-    places, rows = group_keys / _HASH_RANGE, np.flatnonzero(is_train)
+    positions, rows = group_keys / _HASH_RANGE, np.flatnonzero(is_train)
     large = max(_SMALL_GROUP, _LARGE_GROUP * len(rows))
     for hashes, instead in ((group_keys, loose_keys / _HASH_RANGE), (loose_keys, np.ones(len(loose_keys)))):
         _, numbers, counts = np.unique(hashes[rows], return_inverse=True, return_counts=True)
         moved = rows[counts[numbers] > large]
-        places[moved] = instead[moved]
-    return places
+        positions[moved] = instead[moved]
+    return positions
 
 
-def _cut_missing_splits(given: np.ndarray, places: np.ndarray, shares: dict[str, float]) -> None:
-    """Give the first texts to the missing splits; each gets at least one, but not the last."""
+def _cut_missing_splits(given: np.ndarray, positions: np.ndarray, shares: dict[str, float]) -> None:
+    """Assign the first texts to the missing splits: to each at least one, but never the last text."""
     low = 0.0
     for name, share in shares.items():
-        left = (given == 0) & (places >= low)
-        found = places[left]
+        left = (given == 0) & (positions >= low)
+        found = positions[left]
         if share <= 0 or (found == found[:1]).all():
             continue
         high = min(max(low + share, math.nextafter(float(found.min()), 2.0)), float(found.max()))
-        given[left & (places < high)] = SPLIT_NAMES.index(name)
+        given[left & (positions < high)] = SPLIT_NAMES.index(name)
         low = high
 
 
 def _drop_leaks(given: np.ndarray, keys: np.ndarray) -> int:
-    """Drop from train what is also in validation or test, and from validation what is also in test."""
+    """Drop texts of train that are also in validation or test, and of validation that are also in test."""
     leaks = 0
     for number in (1, 0):
         leaked = (given == number) & np.isin(keys, keys[(given > number) & (given != DROPPED)])
@@ -217,7 +217,7 @@ def _drop_repeats(given: np.ndarray, keys: np.ndarray) -> None:
     given[np.delete(kept, firsts)] = DROPPED
 
 
-def _count_likeness(assignment: SplitAssignment, given: np.ndarray, scan: _Scan, group_keys: np.ndarray) -> None:
+def _count_near_duplicates(assignment: SplitAssignment, given: np.ndarray, scan: _Scan, group_keys: np.ndarray) -> None:
     kept = np.flatnonzero(given != DROPPED)
     distinct = len(np.unique(scan.keys[kept]))
     assignment.near_duplicates = distinct - len(np.unique(group_keys[kept]))
@@ -244,17 +244,17 @@ def _check(assignment: SplitAssignment, source: str) -> None:
     total = sum(assignment.counts.values())
     if total == 0:
         raise DataError(
-            f"{source} holds no text ({assignment.empty} empty rows).",
+            f"{source} contains no text ({assignment.empty} empty rows).",
             "Expected at least two different texts.",
             "Check data.source and data.text_column.",
         )
     for name in ("train", "validation"):
         if assignment.counts[name] == 0:
-            why = f"{source} holds {total} texts, too few different ones"
+            why = f"{source} contains {total} texts, and too few of them are different"
             if assignment.leaks:
                 why = f"{assignment.leaks} of its texts are also in a held-out split of {source}"
             raise DataError(
                 f"No text is left for the {name} split: {why}.",
-                "Expected at least two different texts, better some hundred.",
+                "Expected at least two different texts; a hundred or more are better.",
                 "Give more data in data.source, or lower data.validation_share and data.test_share.",
             )

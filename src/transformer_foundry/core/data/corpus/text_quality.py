@@ -1,4 +1,4 @@
-"""What may be wrong with texts before any token is made of them: encoding, leftovers of web pages, languages."""
+"""Quality of raw texts: broken encoding, markup, languages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-__all__ = ["TextQuality", "guess_language"]
+__all__ = ["UNKNOWN_LANGUAGE", "TextQuality", "guess_language"]
 
-_ALL_UP_TO = 20_000  # documents that are looked at one by one; of the rest one in 16
-_EVERY = 16
+UNKNOWN_LANGUAGE = "none recognised"  # spelled as in the profiles of earlier versions
+
+_ALL_UP_TO = 20_000  # documents that are all examined
+_EVERY = 16  # of the other documents, one in this many is examined
 _LANGUAGES_OF = 2_000  # documents
 _CHARACTERS = 4_000  # of each document
-_FEWEST_WORDS = 5
-_FUNCTION_WORD_SHARE = 0.1  # running text of these languages has 25 to 50 %; lists of names and code have fewer
+_MIN_WORDS = 5
+_FUNCTION_WORD_SHARE = 0.1  # running text of these languages has 25 to 50 %; code and lists of names have less
 
-_TROUBLES = {
-    # What stands where a character could not be decoded.
+_PROBLEMS = {
+    # The replacement character U+FFFD, written where a character could not be decoded.
     "replacement characters": re.compile("\ufffd"),
     # UTF-8 that was read as Latin-1 or Windows-1252 and written again: "Ã¼", "â€™", "Â ".
     "wrongly decoded characters": re.compile(
@@ -59,15 +61,14 @@ _SCRIPTS = {
     "BENGALI": "Bengali",
     "TAMIL": "Tamil",
 }
-_UNKNOWN = "none recognised"
 
 
 class TextQuality:
-    """Takes texts one by one and counts what is wrong; looks at all of the first 20,000 and one in 16 of the rest."""
+    """Counts problems of texts that are added one by one: the first 20,000 are examined, then one in 16."""
 
     def __init__(self) -> None:
         self._seen = self._examined = 0
-        self._troubled: Counter[str] = Counter()
+        self._problems: Counter[str] = Counter()
         self._languages: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
 
@@ -78,29 +79,29 @@ class TextQuality:
             return
         self._examined += 1
         start = text[:_CHARACTERS]
-        for name, pattern in _TROUBLES.items():
+        for name, pattern in _PROBLEMS.items():
             found = pattern.search(start)
             if found:
-                self._troubled[name] += 1
+                self._problems[name] += 1
                 self._examples.setdefault(name, start[max(0, found.start() - 20) : found.end() + 20])
         if self._languages.total() < _LANGUAGES_OF:
-            self._languages[guess_language(start) or _UNKNOWN] += 1
+            self._languages[guess_language(start) or UNKNOWN_LANGUAGE] += 1
 
     def report(self) -> dict[str, Any]:
-        """Return ``examined``, and the share of documents with each trouble (with an example) and in each language."""
+        """Return ``examined``, the share of documents with each problem, with an example, and in each language."""
         examined, known = max(self._examined, 1), max(self._languages.total(), 1)
         return {
             "examined": self._examined,
             "troubles": {
                 name: {"texts": count, "share": round(count / examined, 4), "example": self._examples[name]}
-                for name, count in self._troubled.most_common()
+                for name, count in self._problems.most_common()
             },
             "languages": {name: round(count / known, 4) for name, count in self._languages.most_common()},
         }
 
 
 def guess_language(text: str) -> str | None:
-    """Guess by script and by function words; None where neither tells, as in code or lists of names.
+    """Guess the language by script and function words; None if neither is conclusive, as in code or lists of names.
 
     Example:
         >>> guess_language("Das ist nicht der Weg, den ich mit dir gehe.")
@@ -114,7 +115,7 @@ def guess_language(text: str) -> str | None:
             return "Japanese"
         return _SCRIPTS.get(script) if count > 0.5 * scripts.total() else None
     words = re.findall(r"[^\W\d_]+", text.lower())
-    if len(words) < _FEWEST_WORDS:
+    if len(words) < _MIN_WORDS:
         return None
     shares = {code: sum(word in known for word in words) / len(words) for code, known in _LANGUAGE_SETS.items()}
     best = max(shares, key=lambda code: shares[code])

@@ -1,1 +1,1 @@
-"""Tokenizers: train one, load one, special tokens."""
+"""Tokenizers: load one, train one, special tokens. Start at ``tokenizer``."""

@@ -1,7 +1,7 @@
-"""Encode text word by word from a cache: most words of a text have been seen before.
+"""Cache of encoded words: most words of a text have occurred before.
 
-A byte-level BPE with the pattern of GPT-2 never joins what stands before a blank to the blank, so a text can be cut
-before each blank that follows a character and its pieces encoded one by one.
+A byte-level BPE with the pattern of GPT-2 never merges a character with a space after it, so a text can be cut before
+each space that follows another character, and its pieces can be encoded one by one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["WordCache"]
 
 _CUT = re.compile(r"(?<=\S)(?= )")
-_LONGEST_WORD = 64  # characters; longer pieces are hardly met again
-_MOST_WORDS = 2**17  # some 30 MB
+_LONGEST_WORD = 64  # characters; longer pieces rarely occur again
+_MOST_WORDS = 2**17  # about 30 MB
 
 
 class WordCache:
-    """Ids of the words that were met; gives the same ids as the tokenizer.
+    """Ids of words seen before; returns the same ids as the tokenizer.
 
     Args:
-        backend: A tokenizer of which ``supports`` is true.
+        backend: A tokenizer for which ``supports`` is true.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
@@ -35,17 +35,17 @@ class WordCache:
 
     @staticmethod
     def supports(backend: tokenizers.Tokenizer) -> bool:
-        """Say whether texts can be cut before blanks: a byte-level BPE without normalizer, and only special tokens."""
-        told = json.loads(backend.to_str())
-        split = told["pre_tokenizer"] or {}
+        """Return whether texts can be cut before spaces: byte-level BPE, no normalizer, added tokens all special."""
+        config = json.loads(backend.to_str())
+        split = config["pre_tokenizer"] or {}
         return (
-            told["model"]["type"] == "BPE"
-            and not told["model"].get("dropout")
-            and told["normalizer"] is None
+            config["model"]["type"] == "BPE"
+            and not config["model"].get("dropout")
+            and config["normalizer"] is None
             and split.get("type") == "ByteLevel"
             and not split["add_prefix_space"]
             and split.get("use_regex", True)
-            and all(token["special"] for token in told["added_tokens"])
+            and all(token["special"] for token in config["added_tokens"])
         )
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

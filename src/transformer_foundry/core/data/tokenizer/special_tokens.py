@@ -1,4 +1,4 @@
-"""Special tokens of a fitted tokenizer: which ids they get, and where each task puts them."""
+"""Special tokens of a trained tokenizer: their ids, and their positions in the rows of each task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TEMPLATES = {
 
 
 def assign_special_ids(contract: Contract, vocab_size: int, needed: Sequence[str], sentinels: int) -> SpecialIds:
-    """Give each role the id that the contract names, else the smallest free one; then each sentinel."""
+    """Return the id of each role: that of the contract, else the smallest free one; then ids for the sentinels."""
     placed = {role: getattr(contract, f"{role}_token_id") for role in ROLES}
     start = contract.decoder_start_token_id
     for role, number in (*placed.items(), ("decoder_start", start)):
@@ -54,14 +54,14 @@ def assign_special_ids(contract: Contract, vocab_size: int, needed: Sequence[str
 
 
 def decoder_start_id(contract: Contract, pad: int | None) -> int | None:
-    """Return what the contract says, else its bos, else the padding, as T5 does."""
+    """Return the decoder start token of the contract, else its bos, else the padding, as T5 does."""
     if contract.task != "seq2seq_lm" or contract.decoder_start_token_id is not None:
         return contract.decoder_start_token_id
     return pad if contract.bos_token_id is None else contract.bos_token_id
 
 
 def add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool) -> None:
-    """Tell a backend whose vocabulary holds them which tokens are special, and where ``task`` puts them."""
+    """Mark the special tokens in a backend whose vocabulary contains them, and set the template of ``task``."""
     from tokenizers import AddedToken
 
     names = [special_token_name(special, number) for number in special.ids()]
@@ -73,14 +73,14 @@ def add_special_tokens(backend: tokenizers.Tokenizer, special: SpecialIds, task:
 def set_special_token_template(
     backend: tokenizers.Tokenizer, special: SpecialIds, task: str, *, has_pairs: bool = False
 ) -> None:
-    """Have the backend put the special token of the task before or after each text, and an end after each of a pair."""
+    """Make the backend add the special token of the task to each text, and an end after each text of a pair."""
     from tokenizers import processors
 
     role, template = _TEMPLATES[task]
     name = backend.id_to_token(getattr(special, role))
     tokens, single = [(name, getattr(special, role))], template.format(token=name)
     if has_pairs:
-        assert special.eos is not None, "a pair needs an end between its texts"
+        assert special.eos is not None, "a pair needs an end token between its texts"
         end = backend.id_to_token(special.eos)
         pair, tokens = f"{single} {end} $B:1 {end}:1", sorted({*tokens, (end, special.eos)})
     backend.post_processor = processors.TemplateProcessing(
@@ -89,7 +89,7 @@ def set_special_token_template(
 
 
 def special_token_name(special: SpecialIds, number: int | None) -> str:
-    """Name an id after the first role it has; words that no text is likely to hold, unlike ``<s>``."""
+    """Return the name of an id, after its first role; unlike ``<s>``, it is unlikely to occur in a text."""
     if number in special.sentinels:
         return SENTINEL.format(special.sentinels.index(int(number or 0)))
     roles = (*ROLES, "decoder_start")
@@ -97,7 +97,7 @@ def special_token_name(special: SpecialIds, number: int | None) -> str:
 
 
 def vocabulary_too_small(vocab_size: int, needed: int, tokenizer: str) -> DataError:
-    """Return the error of a model with fewer ids than a tokenizer needs, with both numbers."""
+    """Return the error for a model with fewer ids than the tokenizer needs."""
     return DataError(
         f"The model has {vocab_size} token ids, but the tokenizer ({tokenizer}) needs {needed} for this text.",
         f"Expected a vocabulary of at least {needed}.",

@@ -1,4 +1,4 @@
-"""Tokenizers whose ids are those that the model expects."""
+"""The tokenizer: text to ids and back, with the special tokens that the model expects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ROLES", "SENTINEL", "SpecialIds", "Tokenizer", "load_tokenizer"]
 
 ROLES = ("pad", "bos", "eos", "mask", "unk")
 SENTINEL = "<extra_id_{}>"
-"""How T5 names what stands for a hidden span."""
+"""Name of the sentinels of hidden spans, as in T5."""
 
 _MOST_SENTINELS = 100
 _TOKENIZER_FILE = "tokenizer.json"
@@ -31,10 +31,10 @@ _SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids of the special tokens; None where the tokenizer has none. Two roles may share one id.
+    """Ids of the special tokens; None if the tokenizer has none. Two roles may share one id.
 
     Attributes:
-        sentinels: What stands for the first, second, ... hidden span (span corruption).
+        sentinels: Ids that replace the first, second, ... hidden span (span corruption).
     """
 
     pad: int | None = None
@@ -47,27 +47,27 @@ class SpecialIds:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> SpecialIds:
-        """Read what ``json`` made of ``__dict__``."""
+        """Return the ids that were written to JSON as ``__dict__``."""
         return cls(**{**values, "sentinels": tuple(values.get("sentinels", ()))})
 
     def ids(self) -> tuple[int, ...]:
-        """The distinct ids, ascending."""
+        """Return the distinct ids, ascending."""
         found = {getattr(self, role) for role in ROLES} | {self.decoder_start, *self.sentinels}
         return tuple(sorted(number for number in found if number is not None))
 
 
 class Tokenizer:
-    """Text to ids and back: a ``tokenizers.Tokenizer`` that knows which ids are special.
+    """A ``tokenizers.Tokenizer`` with the ids of its special tokens.
 
-    Special tokens that are written out in a text, such as ``<|eos|>``, are encoded as ordinary text.
+    Special tokens that occur in a text, such as ``<|eos|>``, are encoded as ordinary text.
 
     Args:
-        backend: The tokenizer that does the work; its post-processor adds the special tokens that the task wants
-            (classification: the first token; sequence to sequence: the end).
+        backend: The tokenizer; its post-processor adds the special tokens of the task (classification: the first
+            token; sequence to sequence: the end token).
         special: Ids of the special tokens.
-        max_length: Longest row that the model takes, in tokens.
+        max_length: Longest input of the model, in tokens.
         algorithm: "bpe", "bytes", "characters" or "given".
-        request: Digest of what the tokenizer was fitted to; empty for one that was not fitted here.
+        request: Digest of the data and settings it was trained with; empty if it was not trained here.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Tokenizer:
         self.request = request
         self._words: WordCache | None = None
         backend.encode_special_tokens = True
-        # The files of many published tokenizers say both; a text must neither lose nor gain tokens.
+        # Files of published tokenizers often enable both; a text must neither lose nor gain tokens.
         backend.no_truncation()
         backend.no_padding()
 
@@ -94,13 +94,13 @@ class Tokenizer:
         return self.vocab_size
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy: the backend forgets how to take special tokens in a text when it is copied."""
+        """Restore a copy: the backend loses ``encode_special_tokens`` when it is copied."""
         self.__dict__.update(state, _words=None)
         self.backend.encode_special_tokens = True
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, from 0 up to the largest one in use; at most the model's vocabulary."""
+        """The largest id in use plus one; at most the model's vocabulary."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
@@ -110,7 +110,7 @@ class Tokenizer:
 
     @property
     def bos_token_id(self) -> int | None:
-        """Id that begins a document; None where the tokenizer has none."""
+        """Id that begins a document; None if the tokenizer has none."""
         return self.special.bos
 
     @property
@@ -120,12 +120,12 @@ class Tokenizer:
 
     @property
     def mask_token_id(self) -> int | None:
-        """Id that hides a token from a masked language model."""
+        """Id that masks a token of a masked language model."""
         return self.special.mask
 
     @property
     def unk_token_id(self) -> int | None:
-        """Id of what the vocabulary lacks; None where it lacks nothing."""
+        """Id of text that is not in the vocabulary; None if every text can be encoded."""
         return self.special.unk
 
     @property
@@ -135,15 +135,15 @@ class Tokenizer:
 
     @property
     def document_start_id(self) -> int | None:
-        """Id that a language model saw before the first token of a document: begin a sample with it."""
+        """Id before the first token of a document in training; generation starts with it."""
         return self.special.eos if self.special.bos is None else self.special.bos
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of ``text``, the same as transformers' AutoTokenizer gives for the saved folder."""
+        """Return the ids of ``text``, the same as those of AutoTokenizer for the saved folder."""
         return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        """Return the ids of each text: from the words met before where that is possible, else computed on all cores."""
+        """Return the ids of each text: from a cache of words if possible, else computed on all cores."""
         if not add_special_tokens:
             if self._words is None and WordCache.supports(self.backend):
                 self._words = WordCache(self.backend)
@@ -153,24 +153,24 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of ``ids``; ids that the tokenizer does not know say nothing."""
+        """Return the text of ``ids``; unknown ids are skipped."""
         return str(self.backend.decode([int(number) for number in ids], skip_special_tokens=skip_special_tokens))
 
     def token(self, number: int) -> str:
-        """Return how one id reads, special tokens by name."""
+        """Return the text of one id; special tokens by name."""
         if number in self.special.ids():
             return str(self.backend.id_to_token(number))
         return self.decode([number], skip_special_tokens=False)
 
     def digest(self) -> str:
-        """sha256 of all that decides the ids."""
+        """Return the sha256 of everything that affects the ids."""
         content = json.dumps([self.backend.to_str(), self.special.__dict__, self.max_length], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``.
 
-        ``tokenizer.json`` goes first and comes back last: a folder that has one is whole.
+        ``tokenizer.json`` is deleted first and written last: a folder that has one is complete.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,10 +196,10 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read a folder that ``Tokenizer.save`` or transformers wrote.
+    """Load the tokenizer from a folder that ``Tokenizer.save`` or transformers wrote.
 
     Raises:
-        DataError: If the folder holds no complete tokenizer.
+        DataError: If the folder contains no complete tokenizer.
     """
     import tokenizers
 

@@ -1,4 +1,4 @@
-"""Fit a tokenizer to a model: its vocabulary size decides between BPE, bytes and characters."""
+"""Training of a tokenizer for a model, whose vocabulary size decides between BPE, bytes and characters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_max_length", "fit_tokenizer", "usable_vocab_size"]
 
-# What each task needs beyond what the contract names. A classifier gets a first token because many pool there.
+# Special tokens that each task needs. A classifier has a first token because many models pool there.
 _NEEDED = {
     "causal_lm": ("pad", "eos"),
     "masked_lm": ("pad", "eos", "mask"),
@@ -38,26 +38,26 @@ _NEEDED = {
     "sequence_classification": ("pad", "bos"),
     "token_classification": ("pad", "bos"),
 }
-# UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still loses nothing.
+# UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still encodes every text.
 _IMPOSSIBLE_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
 _FITTED = ("auto", "bpe", "bytes", "characters")
-_FIT_BYTES = 16 * 2**20  # more text changes the merges little and costs minutes and memory
-_ENOUGH_COVERAGE = 0.9  # share of the characters of the text that a character vocabulary must hold
+_FIT_BYTES = 16 * 2**20  # more text hardly changes the merges and costs minutes and memory
+_ENOUGH_COVERAGE = 0.9  # share of the characters of the text that a character vocabulary must contain
 
 
 def fit_tokenizer(
     corpus: Corpus, contract: Contract, options: DataOptions, *, previous: Tokenizer | None = None
 ) -> Tokenizer:
-    """Return a tokenizer whose ids all fit the model, special tokens where the contract wants them.
+    """Return a tokenizer whose ids all fit the model, with the special tokens of the contract.
 
-    With 243 ids (the bytes that UTF-8 uses) plus the special tokens it is a byte-level BPE that fills the vocabulary
-    exactly, unless the text is too short for so many merges; below that it takes the most frequent characters.
+    From 243 ids (the bytes of UTF-8) plus the special tokens on, it is a byte-level BPE that fills the vocabulary
+    exactly, unless the text is too short for so many merges; below, it has the most frequent characters.
 
     Args:
-        corpus: Its train split is what the tokenizer is fitted to.
+        corpus: The documents; the tokenizer is trained on the train split.
         contract: Sizes and special tokens of the model.
-        options: ``tokenizer`` and ``max_length`` count; 'auto' is BPE, or characters where that does not fit.
-        previous: Returned as it is when it was fitted to the very same request.
+        options: Only ``tokenizer`` and ``max_length`` are used; 'auto' is BPE, or characters if BPE does not fit.
+        previous: An earlier tokenizer, returned if it was trained with the same data and settings.
 
     Raises:
         DataError: If the vocabulary is too small, or a given tokenizer is too large for it.
@@ -87,7 +87,7 @@ def fit_tokenizer(
 
 
 def usable_vocab_size(contract: Contract) -> int:
-    """Return the number of ids that every part of the model has: both embeddings and, if it predicts ids, the head."""
+    """Return the smallest vocabulary of the model: of both embeddings and, if it predicts ids, of the head."""
     sizes = [contract.vocab_size, contract.decoder_vocab_size]
     if contract.task in ("causal_lm", "masked_lm", "seq2seq_lm"):
         sizes.append(contract.output_size)
@@ -95,7 +95,7 @@ def usable_vocab_size(contract: Contract) -> int:
 
 
 def _needed_roles(corpus: Corpus, contract: Contract) -> tuple[str, ...]:
-    """Return what the task needs; between the two texts of a pair stands an end."""
+    """Return the special tokens that the task needs; between the two texts of a pair is an end token."""
     needed = _NEEDED[contract.task]
     return needed if corpus.columns.pair is None else (*needed, "eos")
 
@@ -143,7 +143,7 @@ def _fit_characters(corpus: Corpus, special: SpecialIds, vocab_size: int) -> tok
 
 
 def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
-    """Give the special tokens their ids and the others the free ids in order; unused names fill the holes."""
+    """Return the vocabulary: special tokens at their ids, the others at the free ids; unused names fill the gaps."""
     reserved = set(special.ids())
     size = max(len(tokens) + len(reserved), max(reserved, default=-1) + 1)
     waiting = iter(tokens)
@@ -155,7 +155,7 @@ def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
 def _fit_given(
     name: str, contract: Contract, vocab_size: int, max_length: int, needed: Sequence[str], sentinels: int
 ) -> Tokenizer:
-    """Read a tokenizer folder or a Hub tokenizer and check that it fits the model."""
+    """Load a tokenizer from a folder or the Hub, and check that it fits the model."""
     given = load_tokenizer(name) if Path(name).expanduser().is_dir() else _download(name)
     if given.vocab_size > vocab_size:
         raise DataError(
@@ -167,7 +167,7 @@ def _fit_given(
         raise DataError(
             f"The tokenizer {name} has {len(given.special.sentinels)} tokens {SENTINEL.format(0)}, ... for spans.",
             f"Rows of {max_length} tokens need {sentinels}.",
-            "Set data.tokenizer to 'auto', or data.target_column to the column that holds what is to be written.",
+            "Set data.tokenizer to 'auto', or data.target_column to the column of the target text.",
         )
     tokenizer = Tokenizer(given.backend, _complete(given, contract, name, needed), max_length=max_length)
     if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
@@ -176,10 +176,10 @@ def _fit_given(
 
 
 def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
-    """Add what the task needs: the special token that the contract names, else another; a mask cannot be replaced.
+    """Add the special tokens that the task needs: those of the contract, else another; a mask cannot be replaced.
 
-    An id that the contract names counts only where it is special to the tokenizer: with the ids of GPT-2 an
-    eos_token_id of 2 would end a text at each "#".
+    An id of the contract is used only if it is special in the tokenizer: with the ids of GPT-2, an eos_token_id of 2
+    would end a text at each "#".
     """
     found = dict(given.special.__dict__)
     special = {number for number, token in given.backend.get_added_tokens_decoder().items() if token.special}
@@ -187,8 +187,8 @@ def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[
     for role in needed:
         if found[role] is not None:
             continue
-        wanted = getattr(contract, f"{role}_token_id")
-        found[role] = wanted if wanted in special else None if role == "mask" else fallback
+        named = getattr(contract, f"{role}_token_id")
+        found[role] = named if named in special else None if role == "mask" else fallback
         if found[role] is None:
             raise DataError(
                 f"The tokenizer {name} has no {role} token.",
@@ -217,7 +217,7 @@ def _download(name: str) -> Tokenizer:
 
 
 def _texts(corpus: Corpus) -> Iterator[str]:
-    """Yield the texts and targets of the train split, thinned evenly where there is more than enough."""
+    """Yield the texts and targets of the train split, evenly sampled if there are more than needed."""
     stride = max(1, corpus.assignment.text_bytes["train"] // _FIT_BYTES)
     for number, document in enumerate(corpus.documents("train")):
         if number % stride == 0:
@@ -226,7 +226,7 @@ def _texts(corpus: Corpus) -> Iterator[str]:
 
 
 def _byte_alphabet() -> list[str]:
-    """Return the 243 characters that stand for the bytes of UTF-8 in a byte-level tokenizer, by byte value."""
+    """Return the 243 characters that represent the bytes of UTF-8 in a byte-level tokenizer, by byte value."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     shifted = [byte for byte in range(256) if byte not in printable]
     characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(shifted)}
@@ -241,16 +241,16 @@ _DEFAULT_LENGTH = 128  # tokens: enough to learn from on two cores
 
 
 def choose_max_length(contract: Contract, options: DataOptions) -> int:
-    """Return the longest row in tokens: what ``data.max_length`` says, else the model's maximum up to 128.
+    """Return the longest row in tokens: ``data.max_length``, else the model's maximum up to 128.
 
     Raises:
-        DataError: If ``data.max_length`` is more than the model takes.
+        DataError: If ``data.max_length`` exceeds the model's maximum.
     """
     if options.max_length is None:
         return min(contract.max_length or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
     if contract.max_length is not None and options.max_length > contract.max_length:
         raise DataError(
-            f"data.max_length is {options.max_length} but the model takes at most {contract.max_length} tokens.",
+            f"data.max_length is {options.max_length} but the model accepts at most {contract.max_length} tokens.",
             f"Expected at most {contract.max_length}.",
             f"Set data.max_length to {contract.max_length} or less, or to null.",
         )
