@@ -206,7 +206,7 @@ class KedroHooks:
 
 
 def report_interrupted() -> None:
-    """Tell the callbacks that Ctrl-C or SIGTERM has ended the run: Kedro tells its hooks of exceptions only."""
+    """Announce that Ctrl-C or SIGTERM has ended the run: Kedro calls its hooks only for an ``Exception``."""
     for hooks in list(_running):
         hooks.interrupt()
 

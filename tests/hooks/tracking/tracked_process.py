@@ -6,6 +6,7 @@ Rows of every tenth step after FIRST up to LAST, a checkpoint at LAST; then the 
 ``wait`` it says so before the rows and before the end, and waits for a line on its standard input each time.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
 
 
 def main(data_dir, first, last, end):
+    logging.basicConfig(force=True, format="%(message)s")  # Kedro's handler prints to the standard output
     wandb_run.INIT_TIMEOUT_S = 3
     run = Run(Path(data_dir), WandbCallback())
     run.begin()
