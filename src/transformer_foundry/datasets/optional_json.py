@@ -9,7 +9,7 @@ from kedro_datasets.json import JSONDataset
 __all__ = ["OptionalJSONDataset"]
 
 
-class OptionalJSONDataset(JSONDataset):
+class OptionalJSONDataset(JSONDataset):  # type: ignore[misc]  # kedro_datasets has no types
     """``json.JSONDataset`` whose ``load`` returns None if the file is missing: the result of an optional pipeline."""
 
     def load(self) -> Any:

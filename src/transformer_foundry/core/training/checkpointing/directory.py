@@ -185,7 +185,7 @@ def checkpoint_name(step: int, token: str = "", revision: int = 0) -> str:
     """Return the name of a checkpoint's folder.
 
     Example:
-        >>> name_of(100, "3f2a9c"), name_of(100, revision=1)
+        >>> checkpoint_name(100, "3f2a9c"), checkpoint_name(100, revision=1)
         ('step-00000100-3f2a9c', 'step-000000100')
     """
     # Leading zeros distinguish revisions: the number after "step-" is the step in any case.

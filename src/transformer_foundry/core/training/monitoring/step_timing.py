@@ -109,7 +109,7 @@ def regression_estimate(seconds: Sequence[float], sizes: Sequence[float], mean_s
 
     Example:
         >>> sizes = range(1, 11)
-        >>> round(usual_seconds([0.1 + 0.01 * size for size in sizes], sizes, 20), 6)
+        >>> round(regression_estimate([0.1 + 0.01 * size for size in sizes], sizes, 20), 6)
         0.3
     """
     mean = math.fsum(seconds) / max(1, len(seconds))
