@@ -40,6 +40,10 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert architecture.circles(architecture.graph()) == []
 
 
+def test_no_sibling_folders_import_each_other_in_a_circle() -> None:
+    assert architecture.folder_circles() == []
+
+
 def test_a_circle_is_found() -> None:
     graph = {"a": frozenset("b"), "b": frozenset("c"), "c": frozenset("ad"), "d": frozenset("e"), "e": frozenset()}
     assert architecture.circles(graph) == [["a", "b", "c"]]
@@ -122,6 +126,13 @@ def mypy(program: str, folder: Path) -> list[str]:
     done = subprocess.run(command, cwd=architecture.PROJECT, capture_output=True, text=True, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("heading", architecture.LONGEST_PATHS)
+def test_the_files_to_read_for_one_story_are_few_and_exist(heading: str) -> None:
+    files = architecture.reading_paths()[heading]
+    assert 0 < len(files) <= architecture.LONGEST_PATHS[heading]
+    assert [name for name in files if not (PACKAGE / name).is_file()] == []
 
 
 def test_hooks_can_be_registered_by_a_pluggy_that_reads_properties_too() -> None:
