@@ -1,4 +1,4 @@
-"""Each bundled sample trains from a csv, from a jsonl and from a data set of a loopback Hub."""
+"""Each bundled sample trains from a csv, from a jsonl and from a dataset of a loopback Hub."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_truncated_parquet_is_refused(tmp_path, cut):
     pd.DataFrame({"text": sentences(500)}).to_parquet(path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * cut)])
-    with pytest.raises(DataError, match="is cut or no parquet file"):
+    with pytest.raises(DataError, match="is truncated or not a parquet file"):
         read(path)
 
 

@@ -19,6 +19,8 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.profile.baselines import measure_baselines
 from transformer_foundry.core.data.tokenized.dataset import (
     FORMAT_VERSION,
+    Index,
+    SplitEntry,
     TokenSplits,
     find_splits,
     load_splits,
@@ -82,7 +84,7 @@ def prepare_splits(
         with explain_write_errors(folder):
             shutil.rmtree(data_folder, ignore_errors=True)
             data_folder.mkdir(parents=True)
-            index = {
+            index: Index = {
                 "fingerprint": fingerprint,
                 "data_folder": data_folder.name,
                 "task": corpus.task,
@@ -105,7 +107,7 @@ def prepare_splits(
     return load_splits(folder)
 
 
-def _write_splits(corpus: Corpus, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
+def _write_splits(corpus: Corpus, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, SplitEntry]:
     """Write all splits in one pass over the source and return the entry of each in the index."""
     writers = {
         name: open_writer(corpus.task, folder, name, tokenizer, max_length, corrupts_spans=corpus.corrupts_spans)

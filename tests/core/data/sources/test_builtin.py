@@ -115,7 +115,7 @@ def test_a_python_without_sources_is_a_data_error(monkeypatch, tmp_path):
 
     monkeypatch.setattr(builtin, "_folder", lambda: Path(tmp_path))
     builtin._module_files.cache_clear()
-    with pytest.raises(DataError, match="keeps no sources"):
+    with pytest.raises(DataError, match="has no source files"):
         builtin._module_files()
     builtin._module_files.cache_clear()
 
@@ -143,7 +143,7 @@ def test_another_configuration_is_refused():
         BuiltInSource("causal_lm", config_name="huge")
 
 
-def test_each_corpus_has_its_own_stamp():
+def test_each_corpus_has_its_own_digest():
     sources = [BuiltInSource(task) for task in ("causal_lm", "seq2seq_lm", "sequence_classification")]
     sources += [BuiltInSource("causal_lm", config_name="large"), BuiltInSource("sequence_classification", 3)]
     assert len({source.digest() for source in sources}) == 5

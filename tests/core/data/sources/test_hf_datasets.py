@@ -157,7 +157,7 @@ def test_the_clearly_longest_column_is_the_text(tmp_path):
 
 def test_columns_that_could_each_be_the_text_are_refused_by_name(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows_of(left=TEXTS, right=TEXTS))
-    with pytest.raises(DataError, match=r"columns left, right, which could each be the text"):
+    with pytest.raises(DataError, match=r"columns left, right, each of which could be the text"):
         read(path, "causal_lm")
 
 
@@ -168,7 +168,7 @@ def test_a_missing_column_is_refused_with_the_nearest_name(tmp_path):
 
 def test_a_table_without_a_label_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows_of(text=TEXTS, year=range(40), page=range(40)))
-    with pytest.raises(DataError, match=r"No column of .* is named like a label"):
+    with pytest.raises(DataError, match=r"No column of .* has the name of a label"):
         read(path)
 
 
@@ -200,19 +200,23 @@ def test_a_fractional_label_is_refused(tmp_path):
         ("a.csv", b"\n <!DOCTYPE html>\n<html>404</html>", r"a.csv is a web page"),
         ("a.csv", b"text,label\na,0\nb,1,2\nc,0\n", r"a.csv, line 3: Expected 2 fields in line 3, saw 3"),
         ("a.csv", b"text,label\na,0,x\nb,1,y\n", r"more fields than its header"),
-        ("a.csv", "text,label\na,0\nnaïve,1\n".encode("latin-1"), r"a.csv, line 3: byte 0xef at place 3 is not UTF-8"),
+        (
+            "a.csv",
+            "text,label\na,0\nnaïve,1\n".encode("latin-1"),
+            r"a.csv, line 3: byte 0xef at position 3 is not UTF-8",
+        ),
         ("a.csv", "text\na\nb\n".encode("utf-16"), r"a.csv is written in UTF-16"),
         ("a.csv", b'text,label\na,0\nb,"1\nc,0\n', r"a.csv, line 3: a quote is opened that is never closed"),
         ("a.csv", b"text,label\n", r"a.csv has no rows"),
         ("a.jsonl", b'{"text": "a"}\n"b"\n', r"a.jsonl, line 2: not an object"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d b"}\n', r"a.jsonl, line 2: half a character"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d b"}\n', r"a.jsonl, line 2: an incomplete surrogate pair"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": "b\n', r"a.jsonl, line 3: not JSON"),
         ("a.json", b'[{"text": "a"},\n {"text": }]', r"a.json, line 2: not JSON"),
         ("a.txt", bytes(range(256)), r"a.txt is binary"),
         ("a.txt", "a\nnaïve".encode("latin-1"), r"a.txt, line 2: byte 0xef"),
-        ("a.parquet", b"PAR1" + b"x" * 50, r"a.parquet \(54 bytes\) is cut"),
+        ("a.parquet", b"PAR1" + b"x" * 50, r"a.parquet \(54 bytes\) is truncated"),
         ("a.csv.gz", b"no gzip at all", r"a.csv.gz cannot be read"),
-        ("a.docx", b"PK", r"ends in '.docx', which tells no known format"),
+        ("a.docx", b"PK", r"ends in '.docx', which is not a known format"),
     ],
 )
 def test_damaged_files_are_refused_with_file_and_place(tmp_path, name, content, problem):
@@ -260,7 +264,7 @@ def test_without_the_hub_the_way_out_is_named():
     assert "'built-in'" in caught.value.remedy
 
 
-def test_changed_content_changes_the_stamp(tmp_path):
+def test_changed_content_changes_the_digest(tmp_path):
     path = write_csv(tmp_path / "a.csv")
     before = read(path).digest()
     assert read(path).digest() == before

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face Hub, served over loopback to the real clients in child processes."""
+"""Datasets of the Hugging Face Hub, served over loopback to the real clients in child processes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _QUICK = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
 
 
 class Reader:
-    """A child process that reads data sets and answers with what it found, or with the three lines of the error."""
+    """A child process that reads datasets and answers with what it found, or with the three lines of the error."""
 
     def __init__(self, hub: MiniHub, home: Path) -> None:
         self.hub = hub
@@ -120,7 +120,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_hub_data_set_is_read(reader, streaming):
+def test_a_hub_dataset_is_read(reader, streaming):
     assert reader.ask("alice/plain", streaming=streaming)[:2] == [60, ["neg", "pos"]]
 
 
@@ -150,12 +150,12 @@ def test_tags_keep_the_names_that_the_hub_declares(reader, streaming):
         ({"source": "alice/plain", "config_name": "zz"}, "BuilderConfig 'zz' not found", "data.config_name"),
         ({"source": "alice/plain", "split": "zz"}, 'Unknown split "zz"', "data.split"),
         ({"source": "alice/plain", "split": "zz", "streaming": True}, "Bad split: zz", "data.split"),
-        ({"source": "alice/plain", "revision": "zz"}, "no data set alice/plain", "data.revision"),
+        ({"source": "alice/plain", "revision": "zz"}, "no dataset alice/plain", "data.revision"),
         ({"source": "alice/plain", "text_column": "txt"}, "has no column txt (data.text_column)", "data.text_column"),
-        ({"source": "alice/nope"}, "no data set alice/nope", "data.source"),
-        ({"source": "alice/private", "token": "hf_bob"}, "no data set alice/private", "HF_TOKEN"),
+        ({"source": "alice/nope"}, "no dataset alice/nope", "data.source"),
+        ({"source": "alice/private", "token": "hf_bob"}, "no dataset alice/private", "HF_TOKEN"),
         ({"source": "alice/private", "token": "hf_wrong"}, "HTTP 401", "HF_TOKEN"),
-        ({"source": "alice/gated", "token": "hf_bob"}, "alice/gated is gated", "Ask for access"),
+        ({"source": "alice/gated", "token": "hf_bob"}, "alice/gated is gated", "Request access"),
         ({"source": "alice/gated"}, "alice/gated is gated", "HF_TOKEN"),
     ],
 )
@@ -168,7 +168,7 @@ def test_what_cannot_be_had_is_said_in_three_lines(reader, request_, problem, re
 
 @pytest.mark.parametrize("name", ["private", "gated"])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_private_or_gated_data_set_is_read_with_a_token_that_may(reader, name, streaming):
+def test_a_private_or_gated_dataset_is_read_with_a_token_that_may(reader, name, streaming):
     assert reader.ask(f"alice/{name}", token="hf_alice", streaming=streaming)[0] == 60
 
 

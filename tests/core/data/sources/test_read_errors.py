@@ -48,7 +48,7 @@ class HTTPStatusError(Exception):
     [
         (401, "HTTP 401", "HF_TOKEN"),
         (403, "HTTP 403", "HF_TOKEN"),
-        (404, "no data set owner/name", "data.source"),
+        (404, "no dataset owner/name", "data.source"),
         (429, "HTTP 429", "Wait a few minutes"),
         (500, "HTTP 500", "Run again later"),
         (503, "HTTP 503", "Run again later"),

@@ -90,7 +90,7 @@ def test_more_words_than_tags_are_refused_with_their_row(tmp_path):
 
 def test_a_table_without_tags_is_refused(tmp_path):
     path = write(tmp_path / "a.jsonl", [{"text": text, "year": 1} for text in TEXTS])
-    with pytest.raises(DataError, match="named like tags; columns: text, year"):
+    with pytest.raises(DataError, match="has the name of tags; columns: text, year"):
         read_corpus(DataOptions(source=str(path)), "token_classification")
 
 

@@ -64,7 +64,7 @@ def test_tokens_know_the_tokenizer_that_made_them(tmp_path):
     _, other, _ = prepare("causal_lm", tmp_path / "other", count=60)
     assert splits.vocab_size == other.vocab_size
     splits.require_tokenizer(tokenizer)
-    with pytest.raises(DataError, match="not made with the tokenizer that lies beside them"):
+    with pytest.raises(DataError, match="not made with the tokenizer that is stored beside them"):
         splits.require_tokenizer(other)
 
 
@@ -241,7 +241,7 @@ def test_splits_in_memory_cannot_be_copied(tmp_path):
     import dataclasses
 
     splits, _, _ = prepare("causal_lm", tmp_path / "here")
-    with pytest.raises(DataError, match="do not lie on disk"):
+    with pytest.raises(DataError, match="are not on the disk"):
         copy_splits(dataclasses.replace(splits, folder=None), tmp_path / "there")
 
 

@@ -16,7 +16,7 @@ def pack(lengths, row_length, waiting_tokens=2**20):
     """The order in which documents of these lengths come out, each filled with its number."""
     packer = BestFitPacker(row_length, waiting_tokens)
     ordered = [np.array(part) for n, size in enumerate(lengths) for part in packer.add(np.full(size, n))]
-    return [*ordered, *packer.rest()], packer
+    return [*ordered, *packer.flush()], packer
 
 
 def cut_by_hand(ordered, row_length):

@@ -1,1 +1,1 @@
-"""Batches of tokens: the order of rows, masking, collation."""
+"""Batches of tokens: the order of rows, and collation. Start at ``batches``."""

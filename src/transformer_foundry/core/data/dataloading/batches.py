@@ -1,4 +1,4 @@
-"""Batches whose content is a function of the seed and the position, so that resuming costs nothing."""
+"""Batches whose content depends only on seed and position, so that resuming is free."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = [
 ]
 
 
-_ORDER_STREAM, _NOISE_STREAM = 1, 2  # keep the two kinds of random numbers apart
+_ORDER_STREAM, _MASK_STREAM = 1, 2  # independent random numbers for the order of rows and for masks
 
 
 class Batches:
-    """The micro-batches of a split, in an order that any process can find again.
+    """The micro-batches of a split, in an order that any process can reproduce.
 
-    Rows of unequal length (pairs, texts to classify) are batched with rows of about their length when ``shuffle`` is
-    on, so that little is padded.
+    With ``shuffle``, rows of different lengths (pairs, texts to classify) are batched with rows of similar length, so
+    that there is little padding.
 
     Args:
         split: The rows.
-        splits: The data set that the split is of: its task, special tokens and vocabulary.
+        splits: The dataset of the split, with its task, special tokens and vocabulary.
         batch_size: Rows in a batch; the last batch of an epoch may have fewer.
-        seed: Another seed gives another order and hides other tokens.
-        shuffle: Whether each epoch has a new order. Without it, every epoch has the same rows and hides the same.
+        seed: Seed of the order of rows and of the masks.
+        shuffle: Whether each epoch has a new order and new masks; otherwise all epochs are equal.
 
     Raises:
         DataError: If the split has no rows.
@@ -60,7 +60,7 @@ class Batches:
         if len(split) == 0:
             raise DataError(
                 f"The {split.name} split has no rows.",
-                "Expected at least one.",
+                "Expected at least one row.",
                 f"Give more data in data.source, or set data.{split.name}_share.",
             )
         self.split = split
@@ -73,7 +73,7 @@ class Batches:
         self._order: tuple[int, EpochSampler] | None = None
 
     def __len__(self) -> int:
-        """Micro-batches in an epoch."""
+        """Return the number of micro-batches in an epoch."""
         return math.ceil(len(self.split) / self.batch_size)
 
     def batch(self, position: int) -> Batch:
@@ -81,8 +81,8 @@ class Batches:
 
         Returns:
             ``input_ids``, ``attention_mask`` (B, T) int64, padded to the longest row, and ``labels`` int64: (B, T)
-            aligned with the ids they label (the causal objective shifts), (B, S) for pairs, (B,) for classes, -100
-            where ignored; for pairs also ``decoder_input_ids`` and ``decoder_attention_mask`` (B, S).
+            aligned with the input ids (the causal loss shifts them), (B, S) for pairs, (B,) for classes, -100 where
+            ignored; for pairs also ``decoder_input_ids`` and ``decoder_attention_mask`` (B, S).
         """
         rows = self.rows(position)
         inputs = [self.split.input_ids[int(row)] for row in rows]
@@ -97,15 +97,15 @@ class Batches:
         return self._epoch_order(epoch).batch(index)
 
     def padded_size(self, position: int) -> int:
-        """Return the tokens of the micro-batch at ``position``, padding included, of both sides of pairs.
+        """Return the number of tokens of the micro-batch at ``position``, with padding and both sides of pairs.
 
-        Spans that are hidden later make it somewhat smaller. Nothing but lengths is read.
+        Span corruption makes the actual size slightly smaller. Only lengths are read.
         """
         lengths = self._lengths(self.rows(position))
         return int(lengths.max(0).sum()) * len(lengths)
 
     def describe(self, position: int) -> dict[str, Any]:
-        """Say which rows of which epoch a position holds, for logs and bug reports."""
+        """Return epoch, batch and rows of a position, for logs and bug reports."""
         epoch, index = divmod(position, len(self))
         return {"split": self.split.name, "epoch": epoch, "batch": index, "rows": self.rows(position).tolist()}
 
@@ -142,10 +142,10 @@ class Batches:
         return batch | {"labels": np.where(attention_mask == 1, input_ids, IGNORE_INDEX)}
 
     def _random(self, position: int) -> np.random.Generator:
-        return np.random.default_rng((self._seed, _NOISE_STREAM, position if self._shuffle else position % len(self)))
+        return np.random.default_rng((self._seed, _MASK_STREAM, position if self._shuffle else position % len(self)))
 
     def _mask_tokens(self, input_ids: np.ndarray, attention_mask: np.ndarray, position: int) -> dict[str, np.ndarray]:
-        assert self._special.mask is not None, "a tokenizer fitted to masked_lm has a mask token"
+        assert self._special.mask is not None, "a tokenizer for masked_lm has a mask token"
         seen, labels = mask_tokens(
             input_ids,
             attention_mask,
@@ -164,7 +164,7 @@ class Batches:
         return batch | self._decoder_side([target for _, target in sides])
 
     def _decoder_side(self, targets: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Shift the targets to the right behind the start token: the decoder sees only what comes before."""
+        """Shift the targets to the right after the start token: the decoder sees only earlier tokens."""
         padded, mask = _pad(targets, self._pad_id)
         start = self._special.decoder_start if self._special.decoder_start is not None else self._pad_id
         shifted = np.concatenate([np.full((len(targets), 1), start), padded[:, :-1]], axis=1)
@@ -176,7 +176,7 @@ class Batches:
 
 
 def _pad(rows: Sequence[np.ndarray], filler: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows side by side, (B, longest) int64, and the mask that is 1 where they are real."""
+    """Return the padded rows, (B, longest) int64, and their mask: 1 for tokens, 0 for padding."""
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(max(lengths.max(), 1)) < lengths[:, None]
     padded = np.full(mask.shape, filler, dtype=np.int64)
@@ -185,32 +185,28 @@ def _pad(rows: Sequence[np.ndarray], filler: int) -> tuple[np.ndarray, np.ndarra
 
 
 class BatchSource(Protocol):
-    """Micro-batches by position; ``core.data.Batches`` is one."""
+    """Micro-batches by position, such as ``Batches``."""
 
     def __len__(self) -> int: ...
 
     def batch(self, position: int) -> Mapping[str, Tensor]:
-        """Return the micro-batch at ``position``, always the same; epoch = position // len."""
+        """Return the micro-batch at ``position``, always the same; the epoch is ``position // len``."""
         ...
 
     def padded_size(self, position: int) -> int:
-        """Return the tokens of the micro-batch at ``position``, padding included."""
+        """Return the number of tokens of the micro-batch at ``position``, with padding."""
         ...
 
 
 def training_batches(splits: TokenSplits, *, batch_size: int, seed: int) -> BatchSource:
     """Return the shuffled micro-batches of the training split."""
-    return _open(splits, splits.train, batch_size=batch_size, seed=seed, shuffle=True)
+    return Batches(splits.train, splits, batch_size=batch_size, seed=seed, shuffle=True)
 
 
 def evaluation_batches(splits: TokenSplits, split: str = "validation", *, batch_size: int) -> BatchSource | None:
     """Return the batches of ``split`` in order, always the same; None if it has no rows."""
     rows = splits.splits[split]
-    return _open(splits, rows, batch_size=batch_size, seed=0, shuffle=False) if len(rows) else None
-
-
-def _open(splits: TokenSplits, split: TokenSplit, *, batch_size: int, seed: int, shuffle: bool) -> BatchSource:
-    return Batches(split, splits, batch_size=batch_size, seed=seed, shuffle=shuffle)
+    return Batches(rows, splits, batch_size=batch_size) if len(rows) else None
 
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
@@ -221,7 +217,7 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
 
 
 def split_rows(batch: Batch, rows: int | None) -> list[Batch]:
-    """Return the rows of ``batch`` in pieces of at most ``rows``; None leaves it whole."""
+    """Return ``batch`` in pieces of at most ``rows`` rows; None returns it in one piece."""
     count = len(batch["input_ids"])
     if rows is None or rows >= count:
         return [batch]
@@ -229,6 +225,6 @@ def split_rows(batch: Batch, rows: int | None) -> list[Batch]:
 
 
 def count_tokens(batch: Batch) -> int:
-    """Return the real tokens that go into the model, those of encoder and decoder."""
+    """Return the number of input tokens without padding, of encoder and decoder."""
     masks = [batch[name] for name in ("attention_mask", "decoder_attention_mask") if name in batch]
     return sum(int(mask.sum()) for mask in masks) or batch["input_ids"].numel()

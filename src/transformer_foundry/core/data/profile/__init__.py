@@ -1,1 +1,1 @@
-"""What a data set looks like: profile, baselines, drift, advice, figures."""
+"""The profile of prepared data: statistics, baselines, drift, findings, figures. Start at ``profile``."""

@@ -1,4 +1,4 @@
-"""What a user may want to know about prepared data, or to change: advice with a severity, never an obstacle."""
+"""Findings about prepared data: advice with a severity; none of them stops a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transformer_foundry.core.data.corpus.text_quality import UNKNOWN_LANGUAGE
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 __all__ = ["DataFinding", "collect_findings"]
@@ -15,18 +16,18 @@ _MUCH_TRUNCATED = 0.2
 _LITTLE_TEXT_TOKENS = 50_000
 _FEW_ROWS = 20
 _HARDLY_USED = 0.5
-_LOPSIDED = 0.8
+_IMBALANCED = 0.8
 _MANY_DUPLICATES = 0.05
-_MUCH_TROUBLE = 0.01
+_MANY_PROBLEMS = 0.01
 _OTHER_LANGUAGES = 0.1
 _OTHER_LABELS = 0.1
-_TOLD_LANGUAGE = 0.01
+_REPORTED_LANGUAGE = 0.01
 _MAIN_LANGUAGE_KNOWN = 0.5
 
 
 @dataclass(frozen=True)
 class DataFinding:
-    """Something the user may want to know or to change."""
+    """A statement about the data, with the severity "info" or "warning"."""
 
     check: str
     severity: str
@@ -58,35 +59,35 @@ def _find_in_texts(texts: Mapping[str, Any]) -> Iterator[DataFinding]:
     documents = max(texts["documents"], 1)
     alike = texts["repeats"] + texts["near_duplicates"]
     if alike:
-        message = f"{alike} of {documents} texts are the same or nearly the same as another one."
+        message = f"{alike} of {documents} texts are equal or nearly equal to another one."
         severity = "warning" if alike > _MANY_DUPLICATES * documents else "info"
         yield DataFinding("duplicates", severity, message, "Set data.drop_near_duplicates=true to keep one of each.")
     if texts["near_leaks"] and not texts["dropped_duplicates"]:
-        message = f"{texts['near_leaks']} texts are nearly the same as one that is held out from them."
+        message = f"{texts['near_leaks']} training texts are nearly equal to one of a held-out split."
         yield DataFinding("leaks", "warning", message, "Set data.drop_near_duplicates=true, or results look too good.")
-    for trouble, found in texts["troubles"].items():
+    for problem, found in texts["troubles"].items():
         message = (
-            f"{found['texts']} of {texts['examined']} texts looked at hold {trouble}, such as {found['example']!r}."
+            f"{found['texts']} of {texts['examined']} examined texts contain {problem}, such as {found['example']!r}."
         )
-        severity = "warning" if found["share"] > _MUCH_TROUBLE else "info"
-        fix = "Strip the markup first." if trouble == "HTML" else "Write the file again in UTF-8 from its source."
-        yield DataFinding("markup" if trouble == "HTML" else "encoding", severity, message, fix)
+        severity = "warning" if found["share"] > _MANY_PROBLEMS else "info"
+        fix = "Remove the markup." if problem == "HTML" else "Write the file again in UTF-8 from its source."
+        yield DataFinding("markup" if problem == "HTML" else "encoding", severity, message, fix)
     yield from _find_languages(texts["languages"])
 
 
 def _find_languages(languages: Mapping[str, float]) -> Iterator[DataFinding]:
-    told = ", ".join(f"{name} {share:.0%}" for name, share in languages.items() if share >= _TOLD_LANGUAGE)
-    known = {name: share for name, share in languages.items() if name != "none recognised"}
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in languages.items() if share >= _REPORTED_LANGUAGE)
+    known = {name: share for name, share in languages.items() if name != UNKNOWN_LANGUAGE}
     if (
         known
         and max(known.values()) > _MAIN_LANGUAGE_KNOWN
         and sum(known.values()) - max(known.values()) > _OTHER_LANGUAGES
     ):
         yield DataFinding(
-            "language", "warning", f"The texts are in several languages: {told}.", "Split them by language."
+            "language", "warning", f"The texts are in several languages: {shares}.", "Split them by language."
         )
     elif known:
-        yield DataFinding("language", "info", f"Languages, by their function words: {told}.")
+        yield DataFinding("language", "info", f"Languages, by their function words: {shares}.")
 
 
 def _find_in_sizes(splits: TokenSplits, described: Mapping[str, Mapping[str, Any]]) -> Iterator[DataFinding]:
@@ -100,12 +101,12 @@ def _find_in_sizes(splits: TokenSplits, described: Mapping[str, Mapping[str, Any
         yield DataFinding("amount", "warning", message, "Give more data in data.source, or lower data.max_length.")
     for name in ("validation", "test"):
         if 0 < described[name]["rows"] < _FEW_ROWS:
-            message = f"The {name} split has only {described[name]['rows']} rows: its numbers are rough."
+            message = f"The {name} split has only {described[name]['rows']} rows: its results are imprecise."
             yield DataFinding("split size", "warning", message, f"Raise data.{name}_share or give more data.")
     truncated = train["truncated_rows"] / max(train["rows"], 1)
     if truncated > _MUCH_TRUNCATED:
-        message = f"{truncated:.0%} of the training rows are cut to {splits.max_length} tokens."
-        yield DataFinding("truncation", "warning", message, "Raise data.max_length if the model takes more.")
+        message = f"{truncated:.0%} of the training rows are truncated to {splits.max_length} tokens."
+        yield DataFinding("truncation", "warning", message, "Raise data.max_length if the model accepts longer rows.")
 
 
 def _find_in_vocabulary(vocabulary: Mapping[str, Any]) -> Iterator[DataFinding]:
@@ -114,7 +115,7 @@ def _find_in_vocabulary(vocabulary: Mapping[str, Any]) -> Iterator[DataFinding]:
         yield DataFinding("unknown tokens", "warning", message, "Export the model with a vocabulary of 256 or more.")
     if vocabulary["used"] < _HARDLY_USED * vocabulary["size"]:
         message = f"Only {vocabulary['used']} of {vocabulary['size']} tokens occur in the training text."
-        yield DataFinding("vocabulary use", "info", message, "A smaller vocabulary would do for this text.")
+        yield DataFinding("vocabulary use", "info", message, "A smaller vocabulary is sufficient for this text.")
 
 
 def _find_in_labels(labels: Mapping[str, Mapping[str, int]] | None) -> Iterator[DataFinding]:
@@ -123,11 +124,11 @@ def _find_in_labels(labels: Mapping[str, Mapping[str, int]] | None) -> Iterator[
     counts = labels["train"]
     absent = [name for name, count in counts.items() if count == 0]
     if absent:
-        message = f"Nothing to train on has the label {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}."
-        yield DataFinding("labels", "warning", message, "Add examples or drop the class.")
+        message = f"No training example has the label {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}."
+        yield DataFinding("labels", "warning", message, "Add examples, or remove the class.")
     largest = max(counts, key=lambda name: counts[name])
     share = counts[largest] / max(sum(counts.values()), 1)
-    if share > _LOPSIDED:
+    if share > _IMBALANCED:
         message = f"{share:.0%} of the training labels are {largest}."
         yield DataFinding("label balance", "warning", message, "Compare accuracy with majority_accuracy.")
 
@@ -139,8 +140,8 @@ def _find_drift(drift: Mapping[str, Any]) -> Iterator[DataFinding]:
             f"{drift['token_divergence_by_chance']:.3f} by chance."
         )
         yield DataFinding(
-            "drift", "warning", message, "Check that both come from the same place; shuffle before splitting."
+            "drift", "warning", message, "Check that both are from the same source; shuffle before splitting."
         )
     if (drift["label_distance"] or 0) > max(_OTHER_LABELS, 2 * (drift["label_distance_by_chance"] or 0)):
-        message = f"{drift['label_distance']:.0%} of the labels would have to change to balance validation like train."
-        yield DataFinding("label drift", "warning", message, "Split the data again, or judge each class by itself.")
+        message = f"{drift['label_distance']:.0%} of the validation labels would have to change to match training."
+        yield DataFinding("label drift", "warning", message, "Split the data again, or evaluate each class separately.")

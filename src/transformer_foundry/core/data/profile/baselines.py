@@ -1,4 +1,4 @@
-"""What can be reached without a network: the numbers that training has to beat."""
+"""Baselines without a network: results that training has to beat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["bigram_loss", "measure_baselines", "naive_bayes_accuracy", "unigram_loss"]
 
-_FIT_TOKENS = 2_000_000  # more tokens change the counts little and take memory
+_FIT_TOKENS = 2_000_000  # more tokens hardly change the counts and take memory
 _SCORE_TOKENS = 500_000
 _SCORE_ROWS = 20_000
 _HELD_OUT_SHARE = 0.1  # of the train tokens, to choose the smoothing
@@ -44,7 +44,7 @@ def measure_baselines(splits: TokenSplits) -> dict[str, float]:
 
 
 def unigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> float:
-    """Return the cross-entropy of token frequencies with one added to each count, in nats per token."""
+    """Return the cross-entropy of token frequencies with add-one smoothing, in nats per token."""
     return float(-np.log(_unigram(train, vocab_size))[validation].mean())
 
 
@@ -52,11 +52,11 @@ def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> f
     """Return the cross-entropy of an interpolated bigram, in nats per token.
 
     p(b | a) = (count(a b) + s p(b)) / (count(a) + s), with p(b) the unigram (MacKay and Peto 1995). The weight s is
-    the one that scores best on the last tenth of the train tokens after counting the others.
+    the one with the lowest loss on the last tenth of the train tokens, after counting the others.
 
     Args:
         train: (tokens,) ids.
-        validation: (tokens,) ids; all but the first are scored.
+        validation: (tokens,) ids; all except the first are scored.
         vocab_size: Number of ids.
     """
     cut = len(train) - max(2, int(len(train) * _HELD_OUT_SHARE))
@@ -70,7 +70,7 @@ def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> f
 def naive_bayes_accuracy(
     train: RaggedArray, train_labels: np.ndarray, rows: RaggedArray, labels: np.ndarray, vocab_size: int
 ) -> float:
-    """Return the accuracy of multinomial naive Bayes over token counts with one added to each."""
+    """Return the accuracy of multinomial naive Bayes over token counts with add-one smoothing."""
     classes = int(max(train_labels.max(), labels.max())) + 1
     fitted = max(1, int(np.searchsorted(train.offsets, _FIT_TOKENS, side="right")) - 1)
     cells = (
@@ -99,9 +99,9 @@ def _classification_baselines(train: TokenSplit, validation: TokenSplit, splits:
 
 
 def _tagging_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenSplits) -> dict[str, float]:
-    """Naive Bayes over one token is the class that the token has most often."""
+    """Return the baselines of tokens; naive Bayes over one token is the most frequent class of the token."""
     size, classes = splits.vocab_size, len(splits.label_names or ())
-    (tokens, tags), (scored, expected) = (_labelled_tokens(split) for split in (train, validation))
+    (tokens, tags), (scored, expected) = (_labeled_tokens(split) for split in (train, validation))
     cells = np.bincount(tokens * classes + tags, minlength=size * classes).reshape(size, classes)
     prior = np.bincount(tags, minlength=classes) + 1.0
     best = np.where(cells.any(axis=1), cells.argmax(axis=1), prior.argmax())
@@ -112,7 +112,7 @@ def _tagging_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenS
     }
 
 
-def _labelled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
+def _labeled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
     assert split.token_labels is not None
     tags = np.asarray(split.token_labels.values[:_FIT_TOKENS], np.int64)
     tokens = np.asarray(split.input_ids.values[:_FIT_TOKENS], np.int64)
@@ -120,7 +120,7 @@ def _labelled_tokens(split: TokenSplit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _span_targets(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
-    """Return what the decoder has to write in one pass over a split, up to ``limit`` tokens."""
+    """Return the target tokens of the decoder in one pass over a split, up to ``limit``."""
     batches = Batches(splits.splits[name], splits, batch_size=256)
     found: list[np.ndarray] = []
     for position in range(len(batches)):
@@ -132,7 +132,7 @@ def _span_targets(splits: TokenSplits, name: str, limit: int) -> np.ndarray:
 
 
 class _Bigram:
-    """Sparse counts of pairs: a vocabulary of 50,000 would need 20 GB as a table."""
+    """Sparse counts of token pairs: a table for a vocabulary of 50,000 would take 20 GB."""
 
     def __init__(self, tokens: np.ndarray, vocab_size: int) -> None:
         self._size = vocab_size
@@ -141,7 +141,7 @@ class _Bigram:
         self._pairs, self._counts = np.unique(self._encode(tokens), return_counts=True)
 
     def loss(self, tokens: np.ndarray, smoothing: float) -> float:
-        """Return the mean negative log-probability of all tokens but the first, in nats."""
+        """Return the mean negative log-probability of all tokens except the first, in nats."""
         pairs = self._encode(tokens)
         places = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
         counts = np.where(self._pairs[places] == pairs, self._counts[places], 0)

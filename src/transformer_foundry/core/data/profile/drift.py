@@ -1,4 +1,4 @@
-"""How far the validation split is from the training split: tokens, lengths, labels."""
+"""Differences between the validation and the training split: tokens and labels."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 __all__ = ["measure_drift"]
 
 _TOKENS = 1_000_000  # of the training split
-_SCORED_TOKENS = 100_000  # of the validation split, and of each sample it is compared with
+_SCORED_TOKENS = 100_000  # of the validation split, and of each sample that it is compared with
 _SAMPLES = 20
-_CLEARLY_MORE = 1.25  # times what the most unusual sample of the training split differs by
+_CLEARLY_MORE = 1.25  # times the divergence of the most unusual sample of the training split
 
 
 def measure_drift(splits: TokenSplits) -> dict[str, Any]:
-    """Compare validation with train, and samples of train with train to know what chance makes.
+    """Compare validation with train, and samples of train with train to estimate differences by chance.
 
-    A sample has as many tokens as the validation split, in as many runs as that has documents: neighbouring tokens
-    belong together, so that few long documents differ from the rest by chance alone.
+    A sample has as many tokens as the validation split, in as many runs as that has documents: neighboring tokens are
+    dependent, so a few long documents differ from the others by chance.
 
     Returns:
-        ``token_divergence``: the Jensen-Shannon divergence of the token frequencies, in nats (0 equal, 0.69 nothing in
-        common), ``token_divergence_by_chance``: the largest of 20 samples, ``has_drifted``, and ``label_distance``:
-        half the summed difference of the shares of the classes (0 to 1), with ``label_distance_by_chance``: what a
-        sample as small as the validation split has on average; both None without classes.
+        ``token_divergence``: the Jensen-Shannon divergence of the token frequencies, in nats (0 equal, 0.69
+        disjoint), ``token_divergence_by_chance``: the largest of 20 samples, ``has_drifted``, and ``label_distance``:
+        half the summed difference of the shares of the classes (0 to 1), with ``label_distance_by_chance``: the
+        mean distance of a sample of the size of the validation split; both None without classes.
     """
     train = np.asarray(splits.train.input_ids.values[:_TOKENS])
     validation = np.asarray(splits.validation.input_ids.values[:_SCORED_TOKENS])

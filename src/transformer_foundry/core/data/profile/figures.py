@@ -1,4 +1,4 @@
-"""What is in prepared data as plotly figures."""
+"""Plotly figures of prepared data: lengths, tokens, labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POINTS = 200  # of the curve of frequencies
 
 
 def length_figure(splits: TokenSplits) -> Figure:
-    """Draw how long the rows of each split are; packed rows have one length, so their documents are not seen here."""
+    """Draw the lengths of the rows of each split; packed rows all have one length."""
     figure = new_figure("Length of the rows", "tokens", "share of the rows")
     edges = np.unique(np.linspace(0, splits.max_length + 1, _BINS + 1).astype(int))
     for name, split in splits.splits.items():
@@ -50,10 +50,10 @@ def token_figure(splits: TokenSplits) -> Figure:
 
 
 def label_figure(profile: dict[str, Any]) -> Figure:
-    """Draw the share of each class in each split; without classes, what the baselines reach.
+    """Draw the share of each class in each split; without classes, the baselines.
 
     Args:
-        profile: What ``profile_splits`` returned.
+        profile: The result of ``profile_splits``.
     """
     if profile["labels"] is None:
         figure = new_figure("Baselines", "", "nats per target token")

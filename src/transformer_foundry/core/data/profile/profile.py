@@ -1,4 +1,4 @@
-"""What is in the data: counts, lengths, balance, examples as the model sees them, baselines, and findings."""
+"""The profile of prepared data: counts, lengths, labels, examples of model inputs, baselines, findings."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _log = logging.getLogger(__name__)
 _EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 300
 _FILL_BATCH, _FILL_BATCHES = 16, 256
-_COUNTED_TOKENS = 5_000_000  # enough to know which ids occur
+_COUNTED_TOKENS = 5_000_000  # enough to find the ids that occur
 _TABLE_COLUMNS = ("documents", "rows", "tokens", "targets", "target_text_bytes", "truncated_rows", "fill")
 _PERCENTILES = (5, 25, 50, 75, 95)
 
 
 def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Describe prepared data in plain values that ``json`` can write.
+    """Return statistics of prepared data as values that ``json`` can write.
 
     Args:
-        splits: What ``prepare_splits`` made.
-        tokenizer: What it was made with.
+        splits: The result of ``prepare_splits``.
+        tokenizer: The tokenizer of ``splits``.
 
     Returns:
         ``source, task, fingerprint, max_length, texts, tokenizer, splits, vocabulary, labels, drift, baselines,
@@ -76,10 +76,10 @@ def splits_table(profile: dict[str, Any]) -> pd.DataFrame:
 
 
 def _log_profile(profile: dict[str, Any]) -> None:
-    """Log in a few lines what is in the data and what is wrong with it."""
+    """Log the size of the data and the findings."""
     counts = {name: (split["documents"], split["tokens"]) for name, split in profile["splits"].items()}
-    told = ", ".join(f"{name} {documents} texts, {tokens} tokens" for name, (documents, tokens) in counts.items())
-    _log.info("Data: %s (%s). %s.", profile["source"], profile["task"], told)
+    sizes = ", ".join(f"{name} {documents} texts, {tokens} tokens" for name, (documents, tokens) in counts.items())
+    _log.info("Data: %s (%s). %s.", profile["source"], profile["task"], sizes)
     for finding in profile["findings"]:
         _log.info("  %s: %s", finding["severity"], f"{finding['message']} {finding['fix']}".rstrip())
 
@@ -111,7 +111,7 @@ def _describe_split(split: TokenSplit, splits: TokenSplits) -> dict[str, Any]:
 
 
 def _bucket_fill(split: TokenSplit, splits: TokenSplits) -> float:
-    """Return the share of tokens that are no padding in batches of the training order."""
+    """Return the share of tokens that are not padding in batches of the training order."""
     batches = Batches(split, splits, batch_size=_FILL_BATCH, shuffle=True)
     sides = [side for side in (split.input_ids, split.target_ids) if side is not None]
     real = padded = 0
@@ -156,7 +156,7 @@ def _describe_labels(splits: TokenSplits) -> dict[str, dict[str, int]] | None:
 
 
 def _examples(splits: TokenSplits, tokenizer: Tokenizer) -> list[dict[str, str]]:
-    """Return a few training rows as text: what goes in and what is expected, special tokens by name."""
+    """Return a few training rows as text: input and expected output, special tokens by name."""
     batch = Batches(splits.train, splits, batch_size=min(_EXAMPLES, len(splits.train)), seed=0, shuffle=True).batch(0)
     examples = []
     for row in range(len(batch["input_ids"])):

@@ -1,1 +1,1 @@
-"""Readers of text: built-in corpora, local files, the Hub. Begin with ``read``."""
+"""Sources of documents: built-in text, local files, URLs, the Hub. Start at ``read``."""

@@ -1,9 +1,9 @@
-"""The built-in corpora: English and Python that every CPython carries, so that nothing needs a network.
+"""Built-in text: English and Python that is part of every CPython, so no network is needed.
 
-Language modelling reads the language reference (``pydoc_data.topics``), on request with the docstrings of the standard
-library; classification tells from a docstring which package it documents; token classification tells the parts of a
-signature; sequence to sequence goes from a signature to the first line of its docstring. Sources are parsed, never
-imported: importing has side effects and some modules fail.
+Language models read the language reference (``pydoc_data.topics``), optionally with the docstrings of the standard
+library. Classification maps a docstring to its package, token classification labels the parts of a signature, and
+sequence to sequence maps a signature to the first line of its docstring. Modules are parsed, never imported: importing
+has side effects, and some modules fail.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from transformer_foundry.core.data.sources.sections import cut_sections, split_p
 
 __all__ = ["BuiltInSource"]
 
-# Tests say little in English; distutils, lib2to3 and the pip inside ensurepip come and go between versions.
+# Tests contain little English; distutils, lib2to3 and the pip inside ensurepip come and go between versions.
 _SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "idle_test", "site-packages", "dist-packages", "distutils", "lib2to3", "ensurepip", "pydoc_data"}
 )
 _SHORTEST_DOCSTRING = 30  # characters; shorter ones are names, not sentences
-_SHORTEST_REPEAT = 40  # characters; "Note:" or "See also:" may repeat, a paragraph may not
+_SHORTEST_REPEAT = 40  # characters; shorter paragraphs, such as "Note:", may repeat
 _LONGEST_SIGNATURE = 200  # characters
 _CLASSES = 12
 _DOCSTRINGS_PER_CLASS = 250  # keeps the majority class near 1 in 10
-# A section of the reference: 26 of them make the validation split steadier than 4 long ones.
+# Of a section of the reference: 26 sections make a validation split of less variance than 4 long ones.
 _SECTION_CHARACTERS = 800
 _LARGE = "large"
 _PARTS = ("operator", "name", "function", "keyword", "number", "string")  # of a signature, most frequent first
 _OTHER_PART = "other"
 _PART_OF_TOKEN = {tokenize.OP: "operator", tokenize.NUMBER: "number", tokenize.STRING: "string"}
-_FORMAT = 3  # raise it whenever the same Python gives other documents
+_FORMAT = 3  # increment it whenever the same Python gives other documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +57,18 @@ class _Docstring:
 
 
 class BuiltInSource:
-    """The built-in corpus of a task, as the one split "train".
+    """The built-in text for a task, as the only split "train".
 
     Args:
-        task: What the documents are for.
-        num_labels: Number of classes the model can tell apart; only the largest classes are kept when it is smaller.
-        corrupts_spans: Whether an encoder-decoder is to fill in hidden spans of prose instead of learning pairs.
-        config_name: "large" gives language models 1.9 MB of text, the docstrings too. Without them it is 370 KB, on
-            which a model of a million parameters overtakes a bigram sooner: 3.48 against 3.53 nats per token after 400
-            steps of 16 x 128 tokens, where it has 3.66 against 3.62 after 500 steps on the large text.
+        task: The task of the model.
+        num_labels: Number of classes of the model; if it is small, only the largest classes are kept.
+        corrupts_spans: Whether an encoder-decoder learns to fill in hidden spans of prose instead of pairs.
+        config_name: "large" adds the docstrings to the text of language models: 1.9 MB instead of 370 KB. A model of a
+            million parameters beats a bigram sooner on the small text: 3.48 against 3.53 nats per token after 400 steps
+            of 16 x 128 tokens, but 3.66 against 3.62 after 500 steps on the large text.
 
     Raises:
-        DataError: If there is no built-in text for the task, or no such configuration of it.
+        DataError: If there is no built-in text for the task, or no such configuration.
     """
 
     name = "built-in text of Python"
@@ -88,8 +88,8 @@ class BuiltInSource:
         if task not in readers:
             raise DataError(
                 f"There is no built-in text for the task {task}.",
-                f"Built-in text serves: {', '.join(readers)}.",
-                "Set data.source to a data set of your own, or model.task to one of these.",
+                f"Expected one of: {', '.join(readers)}.",
+                "Set data.source to your own dataset, or model.task to one of these.",
             )
         if config_name not in (None, _LARGE):
             raise DataError(
@@ -106,30 +106,30 @@ class BuiltInSource:
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The packages, or parts of a signature, that a classifier tells apart."""
+        """The classes: packages, or parts of a signature."""
         if self._task == "token_classification":
             return self._parts
         return _largest_classes(self._num_labels) if self._task == "sequence_classification" else None
 
     @property
     def columns(self) -> Columns:
-        """What is read."""
+        """The columns that are read."""
         return {
             _summaries: Columns("signatures", target="first lines of docstrings"),
             self._labelled: Columns("docstrings", label="their packages"),
             self._tagged: Columns("signatures", label="the parts of their tokens"),
         }.get(self._read, Columns("the language reference"))
 
-    def documents(self, split: str) -> Iterator[Document]:  # noqa: ARG002 - there is only one
+    def documents(self, split: str) -> Iterator[Document]:  # noqa: ARG002 - there is only one split
         """Yield every document."""
         return self._read()
 
     def location(self, split: str, number: int) -> str:
-        """Say where a document is."""
+        """Return the number of a document."""
         return f"{self.name}, {split} {number + 1}"
 
     def digest(self) -> str:
-        """Digest of the sources that the documents are read from."""
+        """Return the digest of the files that are read."""
         digest = hashlib.sha256(repr((_FORMAT, sys.version_info[:2], self._read.__name__, self._num_labels)).encode())
         reference = _folder() / "pydoc_data" / "topics.py"
         for path in (reference,) if self._read is _prose else (reference, *_module_files()):
@@ -152,7 +152,7 @@ class BuiltInSource:
 
 
 def _prose(seen: set[str] | None = None) -> Iterator[Document]:
-    """Sections of the language reference; no paragraph occurs twice, nor one of ``seen``, to which all are added."""
+    """Yield sections of the language reference without the paragraphs in ``seen``, and add theirs to it."""
     from pydoc_data.topics import topics
 
     seen = set() if seen is None else seen
@@ -162,7 +162,7 @@ def _prose(seen: set[str] | None = None) -> Iterator[Document]:
 
 
 def _large_prose() -> Iterator[Document]:
-    """Sections of the language reference, then docstrings."""
+    """Yield sections of the language reference, then docstrings."""
     seen: set[str] = set()
     yield from _prose(seen)
     for docstring in _docstrings():
@@ -172,7 +172,7 @@ def _large_prose() -> Iterator[Document]:
 
 
 def _summaries() -> Iterator[Document]:
-    """Signature -> first line of the docstring; each signature once."""
+    """Yield pairs of a signature and the first line of its docstring; each signature once."""
     seen: set[str] = set()
     for docstring in _docstrings():
         signature, summary = docstring.signature, docstring.text.split("\n", 1)[0].strip()
@@ -182,7 +182,7 @@ def _summaries() -> Iterator[Document]:
 
 
 def _tag_signature(signature: str) -> list[tuple[str, str]]:
-    """Return the tokens of a signature, each with what it is; strings with blanks are left out."""
+    """Return the tokens of a signature, each with its part of speech; strings with spaces are left out."""
     tagged: list[tuple[str, str]] = []
     for token in tokenize.generate_tokens(io.StringIO(signature).readline):
         word = token.string.strip()
@@ -209,7 +209,7 @@ def _is_new(text: str, seen: set[str]) -> bool:
 
 @functools.cache
 def _texts_of_one_package() -> dict[str, str]:
-    """Docstring -> its package, without those that several packages share."""
+    """Return the package of each docstring, without docstrings that several packages share."""
     packages: defaultdict[str, set[str]] = defaultdict(set)
     for docstring in _docstrings():
         if len(docstring.text) >= _SHORTEST_DOCSTRING:
@@ -225,22 +225,22 @@ def _largest_classes(num_labels: int | None) -> tuple[str, ...]:
 
 @functools.cache
 def _docstrings() -> tuple[_Docstring, ...]:
-    """Every docstring of the standard library, in a fixed order; parsed once per process (about 3 s)."""
+    """Return the docstrings of the standard library in a fixed order; parsed once per process (about 3 s)."""
     found: list[_Docstring] = []
     for path in _module_files():
         package = path.relative_to(_folder()).parts[0].removesuffix(".py")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # old escapes in old modules are not the user's concern
+                warnings.simplefilter("ignore")  # invalid escapes in old modules
                 tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
-            continue  # a distribution may ship templates that are not Python
+            continue  # some distributions contain templates that are not Python
         found.extend(_walk(tree, package))
     return tuple(found)
 
 
 def _walk(tree: ast.AST, package: str) -> Iterator[_Docstring]:
-    """Yield the docstrings of a module and of all that is defined in it, in the order of the file."""
+    """Yield the docstrings of a module and of its definitions, in the order of the file."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -249,7 +249,7 @@ def _walk(tree: ast.AST, package: str) -> Iterator[_Docstring]:
             text = inspect.cleandoc(raw).strip() if raw else ""
             if text:
                 yield _Docstring(package, _signature(node), text)
-        # Expressions hold no definitions: looking at statements only is five times faster than ast.walk.
+        # Expressions contain no definitions: visiting only statements is five times faster than ast.walk.
         waiting.extend(
             child
             for child in reversed(list(ast.iter_child_nodes(node)))
@@ -276,9 +276,9 @@ def _module_files() -> tuple[Path, ...]:
     ]
     if not files:
         raise DataError(
-            f"This Python keeps no sources of its standard library in {folder}.",
-            "The built-in text is read from them.",
-            "Set data.source to a data set of your own, or use a regular installation of Python.",
+            f"This Python has no source files of its standard library in {folder}.",
+            "Expected them, because the built-in text is read from them.",
+            "Set data.source to your own dataset, or use a regular installation of Python.",
         )
     return tuple(files)
 

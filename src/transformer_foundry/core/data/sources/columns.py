@@ -1,4 +1,4 @@
-"""Which columns of a table hold the text, the target and the label, and how a row becomes a document."""
+"""Columns of a table: choose those of text, target and label, and convert rows to documents."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.data.document import Columns, Document
 from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.rows import Row
 
 __all__ = ["choose_columns", "to_document"]
-
-Row = Mapping[str, Any]
 
 _TEXT_NAMES = (
     *("text", "content", "document", "sentence", "body", "article", "review", "comment", "message", "story"),
@@ -47,34 +46,34 @@ _COMPARED_NAMES = (
     ("query", "passage"),
 )
 _TURN_KEYS = (("role", "from"), ("content", "value", "text"))
-_CLEARLY_LONGER = 3.0  # a column this many times longer than any other is the text
-_INDEX_COLUMN = "__index_level_0__"  # pandas makes one when rows have more fields than the header
+_CLEARLY_LONGER = 3.0  # a column whose texts are this many times longer than those of any other is the text
+_INDEX_COLUMN = "__index_level_0__"  # pandas adds it if rows have more fields than the header
 
 
 def choose_columns(rows: Sequence[Row], task: str, options: DataOptions, source: str) -> Columns:
-    """Choose the columns for ``task``: those that the options name, else by usual names, else by content.
+    """Choose the columns for ``task``: those in the options, else by usual names, else by content.
 
     Args:
         rows: The first rows of the table, flattened.
-        task: What the documents are for.
+        task: The task of the model.
         options: May name the columns.
-        source: What to call the table in messages.
+        source: Name of the table in messages.
 
     Raises:
-        DataError: If a named column is missing, or none can be told from the others.
+        DataError: If a named column is missing, or the choice is ambiguous.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     if _INDEX_COLUMN in names:
         raise DataError(
-            f"The rows of {source} have more fields than its header, which names: {_list(names)}.",
+            f"The rows of {source} have more fields than its header, which has: {_list(names)}.",
             "Expected as many fields in a row as in the header.",
-            "Quote fields that hold a comma, or correct the header.",
+            "Quote fields that contain a comma, or correct the header.",
         )
     for key in ("text_column", "target_column", "label_column", "pair_column"):
-        wanted = getattr(options, key)
-        if wanted is not None and wanted not in names:
+        name = getattr(options, key)
+        if name is not None and name not in names:
             raise DataError(
-                f"{source} has no column {wanted} (data.{key}).{suggestion(wanted, names)}",
+                f"{source} has no column {name} (data.{key}).{suggestion(name, names)}",
                 f"Its columns: {_list(names)}.",
                 f"Set data.{key} to one of them.",
             )
@@ -94,39 +93,39 @@ def choose_columns(rows: Sequence[Row], task: str, options: DataOptions, source:
     return Columns(options.text_column or _choose_text(rows, textual, names, source))
 
 
-def to_document(row: Row, columns: Columns, where: Callable[[], str], *, has_tags: bool = False) -> Document:
-    """Return the document that a flattened row holds.
+def to_document(row: Row, columns: Columns, location: Callable[[], str], *, has_tags: bool = False) -> Document:
+    """Return the document of a flattened row.
 
     Args:
         row: The row.
         columns: Which columns to read.
-        where: Says where the row is, for messages.
+        location: Returns file and row, for messages.
         has_tags: Whether text and label are lists: words and their tags.
 
     Raises:
-        DataError: If the label is missing or no label.
+        DataError: If the label is missing or has the wrong type.
     """
     if has_tags:
-        return _tagged_document(row, columns, where)
+        return _tagged_document(row, columns, location)
     text = _text(row.get(columns.text))
     target = None if columns.target is None else _text(row.get(columns.target))
     if columns.is_joined:
         return Document(f"{text}\n{target}" if text and target else text or target or "")
-    label = None if columns.label is None else _label(row.get(columns.label), columns.label, where)
+    label = None if columns.label is None else _label(row.get(columns.label), columns.label, location)
     return Document(text, target, label, None if columns.pair is None else _text(row.get(columns.pair)))
 
 
-def _tagged_document(row: Row, columns: Columns, where: Callable[[], str]) -> Document:
+def _tagged_document(row: Row, columns: Columns, location: Callable[[], str]) -> Document:
     assert columns.label is not None
     words, tags = _items(row.get(columns.text)), _items(row.get(columns.label))
     if len(words) != len(tags):
         raise DataError(
-            f"{where()}: {len(words)} words (column {columns.text}) but {len(tags)} tags (column {columns.label}).",
+            f"{location()}: {len(words)} words (column {columns.text}) but {len(tags)} tags (column {columns.label}).",
             "Expected one tag for each word.",
             "Correct the row, or choose other columns with data.text_column and data.label_column.",
         )
-    labels = tuple(_label(tag, str(columns.label), where) for tag in tags)
-    # A word of nothing would have no token to be classified.
+    labels = tuple(_label(tag, str(columns.label), location) for tag in tags)
+    # An empty word has no token to classify.
     kept = [(str(word), label) for word, label in zip(words, labels, strict=True) if str(word).strip()]
     words = tuple(word for word, _ in kept)
     return Document(" ".join(words), words=words, tags=tuple(label for _, label in kept))
@@ -146,11 +145,11 @@ def _choose_text(rows: Sequence[Row], textual: list[str], names: list[str], sour
         return ranked[0]
     if ranked and _average_length(rows, ranked[0]) >= _CLEARLY_LONGER * _average_length(rows, ranked[1]):
         return ranked[0]
-    problem = "which could each be the text" if ranked else "none of which holds text"
+    problem = "each of which could be the text" if ranked else "none of which contains text"
     raise DataError(
         f"{source} has the columns {_list(ranked or names)}, {problem}.",
         "Expected one column of text.",
-        "Name it: data.text_column=NAME.",
+        "Set data.text_column to its name.",
     )
 
 
@@ -162,9 +161,9 @@ def _choose_label(names: list[str], text: str | None, source: str) -> str:
     if len(names) == 2 and len(others) == 1:
         return others[0]
     raise DataError(
-        f"No column of {source} is named like a label; its columns: {_list(names)}.",
+        f"No column of {source} has the name of a label; its columns: {_list(names)}.",
         f"Expected one such as {', '.join(_LABEL_NAMES[:4])}.",
-        "Name it: data.label_column=NAME.",
+        "Set data.label_column to its name.",
     )
 
 
@@ -185,9 +184,9 @@ def _choose_tags(names: list[str], textual: list[str], options: DataOptions, sou
     words = options.text_column or _named([name for name in textual if name != label], _WORD_NAMES)
     if words is None or label is None:
         raise DataError(
-            f"No column of {source} is named like {'words' if words is None else 'tags'}; columns: {_list(names)}.",
+            f"No column of {source} has the name of {'words' if words is None else 'tags'}; columns: {_list(names)}.",
             "Expected a list of words and a list of as many tags in each row, such as tokens and ner_tags.",
-            "Name them: data.text_column=NAME,data.label_column=NAME.",
+            "Set data.text_column and data.label_column to their names.",
         )
     return Columns(words, label=label)
 
@@ -195,7 +194,7 @@ def _choose_tags(names: list[str], textual: list[str], options: DataOptions, sou
 def _choose_pair_or_spans(
     rows: Sequence[Row], names: list[str], textual: list[str], options: DataOptions, source: str
 ) -> Columns:
-    """Return a pair, or a text alone where spans of it are to be hidden."""
+    """Return the columns of a pair, or of a text whose spans are hidden."""
     if options.span_corruption is None and options.target_column is None and len(textual) == 1:
         return Columns(textual[0])
     if options.span_corruption:
@@ -215,16 +214,16 @@ def _choose_pair(names: list[str], textual: list[str], options: DataOptions, sou
     if text is not None and target is not None:
         return Columns(text, target)
     raise DataError(
-        f"Which columns of {source} are source and target cannot be told; columns: {_list(names)}.",
+        f"Source and target columns of {source} are ambiguous; its columns: {_list(names)}.",
         "Expected two columns of text, or one with data.span_corruption=true.",
-        "Name them: data.text_column=NAME,data.target_column=NAME.",
+        "Set data.text_column and data.target_column to their names.",
     )
 
 
 def _named_pair(
     names: Sequence[str], known: Sequence[tuple[str, str]], first: str | None, second: str | None
 ) -> tuple[str, str] | None:
-    """Return the first pair of usual names, if it does not contradict what the options name."""
+    """Return the first pair of usual names that is compatible with the options."""
     lowered = {name.lower(): name for name in reversed(names)}
     found = ((lowered[one], lowered[other]) for one, other in known if one in lowered and other in lowered)
     return next((pair for pair in found if first in (None, pair[0]) and second in (None, pair[1])), None)
@@ -236,13 +235,13 @@ def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def _average_length(rows: Sequence[Row], name: str) -> float:
-    """Return the characters of text in a column; lists that hold none count nothing."""
+    """Return the average number of characters in a column; lists without text count as empty."""
     texts = [_text(row.get(name)) for row in rows if isinstance(row.get(name), str | list)]
     return sum(map(len, texts)) / max(len(rows), 1)
 
 
-def _text(value: Any) -> str:
-    """Return the text of a cell: words are joined by blanks, a missing one is empty."""
+def _text(value: object) -> str:
+    """Return the text of a cell: words are joined by spaces, a missing value is empty."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -255,15 +254,15 @@ def _text(value: Any) -> str:
 
 
 def _turn(message: Mapping[str, Any]) -> str:
-    """Return a turn of a conversation as a line: who speaks, and what."""
+    """Return a message of a conversation as a line: role and content."""
     role, content = (next((message[key] for key in keys if key in message), None) for keys in _TURN_KEYS)
-    if isinstance(content, list | tuple):  # parts, of which some may be pictures
+    if isinstance(content, list | tuple):  # parts, some of which may be images
         parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
         content = "\n".join(part for part in parts if isinstance(part, str)) or None
     return "" if content is None else f"{role}: {content}" if role else str(content)
 
 
-def _label(value: Any, column: str, where: Callable[[], str]) -> int | str:
+def _label(value: object, column: str, location: Callable[[], str]) -> int | str:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool | int):
@@ -272,7 +271,7 @@ def _label(value: Any, column: str, where: Callable[[], str]) -> int | str:
         return value.strip()
     missing = value is None or value == "" or (isinstance(value, float) and math.isnan(value))
     raise DataError(
-        f"{where()}: the label (column {column}) is {'missing' if missing else repr(value)}.",
+        f"{location()}: the label (column {column}) is {'missing' if missing else repr(value)}.",
         "Expected a class: a name or a whole number.",
         "Fill in or remove the row, or choose another column with data.label_column.",
     )

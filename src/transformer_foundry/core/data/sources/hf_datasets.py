@@ -1,4 +1,4 @@
-"""Data sets read by the ``datasets`` library: from the Hugging Face Hub, from a URL, or from local files."""
+"""Datasets read with the ``datasets`` library: from the Hugging Face Hub, a URL, or local files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.nested import flatten
@@ -28,26 +28,31 @@ from transformer_foundry.core.data.sources.local_files import (
 from transformer_foundry.core.data.sources.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
 from transformer_foundry.core.system.hub_client import limit_hub_waits
 
+if TYPE_CHECKING:
+    import datasets
+
+    Table: TypeAlias = datasets.Dataset | datasets.IterableDataset
+
 __all__ = ["TableSource", "open_table_source"]
 
 _log = logging.getLogger(__name__)
 
 _ROWS_TO_GUESS_FROM = 100
-_NO_LABEL = -1  # what test splits of published benchmarks hold where the label is secret
+_NO_LABEL = -1  # the label in test splits of published benchmarks whose labels are secret
 _LABELLED_TASKS = ("sequence_classification", "token_classification")
 
 
 class TableSource:
-    """Documents from the rows of tables, one table for each split.
+    """A source of documents in tables, one table per split.
 
     Args:
-        name: What to call it in messages.
-        tables: Split -> rows.
-        task: What the documents are for.
+        name: Name of the source in messages.
+        tables: Rows of each split.
+        task: The task of the model.
         options: May name the columns.
-        stamp: Computes the digest of the content.
-        place: Says where a row of a split is, given its number from 0.
-        label_names: Names of the classes where the data declare them, by column.
+        digest: Returns the digest of the content.
+        location: Returns file and row of a document, given its split and its number counted from 0.
+        label_names: Declared names of the classes, by column.
     """
 
     def __init__(
@@ -57,75 +62,60 @@ class TableSource:
         task: str,
         options: DataOptions,
         *,
-        stamp: Callable[[], str],
-        place: Callable[[str, int], str],
+        digest: Callable[[], str],
+        location: Callable[[str, int], str],
         label_names: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._name = name
+        self.name = name
         self._tables = dict(tables)
-        self._place = place
-        self._stamp = stamp
+        self._location = location
+        self._digest = digest
         self._has_tags = task == "token_classification"
         raw = self._tables["train"].head(_ROWS_TO_GUESS_FROM)
         first = [flatten(row) for row in raw]
         if not first:
             raise DataError(f"{name} has no rows.", "Expected rows of data.", "Check data.source and data.split.")
-        self._columns = choose_columns(first, task, options, name)
-        self._label_names = (label_names or {}).get(self._columns.label or "")
+        self.columns = choose_columns(first, task, options, name)
+        self.label_names = (label_names or {}).get(self.columns.label or "")
         self._drop_unlabelled_splits()
         for rows in self._tables.values():
-            rows.select(_top_level(self._columns, raw[0]))
-
-    @property
-    def name(self) -> str:
-        """What to call it in messages."""
-        return self._name
-
-    @property
-    def columns(self) -> Columns:
-        """What is read."""
-        return self._columns
+            rows.select(_top_level(self.columns, raw[0]))
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits of the data set itself."""
+        """The splits of the dataset itself."""
         return tuple(name for name in SPLIT_NAMES if name in self._tables)
-
-    @property
-    def label_names(self) -> tuple[str, ...] | None:
-        """Names of the classes where the data declare them."""
-        return self._label_names
 
     def documents(self, split: str) -> Iterator[Document]:
         """Yield the documents of ``split``."""
         for number, row in enumerate(self._tables[split]):
-            where = functools.partial(self._place, split, number)
-            yield to_document(flatten(row), self._columns, where, has_tags=self._has_tags)
+            location = functools.partial(self._location, split, number)
+            yield to_document(flatten(row), self.columns, location, has_tags=self._has_tags)
 
     def location(self, split: str, number: int) -> str:
-        """Say in which file, or split, and in which row a document is."""
-        return self._place(split, number)
+        """Return the file, or split, and the row of a document."""
+        return self._location(split, number)
 
     def digest(self) -> str:
-        """Digest of the content, the columns and the splits."""
-        return hashlib.sha256(repr((self._stamp(), self._columns, self.splits)).encode()).hexdigest()
+        """Return the digest of the content, the columns and the splits."""
+        return hashlib.sha256(repr((self._digest(), self.columns, self.splits)).encode()).hexdigest()
 
     def _drop_unlabelled_splits(self) -> None:
         for split in [name for name in self.splits if name != "train"]:
             first = self._tables[split].head(1)
             if not first:
-                _log.info("The %s split of %s has no rows: one is cut from its train split.", split, self._name)
+                _log.info("The %s split of %s has no rows: it is taken from the train split.", split, self.name)
                 del self._tables[split]
-            elif self._columns.label and flatten(first[0]).get(self._columns.label) in (None, _NO_LABEL):
-                _log.info("The %s split of %s has no labels and is not used.", split, self._name)
+            elif self.columns.label and flatten(first[0]).get(self.columns.label) in (None, _NO_LABEL):
+                _log.info("The %s split of %s has no labels and is not used.", split, self.name)
                 del self._tables[split]
 
 
 def open_table_source(options: DataOptions, task: str) -> TableSource:
-    """Open the local path, URL or Hub data set that ``data.source`` names.
+    """Open the local path, URL or Hub dataset of ``data.source``.
 
     Raises:
-        DataError: If it cannot be read or its columns do not fit the task.
+        DataError: If it cannot be read, or its columns do not fit the task.
     """
     if "://" in options.source:
         return _open_remote(options, task, builder_of(Path(options.source.split("?", 1)[0])))
@@ -140,17 +130,17 @@ def _open_local(options: DataOptions, task: str) -> TableSource:
         raise DataError(
             f"data.split is {options.split}, but {options.source} has: {', '.join(files)}.",
             "Expected one of them, or null.",
-            "Set data.split to null; data.max_documents takes a part of the data.",
+            "Set data.split to null; to use a part of the data, set data.max_documents.",
         )
     if options.split is not None:
         files = {"train": files[options.split]}
     for path in itertools.chain.from_iterable(files.values()):
         check_file(path, builder)
-    wants_pairs = task == "seq2seq_lm" and options.span_corruption is False
-    if builder == "text" and (task in _LABELLED_TASKS or wants_pairs):
+    needs_pairs = task == "seq2seq_lm" and options.span_corruption is False
+    if builder == "text" and (task in _LABELLED_TASKS or needs_pairs):
         raise DataError(
-            f"{options.source} is plain text, which has no {'targets' if wants_pairs else 'labels'}.",
-            f"The task {task} needs a table, such as csv or jsonl.",
+            f"{options.source} is plain text, which has no {'targets' if needs_pairs else 'labels'}.",
+            f"Expected a table, such as csv or jsonl, for the task {task}.",
             "Set data.source to a table, or model.task to causal_lm or masked_lm.",
         )
     tables = {split: LocalRows(builder, paths) for split, paths in files.items()}
@@ -159,13 +149,13 @@ def _open_local(options: DataOptions, task: str) -> TableSource:
         tables,
         task,
         options,
-        stamp=lambda: digest_files(itertools.chain.from_iterable(files.values())),
-        place=lambda split, number: tables[split].location(number),
+        digest=lambda: digest_files(itertools.chain.from_iterable(files.values())),
+        location=lambda split, number: tables[split].location(number),
     )
 
 
 def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableSource:
-    """Read through the cache of the ``datasets`` library; without a network, what is cached is found."""
+    """Open a dataset through the cache of the ``datasets`` library, which also works offline."""
     found = _load(options, builder)
     tables = _name_splits(found, options.source) if isinstance(found, Mapping) else {"train": found}
     rows: dict[str, Rows]
@@ -178,13 +168,13 @@ def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableS
         rows,
         task,
         options,
-        stamp=functools.partial(_stamp_remote, options, builder, tables, rows),
-        place=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
+        digest=functools.partial(_digest_remote, options, builder, tables, rows),
+        location=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
         label_names=_declared_labels(tables["train"]),
     )
 
 
-def _load(options: DataOptions, builder: str | None) -> Any:
+def _load(options: DataOptions, builder: str | None) -> Table | Mapping[str, Table]:
     import datasets
 
     location: dict[str, Any] = (
@@ -196,16 +186,16 @@ def _load(options: DataOptions, builder: str | None) -> Any:
         location["sep"] = find_separator(options.source)
     limit_hub_waits()
     try:
-        # Passing troubles (5xx, 429, time-outs) are tried five times by huggingface_hub itself, for about 25 s.
+        # huggingface_hub itself retries temporary errors (5xx, 429, timeouts) five times, for about 25 s.
         return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
     except read_errors.catchable_errors() as err:
         raise read_errors.explain_remote_error(err, options.source) from err
 
 
-def _stamp_remote(
-    options: DataOptions, builder: str | None, tables: Mapping[str, Any], rows: Mapping[str, Rows]
+def _digest_remote(
+    options: DataOptions, builder: str | None, tables: Mapping[str, Table], rows: Mapping[str, Rows]
 ) -> str:
-    """Return the library's own digest of revision and files: reading all rows to hash them would cost minutes."""
+    """Return the library's digest of revision and files: hashing all rows would take minutes."""
     if not options.streaming:
         return repr(sorted((split, table._fingerprint) for split, table in tables.items()))
     if builder is None:
@@ -221,8 +211,8 @@ def _stamp_remote(
     )
 
 
-def _name_splits(found: Mapping[str, Any], source: str) -> dict[str, Any]:
-    tables: dict[str, Any] = {}
+def _name_splits(found: Mapping[str, Table], source: str) -> dict[str, Table]:
+    tables: dict[str, Table] = {}
     for name in sorted(found, key=lambda name: (name not in SPLIT_NAMES, name)):
         split = split_from_name(name)
         if split is not None:
@@ -234,12 +224,12 @@ def _name_splits(found: Mapping[str, Any], source: str) -> dict[str, Any]:
     raise DataError(
         f"{source} has the splits {', '.join(found)}, and none of them is called train.",
         "Expected a split to train on.",
-        "Choose one: data.split=NAME.",
+        "Set data.split to one of them.",
     )
 
 
-def _declared_labels(table: Any) -> dict[str, tuple[str, ...]]:
-    """Return the names of the classes by column, of tags too; a stream may declare nothing."""
+def _declared_labels(table: Table) -> dict[str, tuple[str, ...]]:
+    """Return the declared names of classes and tags by column; a stream may declare none."""
     import datasets
 
     declared = {}
@@ -251,6 +241,6 @@ def _declared_labels(table: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _top_level(columns: Columns, row: Row) -> list[str]:
-    """Return the columns of the table that hold the ones to read: ``translation`` holds ``translation.en``."""
-    wanted = [name for name in (columns.text, columns.pair, columns.target, columns.label) if name is not None]
-    return list(dict.fromkeys(name if name in row else name.split(".", 1)[0] for name in wanted))
+    """Return the columns of the table to read: ``translation`` for ``translation.en``."""
+    names = [name for name in (columns.text, columns.pair, columns.target, columns.label) if name is not None]
+    return list(dict.fromkeys(name if name in row else name.split(".", 1)[0] for name in names))

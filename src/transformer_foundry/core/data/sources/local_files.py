@@ -1,4 +1,4 @@
-"""Local data files: which there are, which split each belongs to, and whether they are what their name says."""
+"""Local data files: find them, assign them to splits, and check that their content is of their format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _SPLIT_WORDS = {
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
-_ABOUT_DATA = frozenset(  # what lies beside data and is none
+_ABOUT_DATA = frozenset(  # files beside the data that are not data
     (
         "readme.md",
         "license.txt",
@@ -66,12 +66,12 @@ _SEPARATORS = (",", ";", "\t", "|")
 _SEPARATED_ROWS = 20
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _CHUNK_BYTES = 2**20
-_LONGEST_LINE = 16 * 2**20  # bytes; readers hold a line several times over
+_LONGEST_LINE = 16 * 2**20  # bytes; readers keep several copies of a line in memory
 _LARGEST_JSON = 256 * 2**20  # bytes; a .json file is parsed as a whole
 
 
 def looks_like_local_path(source: str) -> bool:
-    """Say whether ``source`` is meant to be a local path and not the name of a data set on the Hub."""
+    """Return whether ``source`` is meant to be a local path and not the name of a dataset on the Hub."""
     path = Path(source).expanduser()
     return (
         path.exists() or source.startswith((".", "/", "~", "\\")) or _ending(path) in BUILDERS or source.count("/") > 1
@@ -81,16 +81,16 @@ def looks_like_local_path(source: str) -> bool:
 def find_files(source: str) -> tuple[str, dict[str, list[Path]]]:
     """Return the builder and the files of each split of a local file or folder.
 
-    A split is told by a word in the path, such as ``valid`` in ``data/valid-00001.csv``; a single file is all train.
+    A word in the path determines the split, such as ``valid`` in ``data/valid-00001.csv``; a single file is train.
 
     Raises:
-        DataError: If there is no such path, it holds no data files, or files of several formats.
+        DataError: If there is no such path, or it contains no data files or files of several formats.
     """
     path = Path(source).expanduser()
     if not path.exists():
         raise DataError(
             f"data.source is {source}, but there is no such file or folder.",
-            "Expected a path as seen from the folder where the command runs, or 'built-in', or a Hub name.",
+            "Expected a path relative to the folder where the command runs, 'built-in', or a Hub name.",
             "Check the spelling of data.source.",
         )
     if path.is_file():
@@ -101,7 +101,7 @@ def find_files(source: str) -> tuple[str, dict[str, list[Path]]]:
     builders = sorted({builder_of(entry) for entry in files})
     if len(builders) != 1:
         raise DataError(
-            f"The folder {path} holds {'no data files' if not files else 'files for ' + ' and '.join(builders)}.",
+            f"The folder {path} contains {'no data files' if not files else 'files for ' + ' and '.join(builders)}.",
             f"Expected files of one format among {', '.join(sorted(BUILDERS))}.",
             "Set data.source to one file, or to a folder with files of one format.",
         )
@@ -117,28 +117,28 @@ def builder_of(path: Path) -> str:
     """Return the name of the builder that reads ``path``.
 
     Raises:
-        DataError: If the ending of its name says nothing.
+        DataError: If the ending of its name is unknown.
     """
     ending = _ending(path)
     if ending not in BUILDERS:
         raise DataError(
-            f"The name of {path} ends in '{ending}', which tells no known format.",
+            f"The name of {path} ends in '{ending}', which is not a known format.",
             f"Expected one of {', '.join(sorted(BUILDERS))}, also compressed ({', '.join(_COMPRESSED)}).",
-            "Rename the file after its format.",
+            "Rename the file so that its ending is its format.",
         )
     return BUILDERS[ending]
 
 
 def is_compressed(path: Path) -> bool:
-    """Say whether the ending of its name is that of a compressed file."""
+    """Return whether the name of the file ends like that of a compressed file."""
     return path.suffix.lower() in _COMPRESSED
 
 
 def find_separator(source: str | Path) -> str:
-    """Return what separates the fields of a csv file, or of one at a URL.
+    """Return the separator of the fields of a csv file or URL.
 
-    Spreadsheets of many countries write semicolons. It is the first of comma, semicolon, tab and bar that gives all of
-    the first rows equally many fields, more than one; else the comma.
+    In many countries, spreadsheets write semicolons. The separator is the first of comma, semicolon, tab and bar with
+    which the first rows all have the same number of fields, more than one; else the comma.
     """
     import fsspec  # type: ignore[import-untyped]
 
@@ -151,14 +151,14 @@ def find_separator(source: str | Path) -> str:
                 rows = itertools.islice(csv.reader(file, delimiter=separator), _SEPARATED_ROWS)
                 widths = {len(row) for row in rows if row}
         except (OSError, EOFError, ValueError, csv.Error, zlib.error, lzma.LZMAError):
-            break  # reading the file says what is wrong with it
+            break  # reading the file reports the error
         if len(widths) == 1 and max(widths) > 1:
             return separator
     return ","
 
 
 def split_from_name(name: str) -> str | None:
-    """Return which split a file or split name speaks of.
+    """Return the split that the name of a file or of a split contains, if any.
 
     Example:
         >>> split_from_name("data/dev-00001.csv"), split_from_name("unsupervised")
@@ -169,10 +169,10 @@ def split_from_name(name: str) -> str | None:
 
 
 def check_file(path: Path, builder: str) -> None:
-    """Refuse a file that is plainly not what it should be, or whose lines would not fit into memory.
+    """Raise an error for a file that is clearly not of its format, or whose lines would not fit into memory.
 
     Raises:
-        DataError: If it is empty, a web page, binary where text is expected, a cut parquet, or has too long a line.
+        DataError: If it is empty, a web page, binary instead of text, a truncated parquet file, or has a too long line.
     """
     size = path.stat().st_size
     if size == 0:
@@ -200,11 +200,11 @@ def check_file(path: Path, builder: str) -> None:
         raise DataError(
             f"{path} is binary: byte {head.index(0)} is zero.",
             f"Expected {builder} data, text in UTF-8.",
-            "Set data.source to the right file, or name this one after its format.",
+            "Set data.source to another file, or give this one the ending of its format.",
         )
     if builder == "parquet" and not (head.startswith(_PARQUET_MAGIC) and tail == _PARQUET_MAGIC):
         raise DataError(
-            f"{path} ({size} bytes) is cut or no parquet file: it does not begin and end with PAR1.",
+            f"{path} ({size} bytes) is truncated or not a parquet file: it does not begin and end with PAR1.",
             "Expected a complete parquet file.",
             "Download it again.",
         )
@@ -216,7 +216,7 @@ def _check_lines(path: Path, size: int) -> None:
     if _ending(path) == ".json":
         if size > _LARGEST_JSON:
             raise DataError(
-                f"{path} is one JSON document of {size / 1e6:.0f} MB, which has to be read as a whole.",
+                f"{path} is one JSON document of {size / 1e6:.0f} MB, which must be read as a whole.",
                 f"Expected at most {_LARGEST_JSON / 1e6:.0f} MB, or a .jsonl file with one object a line.",
                 f"Convert it: jq -c '.[]' {path.name} > {path.stem}.jsonl",
             )
@@ -231,7 +231,7 @@ def _check_lines(path: Path, size: int) -> None:
             if length > _LONGEST_LINE:
                 raise DataError(
                     f"{path}, line {number}: it is longer than {_LONGEST_LINE / 1e6:.0f} MB.",
-                    "Expected lines that fit into memory several times over.",
+                    "Expected shorter lines: readers keep several copies of a line in memory.",
                     f"Break the line, for example with: fold -s -w 10000 {path.name} > folded{path.suffix}",
                 )
             breaks = chunk.count(b"\n")

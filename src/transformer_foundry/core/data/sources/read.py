@@ -1,4 +1,4 @@
-"""Where the text comes from."""
+"""Open the source that ``data.source`` names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["read_corpus"]
 
 
 def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) -> Corpus:
-    """Open the data that ``data.source`` names for ``task``; the text is read when it is wanted.
+    """Return the corpus of ``data.source`` for ``task``; the text is read when it is needed.
 
     Args:
         options: The section ``data``.
-        task: What the documents are for.
-        num_labels: Number of classes that the model can tell apart (classification).
+        task: The task of the model.
+        num_labels: Number of classes of the model (classification).
 
     Raises:
         DataError: If the data cannot be read or do not fit the task.

@@ -1,4 +1,4 @@
-"""Long texts cut into sections: documents of a useful size whose borders are paragraphs."""
+"""Sections of long texts: documents of a useful size that end at paragraphs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable, Iterator
 __all__ = ["cut_sections", "join_lines", "section_size", "split_paragraphs"]
 
 SECTION_CHARACTERS = 2000
-_FEWEST_SECTIONS = 200  # a short text is cut finer, so that its splits are not a matter of luck
-_SHORTEST_SECTION = 200  # characters
+_MIN_SECTIONS = 200  # a short text has shorter sections, so that its splits vary less
+_MIN_SECTION_CHARACTERS = 200
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)*")
 
 
 def split_paragraphs(text: str) -> list[str]:
-    """Return the paragraphs of ``text``, indentation kept, blank lines dropped."""
+    """Return the paragraphs of ``text`` with their indentation, without blank lines."""
     return [part for part in _BLANK_LINES.split(text.strip("\n")) if part.strip()]
 
 
 def cut_sections(paragraphs: Iterable[str], size: int = SECTION_CHARACTERS) -> Iterator[str]:
     """Join consecutive paragraphs until a section has at least ``size`` characters.
 
-    Nothing but the blank lines between sections is lost. A section is what a split is made of: a book cut at random
-    paragraphs would lose its context, one kept whole could not be split.
+    Only the blank lines between sections are lost. Splits consist of sections: random paragraphs of a book would lose
+    their context, and a whole book could not be split.
     """
     section: list[str] = []
     length = 0
@@ -37,14 +37,14 @@ def cut_sections(paragraphs: Iterable[str], size: int = SECTION_CHARACTERS) -> I
 
 
 def section_size(characters: int) -> int:
-    """Return how long the sections of a text of so many characters should be."""
-    return max(_SHORTEST_SECTION, min(SECTION_CHARACTERS, characters // _FEWEST_SECTIONS))
+    """Return the length of the sections of a text with this many characters."""
+    return max(_MIN_SECTION_CHARACTERS, min(SECTION_CHARACTERS, characters // _MIN_SECTIONS))
 
 
 def join_lines(lines: Iterable[str], size: int = SECTION_CHARACTERS) -> Iterator[str]:
-    """Join the lines of a text file to sections that end at a blank line, or at any line when none comes for long.
+    """Join the lines of a text file to sections that end at a blank line, or at any line if a section gets too long.
 
-    A line longer than two sections, such as a book without line breaks, is cut at blanks.
+    A line longer than two sections, as in a book without line breaks, is cut at spaces.
     """
     section: list[str] = []
     length = 0
@@ -64,7 +64,7 @@ def join_lines(lines: Iterable[str], size: int = SECTION_CHARACTERS) -> Iterator
 
 
 def _cut_line(line: str, size: int) -> Iterator[str]:
-    """Yield pieces of at least ``size`` characters between which one blank is lost, and what is left."""
+    """Yield pieces of at least ``size`` characters, without the space between two of them, then the rest."""
     start = 0
     while len(line) - start > 2 * size and (cut := line.find(" ", start + size)) != -1:
         yield line[start:cut]

@@ -1,4 +1,4 @@
-"""Rows of unequal length in two flat files, memory-mapped."""
+"""Rows of different lengths in two flat, memory-mapped files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from transformer_foundry.core.base.errors import DataError
 
-__all__ = ["ColumnWriter", "RaggedArray", "explain_write_errors", "map_column"]
+__all__ = ["ColumnEntry", "ColumnWriter", "RaggedArray", "explain_write_errors", "map_column"]
 
 
 class RaggedArray:
-    """Rows of ids: row i is ``values[offsets[i] : offsets[i + 1] + overlap]``.
+    """Rows of ids of different lengths: row i is ``values[offsets[i] : offsets[i + 1] + overlap]``.
 
     Args:
         values: (tokens,) integers.
         offsets: (rows + 1,) int64, ascending.
-        overlap: How many values a row shares with the next one: 1 for the blocks of a causal language model, where
-            the last token of a row is its last target and the first input of the next row.
+        overlap: Number of values that a row shares with the next one: 1 for the blocks of a causal language model,
+            where the last token of a row is its last target and the first input of the next row.
     """
 
     def __init__(self, values: np.ndarray, offsets: np.ndarray, overlap: int = 0) -> None:
@@ -50,16 +51,24 @@ class RaggedArray:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[int]]) -> RaggedArray:
-        """Build one in memory."""
+        """Return an array in memory."""
         arrays = [np.asarray(row, dtype=np.int64) for row in rows]
         offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
         return cls(np.concatenate([*arrays, np.empty(0, np.int64)]), offsets)
 
 
-class ColumnWriter:
-    """Append integers to a raw file; ``close`` makes it durable and describes it for ``map_column``."""
+class ColumnEntry(TypedDict):
+    """The description of a column file in the index: name, dtype, number of values."""
 
-    def __init__(self, path: Path, dtype: Any) -> None:
+    file: str
+    dtype: str
+    count: int
+
+
+class ColumnWriter:
+    """Appends integers to a raw file; ``close`` flushes it to the disk and describes it for ``map_column``."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self._path = path
         self._dtype = np.dtype(dtype)
         self._file = path.open("wb")
@@ -68,10 +77,10 @@ class ColumnWriter:
     def append(self, values: np.ndarray | Sequence[int]) -> None:
         """Add values at the end."""
         array = np.asarray(values, dtype=self._dtype)
-        self._file.write(array.tobytes())  # numpy's own tofile flushes each time
+        self._file.write(array.tobytes())  # numpy's tofile flushes on each call
         self.count += len(array)
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> ColumnEntry:
         """Flush to the disk and return the description of the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -81,7 +90,7 @@ class ColumnWriter:
 
 @contextlib.contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Say in the user's words why nothing can be written to ``folder``: mostly the disk is full.
+    """Translate an error of writing to ``folder``: usually the disk is full.
 
     Raises:
         DataError: For an ``OSError``.
@@ -98,11 +107,11 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         ) from err
 
 
-def map_column(folder: Path, description: dict[str, Any]) -> np.ndarray:
+def map_column(folder: Path, description: ColumnEntry) -> np.ndarray:
     """Memory-map a file that a ``ColumnWriter`` wrote.
 
     Raises:
-        DataError: If the file is missing or has another size than it was written with.
+        DataError: If the file is missing, or has another size than it was written with.
     """
     path, dtype = folder / description["file"], np.dtype(description["dtype"])
     expected = description["count"] * dtype.itemsize

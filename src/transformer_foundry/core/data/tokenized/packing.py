@@ -1,8 +1,8 @@
-"""Packing: put documents into rows of one length, so that no token is lost and few documents are cut.
+"""Packing of documents into rows of one length: no token is lost, and few documents are cut.
 
-Rows are consecutive blocks of one stream. Which document comes next in the stream is chosen by best fit among those
-that wait (as in Ding et al. 2024, "Fewer Truncations Improve Language Modeling"); where none fits into what is left of
-a row, a document is cut and goes on in the next row, so that every row but the last is full.
+Rows are consecutive blocks of one stream. The next document of the stream is chosen by best fit among those that wait
+(as in Ding et al. 2024, "Fewer Truncations Improve Language Modeling"). If none fits into the rest of a row, a document
+is cut and continues in the next row, so every row except the last is full.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 
 __all__ = ["BestFitPacker", "block_offsets"]
 
-_WAITING_TOKENS = 2**20  # more makes hardly fewer cuts and takes memory: a million are 4 MB
+_WAITING_TOKENS = 2**20  # more gives hardly fewer cuts and takes memory: a million tokens are 4 MB
 
 
 class BestFitPacker:
-    """Reorders documents so that their ends coincide with the ends of rows.
+    """Reorders documents so that they end where rows end.
 
     Args:
-        row_length: Tokens of a row that belong to it alone.
-        waiting_tokens: How many tokens may wait for their turn.
+        row_length: Tokens of a row that are in no other row.
+        waiting_tokens: Largest number of tokens that may wait.
 
     Attributes:
-        cut_documents: Documents that fit into one row and were cut nevertheless.
+        cut_documents: Number of documents that were cut although they fit into one row.
     """
 
     def __init__(self, row_length: int, waiting_tokens: int = _WAITING_TOKENS) -> None:
@@ -42,13 +42,13 @@ class BestFitPacker:
         self.cut_documents = 0
 
     def add(self, document: np.ndarray) -> Iterator[np.ndarray]:
-        """Let ``document``, (tokens,) ids with its special tokens, wait, and yield those whose turn has come."""
+        """Add ``document``, (tokens,) ids with its special tokens, and yield the documents that are next."""
         self._add(document)
         while self._waiting > self._limit:
             yield self._next()
 
-    def rest(self) -> Iterator[np.ndarray]:
-        """Yield all that still wait."""
+    def flush(self) -> Iterator[np.ndarray]:
+        """Yield all documents that still wait."""
         while self._waiting:
             yield self._next()
 
@@ -71,12 +71,12 @@ class BestFitPacker:
             document = self._take(self._lengths.bit_length() - 1)
             self.cut_documents += 1
         self._waiting -= len(document)
-        # What a document leaves of its last row; a full row leaves a new one.
+        # The rest of the last row of the document; after a full row, a new row.
         self._room = self._row_length - (self._row_length - self._room + len(document)) % self._row_length
         return document
 
     def _choose(self, fitting: int) -> int:
-        """Return the longest of two lengths that fill the row together, else the longest that fits."""
+        """Return the longer of two lengths that together fill the row, else the longest that fits."""
         longest = fitting.bit_length() - 1
         if longest == self._room or self._room == self._row_length:
             return longest
@@ -99,7 +99,7 @@ class BestFitPacker:
 
 
 def block_offsets(tokens: int, length: int, overlap: int) -> np.ndarray:
-    """Return where blocks of ``length`` begin in a stream, and where the last one's own tokens end.
+    """Return the starts of the blocks of ``length`` in a stream, and the end of the last block without overlap.
 
     Example:
         >>> block_offsets(8, 4, overlap=1).tolist()  # rows 0..3, 3..6, 6..7

@@ -1,12 +1,12 @@
-"""A file of token ids that was made elsewhere, as training data."""
+"""Training data from a binary file of token ids."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
@@ -17,19 +17,19 @@ __all__ = ["read_token_file"]
 
 
 def read_token_file(
-    path: str | Path, *, vocab_size: int, length: int, dtype: Any = np.uint16, validation_share: float = 0.05
+    path: str | Path, *, vocab_size: int, length: int, dtype: npt.DTypeLike = np.uint16, validation_share: float = 0.05
 ) -> TokenSplits:
-    """Return the tokens of a raw binary file as the data of a causal language model; they stay on the disk.
+    """Return the tokens of a raw binary file as data of a causal language model, memory-mapped.
 
     Args:
-        path: Ids one after the other, without a header, as ``numpy.ndarray.tofile`` writes them (nanoGPT's format).
-        vocab_size: Ids of the tokenizer.
-        length: Tokens of a row; consecutive rows share one token, so that each but the very first is a target once.
+        path: File of consecutive ids without a header, as ``numpy.ndarray.tofile`` writes them (nanoGPT's format).
+        vocab_size: Number of ids of the tokenizer.
+        length: Tokens of a row; consecutive rows share one token, so each token except the first is a target once.
         dtype: Of the file.
-        validation_share: Share of the rows, at the end of the file, that are kept for validation, in [0, 1).
+        validation_share: Share of the rows, at the end of the file, for validation, in [0, 1).
 
     Raises:
-        DataError: If there is no such file, it holds less than one row, or an id is out of range.
+        DataError: If there is no such file, it has less than one row, or an id is out of range.
 
     Example:
         >>> splits = read_token_file("train.bin", vocab_size=50257, length=1024)  # doctest: +SKIP
@@ -38,13 +38,13 @@ def read_token_file(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"There is no file {path}.", "A file of token ids was expected.", "Check the path.")
+        raise DataError(f"There is no file {path}.", "Expected a file of token ids.", "Check the path.")
     size = np.dtype(dtype).itemsize
     if path.stat().st_size < length * size or path.stat().st_size % size:
         raise DataError(
             f"{path} has {path.stat().st_size} bytes.",
-            f"Whole ids of {size} bytes ({np.dtype(dtype).name}) were expected, at least {length} of them.",
-            "Give the dtype that the file was written with, or a shorter length.",
+            f"Expected at least {length} ids of {size} bytes each ({np.dtype(dtype).name}).",
+            "Set dtype to that of the file, or a smaller length.",
         )
     values = np.memmap(path, dtype=dtype, mode="r")
     _require_range(path, values, vocab_size)
@@ -74,8 +74,8 @@ def _require_range(path: Path, values: np.ndarray, vocab_size: int) -> None:
     if largest >= vocab_size:
         raise DataError(
             f"{path} has the id {largest}, but the vocabulary has {vocab_size} ids.",
-            f"Ids from 0 to {vocab_size - 1} were expected.",
-            "Give the vocab_size of the tokenizer that made the file, or the dtype that it was written with.",
+            f"Expected ids from 0 to {vocab_size - 1}.",
+            "Set vocab_size to that of the tokenizer of the file, or dtype to that of the file.",
         )
 
 

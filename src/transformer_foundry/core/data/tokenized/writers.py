@@ -1,15 +1,16 @@
-"""Write the documents of one split as rows of ids; what a row is depends on the task."""
+"""Writers of the documents of one split as rows of ids, one for each kind of task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from transformer_foundry.core.data.document import Document
-from transformer_foundry.core.data.tokenized.memmap import ColumnWriter
+from transformer_foundry.core.data.tokenized.dataset import SplitEntry
+from transformer_foundry.core.data.tokenized.memmap import ColumnEntry, ColumnWriter
 from transformer_foundry.core.data.tokenized.packing import BestFitPacker, block_offsets
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.models.contract import IGNORE_INDEX
@@ -18,13 +19,13 @@ __all__ = ["SplitWriter", "open_writer"]
 
 
 class SplitWriter(Protocol):
-    """Takes the documents of a split in batches."""
+    """Writes the documents of a split in batches."""
 
     def add(self, documents: Sequence[Document]) -> None:
-        """Write some documents."""
+        """Write a batch of documents."""
 
-    def close(self) -> dict[str, Any]:
-        """Finish the files and return what the index should hold about the split."""
+    def close(self) -> SplitEntry:
+        """Finish the files and return the entry of the split in the index."""
 
 
 def open_writer(
@@ -33,7 +34,7 @@ def open_writer(
     """Return the writer for ``task``."""
     files = _Files(folder, split, tokenizer)
     if task in ("causal_lm", "masked_lm") or corrupts_spans:
-        # A row of hidden spans grows by one token at most: its end.
+        # Span corruption makes a row at most one token longer: its end.
         return _PackedWriter(files, max_length - corrupts_spans, overlap=int(task == "causal_lm"))
     if task == "seq2seq_lm":
         return _Seq2SeqWriter(files, max_length)
@@ -43,7 +44,7 @@ def open_writer(
 
 
 class _Files:
-    """Names and number formats of the columns of a split."""
+    """File names and dtypes of the columns of a split."""
 
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
         self._folder = folder
@@ -74,9 +75,9 @@ class _PackedWriter:
         self._documents = self._text_bytes = 0
 
     def add(self, documents: Sequence[Document]) -> None:
-        """Tokenize, and write what fits best."""
+        """Tokenize, and write the documents that fit best."""
         if not self._documents and not self._before and self._overlap:
-            self._values.append(self._after)  # the first document, too, begins after an end
+            self._values.append(self._after)  # the first document also follows an end token
         texts = [document.text for document in documents]
         for ids in self._files.tokenizer.encode_batch(texts, add_special_tokens=False):
             row = np.array([*self._before, *ids, *self._after], np.uint32)
@@ -85,9 +86,9 @@ class _PackedWriter:
         self._documents += len(documents)
         self._text_bytes += sum(len(text.encode()) for text in texts)
 
-    def close(self) -> dict[str, Any]:
-        """Write what waits and where the blocks begin."""
-        self._write(self._packer.rest())
+    def close(self) -> SplitEntry:
+        """Write the waiting documents and the offsets of the blocks."""
+        self._write(self._packer.flush())
         count = self._values.count
         overlap = self._overlap if count > 1 else 0
         offsets = self._files.column("input_offsets", np.int64)
@@ -103,7 +104,7 @@ class _PackedWriter:
 
 
 class _Seq2SeqWriter:
-    """One row of source and one of target for each document."""
+    """One source row and one target row per document."""
 
     def __init__(self, files: _Files, max_length: int) -> None:
         self._sources = _RowColumn(files, "input", max_length)
@@ -114,7 +115,7 @@ class _Seq2SeqWriter:
         self._sources.append([document.text for document in documents])
         self._targets.append([document.target or "" for document in documents])
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> SplitEntry:
         """Finish both sides."""
         columns = {**self._sources.close(), **self._targets.close()}
         counts = {name: count + self._targets.counts[name] for name, count in self._sources.counts.items()}
@@ -122,7 +123,7 @@ class _Seq2SeqWriter:
 
 
 class _ClassWriter:
-    """One row for each document, or pair of texts, and its class."""
+    """One row per document, or pair of texts, and its class."""
 
     def __init__(self, files: _Files, max_length: int) -> None:
         self._rows = _RowColumn(files, "input", max_length)
@@ -133,14 +134,14 @@ class _ClassWriter:
         self._rows.append([document.text for document in documents], [document.pair for document in documents])
         self._labels.append([int(document.label or 0) for document in documents])
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> SplitEntry:
         """Finish the files."""
         columns = {**self._rows.close(), "labels": self._labels.close()}
         return _describe(columns, 0, self._rows.text_bytes, self._rows.rows, self._rows.counts)
 
 
 class _TokenClassWriter:
-    """One row for each document; the first token of each word carries its class."""
+    """One row per document; the first token of each word has the class of the word."""
 
     def __init__(self, files: _Files, max_length: int) -> None:
         self._rows = _RowColumn(files, "input", max_length)
@@ -161,14 +162,14 @@ class _TokenClassWriter:
             self._counts["labelled_tokens"] += sum(label != IGNORE_INDEX for label in labels)
             self._counts["words"] += len(document.words or ())
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> SplitEntry:
         """Finish the files."""
         columns = {**self._rows.close(), "token_labels": self._labels.close()}
         return _describe(columns, 0, self._rows.text_bytes, self._rows.rows, self._rows.counts | self._counts)
 
 
 class _RowColumn:
-    """One row of ids for each text, cut to the longest length; the special tokens around it are never cut."""
+    """One row of ids per text, truncated to the maximum length; its special tokens are always kept."""
 
     def __init__(self, files: _Files, name: str, max_length: int) -> None:
         self._name = name
@@ -181,25 +182,25 @@ class _RowColumn:
         self.counts = {"tokens": 0, "truncated_rows": 0, "truncated_tokens": 0}
 
     def append(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> None:
-        """Tokenize and write ``texts``, each with its pair where there is one."""
+        """Tokenize and write ``texts``, each with its pair if there is one."""
         if pairs is not None and pairs and pairs[0] is not None:
             return self._append_pairs(list(zip(texts, pairs, strict=True)))
         for text, ids in zip(texts, self._tokenizer.encode_batch(texts), strict=True):
             self.write(ids, text)
 
     def write(self, ids: list[int], text: str) -> list[int]:
-        """Write one row and return it as it was cut."""
+        """Write one row and return it after truncation."""
         kept = self._cut(ids)
         self.text_bytes += len((text if kept is ids else self._tokenizer.decode(kept)).encode())
         self._write(kept)
         return kept
 
-    def close(self) -> dict[str, Any]:
-        """Finish both files and describe them."""
+    def close(self) -> dict[str, ColumnEntry]:
+        """Finish both files and return their entries in the index."""
         return {f"{self._name}_ids": self._values.close(), f"{self._name}_offsets": self._offsets.close()}
 
     def _append_pairs(self, pairs: list[tuple[str, str | None]]) -> None:
-        """Write two texts a row; the longer of the two is cut first."""
+        """Write two texts per row; the longer one is truncated first."""
         backend = self._tokenizer.backend
         backend.enable_truncation(self._max_length, strategy="longest_first")
         try:
@@ -234,14 +235,13 @@ class _RowColumn:
 def _align_tags(document: Document, offsets: Sequence[tuple[int, int]]) -> list[int]:
     """Return a label for each token: that of the word that begins in it, -100 for the others.
 
-    Words are found by their places in the text, so that the model sees the text as it will see any other: as a whole,
-    and not word by word.
+    Words are found by their offsets in the text: the text is tokenized as a whole, as in inference, not word by word.
     """
     words, tags = document.words or (), document.tags or ()
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
     labels, next_word = [], 0
     for start, end in offsets:
-        # A token may begin with the blank before its word; one that covers several words gets the first.
+        # A token may begin with the space before its word; a token of several words has the label of the first.
         begins = next_word < len(words) and start <= starts[next_word] < end
         labels.append(int(tags[next_word]) if begins else IGNORE_INDEX)
         while next_word < len(words) and starts[next_word] < end:
@@ -250,6 +250,6 @@ def _align_tags(document: Document, offsets: Sequence[tuple[int, int]]) -> list[
 
 
 def _describe(
-    columns: dict[str, Any], overlap: int, text_bytes: int, documents: int, counts: dict[str, int]
-) -> dict[str, Any]:
+    columns: dict[str, ColumnEntry], overlap: int, text_bytes: int, documents: int, counts: dict[str, int]
+) -> SplitEntry:
     return {"columns": columns, "overlap": overlap, "text_bytes": text_bytes, "documents": documents, "counts": counts}

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.corpus import Corpus
@@ -204,7 +204,7 @@ def _download(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        pretrained: Any = AutoTokenizer.from_pretrained(name, use_fast=True)
+        pretrained = AutoTokenizer.from_pretrained(name, use_fast=True)
         with tempfile.TemporaryDirectory() as folder:
             pretrained.save_pretrained(folder)
             return load_tokenizer(folder)
