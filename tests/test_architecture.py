@@ -16,12 +16,12 @@ from tests.architecture import PACKAGE, SOURCE, external_imports
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("torch", "transformers", "datasets", "tokenizers", "optuna", "onnx", "onnxruntime", "onnxscript",
-         "huggingface_hub", "wandb", "safetensors")  # fmt: skip
+         "huggingface_hub", "wandb", "mlflow", "tensorboard", "safetensors")  # fmt: skip
 MAY_IMPORT_TORCH = ("core/models", "core/checks", "core/training", "core/data", "core/export", "core/evaluation",
                     "core/experiments", "core/publishing", "core/system", "core/files")  # fmt: skip
 COPIED_INTO_PACKAGES = ("core/export/transformers_code/configuration_foundry.py",
                         "core/export/transformers_code/modeling_foundry.py")  # fmt: skip
-KEDRO_SIDE = ("kedro", "kedro_datasets", "wandb", "google.colab")
+KEDRO_SIDE = ("kedro", "kedro_datasets", "wandb", "mlflow", "tensorboard", "google.colab")
 
 
 def is_under(name: str, roots: tuple[str, ...]) -> bool:

@@ -185,6 +185,24 @@ def test_a_callback_that_fails_is_off_after_one_warning(tmp_path: Path, caplog: 
     assert [call for label, call in calls if label == "a"] == ["start", "step 10", "step 20", "end"]
 
 
+class Undecided(Recorder):
+    name = "A tracker without options"
+
+    def is_enabled(self, context: RunContext) -> bool:
+        return bool(context.options(Undecided))
+
+
+def test_a_callback_that_cannot_decide_whether_it_takes_part_is_off_after_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, calls = recorded(tmp_path, Undecided)
+    run.begin()
+    run.end()
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("A tracker without options is off for the rest of this run: AssertionError: Undecided is")
+    assert calls == [("a", "disabled")]
+
+
 def test_a_callback_that_failed_is_back_in_the_next_run(tmp_path: Path) -> None:
     run, calls = recorded(tmp_path, Failing)
     for _ in range(2):

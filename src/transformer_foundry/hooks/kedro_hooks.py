@@ -131,9 +131,11 @@ class KedroHooks:
 
     def _start(self, callback: Callback, context: RunContext) -> None:
         try:
+            self._active.append(callback)
             if callback.is_enabled(context):
-                self._active.append(callback)
                 callback.on_run_start(context)
+            else:
+                self._active.remove(callback)
         except Exception as err:
             if callback.is_required:
                 raise

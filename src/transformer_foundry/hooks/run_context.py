@@ -65,7 +65,8 @@ class RunContext:
         Example:
             ``context.options(TrackingOptions).project``
         """
-        section = next(name for name, kind in SECTIONS.items() if kind is options_class)
+        section = next((name for name, kind in SECTIONS.items() if kind is options_class), None)
+        assert section is not None, f"{options_class.__name__} is no section in config.parameters.SECTIONS"
         return parse_options(options_class, self.parameters.get(section), section)
 
 

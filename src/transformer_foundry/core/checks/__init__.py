@@ -21,9 +21,11 @@ To add a check:
 1. Write a module in the folder of its subject with one function ``check_NAME(subject: ModelUnderTest) ->
    Iterator[Finding]``. The first line of its docstring states the property; the reference page of the checks shows it.
    Yield ``finding_at(name, severity, message, location, fix)`` for each violation.
-2. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``.
+   The names of modules are unique within ``core.checks``.
+2. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``, behind the checks
+   whose violations could cause this one; ``calls_model=False`` if it calls nothing.
 
-If other findings follow from the new one, or it follows from others, add it to ``CONSEQUENCES`` in
+If other findings follow from the new one, or it follows from others, add the name of the finding to ``CONSEQUENCES`` in
 ``report.root_causes``. A test that breaks a sound model in one line belongs in ``tests/core/checks/test_faults.py``.
 """
 

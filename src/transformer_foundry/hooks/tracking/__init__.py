@@ -1,1 +1,5 @@
-"""Tracking with Weights & Biases, online and offline: begin with ``wandb_callback``."""
+"""Trackers, one callback each; at present Weights & Biases, online and offline: begin with ``wandb_callback``.
+
+To add one, write a ``Callback`` here and list an instance in ``settings.HOOKS``; its options are a dataclass in
+``config.hook_options`` and an entry in ``config.parameters.SECTIONS``.
+"""

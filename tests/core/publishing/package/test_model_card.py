@@ -10,6 +10,7 @@ import pytest
 
 from tests.core.publishing.packaging import EVALUATION, PROFILE, RUN
 from tests.loopback.hub_cards import card_errors, card_metadata
+from transformer_foundry.core.export.formats.table import FORMAT_FILES
 from transformer_foundry.core.publishing import DeploymentOptions
 from transformer_foundry.core.publishing.package.model_card import make_card
 
@@ -116,3 +117,19 @@ def test_a_package_with_a_page_is_a_static_space_too() -> None:
     assert (card_metadata(text)["sdk"], card_metadata(text)["app_file"]) == ("static", "index.html")
     assert all(command in text for command in ("python inference.py", "python server.py", "python -m http.server"))
     assert "sdk" not in card_metadata(card(parts=[{"part": "page", "status": "left out", "reason": "npm is missing"}]))
+
+
+@pytest.mark.parametrize("name", FORMAT_FILES)
+def test_a_verified_file_of_each_format_has_a_snippet(name: str) -> None:
+    entry = {
+        "format": name,
+        "status": "verified",
+        "file": FORMAT_FILES[name],
+        "sha256": "0" * 64,
+        "size_bytes": 1,
+        "max_abs_error": 0.0,
+        "tolerance": 1e-4,
+        "shapes": [{"batch": 2, "length": 3}],
+    }
+    with_file, without = card(formats=[entry]), card(formats=[])
+    assert with_file.count("```python") == without.count("```python") + 1

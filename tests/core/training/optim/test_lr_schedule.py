@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from transformer_foundry.core.training import TrainingOptions, learning_rate_at
 
+NAMES = {field.name: field for field in dataclasses.fields(TrainingOptions)}["lr_scheduler_type"].metadata["choices"]
 schedules = st.builds(
     TrainingOptions,
     learning_rate=st.floats(1e-6, 1.0),
-    lr_scheduler_type=st.sampled_from(["cosine", "linear", "constant", "warmup_stable_decay"]),
+    lr_scheduler_type=st.sampled_from(NAMES),
     warmup_ratio=st.floats(0, 1),
     decay_ratio=st.floats(0.01, 1),
     min_lr_ratio=st.just(0.0) | st.floats(1e-3, 1),

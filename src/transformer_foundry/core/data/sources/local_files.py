@@ -1,4 +1,4 @@
-"""Local data files: find them, assign them to splits, and check that their content is of their format."""
+"""Local data files: the known file types (``BUILDERS``), the split of each file, and whether it is what it claims."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ BUILDERS = {
 }
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 BINARY_BUILDERS = ("parquet", "arrow")
+"""Builders of files that are no text: they are not checked for encoding and long lines."""
+
 _SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),

@@ -1,4 +1,4 @@
-"""Open the source that ``data.source`` names."""
+"""Choose the source that ``data.source`` names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) 
     if options.source == BUILT_IN:
         source = BuiltInSource(task, num_labels, options.config_name, corrupts_spans=bool(options.span_corruption))
     else:
-        from transformer_foundry.core.data.sources.hf_datasets import open_table_source
+        from transformer_foundry.core.data.sources.table_source import open_table_source
 
         source = open_table_source(options, task)
     return Corpus(

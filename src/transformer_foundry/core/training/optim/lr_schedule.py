@@ -1,12 +1,23 @@
-"""The learning-rate schedule, a pure function of the step: it has no state to save."""
+"""The learning-rate schedules as pure functions of the step: there is no state to save.
+
+To add a schedule, add its fall to ``_FALLS`` and its name to the choices of ``TrainingOptions.lr_scheduler_type``.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["learning_rate_at"]
+
+_FALLS: Mapping[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "linear": lambda done: 1.0 - done,
+    "warmup_stable_decay": lambda done: 1.0 - done,
+}
+"""Schedule -> share of the fall that is left, from the share that is done; ``constant`` has no fall."""
 
 
 def learning_rate_at(step: float, total_steps: int, options: TrainingOptions) -> float:
@@ -37,5 +48,5 @@ def learning_rate_at(step: float, total_steps: int, options: TrainingOptions) ->
     if options.lr_scheduler_type == "warmup_stable_decay":
         start = max(warmup, total_steps - max(1, round(options.decay_ratio * total_steps)))
     done = min(1.0, max(0, step - start) / max(1, total_steps - start))
-    left = 0.5 * (1.0 + math.cos(math.pi * done)) if options.lr_scheduler_type == "cosine" else 1.0 - done
+    left = _FALLS[options.lr_scheduler_type](done)
     return options.learning_rate * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * left)

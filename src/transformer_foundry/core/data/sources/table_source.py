@@ -1,4 +1,4 @@
-"""Datasets read with the ``datasets`` library: from the Hugging Face Hub, a URL, or local files."""
+"""Tables as a source of documents: local files, URLs and the Hub, read by the ``datasets`` library."""
 
 from __future__ import annotations
 
