@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -159,5 +160,5 @@ def test_a_folder_that_cannot_be_removed_is_tolerated(tmp_path: Path, monkeypatc
             os.mkdir("d")
             os.chdir("d")
     os.chdir(tmp_path)
-    assert os.path.isdir(scratch)  # too deep for shutil; the test removes it
+    assert os.path.isdir(scratch) or sys.version_info >= (3, 13)  # too deep for shutil before 3.13
     subprocess.run(["rm", "-rf", scratch], check=True)
