@@ -136,7 +136,7 @@ class KedroHooks:
                 callback.on_run_start(context)
             else:
                 self._active.remove(callback)
-        except Exception as err:
+        except Exception as err:  # an optional callback is no reason to stop a run
             if callback.is_required:
                 raise
             self._disable(callback, err)

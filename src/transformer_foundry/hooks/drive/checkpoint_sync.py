@@ -130,8 +130,7 @@ class CheckpointSync:
         """
         try:
             return self._update(is_last)
-        except Exception:
-            # An outage may lose what was acknowledged before it.
+        except Exception:  # an outage may lose what was acknowledged before it
             self._verified.clear()
             raise
 

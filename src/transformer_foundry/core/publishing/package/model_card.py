@@ -51,7 +51,7 @@ def make_card(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]
     # The card is Markdown of trusted parts, not HTML: escaping would change the code in it.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,
+        autoescape=False,  # nosec B701
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
