@@ -21,7 +21,7 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.training import Checkpoint, Progress, fit
 from transformer_foundry.datasets import TrainingRunDataset
 from transformer_foundry.hooks import Callback, KedroHooks, RunContext
-from transformer_foundry.hooks.results import Evaluation
+from transformer_foundry.hooks.results import Evaluation, ModelComparison, Samples, is_result
 
 EVALUATION = {"step": 4, "validation": {"loss": 2.5}, "comparisons": []}
 REPORT = {"status": "pass", "kind": "decoder-only", "seconds": 1.5, "findings": []}
@@ -222,6 +222,20 @@ class Refusing(Recorder):
 
 class RequiredCheck(Refusing):
     is_required = True
+
+
+def test_what_was_started_before_a_refusal_is_closed(tmp_path: Path) -> None:
+    run, calls = recorded(tmp_path, Recorder, RequiredCheck)
+    with pytest.raises(DataError):
+        run.begin()
+    assert calls == [("a", "start"), ("a", "disabled")]
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"models": 1}, {"models": [1, 2]}, {"step": 1, "task": "mine", "samples": 7, "extra": 1}]
+)
+def test_a_mapping_of_a_users_own_node_is_no_result_of_ours(foreign: dict[str, Any]) -> None:
+    assert not any(is_result(foreign, kind) for kind in (ModelComparison, Samples, Evaluation))
 
 
 def test_a_required_callback_can_refuse_a_run(tmp_path: Path) -> None:

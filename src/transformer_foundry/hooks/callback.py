@@ -28,9 +28,9 @@ __all__ = ["Callback"]
 class Callback:
     """Base class of callbacks, with empty methods: override those that matter.
 
-    To add a callback, write a subclass and list an instance in ``settings.HOOKS``. Each method is called in the main
-    process after what it is about was saved, so that no callback changes what is trained. An exception in one is logged
-    as one warning, and the callback is not called again in this run.
+    To add a callback, write a subclass and add an instance to the list in ``settings.py``. Each method is called in the
+    main process after what it is about was saved, so that no callback changes what is trained. An exception in one is
+    logged as one warning, and the callback is not called again in this run.
 
     Attributes:
         name: What the warning calls it.
@@ -137,4 +137,7 @@ class Callback:
         """React to Ctrl-C or SIGTERM: the process is about to end, and ``on_run_end`` is not called."""
 
     def on_disabled(self) -> None:
-        """Close what is open after one of the methods has raised; nothing else is called in this run."""
+        """Close what is open: one of the methods has raised, or a required callback has refused the run.
+
+        Nothing else is called in this run.
+        """

@@ -69,9 +69,13 @@ class KedroHooks:
         """
         self._context = context = make_run_context(self._config, run_params, pipeline, catalog)
         self._seen, self._active = set(), []
-        for callback in self._callbacks:
-            if context.is_main_process or callback.is_required:
-                self._start(callback, context)
+        try:
+            for callback in self._callbacks:
+                if context.is_main_process or callback.is_required:
+                    self._start(callback, context)
+        except Exception:  # Kedro announces no error of this hook: what has started closes what it opened
+            self._close_all()
+            raise
         if not context.is_main_process:
             self._active = []
             _discard_outputs(pipeline, catalog)
@@ -138,8 +142,14 @@ class KedroHooks:
                 self._active.remove(callback)
         except Exception as err:  # an optional callback is no reason to stop a run
             if callback.is_required:
+                self._active.remove(callback)
                 raise
             self._disable(callback, err)
+
+    def _close_all(self) -> None:
+        while self._active:
+            with contextlib.suppress(Exception):
+                self._active.pop().on_disabled()
 
     def _notify(self, notify: Callable[[Callback], None]) -> None:
         for callback in reversed(self._active.copy()):
@@ -149,9 +159,10 @@ class KedroHooks:
                 self._disable(callback, err)
 
     def _disable(self, callback: Callback, err: Exception) -> None:
-        if callback not in self._active:
+        try:
+            self._active.remove(callback)
+        except ValueError:  # the thread that writes checkpoints was first
             return
-        self._active.remove(callback)
         text = " ".join(str(err).split())
         _log.warning("%s is off for the rest of this run: %s: %s", callback.name, type(err).__name__, text)
         with contextlib.suppress(Exception):

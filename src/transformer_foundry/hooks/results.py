@@ -1,12 +1,13 @@
 """Types of the results that pipelines save as JSON, and how a saved value is recognized.
 
-A result is recognized by its keys: a catalog entry may have any name, type of dataset and location.
+A result is recognized by its keys and their types: a catalog entry may have any name, type of dataset and location.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, TypeGuard, TypeVar
+from types import UnionType
+from typing import Any, TypedDict, TypeGuard, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 __all__ = [
     "DataProfile",
@@ -107,11 +108,26 @@ class HubPublication(_HubPublication, total=False):
 
 
 def is_result(value: object, kind: type[ResultT]) -> TypeGuard[ResultT]:
-    """Return whether ``value`` has the keys of the result type ``kind``.
+    """Return whether ``value`` has the keys of the result type ``kind``, each with a value of its type.
 
     Example:
         >>> is_result({"step": 9, "task": "causal_lm", "samples": []}, Samples)
         True
     """
     required: frozenset[str] = getattr(kind, "__required_keys__")  # noqa: B009 - mypy knows it of no generic type
-    return isinstance(value, Mapping) and required <= value.keys()
+    if not isinstance(value, Mapping) or not required <= value.keys():
+        return False
+    hints = get_type_hints(kind)
+    return all(_is_of_type(value[name], hints[name]) for name in required)
+
+
+def _is_of_type(value: object, hint: Any) -> bool:
+    """Return whether ``value`` is of the type ``hint``, and the items of a list of mappings are mappings."""
+    if isinstance(hint, UnionType):
+        return any(_is_of_type(value, option) for option in get_args(hint))
+    origin = get_origin(hint) or hint
+    if origin is dict or is_typeddict(origin):
+        return isinstance(value, Mapping)
+    if origin is list:
+        return isinstance(value, list | tuple) and all(_is_of_type(item, *get_args(hint)) for item in value)
+    return hint is Any or isinstance(value, int | float if origin is float else origin)

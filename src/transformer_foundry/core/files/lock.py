@@ -10,7 +10,7 @@ from typing import IO, Any, TextIO
 
 from transformer_foundry.core.base.errors import CheckpointError
 
-__all__ = ["RunLock", "lock_file"]
+__all__ = ["RunLock", "held_error", "lock_file", "utc_now"]
 
 
 def lock_file(file: IO[Any], *, wait: bool) -> bool:
@@ -59,12 +59,12 @@ class RunLock:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             file.close()
-            raise _held(f"{self._path.parent} is being trained by another process: {holder}.") from err
+            raise held_error(f"{self._path.parent} is being trained by another process: {holder}.") from err
         if not is_locked:
             file.close()
             return
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}, since {_now()}\n")
+        file.write(f"process {os.getpid()} on {platform.node()}, since {utc_now()}\n")
         file.flush()
         self._file = file
 
@@ -75,7 +75,8 @@ class RunLock:
             self._file = None
 
 
-def _held(problem: str) -> CheckpointError:
+def held_error(problem: str) -> CheckpointError:
+    """Return the error of a run that another session trains."""
     return CheckpointError(
         problem,
         "Only one session at a time may train a run.",
@@ -83,5 +84,6 @@ def _held(problem: str) -> CheckpointError:
     )
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """Return the time as messages show it."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())

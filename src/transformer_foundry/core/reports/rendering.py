@@ -99,7 +99,7 @@ def _cell(value: object) -> object:
         return value
     if isinstance(value, int | float):
         return format_number(value)
-    written = str(value)
+    written = redact(str(value))  # before it is cut: a half secret is not recognized
     return written if len(written) <= _MAX_TEXT else f"{written[:_MAX_TEXT]} …"
 
 

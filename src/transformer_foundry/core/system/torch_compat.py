@@ -68,11 +68,15 @@ def _private(module: str, name: str, without: str) -> Any:
         raise _missing(f"{module}.{name}", without) from None
 
 
-@functools.cache
 def _missing(name: str, without: str) -> MissingTorchApi:
     message = f"torch {torch.__version__} has no {name}: {without}."
-    _log.warning(message)
+    _warn_once(message)
     return MissingTorchApi(message)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    _log.warning(message)
 
 
 class DispatchMode:

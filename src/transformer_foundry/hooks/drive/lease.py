@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.files.atomic import write_text
-from transformer_foundry.core.files.lock import _held, _now
+from transformer_foundry.core.files.lock import held_error, utc_now
 from transformer_foundry.core.system.process import is_running
 
 __all__ = ["Lease"]
@@ -51,7 +51,7 @@ class Lease:
         self._token = uuid.uuid4().hex
         self._heartbeats = 0
         self._renewed_at = 0.0
-        self._since = _now()
+        self._since = utc_now()
         self.is_held = False
         self.is_lost = False
 
@@ -126,7 +126,7 @@ class Lease:
             if not seen or seen.get("released"):
                 return
             if (seen.get("token"), seen.get("beats")) != (holder.get("token"), holder.get("beats")):
-                raise _held(f"{self._path.parent.name} is being trained by {_name(seen)}.")
+                raise held_error(f"{self._path.parent.name} is being trained by {_name(seen)}.")
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
         if holder["host"] == platform.node() and not is_running(holder["pid"]):

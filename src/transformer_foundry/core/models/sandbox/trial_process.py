@@ -90,6 +90,7 @@ def _import_own_modules() -> None:
     """Import what building a model imports: later, the audit hook would attribute it to the model."""
     import linecache  # noqa: F401
 
+    from transformer_foundry.core.models.building import build  # noqa: F401
     from transformer_foundry.core.models.inference import argument_roles, infer_contract, probe  # noqa: F401
 
 

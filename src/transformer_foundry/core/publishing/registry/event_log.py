@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.lock import lock_file
 
 __all__ = ["RegistryLog"]
+
+_log = logging.getLogger(__name__)
 
 _LOG = "log.jsonl"
 _CHECK_LENGTH = 16
@@ -44,7 +47,8 @@ class RegistryLog:
                 file = stack.enter_context((self.folder / ".lock").open("w"))
             except OSError as err:
                 raise self._not_written(err) from err
-            lock_file(file, wait=True)
+            if not lock_file(file, wait=True):
+                _log.warning("%s cannot be locked here: write to it from one process at a time.", self.folder)
             yield
 
     def events(self) -> Iterator[dict[str, Any]]:

@@ -186,7 +186,9 @@ class RunDecisions(CheckpointedState):
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take over the fields in ``values``."""
         if values.get("memory") is not None:
-            values = {**values, "memory": MemoryDecision(**values["memory"])}
+            known = {field.name for field in dataclasses.fields(MemoryDecision)}
+            decision = {name: value for name, value in values["memory"].items() if name in known}
+            values = {**values, "memory": MemoryDecision(**decision)}
         super().load_state_dict(values)
 
 

@@ -15,7 +15,7 @@ class BatchShape:
     """Format and largest size of the batches of a run.
 
     Attributes:
-        task: One of ``objectives.TASKS``.
+        task: One of ``core.models.options.TASKS``.
         vocab_size: Number of token ids.
         length: Tokens of the longest row, of the source and of the target.
         num_labels: Classes of a classifier.
