@@ -1,4 +1,4 @@
-"""Kedro datasets of this project; what is only half written never looks finished."""
+"""Kedro datasets: where results are kept, and nothing half written looks finished. Text is read in ``core.data``."""
 
 from typing import TYPE_CHECKING
 

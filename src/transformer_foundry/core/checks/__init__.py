@@ -1,4 +1,4 @@
-"""Checks of a model, and a report that says what is wrong, where it is and how to fix it.
+"""Checks of a model, and a report that says what is wrong, where it is and how to fix it. To add a check, see below.
 
 ``run_checks`` checks an export, ``check_model`` a module that is already built; ``python -m
 transformer_foundry.core.checks EXPORT`` does the same from the command line.

@@ -1,1 +1,1 @@
-"""Optimizers, the learning-rate schedule, the moving average of weights."""
+"""Optimizers, learning-rate schedules (to add one: ``lr_schedule._FALLS``), the moving average of weights."""
