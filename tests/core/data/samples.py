@@ -27,6 +27,7 @@ class MemorySource:
     """Documents in memory, by split; counts how often they are read."""
 
     name = "memory"
+    notes = ()
 
     def __init__(self, documents: Mapping[str, Sequence[Document]], label_names: tuple[str, ...] | None = None) -> None:
         self._documents = documents

@@ -31,15 +31,30 @@ def test_splits_share_no_text_and_lose_none(texts, seed):
 
 @given(parts=st.fixed_dictionaries({name: st.lists(st.integers(0, 20), min_size=1) for name in SPLIT_NAMES}))
 @settings(max_examples=60, deadline=None)
-def test_given_splits_that_overlap_end_up_sharing_no_text(parts):
+def test_given_held_out_splits_stay_whole_and_share_no_text_with_train(parts):
     given = {name: [Document(f"text {number}") for number in numbers] for name, numbers in parts.items()}
     for name in SPLIT_NAMES:
         given[name].append(Document(f"only in {name}"))
     corpus = corpus_of(given, "causal_lm")
-    texts = {name: set(texts_of(corpus, name)) for name in SPLIT_NAMES}
-    assert texts["test"] == {document.text for document in given["test"]}
-    assert texts["train"].isdisjoint(texts["validation"] | texts["test"])
-    assert texts["validation"].isdisjoint(texts["test"])
+    for name in ("validation", "test"):
+        assert texts_of(corpus, name) == [document.text for document in given[name]]
+        assert set(texts_of(corpus, "train")).isdisjoint(texts_of(corpus, name))
+    in_both = set(texts_of(corpus, "validation")) & set(texts_of(corpus, "test"))
+    assert corpus.assignment.shared == sum(text in in_both for text in texts_of(corpus, "validation"))
+
+
+@pytest.mark.parametrize("drops_near", [False, True])
+@pytest.mark.parametrize("given_split", ["validation", "test"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_missing_split_is_cut_from_what_no_given_split_holds(given_split, drops_near, seed):
+    missing = "test" if given_split == "validation" else "validation"
+    texts = [f"text {number}" for number in range(120)]
+    given = {"train": [Document(text) for text in texts], given_split: [Document(text) for text in texts[:60]]}
+    corpus = corpus_of(given, "causal_lm", seed=seed, drop_near_duplicates=drops_near)
+    assert texts_of(corpus, given_split) == texts[:60]
+    assert set(texts_of(corpus, missing)) | set(texts_of(corpus, "train")) == set(texts[60:])
+    assert corpus.assignment.leaks == 60
+    assert corpus.assignment.counts[missing] >= 1
 
 
 def test_shares_are_kept_in_a_large_corpus():
@@ -132,6 +147,12 @@ def test_a_text_repeated_most_often_stays_in_train(seed):
     assert corpus.assignment.counts["validation"] >= 1
 
 
+def test_a_refused_validation_split_names_the_leaks_of_train():
+    texts = [Document(text) for text in sentences(20)]
+    with pytest.raises(DataError, match="validation split: 19 of the training texts are also in a held-out split of"):
+        _ = corpus_of({"train": texts, "test": texts[1:]}, "causal_lm").assignment
+
+
 def test_a_train_split_that_a_given_test_split_holds_too_is_refused_as_a_leak():
     given = {name: [Document(text) for text in sentences(20)] for name in ("train", "test")}
     with pytest.raises(DataError, match="20 of its texts are also in a held-out split"):
@@ -157,10 +178,11 @@ def test_names_of_labels_are_sorted_and_numbered():
     assert all(document.label == expected[document.text] for document in corpus.documents("train"))
 
 
-def test_whole_numbers_keep_their_ids():
-    documents = [Document(text, label=(0, 3)[number % 2]) for number, text in enumerate(sentences(30))]
+def test_classes_are_the_numbers_that_occur_by_value():
+    documents = [Document(text, label=(10, 4)[number % 2]) for number, text in enumerate(sentences(30))]
     corpus = corpus_of(documents, "sequence_classification", num_labels=4)
-    assert {document.label for document in corpus.documents("train")} == {0, 3}
+    assert corpus.label_names == ("4", "10")
+    assert {document.label for document in corpus.documents("train")} == {0, 1}
 
 
 def test_a_number_and_its_name_are_one_class():
@@ -172,8 +194,28 @@ def test_a_number_and_its_name_are_one_class():
 
 def test_more_classes_than_the_model_has_are_refused_with_both_numbers():
     documents = [Document(text, label=number % 5) for number, text in enumerate(sentences(30))]
-    with pytest.raises(DataError, match=r"memory, train 4: .* is 3; the data have 5 classes but the model has only 3"):
+    with pytest.raises(
+        DataError, match=r"memory, train 4: .* is 3; the data have 5 classes .* but the model has only 3"
+    ):
         list(corpus_of(documents, "sequence_classification", num_labels=3).documents("train"))
+
+
+def test_the_rarest_classes_are_the_unexpected_ones():
+    labels = ["-" if number in (7, 20) else ("a", "b", "~")[number % 3] for number in range(30)]
+    documents = [Document(text, label=label) for text, label in zip(sentences(30), labels, strict=True)]
+    with pytest.raises(DataError, match=r"memory, train 8: .*; 2 rows of train\) is -; the data have 4 classes"):
+        list(corpus_of(documents, "sequence_classification", num_labels=3).documents("train"))
+
+
+def test_a_class_that_only_the_validation_file_has_is_the_unexpected_one():
+    from tests.core.data.samples import MemorySource
+    from transformer_foundry.core.data import Corpus
+
+    documents = [Document(text, label=("b", "c")[number % 2]) for number, text in enumerate(sentences(40))]
+    held = [Document(f"held {text}", label="a") for text in sentences(30)]
+    source = MemorySource({"train": documents, "validation": held})
+    with pytest.raises(DataError, match=r"memory, validation 1: .*; 30 rows of validation\) is a;"):
+        _ = Corpus(source, "sequence_classification", num_labels=2).label_names
 
 
 def test_a_label_outside_the_declared_classes_is_refused():

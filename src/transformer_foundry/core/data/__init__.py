@@ -1,4 +1,7 @@
-"""From text to batches: sources, corpus, tokenizer, memory-mapped rows, data loading, profile. Start at ``prepare``."""
+"""From files and tables to batches: file types are in ``sources``; then corpus, tokenizer, memory-mapped rows, batches.
+
+Start at ``prepare`` to follow the data.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -10,12 +13,16 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.document import Columns as Columns
     from transformer_foundry.core.data.document import Document as Document
     from transformer_foundry.core.data.options import DataOptions as DataOptions
+    from transformer_foundry.core.data.prepare import is_prepared as is_prepared
     from transformer_foundry.core.data.prepare import prepare_splits as prepare_splits
     from transformer_foundry.core.data.profile.figures import label_figure as label_figure
     from transformer_foundry.core.data.profile.figures import length_figure as length_figure
     from transformer_foundry.core.data.profile.figures import token_figure as token_figure
+    from transformer_foundry.core.data.profile.profile import profile_origin as profile_origin
     from transformer_foundry.core.data.profile.profile import profile_splits as profile_splits
     from transformer_foundry.core.data.profile.profile import splits_table as splits_table
+    from transformer_foundry.core.data.sources.read import is_remote as is_remote
+    from transformer_foundry.core.data.sources.read import open_corpus as open_corpus
     from transformer_foundry.core.data.sources.read import read_corpus as read_corpus
     from transformer_foundry.core.data.tokenized.dataset import TokenSplit as TokenSplit
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits as TokenSplits

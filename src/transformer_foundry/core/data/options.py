@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.data.columns.prompts.template import parse_template
 
 __all__ = ["BUILT_IN", "DataOptions"]
 
@@ -22,7 +23,7 @@ class DataOptions:
 
     source: str = option(
         BUILT_IN,
-        "'built-in', a local file or folder (csv, tsv, json, jsonl, text, parquet, arrow), a URL, or a Hub dataset.",
+        "'built-in', a file or folder (csv, json, text, parquet, arrow, xlsx, SQLite, archives), a URL, a Hub dataset.",
     )
     config_name: str | None = option(
         None,
@@ -34,13 +35,49 @@ class DataOptions:
         False,
         "Read a Hub dataset or URL row by row, at most data.max_documents rows, instead of downloading all of it.",
     )
+    document: str = option(
+        "auto",
+        "What one text is: a line, a paragraph, a section of paragraphs, a file, or a row of a table.",
+        choices=("auto", "line", "paragraph", "section", "file", "row"),
+    )
+    header: bool | None = option(None, "Whether the first row of a table names its columns; null recognizes it.")
+    columns: list[str] | None = option(None, "Names of all columns of a table, in order, instead of its header.")
+    table: str | None = option(None, "Table of an SQLite file, or sheet of an xlsx file, if it has several.")
+    encoding: str | None = option(None, "Encoding of text files, such as cp1252; null recognizes UTF-8 and UTF-16.")
+    vocab_size: int | None = option(
+        None,
+        "Number of ids of the tokenizer that made the data, if they are token ids (lists, .npy, .bin of nanoGPT), "
+        "which are used as they are; null reads text.",
+        minimum=2,
+    )
     text_column: str | None = option(
         None, "Column of the text (source text of a pair, words of token classification); null guesses it."
     )
     target_column: str | None = option(None, "Column of the target text of a pair; null guesses it.")
-    label_column: str | None = option(None, "Column of the class, or of the tags of the words; null guesses it.")
+    label_column: str | None = option(
+        None, "Column of the class, of a number to predict, or of the tags of the words; null guesses it."
+    )
+    label_columns: list[str] | None = option(
+        None, "Columns of 0 and 1, one for each label that a text may have; null guesses them."
+    )
+    label_separator: str | None = option(
+        None, "What joins several labels in a cell, such as '|'; '' reads a cell as one class, null recognizes it."
+    )
     pair_column: str | None = option(
         None, "Column of a second text that is classified together with the first; null guesses it."
+    )
+    split_column: str | None = option(
+        None, "Column that names the split of each row (train, dev, test); '' uses none, null recognizes it."
+    )
+    template: str | None = option(
+        None,
+        "How the columns of a row are joined to one text, such as '{instruction}\\n{input}\\n{output}'; "
+        "an empty field leaves out the text before it too; null writes the parts of a prompt on lines of their own.",
+    )
+    loss_on: str = option(
+        "all",
+        "What a decoder learns of a prompt and its answer: 'all' of the text, or only the 'answer'.",
+        choices=("all", "answer"),
     )
     span_corruption: bool | None = option(
         None, "Whether an encoder-decoder learns to fill in hidden spans; null does so if the data have no pairs."
@@ -55,13 +92,17 @@ class DataOptions:
     )
     tokenizer: str = option(
         "auto",
-        "'auto' (fitted to the data and the model), 'bpe', 'bytes', 'characters', a tokenizer folder or a Hub name.",
+        "'auto' (fitted to the data and the model), 'bpe', 'bytes', 'characters', 'unigram', 'wordpiece', 'word' "
+        "(symbols between blanks, each one token), a tokenizer folder, tokenizer.json, a .model of sentencepiece, "
+        "a .tiktoken file or a Hub name; the model has the vocab_size.",
     )
     max_documents: int | None = option(None, "Largest number of texts; the sample is always the same.", minimum=3)
     seed: int = option(0, "Seed of the splits and of the sample.", minimum=0)
 
     def __post_init__(self) -> None:
         check_options(self, "data")
+        if self.template is not None:
+            parse_template(self.template)
         if not self.source.strip():
             raise ParameterError(
                 "data.source is empty.",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import example, given, settings
@@ -111,3 +112,37 @@ def test_near_leaks_into_a_given_split_are_counted_and_dropped_on_request():
     assert corpus_of(given, "causal_lm", test_share=0).assignment.near_leaks == 5
     dropped = corpus_of(given, "causal_lm", test_share=0, drop_near_duplicates=True)
     assert dropped.assignment.counts == {"train": 15, "validation": 5, "test": 0}
+
+
+def test_questions_on_one_paragraph_are_no_duplicates_and_stay_in_one_split():
+    paragraphs = [" ".join(article(number)) for number in range(20)]
+    texts = [f"{paragraph}\nWhat is {number}?" for paragraph in paragraphs for number in range(3)]
+    again = [f"{changed(article(number), 1)}\nWhat is 0?" for number in range(2)]
+    documents = [Document(text, target="an answer") for text in (*texts, *again)]
+    corpora = [asked(documents, drop_near_duplicates=drops) for drops in (False, True)]
+    plain, dropped = (corpus.assignment for corpus in corpora)
+    assert (plain.near_duplicates, plain.near_leaks) == (2, 0)
+    assert (sum(plain.counts.values()), sum(dropped.counts.values())) == (62, 60)
+    splits = texts_by_split(corpora[0])
+    found = [{text.split("\n")[0] for text in texts} for texts in splits.values()]
+    assert sum(map(len, found)) == len(set.union(*found))
+
+
+def test_given_splits_that_ask_other_questions_on_one_paragraph_do_not_leak():
+    given = {
+        split: [Document(f"{' '.join(article(n))}\nWhat is {split}?", target="an answer") for n in range(8)]
+        for split in ("train", "validation")
+    }
+    assert asked(given, test_share=0).assignment.near_leaks == 0
+
+
+def test_other_hypotheses_on_one_premise_are_no_duplicates():
+    premises = [" ".join(article(number)) for number in range(9)]
+    documents = [Document(premise, pair=f"It is {k}.", label=k) for premise in premises for k in range(3)]
+    assert corpus_of(documents, "sequence_classification").assignment.near_duplicates == 0
+
+
+def asked(documents, **settings):
+    corpus = corpus_of(documents, "seq2seq_lm", **settings)
+    corpus.source.columns = replace(corpus.source.columns, template="{context}\\n{question}\\n{answer}")
+    return corpus

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.data.corpus.text_quality import TextQuality, guess_language
+from transformer_foundry.core.data.corpus.text_quality import UNKNOWN_LANGUAGE, TextQuality, guess_language
 
 
 def troubles(*texts):
@@ -27,6 +27,9 @@ def troubles(*texts):
         ("Korean", "모든 인간은 태어날 때부터 자유롭다."),
         (None, "def f(x): return x + 1  # 0x1F"),
         (None, ""),
+        (None, "e2e4 c7c5 g1f3 d7d6 d2d4 c5d4 f3d4 g8f6 b1c3 a7a6"),
+        (None, "1. d4 d5 2. c4 c6 3. Nf3 Nf6 4. Nc3 dxc4 5. a4 e5"),
+        (None, "a c g t t a c a g c t a c c a"),
     ],
 )
 def test_languages_are_guessed(language, text):
@@ -40,6 +43,8 @@ def test_languages_are_guessed(language, text):
         ("wrongly decoded characters", "Zürich, café".encode().decode("cp1252")),
         ("wrongly decoded characters", "it\u2019s".encode().decode("cp1252")),
         ("control characters", "null \x00 byte"),
+        ("marks of the end of a document", "the end.\n<|endoftext|>\nAnother"),
+        ("marks of the end of a document", "the end.</s>"),
         ("HTML", "<p class='x'>text</p> &amp; more"),
     ],
 )
@@ -59,3 +64,40 @@ def test_shares_are_of_the_texts_looked_at():
     report = quality.report()
     assert report["examined"] == 20_000 + 20_000 // 16
     assert 0.4 < report["troubles"]["replacement characters"]["share"] < 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Das ist nicht der Weg, den ich mit dir gehe.", "de"),
+        ("Þetta er ekki vegurinn sem ég fer með þér.", "is"),
+        ("これは長い文章です。", "ja"),
+        ("ACGTTTGACA", None),
+    ],
+)
+def test_lingua_names_languages_where_it_is_installed(text, language):
+    pytest.importorskip("lingua")
+    quality = TextQuality()
+    quality.add(text)
+    report = quality.report()
+    assert (report["languages_by"], list(report["languages"])) == ("lingua", [language or UNKNOWN_LANGUAGE])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<a href='b'>c</a>", "HTML"),
+        ("one<br/>two", "HTML"),
+        ("<p>", "HTML"),
+        ("From: Hugo <a@example.org>", None),
+        ("<p.q@example.org>", None),
+        ("<td:x>", None),
+        ("\x1b[31mred\x1b[0m", "terminal color codes"),
+        ("one\x0btwo", "control characters"),
+        ("\x1bone", "control characters"),
+    ],
+)
+def test_a_problem_is_called_what_it_is(text, problem):
+    quality = TextQuality()
+    quality.add(text)
+    assert list(quality.report()["troubles"]) == ([] if problem is None else [problem])

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import random
 
+import numpy as np
 import pytest
 
 from tests.core.data.samples import contract_for, corpus_of, prepare, sentences
 from transformer_foundry.core.data import DataOptions, Document, fit_tokenizer, prepare_splits, profile_splits
+from transformer_foundry.core.data.profile.profile import _bin_edges
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
@@ -80,12 +83,26 @@ def test_unknown_characters_are_counted(tmp_path):
 
 
 def test_lopsided_and_absent_labels_are_found(tmp_path):
-    documents = [Document(text, label=2 if number == 0 else 0) for number, text in enumerate(sentences(60))]
-    corpus = corpus_of(documents, "sequence_classification")
+    documents = [Document(text, label=2 if number > 50 else 0) for number, text in enumerate(sentences(60))]
+    corpus = corpus_of({"train": documents[:40], "validation": documents[40:]}, "sequence_classification")
     contract = contract_for("sequence_classification", output_size=3)
     tokenizer = fit_tokenizer(corpus, contract, DataOptions())
     profile = profile_splits(prepare_splits(corpus, tokenizer, contract, DataOptions(), tmp_path), tokenizer)
     assert {"labels", "label balance"} <= checks_of(profile)
+
+
+def test_words_outside_spans_are_no_imbalance(tmp_path):
+    texts = [text.split() for text in sentences(40)]
+    documents = [
+        Document(" ".join(words), words=tuple(words), tags=("B-X", *["O"] * (len(words) - 1))) for words in texts
+    ]
+    corpus = corpus_of(documents, "token_classification")
+    contract = contract_for("token_classification", output_size=2)
+    tokenizer = fit_tokenizer(corpus, contract, DataOptions())
+    profile = profile_splits(prepare_splits(corpus, tokenizer, contract, DataOptions(), tmp_path), tokenizer)
+    ((severity, message),) = messages(profile, "label balance")
+    assert severity == "info"
+    assert message.endswith("of the training labels are O.")
 
 
 def test_duplicates_are_found_and_the_way_out_is_named(tmp_path):
@@ -101,6 +118,13 @@ def test_encoding_trouble_and_markup_are_found_with_an_example(tmp_path):
     profile = profile_of([Document(text) for text in (*sentences(50), *bad)], tmp_path)
     assert len(messages(profile, "encoding")) == 2
     assert "'<div>some text</div>'" in messages(profile, "markup")[0][1]
+
+
+def test_marks_between_documents_are_one_warning_with_their_count(tmp_path):
+    texts = [f"{text}\n<|endoftext|>" if number % 2 else text for number, text in enumerate(sentences(60))]
+    ((severity, message),) = messages(profile_of([Document(text) for text in texts], tmp_path), "marks")
+    assert severity == "warning"
+    assert message.startswith("30 of 60 examined texts contain marks of the end of a document")
 
 
 def test_a_mixture_of_languages_is_found(tmp_path):
@@ -137,6 +161,36 @@ def test_labels_of_few_texts_are_balanced_otherwise_by_chance(tmp_path):
     assert not messages(profile, "label drift")
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_random_splits_have_no_drift_of_labels(tmp_path, classes):
+    warned = 0
+    for seed in range(15):
+        order = random.Random(seed).sample(range(150), 150)
+        rows = [Document(f"{number} {seed}", label=number % classes) for number in order]
+        given = {"train": rows[:120], "validation": rows[120:]}
+        profile = profile_of(given, tmp_path / str(seed), "sequence_classification", test_share=0)
+        warned += bool(messages(profile, "label drift"))
+    assert warned == 0
+
+
+FRENCH = """Il a une maison dans la rue. | Elle va à la gare en train. | Un chat dort sur le lit.
+Il pleut à Paris ce soir.
+Le café est fermé lundi. | La porte du garage est ouverte. | Marie lit un livre. | Nous partons demain matin.
+Il fait la cuisine. | Le prix a monté encore. | La ville est calme la nuit. | Un homme entre et salue.
+Il y a un problème avec la photo. | Une fille chante le soir. | Le film a été un échec. | Le train part à midi."""
+RECIPES = """Bake at 180 degrees for ten minutes. | Mix flour, butter, sugar. | Add eggs, stir until smooth.
+Chop onions, fry for five minutes. | Serve with rice. | Leave to cool, then cut in squares. | Season, taste, serve hot.
+Pour over pasta, top with cheese. | Roast chicken at high heat for an hour. | Simmer for ten minutes, stir often.
+Preheat oven at 200, grease tin. | Put dough in tin, bake for half an hour. | Drain beans, mix in oil."""
+
+
+@pytest.mark.parametrize("text", [FRENCH, RECIPES])
+def test_short_texts_of_one_language_are_no_mixture(tmp_path, text):
+    lines = [line.strip() for line in text.replace("|", "\n").split("\n")]
+    profile = profile_of([Document(f"{line} {n}") for n in range(8) for line in lines], tmp_path)
+    assert not [finding for finding in messages(profile, "language") if finding[0] == "warning"]
+
+
 def test_text_shorter_than_a_row_is_found(tmp_path):
     profile = profile_of([Document("ab"), Document("cd"), Document("ef")], tmp_path)
     assert any("shorter than one row" in message for _, message in messages(profile, "amount"))
@@ -162,4 +216,13 @@ def test_table_and_figures_show_every_split(tmp_path, task):
     assert splits_table(profile)["rows"].tolist() == [len(split) for split in splits.splits.values()]
     for figure in (length_figure(splits), token_figure(splits)):
         assert [trace.name for trace in figure.data] == ["train", "validation", "test"]
-    assert len(label_figure(profile).data) == (3 if task == "sequence_classification" else 1)
+    assert len(label_figure(profile).data) == (3 if task == "sequence_classification" else 0)
+
+
+@pytest.mark.parametrize(
+    "numbers", [[1e17, 1e17 + 16], [1.7e18, 1.7e18 + 512], [1.0, 1.0 + 2**-52], [-1.7e308, 1.7e308], [5.0, 5.0]]
+)
+def test_numbers_that_floats_hardly_tell_apart_are_counted(numbers: list[float]) -> None:
+    edges = _bin_edges(np.array(numbers))
+    assert (np.diff(edges) > 0).all()
+    assert np.histogram(numbers, edges)[0].sum() == 2

@@ -4,13 +4,14 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
 from transformer_foundry.core.data.sources.builtin import BuiltInSource, _module_files
-from transformer_foundry.core.data.sources.sections import cut_sections, split_paragraphs
+from transformer_foundry.core.data.sources.files.sections import cut_sections, split_paragraphs
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
@@ -147,3 +148,16 @@ def test_each_corpus_has_its_own_digest():
     sources = [BuiltInSource(task) for task in ("causal_lm", "seq2seq_lm", "sequence_classification")]
     sources += [BuiltInSource("causal_lm", config_name="large"), BuiltInSource("sequence_classification", 3)]
     assert len({source.digest() for source in sources}) == 5
+
+
+def test_a_model_with_one_output_needs_numbers():
+    with pytest.raises(DataError, match="the built-in text has only classes"):
+        BuiltInSource("sequence_classification", 1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"text_column": "zz"}, {"label_columns": ["a"]}, {"columns": ["a", "b"]}, {"encoding": "cp1252"}]
+)
+def test_options_of_files_are_refused_instead_of_ignored(changes: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=f"data.{next(iter(changes))} is set, but the built-in text"):
+        read_corpus(DataOptions(**changes), "causal_lm")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from transformer_foundry.core.data.sources.read_errors import explain_file_error, explain_remote_error
+from transformer_foundry.core.data.sources.read_errors import explain_remote_error
 
 
 class DatasetGenerationError(Exception):
@@ -65,9 +65,3 @@ def test_the_choices_of_a_configuration_are_passed_on():
     error = explain_remote_error(err, "owner/name")
     assert error.expected == "Available: ['en', 'de']."
     assert "data.config_name" in error.remedy
-
-
-def test_an_unknown_error_of_a_file_names_it(tmp_path):
-    path = tmp_path / "a.parquet"
-    path.write_bytes(b"PAR1")
-    assert str(path) in explain_file_error(wrapped(OSError("bad footer")), "parquet", path).problem

@@ -84,7 +84,7 @@ def test_words_and_tags_may_be_separated_by_blanks(tmp_path):
 def test_more_words_than_tags_are_refused_with_their_row(tmp_path):
     rows = tagged_rows()
     rows[4]["ner_tags"].pop()
-    with pytest.raises(DataError, match=r"a.jsonl, row 5: 13 words \(column tokens\) but 12 tags"):
+    with pytest.raises(DataError, match=r"a.jsonl, line 5: 13 words \(column tokens\) but 12 tags"):
         _ = read_corpus(DataOptions(source=str(write(tmp_path / "a.jsonl", rows))), "token_classification").assignment
 
 
@@ -159,3 +159,15 @@ def test_plain_text_without_pairs_is_refused_where_spans_are_not_wanted(tmp_path
     with pytest.raises(DataError, match="plain text, which has no targets"):
         read_corpus(DataOptions(source=str(tmp_path / "a.txt"), span_corruption=False), "seq2seq_lm")
     assert read_corpus(DataOptions(source=str(tmp_path / "a.txt")), "seq2seq_lm").corrupts_spans
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", "  "])
+def test_a_number_sign_with_a_tag_is_a_word_and_no_comment(tmp_path, separator):
+    path = tmp_path / "a.conll"
+    words = [("#", "O"), ("Zürich", "B-LOC"), ("flat", "O"), ("#", "I-LOC"), ("4", "O")]
+    sentence = "# sent 1\n# none\n" + "".join(f"{word}{separator}{tag}\n" for word, tag in words) + "\n"
+    sentence = "# O\n" * (separator == "\t") + sentence  # as other lines have a tab, it is a comment
+    path.write_text(("-DOCSTART- O\n\n" + sentence + f"x{separator}I-LOC\n\n") * 4, encoding="utf-8")
+    [*rows] = read_corpus(DataOptions(source=str(path)), "token_classification").source.documents("train")
+    assert rows[0].words == ("#", "Zürich", "flat", "#", "4")
+    assert rows[0].tags == ("O", "B-LOC", "O", "I-LOC", "O")

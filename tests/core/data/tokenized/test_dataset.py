@@ -248,3 +248,55 @@ def test_splits_in_memory_cannot_be_copied(tmp_path):
 def test_a_row_outside_is_an_index_error():
     with pytest.raises(IndexError, match="row 2 of 2"):
         _ = RaggedArray.from_rows([[1, 2], [3]])[2]
+
+
+def flip_bit(path, bit=4):
+    """Change a bit in the middle of a file, without a trace in its size."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1 << bit
+    path.write_bytes(content)
+
+
+TOKEN_FILES = [f"{name}-{column}.bin" for name in ("train", "validation") for column in ("input_ids", "input_offsets")]
+
+
+@pytest.mark.parametrize("file", [*TOKEN_FILES, "index.json"])
+def test_one_flipped_bit_is_found_named_and_made_again_to_the_byte(tmp_path, file):
+    splits, tokenizer, corpus = prepare("causal_lm", tmp_path)
+    path = next(tmp_path.rglob(file))
+    before = path.read_bytes()
+    flip_bit(path)
+    with pytest.raises(DataError, match=rf"{file} is damaged"):
+        load_splits(tmp_path)
+    assert find_splits(tmp_path, splits.fingerprint) is None
+    prepare_splits(corpus, tokenizer, contract_for("causal_lm"), DataOptions(), tmp_path)
+    assert path.read_bytes() == before
+
+
+def without_digests(folder):
+    """Make a preparation what version 0.1.0 wrote at first."""
+    index = json.loads((folder / "index.json").read_text())
+    index.pop("seal")
+    for split in index["splits"].values():
+        for column in split["columns"].values():
+            del column["sha256"]
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def test_tokens_of_an_earlier_version_are_read_and_an_id_out_of_range_is_damage(tmp_path):
+    splits, _, _ = prepare("causal_lm", tmp_path)
+    without_digests(tmp_path)
+    assert load_splits(tmp_path).fingerprint == splits.fingerprint
+    path = next(tmp_path.rglob("train-input_ids.bin"))
+    ids = np.fromfile(path, np.uint16)
+    ids[7] = splits.vocab_size
+    ids.tofile(path)
+    with pytest.raises(DataError, match=r"train-input_ids\.bin is damaged"):
+        load_splits(tmp_path)
+
+
+def test_files_are_read_for_their_digest_once(tmp_path, monkeypatch):
+    prepare("causal_lm", tmp_path)
+    load_splits(tmp_path)
+    monkeypatch.setattr("transformer_foundry.core.files.digests.sha256_of", lambda path: 1 / 0)
+    load_splits(tmp_path)

@@ -268,3 +268,119 @@ def test_the_configuration_names_the_special_tokens(tmp_path):
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert config["mask_token"] == "<|mask|>"
     assert config["model_max_length"] == 16
+
+
+MOVES = [" ".join(f"{'abcdefgh'[(n * 3 + k) % 8]}{k % 8 + 1}d{n % 8 + 1}" for k in range(9)) for n in range(40)]
+
+
+@pytest.mark.parametrize("join", [" ".join, "\n".join])
+def test_words_of_letters_and_digits_are_one_token_wherever_they_stand(join):
+    options = DataOptions(tokenizer="word")
+    corpus = corpus_of([Document(f"{text} a1d1\nb2d1") for text in MOVES], "causal_lm")
+    tokenizer = fit_tokenizer(corpus, contract_for("causal_lm", 700), options)
+    text = join(["a1d1", *next(corpus.documents("train")).text.split()[:4], "a1d1"])
+    ids = [number for number in tokenizer.encode(text) if tokenizer.token(number).strip()]
+    assert [tokenizer.token(number).strip() for number in ids] == text.split()
+    assert ids[0] == ids[-1]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("text", ["a1d1  b2d1", "a1d1\n\nb2d1", "a1d1\n", "a1d1 "])
+def test_words_keep_the_blanks_and_line_breaks_between_them(text):
+    corpus = corpus_of([Document(f"{one} a1d1  b2d1 \n\n y ") for one in MOVES], "causal_lm")
+    tokenizer = fit_tokenizer(corpus, contract_for("causal_lm", 700), DataOptions(tokenizer="word"))
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_saved_tokenizer_of_words_is_that_of_transformers(tmp_path):
+    from transformers import AutoTokenizer
+
+    corpus = corpus_of([Document(text) for text in MOVES], "causal_lm")
+    tokenizer = fit_tokenizer(corpus, contract_for("causal_lm", 700), DataOptions(tokenizer="word"))
+    tokenizer.save(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)(MOVES[3])["input_ids"] == tokenizer.encode(MOVES[3])
+    given = fit_tokenizer(
+        corpus, contract_for("causal_lm", 700), DataOptions(tokenizer=str(tmp_path / "tokenizer.json"))
+    )
+    assert given.encode(MOVES[3]) == tokenizer.encode(MOVES[3])
+
+
+def test_too_many_different_words_for_the_vocabulary_are_refused():
+    corpus = corpus_of([Document(text) for text in MOVES], "causal_lm")
+    with pytest.raises(DataError, match=r"needs \d+ for this text"):
+        fit_tokenizer(corpus, contract_for("causal_lm", 12), DataOptions(tokenizer="word"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("byte", "bytes"), ("char", "characters"), ("words", "word")])
+def test_other_names_of_kinds_are_known(name, kind):
+    corpus = corpus_of([Document(text) for text in MOVES], "causal_lm")
+    assert fit_tokenizer(corpus, contract_for("causal_lm", 700), DataOptions(tokenizer=name)).algorithm == kind
+
+
+def test_wordpiece_fits_the_model_and_decodes(tmp_path):
+    from transformers import AutoTokenizer
+
+    corpus = corpus_of(documents_for("causal_lm"), "causal_lm")
+    tokenizer = fit_tokenizer(
+        corpus, contract_for("causal_lm", 120, eos_token_id=7), DataOptions(tokenizer="wordpiece")
+    )
+    text = next(corpus.documents("train")).text
+    ids = tokenizer.encode(text)
+    assert (tokenizer.algorithm, tokenizer.decode(ids)) == ("wordpiece", text)
+    assert max(ids) < 120
+    assert tokenizer.eos_token_id == 7
+    assert not {number for number in tokenizer.encode("a <|eos|> b") if number == 7}
+    tokenizer.save(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == ids
+
+
+def test_wordpiece_without_room_for_the_characters_is_refused():
+    corpus = corpus_of(documents_for("causal_lm"), "causal_lm")
+    with pytest.raises(DataError, match=r"has 20 token ids, but the tokenizer .'wordpiece'. needs"):
+        fit_tokenizer(corpus, contract_for("causal_lm", 20), DataOptions(tokenizer="wordpiece"))
+
+
+@pytest.fixture(scope="module")
+def unigram_tokenizer():
+    return fit(vocab_size=1300, algorithm="unigram", eos_token_id=7)
+
+
+@given(text=st.text(st.characters(exclude_characters="\u2581", exclude_categories=["Cs"])))
+@settings(max_examples=200, deadline=None)
+def test_a_large_unigram_vocabulary_loses_no_text(unigram_tokenizer, text):
+    assert unigram_tokenizer.decode(unigram_tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("text", ["a <|eos|> b", "<0x41>", "<|pad|><|unk|>"])
+def test_names_of_tokens_in_a_text_are_text_for_unigram(unigram_tokenizer, text):
+    ids = unigram_tokenizer.encode(text)
+    assert not set(unigram_tokenizer.special.ids()).intersection(ids)
+    assert unigram_tokenizer.decode(ids) == text
+
+
+def test_unigram_is_the_same_for_transformers(unigram_tokenizer, tmp_path):
+    from transformers import AutoTokenizer
+
+    text = documents_for("causal_lm")[0].text
+    ids = unigram_tokenizer.encode(text)
+    assert len(ids) < len(text) / 2
+    assert max(ids) < 1300
+    unigram_tokenizer.save(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == ids
+
+
+def test_unigram_has_whole_words_and_at_most_the_vocabulary():
+    tokenizer = fit(vocab_size=120, algorithm="unigram")
+    assert tokenizer.vocab_size == 120
+    assert {"\u2581quick", "\u2581wizards"} <= tokenizer.backend.get_vocab().keys()
+
+
+@pytest.mark.parametrize("vocab_size", [20, 60, 150])
+def test_a_small_unigram_vocabulary_is_refused_or_knows_most(vocab_size):
+    if vocab_size == 20:
+        with pytest.raises(DataError, match=r"has 20 token ids, but the tokenizer .'unigram'. needs"):
+            fit(vocab_size=vocab_size, algorithm="unigram")
+        return
+    tokenizer = fit(vocab_size=vocab_size, algorithm="unigram")
+    assert tokenizer.decode(tokenizer.encode("lazy dog")) == "lazy dog"
+    assert tokenizer.special.unk in tokenizer.encode("東京")

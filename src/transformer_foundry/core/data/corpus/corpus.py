@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.secrets import redact
+from transformer_foundry.core.base.text import counted, one_line, short_list
+from transformer_foundry.core.data.corpus.label_checks import find_look_alikes
 from transformer_foundry.core.data.corpus.split_assignment import DROPPED, SplitAssignment, assign_splits
 from transformer_foundry.core.data.document import SPLIT_NAMES, Columns, Document, Source, clean_text
 
 __all__ = ["Corpus"]
 
-_CLASSIFICATIONS = ("sequence_classification", "token_classification")
-_MOST_CLASSES = 10_000  # a larger number is a code, not the id of a class
-_FORMAT = 3  # increment it whenever the same source gives other splits
+_CLASSIFICATIONS = ("sequence_classification", "multi_label_classification", "token_classification")
+_MISSING = -1
+_FORMAT = 5  # increment it whenever the same source gives other splits
 
 
 class Corpus:
@@ -55,7 +59,11 @@ class Corpus:
         self._num_labels = num_labels
         self._salt = f"split-{seed}".encode()
         self._assignment: SplitAssignment | None = None
+        self._digest: str | None = None
         self._labels: tuple[tuple[str, ...], dict[int | str, int]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.source.name[:80]!r}, task={self.task!r})"
 
     @property
     def name(self) -> str:
@@ -71,7 +79,7 @@ class Corpus:
     @property
     def corrupts_spans(self) -> bool:
         """Whether an encoder-decoder learns to fill in hidden spans, because there are no pairs."""
-        return self.task == "seq2seq_lm" and self.columns.target is None
+        return self.task == "seq2seq_lm" and (self.columns.target is None or self.columns.is_joined)
 
     @property
     def assignment(self) -> SplitAssignment:
@@ -92,13 +100,22 @@ class Corpus:
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """Names of the classes, in the order of their ids; None where the task has no classes."""
+        """Names of the classes on one printable line each, by their ids; None where the task has no classes."""
         if self.task not in _CLASSIFICATIONS:
             return None
-        return self._index_classes()[0]
+        return tuple(map(one_line, self._index_classes()[0]))
 
     def digest(self) -> str:
-        """Return the digest of the content and of every setting that affects the splits."""
+        """Return the digest of the content and of every setting that affects the splits; the content is read once."""
+        if self._digest is None:
+            self._digest = self._compute_digest()
+        return self._digest
+
+    def describe(self) -> dict[str, Any]:
+        """Return source, task and digest for JSON: what ``open_corpus`` needs to open the same corpus again."""
+        return {"source": self.name, "task": self.task, "columns": str(self.columns), "digest": self.digest()}
+
+    def _compute_digest(self) -> str:
         parts = (self.source.digest(), self.task, sorted(self._shares.items()), self._max_documents, self._num_labels)
         settings = (_FORMAT, self._drop_near_duplicates, self._salt)
         return hashlib.sha256(repr((*parts, *settings)).encode()).hexdigest()
@@ -118,36 +135,74 @@ class Corpus:
     def _index_classes(self) -> tuple[tuple[str, ...], dict[int | str, int]]:
         if self._labels is None:
             found = self.assignment.label_values
-            names = _class_names(found, self.source.label_names, self._num_labels)
+            names = _class_names(found, self.source.label_names)
             ids = _number(names, found, is_declared=self.source.label_names is not None)
             allowed = len(names) if self._num_labels is None else self._num_labels
-            wrong = sorted((label for label in found if not 0 <= ids.get(label, -1) < allowed), key=str)
+            wrong = [label for label in found if not 0 <= ids.get(label, -1) < allowed]
             if wrong or len(names) > allowed:
-                raise self._too_many_classes_error(names, wrong)
+                raise self._too_many_classes_error(names, wrong, allowed)
             self._labels = names, ids
         return self._labels
 
-    def _too_many_classes_error(self, names: tuple[str, ...], wrong: list[int | str]) -> DataError:
-        """Return the error that names the first row whose label the model does not have."""
-        place = self.name
-        for split in self.source.splits if wrong else ():
-            for number, document in enumerate(self.source.documents(split)):
-                if wrong[0] in document.labels():
-                    return self._label_error(self.source.location(split, number), wrong[0], names)
+    def _too_many_classes_error(self, names: tuple[str, ...], wrong: list[int | str], allowed: int) -> DataError:
+        """Return the error that names the first row of a class that the model or the declared classes do not have.
+
+        Of more classes than outputs any could be the wrong ones: numbers without an output, else those of which train
+        has the fewest texts.
+        """
+        if self.task == "multi_label_classification":
+            return self._too_many_labels_error(names)
+        counts, first = self._count_labels()
+        outside: list[int | str] = [label for label in counts if isinstance(label, int) and not 0 <= label < allowed]
+        are_numbers = all(isinstance(label, int) for label in counts)
+        if wrong and len(names) > allowed and are_numbers:
+            wrong = outside or wrong
+        elif wrong and len(names) > allowed:
+            ranked = sorted(counts, key=lambda label: (counts[label]["train"], counts[label].total(), str(label)))
+            wrong = ranked[: len(names) - allowed]
+        if wrong:
+            label = min(wrong, key=lambda label: (counts[label].total(), str(label)))
+            return self._label_error(self.source.location(*first[label]), label, names, counts[label])
         return DataError(
-            f"{place} has {len(names)} classes but the model has only {self._num_labels}.",
+            f"{self.name} has {len(names)} classes ({short_list(names, 4)}) but the model has only {self._num_labels}.",
             f"Expected at most {self._num_labels} classes, numbered from 0.",
-            f"Export the model with {len(names)} outputs, or choose another column with data.label_column.",
+            find_look_alikes(names)
+            or f"Export the model with {len(names)} outputs, or choose another column with data.label_column.",
         )
 
-    def _label_error(self, place: str, label: int | str, names: tuple[str, ...]) -> DataError:
+    def _count_labels(self) -> tuple[dict[int | str, Counter[str]], dict[int | str, tuple[str, int]]]:
+        """Return how many labels of each kind each split has, and the split and number of the first document of it."""
+        counts, first = defaultdict[int | str, Counter[str]](Counter), dict[int | str, tuple[str, int]]()
+        for split in self.source.splits:
+            for number, document in enumerate(self.source.documents(split)):
+                for label in document.labels():
+                    counts[label][split] += 1
+                    first.setdefault(label, (split, number))
+        return counts, first
+
+    def _too_many_labels_error(self, names: tuple[str, ...]) -> DataError:
+        shown = f"The texts of {self.name} have {len(names)} labels ({short_list(names, 4)})"
+        outputs = "one output" if self._num_labels == 1 else f"{self._num_labels} outputs"
+        return DataError(
+            f"{shown}; the model has {outputs}.",
+            "Expected an output for each label.",
+            f"Export the model with {len(names)} outputs, or name fewer columns of 0 and 1 in data.label_columns.",
+        )
+
+    def _label_error(self, place: str, label: int | str, names: tuple[str, ...], counts: Counter[str]) -> DataError:
         allowed, remedy = self._num_labels or len(names), "Correct the row, or set data.label_column."
         problem = f"it is none of the {len(names)} classes {', '.join(names[:4])}{', ...' if names[4:] else ''}."
         if len(names) > allowed:
-            problem = f"the data have {len(names)} classes but the model has only {allowed}."
-            remedy = f"Correct the row, export the model with {len(names)} outputs, or set data.label_column."
+            problem = f"the data have {len(names)} classes ({short_list(names, 4)}) but the model has only {allowed}."
+            remedy = find_look_alikes(names) or (
+                f"Correct the row, export the model with {len(names)} outputs, or set data.label_column."
+            )
+        if label == _MISSING:
+            remedy = f"Remove the rows of {_MISSING}, which mostly marks a missing label, or set data.label_column."
+        what = "tag" if self.task == "token_classification" else "row"
+        found = ", ".join(f"{counted(count, what)} of {split}" for split, count in counts.items())
         return DataError(
-            f"{place}: the label (column {self.columns.label}) is {label}; {problem}",
+            f"{place}: the label (column {self.columns.label}; {found}) is {label}; {problem}",
             f"Expected 0 to {allowed - 1}, or names of at most {allowed} classes.",
             remedy,
         )
@@ -161,28 +216,22 @@ def _finish(document: Document, label_ids: dict[int | str, int]) -> Document:
         pair=None if document.pair is None else clean_text(document.pair),
         words=None if document.words is None else tuple(clean_text(word) for word in document.words),
         label=None if document.label is None or not label_ids else label_ids[document.label],
+        present=None if document.present is None else tuple(label_ids[label] for label in document.present),
+        unknown=tuple(label_ids[label] for label in document.unknown),
         tags=None if document.tags is None else tuple(label_ids[tag] for tag in document.tags),
     )
 
 
-def _class_names(
-    found: frozenset[int | str], declared: tuple[str, ...] | None, num_labels: int | None
-) -> tuple[str, ...]:
-    """Return the names of the classes.
+def _class_names(found: frozenset[int | str], declared: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the names of the classes: the declared ones, else those that occur, numbers by value.
 
-    Declared names keep their order. Whole numbers from 0 keep their values; ratings from 1 are shifted down by 1. Other
-    labels are sorted by name, so that 1 and "1", which a csv may contain, are one class.
+    0 and 4 are two classes. 1 and "1", which a csv may contain, are one.
     """
     if declared is not None:
         return declared
-    numbers = [label for label in found if isinstance(label, int)]
-    if not numbers or len(numbers) < len(found) or min(numbers) < 0:
-        return tuple(sorted({str(label) for label in found}))
-    highest = max(numbers)
-    starts_late = min(numbers) > 0 and highest >= (num_labels or _MOST_CLASSES)
-    if starts_late or highest >= _MOST_CLASSES:
-        return tuple(str(label) for label in sorted(numbers))
-    return tuple(str(number) for number in range(highest + 1))
+    if all(isinstance(label, int) for label in found):
+        return tuple(str(label) for label in sorted(found, key=int))
+    return tuple(sorted({str(label) for label in found}))
 
 
 def _number(names: tuple[str, ...], found: frozenset[int | str], *, is_declared: bool) -> dict[int | str, int]:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.text import counted
+from transformer_foundry.core.data.columns.token_ids import ids_as_characters
+from transformer_foundry.core.data.corpus.label_checks import LabelLeak
 from transformer_foundry.core.data.corpus.near_duplicates import NearDuplicates
 from transformer_foundry.core.data.corpus.text_quality import TextQuality
 from transformer_foundry.core.data.document import SPLIT_NAMES, Document, Source, clean_text
@@ -35,12 +38,17 @@ class SplitAssignment:
         labels: How often each label occurs in each split (sequence classification).
         label_values: All labels and tags found.
         repeats: Documents whose text had been seen before in the same split.
-        near_duplicates: Documents nearly equal to an earlier one of any split; equal ones do not count.
+        near_duplicates: Documents nearly equal to an earlier one of any split; equal ones do not count, nor do prompts
+            and pairs that share a long part and differ in the others.
         near_leaks: Of these, documents nearly equal to one of a held-out split.
-        leaks: Documents dropped because their text is also in a held-out split of the source.
-        empty: Documents dropped because they have no text.
+        leaks: Training documents dropped because their text is also in a held-out split of the source.
+        shared: Validation documents whose text is also in test; both splits are of the source, and are used as given.
+        empty: Documents dropped because they have no text, or no target.
+        without_target: Of these, documents that have a text.
         dropped_duplicates: Documents dropped by ``drop_near_duplicates``.
+        contradictions: Documents whose text occurs with another class, or other labels, too.
         text_quality: The report of ``TextQuality``.
+        label_leak: A warning if the texts contain the names of their classes.
     """
 
     assigned: dict[str, np.ndarray] = field(default_factory=dict)
@@ -52,9 +60,13 @@ class SplitAssignment:
     near_duplicates: int = 0
     near_leaks: int = 0
     leaks: int = 0
+    shared: int = 0
     empty: int = 0
+    without_target: int = 0
     dropped_duplicates: int = 0
+    contradictions: int = 0
     text_quality: dict[str, object] = field(default_factory=dict)
+    label_leak: str | None = None
 
 
 @dataclass
@@ -66,20 +78,29 @@ class _Scan:
         loose_keys: Hash of each text without case and repeated spaces, (documents,) uint64.
         sizes: UTF-8 bytes of each text, 0 if it cannot be used, (documents,) int64.
         labels: Index of each label in ``names``, (documents,) uint32.
+        answers: Index of the class, or of the labels, of each document among all that differ, (documents,) uint32.
         names: The labels.
+        parts: Hash of what a prompt or a pair has beside its longest line, such as the question on a paragraph, in the
+            same form; 0 for other texts, (documents,) uint64.
         groups: Number of the first document of the group of near-duplicates, (documents,) int64.
         bounds: Source split -> its documents.
+        without_target: Documents with a text and no target.
         text_quality: The report of ``TextQuality``.
+        label_leak: The warning of ``LabelLeak``.
     """
 
     keys: np.ndarray
     loose_keys: np.ndarray
     sizes: np.ndarray
     labels: np.ndarray
+    answers: np.ndarray
     names: list[int | str]
+    parts: np.ndarray
     groups: np.ndarray
     bounds: dict[str, slice]
+    without_target: int
     text_quality: dict[str, object]
+    label_leak: str | None
 
 
 def assign_splits(
@@ -87,7 +108,8 @@ def assign_splits(
 ) -> SplitAssignment:
     """Read ``source`` once and assign its documents.
 
-    A missing split is taken from the train split. The hash of the first text of a group of equal or nearly equal texts
+    Texts of train that are also in a held-out split of the source are dropped. A missing split is then taken from
+    train. The hash of the first text of a group of equal or nearly equal texts
     decides for the whole group, so it is never in two splits. If a group is a large part of the data, its texts are
     assigned one by one; texts that differ only in case and spaces still have one hash.
 
@@ -96,7 +118,7 @@ def assign_splits(
         shares: Share of the texts for each held-out split, used if the source has no such split.
         salt: Key of the hash; another one makes other splits.
         max_documents: Size of the sample to keep; None keeps all.
-        drop_near_duplicates: Keep only the first of each group, and none that is also in a held-out split.
+        drop_near_duplicates: Keep only the first of each group, and none of train that is also in a held-out split.
 
     Raises:
         DataError: If there is too little text to make the splits.
@@ -107,57 +129,94 @@ def assign_splits(
         given[rows] = SPLIT_NAMES.index(split)
     given[scan.sizes == 0] = DROPPED
     assignment = SplitAssignment(
-        empty=int((scan.sizes == 0).sum()), text_quality=scan.text_quality, label_values=frozenset(scan.names)
+        empty=int((scan.sizes == 0).sum()),
+        without_target=scan.without_target,
+        text_quality=scan.text_quality,
+        label_values=frozenset(scan.names),
+        label_leak=scan.label_leak,
     )
     if max_documents is not None:
         _sample(given, scan.keys, max_documents)
     group_keys = scan.keys[scan.groups]
+    # Questions on one paragraph belong to one split, but are no duplicates.
+    near_keys = group_keys ^ (scan.parts * np.uint64(0x9E3779B97F4A7C15))
+    assignment.leaks = _drop_leaks(given, scan.keys)
+    assignment.shared = int(_is_held_out_too(given, scan.keys, 1).sum())
+    usable = int((given != DROPPED).sum())
+    if drop_near_duplicates:
+        _drop_leaks(given, near_keys)  # before the cut: what a missing split gets has no near-duplicate in a given one
     positions = _positions(scan.loose_keys, group_keys, given == 0)
     _cut_missing_splits(given, positions, {name: share for name, share in shares.items() if name not in scan.bounds})
-    assignment.leaks = _drop_leaks(given, scan.keys)
-    _count_near_duplicates(assignment, given, scan, group_keys)
+    _count_near_duplicates(assignment, given, scan, near_keys)
     if drop_near_duplicates:
-        before = int((given != DROPPED).sum())
-        _drop_leaks(given, group_keys)
-        _drop_repeats(given, group_keys)
-        assignment.dropped_duplicates = before - int((given != DROPPED).sum())
+        _drop_leaks(given, near_keys)
+        given[_is_held_out_too(given, near_keys, 1)] = DROPPED
+        _drop_repeats(given, near_keys)
+        assignment.dropped_duplicates = usable - int((given != DROPPED).sum())
     _count(assignment, given, scan)
-    _check(assignment, source.name)
+    assignment.contradictions = _count_contradictions(given, scan)
+    _check(assignment, source)
     return assignment
 
 
 def _scan(source: Source, salt: bytes) -> _Scan:
-    keys, loose_keys, sizes, labels, bounds = bytearray(), bytearray(), array("I"), array("I"), {}
+    keys, loose_keys, parts, bounds = bytearray(), bytearray(), bytearray(), {}
+    sizes, labels = array("I"), array("I")
     numbers: dict[int | str, int] = {}
-    duplicates, quality = NearDuplicates(), TextQuality()
+    answers, kinds = array("I"), dict[object, int]()
+    duplicates, quality, leak = NearDuplicates(), TextQuality(), LabelLeak(source.label_names or ())
+    without_target = 0
+    has_parts = source.columns.template is not None or source.columns.pair is not None
+    holds_ids = source.columns.vocab_size is not None
     for split in source.splits:
         start = len(sizes)
         for document in source.documents(split):
-            text = _whole_text(document)
+            text = ids_as_characters(document.text) if holds_ids else _whole_text(document)
             encoded = text.encode()
             keys += _hash(encoded, salt)
-            loose_keys += _hash(" ".join(text.lower().split()).encode("utf-8", "replace"), salt)
-            unusable = not encoded.strip() or (document.target is not None and not document.target.strip())
+            loose_keys += _loose_hash(text, salt)
+            parts += _loose_hash(_without_longest_line(text), salt) if has_parts else bytes(8)
+            unusable = not encoded.strip()
+            if document.target is not None and not document.target.strip() and not unusable:
+                unusable, without_target = True, without_target + 1
             sizes.append(0 if unusable else len(encoded))
             found = [numbers.setdefault(label, len(numbers)) for label in document.labels()]
+            answer = document.label if document.present is None else (document.present, document.unknown)
+            answers.append(kinds.setdefault(answer, len(kinds)))
             labels.append(found[0] if document.label is not None else _NO_LABEL)
+            if document.label is not None:
+                leak.add("" if holds_ids else text, document.label)
             duplicates.add("" if unusable else text)
-            quality.add(text)
+            quality.add("" if holds_ids else text)
         bounds[split] = slice(start, len(sizes))
     return _Scan(
         keys=np.frombuffer(keys, "<u8"),
         loose_keys=np.frombuffer(loose_keys, "<u8"),
         sizes=np.array(sizes, np.int64),
         labels=np.array(labels, np.uint32),
+        answers=np.array(answers, np.uint32),
+        parts=np.frombuffer(parts, "<u8"),
         names=list(numbers),
         groups=duplicates.groups(),
         bounds=bounds,
+        without_target=without_target,
         text_quality=quality.report(),
+        label_leak=leak.warning(),
     )
 
 
 def _hash(text: bytes, salt: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=8, key=salt).digest()
+
+
+def _loose_hash(text: str, salt: bytes) -> bytes:
+    return _hash(" ".join(text.lower().split()).encode("utf-8", "replace"), salt)
+
+
+def _without_longest_line(text: str) -> str:
+    lines = text.splitlines()
+    longest = max(range(len(lines)), key=lambda place: len(lines[place]), default=0)
+    return "\n".join(lines[:longest] + lines[longest + 1 :])
 
 
 def _whole_text(document: Document) -> str:
@@ -202,13 +261,16 @@ def _cut_missing_splits(given: np.ndarray, positions: np.ndarray, shares: dict[s
 
 
 def _drop_leaks(given: np.ndarray, keys: np.ndarray) -> int:
-    """Drop texts of train that are also in validation or test, and of validation that are also in test."""
-    leaks = 0
-    for number in (1, 0):
-        leaked = (given == number) & np.isin(keys, keys[(given > number) & (given != DROPPED)])
-        leaks += int(leaked.sum())
-        given[leaked] = DROPPED
-    return leaks
+    """Drop texts of train that are also in validation or test, and return how many."""
+    leaked = _is_held_out_too(given, keys, 0)
+    given[leaked] = DROPPED
+    return int(leaked.sum())
+
+
+def _is_held_out_too(given: np.ndarray, keys: np.ndarray, number: int) -> np.ndarray:
+    """Return where a text of one split is also in one that is held out from it, (documents,) bool."""
+    repeated: np.ndarray = (given == number) & np.isin(keys, keys[(given > number) & (given != DROPPED)])
+    return repeated
 
 
 def _drop_repeats(given: np.ndarray, keys: np.ndarray) -> None:
@@ -217,13 +279,13 @@ def _drop_repeats(given: np.ndarray, keys: np.ndarray) -> None:
     given[np.delete(kept, firsts)] = DROPPED
 
 
-def _count_near_duplicates(assignment: SplitAssignment, given: np.ndarray, scan: _Scan, group_keys: np.ndarray) -> None:
+def _count_near_duplicates(assignment: SplitAssignment, given: np.ndarray, scan: _Scan, near_keys: np.ndarray) -> None:
     kept = np.flatnonzero(given != DROPPED)
     distinct = len(np.unique(scan.keys[kept]))
-    assignment.near_duplicates = distinct - len(np.unique(group_keys[kept]))
+    assignment.near_duplicates = distinct - len(np.unique(near_keys[kept]))
     for number in (1, 0):
-        held_out = group_keys[(given > number) & (given != DROPPED)]
-        assignment.near_leaks += int(((given == number) & np.isin(group_keys, held_out)).sum())
+        near, equal = (_is_held_out_too(given, keys, number) for keys in (near_keys, scan.keys))
+        assignment.near_leaks += int((near & ~equal).sum())
 
 
 def _count(assignment: SplitAssignment, given: np.ndarray, scan: _Scan) -> None:
@@ -240,21 +302,42 @@ def _count(assignment: SplitAssignment, given: np.ndarray, scan: _Scan) -> None:
         assignment.repeats += assignment.counts[name] - len(np.unique(scan.keys[chosen]))
 
 
-def _check(assignment: SplitAssignment, source: str) -> None:
+def _count_contradictions(given: np.ndarray, scan: _Scan) -> int:
+    """Return the number of kept documents whose text also has another answer."""
+    kept = given != DROPPED
+    keys, answers = scan.keys[kept], scan.answers[kept]
+    found = np.unique(np.stack((keys, answers.astype(np.uint64))), axis=1)[0] if len(keys) else keys
+    distinct, counts = np.unique(found, return_counts=True)
+    return int(np.isin(keys, distinct[counts > 1]).sum())
+
+
+def _check(assignment: SplitAssignment, source: Source) -> None:
     total = sum(assignment.counts.values())
+    if total == 0 and assignment.without_target:
+        raise DataError(
+            f"{source.name} has no row with a text and a target: in {assignment.without_target} rows the target"
+            f" (column {source.columns.target}) is empty.",
+            "Expected at least two rows with both.",
+            "Set data.target_column to the column of the target.",
+        )
     if total == 0:
         raise DataError(
-            f"{source} contains no text ({assignment.empty} empty rows).",
+            f"{source.name} contains no text ({assignment.empty} empty rows).",
             "Expected at least two different texts.",
             "Check data.source and data.text_column.",
         )
     for name in ("train", "validation"):
-        if assignment.counts[name] == 0:
-            why = f"{source} contains {total} texts, and too few of them are different"
-            if assignment.leaks:
-                why = f"{assignment.leaks} of its texts are also in a held-out split of {source}"
-            raise DataError(
-                f"No text is left for the {name} split: {why}.",
-                "Expected at least two different texts; a hundred or more are better.",
-                "Give more data in data.source, or lower data.validation_share and data.test_share.",
-            )
+        if assignment.counts[name]:
+            continue
+        why = f"{source.name} contains {counted(total, 'text')}, and too few of them are different"
+        remedy = "Give more data in data.source."
+        if assignment.leaks:
+            rest = "" if name == "train" else ", and too few of the others are different"
+            why = f"{assignment.leaks} of {'its' if name == 'train' else 'the training'} texts are also in a held-out"
+            why += f" split of {source.name}{rest}"
+            remedy = "Give other texts to train on, or remove the held-out split: it is then cut from train."
+        raise DataError(
+            f"No text is left for the {name} split: {why}.",
+            "Expected at least two different texts; a hundred or more are better.",
+            remedy,
+        )

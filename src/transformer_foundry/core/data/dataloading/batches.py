@@ -81,13 +81,16 @@ class Batches:
 
         Returns:
             ``input_ids``, ``attention_mask`` (B, T) int64, padded to the longest row, and ``labels`` int64: (B, T)
-            aligned with the input ids (the causal loss shifts them), (B, S) for pairs, (B,) for classes, -100 where
-            ignored; for pairs also ``decoder_input_ids`` and ``decoder_attention_mask`` (B, S).
+            aligned with the input ids (the causal loss shifts them), (B, S) for pairs, (B,) for classes, (B, L) of 0
+            and 1 for several labels a text, -100 where ignored; float64 (B,) for numbers; for pairs also
+            ``decoder_input_ids`` and ``decoder_attention_mask`` (B, S).
         """
-        rows = self.rows(position)
-        inputs = [self.split.input_ids[int(row)] for row in rows]
-        batch = self._add_labels(inputs, rows, position)
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+        return self._load(self.rows(position), position)
+
+    def longest_rows(self) -> Batch:
+        """Return a micro-batch of the row with the most input ids and, for pairs, the one with the most target ids."""
+        lengths = self._lengths(np.arange(len(self.split)))
+        return self._load(np.unique(lengths.argmax(0)), 0)
 
     def rows(self, position: int) -> np.ndarray:
         """Return the numbers of the rows in the micro-batch at ``position``, (B,) int64."""
@@ -126,6 +129,11 @@ class Batches:
         sides = (self.split.input_ids, self.split.target_ids)
         return np.stack([side.lengths(rows) for side in sides if side is not None], axis=1)
 
+    def _load(self, rows: np.ndarray, position: int) -> Batch:
+        inputs = [self.split.input_ids[int(row)] for row in rows]
+        batch = self._add_labels(inputs, rows, position)
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
     def _add_labels(self, inputs: list[np.ndarray], rows: np.ndarray, position: int) -> dict[str, np.ndarray]:
         if self._task == "seq2seq_lm" and self.split.target_ids is None:
             return self._corrupt_spans(inputs, position)
@@ -138,8 +146,12 @@ class Batches:
         if self.split.token_labels is not None:
             return batch | {"labels": _pad([self.split.token_labels[int(row)] for row in rows], IGNORE_INDEX)[0]}
         if self.split.labels is not None:
-            return batch | {"labels": np.asarray(self.split.labels[rows], np.int64)}
-        return batch | {"labels": np.where(attention_mask == 1, input_ids, IGNORE_INDEX)}
+            dtype = np.float64 if self._task == "regression" else np.int64
+            return batch | {"labels": np.asarray(self.split.labels[rows], dtype)}
+        learned = attention_mask
+        if self.split.answer_marks is not None:
+            learned = _pad([self.split.answer_marks[int(row)] for row in rows], 0)[0]
+        return batch | {"labels": np.where(learned == 1, input_ids, IGNORE_INDEX)}
 
     def _random(self, position: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, _MASK_STREAM, position if self._shuffle else position % len(self)))

@@ -23,10 +23,16 @@ def measure_baselines(splits: TokenSplits) -> dict[str, float]:
 
     Returns:
         ``unigram_loss`` (language models and sequence to sequence) and ``bigram_loss`` (causal) in nats per target
-        token; ``prior_loss`` in nats, ``majority_accuracy`` and ``naive_bayes_accuracy`` (classification).
+        token; ``prior_loss`` in nats, ``majority_accuracy`` and ``naive_bayes_accuracy`` (classification);
+        ``prior_loss``, ``every_label_micro_f1`` and ``naive_bayes_micro_f1`` (several labels a text); ``mean_loss`` in
+        variances of the training numbers, ``mean_rmse`` and ``median_mae`` in their units (regression).
     """
     train, validation, size = splits.train, splits.validation, splits.vocab_size
     if train.labels is not None and validation.labels is not None:
+        if splits.task == "regression":
+            return _number_baselines(train.labels, validation.labels, splits.target_scale)
+        if splits.task == "multi_label_classification":
+            return _label_baselines(train, validation, splits.vocab_size)
         return _classification_baselines(train, validation, splits)
     if train.token_labels is not None and validation.token_labels is not None:
         return _tagging_baselines(train, validation, splits)
@@ -37,6 +43,13 @@ def measure_baselines(splits: TokenSplits) -> dict[str, float]:
         fitted, scored = train.target_ids.values[:_FIT_TOKENS], validation.target_ids.values[:_SCORE_TOKENS]
         return {"unigram_loss": unigram_loss(fitted, scored, size)}
     fitted, scored = train.input_ids.values[:_FIT_TOKENS], validation.input_ids.values[:_SCORE_TOKENS]
+    if train.answer_marks is not None and validation.answer_marks is not None:
+        learned = np.flatnonzero(train.answer_marks.values[: len(fitted)][1:] == 1) + 1
+        asked = np.flatnonzero(validation.answer_marks.values[: len(scored)][1:] == 1) + 1
+        if not len(asked):
+            return {}
+        unigram = unigram_loss(fitted[learned], scored[asked], size)
+        return {"unigram_loss": unigram, "bigram_loss": bigram_loss(fitted, scored, size, asked)}
     baselines = {"unigram_loss": unigram_loss(fitted, scored[1:], size)}
     if splits.task == "causal_lm":
         baselines["bigram_loss"] = bigram_loss(fitted, scored, size)
@@ -48,7 +61,7 @@ def unigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> 
     return float(-np.log(_unigram(train, vocab_size))[validation].mean())
 
 
-def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> float:
+def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int, places: np.ndarray | None = None) -> float:
     """Return the cross-entropy of an interpolated bigram, in nats per token.
 
     p(b | a) = (count(a b) + s p(b)) / (count(a) + s), with p(b) the unigram (MacKay and Peto 1995). The weight s is
@@ -56,15 +69,17 @@ def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> f
 
     Args:
         train: (tokens,) ids.
-        validation: (tokens,) ids; all except the first are scored.
+        validation: (tokens,) ids.
         vocab_size: Number of ids.
+        places: (targets,) positions of the tokens of ``validation`` that are scored, from 1; None scores all but the
+            first.
     """
     cut = len(train) - max(2, int(len(train) * _HELD_OUT_SHARE))
     if cut < 2:
-        return unigram_loss(train, validation[1:], vocab_size)
+        return unigram_loss(train, validation[1:] if places is None else validation[places], vocab_size)
     tuned = _Bigram(train[:cut], vocab_size)
     losses = [tuned.loss(train[cut:], smoothing) for smoothing in _SMOOTHING]
-    return _Bigram(train, vocab_size).loss(validation, _SMOOTHING[int(np.argmin(losses))])
+    return _Bigram(train, vocab_size).loss(validation, _SMOOTHING[int(np.argmin(losses))], places)
 
 
 def naive_bayes_accuracy(
@@ -96,6 +111,51 @@ def _classification_baselines(train: TokenSplit, validation: TokenSplit, splits:
             train.input_ids, train.labels, validation.input_ids, validation.labels, splits.vocab_size
         ),
     }
+
+
+def _number_baselines(train: np.ndarray, validation: np.ndarray, scale: tuple[float, float] | None) -> dict[str, float]:
+    """Return the errors of the constants that fit the training numbers best: their mean, and their median."""
+    if scale is None or not len(validation):
+        return {}
+    squared = float(np.mean((validation - scale[0]) ** 2))
+    return {
+        "mean_loss": squared / scale[1] ** 2,
+        "mean_rmse": float(np.sqrt(squared)),
+        "median_mae": float(np.mean(np.abs(validation - np.median(train)))),
+    }
+
+
+def _label_baselines(train: TokenSplit, validation: TokenSplit, vocab_size: int) -> dict[str, float]:
+    """Return the loss of the frequencies of the labels, and F1 of giving every label and of naive Bayes for each."""
+    assert train.labels is not None
+    assert validation.labels is not None
+    labels, wanted = np.asarray(train.labels), np.asarray(validation.labels)
+    present, known = (labels == 1).sum(0) + 1.0, (labels != IGNORE_INDEX).sum(0) + 2.0
+    prior, is_known = present / known, wanted != IGNORE_INDEX
+    losses = -np.log(np.where(wanted == 1, prior, 1 - prior))
+    fitted = max(1, int(np.searchsorted(train.input_ids.offsets, _FIT_TOKENS, side="right")) - 1)
+    rows = np.repeat(np.arange(fitted), train.input_ids.lengths()[:fitted])
+    tokens = np.asarray(train.input_ids.values[: len(rows)], np.int64)
+    counts = np.ones((2, labels.shape[1], vocab_size))
+    for side in (0, 1):
+        for label in range(labels.shape[1]):
+            counts[side, label] += np.bincount(tokens[labels[rows, label] == side], minlength=vocab_size)
+    weights = np.log(counts / counts.sum(-1, keepdims=True))
+    ratio = weights[1] - weights[0]
+    scored = min(len(validation), _SCORE_ROWS)
+    scores = np.stack([ratio[:, validation.input_ids[row]].sum(1) for row in range(scored)])
+    guesses = scores + np.log(prior / (1 - prior)) > 0
+    return {
+        "prior_loss": float(losses[is_known].mean()),
+        "every_label_micro_f1": _micro_f1(np.ones_like(wanted, bool), wanted),
+        "naive_bayes_micro_f1": _micro_f1(guesses, wanted[:scored]),
+    }
+
+
+def _micro_f1(guessed: np.ndarray, wanted: np.ndarray) -> float:
+    """Return F1 over all labels of all texts: (rows, labels) guesses, and 1, 0 or -100."""
+    guessed, actual = guessed & (wanted != IGNORE_INDEX), wanted == 1
+    return float(2 * (guessed & actual).sum() / max(1, guessed.sum() + actual.sum()))
 
 
 def _tagging_baselines(train: TokenSplit, validation: TokenSplit, splits: TokenSplits) -> dict[str, float]:
@@ -140,13 +200,14 @@ class _Bigram:
         self._firsts = np.bincount(tokens[:-1], minlength=vocab_size).astype(np.float64)
         self._pairs, self._counts = np.unique(self._encode(tokens), return_counts=True)
 
-    def loss(self, tokens: np.ndarray, smoothing: float) -> float:
-        """Return the mean negative log-probability of all tokens except the first, in nats."""
+    def loss(self, tokens: np.ndarray, smoothing: float, places: np.ndarray | None = None) -> float:
+        """Return the mean negative log-probability of the tokens at ``places``, or all but the first, in nats."""
         pairs = self._encode(tokens)
-        places = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
-        counts = np.where(self._pairs[places] == pairs, self._counts[places], 0)
+        found = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
+        counts = np.where(self._pairs[found] == pairs, self._counts[found], 0)
         first, second = tokens[:-1], tokens[1:]
-        return float(-np.log((counts + smoothing * self._unigram[second]) / (self._firsts[first] + smoothing)).mean())
+        losses = -np.log((counts + smoothing * self._unigram[second]) / (self._firsts[first] + smoothing))
+        return float((losses if places is None else losses[places - 1]).mean())
 
     def _encode(self, tokens: np.ndarray) -> np.ndarray:
         wide = np.asarray(tokens, dtype=np.int64)

@@ -14,6 +14,9 @@ _TOKENS = 1_000_000  # of the training split
 _SCORED_TOKENS = 100_000  # of the validation split, and of each sample that it is compared with
 _SAMPLES = 20
 _CLEARLY_MORE = 1.25  # times the divergence of the most unusual sample of the training split
+_EXCESS_NATS = 0.01  # above that sample: of many tokens, smaller differences are real, and of no consequence
+_LABEL_DRAWS = 4999  # random splits with the labels of train and validation; p is at least 1 / 5000
+_LABEL_CHUNK = 1_000_000  # counts in memory at a time
 
 
 def measure_drift(splits: TokenSplits) -> dict[str, Any]:
@@ -26,7 +29,8 @@ def measure_drift(splits: TokenSplits) -> dict[str, Any]:
         ``token_divergence``: the Jensen-Shannon divergence of the token frequencies, in nats (0 equal, 0.69
         disjoint), ``token_divergence_by_chance``: the largest of 20 samples, ``has_drifted``, and ``label_distance``:
         half the summed difference of the shares of the classes (0 to 1), with ``label_distance_by_chance``: the
-        mean distance of a sample of the size of the validation split; both None without classes.
+        mean distance of random splits of the same labels, and ``label_p_value``: the share of these splits whose
+        chi-square is at least as large; all None without classes.
     """
     train = np.asarray(splits.train.input_ids.values[:_TOKENS])
     validation = np.asarray(splits.validation.input_ids.values[:_SCORED_TOKENS])
@@ -45,7 +49,7 @@ def measure_drift(splits: TokenSplits) -> dict[str, Any]:
     return {
         "token_divergence": round(divergence, 5),
         "token_divergence_by_chance": round(by_chance, 5),
-        "has_drifted": divergence > _CLEARLY_MORE * by_chance,
+        "has_drifted": divergence > max(_CLEARLY_MORE * by_chance, by_chance + _EXCESS_NATS),
         **_compare_labels(splits),
     }
 
@@ -60,14 +64,34 @@ def _jensen_shannon(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def _compare_labels(splits: TokenSplits) -> dict[str, float | None]:
+    """Compare the shares of the classes by a permutation test, which is exact for few labels and rare classes too."""
     train, validation = splits.train.labels, splits.validation.labels
-    if train is None or validation is None or not len(validation):
-        return {"label_distance": None, "label_distance_by_chance": None}
+    has_classes = splits.task == "sequence_classification" and train is not None and validation is not None
+    if not has_classes or train is None or validation is None or not len(train) or not len(validation):
+        return {"label_distance": None, "label_distance_by_chance": None, "label_p_value": None}
     classes = int(max(train.max(), validation.max())) + 1
-    p, q = (np.bincount(labels, minlength=classes) / len(labels) for labels in (train, validation))
-    # The mean absolute deviation of a share of n draws, by the normal distribution.
-    by_chance = np.sqrt(2 * p * (1 - p) / (np.pi * len(validation))).sum() / 2
+    held_out = np.bincount(validation, minlength=classes)
+    both = held_out + np.bincount(train, minlength=classes)
+    held_out, both = held_out[both > 0], both[both > 0]
+    expected = both * (len(validation) / both.sum())
+    random = np.random.default_rng(0)
+    observed = float(((held_out - expected) ** 2 / expected).sum())
+    as_large, distance_sum = 0, 0.0
+    chunk = max(1, min(_LABEL_DRAWS, _LABEL_CHUNK // len(both)))
+    for start in range(0, _LABEL_DRAWS, chunk):
+        drawn = random.multivariate_hypergeometric(
+            both, len(validation), min(chunk, _LABEL_DRAWS - start), method="marginals"
+        )
+        as_large += int((((drawn - expected) ** 2 / expected).sum(1) >= observed * (1 - 1e-9)).sum())
+        distance_sum += float(_distances(drawn, both).sum())
     return {
-        "label_distance": round(float(np.abs(p - q).sum() / 2), 4),
-        "label_distance_by_chance": round(float(by_chance), 4),
+        "label_distance": round(float(_distances(held_out[None], both)[0]), 4),
+        "label_distance_by_chance": round(distance_sum / _LABEL_DRAWS, 4),
+        "label_p_value": (as_large + 1) / (_LABEL_DRAWS + 1),
     }
+
+
+def _distances(held_out: np.ndarray, both: np.ndarray) -> np.ndarray:
+    """Return half the summed difference of the shares: counts (draws, classes) against the rest, (draws,)."""
+    left = both - held_out
+    return np.asarray(np.abs(held_out / held_out.sum(1)[:, None] - left / left.sum(1)[:, None]).sum(1) / 2)

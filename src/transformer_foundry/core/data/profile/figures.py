@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, ORANGE, new_figure
+from transformer_foundry.core.base.plots import BLUE, GREEN, ORANGE, new_figure
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
 if TYPE_CHECKING:
@@ -50,17 +50,20 @@ def token_figure(splits: TokenSplits) -> Figure:
 
 
 def label_figure(profile: dict[str, Any]) -> Figure:
-    """Draw the share of each class in each split; without classes, the baselines.
+    """Draw the share of each class, or the numbers, in each split; nothing without either.
 
     Args:
         profile: The result of ``profile_splits``.
     """
-    if profile["labels"] is None:
-        figure = new_figure("Baselines", "", "nats per target token")
-        figure.add_bar(x=list(profile["baselines"]), y=list(profile["baselines"].values()), marker_color=GREY)
+    numbers = profile.get("numbers")
+    if numbers:
+        figure = new_figure("Numbers to predict", "number", "share of the texts")
+        for name, described in numbers["splits"].items():
+            counts = np.array(described["counts"])
+            figure.add_bar(x=numbers["edges"][:-1], y=counts / counts.sum(), name=name, marker_color=_COLORS[name])
         return figure
     figure = new_figure("Balance of the classes", "class", "share of the labels")
-    for name, counts in profile["labels"].items():
+    for name, counts in (profile["labels"] or {}).items():
         total = max(sum(counts.values()), 1)
         shares = [count / total for count in counts.values()]
         figure.add_bar(x=list(counts), y=shares, name=name, marker_color=_COLORS[name])

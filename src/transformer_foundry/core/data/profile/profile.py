@@ -13,16 +13,18 @@ from transformer_foundry.core.data.profile.advice import collect_findings
 from transformer_foundry.core.data.profile.drift import measure_drift
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.files.provenance import CODE_VERSION, with_origin
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["profile_splits", "splits_table"]
+__all__ = ["profile_origin", "profile_splits", "splits_table"]
 
 _log = logging.getLogger(__name__)
 
 _EXAMPLES = 3
+_NUMBER_BINS = 30
 _EXAMPLE_CHARACTERS = 300
 _FILL_BATCH, _FILL_BATCHES = 16, 256
 _COUNTED_TOKENS = 5_000_000  # enough to find the ids that occur
@@ -38,8 +40,9 @@ def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
         tokenizer: The tokenizer of ``splits``.
 
     Returns:
-        ``source, task, fingerprint, max_length, texts, tokenizer, splits, vocabulary, labels, drift, baselines,
-        examples, findings``. Losses are in nats per target token; shares are of 1.
+        ``source, task, fingerprint, max_length, texts, tokenizer, splits, vocabulary, labels, numbers, drift,
+        baselines, examples, findings, made_from``. Losses are per target; shares are of 1. ``numbers`` describes the
+        targets of a regression, with ``mean`` and ``std`` of the training split.
     """
     profile: dict[str, Any] = {
         "source": splits.source,
@@ -55,13 +58,19 @@ def profile_splits(splits: TokenSplits, tokenizer: Tokenizer) -> dict[str, Any]:
         "splits": {name: _describe_split(split, splits) for name, split in splits.splits.items()},
         "vocabulary": _describe_vocabulary(splits, tokenizer),
         "labels": _describe_labels(splits),
+        "numbers": _describe_numbers(splits),
         "drift": measure_drift(splits),
         "baselines": splits.baselines,
         "examples": _examples(splits, tokenizer),
     }
     profile["findings"] = [asdict(finding) for finding in collect_findings(splits, profile)]
     _log_profile(profile)
-    return profile
+    return with_origin(profile, profile_origin(splits))
+
+
+def profile_origin(splits: TokenSplits) -> dict[str, str | int]:
+    """Return what the profile of ``splits`` is made from."""
+    return {"data": splits.fingerprint, "tokenizer": splits.tokenizer, "code": CODE_VERSION}
 
 
 def splits_table(profile: dict[str, Any]) -> pd.DataFrame:
@@ -82,6 +91,8 @@ def _log_profile(profile: dict[str, Any]) -> None:
     _log.info("Data: %s (%s). %s.", profile["source"], profile["task"], sizes)
     for finding in profile["findings"]:
         _log.info("  %s: %s", finding["severity"], f"{finding['message']} {finding['fix']}".rstrip())
+    if profile["texts"].get("template") and profile["examples"]:
+        _log.info("  The first row as the model sees it: %r", profile["examples"][0]["input"])
 
 
 def _describe_split(split: TokenSplit, splits: TokenSplits) -> dict[str, Any]:
@@ -148,6 +159,8 @@ def _describe_labels(splits: TokenSplits) -> dict[str, dict[str, int]] | None:
     balance = {}
     for name, split in splits.splits.items():
         labels = np.empty(0, np.int64) if split.labels is None else split.labels
+        if labels.ndim == 2:
+            labels = np.nonzero(labels == 1)[1]
         if split.token_labels is not None:
             labels = split.token_labels.values[split.token_labels.values != IGNORE_INDEX]
         counts = np.bincount(labels, minlength=len(splits.label_names))
@@ -155,15 +168,53 @@ def _describe_labels(splits: TokenSplits) -> dict[str, dict[str, int]] | None:
     return balance
 
 
+def _describe_numbers(splits: TokenSplits) -> dict[str, Any] | None:
+    """Return mean and standard deviation of the training numbers, and the numbers of each split in equal bins."""
+    if splits.target_scale is None:
+        return None
+    numbers = {name: np.asarray(split.labels) for name, split in splits.splits.items() if split.labels is not None}
+    edges = _bin_edges(np.concatenate(list(numbers.values())))
+    mean, std = splits.target_scale
+    described = {
+        name: {
+            "min": float(found.min()),
+            "median": float(np.median(found)),
+            "max": float(found.max()),
+            "counts": np.histogram(found, edges)[0].tolist(),
+        }
+        for name, found in numbers.items()
+        if len(found)
+    }
+    return {"mean": mean, "std": std, "edges": edges.tolist(), "splits": described}
+
+
+def _bin_edges(numbers: np.ndarray) -> np.ndarray:
+    """Return the edges of equal bins, fewer where floats are too coarse for as many between least and largest."""
+    least, largest = float(numbers.min()), float(numbers.max())
+    edges = np.unique(np.linspace(least / 2, largest / 2, _NUMBER_BINS + 1) * 2)  # the difference may overflow
+    return (
+        edges
+        if len(edges) > 1 and least < largest
+        else np.array([np.nextafter(least, -np.inf), np.nextafter(least, np.inf)])
+    )
+
+
 def _examples(splits: TokenSplits, tokenizer: Tokenizer) -> list[dict[str, str]]:
     """Return a few training rows as text: input and expected output, special tokens by name."""
-    batch = Batches(splits.train, splits, batch_size=min(_EXAMPLES, len(splits.train)), seed=0, shuffle=True).batch(0)
+    # The first row of packed prompts begins with a whole one.
+    is_shuffled = not splits.texts.get("template")
+    size = min(_EXAMPLES, len(splits.train))
+    batch = Batches(splits.train, splits, batch_size=size, seed=0, shuffle=is_shuffled).batch(0)
     examples = []
     for row in range(len(batch["input_ids"])):
         seen = batch["input_ids"][row][batch["attention_mask"][row] == 1]
         labels = batch["labels"][row]
         names = splits.label_names or ()
-        if labels.ndim == 0:
+        if splits.task == "regression":
+            expected = f"{float(labels):g}"
+        elif splits.task == "multi_label_classification":
+            expected = ", ".join(name for name, flag in zip(names, labels.tolist(), strict=True) if flag == 1)
+        elif labels.ndim == 0:
             expected = names[int(labels)]
         elif splits.task == "token_classification":
             expected = " ".join(names[label] for label in labels[labels != IGNORE_INDEX].tolist())

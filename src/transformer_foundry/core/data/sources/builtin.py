@@ -25,7 +25,7 @@ from pathlib import Path
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.document import Columns, Document
-from transformer_foundry.core.data.sources.sections import cut_sections, split_paragraphs
+from transformer_foundry.core.data.sources.files.sections import cut_sections, split_paragraphs
 
 __all__ = ["BuiltInSource"]
 
@@ -73,6 +73,7 @@ class BuiltInSource:
 
     name = "built-in text of Python"
     splits = ("train",)
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, task: str, num_labels: int | None = None, config_name: str | None = None, *, corrupts_spans: bool = False
@@ -90,6 +91,12 @@ class BuiltInSource:
                 f"There is no built-in text for the task {task}.",
                 f"Expected one of: {', '.join(readers)}.",
                 "Set data.source to your own dataset, or model.task to one of these.",
+            )
+        if task == "sequence_classification" and num_labels == 1:
+            raise DataError(
+                "The model has one output per text, for a number; the built-in text has only classes.",
+                "Expected a table with a number for each text.",
+                "Set data.source to it, or export the model with an output for each class.",
             )
         if config_name not in (None, _LARGE):
             raise DataError(

@@ -1,89 +1,101 @@
-"""Local data files: the known file types (``BUILDERS``), the split of each file, and whether it is what it claims."""
+"""Local files: what each is, the split it belongs to, archives and folders."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import itertools
-import lzma
 import re
-import zlib
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.text import counted, short_list
 from transformer_foundry.core.data.document import SPLIT_NAMES
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.encodings import misread_sample
+from transformer_foundry.core.data.sources.files.archive import unpack
+from transformer_foundry.core.data.sources.files.decoding import read_head
+from transformer_foundry.core.data.sources.files.kind import TABLES, TEXTS, DataFile
+from transformer_foundry.core.data.sources.files.signatures import is_web_page
+from transformer_foundry.core.data.sources.files.sniff import ID_ENDINGS, ending_of, sniff
+from transformer_foundry.core.data.sources.folders import class_folders, parallel_files, skipped_folder, split_from_name
 
 __all__ = [
-    "BINARY_BUILDERS",
-    "BUILDERS",
-    "builder_of",
-    "check_file",
+    "DATA_ENDINGS",
+    "FoundFiles",
     "digest_files",
     "find_files",
-    "find_separator",
-    "is_compressed",
     "looks_like_local_path",
-    "split_from_name",
 ]
 
-# File name ending -> the builder of the datasets library that reads it.
-BUILDERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".rst": "text",
-}
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-BINARY_BUILDERS = ("parquet", "arrow")
-"""Builders of files that are no text: they are not checked for encoding and long lines."""
-
-_SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "eval"),
-    "test": ("test", "testing"),
-}
-_ABOUT_DATA = frozenset(  # files beside the data that are not data
+DATA_ENDINGS = frozenset(
     (
-        "readme.md",
-        "license.txt",
-        "license.md",
-        "dataset_info.json",
-        "dataset_infos.json",
-        "dataset_dict.json",
-        "state.json",
+        *(".csv", ".tsv", ".tab", ".psv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather"),
+        *(".xlsx", ".db", ".sqlite", ".sqlite3", ".txt", ".text", ".md", ".rst", ".log", ".fasta", ".fa", ".faa"),
+        *(".fna", ".conll", ".conllu", ".bin", ".npy", ".zip", ".tar", ".tgz", ".xls", ".pkl", ".pickle", ".data"),
     )
 )
-_PARQUET_MAGIC = b"PAR1"
-_HEAD_BYTES = 4096
-_SEPARATORS = (",", ";", "\t", "|")
-_SEPARATED_ROWS = 20
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_CHUNK_BYTES = 2**20
-_LONGEST_LINE = 16 * 2**20  # bytes; readers keep several copies of a line in memory
-_LARGEST_JSON = 256 * 2**20  # bytes; a .json file is parsed as a whole
+"""Endings by which a name is taken for a file, and data are told from other files in a folder."""
+
+_ABOUT_DATA = frozenset(  # files beside the data that are not data
+    (
+        *("readme.md", "readme.txt", "readme", "license.txt", "license.md", "license"),
+        *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+    )
+)
+_ARCHIVES = ("zip", "tar")
+_PICKLES = (".pkl", ".pickle")
+_MARKUP = (
+    (
+        # Without a declaration: a tag with attributes, or one within another.
+        re.compile(
+            rb"\s*(?:<!--.*?-->\s*)*(?:<\?xml|<!(?i:doctype)\s+(?!(?i:html))|<tmx|<[A-Za-z][\w.:-]*"
+            rb"(?:\s+[\w.:-]+\s*=\s*[\"'][^<>]*>|\s*>\s*<[A-Za-z]))",
+            re.DOTALL,
+        ),
+        "XML",
+        "tags",
+    ),
+    (re.compile(rb"WEBVTT|\s*\d+\s+\d\d:\d\d:\d\d[,.]\d+ -->"), "subtitles", "times"),
+    (re.compile(rb"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE), "an ARFF table", "declarations"),
+)
+_COMPILED = (".pyc", ".pyo")
+_FEW_TEXTS = 4
+_EXAMINED_FILES = 5
+_EXAMINED_BYTES = 2**18
 
 
 def looks_like_local_path(source: str) -> bool:
     """Return whether ``source`` is meant to be a local path and not the name of a dataset on the Hub."""
     path = Path(source).expanduser()
-    return (
-        path.exists() or source.startswith((".", "/", "~", "\\")) or _ending(path) in BUILDERS or source.count("/") > 1
-    )
+    is_name = source.count("/") <= 1 and not source.startswith((".", "/", "~", "\\"))
+    return not is_name or path.exists() or ending_of(path) in DATA_ENDINGS
 
 
-def find_files(source: str) -> tuple[str, dict[str, list[Path]]]:
-    """Return the builder and the files of each split of a local file or folder.
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files of a source.
+
+    Attributes:
+        splits: Files of each split; all have one format.
+        warnings: What the user should know about files that are not read, or not as they should be, in sentences.
+    """
+
+    splits: dict[str, list[DataFile]]
+    warnings: tuple[str, ...] = ()
+
+
+def find_files(source: str, options: DataOptions, task: str = "", *, shown: str | None = None) -> FoundFiles:
+    """Return the files of each split of a local file, folder or archive; all have one format.
 
     A word in the path determines the split, such as ``valid`` in ``data/valid-00001.csv``; a single file is train.
+
+    Args:
+        source: The path.
+        options: ``encoding`` and ``document`` affect what a file is.
+        task: A classifier reads a folder for each class.
+        shown: Its name in messages; None takes the path.
 
     Raises:
         DataError: If there is no such path, or it contains no data files or files of several formats.
@@ -95,164 +107,189 @@ def find_files(source: str) -> tuple[str, dict[str, list[Path]]]:
             "Expected a path relative to the folder where the command runs, 'built-in', or a Hub name.",
             "Check the spelling of data.source.",
         )
-    if path.is_file():
-        return builder_of(path), {"train": [path]}
-    files = [entry for entry in sorted(path.rglob("*")) if entry.is_file() and _ending(entry) in BUILDERS]
-    files = [entry for entry in files if not any(part.startswith(".") for part in entry.relative_to(path).parts)]
-    files = [entry for entry in files if entry.name.lower() not in _ABOUT_DATA] or files
-    builders = sorted({builder_of(entry) for entry in files})
-    if len(builders) != 1:
+    shown = shown or str(path)
+    if path.is_dir():
+        return _find_in_folder(path, shown, options, task)
+    file = _open_file(path, shown, options)
+    if file.kind.format not in _ARCHIVES:
+        _refuse_pages([file], shown, options)
+        return FoundFiles({"train": [file]}, _file_warnings([file], options))
+    return _find_in_folder(unpack(path, shown, file.kind.format, file.kind.compression), shown, options, task)
+
+
+def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -> FoundFiles:
+    chosen, unread = _choose_entries(folder)
+    names = {entry: entry.relative_to(folder) for entry in chosen}
+    files = {entry: _open_file(entry, f"{shown}/{name.as_posix()}", options) for entry, name in names.items()}
+    _require_one_format(list(files.values()), shown)
+    _refuse_pages(list(files.values()), shown, options)
+    warnings = [unread] if unread else []
+    is_text = any(file.kind.format in TEXTS for file in files.values())
+    classes = class_folders(list(names.values())) if is_text and task == "sequence_classification" else {}
+    if classes:
+        outside = [name for name in names.values() if name not in classes]
+        if outside:
+            warnings.append(
+                f"Files of {shown} that are in no folder of a class are not read: {short_list(outside, 3)}."
+            )
+        files = {
+            entry: replace(file, label=classes[names[entry]])
+            for entry, file in files.items()
+            if names[entry] in classes
+        }
+    pairs = parallel_files(list(names.values())) if is_text and task == "seq2seq_lm" else {}
+    if pairs and options.span_corruption is not True and options.document in ("auto", "line"):
+        by_name = {names[entry]: entry for entry in files}
+        files = {
+            by_name[one]: replace(files[by_name[one]], partner=files[by_name[other]], sides=sides)
+            for one, (other, *sides) in pairs.items()
+        }
+    groups: defaultdict[str, list[DataFile]] = defaultdict(list)
+    # Of many texts, a name may have the word "test" or "valid" for another reason.
+    is_named = not is_text or len(files) <= _FEW_TEXTS or _are_named_after_splits(names[entry] for entry in files)
+    for entry, file in files.items():
+        name = names[entry]
+        groups[split_from_name(str(name if is_named and not classes else name.parent)) or "train"].append(file)
+    if "train" not in groups:
+        groups = defaultdict(list, train=list(files.values()))
+    splits = {name: groups[name] for name in SPLIT_NAMES if name in groups}
+    return FoundFiles(splits, (*warnings, *_file_warnings(list(files.values()), options)))
+
+
+def _choose_entries(folder: Path) -> tuple[list[Path], str]:
+    """Return the data files of a folder, and a sentence about the others, empty if there are none."""
+    present = sorted(folder.rglob("*"))
+    broken = next((entry for entry in present if entry.is_symlink() and not entry.exists()), None)
+    if broken is not None:
         raise DataError(
-            f"The folder {path} contains {'no data files' if not files else 'files for ' + ' and '.join(builders)}.",
-            f"Expected files of one format among {', '.join(sorted(BUILDERS))}.",
+            f"{broken} is a link to {broken.readlink()}, which does not exist.",
+            "Expected links that lead to files.",
+            "Restore the file, or remove the link.",
+        )
+    every = [entry for entry in present if entry.is_file()]
+    skipped = {entry: part for entry in every if (part := skipped_folder(entry.relative_to(folder))) is not None}
+    entries = [entry for entry in every if entry not in skipped and ending_of(entry) not in _COMPILED]
+    entries = [entry for entry in entries if entry.name.lower() not in _ABOUT_DATA] or entries
+    chosen = [entry for entry in entries if ending_of(entry) in DATA_ENDINGS] or entries
+    if any(ending_of(entry) in ID_ENDINGS for entry in chosen):  # nanoGPT writes meta.pkl beside them
+        chosen = [entry for entry in chosen if ending_of(entry) not in _PICKLES] or chosen
+    # What systems hide, such as .git, is data to no one; hidden tables and texts may be missed.
+    shown = {entry: part for entry, part in skipped.items() if part[0] != "." or _is_hidden_data(entry, part)}
+    others = [entry for entry in every if entry not in skipped and entry.name.lower() not in _ABOUT_DATA]
+    left = Counter(f"with {ending_of(entry) or 'no ending'}" for entry in set(others) - set(chosen))
+    left.update(f"in {part}" for part in shown.values())
+    if not left:
+        return chosen, ""
+    found = short_list([f"{count} {what}" for what, count in left.most_common()], 5)
+    return chosen, f"Not read: {counted(left.total(), 'other file')} of the folder ({found})."
+
+
+def _is_hidden_data(entry: Path, part: str) -> bool:
+    """Return whether a file has the ending of data and is in a hidden folder."""
+    return ending_of(entry) in DATA_ENDINGS and part != entry.name
+
+
+def _refuse_pages(files: Sequence[DataFile], shown: str, options: DataOptions) -> None:
+    """Raise an error if all files are pages of HTML, whose markup would be most of what is learned."""
+    texts = files and options.document == "auto" and all(file.kind.format == "text" for file in files)
+    if not texts or not all(map(_is_page, files[:_EXAMINED_FILES])):
+        return
+    what = f"{shown} is a web page" if len(files) == 1 else f"The {len(files)} files of {shown} are web pages"
+    raise DataError(
+        f"{what}, not text: {files[0].shown} begins with HTML.",
+        "Expected a table or text.",
+        "Write the text of each page to a .txt file, or set data.document=file to learn the markup too.",
+    )
+
+
+def _is_page(file: DataFile) -> bool:
+    return is_web_page(read_head(file.path, file.kind.compression, 2**10, file.shown))
+
+
+def _require_one_format(files: list[DataFile], shown: str) -> None:
+    inner = next((file for file in files if file.kind.format in _ARCHIVES), None)
+    if inner is not None:
+        raise DataError(
+            f"{inner.shown} is an archive in a folder or archive.",
+            "Expected tables or text.",
+            "Unpack it, or set data.source to it.",
+        )
+    formats = sorted({_format_group(file.kind.format) for file in files})
+    if len(formats) != 1:
+        examples = [next(f.shown for f in files if _format_group(f.kind.format) == name) for name in formats]
+        found = "no data files" if not files else "files for " + " and ".join(formats)
+        where = f" ({short_list(examples, 3)})" if examples else ""
+        raise DataError(
+            f"The folder {shown} contains {found}{where}.",
+            f"Expected files of one format: {', '.join(dict.fromkeys(map(_format_group, (*TABLES, *TEXTS))))}.",
             "Set data.source to one file, or to a folder with files of one format.",
         )
-    groups: defaultdict[str, list[Path]] = defaultdict(list)
-    for entry in files:
-        groups[split_from_name(str(entry.relative_to(path))) or "train"].append(entry)
-    if "train" not in groups:
-        return builders[0], {"train": files}
-    return builders[0], {name: groups[name] for name in SPLIT_NAMES if name in groups}
 
 
-def builder_of(path: Path) -> str:
-    """Return the name of the builder that reads ``path``.
-
-    Raises:
-        DataError: If the ending of its name is unknown.
-    """
-    ending = _ending(path)
-    if ending not in BUILDERS:
-        raise DataError(
-            f"The name of {path} ends in '{ending}', which is not a known format.",
-            f"Expected one of {', '.join(sorted(BUILDERS))}, also compressed ({', '.join(_COMPRESSED)}).",
-            "Rename the file so that its ending is its format.",
-        )
-    return BUILDERS[ending]
+def _are_named_after_splits(names: Iterable[Path]) -> bool:
+    """Return whether at least one of the names is that of the train split."""
+    return any(split_from_name(str(name)) == "train" for name in names)
 
 
-def is_compressed(path: Path) -> bool:
-    """Return whether the name of the file ends like that of a compressed file."""
-    return path.suffix.lower() in _COMPRESSED
+def _file_warnings(files: Sequence[DataFile], options: DataOptions) -> tuple[str, ...]:
+    """Return sentences about text that is not read as what it is: markup, or another encoding than it is written in."""
+    found = list(_encoding_warnings(files, options))
+    for file in files[:_EXAMINED_FILES]:
+        if file.kind.format != "text" or file.kind.encoding is None:
+            continue
+        head = read_head(file.path, file.kind.compression, 2**10, file.shown).lstrip(b"\xef\xbb\xbf")
+        kind = next(((what, parts) for pattern, what, parts in _MARKUP if pattern.match(head)), None)
+        if kind is not None:
+            found.append(f"{file.shown} is {kind[0]}, read as plain text: its {kind[1]} are learned; export its texts.")
+            break
+    return tuple(found)
 
 
-def find_separator(source: str | Path) -> str:
-    """Return the separator of the fields of a csv file or URL.
-
-    In many countries, spreadsheets write semicolons. The separator is the first of comma, semicolon, tab and bar with
-    which the first rows all have the same number of fields, more than one; else the comma.
-    """
-    import fsspec  # type: ignore[import-untyped]
-
-    if ".tsv" in (suffix.lower() for suffix in Path(str(source).split("?", 1)[0]).suffixes):
-        return "\t"
-    for separator in _SEPARATORS:
-        text = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
-        try:
-            with fsspec.open(str(source), "rt", compression="infer", **text) as file:
-                rows = itertools.islice(csv.reader(file, delimiter=separator), _SEPARATED_ROWS)
-                widths = {len(row) for row in rows if row}
-        except (OSError, EOFError, ValueError, csv.Error, zlib.error, lzma.LZMAError):
-            break  # reading the file reports the error
-        if len(widths) == 1 and max(widths) > 1:
-            return separator
-    return ","
-
-
-def split_from_name(name: str) -> str | None:
-    """Return the split that the name of a file or of a split contains, if any.
-
-    Example:
-        >>> split_from_name("data/dev-00001.csv"), split_from_name("unsupervised")
-        ('validation', None)
-    """
-    words = set(re.split(r"[^a-z]+", name.lower()))
-    return next((split for split, known in _SPLIT_WORDS.items() if words.intersection(known)), None)
-
-
-def check_file(path: Path, builder: str) -> None:
-    """Raise an error for a file that is clearly not of its format, or whose lines would not fit into memory.
-
-    Raises:
-        DataError: If it is empty, a web page, binary instead of text, a truncated parquet file, or has a too long line.
-    """
-    size = path.stat().st_size
-    if size == 0:
-        raise DataError(f"{path} is empty.", "Expected a file with data.", "Download or write it again.")
-    if is_compressed(path):
-        return
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        file.seek(max(0, size - len(_PARQUET_MAGIC)))
-        tail = file.read()
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        raise DataError(
-            f"{path} is a web page, not data: it begins with {start[:15].decode()!r}.",
-            f"Expected {builder} data.",
-            "Download the file itself (the 'raw' or 'download' link), not the page that shows it.",
-        )
-    if builder not in BINARY_BUILDERS and head.startswith(_UTF16_MARKS):
-        raise DataError(
-            f"{path} is written in UTF-16.",
-            "Expected text in UTF-8.",
-            f"Convert the file: iconv -f utf-16 -t utf-8 {path.name} > converted{path.suffix}",
-        )
-    if builder not in BINARY_BUILDERS and b"\0" in head:
-        raise DataError(
-            f"{path} is binary: byte {head.index(0)} is zero.",
-            f"Expected {builder} data, text in UTF-8.",
-            "Set data.source to another file, or give this one the ending of its format.",
-        )
-    if builder == "parquet" and not (head.startswith(_PARQUET_MAGIC) and tail == _PARQUET_MAGIC):
-        raise DataError(
-            f"{path} ({size} bytes) is truncated or not a parquet file: it does not begin and end with PAR1.",
-            "Expected a complete parquet file.",
-            "Download it again.",
-        )
-    if builder not in BINARY_BUILDERS:
-        _check_lines(path, size)
-
-
-def _check_lines(path: Path, size: int) -> None:
-    if _ending(path) == ".json":
-        if size > _LARGEST_JSON:
-            raise DataError(
-                f"{path} is one JSON document of {size / 1e6:.0f} MB, which must be read as a whole.",
-                f"Expected at most {_LARGEST_JSON / 1e6:.0f} MB, or a .jsonl file with one object a line.",
-                f"Convert it: jq -c '.[]' {path.name} > {path.stem}.jsonl",
+def _encoding_warnings(files: Sequence[DataFile], options: DataOptions) -> tuple[str, ...]:
+    """Return a sentence if ``data.encoding`` is set and the first file with other characters is in another one."""
+    if options.encoding is None:
+        return ()
+    for file in files[:_EXAMINED_FILES]:
+        if file.kind.encoding is None:
+            continue
+        head = read_head(file.path, file.kind.compression, _EXAMINED_BYTES, file.shown)
+        found = misread_sample(head, options.encoding)
+        if found is not None:
+            right, wrong, text = found
+            return (
+                f"data.encoding is {options.encoding}, in which {file.shown} reads {wrong!r}; in {right} it reads"
+                f" {text!r}. Set data.encoding to {'null' if right == 'utf-8' else right}.",
             )
-        return
-    if size <= _LONGEST_LINE:
-        return
-    number, length = 1, 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            first, _, rest = chunk.partition(b"\n")
-            length += len(first)
-            if length > _LONGEST_LINE:
-                raise DataError(
-                    f"{path}, line {number}: it is longer than {_LONGEST_LINE / 1e6:.0f} MB.",
-                    "Expected shorter lines: readers keep several copies of a line in memory.",
-                    f"Break the line, for example with: fold -s -w 10000 {path.name} > folded{path.suffix}",
-                )
-            breaks = chunk.count(b"\n")
-            number += breaks
-            if breaks:
-                length = len(rest.rpartition(b"\n")[2])
+    return ()
 
 
-def digest_files(paths: Iterable[Path]) -> str:
+def _format_group(name: str) -> str:
+    """Return one name for formats that may stand side by side."""
+    return {"json_lines": "json", "delimited": "csv"}.get(name, name)
+
+
+def _open_file(path: Path, shown: str, options: DataOptions) -> DataFile:
+    kind = sniff(path, shown=shown, encoding=options.encoding)
+    if options.document in ("line", "paragraph", "section", "file") and kind.format not in _ARCHIVES:
+        if kind.format in ("json", "json_lines") or kind.encoding is None:
+            raise DataError(
+                f"data.document is {options.document}, but {shown} is {kind.format.replace('_', ' ')}.",
+                "Expected plain text for a text that is no row.",
+                "Set data.document to auto or row.",
+            )
+        kind = replace(kind, format="text", evidence=f"data.document={options.document}")
+    elif options.document == "row" and kind.format == "text":
+        kind = sniff(path, shown=shown, encoding=options.encoding, ending=".csv")
+    return DataFile(path, shown, kind)
+
+
+def digest_files(files: Iterable[DataFile]) -> str:
     """Return one sha256 over the names and contents of the files."""
     digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+    files = list(files)
+    for data in (*files, *(file.partner for file in files if file.partner is not None)):
+        with data.path.open("rb") as file:
+            digest.update(
+                f"{data.path.name}\0{data.label or ''}".encode() + hashlib.file_digest(file, "sha256").digest()
+            )
     return digest.hexdigest()
-
-
-def _ending(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""

@@ -1,23 +1,23 @@
-"""Errors of the ``datasets`` library, translated: which file, which line, what to do."""
+"""Errors of the ``datasets`` library, translated: what is wrong, and what to do."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib
-import json
 import re
-from pathlib import Path
 
-from transformer_foundry.core.base.errors import DataError, cause_chain
-from transformer_foundry.core.data.sources.local_files import BINARY_BUILDERS, find_separator, is_compressed
+from transformer_foundry.core.base.errors import DataError, cause_chain, find_foundry_error
 
-__all__ = ["catchable_errors", "explain_file_error", "explain_remote_error"]
+__all__ = ["catchable_errors", "explain_remote_error"]
 
-_TIME_OUTS = frozenset({"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "Timeout"})
+_TIME_OUTS = frozenset(
+    (
+        *("ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "Timeout", "FSTimeoutError"),
+        *("ServerTimeoutError", "ConnectionTimeoutError", "SocketTimeoutError"),
+    )
+)
 _UNREACHABLE = frozenset({"OfflineModeIsEnabled", "ConnectionError", "ConnectError", "LocalEntryNotFoundError"})
 _NOT_FOUND = frozenset({"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"})
-_LINE_IN_MESSAGE = re.compile(r"in line (\d+)")
 _CHOICES_IN_MESSAGE = re.compile(
     r"(?:Available: |Available splits: |one among the available configs: |Should be one of )(\[[^\]]*\])"
 )
@@ -41,33 +41,11 @@ def catchable_errors() -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
-def explain_file_error(err: BaseException, builder: str, path: Path) -> DataError:
-    """Return the error that names the invalid line of ``path``, or at least the file."""
-    bad_line = _find_bad_line(path, builder)
-    if bad_line is not None:
-        number, problem, expected, remedy = bad_line
-        return DataError(f"{path}, line {number}: {problem}", expected, remedy)
-    text = _first_line(_root(err))
-    ragged = _LINE_IN_MESSAGE.search(text)
-    if ragged:
-        return DataError(
-            f"{path}, line {ragged.group(1)}: {text.rsplit('error: ', 1)[-1]}.",
-            "Expected as many fields in each line as in the first.",
-            "Correct the line; quote fields that contain a comma.",
-        )
-    if "EOF inside string" in text and not is_compressed(path):
-        return DataError(
-            f"{path}, line {_find_open_quote(path)}: a quote is opened that is never closed.",
-            "Expected quotes in pairs.",
-            'Close the quote; a quote inside a quoted field is written twice: "".',
-        )
-    return DataError(
-        f"{path} cannot be read: {text}", f"Expected {builder} data.", "Check the file, or write it again."
-    )
-
-
 def explain_remote_error(err: BaseException, source: str) -> DataError:
     """Return the error that says why a dataset of the Hub or a URL cannot be read."""
+    known = find_foundry_error(err)
+    if isinstance(known, DataError):
+        return known
     cause, text = _root(err), _first_line(_root(err))
     kinds = {type(item).__name__ for item in cause_chain(err)}
     everything = " ".join(str(item) for item in cause_chain(err))
@@ -133,69 +111,6 @@ def _explain_service(kinds: set[str], status: int | None, source: str) -> DataEr
             "Several attempts were made.",
             "Run again later, or set data.source to a local copy; files already downloaded are kept.",
         )
-    return None
-
-
-def _find_bad_line(path: Path, builder: str) -> tuple[int, str, str, str] | None:
-    """Return number, problem, expectation and remedy of the first line that is not UTF-8, or not JSON."""
-    if builder in BINARY_BUILDERS or is_compressed(path):
-        return None
-    is_lines = builder == "json" and path.suffix.lower() != ".json"
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError as err:
-                problem = f"byte 0x{raw[err.start]:02x} at position {err.start + 1} is not UTF-8."
-                remedy = f"Convert the file: iconv -f latin1 -t utf-8 {path.name} > converted{path.suffix}"
-                return number, problem, "Expected text in UTF-8.", remedy
-            json_problem = _find_json_problem(text) if is_lines and text.strip() else None
-            if json_problem is not None:
-                return number, json_problem, "Expected one JSON object per line.", "Correct the line."
-    if builder == "json" and not is_lines:
-        error = _json_error(path.read_text(encoding="utf-8"))
-        if error is not None:
-            return error.lineno, f"not JSON: {error.msg}.", "Expected a list of objects.", "Correct the line."
-    return None
-
-
-def _find_open_quote(path: Path) -> int:
-    """Return the line where the last row of a csv begins: an open quote makes the rest of the file one field."""
-    begins = next_begins = 1
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.reader(file, delimiter=find_separator(path))
-        try:
-            for _ in reader:
-                begins, next_begins = next_begins, reader.line_num + 1
-        except csv.Error:  # the rest is longer than the largest field of the reader
-            return next_begins
-    return begins
-
-
-def _find_json_problem(line: str) -> str | None:
-    """Return the problem of a line of a jsonl file; None if it is valid."""
-    error = _json_error(line)
-    if error is not None:
-        return f"not JSON: {error.msg}."
-    value = json.loads(line)
-    if not isinstance(value, dict):
-        return f"not an object in braces, but {line.strip()[:40]}"
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as err:
-        return f"an incomplete surrogate pair: \\u{ord(err.object[err.start]):x} without its other half."
-    return None
-
-
-def _json_error(text: str) -> json.JSONDecodeError | None:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as err:
-        return err
-    except RecursionError:
-        return json.JSONDecodeError("Nested too deep", "", 0)
-    except ValueError as err:  # a number with thousands of digits
-        return json.JSONDecodeError(str(err), "", 0)
     return None
 
 

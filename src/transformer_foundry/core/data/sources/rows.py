@@ -1,24 +1,33 @@
-"""Rows of tables read with the ``datasets`` library: local files, downloaded datasets, streams."""
+"""Rows of tables: local files, and datasets that the ``datasets`` library downloads or streams."""
 
 from __future__ import annotations
 
-import glob
+import dataclasses
+import functools
 import hashlib
 import itertools
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.split_column import split_of
+from transformer_foundry.core.data.limits import explain_memory, first_rows
+from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources import read_errors
-from transformer_foundry.core.data.sources.local_files import find_separator
-from transformer_foundry.core.data.sources.sections import join_lines, section_size
+from transformer_foundry.core.data.sources.files.kind import DataFile
+from transformer_foundry.core.data.sources.files.sections import section_size
+from transformer_foundry.core.data.sources.files.separated.table import DelimitedTable
+from transformer_foundry.core.data.sources.files.stored.spreadsheet import SpreadsheetTable
+from transformer_foundry.core.data.sources.files.stored.stored_tables import ArrowTable
+from transformer_foundry.core.data.sources.files.tables import Table, open_table
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["LocalRows", "RemoteRows", "Row", "Rows", "StreamedRows"]
+__all__ = ["LocalRows", "RemoteRows", "Row", "Rows", "SplitRows", "StreamedRows"]
 
 Row = Mapping[str, Any]
 _BATCH_ROWS = 1000
@@ -40,50 +49,96 @@ class LocalRows:
     """The rows of local files of one format; they are streamed, without a copy in a cache.
 
     Args:
-        builder: Name of the reader in ``datasets``.
-        paths: The files, in order.
+        files: The files, in order.
+        options: Header, columns and table.
+        document: What one text is in plain text; see ``choose_document``.
+        part: Share of a plain text that is read with ``document`` = file.
     """
 
-    def __init__(self, builder: str, paths: Sequence[Path]) -> None:
-        self._builder = builder
-        self._paths = list(paths)
-        self._size = sum(path.stat().st_size for path in paths)
+    def __init__(
+        self,
+        files: Sequence[DataFile],
+        options: DataOptions,
+        document: str = "row",
+        part: tuple[float, float] = (0, 1),
+    ) -> None:
+        self._files = list(files)
+        self._options = options
+        self._document = document
+        self._part = part
+        self._section_size = section_size(sum(file.path.stat().st_size for file in files))
+        self._selected: list[str] | None = None
+
+    @functools.cached_property
+    def _tables(self) -> list[Table]:
+        first = self._open(self._files[0], self._options)
+        if not isinstance(first, DelimitedTable):
+            return [first, *(self._open(file, self._options) for file in self._files[1:])]
+        # The files of one table have a header all together, or none.
+        options = dataclasses.replace(self._options, header=first.has_header)
+        others = [self._open(file, options) for file in self._files[1:]]
+        for file, table in zip(self._files[1:], others, strict=True):
+            if isinstance(table, DelimitedTable) and set(table.names) != set(first.names):
+                raise DataError(
+                    f"{file.shown} has the columns {short_list(table.names)}, but {self._files[0].shown} has"
+                    f" {short_list(first.names)}.",
+                    "Expected the same columns in all files.",
+                    "Correct the header, or set data.source to one of the files.",
+                )
+        return [first, *others]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided about the files, in sentences."""
+        return list(dict.fromkeys(note for table in self._tables for note in table.notes))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know about the files, in sentences."""
+        tables = [table for table in self._tables if isinstance(table, DelimitedTable | SpreadsheetTable)]
+        return [warning for table in tables for warning in table.warnings]
+
+    @property
+    def hint(self) -> str:
+        """What may explain that the rows cannot be used, in sentences; empty if nothing is known."""
+        table = self._tables[0]
+        return table.hint if isinstance(table, SpreadsheetTable) else ""
+
+    @property
+    def label_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the classes by column, where the files declare them."""
+        return next((table.label_names for table in self._tables if isinstance(table, ArrowTable)), {})
 
     def __iter__(self) -> Iterator[Row]:
-        try:
-            rows = _stream(self._builder, self._paths)
-            if self._builder == "text":
-                lines = (row["text"] for row in rows)
-                rows = ({"text": text} for text in join_lines(lines, section_size(self._size)))
-            yield from rows
-        except read_errors.catchable_errors() as err:
-            raise read_errors.explain_file_error(err, self._builder, self._first_unreadable()) from err
+        for file, table in zip(self._files, self._tables, strict=True):
+            with explain_memory(file.shown):
+                yield from table
 
     def head(self, count: int) -> list[Row]:
-        """Return the first rows."""
-        return list(itertools.islice(self, count))
+        """Return the first rows; fewer if they are very large."""
+        return first_rows(self, count)
 
     def select(self, names: Sequence[str]) -> None:
-        """Do nothing: a row can only be parsed as a whole."""
+        """Read only these columns where a format can; else a row can only be parsed as a whole."""
+        for table in self._tables:
+            if isinstance(table, ArrowTable):
+                table.select(names)
 
     def location(self, number: int) -> str:
-        """Return the file of a row, and its number in the file counted from 1."""
-        for path in self._paths[:-1]:
-            size = sum(1 for _ in LocalRows(self._builder, [path]))
+        """Return the file and line of a row; where there are no lines, its number in the file counted from 1."""
+        for file, table in zip(self._files, self._tables, strict=True):
+            size = sum(1 for _ in table) if len(self._files) > 1 else number + 1
             if number < size:
-                return f"{path}, row {number + 1}"
+                if isinstance(table, SpreadsheetTable):
+                    return table.place_of(number)
+                line = table.line_of(number)
+                return f"{file.shown}, row {number + 1}" if line is None else f"{file.shown}, line {line}"
             number -= size
-        return f"{self._paths[-1]}, row {number + 1}"
+        raise IndexError(number)
 
-    def _first_unreadable(self) -> Path:
-        """Return the first file that cannot be read."""
-        for path in self._paths[:-1]:
-            try:
-                for _ in _stream(self._builder, [path]):
-                    pass
-            except read_errors.catchable_errors():
-                return path
-        return self._paths[-1]
+    def _open(self, file: DataFile, options: DataOptions) -> Table:
+        with explain_memory(file.shown):
+            return open_table(file, options, self._document, self._section_size, self._part)
 
 
 class RemoteRows:
@@ -173,16 +228,35 @@ class StreamedRows:
             raise read_errors.explain_remote_error(err, self._source) from err
 
 
-def _stream(builder: str, paths: list[Path]) -> Iterator[dict[str, Any]]:
-    import datasets
+class SplitRows:
+    """The rows of one split, of a table whose column names it.
 
-    extra: dict[str, Any] = {"sep": find_separator(paths[0])} if builder == "csv" else {}
-    files = {"train": [glob.escape(str(path)) for path in paths]}  # a name may contain characters of a pattern
-    rows = datasets.load_dataset(builder, data_files=files, streaming=True, **extra)["train"]
-    first = next(iter(rows), None)
-    is_document = builder == "json" and any(".json" in path.suffixes for path in paths)
-    if is_document and first is not None and len(first) == 1:
-        [(field, value)] = first.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [rows]}
-            rows = datasets.load_dataset(builder, data_files=files, streaming=True, field=field)["train"]
-    yield from rows
+    Args:
+        table: The rows of all splits.
+        column: The column.
+        split: The split.
+    """
+
+    def __init__(self, table: Rows, column: str, split: str) -> None:
+        self._table = table
+        self._column = column
+        self._split = split
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for _, row in self._numbered())
+
+    def head(self, count: int) -> list[Row]:
+        """Return the first rows of the split."""
+        return list(itertools.islice(self, count))
+
+    def select(self, names: Sequence[str]) -> None:
+        """Read only these columns, and the one of the splits."""
+        self._table.select(list(dict.fromkeys((*names, self._column))))
+
+    def place(self, number: int) -> int:
+        """Return the number in the table of a row of the split, both counted from 0."""
+        return next(itertools.islice(self._numbered(), number, None))[0]
+
+    def _numbered(self) -> Iterator[tuple[int, Row]]:
+        rows = enumerate(self._table)
+        return ((number, row) for number, row in rows if split_of(row.get(self._column)) == self._split)

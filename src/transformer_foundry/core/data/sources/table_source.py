@@ -1,4 +1,4 @@
-"""Tables as a source of documents: local files, URLs and the Hub, read by the ``datasets`` library."""
+"""Tables as a source of documents, whatever their rows are read from."""
 
 from __future__ import annotations
 
@@ -6,40 +6,41 @@ import functools
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.nested import flatten
-from transformer_foundry.core.data.document import SPLIT_NAMES, Columns, Document
-from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.sources import read_errors
-from transformer_foundry.core.data.sources.columns import choose_columns, to_document
-from transformer_foundry.core.data.sources.local_files import (
-    builder_of,
-    check_file,
-    digest_files,
-    find_files,
-    find_separator,
-    looks_like_local_path,
-    split_from_name,
+from transformer_foundry.core.base.secrets import redact
+from transformer_foundry.core.base.text import one_line, short_list
+from transformer_foundry.core.data.columns.choose import choose_columns
+from transformer_foundry.core.data.columns.documents import to_document
+from transformer_foundry.core.data.columns.nesting import find_nesting, unfold
+from transformer_foundry.core.data.columns.prompts.turn_rows import TurnLayout, find_turn_layout
+from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
+from transformer_foundry.core.data.columns.split_column import (
+    SPLIT_WORDS,
+    find_split_column,
+    is_named_as_split,
+    split_of,
 )
-from transformer_foundry.core.data.sources.rows import LocalRows, RemoteRows, Row, Rows, StreamedRows
-from transformer_foundry.core.system.hub_client import limit_hub_waits
+from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_tag_layout
+from transformer_foundry.core.data.columns.targets import read_flag
+from transformer_foundry.core.data.document import SPLIT_NAMES, Document
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.rows import Row, Rows, SplitRows
+from transformer_foundry.core.models.options import TEXT_TASKS
 
-if TYPE_CHECKING:
-    import datasets
-
-    Table: TypeAlias = datasets.Dataset | datasets.IterableDataset
-
-__all__ = ["TableSource", "open_table_source"]
+__all__ = ["TableSource"]
 
 _log = logging.getLogger(__name__)
 
 _ROWS_TO_GUESS_FROM = 100
 _NO_LABEL = -1  # the label in test splits of published benchmarks whose labels are secret
-_LABELLED_TASKS = ("sequence_classification", "token_classification")
+_TASKS_OF_TARGETS = {"class": "sequence_classification", "number": "regression"} | dict.fromkeys(
+    ("columns", "flags", "names"), "multi_label_classification"
+)
 
 
 class TableSource:
@@ -53,6 +54,12 @@ class TableSource:
         digest: Returns the digest of the content.
         location: Returns file and row of a document, given its split and its number counted from 0.
         label_names: Declared names of the classes, by column.
+        notes: What was decided about the data, in sentences.
+        warnings: What the user should know about the data, in sentences.
+        num_labels: Number of outputs of a model of texts; None if it is unknown.
+
+    Attributes:
+        task: The task; for a model of texts whose task is not set, the one that the labels decide.
     """
 
     def __init__(
@@ -65,21 +72,45 @@ class TableSource:
         digest: Callable[[], str],
         location: Callable[[str, int], str],
         label_names: Mapping[str, tuple[str, ...]] | None = None,
+        notes: Sequence[str] = (),
+        warnings: Sequence[str] = (),
+        num_labels: int | None = None,
     ) -> None:
         self.name = name
         self._tables = dict(tables)
         self._location = location
         self._digest = digest
+        split_column, splits = self._split_by_column(options, name)
         self._has_tags = task == "token_classification"
         raw = self._tables["train"].head(_ROWS_TO_GUESS_FROM)
-        first = [flatten(row) for row in raw]
+        raw = [{name: cell for name, cell in row.items() if name != split_column} for row in raw]
+        self._nesting = () if self._has_tags else find_nesting(raw)
+        first = [item for row in raw for item in unfold(row, self._nesting)]
         if not first:
             raise DataError(f"{name} has no rows.", "Expected rows of data.", "Check data.source and data.split.")
-        self.columns = choose_columns(first, task, options, name)
-        self.label_names = (label_names or {}).get(self.columns.label or "")
+        place = functools.partial(location, "train")
+        self._layout = self._find_layout(first, task, options)
+        if isinstance(self._layout, TagLayout):
+            options = replace(options, text_column=self._layout.text, label_column=self._layout.tags)
+            warnings = [*warnings, *self._layout.warn_of_overlaps(map(flatten, self._tables["train"]), place)]
+        if self._layout is not None:
+            first = [dict(row) for _, row in self._layout.convert(first, place)]
+        chosen_columns = choose_columns(first, task, options, name, num_labels)
+        self.columns = replace(
+            chosen_columns, warnings=(*map(one_line, map(redact, warnings)), *chosen_columns.warnings)
+        )
+        if isinstance(self._layout, TurnLayout):
+            self.columns = replace(self.columns, left_out=(*self.columns.left_out, *self._layout.left_out))
+            notes = [*notes, f"Each row is a message: rows are joined to conversations by {self._layout.names[0]}."]
+        self.task = _TASKS_OF_TARGETS[self.columns.targets] if task in TEXT_TASKS else task
+        found = [note for note in (*notes, splits, self.columns.reason) if note]
+        self.notes = tuple(map(one_line, map(redact, found)))  # they are published, and a URL may contain a password
+        self.label_names = self._declared_names(label_names or {})
         self._drop_unlabelled_splits()
+        names = self.columns.names() if self._layout is None else self._layout.names
+        self._require_columns(_top_level(names, raw[0]))
         for rows in self._tables.values():
-            rows.select(_top_level(self.columns, raw[0]))
+            rows.select(list(dict.fromkeys((*_top_level(names, raw[0]), *self._nesting[:1]))))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -88,17 +119,94 @@ class TableSource:
 
     def documents(self, split: str) -> Iterator[Document]:
         """Yield the documents of ``split``."""
-        for number, row in enumerate(self._tables[split]):
+        for number, item in self._items(split):
             location = functools.partial(self._location, split, number)
-            yield to_document(flatten(row), self.columns, location, has_tags=self._has_tags)
+            yield to_document(item, self.columns, location, has_tags=self._has_tags)
 
     def location(self, split: str, number: int) -> str:
         """Return the file, or split, and the row of a document."""
+        if self._layout is not None or self._nesting or self.columns.verdict is not None:
+            number = next(itertools.islice(self._items(split), number, None))[0]
         return self._location(split, number)
+
+    def _find_layout(self, first: Sequence[Row], task: str, options: DataOptions) -> TagLayout | TurnLayout | None:
+        """Return how several rows, or the spans of one, become what is read; None if a row is read as it is."""
+        if self._has_tags:
+            chosen = {"text_column": options.text_column, "label_column": options.label_column}
+            return find_tag_layout(first, self.name, **chosen)
+        return find_turn_layout(first) if _may_hold_turns(task, options) and not self._nesting else None
+
+    def _items(self, split: str) -> Iterator[tuple[int, Row]]:
+        """Yield what documents are made of, each with the number of its first row."""
+        rows: Iterable[tuple[int, Row]] = enumerate(self._tables[split])
+        if self._layout is not None:
+            rows = self._layout.convert(map(flatten, self._tables[split]), functools.partial(self._location, split))
+        verdict = self.columns.verdict
+        for number, row in rows:
+            for item in unfold(row, self._nesting):
+                if verdict is None or not is_refused(item, verdict):
+                    yield number, item
 
     def digest(self) -> str:
         """Return the digest of the content, the columns and the splits."""
         return hashlib.sha256(repr((self._digest(), self.columns, self.splits)).encode()).hexdigest()
+
+    def _split_by_column(self, options: DataOptions, name: str) -> tuple[str | None, str]:
+        """Give each split its rows if a column names them; return the column and a sentence, or None.
+
+        Raises:
+            DataError: If the column names no split in a row.
+        """
+        table, location = self._tables["train"], self._location
+        column = find_split_column(table.head(_ROWS_TO_GUESS_FROM), options, name)
+        if column is None:
+            return None, ""
+        is_known = options.split_column is not None or is_named_as_split(column)
+        if len(self._tables) > 1:
+            return (column, "") if is_known else (None, "")
+        counts = Counter[str]()
+        for number, row in enumerate(table):
+            split = split_of(row.get(column))
+            if split is None and not is_known:
+                return None, ""
+            if split is None:
+                raise DataError(
+                    f"{location('train', number)}: the split (column {column}) is {str(row.get(column))[:60]!r}.",
+                    f"Expected one of {', '.join(word for words in SPLIT_WORDS.values() for word in words)}.",
+                    "Correct the row, or set data.split_column='' to draw the splits.",
+                )
+            counts[split] += 1
+        if "train" not in counts or len(counts) == 1 or options.split not in (None, *counts):
+            return (column, "") if is_known else (None, "")
+        parts = {split: SplitRows(table, column, split) for split in SPLIT_NAMES if split in counts}
+        if options.split is not None:
+            parts = {"train": parts[options.split]}
+        self._tables = dict(parts)
+        self._location = lambda split, number: location("train", parts[split].place(number))
+        found = ", ".join(f"{split} {counts[split]}" for split in SPLIT_NAMES if split in counts)
+        return column, f"Column {column} gives the split of each row: {found}."
+
+    def _require_columns(self, names: list[str]) -> None:
+        """Refuse a split that lacks a column in all of its first rows: its texts would be empty."""
+        for split in self.splits:
+            found = {name for row in self._tables[split].head(_ROWS_TO_GUESS_FROM) for name in row}
+            missing = [name for name in names if name not in found]
+            if missing:
+                raise DataError(
+                    f"The {split} split of {self.name} has no column {short_list(missing)}; it has"
+                    f" {short_list(sorted(found))}.",
+                    f"Expected the columns of the train split: {short_list(names)}.",
+                    "Rename the columns, or set data.split=train to leave the split out.",
+                )
+
+    def _declared_names(self, declared: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+        """Return the names of the classes that the table declares; of lists of 0 and 1, their numbers."""
+        names = declared.get(self.columns.label or "")
+        if self.columns.targets == "columns":
+            return self.columns.flags
+        if self.columns.targets == "flags" and len(names or ()) != self.columns.flag_count:
+            return tuple(map(str, range(self.columns.flag_count)))
+        return None if self.columns.targets == "number" else names
 
     def _drop_unlabelled_splits(self) -> None:
         for split in [name for name in self.splits if name != "train"]:
@@ -106,141 +214,27 @@ class TableSource:
             if not first:
                 _log.info("The %s split of %s has no rows: it is taken from the train split.", split, self.name)
                 del self._tables[split]
-            elif self.columns.label and flatten(first[0]).get(self.columns.label) in (None, _NO_LABEL):
+            elif self._is_unlabelled(split):
                 _log.info("The %s split of %s has no labels and is not used.", split, self.name)
                 del self._tables[split]
 
-
-def open_table_source(options: DataOptions, task: str) -> TableSource:
-    """Open the local path, URL or Hub dataset of ``data.source``.
-
-    Raises:
-        DataError: If it cannot be read, or its columns do not fit the task.
-    """
-    if "://" in options.source:
-        return _open_remote(options, task, builder_of(Path(options.source.split("?", 1)[0])))
-    if looks_like_local_path(options.source):
-        return _open_local(options, task)
-    return _open_remote(options, task, None)
+    def _is_unlabelled(self, split: str) -> bool:
+        """Return whether a split has no labels; -1 may be a number to predict, unless all are -1."""
+        if self.columns.targets == "columns":
+            head = self._tables[split].head(_ROWS_TO_GUESS_FROM)
+            return all(read_flag(flatten(row).get(name)) == _NO_LABEL for row in head for name in self.columns.flags)
+        if self.columns.label is None or self.columns.targets not in ("class", "number"):
+            return False
+        rows = self._tables[split].head(1 if self.columns.targets == "class" else _ROWS_TO_GUESS_FROM)
+        return all(flatten(row).get(self.columns.label) in (None, _NO_LABEL) for row in rows)
 
 
-def _open_local(options: DataOptions, task: str) -> TableSource:
-    builder, files = find_files(options.source)
-    if options.split is not None and options.split not in files:
-        raise DataError(
-            f"data.split is {options.split}, but {options.source} has: {', '.join(files)}.",
-            "Expected one of them, or null.",
-            "Set data.split to null; to use a part of the data, set data.max_documents.",
-        )
-    if options.split is not None:
-        files = {"train": files[options.split]}
-    for path in itertools.chain.from_iterable(files.values()):
-        check_file(path, builder)
-    needs_pairs = task == "seq2seq_lm" and options.span_corruption is False
-    if builder == "text" and (task in _LABELLED_TASKS or needs_pairs):
-        raise DataError(
-            f"{options.source} is plain text, which has no {'targets' if needs_pairs else 'labels'}.",
-            f"Expected a table, such as csv or jsonl, for the task {task}.",
-            "Set data.source to a table, or model.task to causal_lm or masked_lm.",
-        )
-    tables = {split: LocalRows(builder, paths) for split, paths in files.items()}
-    return TableSource(
-        options.source,
-        tables,
-        task,
-        options,
-        digest=lambda: digest_files(itertools.chain.from_iterable(files.values())),
-        location=lambda split, number: tables[split].location(number),
-    )
+def _may_hold_turns(task: str, options: DataOptions) -> bool:
+    named = (options.text_column, options.target_column, options.template, options.vocab_size)
+    return task in ("causal_lm", "seq2seq_lm") and not any(named) and not options.span_corruption
 
 
-def _open_remote(options: DataOptions, task: str, builder: str | None) -> TableSource:
-    """Open a dataset through the cache of the ``datasets`` library, which also works offline."""
-    found = _load(options, builder)
-    tables = _name_splits(found, options.source) if isinstance(found, Mapping) else {"train": found}
-    rows: dict[str, Rows]
-    if options.streaming:
-        rows = {split: StreamedRows(table, options.source, options.max_documents) for split, table in tables.items()}
-    else:
-        rows = {split: RemoteRows(table) for split, table in tables.items()}
-    return TableSource(
-        options.source,
-        rows,
-        task,
-        options,
-        digest=functools.partial(_digest_remote, options, builder, tables, rows),
-        location=lambda split, number: f"{options.source}, split {split}, row {number + 1}",
-        label_names=_declared_labels(tables["train"]),
-    )
-
-
-def _load(options: DataOptions, builder: str | None) -> Table | Mapping[str, Table]:
-    import datasets
-
-    location: dict[str, Any] = (
-        {"path": options.source, "name": options.config_name, "revision": options.revision}
-        if builder is None
-        else {"path": builder, "data_files": options.source}
-    )
-    if builder == "csv":
-        location["sep"] = find_separator(options.source)
-    limit_hub_waits()
-    try:
-        # huggingface_hub itself retries temporary errors (5xx, 429, timeouts) five times, for about 25 s.
-        return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
-    except read_errors.catchable_errors() as err:
-        raise read_errors.explain_remote_error(err, options.source) from err
-
-
-def _digest_remote(
-    options: DataOptions, builder: str | None, tables: Mapping[str, Table], rows: Mapping[str, Rows]
-) -> str:
-    """Return the library's digest of revision and files: hashing all rows would take minutes."""
-    if not options.streaming:
-        return repr(sorted((split, table._fingerprint) for split, table in tables.items()))
-    if builder is None:
-        from huggingface_hub import HfApi
-
-        try:
-            sha = HfApi().dataset_info(options.source, revision=options.revision).sha
-        except read_errors.catchable_errors() as err:
-            raise read_errors.explain_remote_error(err, options.source) from err
-        return repr((sha, options.config_name, options.split, options.max_documents))
-    return repr(
-        sorted((split, streamed.digest()) for split, streamed in rows.items() if isinstance(streamed, StreamedRows))
-    )
-
-
-def _name_splits(found: Mapping[str, Table], source: str) -> dict[str, Table]:
-    tables: dict[str, Table] = {}
-    for name in sorted(found, key=lambda name: (name not in SPLIT_NAMES, name)):
-        split = split_from_name(name)
-        if split is not None:
-            tables.setdefault(split, found[name])
-    if "train" in tables:
-        return tables
-    if len(found) == 1:
-        return {"train": next(iter(found.values()))}
-    raise DataError(
-        f"{source} has the splits {', '.join(found)}, and none of them is called train.",
-        "Expected a split to train on.",
-        "Set data.split to one of them.",
-    )
-
-
-def _declared_labels(table: Table) -> dict[str, tuple[str, ...]]:
-    """Return the declared names of classes and tags by column; a stream may declare none."""
-    import datasets
-
-    declared = {}
-    for name, feature in (table.features or {}).items():
-        single = getattr(feature, "feature", feature)
-        if isinstance(single, datasets.ClassLabel) and single.names:
-            declared[name] = tuple(single.names)
-    return declared
-
-
-def _top_level(columns: Columns, row: Row) -> list[str]:
+def _top_level(names: Sequence[str], row: Row) -> list[str]:
     """Return the columns of the table to read: ``translation`` for ``translation.en``."""
-    names = [name for name in (columns.text, columns.pair, columns.target, columns.label) if name is not None]
-    return list(dict.fromkeys(name if name in row else name.split(".", 1)[0] for name in names))
+    tops = (name if name in row else name.split(".", 1)[0] for name in names)
+    return list(dict.fromkeys(name for name in tops if name in row))

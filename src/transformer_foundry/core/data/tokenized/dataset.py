@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenized.memmap import ColumnEntry, RaggedArray, explain_write_errors, map_column
+from transformer_foundry.core.data.tokenized.verify import damaged_tokens, verify_files
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 from transformer_foundry.core.files.atomic import copy_file, replace_file
+from transformer_foundry.core.files.provenance import digest_of
+from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = [
     "Index",
@@ -29,8 +33,11 @@ __all__ = [
     "write_index",
 ]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+_READABLE_VERSIONS = (3, FORMAT_VERSION)  # version 3 has no answer marks
 _INDEX_FILE = "index.json"
+_SEAL = "seal"
+"""Key of the digest of the rest of the index."""
 
 
 class SplitEntry(TypedDict):
@@ -59,6 +66,7 @@ class Index(TypedDict):
     texts: dict[str, Any]
     splits: dict[str, SplitEntry]
     baselines: dict[str, float]
+    recipes: NotRequired[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,11 @@ class TokenSplit:
             very first is a target exactly once. Masked LM and span corruption: packed blocks without overlap. Others:
             one text per row.
         target_ids: Rows of target ids with their end token (pairs), else None.
-        labels: (rows,) int64 class ids (sequence classification), else None.
+        labels: (rows,) int64 class ids (sequence classification), (rows,) float64 numbers (regression), or (rows, L)
+            int8 with 1 for a label that applies, 0 for one that does not, -100 if it is unknown (multi-label), else
+            None.
         token_labels: Rows of class ids, -100 for tokens without a class (token classification), else None.
+        answer_marks: Rows of 1 for the tokens of answers and 0 for the others, if only answers are learned, else None.
         text_bytes: UTF-8 bytes of the text of the targets: bits per byte are the sum of the loss in bits over one pass,
             divided by this.
         documents: Number of documents.
@@ -87,6 +98,10 @@ class TokenSplit:
     documents: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     token_labels: RaggedArray | None = None
+    answer_marks: RaggedArray | None = None
+
+    def __repr__(self) -> str:
+        return f"TokenSplit({self.name!r}, rows={len(self)}, targets={self.target_count}, documents={self.documents})"
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -97,9 +112,11 @@ class TokenSplit:
         if self.target_ids is not None:
             return int(self.target_ids.offsets[-1])
         if self.labels is not None:
-            return len(self.labels)
+            return int((self.labels != IGNORE_INDEX).sum()) if self.labels.ndim == 2 else len(self.labels)
         if self.token_labels is not None:
             return self.counts["labelled_tokens"]
+        if self.answer_marks is not None:
+            return self.counts["answer_tokens"]
         return int(self.input_ids.offsets[-1])
 
     def is_packed(self, task: str) -> bool:
@@ -117,15 +134,14 @@ class TokenSplits:
         max_length: Longest row, in tokens.
         fingerprint: sha256 of data, tokenizer and settings.
         special: Ids of the special tokens.
-        baselines: Results of simple statistics on the validation split: ``unigram_loss`` and
-            ``bigram_loss`` in nats per target token, ``prior_loss`` in nats, ``majority_accuracy`` and
-            ``naive_bayes_accuracy`` as shares of 1.
+        baselines: Results of simple statistics on the validation split, see ``measure_baselines``.
         label_names: Names of the classes in the order of their ids, else None.
         source: Name of the source.
         notes: What the user should know about the preparation.
         folder: The folder of the files; None in memory.
         texts: Statistics of the raw texts: columns, duplicates, problems, languages.
         tokenizer: Digest of the tokenizer; empty if it is unknown.
+        recipes: Further fingerprints that gave the same rows, as those of a later version of this library.
     """
 
     train: TokenSplit
@@ -143,6 +159,42 @@ class TokenSplits:
     folder: Path | None = None
     texts: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = ""
+    recipes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{name}={len(split)} rows" for name, split in self.splits.items())
+        return (
+            f"TokenSplits({self.task}, {rows}, vocab_size={self.vocab_size}, max_length={self.max_length}, "
+            f"source={self.source[:80]!r}, fingerprint={self.fingerprint[:12]!r})"
+        )
+
+    @property
+    def index_file(self) -> Path | None:
+        """The file that was written last; None in memory."""
+        return None if self.folder is None else self.folder / _INDEX_FILE
+
+    def is_made_by(self, fingerprint: str) -> bool:
+        """Return whether a preparation with this fingerprint gives these rows."""
+        return fingerprint in (self.fingerprint, *self.recipes)
+
+    def has_rows_of(self, other: TokenSplits) -> bool:
+        """Return whether the files of both hold the same rows for the same model: every byte is compared."""
+        mine, theirs = _index_of(self), _index_of(other)
+        keys = ("task", "vocab_size", "max_length", "special", "tokenizer", "label_names")
+        if mine is None or theirs is None or any(mine.get(key) != theirs.get(key) for key in keys):
+            return False
+        return all(
+            self._has_rows(mine["splits"][name], theirs["splits"][name], other, (mine, theirs)) for name in self.splits
+        )
+
+    def _has_rows(self, mine: SplitEntry, theirs: SplitEntry, other: TokenSplits, indexes: tuple[Index, Index]) -> bool:
+        assert self.folder is not None
+        assert other.folder is not None
+        if mine["overlap"] != theirs["overlap"] or _shape_of(mine) != _shape_of(theirs):
+            return False
+        here, there = self.folder / indexes[0]["data_folder"], other.folder / indexes[1]["data_folder"]
+        files = [column["file"] for column in mine["columns"].values()]
+        return all(filecmp.cmp(here / name, there / name, shallow=False) for name in files)
 
     def require_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raise an error if these tokens were made with another tokenizer, as after an interrupted preparation.
@@ -158,9 +210,24 @@ class TokenSplits:
             )
 
     @property
+    def target_scale(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of the training numbers (regression), 1 if they are all equal; else None."""
+        if self.task != "regression" or self.train.labels is None or not len(self.train.labels):
+            return None
+        return float(np.mean(self.train.labels)), float(np.std(self.train.labels)) or 1.0
+
+    @property
     def splits(self) -> dict[str, TokenSplit]:
         """The three splits by name; the test split may have no rows."""
         return {split.name: split for split in (self.train, self.validation, self.test)}
+
+
+def _shape_of(split: SplitEntry) -> dict[str, tuple[str, str, int]]:
+    return {name: (column["file"], column["dtype"], column["count"]) for name, column in split["columns"].items()}
+
+
+def _index_of(splits: TokenSplits) -> Index | None:
+    return None if splits.folder is None else _read_index(splits.folder)
 
 
 def read_fingerprint(folder: str | Path) -> str | None:
@@ -171,7 +238,8 @@ def read_fingerprint(folder: str | Path) -> str | None:
 
 def find_splits(folder: str | Path, fingerprint: str) -> TokenSplits | None:
     """Return the preparation in ``folder`` if it is complete and has this fingerprint."""
-    if read_fingerprint(folder) != fingerprint:
+    index = _read_index(Path(folder))
+    if index is None or fingerprint not in (index["fingerprint"], *index.get("recipes", ())):
         return None
     try:
         return load_splits(folder)
@@ -180,26 +248,31 @@ def find_splits(folder: str | Path, fingerprint: str) -> TokenSplits | None:
 
 
 def load_splits(folder: str | Path) -> TokenSplits:
-    """Memory-map the preparation in ``folder``.
+    """Memory-map the preparation in ``folder``, after its files are verified.
 
     Raises:
-        DataError: If it was never finished, or a file is missing or truncated.
+        DataError: If it was never finished, or a file is missing or damaged.
     """
     folder = Path(folder)
     index = _read_index(folder)
+    if index is None and (folder / _INDEX_FILE).is_file():
+        raise damaged_tokens(folder / _INDEX_FILE)
     if index is None:
         raise DataError(
             f"There is no finished data preparation in {folder}.",
             f"Expected {_INDEX_FILE}, which is written last.",
             "Run the data_engineering pipeline first.",
         )
-    return map_splits(index, folder)
+    splits = map_splits(index, folder)
+    verify_files(index, folder / index["data_folder"])
+    return splits
 
 
 def map_splits(index: Index, folder: Path) -> TokenSplits:
     """Memory-map the files in ``folder`` that ``index`` describes."""
     data_folder = folder / index["data_folder"]
-    splits = {name: _map_split(data_folder, name, values) for name, values in index["splits"].items()}
+    label_count = len(index["label_names"] or ()) if index["task"] == "multi_label_classification" else None
+    splits = {name: _map_split(data_folder, name, values, label_count) for name, values in index["splits"].items()}
     return TokenSplits(
         **splits,
         task=index["task"],
@@ -214,12 +287,14 @@ def map_splits(index: Index, folder: Path) -> TokenSplits:
         texts=index["texts"],
         tokenizer=index["tokenizer"],
         folder=folder,
+        recipes=tuple(index.get("recipes", ())),
     )
 
 
 def write_index(folder: Path, index: Index) -> None:
     """Finish a preparation: replace the index of ``folder`` in one step, then delete folders it does not name."""
-    replace_file(folder / _INDEX_FILE, json.dumps({"format_version": FORMAT_VERSION, **index}, indent=2))
+    content = {"format_version": FORMAT_VERSION, **index}
+    replace_file(folder / _INDEX_FILE, json.dumps({**content, _SEAL: digest_of(content)}, indent=2))
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name != index["data_folder"]:
             shutil.rmtree(entry, ignore_errors=True)
@@ -237,11 +312,13 @@ def copy_splits(splits: TokenSplits, folder: str | Path) -> TokenSplits:
         raise DataError(
             "These splits are not on the disk.", "Expected splits made by prepare_splits.", "Call prepare_splits."
         )
+    index["recipes"] = splits.recipes
     here = find_splits(folder, splits.fingerprint)
-    if here is not None:
+    if here is not None and here.recipes == splits.recipes:
         return here
     with explain_write_errors(folder):
-        _copy_files(splits.folder / index["data_folder"], folder / index["data_folder"])
+        if here is None:
+            _copy_files(splits.folder / index["data_folder"], folder / index["data_folder"])
         write_index(folder, index)
     return load_splits(folder)
 
@@ -258,21 +335,31 @@ def _read_index(folder: Path) -> Index | None:
         index = json.loads((folder / _INDEX_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    is_current = isinstance(index, dict) and index.get("format_version") == FORMAT_VERSION
-    return cast("Index", index) if is_current else None
+    if not isinstance(index, dict) or index.get("format_version") not in _READABLE_VERSIONS:
+        return None
+    seal = index.pop(_SEAL, None)
+    is_whole = seal is None or seal == digest_of(index)  # earlier versions have none
+    del index["format_version"]
+    return cast("Index", index) if is_whole else None
 
 
-def _map_split(folder: Path, name: str, values: SplitEntry) -> TokenSplit:
+def _map_split(folder: Path, name: str, values: SplitEntry, label_count: int | None) -> TokenSplit:
     columns = {column: map_column(folder, description) for column, description in values["columns"].items()}
     targets = RaggedArray(columns["target_ids"], columns["target_offsets"]) if "target_ids" in columns else None
-    tags = RaggedArray(columns["token_labels"], columns["input_offsets"]) if "token_labels" in columns else None
+    offsets, overlap = columns["input_offsets"], values["overlap"]
+    tags = RaggedArray(columns["token_labels"], offsets) if "token_labels" in columns else None
+    marks = RaggedArray(columns["answer_marks"], offsets, overlap=overlap) if "answer_marks" in columns else None
+    labels = columns.get("labels")
+    if labels is not None and label_count is not None:
+        labels = labels.reshape(-1, label_count)
     return TokenSplit(
         name=name,
-        input_ids=RaggedArray(columns["input_ids"], columns["input_offsets"], overlap=values["overlap"]),
+        input_ids=RaggedArray(columns["input_ids"], offsets, overlap=overlap),
         target_ids=targets,
-        labels=columns.get("labels"),
+        labels=labels,
         text_bytes=values["text_bytes"],
         documents=values["documents"],
         counts=values["counts"],
         token_labels=tags,
+        answer_marks=marks,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ class RaggedArray:
         self.values = values
         self.offsets = offsets
         self.overlap = overlap
+
+    def __repr__(self) -> str:
+        return f"RaggedArray(rows={len(self)}, values={len(self.values)}, dtype={self.values.dtype})"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -58,26 +62,30 @@ class RaggedArray:
 
 
 class ColumnEntry(TypedDict):
-    """The description of a column file in the index: name, dtype, number of values."""
+    """A column file in the index: name, dtype, number of values, and its sha256 (none in earlier versions)."""
 
     file: str
     dtype: str
     count: int
+    sha256: NotRequired[str]
 
 
 class ColumnWriter:
-    """Appends integers to a raw file; ``close`` flushes it to the disk and describes it for ``map_column``."""
+    """Appends numbers to a raw file; ``close`` flushes it to the disk and describes it for ``map_column``."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self._path = path
         self._dtype = np.dtype(dtype)
         self._file = path.open("wb")
+        self._sha256 = hashlib.sha256()
         self.count = 0
 
-    def append(self, values: np.ndarray | Sequence[int]) -> None:
+    def append(self, values: np.ndarray | Sequence[int] | Sequence[float]) -> None:
         """Add values at the end."""
         array = np.asarray(values, dtype=self._dtype)
-        self._file.write(array.tobytes())  # numpy's tofile flushes on each call
+        content = array.tobytes()  # numpy's tofile flushes on each call
+        self._file.write(content)
+        self._sha256.update(content)
         self.count += len(array)
 
     def close(self) -> ColumnEntry:
@@ -85,7 +93,12 @@ class ColumnWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return {"file": self._path.name, "dtype": self._dtype.name, "count": self.count}
+        return {
+            "file": self._path.name,
+            "dtype": self._dtype.name,
+            "count": self.count,
+            "sha256": self._sha256.hexdigest(),
+        }
 
 
 @contextlib.contextmanager

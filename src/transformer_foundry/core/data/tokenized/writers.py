@@ -12,10 +12,12 @@ from transformer_foundry.core.data.document import Document
 from transformer_foundry.core.data.tokenized.dataset import SplitEntry
 from transformer_foundry.core.data.tokenized.memmap import ColumnEntry, ColumnWriter
 from transformer_foundry.core.data.tokenized.packing import BestFitPacker, block_offsets
-from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
+from transformer_foundry.core.data.tokenizer.tokenizer import IDS, Tokenizer
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 
 __all__ = ["SplitWriter", "open_writer"]
+
+_MARK_BIT = 31  # ids are far below 2^31
 
 
 class SplitWriter(Protocol):
@@ -29,17 +31,45 @@ class SplitWriter(Protocol):
 
 
 def open_writer(
-    task: str, folder: Path, split: str, tokenizer: Tokenizer, max_length: int, *, corrupts_spans: bool
+    task: str,
+    folder: Path,
+    split: str,
+    tokenizer: Tokenizer,
+    max_length: int,
+    *,
+    corrupts_spans: bool,
+    learns_answers: bool = False,
+    is_stream: bool = False,
+    label_count: int = 0,
 ) -> SplitWriter:
-    """Return the writer for ``task``."""
+    """Return the writer for ``task``.
+
+    Args:
+        task: The task of the data.
+        folder: Folder of the files.
+        split: The split, which begins their names.
+        tokenizer: Makes the ids.
+        max_length: Longest row.
+        corrupts_spans: Whether rows are texts in which spans will be hidden.
+        learns_answers: Whether the tokens of answers are marked.
+        is_stream: Whether rows are parts of a stream of ids, which get no end tokens.
+        label_count: Number of labels that a text may have (multi-label classification).
+    """
     files = _Files(folder, split, tokenizer)
+    if learns_answers:
+        return _AnswerWriter(files, max_length, overlap=1)
     if task in ("causal_lm", "masked_lm") or corrupts_spans:
         # Span corruption makes a row at most one token longer: its end.
-        return _PackedWriter(files, max_length - corrupts_spans, overlap=int(task == "causal_lm"))
+        overlap = int(task == "causal_lm")
+        return _PackedWriter(files, max_length - corrupts_spans, overlap, is_stream=is_stream)
     if task == "seq2seq_lm":
         return _Seq2SeqWriter(files, max_length)
     if task == "token_classification":
         return _TokenClassWriter(files, max_length)
+    if task == "regression":
+        return _NumberWriter(files, max_length)
+    if task == "multi_label_classification":
+        return _LabelsWriter(files, max_length, label_count)
     return _ClassWriter(files, max_length)
 
 
@@ -63,7 +93,7 @@ class _Files:
 class _PackedWriter:
     """One stream of documents, each between its special tokens, cut into blocks of one length."""
 
-    def __init__(self, files: _Files, row_length: int, overlap: int) -> None:
+    def __init__(self, files: _Files, row_length: int, overlap: int, *, is_stream: bool = False) -> None:
         special = files.tokenizer.special
         self._files = files
         self._values = files.ids("input_ids")
@@ -71,7 +101,9 @@ class _PackedWriter:
         self._overlap = overlap
         self._packer = BestFitPacker(row_length - overlap)
         self._before = [] if special.bos is None or special.bos == special.eos else [special.bos]
-        self._after = [] if special.eos is None else [special.eos]
+        self._after = [] if special.eos is None or is_stream else [special.eos]
+        if files.tokenizer.algorithm == IDS:  # they are used as they are
+            self._before = []
         self._documents = self._text_bytes = 0
 
     def add(self, documents: Sequence[Document]) -> None:
@@ -80,7 +112,8 @@ class _PackedWriter:
             self._values.append(self._after)  # the first document also follows an end token
         texts = [document.text for document in documents]
         for ids in self._files.tokenizer.encode_batch(texts, add_special_tokens=False):
-            row = np.array([*self._before, *ids, *self._after], np.uint32)
+            after = [] if ids[-1:] == self._after else self._after  # given ids may have their own end
+            row = np.array([*self._before, *ids, *after], np.uint32)
             if len(row):
                 self._write(self._packer.add(row))
         self._documents += len(documents)
@@ -101,6 +134,55 @@ class _PackedWriter:
     def _write(self, ready: Iterable[np.ndarray]) -> None:
         for row in ready:
             self._values.append(row)
+
+
+class _AnswerWriter(_PackedWriter):
+    """A packed stream in which the tokens of answers, and the ends of texts that end with one, are marked."""
+
+    def __init__(self, files: _Files, row_length: int, overlap: int) -> None:
+        super().__init__(files, row_length, overlap)
+        self._marks = files.column("answer_marks", np.uint8)
+        self._answer_tokens = 0
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Tokenize, and write the documents that fit best."""
+        if not self._documents and not self._before:
+            self._write([np.array(self._after, np.uint32)])  # the first document also follows an end token
+        texts = [document.text for document in documents]
+        encodings = self._files.tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+        for document, encoding in zip(documents, encodings, strict=True):
+            spans = document.answers or ()
+            ends_learned = bool(spans) and spans[-1][1] == len(document.text)
+            marks = [0] * len(self._before) + _mark_tokens(encoding.offsets, spans) + [ends_learned] * len(self._after)
+            ids = np.array([*self._before, *encoding.ids, *self._after], np.uint32)
+            # A mark is the highest bit of its id while documents wait to be packed.
+            self._write(self._packer.add(ids | np.array(marks, np.uint32) << _MARK_BIT))
+            self._text_bytes += sum(len(document.text[start:end].encode()) for start, end in spans)
+        self._documents += len(documents)
+
+    def close(self) -> SplitEntry:
+        """Write the waiting documents, the marks and the offsets of the blocks."""
+        entry = super().close()
+        entry["columns"]["answer_marks"] = self._marks.close()
+        entry["counts"]["answer_tokens"] = self._answer_tokens
+        return entry
+
+    def _write(self, ready: Iterable[np.ndarray]) -> None:
+        for row in ready:
+            self._values.append(row & ~np.uint32(1 << _MARK_BIT))
+            marks = (row >> _MARK_BIT).astype(np.uint8)
+            self._marks.append(marks)
+            self._answer_tokens += int(marks.sum())
+
+
+def _mark_tokens(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Return 1 for each token that has a character of one of the spans, in order, else 0."""
+    marks, number = [], 0
+    for start, end in offsets:
+        while number < len(spans) and spans[number][1] <= start:
+            number += 1
+        marks.append(int(number < len(spans) and start < spans[number][1] and end > spans[number][0]))
+    return marks
 
 
 class _Seq2SeqWriter:
@@ -125,19 +207,53 @@ class _Seq2SeqWriter:
 class _ClassWriter:
     """One row per document, or pair of texts, and its class."""
 
+    dtype: type[np.generic] = np.int64
+
     def __init__(self, files: _Files, max_length: int) -> None:
         self._rows = _RowColumn(files, "input", max_length)
-        self._labels = files.column("labels", np.int64)
+        self._labels = files.column("labels", self.dtype)
 
     def add(self, documents: Sequence[Document]) -> None:
         """Tokenize and write."""
         self._rows.append([document.text for document in documents], [document.pair for document in documents])
-        self._labels.append([int(document.label or 0) for document in documents])
+        self._labels.append(self.labels_of(documents))
+
+    def labels_of(self, documents: Sequence[Document]) -> np.ndarray:
+        """Return what is learned about each document."""
+        return np.array([int(document.label or 0) for document in documents], self.dtype)
 
     def close(self) -> SplitEntry:
         """Finish the files."""
         columns = {**self._rows.close(), "labels": self._labels.close()}
         return _describe(columns, 0, self._rows.text_bytes, self._rows.rows, self._rows.counts)
+
+
+class _NumberWriter(_ClassWriter):
+    """One row per document, or pair of texts, and its number."""
+
+    dtype = np.float64
+
+    def labels_of(self, documents: Sequence[Document]) -> np.ndarray:
+        """Return the number of each document."""
+        return np.array([document.number for document in documents], self.dtype)
+
+
+class _LabelsWriter(_ClassWriter):
+    """One row per document, or pair of texts, and for each label 1 if it applies, 0 if not, -100 if unknown."""
+
+    dtype = np.int8
+
+    def __init__(self, files: _Files, max_length: int, label_count: int) -> None:
+        super().__init__(files, max_length)
+        self._label_count = label_count
+
+    def labels_of(self, documents: Sequence[Document]) -> np.ndarray:
+        """Return the labels of each document, one after another."""
+        flags = np.zeros((len(documents), self._label_count), self.dtype)
+        for row, document in enumerate(documents):
+            flags[row, list(map(int, document.present or ()))] = 1
+            flags[row, list(map(int, document.unknown))] = IGNORE_INDEX
+        return flags.ravel()
 
 
 class _TokenClassWriter:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.tokenizer.tokenizer import ROLES, SENTINEL, SpecialIds
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,8 +26,7 @@ __all__ = [
 
 _TEMPLATES = {
     "seq2seq_lm": ("eos", "$A {token}"),
-    "sequence_classification": ("bos", "{token} $A"),
-    "token_classification": ("bos", "{token} $A"),
+    **dict.fromkeys((*TEXT_TASKS, "token_classification"), ("bos", "{token} $A")),
 }
 
 

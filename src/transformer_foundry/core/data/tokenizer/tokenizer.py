@@ -17,11 +17,14 @@ from transformer_foundry.core.files.atomic import replace_file
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["ROLES", "SENTINEL", "SpecialIds", "Tokenizer", "load_tokenizer"]
+__all__ = ["IDS", "ROLES", "SENTINEL", "SpecialIds", "Tokenizer", "load_tokenizer"]
 
 ROLES = ("pad", "bos", "eos", "mask", "unk")
 SENTINEL = "<extra_id_{}>"
 """Name of the sentinels of hidden spans, as in T5."""
+
+IDS = "ids"
+"""The algorithm of data that are token ids already."""
 
 _MOST_SENTINELS = 100
 _TOKENIZER_FILE = "tokenizer.json"
@@ -66,7 +69,7 @@ class Tokenizer:
             token; sequence to sequence: the end token).
         special: Ids of the special tokens.
         max_length: Longest input of the model, in tokens.
-        algorithm: "bpe", "bytes", "characters" or "given".
+        algorithm: "bpe", "bytes", "characters", "word", ... or "given"; "ids" if the data are ids.
         request: Digest of the data and settings it was trained with; empty if it was not trained here.
     """
 
@@ -89,6 +92,9 @@ class Tokenizer:
         # Files of published tokenizers often enable both; a text must neither lose nor gain tokens.
         backend.no_truncation()
         backend.no_padding()
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.algorithm!r}, vocab_size={self.vocab_size}, max_length={self.max_length})"
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -144,6 +150,11 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
         """Return the ids of each text: from a cache of words if possible, else computed on all cores."""
+        if self.algorithm == IDS:
+            rows = [[int(number) for number in text.split()] for text in texts]
+            adds_end = add_special_tokens and self.backend.post_processor is not None
+            end = [self.special.eos] if adds_end and self.special.eos is not None else []
+            return [row if row[-1:] == end else [*row, *end] for row in rows]  # given ids may have their own end
         if not add_special_tokens:
             if self._words is None and WordCache.supports(self.backend):
                 self._words = WordCache(self.backend)
@@ -196,7 +207,7 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Load the tokenizer from a folder that ``Tokenizer.save`` or transformers wrote.
+    """Load the tokenizer from a folder that ``Tokenizer.save`` or transformers wrote, or from its ``tokenizer.json``.
 
     Raises:
         DataError: If the folder contains no complete tokenizer.
@@ -204,8 +215,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     import tokenizers
 
     folder = Path(folder)
+    file = folder / _TOKENIZER_FILE
+    if folder.is_file():
+        file, folder = folder, folder.parent
     try:
-        backend = tokenizers.Tokenizer.from_str((folder / _TOKENIZER_FILE).read_text(encoding="utf-8"))
+        backend = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
         config_file = folder / _CONFIG_FILE
         config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
     except (OSError, ValueError) as err:

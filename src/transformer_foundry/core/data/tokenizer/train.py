@@ -4,45 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.corpus import Corpus
+from transformer_foundry.core.data.document import STREAM_COLUMN
 from transformer_foundry.core.data.masking import count_spans
 from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.tokenizer.byte_level import byte_alphabet
+from transformer_foundry.core.data.tokenizer.given import fit_given
+from transformer_foundry.core.data.tokenizer.ids import number_tokens
 from transformer_foundry.core.data.tokenizer.special_tokens import (
     add_special_tokens,
     assign_special_ids,
-    decoder_start_id,
     set_special_token_template,
     special_token_name,
     vocabulary_too_small,
 )
-from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
+from transformer_foundry.core.data.tokenizer.symbols import fit_characters, fit_words
+from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
+from transformer_foundry.core.data.tokenizer.unigram import fit_unigram
+from transformer_foundry.core.data.tokenizer.wordpiece import fit_wordpiece
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     import tokenizers
 
     from transformer_foundry.core.models.contract import Contract
 
-__all__ = ["choose_max_length", "fit_tokenizer", "usable_vocab_size"]
+__all__ = ["choose_max_length", "fit_tokenizer", "fitted_kind", "is_trained_for", "usable_vocab_size"]
 
 # Special tokens that each task needs. A classifier has a first token because many models pool there.
 _NEEDED = {
     "causal_lm": ("pad", "eos"),
     "masked_lm": ("pad", "eos", "mask"),
     "seq2seq_lm": ("pad", "eos"),
-    "sequence_classification": ("pad", "bos"),
-    "token_classification": ("pad", "bos"),
+    **dict.fromkeys((*TEXT_TASKS, "token_classification"), ("pad", "bos")),
 }
-# UTF-8 never uses these 13 bytes, so a vocabulary of 256 has room for special tokens and still encodes every text.
-_IMPOSSIBLE_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
-_FITTED = ("auto", "bpe", "bytes", "characters")
+_FITTED = ("auto", "bpe", "bytes", "characters", "word", "wordpiece", "unigram")
+_OTHER_NAMES = {"byte": "bytes", "char": "characters", "chars": "characters", "words": "word"}
+_SYMBOLS = {
+    "characters": fit_characters,
+    "word": fit_words,
+    "wordpiece": fit_wordpiece,
+    "unigram": fit_unigram,
+}
 _FIT_BYTES = 16 * 2**20  # more text hardly changes the merges and costs minutes and memory
-_ENOUGH_COVERAGE = 0.9  # share of the characters of the text that a character vocabulary must contain
+_FIT_UNIGRAM_BYTES = 2**20  # measured: 12 s a megabyte, with the marked words
 
 
 def fit_tokenizer(
@@ -66,24 +76,60 @@ def fit_tokenizer(
     vocab_size = usable_vocab_size(contract)
     needed = _needed_roles(corpus, contract)
     sentinels = count_spans(max_length) if corpus.corrupts_spans else 0
-    if options.tokenizer not in _FITTED:
-        return _fit_given(options.tokenizer, contract, vocab_size, max_length, needed, sentinels)
-    special = assign_special_ids(contract, vocab_size, needed, sentinels)
-    request = _digest(corpus.digest(), options.tokenizer, vocab_size, special, contract.task, max_length, _FIT_BYTES)
-    if previous is not None and previous.request == request:
+    kind = _kind(options)
+    if corpus.columns.vocab_size is not None:
+        return _number_ids(corpus, contract, options, max_length, sentinels)
+    if kind not in _FITTED:
+        return fit_given(options.tokenizer, contract, vocab_size, max_length, needed, sentinels)
+    if previous is not None and is_trained_for(previous, corpus, contract, options):
         return previous
+    special = assign_special_ids(contract, vocab_size, needed, sentinels)
+    request = _request(corpus, contract, options)
     ordinary = vocab_size - len(special.ids())
-    alphabet = _byte_alphabet()
-    if options.tokenizer == "characters" or (options.tokenizer == "auto" and ordinary < len(alphabet)):
+    alphabet = byte_alphabet()
+    if kind == "auto" and ordinary < len(alphabet):
+        kind = "characters"
+    if kind in _SYMBOLS:
         special = assign_special_ids(contract, vocab_size, (*needed, "unk"), sentinels)
-        backend, algorithm = _fit_characters(corpus, special, vocab_size), "characters"
+        texts = _texts(corpus, _FIT_UNIGRAM_BYTES if kind == "unigram" else _FIT_BYTES)
+        backend, algorithm = _SYMBOLS[kind](texts, special, vocab_size, _number), kind
     elif ordinary < len(alphabet):
         raise vocabulary_too_small(vocab_size, len(alphabet) + len(special.ids()), f"'{options.tokenizer}'")
     else:
-        merges = 0 if options.tokenizer == "bytes" else ordinary - len(alphabet)
+        merges = 0 if kind == "bytes" else ordinary - len(alphabet)
         backend, algorithm = _fit_bytes(corpus, special, alphabet, merges), "bpe" if merges else "bytes"
     add_special_tokens(backend, special, contract.task, has_pairs=corpus.columns.pair is not None)
     return Tokenizer(backend, special, max_length=max_length, algorithm=algorithm, request=request)
+
+
+def is_trained_for(tokenizer: Tokenizer, corpus: Corpus, contract: Contract, options: DataOptions) -> bool:
+    """Return whether ``fit_tokenizer`` would return the same tokenizer; one from the Hub is not downloaded for that."""
+    if corpus.columns.vocab_size is not None:
+        return tokenizer.digest() == fit_tokenizer(corpus, contract, options).digest()
+    if _kind(options) in _FITTED:
+        return tokenizer.request == _request(corpus, contract, options)
+    if Path(options.tokenizer).expanduser().exists():
+        return tokenizer.digest() == fit_tokenizer(corpus, contract, options).digest()
+    return tokenizer.algorithm == "given"
+
+
+def fitted_kind(options: DataOptions) -> str | None:
+    """Return the kind of tokenizer that is fitted to the text; None if ``data.tokenizer`` names one that exists."""
+    kind = _kind(options)
+    return kind if kind in _FITTED else None
+
+
+def _kind(options: DataOptions) -> str:
+    """Return the kind of a tokenizer to train, or the name of a given one."""
+    return _OTHER_NAMES.get(options.tokenizer, options.tokenizer)
+
+
+def _request(corpus: Corpus, contract: Contract, options: DataOptions) -> str:
+    """Return the digest of everything that a trained tokenizer depends on."""
+    max_length, vocab_size = choose_max_length(contract, options), usable_vocab_size(contract)
+    sentinels = count_spans(max_length) if corpus.corrupts_spans else 0
+    special = assign_special_ids(contract, vocab_size, _needed_roles(corpus, contract), sentinels)
+    return _digest(corpus.digest(), _kind(options), vocab_size, special, contract.task, max_length, _FIT_BYTES)
 
 
 def usable_vocab_size(contract: Contract) -> int:
@@ -120,28 +166,6 @@ def _fit_bytes(corpus: Corpus, special: SpecialIds, alphabet: list[str], merges:
     return backend
 
 
-def _fit_characters(corpus: Corpus, special: SpecialIds, vocab_size: int) -> tokenizers.Tokenizer:
-    import tokenizers
-    from tokenizers import Regex, decoders, models, pre_tokenizers
-
-    counts: Counter[str] = Counter()
-    for text in _texts(corpus):
-        counts.update(text)
-    ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    kept = ranked[: vocab_size - len(special.ids())]
-    if sum(counts[character] for character in kept) < _ENOUGH_COVERAGE * counts.total():
-        enough, covered = 0, 0
-        while covered < _ENOUGH_COVERAGE * counts.total():
-            covered += counts[ranked[enough]]
-            enough += 1
-        raise vocabulary_too_small(vocab_size, enough + len(special.ids()), "'characters'")
-    unk = special_token_name(special, special.unk)
-    backend = tokenizers.Tokenizer(models.WordLevel(vocab=_number(kept, special), unk_token=unk))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    backend.decoder = decoders.Fuse()
-    return backend
-
-
 def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
     """Return the vocabulary: special tokens at their ids, the others at the free ids; unused names fill the gaps."""
     reserved = set(special.ids())
@@ -152,85 +176,37 @@ def _number(tokens: list[str], special: SpecialIds) -> dict[str, int]:
     return vocab | {special_token_name(special, number): number for number in reserved}
 
 
-def _fit_given(
-    name: str, contract: Contract, vocab_size: int, max_length: int, needed: Sequence[str], sentinels: int
-) -> Tokenizer:
-    """Load a tokenizer from a folder or the Hub, and check that it fits the model."""
-    given = load_tokenizer(name) if Path(name).expanduser().is_dir() else _download(name)
-    if given.vocab_size > vocab_size:
+def _number_ids(corpus: Corpus, contract: Contract, options: DataOptions, max_length: int, sentinels: int) -> Tokenizer:
+    """Return the tokenizer of data that are ids, with an end token for each target of a pair."""
+    columns = corpus.columns
+    if options.tokenizer != "auto":
         raise DataError(
-            f"The tokenizer {name} has {given.vocab_size} tokens but the model only {vocab_size}.",
-            f"Expected at most {vocab_size} tokens.",
-            f"Set data.tokenizer to 'auto', or export the model with vocab_size {given.vocab_size}.",
+            f"data.vocab_size says that {corpus.name} holds token ids, but data.tokenizer is {options.tokenizer}.",
+            "Expected ids, which need no tokenizer, or text.",
+            "Set data.tokenizer to auto, or data.vocab_size to null if the data are text.",
         )
-    if len(given.special.sentinels) < sentinels:
-        raise DataError(
-            f"The tokenizer {name} has {len(given.special.sentinels)} tokens {SENTINEL.format(0)}, ... for spans.",
-            f"Rows of {max_length} tokens need {sentinels}.",
-            "Set data.tokenizer to 'auto', or data.target_column to the column of the target text.",
-        )
-    tokenizer = Tokenizer(given.backend, _complete(given, contract, name, needed), max_length=max_length)
-    if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
+    assert columns.vocab_size is not None
+    tokenizer = number_tokens(
+        contract,
+        columns.vocab_size,
+        usable_vocab_size(contract),
+        max_length,
+        is_stream=columns.text == STREAM_COLUMN,
+        sentinels=sentinels,
+        source=corpus.name,
+    )
+    if contract.task == "seq2seq_lm" and tokenizer.special.eos is not None:
         set_special_token_template(tokenizer.backend, tokenizer.special, contract.task)
     return tokenizer
 
 
-def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
-    """Add the special tokens that the task needs: those of the contract, else another; a mask cannot be replaced.
-
-    An id of the contract is used only if it is special in the tokenizer: with the ids of GPT-2, an eos_token_id of 2
-    would end a text at each "#".
-    """
-    found = dict(given.special.__dict__)
-    special = {number for number, token in given.backend.get_added_tokens_decoder().items() if token.special}
-    fallback = next((found[role] for role in ("pad", "eos", "bos", "unk") if found[role] is not None), None)
-    for role in needed:
-        if found[role] is not None:
-            continue
-        named = getattr(contract, f"{role}_token_id")
-        found[role] = named if named in special else None if role == "mask" else fallback
-        if found[role] is None:
-            raise DataError(
-                f"The tokenizer {name} has no {role} token.",
-                f"The task {contract.task} needs one.",
-                f"Set data.tokenizer to 'auto', or to a tokenizer with a {role} token.",
-            )
-    return SpecialIds(**{**found, "decoder_start": decoder_start_id(contract, found["pad"])})
-
-
-def _download(name: str) -> Tokenizer:
-    import tempfile
-
-    from transformers import AutoTokenizer
-
-    try:
-        pretrained = AutoTokenizer.from_pretrained(name, use_fast=True)
-        with tempfile.TemporaryDirectory() as folder:
-            pretrained.save_pretrained(folder)
-            return load_tokenizer(folder)
-    except (OSError, ValueError) as err:
-        raise DataError(
-            f"The tokenizer {name} cannot be read: {str(err).splitlines()[0]}",
-            "Expected 'auto', 'bytes', 'characters', a tokenizer folder or the name of a Hub tokenizer.",
-            "Set data.tokenizer to 'auto', or check the name and the connection.",
-        ) from err
-
-
-def _texts(corpus: Corpus) -> Iterator[str]:
+def _texts(corpus: Corpus, most_bytes: int = _FIT_BYTES) -> Iterator[str]:
     """Yield the texts and targets of the train split, evenly sampled if there are more than needed."""
-    stride = max(1, corpus.assignment.text_bytes["train"] // _FIT_BYTES)
+    stride = max(1, corpus.assignment.text_bytes["train"] // most_bytes)
     for number, document in enumerate(corpus.documents("train")):
         if number % stride == 0:
             yield document.text
             yield from (text for text in (document.target, document.pair) if text is not None)
-
-
-def _byte_alphabet() -> list[str]:
-    """Return the 243 characters that represent the bytes of UTF-8 in a byte-level tokenizer, by byte value."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    shifted = [byte for byte in range(256) if byte not in printable]
-    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(shifted)}
-    return [characters[byte] for byte in range(256) if byte not in _IMPOSSIBLE_BYTES]
 
 
 def _digest(*parts: object) -> str:

@@ -1,0 +1,1 @@
+"""Tables in JSON: ``lines`` of objects, a ``document``, whose ``layouts`` are those of pandas and others."""

@@ -1,0 +1,107 @@
+"""Open what ``data.source`` names: local files, a URL or a dataset of the Hub."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.files.kind import TEXTS, DataFile
+from transformer_foundry.core.data.sources.files.plain_text import choose_document
+from transformer_foundry.core.data.sources.files.sniff import ending_of
+from transformer_foundry.core.data.sources.local_files import digest_files, find_files, looks_like_local_path
+from transformer_foundry.core.data.sources.remote import STREAMED, download, open_remote, require_readable_address
+from transformer_foundry.core.data.sources.rows import LocalRows
+from transformer_foundry.core.data.sources.table_source import TableSource
+from transformer_foundry.core.models.options import TEXT_TASKS
+
+__all__ = ["open_table_source"]
+
+_DOCUMENTS = {"marked": "the text between two marks", "stamped": "a message"}
+_LABELLED_TASKS = (*TEXT_TASKS, "token_classification")
+
+
+def open_table_source(options: DataOptions, task: str, num_labels: int | None = None) -> TableSource:
+    """Open the local path, URL or Hub dataset of ``data.source``.
+
+    Args:
+        options: The section ``data``.
+        task: The task of the model.
+        num_labels: Number of outputs of a model of texts; None if it is unknown.
+
+    Raises:
+        DataError: If it cannot be read, or its columns do not fit the task.
+    """
+    if "://" in options.source:
+        require_readable_address(options.source)
+        builder = STREAMED.get(ending_of(options.source)) if options.streaming else None
+        if builder:
+            return open_remote(options, task, num_labels, builder)
+        return _open_local(options, task, num_labels, download(options))
+    if looks_like_local_path(options.source):
+        return _open_local(options, task, num_labels)
+    return open_remote(options, task, num_labels, None)
+
+
+def _open_local(options: DataOptions, task: str, num_labels: int | None, path: str | None = None) -> TableSource:
+    """Open a local path; ``path`` is where a URL was downloaded to."""
+    found = find_files(path or options.source, options, task, shown=options.source if path else None)
+    files = found.splits
+    if options.split is not None and options.split not in files:
+        raise DataError(
+            f"data.split is {options.split}, but {options.source} has: {', '.join(files)}.",
+            "Expected one of them, or null.",
+            "Set data.split to null; to use a part of the data, set data.max_documents.",
+        )
+    if options.split is not None:
+        files = {"train": files[options.split]}
+    is_text = files["train"][0].kind.format in TEXTS
+    needs_pairs = task == "seq2seq_lm" and options.span_corruption is False
+    has_labels = task == "sequence_classification" and files["train"][0].label is not None
+    needs_pairs = needs_pairs and files["train"][0].partner is None
+    if is_text and not has_labels and (task in _LABELLED_TASKS or needs_pairs):
+        raise DataError(
+            f"{options.source} is plain text, which has no {'targets' if needs_pairs else 'labels'}.",
+            f"Expected a table, such as csv or jsonl, for the task {task}.",
+            "Set data.source to a table, or a folder with a folder of texts for each class; data.document=row reads"
+            " lines as a table, model.task=causal_lm as text.",
+        )
+    notes = []
+    document = "row"
+    if is_text:
+        document, reason = options.document, "data.document sets it"
+        if document == "auto":
+            document, reason = choose_document(files["train"])
+        notes.append(f"One text is {_DOCUMENTS.get(document, f'a {document}')} of {options.source}: {reason}.")
+    parts = _parts(files, options) if document == "file" else {}
+    tables = {split: LocalRows(paths, options, document, parts.get(split, (0, 1))) for split, paths in files.items()}
+    tables |= {split: LocalRows(files["train"], options, document, part) for split, part in parts.items()}
+    settings = (document, options.header, options.columns, options.table, options.encoding)
+    try:
+        return TableSource(
+            options.source,
+            tables,
+            task,
+            options,
+            digest=lambda: repr((digest_files(itertools.chain.from_iterable(files.values())), settings)),
+            location=lambda split, number: tables[split].location(number),
+            label_names=tables["train"].label_names,
+            notes=[*notes, *tables["train"].notes],
+            warnings=[*found.warnings, *tables["train"].warnings],
+            num_labels=num_labels,
+        )
+    except DataError as err:
+        hint = tables["train"].hint
+        if not hint:
+            raise
+        raise DataError(err.problem, err.expected, f"{hint} {err.remedy}") from err
+
+
+def _parts(files: Mapping[str, list[DataFile]], options: DataOptions) -> dict[str, tuple[float, float]]:
+    """Return which part of a single file each split reads if the whole file is one text: its end is held out."""
+    if len(files) > 1 or len(files["train"]) > 1:
+        return {}
+    first, second = 1 - options.validation_share - options.test_share, 1 - options.test_share
+    parts = {"train": (0.0, first), "validation": (first, second), "test": (second, 1.0)}
+    return {split: part for split, part in parts.items() if part[0] < part[1]}

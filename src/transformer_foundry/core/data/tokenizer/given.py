@@ -1,0 +1,109 @@
+"""Tokenizers that the user gives: a folder, a file, the Hub. They keep their ids; missing special tokens are added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.tokenizer.foreign_files import find_foreign_file, read_foreign_tokenizer
+from transformer_foundry.core.data.tokenizer.special_tokens import decoder_start_id, set_special_token_template
+from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformer_foundry.core.models.contract import Contract
+
+__all__ = ["fit_given", "read_local"]
+
+
+def fit_given(
+    name: str, contract: Contract, vocab_size: int, max_length: int, needed: Sequence[str], sentinels: int
+) -> Tokenizer:
+    """Load a tokenizer from a folder or the Hub, and check that it fits the model."""
+    path = Path(name).expanduser()
+    foreign = find_foreign_file(path)
+    if not path.exists() and (path.suffix in (".model", ".tiktoken", ".json") or path.is_absolute()):
+        raise DataError(
+            f"data.tokenizer is {name}, but there is no such file or folder.",
+            "Expected a kind of tokenizer, an existing file or folder, or a Hub name.",
+            "Check the spelling of data.tokenizer.",
+        )
+    if path.is_file() and path.suffix != ".json" and foreign is None:
+        raise DataError(
+            f"The tokenizer {name} is a file of a format that is not read.",
+            "Expected tokenizer.json, a .model of sentencepiece, a .tiktoken file, a tokenizer folder or a Hub name.",
+            f"Convert it: transformers.AutoTokenizer.from_pretrained('{path.parent}').save_pretrained('converted').",
+        )
+    found = read_local(name)
+    given = _download(name) if found is None else found
+    if given.vocab_size > vocab_size:
+        raise DataError(
+            f"The tokenizer {name} has {given.vocab_size} tokens but the model only {vocab_size}.",
+            f"Expected at most {vocab_size} tokens.",
+            f"Set data.tokenizer to 'auto', or export the model with vocab_size {given.vocab_size}.",
+        )
+    if len(given.special.sentinels) < sentinels:
+        raise DataError(
+            f"The tokenizer {name} has {len(given.special.sentinels)} tokens {SENTINEL.format(0)}, ... for spans.",
+            f"Rows of {max_length} tokens need {sentinels}.",
+            "Set data.tokenizer to 'auto', or data.target_column to the column of the target text.",
+        )
+    tokenizer = Tokenizer(given.backend, _complete(given, contract, name, needed), max_length=max_length)
+    if contract.task == "seq2seq_lm" and tokenizer.encode("a")[-1] != tokenizer.eos_token_id:
+        set_special_token_template(tokenizer.backend, tokenizer.special, contract.task)
+    return tokenizer
+
+
+def read_local(name: str) -> Tokenizer | None:
+    """Return the tokenizer in a folder or file as it is there; None if there is none of that name.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    path = Path(name).expanduser()
+    foreign = find_foreign_file(path)
+    if foreign is not None:
+        return read_foreign_tokenizer(foreign)
+    return load_tokenizer(path) if path.exists() else None
+
+
+def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
+    """Add the special tokens that the task needs: those of the contract, else another; a mask cannot be replaced.
+
+    An id of the contract is used only if it is special in the tokenizer: with the ids of GPT-2, an eos_token_id of 2
+    would end a text at each "#".
+    """
+    found = dict(given.special.__dict__)
+    special = {number for number, token in given.backend.get_added_tokens_decoder().items() if token.special}
+    fallback = next((found[role] for role in ("pad", "eos", "bos", "unk") if found[role] is not None), None)
+    for role in needed:
+        if found[role] is not None:
+            continue
+        named = getattr(contract, f"{role}_token_id")
+        found[role] = named if named in special else None if role == "mask" else fallback
+        if found[role] is None:
+            raise DataError(
+                f"The tokenizer {name} has no {role} token.",
+                f"The task {contract.task} needs one.",
+                f"Set data.tokenizer to 'auto', or to a tokenizer with a {role} token.",
+            )
+    return SpecialIds(**{**found, "decoder_start": decoder_start_id(contract, found["pad"])})
+
+
+def _download(name: str) -> Tokenizer:
+    import tempfile
+
+    from transformers import AutoTokenizer
+
+    try:
+        pretrained = AutoTokenizer.from_pretrained(name, use_fast=True)
+        with tempfile.TemporaryDirectory() as folder:
+            pretrained.save_pretrained(folder)
+            return load_tokenizer(folder)
+    except (OSError, ValueError) as err:
+        raise DataError(
+            f"The tokenizer {name} cannot be read: {str(err).splitlines()[0]}",
+            "Expected a kind (auto, bpe, bytes, characters, word, wordpiece, unigram), a folder, a file or a Hub name.",
+            "Set data.tokenizer to 'auto', or check the name and the connection.",
+        ) from err

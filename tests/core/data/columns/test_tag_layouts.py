@@ -1,0 +1,93 @@
+"""Tagged words in the layouts that people have: judged by the words and tags of the sentences."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data import DataOptions, read_corpus
+
+WORDS, TAGS = ("Ada", "met", "Bob", "Lee", "."), ("B-PER", "O", "B-PER", "I-PER", "O")
+TEXT = "Ada met Bob Lee."
+
+
+def read(path, content, **options):
+    path.write_text(content, encoding="utf-8")
+    return read_corpus(DataOptions(source=str(path), **options), "token_classification")
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def sentence(number, *, repeats):
+    return [
+        f"{'Sentence: ' + str(number) if place == 0 or repeats else ''},{word},{tag}\n"
+        for place, (word, tag) in enumerate(zip(WORDS, TAGS, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_one_word_a_row_is_grouped_by_the_column_of_sentences(tmp_path, repeats):
+    rows = [row for number in range(30) for row in sentence(number, repeats=repeats)]
+    corpus = read(tmp_path / "a.csv", "Sentence #,Word,Tag\n" + "".join(rows))
+    documents = list(corpus.source.documents("train"))
+    assert len(documents) == 30
+    assert all((document.words, document.tags) == (WORDS, TAGS) for document in documents)
+    assert corpus.source.location("train", 2).endswith(" 12")
+
+
+def test_one_word_a_row_without_sentences_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"one word a row \(column Word\), but no column that says which sentence"):
+        read(tmp_path / "a.csv", "Word,Tag\n" + "".join(f"{word},O\n" for word in WORDS * 20))
+
+
+SPANS = {
+    "spacy": [TEXT, {"entities": [[0, 3, "PER"], [8, 15, "PER"]]}],
+    "lists": {"text": TEXT, "label": [[0, 3, "PER"], [8, 15, "PER"]]},
+    "objects": {
+        "data": TEXT,
+        "entities": [{"start": 0, "end": 3, "label": "PER"}, {"start": 8, "end": 15, "label": "PER"}],
+    },
+    "objects with lists of labels": {
+        "text": TEXT,
+        "label": [{"start": 0, "end": 3, "labels": ["PER"]}, {"start": 8, "end": 15, "labels": ["PER"]}],
+    },
+    "a span in a span": {"text": TEXT, "spans": [[0, 3, "PER"], [8, 11, "FIRST"], [8, 15, "PER"]]},
+}
+
+
+@pytest.mark.parametrize("layout", SPANS)
+def test_spans_become_a_tag_for_each_word(tmp_path, layout):
+    rows = [SPANS[layout]] * 20
+    content = json.dumps(rows) if isinstance(rows[0], list) else lines(rows)
+    corpus = read(tmp_path / ("a.json" if isinstance(rows[0], list) else "a.jsonl"), content)
+    document = next(corpus.source.documents("train"))
+    assert (document.words, document.tags) == (WORDS, TAGS)
+
+
+def test_a_span_outside_its_text_is_refused_with_its_row(tmp_path):
+    rows = [{"text": TEXT, "label": [[0, 3, "PER"]]}] * 20 + [{"text": "Ada and Bob", "label": [[8, 12, "PER"]]}]
+    with pytest.raises(DataError, match=r"line 21: the span 8 to 12 \(PER\) is not inside its text \(11 long\)"):
+        read(tmp_path / "a.jsonl", lines(rows))
+
+
+def test_lists_written_as_text_are_lists(tmp_path):
+    row = f'"{list(WORDS)}","{list(TAGS)}"\n'
+    corpus = read(tmp_path / "a.csv", "tokens,ner_tags\n" + row * 20)
+    document = next(corpus.source.documents("train"))
+    assert (document.words, document.tags) == (WORDS, TAGS)
+
+
+@pytest.mark.parametrize("tags", ["[0 1 0 1 1]", "[0, 1, 0, 1, 1]"])
+def test_numbers_of_tags_as_numpy_prints_them_are_a_list(tmp_path, tags):
+    corpus = read(tmp_path / "a.csv", "tokens,ner_tags\n" + f'"{list(WORDS)}","{tags}"\n' * 20)
+    assert next(corpus.source.documents("train")).tags == (0, 1, 0, 1, 1)
+
+
+def test_a_list_that_cannot_be_read_is_refused_and_never_split_at_blanks(tmp_path):
+    corpus = read(tmp_path / "a.csv", "tokens,ner_tags\n" + '"[Ada, met]","[B O]"\n' * 20)
+    with pytest.raises(DataError, match="holds a list that cannot be read"):
+        _ = corpus.assignment

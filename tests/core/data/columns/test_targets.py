@@ -1,0 +1,175 @@
+"""What a text is trained to give, decided by the number of outputs and by the cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tests.core.data.samples import contract_for, sentences
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data import (
+    Batches,
+    DataOptions,
+    fit_tokenizer,
+    prepare_splits,
+    profile_splits,
+    read_corpus,
+)
+
+TEXTS = sentences(60)
+CLASS, SEVERAL, NUMBER = "sequence_classification", "multi_label_classification", "regression"
+
+
+def write(folder, columns, name="a.jsonl"):
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    path = folder / name
+    if name.endswith("csv"):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(columns))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(folder, columns, num_labels=None, task=CLASS, name="a.jsonl", **options):
+    path = write(folder, columns, name)
+    return read_corpus(DataOptions(source=str(path), **options), task, num_labels)
+
+
+def repeat(*values):
+    return [values[number % len(values)] for number in range(60)]
+
+
+KINDS = {
+    "floats and one output": ({"text": TEXTS, "label": repeat(0.5, 3.8, 2.0)}, 1, NUMBER),
+    "whole floats and one output": ({"text": TEXTS, "label": repeat("2.0", "4.0", "1.0")}, 1, NUMBER),
+    "whole floats and five outputs": ({"text": TEXTS, "label": repeat("2.0", "4.0", "1.0")}, 5, CLASS),
+    "similarity of a pair": ({"sentence1": TEXTS, "sentence2": TEXTS[::-1], "score": repeat(0.1, 4.9)}, 1, NUMBER),
+    "a number by its last word": ({"id": range(60), "text": TEXTS, "similarity_score": repeat(1, 5, 3)}, 1, NUMBER),
+    "yes or no and one output": ({"text": TEXTS, "label": repeat(0, 1)}, 1, SEVERAL),
+    "columns of 0 and 1": ({"id": range(60), "text": TEXTS, "bad": repeat(1, 0, 0), "rude": repeat(0, 1)}, 2, SEVERAL),
+    "columns of booleans": ({"text": TEXTS, "bad": repeat(True, False), "rude": repeat(False, True)}, 2, SEVERAL),
+    "label beside flags": ({"text": TEXTS, "label": repeat("a", "b"), "x": repeat(0, 1), "y": repeat(1)}, 2, CLASS),
+    "lists of 0 and 1": ({"text": TEXTS, "labels": repeat([1, 0, 1], [0, 0, 0], [0, 1, 1])}, 3, SEVERAL),
+    "lists of names": ({"text": TEXTS, "tags": repeat(["a", "b"], ["b"], [])}, 2, SEVERAL),
+    "lists of numbers": ({"text": TEXTS, "labels": repeat([3], [0, 3], [7])}, 3, SEVERAL),
+    "lists as text": ({"text": TEXTS, "labels": repeat("['a', 'b']", "['b']")}, 2, SEVERAL),
+    "joined names": ({"text": TEXTS, "genre": repeat("Drama|Crime", "Crime", "Drama")}, 2, SEVERAL),
+    "names with commas": ({"text": TEXTS, "category": repeat("Business, Finance", "Science, Tech")}, 2, CLASS),
+    "towns": ({"text": TEXTS, "label": repeat("Albany, NY", "Utica, NY", "Salem, OR")}, 3, CLASS),
+    "joined numbers": ({"text": TEXTS, "labels": repeat("27", "2,3", "10,2", "3", "10")}, 30, SEVERAL),
+    "decimal commas": ({"text": TEXTS, "label": repeat("3,8", "0,25", "2")}, 1, NUMBER),
+    "names with a slash": ({"text": TEXTS, "label": repeat("and/or", "not")}, 2, CLASS),
+    "classes": ({"text": TEXTS, "label": repeat(0, 1, 4)}, 5, CLASS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_task_is_decided_by_the_outputs_and_the_cells(tmp_path, kind):
+    columns, num_labels, expected = KINDS[kind]
+    for name in ("a.jsonl", "a.csv"):
+        assert read(tmp_path, columns, num_labels, name=name).task == expected, name
+
+
+def test_the_decision_is_said_in_a_sentence(tmp_path):
+    corpus = read(tmp_path, {"text": TEXTS, "score": repeat(0.5, 3.8)}, 1)
+    assert corpus.source.notes[-1].startswith("Each text has a number (column score), as the model has one output")
+    whole = read(tmp_path, {"text": TEXTS, "label": repeat("2.0", "4.0")}, 5)
+    assert "read as classes, as the model has 5 outputs" in whole.source.notes[-1]
+
+
+def test_the_decision_can_be_set(tmp_path):
+    flags = {"text": TEXTS, "label": repeat(0, 1)}
+    assert read(tmp_path, flags, 1, NUMBER).task == NUMBER
+    joined = {"text": TEXTS, "label": repeat("a|b", "b", "a")}
+    assert read(tmp_path, joined, 3, label_separator="").label_names == ("a", "a|b", "b")
+    columns = {"text": TEXTS, "label": repeat("x", "y"), "seen": repeat(0, 1), "old": repeat(1, 0)}
+    assert read(tmp_path, columns, 2, label_columns=["old", "seen"]).label_names == ("old", "seen")
+
+
+def test_numbers_are_refused_by_a_model_of_classes(tmp_path):
+    with pytest.raises(DataError, match=r"numbers such as 0\.5; the model has 2 outputs") as refused:
+        read(tmp_path, {"text": TEXTS, "label": repeat(0.5, 3.8, 1.1)}, 2)
+    assert "one output" in str(refused.value)
+
+
+def test_labels_need_an_output_each(tmp_path):
+    with pytest.raises(DataError, match=r"have 2 labels \(bad, rude\); the model has one output"):
+        _ = read(tmp_path, {"text": TEXTS, "bad": repeat(1, 0), "rude": repeat(0, 1, 1)}, 1, SEVERAL).label_names
+    with pytest.raises(DataError, match=r"are no numbers, such as 'a'; the model has one output"):
+        read(tmp_path, {"text": TEXTS, "label": repeat("a", "b")}, 1)
+    with pytest.raises(DataError, match=r"the number \(column label\) is '1,000'"):
+        _ = read(tmp_path, {"text": TEXTS * 2, "label": ["2.5"] * 119 + ["1,000"]}, 1).assignment
+
+
+def test_a_split_whose_labels_are_secret_is_not_used(tmp_path):
+    for name, flags in (("train", repeat(1, 0)), ("test", [-1] * 60)):
+        write(
+            tmp_path, {"text": [f"{name} {text}" for text in TEXTS], "bad": flags, "rude": flags[::-1]}, f"{name}.jsonl"
+        )
+    corpus = read_corpus(DataOptions(source=str(tmp_path)), CLASS, 2)
+    assert corpus.source.splits == ("train",)
+
+
+def test_a_cell_that_is_no_number_is_named(tmp_path):
+    columns = {"text": TEXTS * 2, "label": [*(repeat(0.5, 3.8) * 2)[:-1], "many"]}
+    with pytest.raises(DataError, match=r"line 120: the number \(column label\) is 'many'"):
+        _ = read(tmp_path, columns, 1, NUMBER).assignment
+
+
+def test_unknown_labels_are_no_targets(tmp_path):
+    columns = {"text": TEXTS, "toxic": repeat(1, -1, 0), "rude": repeat(0, 0, 1)}
+    splits, _ = prepare(tmp_path, columns, 2)
+    labels = np.asarray(splits.train.labels)
+    assert labels.shape[1] == 2
+    assert set(labels.ravel().tolist()) == {1, 0, -100}
+    assert splits.train.target_count == int((labels != -100).sum()) < labels.size
+
+
+def prepare(folder, columns, num_labels):
+    options = DataOptions(source=str(write(folder, columns)), validation_share=0.2)
+    contract = contract_for(CLASS, 400, output_size=num_labels, num_labels=num_labels, max_length=64)
+    corpus = read_corpus(options, CLASS, num_labels)
+    tokenizer = fit_tokenizer(corpus, contract, options)
+    splits = prepare_splits(corpus, tokenizer, contract, options, folder / "tokens")
+    return splits, profile_splits(splits, tokenizer)
+
+
+def test_numbers_reach_the_batches_and_the_profile(tmp_path):
+    numbers = [float(number) / 7 - 3 for number in range(60)]
+    splits, profile = prepare(tmp_path, {"text": TEXTS, "label": numbers}, 1)
+    batch = Batches(splits.train, splits, batch_size=100).batch(0)
+    train = [number for number in numbers if number in batch["labels"].tolist()]
+    assert len(train) == len(splits.train) == len(batch["labels"])
+    assert splits.target_scale == pytest.approx((np.mean(train), np.std(train)))
+    assert profile["numbers"]["mean"] == pytest.approx(np.mean(train))
+    held_out = np.asarray(splits.validation.labels)
+    assert splits.baselines["mean_rmse"] == pytest.approx(np.sqrt(np.mean((held_out - np.mean(train)) ** 2)))
+    assert splits.baselines["median_mae"] == pytest.approx(np.mean(np.abs(held_out - np.median(train))))
+
+
+def test_several_labels_reach_the_batches_and_the_profile(tmp_path):
+    columns = {"text": TEXTS, "tags": repeat(["b", "a"], ["c"], [])}
+    splits, profile = prepare(tmp_path, columns, 4)
+    assert splits.label_names == ("a", "b", "c")
+    batch = Batches(splits.train, splits, batch_size=100).batch(0)
+    assert {tuple(row) for row in batch["labels"].tolist()} == {(1, 1, 0), (0, 0, 1), (0, 0, 0)}
+    assert profile["labels"]["train"]["a"] == int(batch["labels"][:, 0].sum())
+    assert {example["expected"] for example in profile["examples"]} <= {"a, b", "c", ""}
+    share = (batch["labels"].sum(0) + 1) / (len(batch["labels"]) + 2)
+    held_out = np.asarray(splits.validation.labels)
+    losses = -np.log(np.where(held_out == 1, share, 1 - share))
+    assert splits.baselines["prior_loss"] == pytest.approx(losses.mean())
+
+
+def test_texts_of_token_ids_have_numbers_and_labels_too(tmp_path):
+    ids = [[number, 7, 8] for number in range(60)]
+    corpus = read(tmp_path, {"input_ids": ids, "label": repeat(0.5, 3.8)}, 1, vocab_size=99)
+    assert (corpus.task, next(iter(corpus.documents("train"))).number) == (NUMBER, 0.5)
+    flags = {"input_ids": ids, "bad": repeat(1, 0, 0), "rude": repeat(0, 1)}
+    assert read(tmp_path, flags, 2, vocab_size=99).label_names == ("bad", "rude")

@@ -1,0 +1,228 @@
+"""Folders of files: classes, splits, files that are not read, encodings that do not fit."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.core.data.samples import contract_for, sentences
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data import DataOptions, fit_tokenizer, prepare_splits, read_corpus
+from transformer_foundry.core.data.sources.local_files import find_files
+
+TEXTS = sentences(40)
+
+
+def read(path, task="sequence_classification", num_labels=None, **options):
+    return read_corpus(DataOptions(source=str(path), **options), task, num_labels)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_classes(folder, parts=("",), classes=("pos", "neg")):
+    for part in parts:
+        for number, text in enumerate(TEXTS):
+            write(folder / part / classes[number % len(classes)] / f"{number}.txt", f"{part} {text}\n\nMore of it.")
+
+
+def warnings_of(corpus):
+    contract = contract_for(corpus.task)
+    tokenizer = fit_tokenizer(corpus, contract, DataOptions())
+    return prepare_splits(corpus, tokenizer, contract, DataOptions()).texts["warnings"]
+
+
+def test_a_folder_for_each_class_is_a_table_of_texts_and_classes(tmp_path):
+    write_classes(tmp_path)
+    corpus = read(tmp_path)
+    assert corpus.label_names == ("neg", "pos")
+    found = {(document.text, document.label) for _, document in corpus.all_documents()}
+    assert found == {(f" {text}\n\nMore of it.", 1 - number % 2) for number, text in enumerate(TEXTS)}
+    assert "each file is in the folder of its class" in corpus.source.notes[0]
+
+
+def test_class_folders_stand_below_those_of_splits(tmp_path):
+    write_classes(tmp_path / "reviews", ("train", "test"))
+    write(tmp_path / "reviews" / "train" / "unsup" / "1.txt", "no class")
+    write(tmp_path / "reviews" / "train" / "urls_pos.txt", "an address")
+    corpus = read(tmp_path)
+    assert corpus.label_names == ("neg", "pos")
+    assert corpus.source.splits == ("train", "test")
+    assert "in no folder of a class are not read: reviews/train/unsup/1.txt" in corpus.columns.warnings[0]
+
+
+def test_a_text_without_a_folder_of_its_class_has_no_class(tmp_path):
+    for number, text in enumerate(TEXTS):
+        write(tmp_path / "texts" / f"{number}.txt", text)
+    with pytest.raises(DataError, match="is plain text, which has no labels") as caught:
+        read(tmp_path)
+    assert "a folder of texts for each class" in caught.value.remedy
+
+
+def test_a_language_model_reads_class_folders_as_texts(tmp_path):
+    write_classes(tmp_path)
+    assert len([document for document in read(tmp_path, "causal_lm").documents("train") if document.label]) == 0
+
+
+def test_files_of_other_endings_are_counted(tmp_path):
+    write(tmp_path / "a.txt", "\n".join(TEXTS))
+    for name in ("b.docx", "c.docx", "d.pdf", "README.md"):
+        write(tmp_path / name, "x")
+    assert warnings_of(read(tmp_path, "causal_lm")) == [
+        "Not read: 3 other files of the folder (2 with .docx, 1 with .pdf)."
+    ]
+
+
+def test_a_text_of_many_is_not_held_out_for_a_word_in_its_name(tmp_path):
+    for number, text in enumerate(TEXTS):
+        write(tmp_path / f"{number}.md", text)
+    write(tmp_path / "unit-test.md", "How tests are written here.")
+    assert read(tmp_path, "causal_lm").source.splits == ("train",)
+    write(tmp_path / "train.md", "Now the names are those of splits.")
+    assert read(tmp_path, "causal_lm").source.splits == ("train", "test")
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "said"),
+    [
+        ("utf-8", "latin-1", "reads 'ZÃ¼rich'; in utf-8 it reads 'Zürich'. Set data.encoding to null."),
+        ("utf-8", "cp1251", "Set data.encoding to null."),
+        ("cp1251", "cp1252", "Set data.encoding to cp1251."),
+    ],
+)
+def test_a_wrong_encoding_is_a_warning(tmp_path, written, given, said):
+    word = "Zürich" if written == "utf-8" else "Сегодня хорошая погода и тепло"
+    (tmp_path / "a.txt").write_bytes("\n".join(f"{text.replace('ü', 'u')} {word}" for text in TEXTS).encode(written))
+    (found,) = read(tmp_path / "a.txt", "causal_lm", encoding=given).columns.warnings
+    assert said in found
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1250", "iso8859-15", "cp1251", "shift_jis", "gb18030"])
+def test_the_right_encoding_is_no_warning(tmp_path, encoding):
+    words = {"cp1251": "Сегодня хорошая погода", "shift_jis": "今日は天気がいいです", "gb18030": "今天天气很好"}
+    word = words.get(encoding, "Zürich für ändern")
+    (tmp_path / "a.txt").write_bytes("\n".join(f"{text.replace('ü', 'u')} {word}" for text in TEXTS).encode(encoding))
+    assert read(tmp_path / "a.txt", "causal_lm", encoding=encoding).columns.warnings == ()
+
+
+PAIRS = [(text, " ".join(reversed(text.split()))) for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "columns"),
+    [
+        ("train.de", "train.en", ("de", "en")),
+        ("train.src", "train.tgt", ("src", "tgt")),
+        ("corpus_target.txt", "corpus_source.txt", ("source", "target")),
+        ("news.zh.txt", "news.en.txt", ("en", "zh")),
+    ],
+)
+def test_two_files_whose_lines_belong_together_are_pairs(tmp_path, one, other, columns):
+    names = sorted((one, other), key=lambda name: ("target" in name, name))
+    for name, lines in zip(names, zip(*PAIRS, strict=True), strict=True):
+        write(tmp_path / name, "\n".join(lines) + "\n")
+    corpus = read(tmp_path, "seq2seq_lm")
+    assert (corpus.columns.text, corpus.columns.target) == columns
+    assert {(document.text, document.target) for _, document in corpus.all_documents()} == set(PAIRS)
+    assert any("are pairs" in note for note in corpus.source.notes)
+
+
+def test_parallel_files_have_splits(tmp_path):
+    for split in ("train", "valid"):
+        for side, lines in zip(("de", "en"), zip(*PAIRS, strict=True), strict=True):
+            write(tmp_path / f"{split}.{side}", "\n".join(f"{split} {line}" for line in lines))
+    assert read(tmp_path, "seq2seq_lm").source.splits == ("train", "validation")
+
+
+def test_parallel_files_of_different_lengths_are_refused(tmp_path):
+    write(tmp_path / "a.de", "eins\nzwei\n")
+    write(tmp_path / "a.en", "one\n")
+    with pytest.raises(DataError, match=r"a.en ends before line 2, .*a.de has more lines"):
+        _ = read(tmp_path, "seq2seq_lm").assignment
+
+
+def test_files_of_two_languages_are_texts_for_a_language_model(tmp_path):
+    for side, lines in zip(("de", "en"), zip(*PAIRS, strict=True), strict=True):
+        write(tmp_path / f"train.{side}", "\n".join(lines))
+    assert len(list(read(tmp_path, "causal_lm").all_documents())) == 80
+
+
+def test_a_text_in_the_folder_of_another_class_is_other_data(tmp_path):
+    write_classes(tmp_path)
+    before = read(tmp_path).digest()
+    (tmp_path / "pos" / "0.txt").rename(tmp_path / "neg" / "0.txt")
+    assert read(tmp_path).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "said"),
+    [
+        ("a.tmx", "<?xml version='1.0'?>\n<tmx>", "is XML, read as plain text: its tags are learned"),
+        ("wiki.xml", '<mediawiki xmlns="http://a.b/c" version="1">\n<page>\n', "is XML, read as plain text"),
+        ("bare.xml", "\n<TEI>\n <text>", "is XML, read as plain text"),
+        ("feed", "<!-- made by x -->\n<rss version='2.0'>", "is XML, read as plain text"),
+        ("named.txt", '<!DOCTYPE svg [ <!ENTITY a "b"> ]><svg>', "is XML, read as plain text"),
+        ("extracted.txt", '<doc id="1" title="A">\nA\n', "is XML, read as plain text"),
+        ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\n", "is subtitles, read as plain text"),
+        ("a.arff", "% made by x\n@RELATION r\n", "is an ARFF table, read as plain text"),
+    ],
+)
+def test_markup_that_is_read_as_text_is_a_warning(tmp_path, name, start, said):
+    write(tmp_path / name, start + "\n".join(TEXTS))
+    assert said in read(tmp_path / name, "causal_lm").columns.warnings[0]
+
+
+@pytest.mark.parametrize("start", ["<s> a </s>\n", "<Anna> hello\n", "<|user|> hello\n", "<3 you\n", "a < b > c\n"])
+def test_a_text_that_begins_with_a_bracket_is_no_markup(tmp_path, start):
+    write(tmp_path / "a.txt", start + "\n".join(TEXTS))
+    assert read(tmp_path / "a.txt", "causal_lm").columns.warnings == ()
+
+
+def test_what_tools_write_into_a_folder_is_not_read(tmp_path):
+    for number, text in enumerate(TEXTS):
+        write(tmp_path / f"{number}.py", f'"""{text}"""\n\nprint({number})\n')
+    for name in ("__pycache__/1.pyc", "2.pyc", "node_modules/a/1.js", ".git/HEAD", ".kept/train.csv", ".gitkeep"):
+        write(tmp_path / name, "\0")
+    corpus = read(tmp_path, "causal_lm")
+    (found,) = corpus.columns.warnings
+    assert found.startswith("Not read: 4 other files of the folder (")
+    shown = set(found.partition("(")[2][:-2].split(", "))
+    assert shown == {"1 with .pyc", "1 in __pycache__", "1 in node_modules", "1 in .kept"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pages_of_html_are_no_text_unless_they_are_asked_for(tmp_path, count):
+    for number in range(count):
+        write(tmp_path / f"{number}.html", f"<!DOCTYPE html>\n<html><body><p>{TEXTS[number]}</p></body></html>\n" * 9)
+    for source in (tmp_path, tmp_path / "0.html"):
+        with pytest.raises(DataError, match=r"web page.*begins with HTML") as caught:
+            read(source, "causal_lm")
+        assert "data.document=file" in caught.value.remedy
+    found = read(tmp_path, "causal_lm", document="file").source.documents("train")
+    assert len(list(found)) == count
+
+
+def test_pages_beside_the_code_of_a_project_are_read(tmp_path):
+    write(tmp_path / "a.html", "<html><body>a page</body></html>")
+    write(tmp_path / "a.py", "print('a program')\n")
+    assert len(list(read(tmp_path, "causal_lm").source.documents("train"))) >= 2
+
+
+def test_a_broken_link_in_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Some text.\n" * 20)
+    (tmp_path / "b.txt").symlink_to("gone.txt")
+    with pytest.raises(DataError, match=r"b\.txt is a link to gone\.txt, which does not exist"):
+        find_files(str(tmp_path), DataOptions(source=str(tmp_path)), "causal_lm")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a.txt", "./a.txt"):
+            archive.writestr(name, "Some text.\n" * 20)
+    with pytest.raises(DataError, match="two members of the name"):
+        find_files(str(tmp_path / "a.zip"), DataOptions(source="a.zip"), "causal_lm")

@@ -1,0 +1,133 @@
+"""Addresses that cannot be read are refused before anything is asked, and a silent server is given up."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from yarl import URL
+
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data import read_corpus
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources import remote
+from transformer_foundry.core.system.redirects import check_redirect
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("ftp://host/a.csv", "ftp:// is not read"),
+        ("sftp://me:secret1@host/a.csv", "sftp:// is not read"),
+        ("htps://host/a.csv", "Did you mean 'https'"),
+        ("zip://a.csv::https://host/a.zip", "a chain of addresses"),
+        ("simplecache::s3://bucket/a.csv", "a chain of addresses"),
+        ("s3://bucket/a.csv", "s3fs, which reads s3://, is not installed"),
+        ("az://bucket/a.csv", "adlfs, which reads az://, is not installed"),
+        ("data://x", "data:// is not read"),
+    ],
+)
+def test_an_address_that_is_not_read_is_refused_at_once(source: str, problem: str) -> None:
+    with pytest.raises(DataError, match=problem) as caught:
+        read_corpus(DataOptions(source=source), "causal_lm", None)
+    assert "secret1" not in str(caught.value)
+
+
+@pytest.fixture
+def silent_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server that accepts connections and sends the given bytes, then nothing."""
+    with socket.socket() as server, contextlib.ExitStack() as open_connections:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    open_connections.enter_context(connection)
+                    connection.recv(4096)
+                    connection.sendall(request.param)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/a.csv"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("silent_server", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\ntext"], indirect=True)
+def test_a_silent_server_is_given_up(silent_server: str, streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "CONNECT_S", 0.3)
+    monkeypatch.setattr(remote, "READ_S", 0.3)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with pytest.raises(DataError, match=r"does not answer in time|be read"):
+        read_corpus(DataOptions(source=silent_server, streaming=streaming), "causal_lm", None)
+
+
+@pytest.fixture
+def redirecting_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server at 127.0.0.1 that redirects to its file under the given name of the machine."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"" if self.path == "/a.csv" else b"text\nOne text.\nAnother text.\n"
+            self.send_response(200 if body else 302)
+            self.send_header("Location", f"http://{request.param}:{self.server.server_address[1]}/b.csv")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body if self.command == "GET" else b"")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/a.csv"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("redirecting_server", "streaming"),
+    [("127.0.0.1", False), ("localhost", False), ("localhost", True)],
+    indirect=["redirecting_server"],
+)
+def test_a_redirect_to_another_host_is_refused(
+    redirecting_server: str, streaming: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    options = DataOptions(source=redirecting_server, streaming=streaming)
+    if "127.0.0.1" in request.node.name:
+        assert read_corpus(options, "causal_lm", None).all_documents()
+        return
+    with pytest.raises(DataError, match=r"redirects data\.source to another host: http://localhost"):
+        read_corpus(options, "causal_lm", None)
+
+
+@pytest.mark.parametrize(
+    ("origin", "target", "refused"),
+    [
+        ("https://github.com/a/b/raw/c.csv", "https://raw.githubusercontent.com/a/b/c.csv", ""),
+        ("https://zenodo.org/records/1", "https://zenodo.org/api/files/1?token=x", ""),
+        ("http://www.example.org/a", "https://example.org/a", ""),
+        ("https://huggingface.co/a", "https://cdn-lfs.hf.co/a", ""),
+        ("https://example.org/a", "https://raw.githubusercontent.com/a/b/c.csv", "another host"),
+        ("https://example.org/a", "https://example.org.evil.com/a", "another host"),
+        ("https://example.org/a", "http://example.org/a", "without encryption"),
+        ("http://example.org/a", "http://169.254.169.254/latest/meta-data", "another host"),
+        ("http://example.org/a", "http://example.org:8080/a", "another host"),
+    ],
+)
+def test_a_redirect_stays_with_the_host_or_where_a_known_service_delivers(
+    origin: str, target: str, refused: str
+) -> None:
+    if not refused:
+        check_redirect(URL(origin), URL(target))
+        return
+    with pytest.raises(DataError, match=refused):
+        check_redirect(URL(origin), URL(target))
