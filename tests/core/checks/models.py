@@ -225,7 +225,7 @@ class Encoder(nn.Module):
         x = self.layers(x, src_key_padding_mask=attention_mask == 0)
         if self.num_labels:
             keep = attention_mask.unsqueeze(-1).to(x.dtype)
-            x = (x * keep).sum(1) / keep.sum(1)
+            x = (x * keep).sum(1) / keep.sum(1).clamp(min=1)
         return {"logits": self.head(x)}
 """
 ENCODER_CONFIG: dict[str, Any] = {

@@ -54,6 +54,16 @@ def test_code_that_cannot_be_built_is_a_finding_with_a_place(code, tmp_path):
     assert "model.py" in findings[0]["where"]
 
 
+def test_a_secret_in_an_exception_is_in_no_output(tmp_path, capsys, monkeypatch):
+    export = write_export(tmp_path / "export", "gpt")
+    (export / "model.py").write_text("import os\nraise RuntimeError('x' * 180 + os.environ.get('HF_TOKEN', ''))")
+    monkeypatch.setenv("HF_TOKEN", "canary0123456789" * 9)
+    assert main([str(export), "--report", str(tmp_path / "report.json")]) == 1
+    written = (tmp_path / "report.json").read_text() + capsys.readouterr().out
+    assert "RuntimeError: xxx" in written
+    assert "canary" not in written
+
+
 @pytest.mark.slow
 def test_command_and_figure_need_nothing_but_torch_numpy_pandas_and_matplotlib(tmp_path):
     export = write_export(tmp_path / "export", "graph")

@@ -24,7 +24,7 @@ FAULTS = {
     "name undefined": ("graph", {"return self.output_0(layernorm_2_output)": "return output_0_logits"}, "undefined name", "block output_0"),
     "rotary on queries only": ("rotary", {"q, k = turn(q, cos, sin), turn(k, cos, sin)": "q = turn(q, cos, sin)"}, "positions", "layers.0"),
     "padding ignored": ("encoder", {"src_key_padding_mask=attention_mask == 0": "src_key_padding_mask=None"}, "padding", "layers"),
-    "pooling counts padding": ("classifier", {"(x * keep).sum(1) / keep.sum(1)": "x.mean(1)"}, "padding", "model.py:"),
+    "pooling counts padding": ("classifier", {"(x * keep).sum(1) / keep.sum(1).clamp(min=1)": "x.mean(1)"}, "padding", "model.py:"),
     "batch second": ("classifier", {"batch_first=True": "batch_first=False", "src_key_padding_mask=attention_mask == 0": "mask=None"}, "batch independence", "layers"),
     "decoder sees all": ("translator", {"tgt_mask=future": "tgt_mask=None"}, "causality", "body.decoder"),
     "source is target": ("translator", {"self.look_up(input_ids), self.look_up(decoder": "self.look_up(decoder_input_ids), self.look_up(decoder"}, "source", "model.py:"),

@@ -10,7 +10,7 @@ from transformer_foundry.core.checks import check_model, run_checks
 
 LEGITIMATE = {
     "shared layers": ("gpt", {"[Block(d_model, num_heads, d_ff, dropout) for _ in range(num_layers)]": (
-        "[Block(d_model, num_heads, d_ff, dropout)] * num_layers")}),
+        "[Block(d_model, num_heads, d_ff, dropout)] * num_layers")}, {"share_layers": True}),
     "layer drop": ("gpt", {"            x = block(x)": (
         "            x = block(x) if not self.training or torch.rand(()) > 0.2 else x")}),
     "sliding window": ("gpt", {"float(\"-inf\"))": "float(\"-inf\")).masked_fill(future.T.tril(-4), float(\"-inf\"))"}),
@@ -40,8 +40,8 @@ def test_a_sound_model_raises_no_alarm_in_the_thorough_checks(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("design", LEGITIMATE)
 def test_a_legitimate_design_raises_no_alarm(design, tmp_path):
-    name, changes = LEGITIMATE[design]
-    report = run_checks(write_export(tmp_path / "export", name, changes))
+    name, changes, *settings = LEGITIMATE[design]
+    report = run_checks(write_export(tmp_path / "export", name, changes, **(settings[0] if settings else {})))
     assert [(finding.check, finding.message) for finding in report.problems] == []
 
 

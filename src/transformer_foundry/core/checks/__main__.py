@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import FoundryError, format_error
+from transformer_foundry.core.base.secrets import redact
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parser().parse_args(arguments)
     # Loading torch and running the model take seconds.
-    print(f"Checking {options.export} ...", flush=True)
+    print(f"Checking {one_line(redact(options.export))} ...", flush=True)
     try:
         report = _check(options)
     except FoundryError as err:

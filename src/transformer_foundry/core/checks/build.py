@@ -46,6 +46,7 @@ def build_for_checks(export: ModelSource, kind: str | None) -> ModelUnderTest | 
     subject = prepare_for_checks(model, export.config, kind, None, source=SourceMap(model, export.model_file))
     if isinstance(subject, ModelUnderTest):
         subject.rebuild = lambda seed: build_model(export, seed=seed)
+        subject.rebuild_with = lambda overrides: build_model(export, overrides, seed=SEED)
     return subject
 
 
@@ -63,6 +64,9 @@ def prepare_for_checks(
         contract = infer_contract(model, config, kind=kind, task=task)
     except ModelError as err:
         return BuildFailure(_call_failures(err, Locator(model, source, graph), model), graph)
+    if contract.next_token_only:
+        # One row of scores per text, as a classifier over the vocabulary has it.
+        contract = replace(contract, task="sequence_classification", num_labels=contract.output_size)
     stated = kind or config_hints.kind_hint(config, type(model).__name__)
     return ModelUnderTest(Adapter(model, contract), config, source, graph, stated_kind=stated)
 

@@ -1,4 +1,4 @@
-"""List of all checks, and functions that run them on an export or on a module."""
+"""``CHECKS``, the list of all checks, and functions that run them; ``core.checks`` says how to add one."""
 
 from __future__ import annotations
 
@@ -14,31 +14,50 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformer_foundry.core.checks.attention import head_split, heads, normalization, scaling
+from transformer_foundry.core.checks.attention import head_split, heads, normalization, origins, scaling
 from transformer_foundry.core.checks.build import BuildFailure, build_for_checks, prepare_for_checks
 from transformer_foundry.core.checks.inputs import (
     batch_independence,
+    cached_path,
     labels,
+    optional_inputs,
     padding,
     shapes,
     source_and_target,
     token_ids,
 )
 from transformer_foundry.core.checks.learning import (
+    derivative,
     differentiability,
+    experts,
     gradient_flow,
     initialization,
     nonlinearity,
     overfit_one_batch,
     residual_stream,
+    training_mode,
     unused_parameters,
+    weight_slices,
 )
-from transformer_foundry.core.checks.numerics import determinism, devices, logits, mixed_precision, sensitivity
+from transformer_foundry.core.checks.numerics import (
+    determinism,
+    devices,
+    edge_inputs,
+    growth,
+    initial_loss,
+    logits,
+    rounding,
+    sensitivity,
+    whole_numbers,
+)
 from transformer_foundry.core.checks.positions import (
     causality,
+    long_range,
+    lookup_tables,
     position_embeddings,
     receptive_field,
     relative_positions,
+    slopes,
     word_order,
 )
 from transformer_foundry.core.checks.probing.drawn_graph import Graph
@@ -47,7 +66,17 @@ from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.probing.model_under_test import ModelUnderTest
 from transformer_foundry.core.checks.report.report import Report
 from transformer_foundry.core.checks.report.root_causes import keep_root_causes
-from transformer_foundry.core.checks.structure import configuration, cost, drawn_blocks, registration, state_dict
+from transformer_foundry.core.checks.structure import (
+    config_effects,
+    config_keys,
+    configuration,
+    cost,
+    drawn_blocks,
+    drawn_order,
+    registration,
+    shared_modules,
+    state_dict,
+)
 from transformer_foundry.core.models.error_meanings import describe
 from transformer_foundry.core.models.options import normalize_kind
 from transformer_foundry.core.models.side_effects import no_side_effects
@@ -91,10 +120,12 @@ CHECKS: tuple[Check, ...] = (
     Check("determinism", 1, determinism.check_determinism),
     Check("memory", 1, determinism.check_statelessness),
     Check("heads", 1, head_split.check_head_split),
+    Check("origins of attention", 1, origins.check_attention_origins),
     Check("global state", 1, determinism.check_global_state),
     Check("token ids", 1, token_ids.check_token_ids),
     Check("batch independence", 1, batch_independence.check_batch_independence),
     Check("causality", 1, causality.check_causality),
+    Check("long causality", 1, long_range.check_long_causality),
     Check("neighbors", 1, receptive_field.check_receptive_field),
     Check("source and target", 1, source_and_target.check_source_and_target),
     Check("padding", 1, padding.check_padding),
@@ -105,21 +136,36 @@ CHECKS: tuple[Check, ...] = (
     Check("rows", 1, position_embeddings.check_position_embeddings),
     Check("order", 1, word_order.check_word_order),
     Check("relative positions", 1, relative_positions.check_relative_positions),
+    Check("slopes", 1, slopes.check_slopes),
+    Check("lookup tables", 1, lookup_tables.check_lookup_tables),
     Check("residual", 1, residual_stream.check_residual_stream),
     Check("logits", 1, logits.check_logits),
-    Check("loss at initialization", 1, logits.check_initial_loss),
+    Check("loss at initialization", 1, initial_loss.check_initial_loss),
     Check("labels", 1, labels.check_labels),
     Check("labels hidden", 1, labels.check_labels_hidden),
     Check("frozen parameters", 1, registration.check_frozen_parameters, calls_model=False),
+    Check("experts", 1, experts.check_experts),
     Check("gradients", 1, unused_parameters.check_unused_parameters),
+    Check("derivative", 1, derivative.check_derivative),
+    Check("weight slices", 1, weight_slices.check_weight_slices),
+    Check("shared modules", 1, shared_modules.check_shared_modules),
+    Check("training mode", 1, training_mode.check_training_mode),
+    Check("optional inputs", 1, optional_inputs.check_optional_inputs),
+    Check("cached path", 1, cached_path.check_cached_path),
     Check("configuration", 1, configuration.check_configuration),
+    Check("keys of the configuration", 1, config_keys.check_config_keys),
+    Check("effects of the configuration", 1, config_effects.check_config_effects),
     Check("drawn blocks", 1, drawn_blocks.check_drawn_blocks),
+    Check("drawn order", 1, drawn_order.check_drawn_order),
     Check("builds", 1, state_dict.check_reproducible_build, calls_model=False),
     Check("initialization", 1, initialization.check_initialization, calls_model=False),
     Check("state", 1, state_dict.check_state_dict),
     Check("gradient flow", 1, gradient_flow.check_gradient_flow),
     Check("attention entropy", 1, heads.check_attention_entropy),
-    Check("precision", 2, mixed_precision.check_mixed_precision),
+    Check("edge inputs", 1, edge_inputs.check_edge_inputs),
+    Check("whole numbers", 1, whole_numbers.check_whole_numbers),
+    Check("growth", 1, growth.check_growth),
+    Check("rounding", 1, rounding.check_rounding),
     Check("sensitivity", 2, sensitivity.check_sensitivity),
     Check("memorizing", 2, overfit_one_batch.check_overfit_one_batch),
     Check("costs", 2, cost.check_cost),

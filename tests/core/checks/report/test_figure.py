@@ -3,6 +3,7 @@ from __future__ import annotations
 from tests.core.checks.models import GRAPH_CONFIG, write_export
 from transformer_foundry.core.checks import Measurements, draw_graph, draw_report, run_checks
 from transformer_foundry.core.checks.probing.drawn_graph import read_graph
+from transformer_foundry.core.files.provenance import digest_of
 
 
 def test_the_figure_has_four_panels(tmp_path):
@@ -32,3 +33,8 @@ def test_the_graph_marks_the_block_and_draws_every_arrow():
     assert len(labels) == len(graph.nodes)
     assert [label for label in labels if "here" in label] == ["mhsa_1  ◄ here"]
     assert len([text for text in axes.texts if not text.get_text()]) == len(graph.edges)
+
+
+def test_the_picture_names_the_report_that_it_belongs_to(tmp_path):
+    draw_report(Measurements(), {"model": "m1"}).savefig(tmp_path / "a.png")
+    assert digest_of({"model": "m1"}).encode() in (tmp_path / "a.png").read_bytes()

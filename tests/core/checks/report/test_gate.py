@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.checks.report.gate import require_sound
+from transformer_foundry.core.checks.report.gate import approve_report, require_sound
 
 
 def report(*severities: str) -> dict[str, Any]:
@@ -35,3 +35,20 @@ def test_errors_are_accepted_when_the_user_chooses_warn() -> None:
     require_sound(report("error"), "abc", "warn")
     with pytest.raises(TrainingError, match="another model"):
         require_sound(report("error"), "other", "warn")
+
+
+def test_the_verdict_on_a_report_is_judged_as_the_report_is() -> None:
+    finding = {"severity": "error", "message": "it sees the future", "where": "model.py", "fix": "mask it"}
+    report = {"status": "fail", "model": {"identity": "abc"}, "findings": [finding, {**finding, "severity": "info"}]}
+    verdict = approve_report(report)
+    assert verdict["findings"] == [finding]
+    require_sound(verdict, "abc", "warn")
+    with pytest.raises(TrainingError, match="sees the future"):
+        require_sound(verdict, "abc", "refuse")
+    with pytest.raises(TrainingError, match="another model"):
+        require_sound(verdict, "def", "warn")
+
+
+def test_a_model_that_was_never_judged_is_refused() -> None:
+    with pytest.raises(TrainingError, match="has not been checked"):
+        require_sound(None, "abc")

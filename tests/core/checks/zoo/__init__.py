@@ -59,12 +59,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def write_model(folder: Path, name: str, changes: dict[str, str] | None = None, **settings: Any) -> Path:
-    """Write the sound model ``name`` as an export, with parts of its code and configuration replaced."""
+    """Write the sound model ``name`` as an export, with parts of its code and configuration replaced.
+
+    A setting of ``...`` is left out of the configuration.
+    """
     code = (_HERE / f"{name}.py").read_text()
     for old, new in (changes or {}).items():
         assert old in code, old
         code = code.replace(old, new)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.py").write_text(code)
-    (folder / "config.json").write_text(json.dumps({**CONFIGS[name], **settings}))
+    config = {key: value for key, value in {**CONFIGS[name], **settings}.items() if value is not ...}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder

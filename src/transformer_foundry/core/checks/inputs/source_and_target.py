@@ -111,6 +111,7 @@ def _cross_attention(subject: ModelUnderTest) -> Location:
     named = [call for call in subject.trace.modules if "cross" in call.module or "enc" in call.module.split(".")[-1]]
     crossing = [call for call in attention if call.output.shape[-2:] == (target, source)]
     named = [call for call in named if call.module.startswith(("dec", "transformer.dec")) or "cross" in call.module]
+    named.sort(key=lambda call: call.module.count("."))
     calls: list[TracedCall] = crossing + named
     if not calls:
         return subject.locator.forward()

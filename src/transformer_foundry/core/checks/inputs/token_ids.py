@@ -15,6 +15,8 @@ __all__ = ["check_token_ids"]
 # Number of ids to compare. Wrapping or clamping confuses many ids, so a sample contains confused pairs.
 MOST_IDS = 256
 SAME = 1e-6
+FEW_SCORES = 2
+TEXTS_OF_FEW_SCORES = 4
 
 
 def check_token_ids(subject: ModelUnderTest) -> Iterator[Finding]:
@@ -56,11 +58,23 @@ def _sample(ids: Tensor) -> Tensor:
 
 
 def _outputs(subject: ModelUnderTest, ids: Tensor) -> Tensor:
-    """Return (N, V) outputs at the position of each id; the rest of the text is the same."""
+    """Return (N, V) outputs at the position of each id; the rest of the text is the same.
+
+    Of a model with few scores for a text those of several texts, side by side: two of 256 numbers are often equal.
+    """
+    few = not subject.labels_positions and subject.contract.output_size <= FEW_SCORES
     short = subject.inputs(length=min(2, subject.length))
-    text = short.target.expand(len(ids), -1).clone()
-    text[:, 0] = ids
-    source = short.ids.expand(len(ids), -1)
-    inputs = Inputs(text) if short.decoder_ids is None else Inputs(source, None, text)
-    logits = torch.cat([subject.logits(inputs.rows(slice(at, at + 64))) for at in range(0, len(ids), 64)])
+    texts = []
+    for other in subject.ordinary_ids[:TEXTS_OF_FEW_SCORES] if few and subject.length > 1 else [None]:
+        text = short.target.expand(len(ids), -1).clone()
+        text[:, 0] = ids
+        if other is not None:
+            text[:, 1:] = other
+        texts.append(text)
+    return torch.cat([_run(subject, text, short, len(ids)) for text in texts], dim=-1)
+
+
+def _run(subject: ModelUnderTest, text: Tensor, short: Inputs, count: int) -> Tensor:
+    inputs = Inputs(text) if short.decoder_ids is None else Inputs(short.ids.expand(count, -1), None, text)
+    logits = torch.cat([subject.logits(inputs.rows(slice(at, at + 64))) for at in range(0, count, 64)])
     return logits[:, 0] if subject.labels_positions else logits

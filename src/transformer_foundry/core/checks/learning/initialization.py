@@ -12,6 +12,10 @@ from transformer_foundry.core.checks.probing.model_under_test import ModelUnderT
 __all__ = ["check_initialization"]
 
 SMALLEST_STD = 1e-4
+PRODUCTS = frozenset({
+    "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "einsum", "tensordot", "embedding",
+    "multi_head_attention_forward", "bilinear", "lstm", "gru",
+})  # fmt: skip
 LARGEST_ZERO_SHARE = 0.5
 LARGEST_DROPOUT = 0.9
 LARGEST_EPS = 0.1
@@ -56,6 +60,9 @@ def _degenerate_matrices(subject: ModelUnderTest) -> Iterator[Finding]:
         for name, parameter in module.named_parameters(recurse=False)
         if parameter.ndim == 2 and min(parameter.shape) > 1 and parameter.is_floating_point()
     ]
+    multiplied = _multiplied(subject) if subject.runs else None
+    if multiplied is not None:  # Weights that scale or shift units one by one may well be equal.
+        matrices = [item for item in matrices if item[2].untyped_storage().data_ptr() in multiplied]
     if not matrices:
         return
     zero = [item for item in matrices if not bool(item[2].any())]
@@ -68,6 +75,12 @@ def _degenerate_matrices(subject: ModelUnderTest) -> Iterator[Finding]:
         yield _finding(subject, tiny, f"has a standard deviation of {std:.1g}: signal and gradient vanish")
     elif len(zero) > LARGEST_ZERO_SHARE * len(matrices):
         yield _finding(subject, zero, "is all zero: consecutive layers that are all zero never get a gradient")
+
+
+def _multiplied(subject: ModelUnderTest) -> set[int]:
+    """Return the storages of what enters matrix products and tables."""
+    calls = [call for call in subject.trace.operations if call.name in PRODUCTS]
+    return {tensor.untyped_storage().data_ptr() for call in calls for tensor in call.inputs}
 
 
 def _finding(subject: ModelUnderTest, matrices: list[tuple[str, str, Tensor]], what: str) -> Finding:

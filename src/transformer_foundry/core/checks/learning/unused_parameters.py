@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.checks.learning.differentiability import gradient_cut
+from transformer_foundry.core.checks.learning.optional_calls import gradient_of_other_calls
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import (
@@ -92,6 +93,7 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
     conditional |= {path for path in groups if "expert" in path and path not in measured.called}
     conditional |= {path for path in groups if _lacks_its_input(subject, path)}
     groups = [path for path in groups if path not in conditional and not _is_returned(subject, path)]
+    groups = [path for path in groups if not _learns_from_other_calls(subject, path)]
     if not groups:
         return
     weights = dict(subject.model.named_parameters())
@@ -162,9 +164,7 @@ def _dangling(subject: ModelUnderTest, groups: list[str]) -> str:
 
 def _is_returned(subject: ModelUnderTest, path: str) -> bool:
     """Return whether the result of a module is another output of a module that contains it, as of a pooler."""
-    parameter = next(
-        (item for name, item in subject.model.named_parameters() if name == path or name.startswith(f"{path}.")), None
-    )
+    parameter = _first_parameter(subject, path)
     above = [".".join(path.split(".")[:depth]) for depth in range(path.count(".") + 1)]
     outputs: list[Tensor] = []
 
@@ -175,7 +175,7 @@ def _is_returned(subject: ModelUnderTest, path: str) -> bool:
     try:
         with generic_weights(subject.model), torch.enable_grad():
             subject.call(subject.inputs(batch=2))
-            if parameter is None or not outputs:
+            if not outputs:
                 return False
             total = torch.stack([output.float().pow(2).sum() for output in outputs]).sum()
             gradient = torch.autograd.grad(total, [parameter], allow_unused=True)[0]
@@ -183,6 +183,18 @@ def _is_returned(subject: ModelUnderTest, path: str) -> bool:
         for handle in handles:
             handle.remove()
     return gradient is not None and bool(gradient.abs().max() > SMALLEST_GRADIENT)
+
+
+def _learns_from_other_calls(subject: ModelUnderTest, path: str) -> bool:
+    """Return whether a module learns if the model gets labels or other optional inputs, as a head of sentence pairs."""
+    with generic_weights(subject.model):
+        gradient = gradient_of_other_calls(subject, _first_parameter(subject, path), subject.inputs(batch=SAMPLES))
+    return gradient is not None and bool(gradient.max() > SMALLEST_GRADIENT)
+
+
+def _first_parameter(subject: ModelUnderTest, path: str) -> nn.Parameter:
+    weights = subject.model.named_parameters()
+    return next(item for name, item in weights if name == path or name.startswith(f"{path}."))
 
 
 def _runs_on_condition(subject: ModelUnderTest, path: str, called: set[str]) -> bool:

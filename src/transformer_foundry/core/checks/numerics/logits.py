@@ -1,4 +1,4 @@
-"""Check that logits are finite raw scores, one row per position, with a loss near ln V at initialization."""
+"""Check that logits are finite raw scores, one row per position."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from transformer_foundry.core.checks.attention.weights import SOFTMAX
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
@@ -17,17 +16,16 @@ from transformer_foundry.core.checks.probing.model_under_test import Inputs, Mod
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 from transformer_foundry.core.models.inference import config_hints
 
-__all__ = ["check_finite", "check_initial_loss", "check_logits"]
+__all__ = ["check_finite", "check_logits"]
 
-# Largest accepted excess over ln V, in nats. Logits of standard deviation s cost s^2 / 2: 2 nats are s = 2; usual
-# initializations stay below s = 1.
-LARGEST_EXCESS = 2.0
 SAMPLES = 4
 EXACT = 1e-4
 # Operations whose infinities are intended: they make masks.
 FILLING = frozenset({"full", "masked_fill", "masked_fill_", "where", "triu", "tril", "triu_", "tril_", "fill_", "log"})
 # Logits with a bound below this cannot give the right answer enough probability.
 SMALL_BOUND = 1.5
+# Largest probability of an answer that a bound has to allow.
+SMALLEST_SHARE = 0.5
 # Spread of the logits under generic weights: usual models have about 1, those with scaled-down logits 0.01.
 SMALLEST_SPREAD = 1e-4
 
@@ -91,6 +89,14 @@ def _cause_of_nan(call: TracedCall | None) -> tuple[str, str]:
 
 def check_logits(subject: ModelUnderTest) -> Iterator[Finding]:
     """Check that the output is raw scores, one row per position: not probabilities, not limited to a small range."""
+    if subject.contract.output_activation == "sigmoid":
+        yield finding_at(
+            "probabilities",
+            "info",
+            "The model ends with a sigmoid. Foundry undoes it, as its losses expect raw scores, and the programs of a "
+            "package apply one for labels that do not exclude each other.",
+            _output_location(subject),
+        )
     if subject.contract.output_size < 2:
         return
     if _predicts_one_position(subject):
@@ -152,14 +158,16 @@ def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Findi
             location,
             "remove the sigmoid from the end of the model: single-label classes compete through softmax.",
         )
-    if largest <= SMALL_BOUND and _is_bounded(subject, largest):
+    bound = _bound(subject)
+    share = 1 / (1 + (subject.contract.output_size - 1) * math.exp(-2 * bound))
+    if (largest <= SMALL_BOUND and bound <= SMALL_BOUND * (1 + EXACT)) or share < SMALLEST_SHARE:
         return finding_at(
             "squashed logits",
             "warning",
-            f"No logit leaves [{values.min():.2f}, {values.max():.2f}], however large the weights: they are squashed, "
-            "as by tanh. The right answer can never get much more probability than the others.",
+            f"No logit leaves [{-bound:.2f}, {bound:.2f}], however large the weights: they are squashed, as by tanh or "
+            f"a cosine. None of {subject.contract.output_size} answers can get more than {share:.1%} probability.",
             location,
-            "remove the squashing function from the end of the model, or scale its result up (soft cap).",
+            "remove the squashing function from the end of the model, or scale its result up (soft cap, temperature).",
         )
     if bool((values >= 0).all()) and zeros > 0.05:
         return finding_at(
@@ -173,39 +181,11 @@ def _squashed(subject: ModelUnderTest, logits: Tensor, initial: Tensor) -> Findi
     return None
 
 
-def check_initial_loss(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that the loss before training is near that of a uniform guess, ln V."""
-    inputs = subject.inputs(batch=SAMPLES)
-    logits = subject.logits(inputs)
-    if not torch.isfinite(logits).all():
-        return
-    classes = logits.shape[-1]
-    flat = logits.reshape(-1, classes)
-    generator = torch.Generator().manual_seed(5)
-    labels = torch.randint(classes, (8, len(flat)), generator=generator)
-    losses = torch.stack([F.cross_entropy(flat, row) for row in labels])
-    loss, guess = float(losses.mean()), math.log(classes)
-    subject.measurements.initial_loss, subject.measurements.uniform_loss = loss, guess
-    excess = loss - guess
-    if excess <= LARGEST_EXCESS:
-        return
-    location, cause, std = _large_weights(subject)
-    yield finding_at(
-        "loss at initialization",
-        "info" if std is not None and _is_stated(subject, std) else "warning",
-        f"The loss before training is {loss:.1f}, far above that of a uniform guess, ln {classes} = {guess:.2f}: the "
-        f"logits have a standard deviation of {float(flat.std()):.1f}.{cause} The first steps only reduce these "
-        "scores, and training is often unstable.",
-        location,
-        "initialize its weights smaller: nn.init.normal_(weight, std=0.02), or 1/sqrt(width).",
-    )
-
-
 def _predicts_one_position(subject: ModelUnderTest) -> bool:
     """Return whether a language model returns the logits of one position only."""
     contract = subject.contract
     return (
-        contract.task == "sequence_classification"
+        contract.scores_texts
         and contract.output_size == contract.vocab_size
         and config_hints.num_labels_hint(subject.config) is None
         and subject.kind != "encoder-only"
@@ -215,18 +195,12 @@ def _predicts_one_position(subject: ModelUnderTest) -> bool:
 def _one_row(subject: ModelUnderTest) -> Finding:
     return finding_at(
         "logits",
-        "error",
-        f"The model returns one row of {subject.contract.output_size} logits per text, not one per position: it can "
-        "learn from one token of each text only, where a language model learns from all tokens at once.",
+        "info",
+        f"The model returns one row of {subject.contract.output_size} logits per text, not one per position: it learns "
+        "from the last token of each text only, where a language model learns from all tokens at once.",
         _output_location(subject),
         "apply the output layer to all positions: head(x), not head(x[:, -1]).",
     )
-
-
-def _is_stated(subject: ModelUnderTest, std: float) -> bool:
-    """Return whether the configuration states this standard deviation, which is then intended."""
-    stated = [value for key, value in subject.config.items() if key.startswith(("init", "weight_init"))]
-    return any(isinstance(value, int | float) and abs(std - value) < 0.1 * std for value in stated)
 
 
 def _origin(record: Trace) -> TracedCall | None:
@@ -255,14 +229,16 @@ def _sums_to_one(logits: Tensor) -> bool:
     return bool(torch.allclose(sums, torch.ones_like(sums), atol=EXACT))
 
 
-def _is_bounded(subject: ModelUnderTest, bound: float) -> bool:
-    """Return whether the logits stay within ``bound`` when the weights grow tenfold."""
-    with generic_weights(subject.model), torch.no_grad():
-        for parameter in subject.model.parameters():
-            if parameter.is_floating_point():
-                parameter.mul_(10.0)
-        logits = subject.logits(subject.inputs(batch=SAMPLES))
-    return bool(logits.abs().max() <= max(1.0, bound) * (1 + EXACT)) and bound > 1e-3
+def _bound(subject: ModelUnderTest) -> float:
+    """Return the bound of the logits, which holds however large the weights are; infinity without one."""
+    largest = []
+    for factor in (30.0, 300.0):
+        with generic_weights(subject.model), torch.no_grad():
+            for parameter in subject.model.parameters():
+                if parameter.is_floating_point():
+                    parameter.mul_(factor)
+            largest.append(float(subject.logits(subject.inputs(batch=SAMPLES)).abs().max()))
+    return largest[1] if 1e-3 < largest[1] <= largest[0] * 1.05 else math.inf
 
 
 def _output_location(subject: ModelUnderTest) -> Location:
@@ -271,16 +247,3 @@ def _output_location(subject: ModelUnderTest) -> Location:
     if not calls:
         return subject.locator.forward()
     return subject.locator.at(calls[-1].line, calls[-1].module)
-
-
-def _large_weights(subject: ModelUnderTest) -> tuple[Location, str, float | None]:
-    """Return location, description and standard deviation of the largest output weights."""
-    candidates = []
-    for path, module in subject.model.named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.Parameter) and weight.ndim == 2 and subject.contract.output_size in weight.shape:
-            candidates.append((float(weight.detach().std()), path, module))
-    if not candidates:
-        return subject.locator.forward(), "", None
-    std, path, _module = max(candidates, key=lambda item: item[0])
-    return subject.locator.module(path), f" The weights of {path} have a standard deviation of {std:.2g}.", std

@@ -1,4 +1,4 @@
-"""Check relative positions: with equal tokens, attention depends on distances only, and not in reverse."""
+"""Check relative positions: with equal tokens, attention depends on distances only."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from transformer_foundry.core.checks.probing.model_under_test import Inputs, Mod
 from transformer_foundry.core.checks.probing.sequence_axis import by_position
 from transformer_foundry.core.checks.probing.trace import Trace, TracedCall
 
-__all__ = ["SAME", "attends", "check_relative_positions", "equal_tokens", "varies"]
+__all__ = [
+    "LENGTH",
+    "SAME",
+    "SHORTER",
+    "attends",
+    "check_relative_positions",
+    "equal_tokens",
+    "positions_in_stream",
+    "varies",
+]
 
 SAME = 1e-4
 LENGTH = 40
 # How much shorter the source is, to distinguish encoder and decoder.
 SHORTER = 3
-# Log-weights are a straight line if they deviate from it by at most this share of its slope: ALiBi's are.
-STRAIGHT = 1e-2
-SMALLEST_SLOPE = 1e-3
 
 
 def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
-    """Check that relative positions have an effect, depend on distances only, and prefer near tokens."""
+    """Check that relative positions have an effect and depend on distances only."""
     length = longest_probe(subject, LENGTH)
     if length < SHORTEST_TABLE or subject.positions_reported:
         return
@@ -38,7 +44,7 @@ def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
     declared = find_declared_positions(subject)
     for size in lengths:
         records = [item for item in attention_records(record, {size}) if item.weights.shape[-2:] == (size, size)]
-        if not records or _positions_in_stream(record, size):
+        if not records or positions_in_stream(record, size):
             continue  # With absolute positions attention may depend on each position.
         if all(_is_even(item) for item in records):
             declaration = declared or _declared_by_other_stack(record, lengths, size)
@@ -57,9 +63,6 @@ def _wrong_distances(subject: ModelUnderTest, records: list[AttentionRecord], le
         deviation = _deviation_from_distance(attention)
         if deviation > 100 * SAME:
             return _not_relative(subject, attention, deviation, length)
-    for attention in records:
-        if _prefers_far(attention):
-            return _backwards(subject, attention)
     return None
 
 
@@ -88,7 +91,7 @@ def attends(call: TracedCall, length: int) -> bool:
     return is_attention and call.output.ndim >= 3 and call.output.shape[-2] == length
 
 
-def _positions_in_stream(record: Trace, length: int) -> bool:
+def positions_in_stream(record: Trace, length: int) -> bool:
     """Return whether positions differ before the first attention, in a trace of equal tokens."""
     for call in record.calls:
         if attends(call, length):
@@ -158,24 +161,4 @@ def _not_relative(subject: ModelUnderTest, attention: AttentionRecord, deviation
         "keys, with opposite signs, or numbered along the wrong axis.",
         subject.locator.module(attention.module, attention.line),
         "rotate queries and keys by the same angles, numbered along the axis of length T.",
-    )
-
-
-def _prefers_far(attention: AttentionRecord) -> bool:
-    """Return whether the last position's log-weights rise linearly with the distance in every head."""
-    logs = attention.weights[:, -1].clamp(min=1e-30).log()
-    steps = logs[:, :-1] - logs[:, 1:]
-    slopes = steps.mean(dim=1)
-    is_straight = (steps - slopes[:, None]).abs().amax(dim=1) <= STRAIGHT * slopes.abs()
-    return bool((is_straight & (slopes > SMALLEST_SLOPE)).all())
-
-
-def _backwards(subject: ModelUnderTest, attention: AttentionRecord) -> Finding:
-    return finding_at(
-        "positions",
-        "warning",
-        "The bias of the positions has the wrong sign: with equal tokens, every head gives more weight to tokens "
-        "that are further away. The model attends to the beginning of a text and hardly to the tokens just before.",
-        subject.locator.module(attention.module, attention.line),
-        "subtract a bias that grows with the distance: scores - slope * distance, with distance = q - k >= 0.",
     )

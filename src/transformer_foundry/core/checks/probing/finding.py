@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from transformer_foundry.core.base.secrets import redact
+
 if TYPE_CHECKING:
     from transformer_foundry.core.checks.probing.location import Location
 
@@ -35,6 +37,9 @@ class Finding:
 
     def __post_init__(self) -> None:
         assert self.severity in SEVERITIES, self.severity
+        # A finding is printed, drawn and written; an exception or a line of code that it quotes may hold a secret.
+        for name in ("message", "where", "fix"):
+            object.__setattr__(self, name, redact(getattr(self, name)))
 
     @property
     def is_problem(self) -> bool:

@@ -74,6 +74,7 @@ class ModelUnderTest:
         source: Source of the model's classes.
         graph: Drawn graph of the configuration, empty when it has none.
         rebuild: Builds the model again from a seed; None for a module that was already built.
+        rebuild_with: Builds the model again with other values of the configuration, from the same seed; None likewise.
         measurements: What checks measure for the figure.
         stated_kind: Kind that the user or the configuration states; None when neither does.
         equal_lengths: Whether an encoder-decoder runs only when source and target have the same length.
@@ -89,6 +90,7 @@ class ModelUnderTest:
     source: SourceMap
     graph: Graph
     rebuild: Callable[[int], nn.Module] | None = None
+    rebuild_with: Callable[[Mapping[str, Any]], nn.Module] | None = None
     measurements: Measurements = field(default_factory=Measurements)
     stated_kind: str | None = None
     equal_lengths: bool = False
@@ -135,7 +137,7 @@ class ModelUnderTest:
     @property
     def labels_positions(self) -> bool:
         """Return whether the logits are one row per position: (B, T, V), not (B, C)."""
-        return self.contract.task != "sequence_classification"
+        return not self.contract.scores_texts
 
     @cached_property
     def locator(self) -> Locator:
@@ -269,10 +271,15 @@ def _is_token_id(key: str) -> bool:
 
 
 def loss_of_random_labels(subject: ModelUnderTest, inputs: Inputs, seed: int = 0) -> Tensor:
-    """Return the mean cross-entropy of the logits with random labels, in nats, so that every weight matters."""
+    """Return the mean loss of the logits with random labels, so that every weight matters.
+
+    Cross-entropy in nats; the squared error of a model with one output.
+    """
     logits = subject.call(inputs)
     generator = torch.Generator().manual_seed(seed)
     flat = logits.reshape(-1, logits.shape[-1])
+    if logits.shape[-1] == 1:
+        return F.mse_loss(flat, torch.randn(flat.shape, generator=generator))
     return F.cross_entropy(flat, torch.randint(logits.shape[-1], (len(flat),), generator=generator))
 
 

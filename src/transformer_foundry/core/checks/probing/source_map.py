@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.base.errors import cause_chain
+from transformer_foundry.core.base.secrets import redact
 
 __all__ = ["SourceFile", "SourceLine", "SourceMap", "current_frame"]
 
@@ -49,6 +50,17 @@ class SourceFile:
     def classes(self) -> dict[str, ast.ClassDef]:
         """Name -> definition of every class."""
         return {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)}
+
+    @cached_property
+    def switches_of_gradients(self) -> list[tuple[range, int]]:
+        """Lines of every block or function without gradients, and the line that says so."""
+        return [
+            (range(node.lineno, (node.end_lineno or node.lineno) + 1), switch.lineno)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.With | ast.FunctionDef)
+            for switch in _switches(node)
+            if any(name in ast.unparse(switch) for name in _GRADIENT_SWITCHES)
+        ]
 
     def method(self, class_name: str, method: str) -> ast.FunctionDef | None:
         """Return the definition of a method, None when the class itself does not define it."""
@@ -111,7 +123,7 @@ class SourceMap:
 
     def quoted(self, line: SourceLine | None) -> str:
         """Return ``" (in: TEXT)"`` with the beginning of ``line``, for a message; an empty string when unknown."""
-        text = self.text(line)
+        text = redact(self.text(line))
         return f" (in: {text[:100]})" if text else ""
 
     def caller(self, frame: FrameType | None) -> SourceLine | None:
@@ -126,11 +138,9 @@ class SourceMap:
         """Return the line of the ``with`` or the decorator that switches gradients off around ``frame``."""
         while frame is not None:
             file = self.files.get(frame.f_code.co_filename)
-            for node in ast.walk(file.tree) if file is not None else ():
-                covers = getattr(node, "lineno", 0) <= frame.f_lineno <= (getattr(node, "end_lineno", 0) or 0)
-                for switch in _switches(node) if covers else ():
-                    if any(name in ast.unparse(switch) for name in _GRADIENT_SWITCHES):
-                        return SourceLine(frame.f_code.co_filename, switch.lineno)
+            for lines, switch in file.switches_of_gradients if file is not None else ():
+                if frame.f_lineno in lines:
+                    return SourceLine(frame.f_code.co_filename, switch)
             frame = frame.f_back
         return None
 
@@ -196,10 +206,8 @@ def current_frame(depth: int = 1) -> FrameType:
     return sys._getframe(depth + 1)
 
 
-def _switches(node: ast.AST) -> list[ast.expr]:
-    if isinstance(node, ast.With):
-        return [item.context_expr for item in node.items]
-    return node.decorator_list if isinstance(node, ast.FunctionDef) else []
+def _switches(node: ast.With | ast.FunctionDef) -> list[ast.expr]:
+    return [item.context_expr for item in node.items] if isinstance(node, ast.With) else node.decorator_list
 
 
 def _defines(file: SourceFile, cls: type) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, TypeVar
 
 from transformer_foundry.core.base.plots import BLUE, GREEN, GREY, RED
 from transformer_foundry.core.checks.probing.measurements import Measurements
 from transformer_foundry.core.checks.report.report import Report
+from transformer_foundry.core.files.provenance import MADE_FROM, Origin, digest_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,11 +23,12 @@ LONGEST_NAME = 24
 MOST_BARS = 24
 
 
-def draw_report(report: Report | Measurements) -> Figure:
+def draw_report(report: Report | Measurements, made_from: Origin | None = None) -> Figure:
     """Draw the measurements in four panels, and a fifth with the drawn graph if the configuration has one.
 
     Args:
         report: A report of ``run_checks`` or ``check_model``, or its measurements.
+        made_from: What the report is made from; its digest goes into the picture, as text beside the pixels.
     """
     # Without pyplot: no window system is needed, and no global state is kept.
     from matplotlib.figure import Figure
@@ -44,6 +47,9 @@ def draw_report(report: Report | Measurements) -> Figure:
         draw_graph(measured.graph, measured.marked, axes=figure.add_subplot(grid[:, 2]))
     if isinstance(report, Report):
         figure.suptitle(_title(report), fontsize=13)
+    if made_from is not None:
+        metadata = {MADE_FROM: digest_of(dict(made_from))}
+        figure.savefig = functools.partial(figure.savefig, metadata=metadata)  # type: ignore[method-assign]
     return figure
 
 

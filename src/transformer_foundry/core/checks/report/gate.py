@@ -6,26 +6,55 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.files.provenance import CODE_VERSION, settings_text
 
-__all__ = ["require_sound"]
+__all__ = ["approve_report", "report_origin", "require_sound"]
 
 
-def require_sound(report: Mapping[str, Any], identity: str, on_errors: str = "refuse") -> None:
+def report_origin(model: str, kind: str | None, tier: int) -> dict[str, str | int]:
+    """Return what the report of the checks is made from.
+
+    Args:
+        model: Identity of the model (``ModelSource.identity``).
+        kind: ``model.kind``.
+        tier: ``validation.tier``.
+    """
+    return {"model": model, "parameters": settings_text({"kind": kind, "tier": tier}), "code": CODE_VERSION}
+
+
+def approve_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict on a model that ``require_sound`` lets pass: whose it is, and its errors, which were accepted.
+
+    ``require_sound`` takes a verdict as it takes a report.
+    """
+    errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
+    kept = {name: report[name] for name in ("status", "model", "made_from") if name in report}
+    return kept | {"findings": errors}
+
+
+def require_sound(report: Mapping[str, Any] | None, identity: str, on_errors: str = "refuse") -> None:
     """Raise an exception if the model has errors, or if the report is about another model.
 
     Args:
-        report: ``Report.to_dict()`` with ``model.identity`` beside it, as the validation pipeline writes it.
+        report: ``Report.to_dict()`` with ``model.identity`` beside it, as the validation pipeline writes it, or the
+            verdict on it (``approve_report``); None if there is none.
         identity: Identity of the current model (``ModelSource.identity``).
         on_errors: ``refuse``, or ``warn`` to accept a model with errors.
 
     Raises:
-        TrainingError: If the model has errors, or the report is about another model.
+        TrainingError: If there is no report, it is about another model, or the model has errors.
     """
+    if report is None:
+        raise TrainingError(
+            "The model has not been checked.",
+            "Expected the verdict of the validation pipeline on it.",
+            "Run 'kedro run --pipelines validation' with the same --params first.",
+        )
     if report.get("model", {}).get("identity") != identity:
         raise TrainingError(
             f"The validation report is about another model ({report.get('model', {}).get('name', 'unknown')}).",
             "The model has changed since it was validated, or run.name is that of another model.",
-            "Run 'kedro run --pipelines validation,data_engineering' again with the same --params.",
+            "Run 'kedro run --pipelines validation' again with the same --params.",
         )
     errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
     if errors and on_errors == "refuse":

@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from transformer_foundry.core.base.text import printable
 from transformer_foundry.core.checks.probing.finding import SEVERITIES, Finding
 from transformer_foundry.core.checks.probing.measurements import Measurements
 
@@ -72,6 +73,8 @@ def _paragraph(finding: Finding) -> str:
         if text:
             instruction = f"  {label:6s}"
             lines.append(
-                textwrap.fill(text, _TEXT_WIDTH, initial_indent=instruction, subsequent_indent=" " * len(instruction))
+                textwrap.fill(
+                    printable(text), _TEXT_WIDTH, initial_indent=instruction, subsequent_indent=" " * len(instruction)
+                )
             )
     return "\n".join(lines)

@@ -9,12 +9,14 @@ from transformer_foundry.core.checks.probing.finding import SEVERITIES, Finding
 __all__ = ["keep_root_causes"]
 
 _ALL_MEASURED = frozenset({
-    "activation", "attention", "attention entropy", "attention scale", "batch independence", "causality",
-    "dead rows", "differentiable", "dropout", "global seed", "gradient flow", "heads", "inputs changed", "labels",
+    "activation", "attention", "attention entropy", "attention scale", "batch independence", "cache", "causality",
+    "constant index", "dead rows", "differentiable", "drawn graph", "dropout", "experts", "global seed",
+    "gradient flow", "heads", "ignored input",
+    "inputs changed", "labels",
     "length dependence", "logits",
-    "loss", "loss at initialization", "memorizing", "memory", "mode", "neighbors", "padding", "positions",
+    "loss", "loss at initialization", "memorizing", "memory", "mode", "neighbors", "overflow", "padding", "positions",
     "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits", "state", "target",
-    "token ids",
+    "token ids", "unused slice",
 })  # fmt: skip
 # Finding -> the findings that follow from it and are dropped.
 CONSEQUENCES: Mapping[str, frozenset[str]] = {
@@ -28,35 +30,38 @@ CONSEQUENCES: Mapping[str, frozenset[str]] = {
         "gradients", "dead rows", "neighbors", "probabilities", "squashed logits", "loss", "memorizing",
         "residual", "gradient flow", "labels", "positions",
     }),
-    "inputs changed": frozenset({"neighbors", "causality", "padding", "memory", "labels"}),
+    "inputs changed": frozenset({"neighbors", "causality", "padding", "memory", "labels", "cache"}),
+    "overflow": frozenset({"precision"}),
     "mode": frozenset({"dropout"}),
     "global seed": frozenset({"dropout"}),
     "logits": frozenset({"padding", "neighbors", "loss at initialization", "causality"}),
     "heads": frozenset({
         "batch independence", "causality", "neighbors", "padding", "length dependence", "positions", "attention",
-        "attention scale", "source", "activation", "residual",
+        "attention scale", "source", "activation", "residual", "cache", "unused slice",
     }),
     "attention": frozenset({
         "causality", "length dependence", "padding", "positions", "attention scale", "neighbors", "residual",
     }),
     "attention scale": frozenset({"attention entropy", "neighbors", "sensitivity"}),
-    "token ids": frozenset({"neighbors", "gradients", "source", "target", "memorizing"}),
-    "memory": frozenset({"batch independence", "causality", "neighbors", "padding", "state"}),
+    "token ids": frozenset({"unused slice", "neighbors", "gradients", "source", "target", "memorizing"}),
+    "memory": frozenset({"batch independence", "causality", "neighbors", "padding", "state", "cache", "mode"}),
     "batch independence": frozenset({
         "causality", "length dependence", "neighbors", "padding", "source", "target", "attention", "positions",
-        "gradients", "memorizing",
+        "gradients", "memorizing", "cache", "unused slice",
     }),
     "causality": frozenset({
-        "neighbors", "positions", "memorizing", "attention scale", "attention entropy", "length dependence",
+        "cache", "mode", "neighbors", "positions", "memorizing", "attention scale", "attention entropy",
+        "length dependence",
     }),
     "neighbors": frozenset({
         "length dependence", "positions", "dead rows", "padding", "gradients", "residual", "memorizing",
     }),
-    "source": frozenset({"causality", "gradients", "padding", "memorizing"}),
-    "target": frozenset({"gradients", "causality", "neighbors", "memorizing", "sizes"}),
+    "experts": frozenset({"gradients"}),
+    "source": frozenset({"attention", "causality", "gradients", "padding", "memorizing", "unused slice"}),
+    "target": frozenset({"unused slice", "gradients", "causality", "neighbors", "memorizing", "sizes"}),
     "probabilities": frozenset({"loss at initialization", "memorizing", "gradient flow", "sensitivity"}),
     "squashed logits": frozenset({"memorizing", "gradient flow"}),
-    "gradients": frozenset({"residual", "memorizing", "gradient flow"}),
+    "gradients": frozenset({"drawn graph", "unused slice", "residual", "memorizing", "gradient flow"}),
     "positions": frozenset({"gradients"}),
     "dead rows": frozenset({"gradients", "positions"}),
     "residual": frozenset({"gradient flow", "memorizing", "sensitivity"}),

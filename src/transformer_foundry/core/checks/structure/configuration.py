@@ -131,7 +131,7 @@ def _expansion(module: nn.Linear, subject: ModelUnderTest) -> int:
 
 def _classes(subject: ModelUnderTest) -> Iterator[Finding]:
     size, contract = subject.contract.output_size, subject.contract
-    if contract.task in ("sequence_classification", "token_classification"):
+    if contract.scores_texts or contract.task == "token_classification":
         stated = config_hints.num_labels_hint(subject.config)
         if stated is not None and stated != size:
             yield _mismatch("num_labels", stated, f"{size} classes in its output", _last_linear(subject), "error")

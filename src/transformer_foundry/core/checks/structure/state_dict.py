@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from transformer_foundry.core.base.errors import error_message
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
@@ -64,7 +65,7 @@ def check_state_dict(subject: ModelUnderTest) -> Iterator[Finding]:
         yield finding_at(
             "state",
             "error",
-            f"The saved state does not fit another build of the model: {' '.join(str(err).split())[:200]}. "
+            f"The saved state does not fit another build of the model: {error_message(err, 200)}. "
             "Checkpoints cannot be loaded.",
             subject.locator.forward(),
             "create the same parameters in every build; none may depend on random numbers or on the first call.",
