@@ -129,7 +129,7 @@ CONSTRUCTORS: dict[str, tuple[str, str]] = {
             "    def __init__(self, config):\n"
             '        super().__init__(config["vocab_size"], config.d_model, config.n_head, config["n_layer"], 20)\n'
         ),
-        "Net(type('Config', (dict,), ",
+        "Net(ConfigMapping(",
     ),
     "dataclass by annotation": (
         a_model(

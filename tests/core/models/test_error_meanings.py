@@ -31,7 +31,7 @@ def _raised(code: str) -> Exception:
         ("torch.zeros(2).sum().backward()", "detached"),
         ("{}['d_model']", "does not exist"),
         ("torch.zeros(10**15)", "memory"),
-        ("import no_library_of_this_name", "not installed"),
+        ("import no_library_of_this_name", "imports 'no_library_of_this_name'"),
         ("def", "not valid Python"),
     ],
 )

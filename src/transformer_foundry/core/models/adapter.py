@@ -11,6 +11,7 @@ from transformer_foundry.core.models.building.build import build_model
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference.call import call_arguments, pick_logits
 from transformer_foundry.core.models.inference.infer_contract import infer_contract
+from transformer_foundry.core.models.inference.own_loss import OwnTerms, own_loss_of
 from transformer_foundry.core.models.source.read import ModelSource
 
 __all__ = ["Adapter", "adapt", "bare_model", "load_model"]
@@ -40,20 +41,29 @@ class Adapter(nn.Module):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Return the logits.
+        *,
+        own_terms: OwnTerms | None = None,
+        labels: Tensor | None = None,
+    ) -> Any:
+        """Return the logits, and with ``own_terms`` also the loss that the model returns.
 
         Args:
             input_ids: (B, T) int64 token ids.
             attention_mask: (B, T) int64, 1 where a token is real; ignored if the model takes no padding mask.
             decoder_input_ids: (B, S) int64, for an encoder-decoder.
             decoder_attention_mask: (B, S) int64, 1 where a decoder token is real.
+            own_terms: How the model's own loss is computed; None ignores it.
+            labels: The labels of the batch, whose shape the model's loss needs.
 
         Returns:
-            (B, T, V) for a language model, (B, S, V) for an encoder-decoder, (B, C) or (B, T, C) for a classifier.
+            (B, T, V) for a language model, (B, S, V) for an encoder-decoder, (B, C) or (B, T, C) for a classifier;
+            with ``own_terms`` a tuple of them and the loss, a scalar.
         """
-        arguments = call_arguments(self.contract, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask)
-        return pick_logits(self.contract, self.model(**arguments))
+        given = (input_ids, attention_mask, decoder_input_ids, decoder_attention_mask)
+        if own_terms is None or labels is None:
+            return pick_logits(self.contract, self.model(**call_arguments(self.contract, *given)))
+        output = self.model(**call_arguments(self.contract, *given, own_terms.labels_like(labels)))
+        return pick_logits(self.contract, output), own_loss_of(output, takes_labels=own_terms.takes_labels)
 
 
 def adapt(

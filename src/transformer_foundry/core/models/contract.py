@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
+
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +23,13 @@ class Contract:
 
     Attributes:
         kind: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``.
-        task: ``causal_lm``, ``masked_lm``, ``seq2seq_lm``, ``sequence_classification`` or ``token_classification``.
+        task: One of ``core.models.options.TASKS``. ``sequence_classification`` is any model with one row of scores per
+            text whose task is not set: the labels of the data decide what it learns.
         ids_argument: Name of the argument of ``forward`` that takes the (B, T) token ids.
+        batch_argument: Name of the argument that takes all inputs as one mapping, None if there are several arguments;
+            the other names are then its keys.
+        time_first: Whether ids are passed as (T, B), and logits returned as (T, B, V).
+        next_token_only: Whether a causal language model returns logits for the token after the last one only.
         mask_argument: Name of the argument that takes the padding mask, None without one.
         mask_meaning: ``real`` (1 where a token is real) or ``padding`` (True where it is padding).
         mask_dtype: Type of the mask that is passed: ``int64``, ``bool`` or ``float32``.
@@ -35,8 +42,9 @@ class Contract:
             ``mask_or_none``, ``none``, ``false``, ``zero``, and ``causal_...`` (a (T, T) mask that ``forward``
             requires, in one of several forms).
         required_masks: The mask arguments that ``forward`` requires: all ones if the caller gives none.
-        output: Form of the output: ``tensor``, ``tuple``, ``mapping`` or ``attribute``.
-        logits_key: Index, key or attribute of the logits, None when the output is the tensor itself.
+        output: Form of the output: ``tensor``, ``tuple``, ``mapping``, ``attribute`` or ``nested``.
+        logits_key: Index, key or attribute of the logits, None when the output is the tensor itself; for ``nested`` the
+            (form, key) pairs from the outside to the inside.
         vocab_size: Number of token ids that the model accepts.
         decoder_vocab_size: The same for the decoder of an encoder-decoder; None for other kinds.
         max_length: Largest number of tokens in a sequence; None without a limit.
@@ -53,6 +61,9 @@ class Contract:
         loss_shift: ``shifted`` if its own loss compares position t with label t + 1, ``unshifted`` if it compares
             position t with label t, None without such a loss.
         ends_with_eos: Whether every text has to end with ``eos_token_id``: some classifiers classify that position.
+        output_activation: ``sigmoid`` if the model ends with one, which is undone: losses expect raw scores.
+        output_scale: Mean and standard deviation (a number each) by which the raw scores become numbers in the units
+            of the data; only in packages of regressions.
     """
 
     kind: str
@@ -61,7 +72,7 @@ class Contract:
     vocab_size: int
     output_size: int
     output: str = "tensor"
-    logits_key: int | str | None = None
+    logits_key: int | str | tuple[tuple[str, int | str], ...] | None = None
     mask_argument: str | None = None
     mask_meaning: str | None = None
     mask_dtype: str = "int64"
@@ -84,10 +95,31 @@ class Contract:
     computes_loss: bool = False
     loss_shift: str | None = None
     ends_with_eos: bool = False
+    batch_argument: str | None = None
+    time_first: bool = False
+    next_token_only: bool = False
+    output_activation: str | None = None
+    output_scale: tuple[float, float] | None = None
+
+    @property
+    def scores_texts(self) -> bool:
+        """Whether the output is one row of scores per text, (B, C), and not one per token."""
+        return self.task in TEXT_TASKS
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the contract as a dictionary that ``json`` can write."""
-        return asdict(self)
+        """Return the contract as a dictionary of lists and plain values, which every JSON and YAML writer takes."""
+        return {name: _as_list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Contract:
+        """Return the contract that ``to_dict`` has described, also after a round trip through JSON; ignore other keys.
+
+        Example:
+            >>> contract = Contract("decoder-only", "causal_lm", "input_ids", vocab_size=9, output_size=9)
+            >>> Contract.from_dict(contract.to_dict() | {"made_from": {}}) == contract
+            True
+        """
+        return cls(**{item.name: _as_tuple(values[item.name]) for item in fields(cls) if item.name in values})
 
     def end_with_eos(self, ids: Tensor) -> Tensor:
         """Return (B, T) ids, with ``eos_token_id`` as the last token if the model needs it."""
@@ -107,3 +139,13 @@ class Contract:
         """Return the contract with special tokens set: role, as in ``pad_token_id``, -> id or None."""
         known: dict[str, Any] = dict(tokens)
         return replace(self, **known)
+
+
+def _as_list(value: Any) -> Any:
+    """Return nested tuples, which YAML writers refuse, as lists."""
+    return [*map(_as_list, value)] if isinstance(value, list | tuple) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    """Return nested lists, which JSON has, as tuples."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from transformer_foundry.core.base.errors import cause_chain
+from transformer_foundry.core.base.errors import cause_chain, error_message
 
 __all__ = ["KNOWN_ERRORS", "ErrorMeaning", "describe", "explain", "root_cause"]
 
@@ -37,7 +37,7 @@ KNOWN_ERRORS: tuple[tuple[str, str, str], ...] = (
     (
         r"UnboundLocalError|NameError",
         "The code uses a name that is not defined when the line runs: the value it stands for is never computed.",
-        "connect the block that computes this value and export again, or use a name that is assigned before",
+        "compute the value before that line, or use a name that is assigned before",
     ),
     (
         r"missing \d+ required positional argument",
@@ -107,7 +107,17 @@ KNOWN_ERRORS: tuple[tuple[str, str, str], ...] = (
     (
         r"SyntaxError|IndentationError",
         "model.py is not valid Python.",
-        "export the model again",
+        "correct that line",
+    ),
+    (
+        r"relative import|No module named 'transformer_foundry_export",
+        "model.py imports a module beside it that is not there.",
+        "put that module beside model.py: into the folder, the zip file or the gist",
+    ),
+    (
+        r"ImportError: cannot import name",
+        "A name is imported that the module does not have.",
+        "correct the name, or use the version of the library that has it",
     ),
     (
         r"ModuleNotFoundError|ImportError",
@@ -126,10 +136,15 @@ def explain(error: BaseException) -> ErrorMeaning:
         >>> explain(RuntimeError("shape '[2, 3]' is invalid for input of size 7")).fix
         'take the sizes from the tensor (B, T, C = x.shape), and choose a width that the number of heads divides'
     """
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    if (
+        isinstance(error, ModuleNotFoundError)
+        and error.name
+        and not error.name.startswith("transformer_foundry_export")
+    ):
+        file = f"{error.name.replace('.', '/')}.py"
         return ErrorMeaning(
-            f"model.py imports '{error.name}', which is not installed.",
-            f"install '{error.name}', or export a model that needs only torch",
+            f"model.py imports '{error.name}', which is neither installed nor beside it.",
+            f"put {file} beside model.py, if it is a module of yours, or install '{error.name}'",
         )
     text = describe(error)
     for pattern, meaning, fix in KNOWN_ERRORS:
@@ -140,8 +155,7 @@ def explain(error: BaseException) -> ErrorMeaning:
 
 def describe(error: BaseException) -> str:
     """Return ``Type: message`` on one line."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message[:_MAX_MESSAGE_CHARACTERS]}"
+    return f"{type(error).__name__}: {error_message(error, _MAX_MESSAGE_CHARACTERS)}"
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from transformer_foundry.core.base.options import check_options, option
 
-__all__ = ["KINDS", "TASKS", "TRIAL_RUN_SECONDS", "ModelOptions", "normalize_kind"]
+__all__ = ["KINDS", "TASKS", "TEXT_TASKS", "TRIAL_RUN_SECONDS", "ModelOptions", "normalize_kind"]
 
 KINDS = ("decoder-only", "encoder-only", "encoder-decoder")
-TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification", "token_classification")
+TEXT_TASKS = ("sequence_classification", "multi_label_classification", "regression")
+"""Tasks of models with one row of scores per text; unless the task is set, the labels decide which of them it is."""
+
+TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", *TEXT_TASKS, "token_classification")
 
 TRIAL_RUN_SECONDS = 120.0
 """Default limit of wall and CPU time; the largest model for a free Colab session needs a third of it."""
@@ -39,7 +42,12 @@ class ModelOptions:
         "OWNER/NAME; null starts from the model's own initialization.",
     )
     kind: str | None = option(None, "Kind of the model; null infers it.", choices=KINDS)
-    task: str | None = option(None, "Training task of the model; null infers it.", choices=TASKS)
+    task: str | None = option(
+        None,
+        "Training task; null infers it from the model, and for scores of whole texts from the labels: one class, "
+        "several classes or a number.",
+        choices=TASKS,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", normalize_kind(self.kind))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformer_foundry.core.system.random_state import preserve_random
 from transformer_foundry.core.system.torch_compat import module_tables
 
-__all__ = ["no_side_effects", "own_attributes", "restore_weights"]
+__all__ = ["no_side_effects", "own_attributes", "preserve_modules", "restore_weights"]
 
 
 @contextmanager
@@ -30,15 +30,26 @@ def no_side_effects(model: nn.Module, *, train: bool = False, allow_tf32: bool =
             attributes too.
         allow_tf32: With ``train``, keep TF32 if it is on.
     """
-    snapshots = [_Snapshot(module, with_attributes=train) for module in model.modules()]
     settings = _exact_training(model, allow_tf32) if train else _silent_probing()
-    with preserve_random(seed=0 if train else None), settings:
-        try:
-            model.train(train)
-            yield
-        finally:
-            for snapshot in snapshots:
-                snapshot.restore()
+    with preserve_random(seed=0 if train else None), settings, preserve_modules(model, with_attributes=train):
+        model.train(train)
+        yield
+
+
+@contextmanager
+def preserve_modules(model: nn.Module, *, with_attributes: bool = True) -> Iterator[None]:
+    """Restore the training flags and the buffers of ``model`` at the end of this context, and its attributes.
+
+    Args:
+        model: The model.
+        with_attributes: Whether attributes that the model's code sets are restored too.
+    """
+    snapshots = [_Snapshot(module, with_attributes=with_attributes) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for snapshot in snapshots:
+            snapshot.restore()
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from tests.core.models.samples import CONFIG, CONSTRUCTORS, GRAPH_CONFIG, NO_ARGUMENTS, a_model
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import build_model, find_constructor_call
+from transformer_foundry.core.models.inference.call import construct
 
 KEYWORDS = CONSTRUCTORS["keywords"][0]
 STYLES = sorted(CONSTRUCTORS)
@@ -29,7 +32,7 @@ def test_the_expression_rebuilds_the_model_from_only_the_two_files(make_export, 
     export = make_export(CONSTRUCTORS[style][0])
     names: dict[str, object] = {"__name__": __name__}
     exec(compile(export.model_code, "model.py", "exec", dont_inherit=True), names)
-    rebuilt = eval(find_constructor_call(export).expression, names, {"config": dict(CONFIG)})
+    rebuilt = construct(find_constructor_call(export).expression, names, CONFIG)
     ours = {name: value.shape for name, value in build_model(export).state_dict().items()}
     assert {name: value.shape for name, value in rebuilt.state_dict().items()} == ours
 
@@ -171,5 +174,24 @@ def test_a_size_that_is_null_is_passed_on_if_it_is_required(make_export) -> None
 
 
 def test_a_missing_library_is_named(make_export) -> None:
-    with pytest.raises(ModelError, match="Install 'no_such_library'"):
+    with pytest.raises(ModelError, match="install 'no_such_library'"):
         build_model(make_export("import no_such_library\n" + KEYWORDS))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').system('ls')", "print('a')", "exec('1')", "Net(exec('1'))", "(lambda: 1)()",
+        "Net.__init__(1)",
+        "system('ls')", "Net(a if 1 else 2)", "[Net() for _ in (1,)]", "Net(*[1])", "Net()()", "config", "Net(", 7,
+        "Net(width=open('a'))", "Net(" * 500,
+    ],
+)  # fmt: skip
+def test_an_expression_that_is_more_than_a_constructor_call_is_refused(expression) -> None:
+    class Net:
+        def __init__(self, *_, **__) -> None:
+            raise AssertionError("it was called")
+
+    names = {"__name__": Net.__module__, "Net": Net, "system": os.system, "exec": exec}
+    with pytest.raises(ValueError, match=r"is not a call|is no class|malformed"):
+        construct(expression, names, {})

@@ -82,3 +82,23 @@ def test_no_configuration_breaks_the_readers(config, name) -> None:
     assert (config_hints.max_length_hint(config) or 1) > 0
     assert (config_hints.num_labels_hint(config) or 1) > 0
     assert all(value is None or 0 <= value < 10 for value in config_hints.special_tokens(config, 10).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("LateNormLM", None),
+        ("TimmLMTransformer", None),
+        ("BertForMaskedLM", "masked_lm"),
+        ("MLMModel", "masked_lm"),
+        ("GPT2LMHeadModel", "causal_lm"),
+        ("GPTLMHead", "causal_lm"),
+        ("T5ForConditionalGeneration", "seq2seq_lm"),
+        ("Seq2SeqTransformer", "seq2seq_lm"),
+        ("BertForPreTraining", "masked_lm"),
+        ("CausalLM", "causal_lm"),
+        ("TextClassifier", "sequence_classification"),
+    ],
+)
+def test_the_task_is_read_from_whole_words_of_the_class(name: str, task: str | None) -> None:
+    assert config_hints.task_hint({}, name) == task

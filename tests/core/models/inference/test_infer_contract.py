@@ -150,12 +150,40 @@ class TestClassifiers:
         contract = contract_of(a_model(self.INIT.replace("outputs=3", "outputs=39")), PLAIN)
         assert (contract.task, contract.output_size, contract.vocab_size) == ("causal_lm", 39, 40)
 
-    def test_a_single_score_is_refused(self, contract_of) -> None:
+    @pytest.mark.parametrize("end", ["", ".squeeze(-1)", "[:, 0]"])
+    def test_one_number_per_text_is_one_output(self, contract_of, end) -> None:
         code = a_model(
-            self.INIT.replace("=3", "=1"), "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n"
+            self.INIT.replace("=3", "=1"),
+            f"    def forward(self, ids):\n        return self.logits(ids).mean(1){end}\n",
         )
-        with pytest.raises(ModelError, match="one number per text"):
-            contract_of(code, PLAIN)
+        contract = contract_of(code, PLAIN)
+        assert (contract.task, contract.output_size, contract.scores_texts) == ("sequence_classification", 1, True)
+
+    @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+    def test_the_configuration_may_state_what_a_text_gets(self, contract_of, problem) -> None:
+        size = 1 if problem == "regression" else 3
+        code = a_model(
+            self.INIT.replace("=3", f"={size}"),
+            "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n",
+        )
+        assert contract_of(code, PLAIN | {"problem_type": problem}).task == problem
+
+    def test_several_outputs_are_no_regression(self, contract_of) -> None:
+        code = a_model(self.INIT, "    def forward(self, ids):\n        return self.logits(ids).mean(1)\n")
+        with pytest.raises(ModelError, match=r"model\.task is regression, but .* returns 3 scores per text"):
+            contract_of(code, PLAIN, task="regression")
+
+    @pytest.mark.parametrize(
+        ("end", "activation"),
+        [(".sigmoid()", "sigmoid"), ("", None), (".softmax(-1)", None), (".relu()", None), (".tanh()", None)],
+    )
+    @pytest.mark.parametrize("size", [1, 3])
+    def test_a_sigmoid_at_the_end_is_found_and_undone(self, contract_of, end, activation, size) -> None:
+        code = a_model(
+            self.INIT.replace("=3", f"={size}"),
+            f"    def forward(self, ids):\n        return self.logits(ids).mean(1){end}\n",
+        )
+        assert contract_of(code, PLAIN).output_activation == activation
 
 
 class TestLoss:
@@ -186,6 +214,57 @@ class TestLoss:
         assert adapter(torch.ones(2, 5, dtype=torch.int64)).shape == (2, 5, 40)
 
 
+def time_first(code: str) -> str:
+    """The forward, with (T, B) ids and (T, B, V) logits."""
+    return code.replace(
+        "def forward(self, input_ids):", "def forward(self, src):\n        input_ids = src.t()"
+    ).replace("look_back(input_ids))", "look_back(input_ids)).transpose(0, 1)")
+
+
+class TestForms:
+    @pytest.mark.parametrize("last", ["[:, -1]", "[:, -1:]"])
+    def test_logits_of_the_last_position_alone_are_those_of_the_next_token(self, make_model, last) -> None:
+        code = a_forward("input_ids", f"return self.logits(input_ids, look_back(input_ids)){last}")
+        adapter = make_model(code, PLAIN)
+        assert (adapter.contract.kind, adapter.contract.task) == ("decoder-only", "causal_lm")
+        assert adapter.contract.next_token_only
+        assert adapter(torch.ones(2, 5).long()).shape == (2, 1, 40)
+
+    def test_ids_of_time_and_batch_are_passed_so(self, make_model) -> None:
+        plain, turned = make_model(CAUSAL, PLAIN), make_model(time_first(CAUSAL), PLAIN)
+        ids = torch.randint(40, (2, 5))
+        assert turned.contract.time_first
+        assert not plain.contract.time_first
+        assert torch.allclose(plain(ids), turned(ids))
+
+    def test_samples_that_mix_by_mistake_are_not_taken_for_time(self, contract_of) -> None:
+        code = CAUSAL.replace("scores.softmax(-1) @ value", "scores.softmax(-1) @ value + value.mean(0)")
+        assert not contract_of(code, PLAIN).time_first
+
+    @pytest.mark.parametrize("read", ['batch["{0}"]', "batch.{0}"])
+    def test_one_mapping_for_all_inputs_is_passed_as_such(self, make_model, read) -> None:
+        body = 'real = batch.get("attention_mask")\n'
+        body += f"ids = {read.format('input_ids')}\nsegments = {read.format('segment_ids')}\n"
+        body += "allowed = None if real is None else real[:, None, None].bool()\n"
+        body += 'return {"out": self.logits(ids + 0 * segments, allowed)}'
+        adapter = make_model(a_forward("batch", body), PLAIN)
+        assert adapter.contract.batch_argument == "batch"
+        assert adapter.contract.mask_argument == "attention_mask"
+        assert adapter.contract.fixed_arguments == (("segment_ids", "zeros"),)
+        ids, mask = torch.randint(40, (2, 5)), torch.tensor([[1] * 5, [1, 1, 1, 0, 0]])
+        other = ids.clone()
+        other[1, 3:] = 7
+        assert torch.allclose(adapter(ids, mask)[1, :3], adapter(other, mask)[1, :3])
+
+    @pytest.mark.parametrize(
+        "name",
+        ["segment_ids", "seg", "segment_label", "token_type_ids", "sentence_ids", "segments", "tok_types", "types"],
+    )
+    def test_segments_of_any_name_are_zeros(self, contract_of, name) -> None:
+        code = a_forward(f"input_ids, {name}", f"return self.logits(input_ids + 0 * {name})")
+        assert contract_of(code, PLAIN).fixed_arguments == ((name, "zeros"),)
+
+
 class TestRefusals:
     def test_a_forward_that_requires_its_own_results_is_refused_with_the_line(self, contract_of) -> None:
         with pytest.raises(ModelError) as caught:
@@ -211,15 +290,11 @@ class TestRefusals:
             contract_of(CAUSAL.replace("def forward(self, input_ids)", "def forward(self, *inputs)"), PLAIN)
 
     def test_hidden_states_are_not_taken_for_logits(self, contract_of) -> None:
-        with pytest.raises(ModelError, match=r"returns a tensor of shape \(3, 7, 16\)"):
+        with pytest.raises(ModelError, match=r"forward never calls self\.head, which has 40 outputs"):
             contract_of(a_forward("input_ids", "return self.states(input_ids)"), {**PLAIN, "d_model": 16})
 
-    def test_logits_of_the_last_position_alone_are_refused(self, contract_of) -> None:
-        with pytest.raises(ModelError, match=r"returns a tensor of shape \(3, 40\)"):
-            contract_of(a_forward("input_ids", "return self.logits(input_ids)[:, -1]"), PLAIN)
-
     def test_an_output_without_logits_is_described(self, contract_of) -> None:
-        with pytest.raises(ModelError, match=r"returns dict with loss: tensor \(\), mask: NoneType"):
+        with pytest.raises(ModelError, match=r"returns one number, a loss, and no logits"):
             contract_of(a_forward("input_ids", "return {'loss': self.logits(input_ids).mean(), 'mask': None}"), PLAIN)
 
     def test_a_hard_coded_device_is_named(self, contract_of) -> None:

@@ -48,6 +48,16 @@ class TestSizes:
     def test_without_positions_nothing_limits_the_length(self, contract_of) -> None:
         assert contract_of(NO_LIMIT, PLAIN).max_length is None
 
+    @pytest.mark.parametrize(
+        "limit",
+        [
+            "self.tokens(ids) + (0 if ids.shape[1] <= 31 else 1 / 0)",
+            "self.tokens(ids) * torch.ones(1, 31, 1).expand(1, 31, 16)[:, torch.arange(ids.shape[1])]",
+        ],
+    )
+    def test_a_limit_of_any_form_is_found_by_trying(self, contract_of, limit) -> None:
+        assert contract_of(NO_LIMIT.replace("self.tokens(ids)", limit), {**PLAIN, "span": 31}).max_length == 31
+
     def test_a_buffer_that_grows_on_demand_is_no_limit(self, contract_of) -> None:
         code = NO_LIMIT.replace(
             "self.tokens(ids)", "self.tokens(ids) + torch.ones(max(64, ids.shape[1]), 16)[: ids.shape[1]]"

@@ -145,11 +145,21 @@ def test_an_error_in_a_local_model_is_left_to_the_checks(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "[" * 100_000, "5", '{"refused": 5}', '{"refused": ["a", "b"]}', '{"refused": [1, 2, 3]}', '{"reached": "x"}'],
+    [
+        "",
+        "[" * 100_000,
+        "5",
+        '{"result": 5}',
+        '{"result": {}}',
+        '{"result": {"refused": ["a", "b", "c"]}}',
+        '{"result": {"too_large": 3}}',
+        '{"result": {"outcome": "ran", "reached": []}}',
+        '{"reached": 5}',
+    ],
 )
 def test_output_written_by_the_models_code_is_no_result(answer: str) -> None:
     with pytest.raises(ModelError, match=r"(?s)exit status 0"):
-        raise ModelError(*trial_run._result(answer.encode(), 0, False, 1.0)["refused"])
+        raise ModelError(*trial_run._result(answer.encode(), [], 0, False, 1.0)["refused"])
 
 
 def test_a_folder_that_cannot_be_removed_is_tolerated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,3 +172,66 @@ def test_a_folder_that_cannot_be_removed_is_tolerated(tmp_path: Path, monkeypatc
     os.chdir(tmp_path)
     assert os.path.isdir(scratch) or sys.version_info >= (3, 13)  # too deep for shutil before 3.13
     subprocess.run(["rm", "-rf", scratch], check=True)
+
+
+HIDE = """
+import gc, json, os
+# Disarm the hook of Python, as code may that knows it.
+for thing in gc.get_objects():
+    if type(thing) is dict and "ctypes.dlopen" in thing:
+        thing.clear()
+import ctypes
+system = ctypes.CDLL(None)
+def hide():
+    for thing in gc.get_objects():
+        if type(thing) is list and any(type(item) is str and item.startswith("it ") for item in thing):
+            thing.clear()
+    line = json.dumps({"result": {"outcome": "ran", "parameters": 1, "bytes": 1, "reached": []}}).encode() + b"\\n"
+    for descriptor in range(64):
+        try: os.write(descriptor, line)
+        except OSError: pass
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel reports it on Linux")
+@pytest.mark.parametrize(
+    ("attempt", "recorded"),
+    [
+        ("system.open(target.encode(), 0)", "it reads"),
+        ("system.chmod(target.encode(), 0o666)", "it changes files"),
+        ("system.socket(2, 1, 0)", "it uses the network"),
+        ("system.fork()", "it starts another program"),
+        ("system.memfd_create(b'a', 0)", "it uses memory files"),
+        ("open('/proc/self/maps')", "it reads /proc/"),
+    ],
+)
+def test_what_was_tried_is_known_though_the_code_forges_the_answer(tmp_path: Path, attempt: str, recorded: str) -> None:
+    target = tmp_path / "token"
+    target.write_text("canary")
+    target.chmod(0o600)
+    code = f"{HIDE}\ntarget = {str(target)!r}\ntry: {attempt}\nexcept BaseException: pass\nhide()"
+    with pytest.raises(ModelError, match=f"does more than compute.*{recorded}"):
+        approve(from_zip(tmp_path, code), trust_code=True, cache_dir=tmp_path / "records")
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel reports it on Linux")
+def test_without_landlock_the_parent_refuses_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = "import transformer_foundry.core.models.sandbox.trial_process as t; t.restrict_files = lambda *_: False; "
+    monkeypatch.setattr(trial_run, "_PROGRAM", trial_run._PROGRAM.replace("from transf", f"{without}from transf"))
+    (tmp_path / "token").write_text("canary")
+    read = f"found = system.open({str(tmp_path / 'token')!r}.encode(), 0)"
+    code = f"{HIDE}\n{read}\nif found >= 0: open('own', 'w').write('x'); os.kill(os.getpid(), 9)\nhide()"
+    with pytest.raises(ModelError, match=r"does more than compute.*it reads"):
+        approve(from_zip(tmp_path, code), trust_code=True, cache_dir=tmp_path / "records")
+    # It has not read the file: otherwise it would have been killed before it could send this result.
+    result = trial_run._run(from_zip(tmp_path, code.replace(', "reached": []', "")), 60)
+    assert result.get("outcome") == "ran", result
+
+
+def test_a_scratch_folder_that_fills_up_ends_the_process(tmp_path: Path) -> None:
+    code = "import os\nfor n in range(60): os.mkdir(str(n))\nfor n in range(60):\n" \
+           "    for m in range(4): open(f'{n}/{m}', 'wb').write(bytes(2**20))\nwhile True: pass"  # fmt: skip
+    with pytest.raises(ModelError, match="writes more than"):
+        approve(from_zip(tmp_path, code), trust_code=True, cache_dir=tmp_path / "records")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, ConstructorCall, constructor_calls_for
 from transformer_foundry.core.models.building.model_code import find_model_class, import_model_code
+from transformer_foundry.core.models.inference.call import construct
 from transformer_foundry.core.models.model_errors import argument_line, constructor, running_model_code
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.system.random_state import preserve_random
@@ -148,22 +148,21 @@ def _targets(
 def _build(call: ConstructorCall, export: ModelSource, module: ModuleType) -> nn.Module:
     try:
         with running_model_code(f"{_shortened(call.expression)} to build the model", export.model_file):
-            # A copy, since constructors may change their configuration.
-            model = eval(call.expression, module.__dict__, {"config": copy.deepcopy(export.config)})
+            model = construct(call.expression, vars(module), export.config)
     except ModelError as err:
         raise _name_missing_size(err, export) from err.__cause__
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"{_shortened(call.expression)} returns {type(model).__name__}.",
             "Expected a torch.nn.Module.",
-            "Return the model there, or export it again from Transformer Builder.",
+            "Return the model there.",
         )
     if "_modules" not in vars(model):
         line, name = argument_line(constructor(type(model)), "self"), type(model).__name__
         raise ModelError(
             f"{line}: {name} never calls super().__init__().",
             "Expected that call first in __init__: without it the model has no parameters.",
-            "Add super().__init__() there, or export the model again from Transformer Builder.",
+            "Add super().__init__() there.",
         )
     return model
 
@@ -181,7 +180,7 @@ def _name_missing_size(error: ModelError, export: ModelSource) -> ModelError:
     return ModelError(
         error.problem,
         f"config.json has: {', '.join(list(export.config)[:12]) or 'nothing'}.",
-        f"Add '{name}' to config.json, or export the model again from Transformer Builder.",
+        f"Add '{name}' to config.json, with the value that the code expects.",
     )
 
 

@@ -8,12 +8,13 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.models.failure_causes import remedy_for
 from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.model_errors import argument_line, constructor
 
@@ -45,11 +46,6 @@ FALLBACKS = (
     (("num_encoder_layers", "n_encoder_layers", "encoder_layers"), ("num_layers", "n_layers", "num_hidden_layers")),
     (("num_decoder_layers", "n_decoder_layers", "decoder_layers"), ("num_layers", "n_layers", "num_hidden_layers")),
 )
-# A class as an expression: the call may only use names of model.py.
-MAPPING_WITH_ATTRIBUTES = (
-    "type('Config', (dict,), {'__init__': lambda self, values: "
-    "(dict.__init__(self, values), self.__dict__.update(values))[0]})"
-)
 NOT_ARGUMENTS = frozenset(("model_name", "version", "nodes", "edges"))
 
 
@@ -58,7 +54,8 @@ class ConstructorCall:
     """An expression that builds a model.
 
     Attributes:
-        expression: Python source; its names are those of ``model.py`` and ``config``, the content of ``config.json``.
+        expression: Python source that ``construct`` reads: its names are those of ``model.py``, ``config`` (the content
+            of ``config.json``), ``SimpleNamespace`` and ``ConfigMapping``.
         style: What the constructor takes: ``none``, ``keywords``, ``mapping``, ``class`` (a dataclass or the like),
             ``namespace``, ``both`` (a mapping with attributes).
     """
@@ -129,7 +126,11 @@ def _refuse_unused_overrides(calls: list[ConstructorCall], target: Callable[...,
         raise ModelError(
             f"{key} cannot be set to {source.overrides[key]!r}: {target.__name__} takes no such argument.",
             f"Expected one of its arguments: {', '.join(inspect.signature(target).parameters) or 'it has none'}.",
-            "Change the size in Transformer Builder, and export again.",
+            remedy_for(
+                source.config,
+                f"Let the constructor take {key}, or leave it out.",
+                "Change the size in Transformer Builder, and export again.",
+            ),
         )
 
 
@@ -238,12 +239,10 @@ def _is_module_class(item: Any, source: _ArgumentSource) -> bool:
 
 def _config_forms(parameter: inspect.Parameter, source: _ArgumentSource) -> list[tuple[str, str]]:
     """Return (style, expression) of the configuration as an object, the most likely first."""
-    is_imported = vars(source.module).get("SimpleNamespace") is SimpleNamespace
-    namespace = "SimpleNamespace" if is_imported else "__import__('types').SimpleNamespace"
     forms = {
         "mapping": source.mapping,
-        "namespace": f"{namespace}(**{source.mapping})",
-        "both": f"{MAPPING_WITH_ATTRIBUTES}({source.mapping})",
+        "namespace": f"SimpleNamespace(**{source.mapping})",
+        "both": f"ConfigMapping({source.mapping})",
     }
     attributes, items, is_inspected = _config_usage(source.tree, parameter.name)
     if attributes and items:

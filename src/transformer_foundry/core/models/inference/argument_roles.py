@@ -12,11 +12,12 @@ from typing import Any
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.models.failure_causes import remedy_for
 from transformer_foundry.core.models.inference.config_hints import graph_nodes, kind_hint
 from transformer_foundry.core.models.model_errors import argument_line
 from transformer_foundry.core.models.source.syntax import undefined_names
 
-__all__ = ["Roles", "read_roles"]
+__all__ = ["Roles", "forward_parameters", "read_roles"]
 
 DECODER_IDS = re.compile(
     r"(decoder|dec|tgt|trg)_(input_?)?(ids?|inputs?|tokens?|seq(uence)?|sequences)|tgt|trg|decoder_inputs?|"
@@ -31,7 +32,10 @@ PADDING_MASK = re.compile(
 DECODER_MASK = re.compile(r"(decoder|dec|tgt|trg|target)_((key|pad|padding|attention|attn|input)_?)*mask")
 MEMORY_MASK = re.compile(r"(memory|cross|encoder_decoder)_((key|pad|padding|attention|attn)_?)*mask")
 CAUSAL_MASK = re.compile(r"(causal|look_?ahead|subsequent|future|square_subsequent)_(attn_|attention_)?mask")
-TOKEN_TYPES = re.compile(r"(token_type|segment|type|tokentype)(_ids?|s)?|segments?")
+TOKEN_TYPES = re.compile(
+    r"(token_?types?|tok_?types?|types?|seg(ment)?s?|sent(ence)?s?|sent(ence)?_?(a_?b|pair))"
+    r"_?(ids?|idx|ind(ices|ex)|labels?|info|tokens?|types?|numbers?)?"
+)
 POSITIONS = re.compile(r"(position|pos)(_ids?|itions?)?|positions")
 START = re.compile(r"start_pos(ition)?|(pos(ition)?_)?offset|past_length|cache_position")
 INPUT_NODE = re.compile(r"input(_?\d+)?(_(tokens?|ids?))?")
@@ -68,23 +72,27 @@ class Roles:
         return tuple(name for name in named if name is not None and name in self.required)
 
 
-def read_roles(model: nn.Module, config: Mapping[str, Any], kind: str | None = None) -> Roles:
+def read_roles(
+    model: nn.Module, config: Mapping[str, Any], kind: str | None = None, keys: Mapping[str, bool] | None = None
+) -> Roles:
     """Read the roles from the signature of ``model.forward``.
 
     Args:
         model: The model.
         config: Content of ``config.json``; its blocks and its kind resolve ambiguous names.
         kind: The kind, if the user sets it.
+        keys: The keys of the mapping that the model takes, and whether each is required; they stand for arguments.
 
     Raises:
         ModelError: If ``forward`` takes no ids, requires its own intermediate results as arguments, or requires an
             argument whose role is unknown.
     """
     stated = kind or kind_hint(config, type(model).__name__)
-    parameters = _parameters(model)
-    required = frozenset(name for name, parameter in parameters.items() if parameter.default is parameter.empty)
-    names = list(parameters)
-    ids = _ids_argument(model, names)
+    if keys is None:
+        keys = {name: item.default is item.empty for name, item in forward_parameters(model).items()}
+    required = frozenset(name for name, is_required in keys.items() if is_required)
+    names = list(keys)
+    ids = _ids_argument(model, names, config)
     rest = [name for name in names if name != ids]
     decoder_ids = _decoder_ids(rest, required, stated)
     rest = [name for name in rest if name != decoder_ids]
@@ -109,18 +117,23 @@ def read_roles(model: nn.Module, config: Mapping[str, Any], kind: str | None = N
     return roles
 
 
-def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+def forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """Return the parameters of ``forward`` that can be given by name."""
     parameters = inspect.signature(model.forward).parameters
     keywords = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {name: parameter for name, parameter in parameters.items() if parameter.kind in keywords}
 
 
-def _ids_argument(model: nn.Module, names: list[str]) -> str:
+def _ids_argument(model: nn.Module, names: list[str], config: Mapping[str, Any]) -> str:
     if not names:
         raise ModelError(
             f"{argument_line(model.forward, 'self')}: forward of {type(model).__name__} takes no named argument.",
             "Expected an argument for the token ids, for example forward(self, input_ids).",
-            "Connect an input block in Transformer Builder, and export again.",
+            remedy_for(
+                config,
+                "Name the argument, in place of *args or none.",
+                "Connect an input block in Transformer Builder, and export again.",
+            ),
         )
     return "input_ids" if "input_ids" in names else names[0]
 
@@ -162,7 +175,11 @@ def _refuse_intermediates(model: nn.Module, config: Mapping[str, Any], unknown: 
             f"{argument_line(model.forward, inner[0])}: forward requires the arguments {shown}, "
             f"which are results that the model has to compute itself{_never_computed(model)}.",
             f"Expected a forward that takes only the model's inputs: forward(self, {ids}).",
-            "Connect every block in Transformer Builder, and export again.",
+            remedy_for(
+                config,
+                f"Compute {shown} inside forward, and take only {ids}.",
+                "Connect every block in Transformer Builder, and export again.",
+            ),
         )
 
 

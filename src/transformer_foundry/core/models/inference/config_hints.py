@@ -58,7 +58,7 @@ KIND_KEYS = (
     "type",
     "preset",
 )
-TASK_KEYS = ("task", "task_type", "objective")
+TASK_KEYS = ("task", "task_type", "objective", "problem_type")
 TASK_NAMES: Mapping[str, str] = {
     "causal_lm": "causal_lm", "causal_language_modeling": "causal_lm", "clm": "causal_lm", "lm": "causal_lm",
     "language_modeling": "causal_lm", "text_generation": "causal_lm", "masked_lm": "masked_lm", "mlm": "masked_lm",
@@ -67,13 +67,15 @@ TASK_NAMES: Mapping[str, str] = {
     "text2text_generation": "seq2seq_lm", "sequence_classification": "sequence_classification",
     "text_classification": "sequence_classification", "classification": "sequence_classification",
     "token_classification": "token_classification", "ner": "token_classification",
+    "single_label_classification": "sequence_classification", "multilabel": "multi_label_classification",
+    "multi_label": "multi_label_classification", "multilabel_classification": "multi_label_classification",
 }  # fmt: skip
 CLASS_NAME_TASKS = (
-    (r"(for)?(causal|auto_?regressive)_?lm|lmhead|language_?model_?head", "causal_lm"),
-    (r"(for)?(masked_?lm|mlm|pretraining)", "masked_lm"),
-    (r"forconditionalgeneration|seq_?2_?seq", "seq2seq_lm"),
+    (r"(causal|auto_?regressive)_?lm(_|$)|lm_?head|language_?model_?head", "causal_lm"),
+    (r"(^|_|for)(masked_?lm|mlm|pre_?training)(_|$)", "masked_lm"),
+    (r"for_?conditional_?generation|seq_?2_?seq", "seq2seq_lm"),
     (r"(sequence|text|doc(ument)?|sentiment)_?classif", "sequence_classification"),
-    (r"token_?classif|tagger", "token_classification"),
+    (r"token_?classif|(^|_)tagger", "token_classification"),
 )
 TASK_KINDS: Mapping[str, str] = {
     "causal_lm": "decoder-only", "masked_lm": "encoder-only", "seq2seq_lm": "encoder-decoder",
@@ -89,7 +91,7 @@ KIND_WORDS = (
         r"|(^|_)(phi|opt|mpt)\d*(_|$)",
         "decoder-only",
     ),
-    (r"bert|electra|encoder|bidirectional|mlm|masked|classif", "encoder-only"),
+    (r"bert|electra|encoder|bidirectional|(^|_)mlm(_|$)|masked|classif", "encoder-only"),
 )
 
 
@@ -157,7 +159,7 @@ def task_hint(config: Mapping[str, Any], class_name: str) -> str | None:
         if name in TASK_NAMES or name in TASKS:
             return TASK_NAMES.get(name, name)
     for pattern, task in CLASS_NAME_TASKS:
-        if re.search(pattern, _words(class_name)) or re.search(pattern, class_name.lower()):
+        if re.search(pattern, _words(class_name)):
             return task
     return None
 
@@ -210,5 +212,5 @@ def _words(text: Any) -> str:
     """Return lower-case words joined by "_": ``BertForMaskedLM`` becomes ``bert_for_masked_lm``."""
     if not isinstance(text, str):
         return ""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
     return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")

@@ -9,8 +9,10 @@ from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError, suggestion
 from transformer_foundry.core.models.contract import Contract
+from transformer_foundry.core.models.failure_causes import ids_as_numbers, missing_forward, number_inputs
 from transformer_foundry.core.models.inference.argument_roles import read_roles
 from transformer_foundry.core.models.inference.behavior import infer_loss_shift
+from transformer_foundry.core.models.inference.input_forms import batch_argument, is_time_first, keys_of_batch
 from transformer_foundry.core.models.inference.mask_conventions import infer_causal_masks, infer_padding_masks
 from transformer_foundry.core.models.inference.probe import first_probe
 from transformer_foundry.core.models.inference.sizes import infer_sizes
@@ -39,11 +41,33 @@ def infer_contract(
         ModelError: If the model cannot be called, or returns nothing that looks like logits.
     """
     kind, task = _checked(normalize_kind(kind), KINDS, "kind"), _checked(task, TASKS, "task")
+    no_forward = missing_forward(model, export_config)
+    if no_forward is not None:
+        raise no_forward
     roles = read_roles(model, export_config, kind)
     with no_side_effects(model):
-        probe = first_probe(model, roles, export_config)
+        try:
+            probe = first_probe(model, roles, export_config)
+        except ModelError as err:
+            argument = batch_argument(model)
+            numbers = number_inputs(model, argument, err) if argument else None
+            if numbers is not None:
+                raise numbers from None
+            keys = keys_of_batch(model, argument) if argument else {}
+            if not keys:
+                raise
+            roles = read_roles(model, export_config, kind, keys)
+            probe = first_probe(model, roles, export_config, argument)
+        numbers = ids_as_numbers(model, roles.ids, probe.ids())
+        if numbers is not None:
+            raise numbers
+        probe = probe.with_contract(time_first=is_time_first(probe))
         probe = infer_sizes(probe, export_config)
         probe = infer_output(probe, export_config)
+        causal = [name for name, value in probe.contract.fixed_arguments if value.startswith("causal")]
+        if causal and probe.logits(probe.ids()).dim() == 3:
+            # Only with its mask in the right form does a model show whether it sees the future.
+            probe = infer_causal_masks(probe, causal)
         probe = infer_kind_and_task(probe, export_config, kind, task)
         probe = infer_causal_masks(probe, roles.required_masks)
         probe = infer_padding_masks(probe)

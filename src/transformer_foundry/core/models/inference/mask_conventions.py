@@ -66,7 +66,7 @@ def infer_causal_masks(probe: Probe, required: Iterable[str]) -> Probe:
         required: The mask arguments without a default.
     """
     contract = probe.contract
-    if contract.kind == "encoder-only" or contract.task == "sequence_classification":
+    if contract.kind == "encoder-only" or contract.scores_texts or contract.next_token_only:
         return probe
     has_source = contract.kind == "encoder-decoder"
     names = [

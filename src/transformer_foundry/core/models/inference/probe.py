@@ -15,6 +15,7 @@ from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.argument_roles import Roles
 from transformer_foundry.core.models.inference.call import CAUSAL_FORMS, call_arguments, pick_logits
+from transformer_foundry.core.models.inference.output_format import float_tensors
 from transformer_foundry.core.models.model_errors import running_model_code
 
 __all__ = ["Probe", "first_probe", "model_file", "same", "works_at"]
@@ -95,12 +96,8 @@ class Probe:
         if self.contract.decoder_ids_argument and decoder_ids is None:
             decoder_ids = self.ids(1, decoder=True, length=input_ids.shape[1])
         arguments = call_arguments(self.contract, input_ids, decoder_input_ids=decoder_ids, **tensors)
-        return self.call(arguments)
-
-    def call(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the model with ``arguments``; its errors become ``ModelError``."""
         torch.manual_seed(0)
-        shape = tuple(arguments[self.contract.ids_argument].shape)
+        shape = tuple(input_ids.shape)
         with running_model_code(f"logits for token ids of shape {shape}", model_file(self.model)):
             if self.weights:
                 return functional_call(self.model, dict(self.weights), kwargs=dict(arguments))
@@ -111,8 +108,8 @@ class Probe:
         return pick_logits(self.contract, self.run(input_ids, decoder_ids, **tensors)).float()
 
 
-def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Probe:
-    """Return the first probe that runs ``model``.
+def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any], batch_argument: str | None = None) -> Probe:
+    """Return the first probe that runs ``model``; ``batch_argument`` takes all inputs as one mapping.
 
     Raises:
         ModelError: If no call works; the failure of the most likely one.
@@ -120,19 +117,29 @@ def first_probe(model: nn.Module, roles: Roles, config: Mapping[str, Any]) -> Pr
     limit = config_hints.max_length_hint(config)
     whole = ((3, limit), (1, limit)) if limit is not None and limit <= LONGEST_FIRST_CALL else ()
     failure: ModelError | None = None
+    unlikely: Probe | None = None
     for number, draft in enumerate(_drafts(roles)):
-        for sized in _sized(draft, config):
+        for sized in _sized(replace(draft, batch_argument=batch_argument), config):
             if sized.ends_with_eos and sized.eos_token_id is None:
                 continue
             # Unusual shapes are not tried together with unusual masks.
             for batch, length in (*SHAPES, *whole) if number == 0 else SHAPES[:1]:
                 probe = Probe(model, sized, batch, length)
                 try:
-                    probe.run(probe.ids())
-                    return probe
+                    if _may_hold_logits(probe, probe.run(probe.ids())):
+                        return probe
+                    unlikely = unlikely or probe
                 except ModelError as err:
                     failure = failure or err
+    if unlikely is not None:
+        return unlikely
     raise failure or AssertionError("no call was tried")
+
+
+def _may_hold_logits(probe: Probe, output: Any) -> bool:
+    """Return whether a tensor has a row of numbers for each id or each text: a wrong mask can add a dimension."""
+    starts = (probe.batch, probe.length)
+    return any(part.dim() in (2, 3) and part.shape[0] in starts for part in float_tensors(output))
 
 
 def works_at(probe: Probe, length: int) -> bool:

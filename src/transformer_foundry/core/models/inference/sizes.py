@@ -31,6 +31,8 @@ def infer_sizes(probe: Probe, config: Mapping[str, Any]) -> Probe:
     decoder_vocab_size = None
     if probe.contract.decoder_ids_argument:
         decoder_vocab_size = _smallest(config_hints.vocabulary_hint(config, decoder=True), decoder_rows) or vocab_size
+    if stated_length is None:
+        max_length = _longest(probe, max_length)
     tokens: dict[str, Any] = dict(
         config_hints.special_tokens(config, min(vocab_size, decoder_vocab_size or vocab_size))
     )
@@ -62,6 +64,26 @@ def _observe_embeddings(probe: Probe, stated_length: int | None) -> tuple[int | 
         and (limit > LONGEST_TRIAL or not works_at(trial, limit + 1))
     ]
     return rows[0], rows[1] if decoder_ids is not None else None, min(limits, default=None)
+
+
+def _longest(probe: Probe, table: int | None) -> int | None:
+    """Return the longest sequence that the model accepts, found by bisection.
+
+    A limit can be kept by an assert or by a table of masks, under any name.
+
+    Args:
+        probe: A probe of known vocabulary.
+        table: What its tables of positions allow; None without one: then lengths above ``LONGEST_TRIAL`` are no limit.
+    """
+    single = replace(probe, batch=1)
+    trial = single if works_at(single, probe.length) else probe
+    low, high = probe.length, min(table or LONGEST_TRIAL, LONGEST_TRIAL)
+    if low >= high or not works_at(trial, low) or works_at(trial, high):
+        return table
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if works_at(trial, middle) else (low, middle)
+    return low
 
 
 def _largest_vocabulary(probe: Probe) -> int:

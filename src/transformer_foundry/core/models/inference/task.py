@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.models.failure_causes import output_causes, remedy_for
 from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.inference.behavior import infer_loss_shift, is_causal
 from transformer_foundry.core.models.inference.output_format import Logits, describe_output, find_logits
 from transformer_foundry.core.models.inference.probe import Probe
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 __all__ = ["infer_kind_and_task", "infer_output"]
 
-CLASSIFICATIONS = ("sequence_classification", "token_classification")
+CLASSIFICATIONS = (*TEXT_TASKS, "token_classification")
+_RANDOM_WEIGHTS = 4  # sets, with which scores that are not squashed leave (0, 1)
+_SUM_TOLERANCE = 1e-3
 
 
 def infer_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
@@ -27,22 +32,23 @@ def infer_output(probe: Probe, config: Mapping[str, Any]) -> Probe:
     """
     output, found = _find(probe, config)
     labels = probe.contract.labels_argument
-    if found is not None and _is_last_position(found.tensor, probe) and labels is not None:
-        # As in nanoGPT: without labels only the logits of the last position are computed.
-        probe = replace(probe, contract=probe.contract.with_fixed_arguments([labels], "ids"))
-        output, found = _find(probe, config)
-    if found is None or _is_last_position(found.tensor, probe) or _is_hidden_state(found, probe, config):
+    if labels is not None and (
+        found is None or _is_last_position(found.tensor, probe) or _is_hidden_state(found, probe, config)
+    ):
+        # As in nanoGPT: without labels only the logits of the last position are computed, or none at all.
+        given = replace(probe, contract=probe.contract.with_fixed_arguments([labels], "ids"))
+        with_labels = _find(given, config)
+        if with_labels[1] is not None:
+            probe, (output, found) = given, with_labels
+    if found is None or _is_hidden_state(found, probe, config):
         raise _no_logits(probe, config, output)
     size = found.tensor.shape[-1]
-    if found.tensor.dim() == 2 and size == probe.contract.vocab_size and size != config_hints.num_labels_hint(config):
-        raise _no_logits(probe, config, output)
-    if found.tensor.dim() == 2 and size == 1:
-        raise ModelError(
-            f"forward of {type(probe.model).__name__} returns one number per text.",
-            "Expected one score per class: (batch, classes), with at least 2 classes.",
-            "Set the size of the output block to the number of classes, and export again.",
-        )
-    return probe.with_contract(output=found.form, logits_key=found.key, output_size=size)
+    is_vocabulary = size == probe.contract.vocab_size and size != config_hints.num_labels_hint(config)
+    if is_vocabulary and (found.tensor.dim() == 2 or _is_last_position(found.tensor, probe)):
+        probe = probe.with_contract(next_token_only=True)
+    probe = probe.with_contract(output=found.form, logits_key=found.key, output_size=size)
+    is_squashed = found.tensor.dim() == 2 and not probe.contract.next_token_only and _ends_with_sigmoid(probe)
+    return probe.with_contract(output_activation="sigmoid") if is_squashed else probe
 
 
 def infer_kind_and_task(probe: Probe, config: Mapping[str, Any], kind: str | None, task: str | None) -> Probe:
@@ -57,11 +63,15 @@ def infer_kind_and_task(probe: Probe, config: Mapping[str, Any], kind: str | Non
     Raises:
         ModelError: If the stated kind or task does not fit the inputs and outputs of the model.
     """
+    if probe.contract.next_token_only:
+        if task not in CLASSIFICATIONS and kind in (None, "decoder-only"):
+            return probe.with_contract(kind="decoder-only", task="causal_lm")
+        probe = probe.with_contract(next_token_only=False)
     per_token = probe.logits(probe.ids()).dim() == 3
     found_kind = _find_kind(probe, config, kind or config_hints.TASK_KINDS.get(task or ""), per_token)
     found_task = _find_task(probe, config, found_kind, per_token)
     _refuse_contradiction(probe, kind, task, found_kind, per_token)
-    if found_task == "sequence_classification":
+    if found_task in TEXT_TASKS:
         probe = _without_decoder_ids(probe)
     num_labels = probe.contract.output_size if (task or found_task) in CLASSIFICATIONS else None
     return probe.with_contract(kind=found_kind, task=task or found_task, num_labels=num_labels)
@@ -79,7 +89,11 @@ def _without_decoder_ids(probe: Probe) -> Probe:
 
 def _find(probe: Probe, config: Mapping[str, Any]) -> tuple[Any, Logits | None]:
     output = probe.run(probe.ids())
-    return output, find_logits(output, probe.batch, probe.length, _likely_sizes(probe, config))
+    shapes = [(probe.batch, probe.length)]
+    if probe.contract.time_first:
+        shapes.insert(0, (probe.length, probe.batch))
+    found = (find_logits(output, *shape, _likely_sizes(probe, config)) for shape in shapes)
+    return output, next((logits for logits in found if logits is not None), None)
 
 
 def _likely_sizes(probe: Probe, config: Mapping[str, Any]) -> tuple[int | None, ...]:
@@ -88,6 +102,25 @@ def _likely_sizes(probe: Probe, config: Mapping[str, Any]) -> tuple[int | None, 
 
 def _is_last_position(logits: Tensor, probe: Probe) -> bool:
     return logits.dim() == 3 and logits.shape[1] == 1 and probe.length > 1
+
+
+def _ends_with_sigmoid(probe: Probe) -> bool:
+    """Return whether the scores of texts stay within (0, 1) whatever the weights are, and do not sum to 1."""
+    ids, found = probe.ids(), [probe.logits(probe.ids())]
+    for seed in range(_RANDOM_WEIGHTS if bool(((found[0] >= 0) & (found[0] <= 1)).all()) else 0):
+        generator = torch.Generator().manual_seed(seed)
+        random = {
+            name: torch.empty(weight.shape).normal_(generator=generator).to(weight)
+            for name, weight in probe.model.named_parameters()
+            if weight.is_floating_point()
+        }
+        try:
+            found.append(replace(probe, weights=random).logits(ids))
+        except ModelError:
+            return False
+    scores = torch.stack(found)
+    sums_to_one = scores.shape[-1] > 1 and bool(((scores.sum(-1) - 1).abs() < _SUM_TOLERANCE).all())
+    return bool(((scores >= 0) & (scores <= 1)).all()) and not sums_to_one and float(scores.std()) > 0
 
 
 def _is_hidden_state(found: Logits, probe: Probe, config: Mapping[str, Any]) -> bool:
@@ -102,13 +135,34 @@ def _is_hidden_state(found: Logits, probe: Probe, config: Mapping[str, Any]) -> 
 
 def _no_logits(probe: Probe, config: Mapping[str, Any], output: Any) -> ModelError:
     vocab_size, num_labels = _likely_sizes(probe, config)
-    return ModelError(
+    problem = (
         f"forward of {type(probe.model).__name__} returns {describe_output(output)} "
-        f"for token ids of shape {(probe.batch, probe.length)}.",
+        f"for token ids of shape {(probe.batch, probe.length)}."
+    )
+    cause = output_causes(probe.model, output, _called_modules(probe), _likely_sizes(probe, config))
+    problem, written = cause or (
+        problem,
+        "Let forward return what the layer with one output for each of them computes.",
+    )
+    return ModelError(
+        problem,
         f"Expected logits of shape {(probe.batch, probe.length, vocab_size)} from a language model, "
         f"({probe.batch}, {num_labels or 'classes'}) from a classifier.",
-        "Connect the last block to an output block in Transformer Builder, and export again.",
+        remedy_for(
+            config, written, "Connect the last block to an output block in Transformer Builder, and export again."
+        ),
     )
+
+
+def _called_modules(probe: Probe) -> list[nn.Module]:
+    called: list[nn.Module] = []
+    hooks = [module.register_forward_hook(lambda module, *_: called.append(module)) for module in probe.model.modules()]
+    try:
+        probe.run(probe.ids())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called
 
 
 def _find_kind(probe: Probe, config: Mapping[str, Any], stated: str | None, per_token: bool) -> str:
@@ -124,6 +178,9 @@ def _find_kind(probe: Probe, config: Mapping[str, Any], stated: str | None, per_
             "Expected forward(self, input_ids, decoder_input_ids).",
             "Connect a second input block to the decoder, or set model.kind to the kind of the model.",
         )
+    if hint == "encoder-only" and per_token and not stated and config_hints.kind_hint(config, "") is None:
+        # Only the name says so: what the model does counts more.
+        return "decoder-only" if is_causal(probe) else hint
     if hint is not None:
         return hint
     # A model named a decoder that sees the future is a faulty decoder, not an encoder.
@@ -145,7 +202,9 @@ def _has_causal_parts(probe: Probe) -> bool:
 
 def _find_task(probe: Probe, config: Mapping[str, Any], kind: str, per_token: bool) -> str:
     if not per_token:
-        return "sequence_classification"
+        hint = config_hints.task_hint(config, type(probe.model).__name__)
+        is_possible = hint in TEXT_TASKS and (hint != "regression" or probe.contract.output_size == 1)
+        return hint if hint is not None and is_possible else "sequence_classification"
     size = probe.contract.output_size
     vocab_size = probe.contract.decoder_vocab_size or probe.contract.vocab_size
     is_named_so = config_hints.task_hint(config, type(probe.model).__name__) == "token_classification"
@@ -162,10 +221,13 @@ def _refuse_contradiction(probe: Probe, kind: str | None, task: str | None, foun
         contradiction = f"model.kind is {kind}, but forward of {name} takes decoder ids", "model.kind=encoder-decoder"
     elif task is not None and config_hints.TASK_KINDS.get(task, found) != found:
         contradiction = f"model.task is {task}, but {name} is {found}", f"a task of {found} models"
-    elif task == "sequence_classification" and per_token:
+    elif task in TEXT_TASKS and per_token:
         contradiction = f"model.task is {task}, but {name} returns logits for each token", "one set of logits per text"
-    elif task not in (None, "sequence_classification") and not per_token:
+    elif task is not None and task not in TEXT_TASKS and not per_token:
         contradiction = f"model.task is {task}, but {name} returns logits for each text", "logits for each token"
+    elif task == "regression" and probe.contract.output_size != 1:
+        size = probe.contract.output_size
+        contradiction = f"model.task is regression, but {name} returns {size} scores per text", "one number per text"
     if contradiction is not None:
         raise ModelError(
             f"{contradiction[0]}.",

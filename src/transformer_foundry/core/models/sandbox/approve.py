@@ -11,7 +11,7 @@ from transformer_foundry.core.models.sandbox.trial_run import require_trial_run
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.models.source.trust import require_trusted
 
-__all__ = ["approve"]
+__all__ = ["approve", "check_approval"]
 
 
 def approve(
@@ -37,6 +37,17 @@ def approve(
     Raises:
         ModelError: If the digest differs, the approval is missing, or the trial run exceeds its limits.
     """
+    approved = check_approval(export, trust_code=trust_code, sha256=sha256)
+    require_trial_run(approved, seconds=first_run_seconds, cache_dir=cache_dir)
+    return approved
+
+
+def check_approval(export: ModelSource, *, trust_code: bool = False, sha256: str | None = None) -> ModelSource:
+    """Return ``export`` marked as approved; its code does not run.
+
+    Raises:
+        ModelError: If the digest differs or the approval is missing.
+    """
     if sha256 is not None and sha256.strip().lower() != export.identity:
         raise ModelError(
             f"model.sha256 is {sha256}, but the digest of '{export.source}' is {export.identity}.",
@@ -45,5 +56,4 @@ def approve(
         )
     approved = dataclasses.replace(export, is_trusted=bool(export.is_local or trust_code or sha256))
     require_trusted(approved)
-    require_trial_run(approved, seconds=first_run_seconds, cache_dir=cache_dir)
     return approved

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["readable_paths", "watch"]
+__all__ = ["private_folders", "readable_paths", "watch"]
 
 _PROGRAMS = frozenset((
     "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
@@ -43,26 +43,68 @@ _SYSTEM = (
 )  # fmt: skip
 
 
-def readable_paths(*own: str) -> tuple[str, ...]:
-    """Return what the process of a model may read: Python, its libraries, public system files, and ``own``."""
-    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    python = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.executable, *sys.path)
-    found = {os.path.realpath(path) for path in (*_SYSTEM, *python, *libraries, *own) if path}
-    # "/" would allow everything. Of /proc, only the part of this process is readable.
-    return (*sorted(found - {"/"}), f"/proc/{os.getpid()}")
+def private_folders() -> list[str]:
+    """Return folders of the user that external code never reads as a whole: working directory, project and home."""
+    here = os.path.realpath(os.getcwd())
+    parents = [here]
+    while os.path.dirname(parents[-1]) != parents[-1]:
+        parents.append(os.path.dirname(parents[-1]))
+    projects = [place for place in parents if os.path.exists(os.path.join(place, "pyproject.toml"))]
+    return [here, *projects, os.path.realpath(os.path.expanduser("~"))]
 
 
-def watch(reached: list[str], readable: Sequence[str], scratch: str) -> None:
-    """Refuse from now on what computing does not need, and add each attempt to ``reached``.
+def readable_paths(*own: str, private: Sequence[str] = ()) -> list[str]:
+    """Return what the process of a model may read: Python, its libraries, public system files, and ``own``.
+
+    Of ``/proc`` only what describes the machine: ``/proc/self`` has the memory map and the open files of the process.
 
     Args:
-        reached: Receives the end of a sentence "The code ..." for each attempt.
+        own: Files and folders that belong to the model or are imported from, with all that is in them.
+        private: Folders of the user: a project may be below ``/usr``, or be itself an environment of Python. A system
+            folder that contains one is replaced by what else is in it; any other is left out.
+    """
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    inside = [os.path.join(prefix, name) for prefix in prefixes for name in ("lib", "lib64", "bin", "Lib", "DLLs")]
+    system = {os.path.realpath(path) for path in _SYSTEM}
+    # A working directory such as / or /usr is no project.
+    walls = [place for place in private if not any(_contains(place, path) for path in system)]
+    found = {os.path.realpath(path) for path in own if path}
+    for path in system:
+        found |= _without(path, walls)
+    for path in (*prefixes, *inside, *libraries, sys.executable):
+        place = os.path.realpath(path)
+        if path and not any(_contains(place, wall) for wall in walls):
+            found.add(place)
+    return sorted(found - {"/"})  # "/" would allow everything
+
+
+def _contains(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _without(path: str, walls: Sequence[str]) -> set[str]:
+    """Return ``path``, or what is in it besides ``walls``."""
+    if any(_contains(wall, path) for wall in walls):
+        return set()
+    if not any(_contains(path, wall) for wall in walls):
+        return {path}
+    children = {os.path.realpath(entry.path) for entry in os.scandir(path)}
+    # A link may lead back to a folder above.
+    return {found for child in children if not _contains(child, path) for found in _without(child, walls)}
+
+
+def watch(report: Callable[[str], object], readable: Sequence[str], scratch: str) -> None:
+    """Refuse from now on what computing does not need, and report each attempt before anything else happens.
+
+    Args:
+        report: Takes the end of a sentence "The code ..." for each attempt.
         readable: Files and folders that may be read.
         scratch: Folder that may be written.
     """
 
     def refuse(what: str) -> NoReturn:
-        reached.append(what)
+        report(what)
         raise PermissionError(f"{what}: not allowed in the trial run of a model")
 
     actions = _process_actions(refuse) | _file_actions(refuse, readable, scratch)

@@ -1,7 +1,8 @@
-"""Refuse this process permanently the system calls that computing does not need: a seccomp filter, without root.
+"""Allow this process permanently only the system calls that computing needs: a seccomp filter, without root.
 
-Refused are sockets, other programs and processes, signals to other processes and access to their memory, and the
-administration of the machine. Computing, threads and files still work. See https://docs.kernel.org/userspace-api/seccomp_filter.html.
+Every other call waits until the process that holds the listener (``watcher``) has refused it, so that what the code
+tries is known outside; without a listener (Linux before 5.5) it fails at once. See
+https://docs.kernel.org/userspace-api/seccomp_filter.html.
 """
 
 from __future__ import annotations
@@ -10,90 +11,146 @@ import ctypes
 import os
 import platform
 import struct
+import threading
+from collections.abc import Callable, Iterable
+
+from transformer_foundry.core.models.sandbox.system_calls import (
+    ALLOWED,
+    ARCHITECTURES,
+    FOLDER_CALLS,
+    number_of,
+)
 
 __all__ = ["restrict_calls"]
 
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
-# The kernel's number of each architecture, and the numbers of its system calls (asm/unistd.h).
-_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_REFUSED = {
-    # socket, connect, execve, execveat, fork, vfork, ptrace, process_vm_readv, process_vm_writev, System V shared
-    # memory, queues and semaphores, message queues, keys, administration
-    "x86_64": (
-        41, 42, 59, 322, 57, 58, 101, 310, 311, 29, 68, 64, 240, 248, 249, 250,
-        165, 166, 155, 161, 272, 308, 304, 312, 175, 313, 246, 169, 133, 259, 227, 164, 170, 172, 173, 103, 163, 167,
-    ),
-    "aarch64": (
-        198, 203, 221, 281, 117, 270, 271, 194, 186, 190, 180, 217, 218, 219,
-        40, 39, 41, 51, 97, 268, 265, 272, 105, 273, 104, 142, 33, 112, 170, 161, 116, 89, 224,
-    ),
-}  # fmt: skip
-# pidfd_open, pidfd_getfd, pidfd_send_signal, io_uring_setup, open_tree, move_mount, fsopen: the same everywhere.
-_REFUSED_EVERYWHERE = (434, 438, 424, 425, 428, 429, 430)
-_REFUSED_MORE = {
-    "x86_64": (321, 298, 323, 129, 297, 141, 142, 144, 314, 251, 256, 279),
-    "aarch64": (280, 241, 282, 138, 240, 140, 118, 119, 274, 30, 238, 239),
-}
-"""bpf, perf_event_open, userfaultfd, rt_sigqueueinfo, rt_tgsigqueueinfo; priority and memory placement:
-setpriority, sched_setparam, sched_setscheduler, sched_setattr, ioprio_set, migrate_pages, move_pages"""
-_TO_ITSELF = {"x86_64": (62, 200, 234), "aarch64": (129, 130, 131)}
-"""kill, tkill, tgkill: allowed on the process itself"""
-_ON_ITSELF = {"x86_64": (302, 203), "aarch64": (261, 122)}
-"""prlimit64, sched_setaffinity: allowed on the process itself, which is also 0"""
-_CLONE = {"x86_64": 56, "aarch64": 220}
-_CLONE3 = 435
+_NO_NEW_PRIVILEGES = 38
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_SET_FILTER, _NEW_LISTENER = 1, 8
 _THREAD = 0x10000
 _NOT_PERMITTED, _NO_SUCH_CALL = 1, 38
 
 # Instructions of the filter: load a word, compare, test bits, return.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
-_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_AT, _SECOND_AT = 0, 4, 16, 24
+_ALLOW, _ERROR, _NOTIFY = 0x7FFF0000, 0x00050000, 0x7FC00000
 _OTHER_TABLE = 0x40000000  # x32 calls of x86_64 have other numbers
 
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX: what opening a file asks. Others put text into a terminal.
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5451)
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, locks, F_DUPFD_CLOEXEC; others send signals or lease files.
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)
+# PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA
+_PRCTL = (15, 16, 3, 0x53564D41)
+_SECOND_ARGUMENT = {"ioctl": _IOCTL, "fcntl": _FCNTL}
+_ON_ITSELF = ("kill", "tgkill", "prlimit64", "sched_setaffinity")
+"""Allowed on the process itself; of the last two that is also 0."""
 
-def restrict_calls() -> bool:
-    """Refuse the calls from now on, for this process and its future threads.
+Instruction = tuple[int, int, int, int]
+_REFUSE_NOW: Instruction = (_RETURN, 0, 0, _ERROR | _NOT_PERMITTED)
+_ALLOWED: Instruction = (_RETURN, 0, 0, _ALLOW)
+
+
+def restrict_calls(send_listener: Callable[[int], None] | None = None, *, has_files_confined: bool = True) -> bool:
+    """Refuse all other calls from now on, for this thread and those that it starts.
+
+    Args:
+        send_listener: Gives the listener to the process that watches. Runs in a thread without the filter, which ends.
+        has_files_confined: Whether Landlock confines the folders in which files are made and removed.
 
     Returns:
         Whether the system supports it; if not, nothing has changed.
     """
     machine = platform.machine()
-    if machine not in _ARCHITECTURES:
+    system = ctypes.CDLL(None, use_errno=True)
+    if machine not in ARCHITECTURES or system.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
         return False
-    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _program(machine, os.getpid()))
+    # Unless Landlock confines them, the parent decides about them; without both, computing still needs them.
+    watched_calls = FOLDER_CALLS if has_files_confined else {}
+    if send_listener is not None and _install_watched(system, machine, watched_calls, send_listener):
+        return True
+    return _install(system, machine, filter_program(machine, os.getpid(), FOLDER_CALLS), 0) == 0
+
+
+def _install_watched(
+    system: ctypes.CDLL, machine: str, folder_calls: Iterable[str], send_listener: Callable[[int], None]
+) -> bool:
+    program = filter_program(machine, os.getpid(), folder_calls, is_watched=True)
+    listeners: list[int] = []
+    is_installed = threading.Event()
+
+    def send() -> None:
+        is_installed.wait()
+        if listeners[0] >= 0:
+            send_listener(listeners[0])
+
+    # This thread exists before the filter: sending a descriptor is a call that the filter refuses.
+    sender = threading.Thread(target=send)
+    sender.start()
+    listeners.append(_install(system, machine, program, _NEW_LISTENER))
+    is_installed.set()
+    sender.join()
+    if listeners[0] < 0:
+        return False
+    os.close(listeners[0])  # the code could answer its own questions with it
+    return True
+
+
+def _install(system: ctypes.CDLL, machine: str, program: list[Instruction], flags: int) -> int:
+    packed = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
-    system = ctypes.CDLL(None, use_errno=True)
-    filled = Program(len(program) // 8, program)
-    if system.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
-        return False
-    failed: int = system.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(filled), 0, 0)
-    return failed == 0
+    filled = Program(len(packed) // 8, packed)
+    number, operation = ctypes.c_long(_SECCOMP[machine]), ctypes.c_uint(_SET_FILTER)
+    return int(system.syscall(number, operation, ctypes.c_uint(flags), ctypes.byref(filled)))
 
 
-def _program(machine: str, process: int) -> list[tuple[int, int, int, int]]:
-    """Return (code, instructions to skip if true, if false, value) of each instruction."""
-    refuse = (_RETURN, 0, 0, _ERROR | _NOT_PERMITTED)
-    allow = (_RETURN, 0, 0, _ALLOW)
-    lines = [
+def filter_program(
+    machine: str, process: int, folder_calls: Iterable[str] = (), *, is_watched: bool = False
+) -> list[Instruction]:
+    """Return (code, instructions to skip if true, if false, value) of each instruction.
+
+    Args:
+        machine: x86_64 or aarch64.
+        process: The process that is restricted.
+        folder_calls: Names of calls that are also allowed.
+        is_watched: Whether a refused call is reported to a listener, and opening a file too.
+    """
+    other: Instruction = (_RETURN, 0, 0, _NOTIFY) if is_watched else _REFUSE_NOW
+    lines: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_EQUAL, 1, 0, _ARCHITECTURES[machine]),
-        refuse,
+        (_EQUAL, 1, 0, ARCHITECTURES[machine]),
+        _REFUSE_NOW,
         (_LOAD, 0, 0, _NUMBER_AT),
         (_AT_LEAST, 0, 1, _OTHER_TABLE),
-        refuse,
+        _REFUSE_NOW,
     ]
-    for number in (*_REFUSED[machine], *_REFUSED_MORE[machine], *_REFUSED_EVERYWHERE):
-        lines += [(_EQUAL, 0, 1, number), refuse]
-    # Pretend that clone3 does not exist: a filter cannot read its flags in memory. The caller then uses clone.
-    lines += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERROR | _NO_SUCH_CALL)]
-    first = (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)
-    lines += [(_EQUAL, 0, 4, _CLONE[machine]), first, (_ANY_BIT, 1, 0, _THREAD), refuse, allow]
-    for number in _TO_ITSELF[machine]:
-        lines += [(_EQUAL, 0, 4, number), first, (_EQUAL, 1, 0, process), refuse, allow]
-    for number in _ON_ITSELF[machine]:
-        lines += [(_EQUAL, 0, 5, number), first, (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, process), refuse, allow]
-    return [*lines, allow]
+    opening = () if is_watched else ("open", "openat", "creat")
+    for name in (*ALLOWED, *folder_calls, *opening):
+        if (number := number_of(name, machine)) is not None:
+            lines += [(_EQUAL, 0, 1, number), _ALLOWED]
+    # Pretend that these do not exist: a filter cannot read their arguments in memory. The caller then uses others.
+    for name in ("clone3", "openat2"):
+        lines += [(_EQUAL, 0, 1, _known(name, machine)), (_RETURN, 0, 0, _ERROR | _NO_SUCH_CALL)]
+    first, second = (_LOAD, 0, 0, _FIRST_AT), (_LOAD, 0, 0, _SECOND_AT)
+    lines += [(_EQUAL, 0, 4, _known("clone", machine)), first, (_ANY_BIT, 0, 1, _THREAD), _ALLOWED, other]
+    for name, values in _SECOND_ARGUMENT.items():
+        lines += _only(_known(name, machine), second, values)
+    lines += _only(_known("prctl", machine), first, _PRCTL)
+    for name in _ON_ITSELF:
+        itself = (process,) if name in ("kill", "tgkill") else (0, process)
+        lines += _only(_known(name, machine), first, itself, other)
+    return [*lines, other]
+
+
+def _only(number: int, load: Instruction, values: Iterable[int], other: Instruction = _REFUSE_NOW) -> list[Instruction]:
+    """Return instructions that allow a call if an argument has one of ``values``."""
+    tests = [line for value in values for line in ((_EQUAL, 0, 1, value), _ALLOWED)]
+    return [(_EQUAL, 0, len(tests) + 2, number), load, *tests, other]
+
+
+def _known(name: str, machine: str) -> int:
+    number = number_of(name, machine)
+    assert number is not None, name
+    return number

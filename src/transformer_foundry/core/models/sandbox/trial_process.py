@@ -9,13 +9,14 @@ import importlib
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.models.sandbox.audit_hook import readable_paths, watch
+from transformer_foundry.core.models.sandbox.audit_hook import watch
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
 from transformer_foundry.core.system.memory import system_available_bytes
@@ -26,15 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
+_SET_DUMPABLE = 4
 _MAX_FILE_BYTES = 2**20
+_MOST_OPEN_FILES = 256
 _SHARE_OF_FREE_MEMORY = 0.9
 
 
 def main(job: dict[str, Any]) -> None:
-    """Try the model that ``job`` describes, and write the result to the original standard output."""
-    answer = _take_output()
-    readable = readable_paths(job["folder"])
-    protections = _restrict(readable, job["scratch"])
+    """Try the model that ``job`` describes, and send the result over ``job["channel"]``, a line of JSON each.
+
+    What the code tries is sent at once and cannot be taken back; what the kernel refuses, the parent sees by itself.
+    """
+    channel, readable = _take_output(job["channel"]), job["readable"]
+    size_file = _open_size_file()
+    protections = _restrict(readable, job["scratch"], channel)
     import torch  # before the limits, which are for the model: torch itself maps gigabytes
 
     from transformer_foundry.core.models.source.read import ModelSource
@@ -42,39 +48,55 @@ def main(job: dict[str, Any]) -> None:
     torch.set_num_threads(min(torch.get_num_threads(), 4))
     export = ModelSource(
         folder=Path(job["folder"]), source=job["source"], revision=None, config=job["config"],
-        model_code=job["model_code"], sha256=job["sha256"],
+        model_code=job["model_code"], sha256=job["sha256"], support=job["support"],
     )  # fmt: skip
-    reached: list[str] = []
     _import_own_modules()
-    _import_libraries(export.model_code)
-    _limit(job["seconds"])
-    watch(reached, readable, job["scratch"])
-    result = _try(export)
-    result |= {"reached": list(dict.fromkeys(reached)), "walls": protections}
-    os.write(answer, json.dumps(result).encode())
+    for code in export.code_files.values():
+        _import_libraries(code)
+    _limit(job["seconds"], size_file)
+
+    def send(**message: Any) -> None:
+        write(channel, dumps(message).encode() + b"\n")
+
+    write, dumps = os.write, json.dumps  # the model's code can replace the attributes of modules
+    send(ready=True)
+    watch(lambda what: send(reached=what), readable, job["scratch"])
+    send(result=_try(export) | {"walls": protections})
     # Skip the threads and exit handlers of the model's code.
     os._exit(0)
 
 
-def _take_output() -> int:
-    """Return a descriptor of the standard output, and discard what the model prints."""
-    answer = os.dup(1)
+def _take_output(channel: int | None) -> int:
+    """Return the descriptor for messages, by default the standard output, and discard what the model prints."""
+    channel = os.dup(1) if channel is None else channel
     discarded = os.open(os.devnull, os.O_WRONLY)
     os.dup2(discarded, 1)
     os.close(discarded)
-    return answer
+    return channel
 
 
-def _restrict(readable: Sequence[str], scratch: str) -> list[str]:
+def _open_size_file() -> int | None:
+    """Open what says how much memory is mapped: later, the process may not open it any more."""
+    with contextlib.suppress(OSError):
+        return os.open("/proc/self/statm", os.O_RDONLY)
+    return None
+
+
+def _restrict(readable: Sequence[str], scratch: str, channel: int) -> list[str]:
     """Apply the protections that the system supports, before any thread starts, and return their names."""
     if not sys.platform.startswith("linux"):
         return []
-    protections: dict[str, Callable[[], bool]] = {
-        "network": _leave_network,
-        "files": lambda: restrict_files(readable, (scratch, os.devnull)),
-        "calls": restrict_calls,
-    }
-    return [name for name, restrict in protections.items() if restrict()]
+    names = ["network"] if _leave_network() else []
+    # Entering a namespace of users hides the process from its parent, which reads the paths that it opens.
+    ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
+    has_files = restrict_files(readable, (scratch, os.devnull))
+    names += ["files"] if has_files else []
+
+    def send_listener(descriptor: int) -> None:
+        with socket.socket(fileno=os.dup(channel)) as connection:
+            socket.send_fds(connection, [json.dumps({"confined": has_files}).encode() + b"\n"], [descriptor])
+
+    return [*names, "calls"] if restrict_calls(send_listener, has_files_confined=has_files) else names
 
 
 def _leave_network() -> bool:
@@ -115,7 +137,7 @@ def _import_one(module: str, name: str = "") -> None:
             getattr(importlib.import_module(module), name, None)  # some libraries load submodules lazily
 
 
-def _limit(seconds: float) -> None:
+def _limit(seconds: float, size_file: int | None) -> None:
     try:
         import resource
     except ImportError:  # Windows: only the parent's limit of wall time applies
@@ -126,9 +148,11 @@ def _limit(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_OPEN_FILES, _MOST_OPEN_FILES))
     free = system_available_bytes()
-    if free is not None:
-        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if free is not None and size_file is not None:
+        mapped = int(os.pread(size_file, 100, 0).split()[0]) * resource.getpagesize()
+        os.close(size_file)
         most = mapped + int(_SHARE_OF_FREE_MEMORY * free)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -150,7 +174,7 @@ def _try(export: ModelSource) -> dict[str, Any]:
     except ModelError as err:
         return _judge(err)
     except MemoryError:
-        return _judge(ModelError("The model needs more memory than is free.", "Expected it to fit."))
+        return {"too_large": "The model needs more memory than is free."}
 
 
 def _judge(error: ModelError) -> dict[str, Any]:
@@ -161,5 +185,4 @@ def _judge(error: ModelError) -> dict[str, Any]:
     )
     if not is_memory:
         return {"outcome": "raised"}
-    remedy = error.remedy or "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len)."
-    return {"refused": [error.problem, "Expected a model that fits into the free memory of this machine.", remedy]}
+    return {"too_large": error.problem}

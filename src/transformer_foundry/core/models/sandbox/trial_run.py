@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
+from transformer_foundry.core.models.sandbox.audit_hook import private_folders, readable_paths
+from transformer_foundry.core.models.sandbox.watcher import Watcher
 from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
 from transformer_foundry.core.models.source.read import ModelSource
 
@@ -30,6 +34,11 @@ __all__ = ["require_trial_run"]
 _STARTING_SECONDS = 30.0
 """Time to start Python and import torch from a cold disk; the child limits the time of the model itself."""
 
+_RECORD_VERSION = 3
+_MOST_ATTEMPTS = 50
+_MOST_QUOTED_CHARACTERS = 200
+_RESULT_TYPES = {"parameters": int, "bytes": int, "outcome": str, "walls": list, "too_large": str}
+_HAS_CHANNEL = hasattr(socket, "recv_fds")  # not on Windows
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROGRAM = (
     "import json, sys; job = json.load(sys.stdin); sys.path[:] = job['sys_path']; "
@@ -64,9 +73,9 @@ def require_trial_run(
 
 def _versions() -> str:
     try:
-        return f"torch-{importlib.metadata.version('torch')}"
+        return f"torch-{importlib.metadata.version('torch')}-{_RECORD_VERSION}"
     except importlib.metadata.PackageNotFoundError:
-        return "torch"
+        return f"torch-{_RECORD_VERSION}"
 
 
 def _is_cached(path: Path, export: ModelSource) -> bool:
@@ -84,12 +93,18 @@ def _write_record(path: Path, result: dict[str, Any]) -> None:
 
 
 def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
-    with _scratch_folder() as scratch, tempfile.TemporaryFile() as answer:
+    with _scratch_folder() as scratch, tempfile.TemporaryFile() as output:
+        folder, paths = str(export.folder.resolve()), _import_paths(export.is_local)
+        readable = readable_paths(folder, *paths, private=() if export.is_local else private_folders())
+        ours, theirs = socket.socketpair() if _HAS_CHANNEL else (None, None)
         job = {
-            "sys_path": _import_paths(export.is_local),
-            "folder": str(export.folder.resolve()),
+            "sys_path": paths,
+            "readable": readable,
+            "channel": None if theirs is None else theirs.fileno(),
+            "folder": folder,
             "source": export.source,
             "model_code": export.model_code,
+            "support": dict(export.support),
             "config": export.config,
             "sha256": dict(export.sha256),
             "seconds": seconds,
@@ -101,8 +116,13 @@ def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
         environment["TORCHDYNAMO_DISABLE"] = "1"  # torch.compile would start a compiler, for the same result
         process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-c", _PROGRAM], cwd=scratch, env=environment, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=answer, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=output, stderr=subprocess.DEVNULL,
+            pass_fds=() if theirs is None else (theirs.fileno(),),
         )  # fmt: skip
+        watcher = None
+        if ours is not None and theirs is not None:
+            theirs.close()
+            watcher = Watcher(process.pid, ours, readable, scratch)
         is_late = False
         try:
             process.communicate(json.dumps(job).encode(), timeout=seconds + _STARTING_SECONDS)
@@ -110,8 +130,11 @@ def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
             is_late = True
         finally:
             _end(process)
-        answer.seek(0)
-        return _result(answer.read(), process.returncode, is_late, seconds)
+            if watcher is not None:
+                watcher.stop()
+        output.seek(0)
+        messages, reached = (output.read(), []) if watcher is None else (bytes(watcher.messages), watcher.reached)
+        return _result(messages, reached, process.returncode, is_late, seconds)
 
 
 @contextlib.contextmanager
@@ -154,10 +177,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _result(answer: bytes, code: int, is_late: bool, seconds: float) -> dict[str, Any]:
-    result = _read_answer(answer)
+def _result(messages: bytes, reached: list[str], code: int, is_late: bool, seconds: float) -> dict[str, Any]:
+    """Return what is recorded: what was tried, as the kernel and the hook reported it, and how it ended."""
+    result, reported = _read_messages(messages)
+    tried = {"reached": list(dict.fromkeys([*reached, *reported]))[:_MOST_ATTEMPTS]}
     if result is not None and not is_late:
-        return result
+        # The process, and so perhaps the model's code, has written this.
+        quoted = one_line(result.pop("too_large", ""), _MOST_QUOTED_CHARACTERS)
+        return (_too_large(quoted) if quoted else result) | tried
+    if tried["reached"] and not is_late:
+        return tried
     late = (-getattr(signal, "SIGXCPU", 24), -signal.SIGALRM if hasattr(signal, "SIGALRM") else None)
     if is_late or code in late:
         what = f"The model was not built and called within {seconds:g} seconds; model.py may contain an endless loop."
@@ -171,18 +200,30 @@ def _result(answer: bytes, code: int, is_late: bool, seconds: float) -> dict[str
     return {"refused": [what, "Expected the model to be imported, built and called within the limits.", remedy]}
 
 
-def _read_answer(answer: bytes) -> dict[str, Any] | None:
-    """Return the result of the process, None if the output is no valid result.
+def _too_large(quoted: str) -> dict[str, Any]:
+    remedy = "Make the sizes in config.json smaller (vocab_size, d_model, num_layers, max_seq_len)."
+    expected = "Expected a model that fits into the free memory of this machine."
+    return {"refused": [f"The code reports: {quoted}", expected, remedy]}
 
-    The process may have been ended early, or the model's code may have written to the output itself.
+
+def _read_messages(messages: bytes) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the result, None if there is no valid one, and what the code has tried.
+
+    The code may have written lines of its own: they can add attempts, and none can be taken back.
     """
-    try:
-        result = json.loads(answer)
-    except (ValueError, RecursionError):
-        return None
-    lists = [result.get(name, []) for name in ("refused", "reached")] if isinstance(result, dict) else [None]
-    are_texts = all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
-    return result if are_texts and len(lists[0] or []) in (0, 3) else None
+    result, reached = None, []
+    for line in messages.splitlines():
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(message, dict) and isinstance(message.get("reached"), str):
+            reached.append(one_line(message["reached"], 200))
+        if isinstance(message, dict) and isinstance(message.get("result"), dict):
+            found = message["result"]
+            if found and all(isinstance(value, _RESULT_TYPES.get(name, ())) for name, value in found.items()):
+                result = found
+    return result, reached
 
 
 def _reached_out(export: ModelSource, reached: list[str]) -> ModelError:

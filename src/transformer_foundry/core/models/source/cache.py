@@ -43,7 +43,7 @@ def cached_folder(folder: Path) -> Path | None:
     """Return ``folder`` if it holds a complete, undamaged export, otherwise None."""
     try:
         expected = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        intact = all(sha256_of(folder / name) == expected[name] for name in (MODEL_FILE, CONFIG_FILE))
+        intact = all(sha256_of(folder / name) == expected[name] for name in {MODEL_FILE, CONFIG_FILE, *expected})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return folder if intact else None
@@ -59,6 +59,7 @@ def write_cache(folder: Path, content: Mapping[str, bytes]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in [*content.items(), (CHECKSUMS_FILE, json.dumps(checksums).encode())]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             replace_file(folder / name, data, is_shared=True)
     except OSError as err:
         raise ModelError(
@@ -74,7 +75,8 @@ def missing_files(source: str, missing: Sequence[str], found: Iterable[str]) -> 
     return ModelError(
         f"{source} has no {' and no '.join(missing)}.",
         f"Expected model.py and config.json; found {', '.join(sorted(found)[:8]) or 'nothing'}.",
-        "Export the model again from Transformer Builder, or set model.source to another folder or gist.",
+        "Put what is missing there (config.json may be {} if the constructor needs nothing), or set model.source to "
+        "another folder or gist.",
     )
 
 
@@ -83,5 +85,5 @@ def too_large(file: str, size_bytes: int) -> ModelError:
     return ModelError(
         f"{file} has {size_bytes / 2**20:.0f} MiB.",
         f"Expected at most {MAX_FILE_BYTES // 2**20} MiB: an export has code and sizes, but no weights.",
-        "Export the model again from Transformer Builder.",
+        "Leave weights and data out of it.",
     )

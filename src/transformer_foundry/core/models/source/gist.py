@@ -22,6 +22,7 @@ from transformer_foundry.core.models.source.cache import (
     write_cache,
 )
 from transformer_foundry.core.models.source.download import DownloadFailure, Downloads
+from transformer_foundry.core.models.source.support_modules import collect_support
 
 __all__ = ["DEFAULT_API_URL", "Gist", "fetch_gist", "parse_gist"]
 
@@ -112,6 +113,11 @@ def fetch_gist(
         response = _parse_response(downloads.get(api_url.rstrip("/") + path, token=token), gist)
         files = _files(response, gist)
         content = {name: _content(files[name], name, downloads, api_url, gist) for name in (MODEL_FILE, CONFIG_FILE)}
+
+        def read(name: str) -> bytes | None:
+            return _content(files[name], name, downloads, api_url, gist) if name in files else None
+
+        content |= collect_support(content[MODEL_FILE], read)
     except DownloadFailure as failure:
         raise _download_error(failure, gist, token) from failure
     revision = gist.revision or _newest_revision(response)

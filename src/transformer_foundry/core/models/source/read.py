@@ -7,11 +7,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.text import one_line
+from transformer_foundry.core.files.provenance import model_digest
 from transformer_foundry.core.models.source.cache import (
     CONFIG_FILE,
     MAX_FILE_BYTES,
@@ -23,12 +25,14 @@ from transformer_foundry.core.models.source.cache import (
     write_cache,
 )
 from transformer_foundry.core.models.source.gist import DEFAULT_API_URL, fetch_gist, parse_gist
+from transformer_foundry.core.models.source.support_modules import collect_support
 from transformer_foundry.core.models.source.zip_file import unpack_archive
 
 __all__ = ["ModelSource", "read_export"]
 
 # Python parses expressions made from the configuration, and its parser allows fewer than 200 levels.
 MAX_DEPTH = 64
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class ModelSource:
         config: Content of ``config.json``.
         model_code: Text of ``model.py``.
         sha256: File name -> sha256 (hex) of the bytes that were read.
+        support: Path -> text of the modules beside ``model.py`` that it imports, directly or not.
         is_local: Whether it is a local folder; gists and zip files hold external code.
         is_trusted: Whether its code may run; ``approve`` sets it for external code.
     """
@@ -54,18 +59,35 @@ class ModelSource:
     sha256: Mapping[str, str]
     is_local: bool = True
     is_trusted: bool = True
+    support: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        trust = "approved" if self.is_trusted else "not approved"
+        return f"ModelSource({self.name[:80]!r}, source={self.source!r}, identity={self.identity[:12]!r}, {trust})"
 
     @property
     def name(self) -> str:
-        """Name of the model: ``model_name`` of the configuration, or the name of the folder."""
+        """Name of the model: ``model_name`` of the configuration, or the name of the folder; one printable line."""
         name = self.config.get("model_name")
-        return name if isinstance(name, str) and name.strip() else self.folder.name
+        return one_line(name.strip() if isinstance(name, str) and name.strip() else self.folder.name, _LONGEST_NAME)
 
     @property
     def identity(self) -> str:
-        """Sha256 (hex) of both files together; checkpoints belong to it."""
-        text = "".join(f"{name}:{self.sha256[name]}\n" for name in (MODEL_FILE, CONFIG_FILE))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Sha256 (hex) of all files together; checkpoints belong to it."""
+        return model_digest(self.code_digest, self.sha256[CONFIG_FILE])
+
+    @property
+    def code_digest(self) -> str:
+        """Sha256 (hex) of ``model.py``, or of the digests of all modules if it imports others beside it."""
+        if not self.support:
+            return self.sha256[MODEL_FILE]
+        lines = [f"{name}:{self.sha256[name]}\n" for name in (MODEL_FILE, *sorted(self.support))]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def code_files(self) -> dict[str, str]:
+        """Path -> text of all modules, ``model.py`` first."""
+        return {MODEL_FILE: self.model_code, **self.support}
 
     @property
     def model_file(self) -> Path:
@@ -127,12 +149,15 @@ def _unpackaged(folder: Path, cache: Path) -> Path:
         return folder
     names = {MODEL_FILE: MODEL_FILE, CONFIG_FILE: PACKAGED_CONFIG_FILE}
     content = {name: _read_file(folder / packaged, str(folder)) for name, packaged in names.items()}
+    content |= _read_support(folder, content[MODEL_FILE])
     digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in content.values())).hexdigest()
     return write_cache(cache / "package" / digest, content)
 
 
 def _read_folder(folder: Path, source: str, revision: str | None = None) -> ModelSource:
     content = {name: _read_file(folder / name, source) for name in (MODEL_FILE, CONFIG_FILE)}
+    support = _read_support(folder, content[MODEL_FILE])
+    content |= support
     text = {name: _decode(name, data) for name, data in content.items()}
     return ModelSource(
         folder=folder,
@@ -141,7 +166,20 @@ def _read_folder(folder: Path, source: str, revision: str | None = None) -> Mode
         config=_parse_config(text[CONFIG_FILE]),
         model_code=text[MODEL_FILE],
         sha256={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+        support={name: text[name] for name in support},
     )
+
+
+def _read_support(folder: Path, code: bytes) -> dict[str, bytes]:
+    """Return the modules beside ``model.py`` that it imports; a link to a file outside the folder is none."""
+    root = os.path.realpath(folder)
+
+    def read(name: str) -> bytes | None:
+        path = folder / name
+        is_inside = os.path.realpath(path).startswith(root + os.sep)
+        return _read_file(path, str(folder)) if is_inside and os.path.isfile(path) else None
+
+    return collect_support(code, read)
 
 
 def _read_file(path: Path, source: str) -> bytes:
@@ -166,7 +204,7 @@ def _decode(name: str, data: bytes) -> str:
         raise ModelError(
             f"{name} line {line} is not UTF-8 text: byte 0x{data[err.start]:02x}.",
             "Expected a text file in UTF-8.",
-            f"Save {name} as UTF-8, or export the model again.",
+            f"Save {name} as UTF-8.",
         ) from err
 
 
@@ -214,5 +252,5 @@ def _bad_config(what: str) -> ModelError:
     return ModelError(
         f"config.json cannot be read: {what}.",
         'Expected a JSON object such as {"vocab_size": 512, "d_model": 128}.',
-        "Correct config.json, or export the model again from Transformer Builder.",
+        "Correct config.json there.",
     )

@@ -43,19 +43,19 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
         raise ModelError(
             f"{file_name} line {err.lineno}{shown} is not valid Python: {err.msg}.",
             f"Expected Python code that defines a torch.nn.Module; the file has {len(code.splitlines())} lines.",
-            "Correct that line, or export the model again from Transformer Builder.",
+            "Correct that line.",
         ) from err
     except (ValueError, RecursionError, MemoryError) as err:
         raise ModelError(
             f"{file_name} cannot be read as Python: {err}.",
             "Expected the text of a Python module.",
-            "Export the model again from Transformer Builder.",
+            "Save model.py as the text of a Python module.",
         ) from err
     if not any(isinstance(node, ast.ClassDef | ast.FunctionDef | ast.ImportFrom) for node in ast.walk(tree)):
         raise ModelError(
             f"{file_name} defines no class ({len(code.splitlines())} lines).",
             "Expected a class that derives from torch.nn.Module.",
-            "Export the model again from Transformer Builder.",
+            "Write the class of the model into model.py, or import it there from a module beside it.",
         )
     return tree
 

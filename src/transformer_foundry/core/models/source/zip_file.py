@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.files.atomic import sha256_of
+from transformer_foundry.core.files.bounded_zip import open_zip
 from transformer_foundry.core.models.source.cache import (
     CONFIG_FILE,
     MAX_FILE_BYTES,
@@ -18,6 +19,7 @@ from transformer_foundry.core.models.source.cache import (
     cached_folder,
     write_cache,
 )
+from transformer_foundry.core.models.source.support_modules import collect_support
 
 __all__ = ["unpack_archive"]
 
@@ -31,7 +33,7 @@ UNREADABLE = (
 
 
 def unpack_archive(path: Path, cache_dir: Path) -> Path:
-    """Copy ``model.py`` and ``config.json`` from a zip file to the cache, and return their folder.
+    """Copy ``model.py``, ``config.json`` and the modules that it imports to the cache, and return their folder.
 
     Nothing else is unpacked, so no member can be written elsewhere. An archive with links or with paths outside it is
     still refused, since it was probably made to do harm.
@@ -51,22 +53,25 @@ def unpack_archive(path: Path, cache_dir: Path) -> Path:
     if cached_folder(folder) is not None:
         return folder
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path, MAX_MEMBERS) as archive:
             members = archive.infolist()
             _refuse_unsafe_members(path, members)
             found = _find_members(path, members)
-            return write_cache(folder, {name: _read_member(path, archive, found[name]) for name in found})
+            content = {name: _read_member(path, archive, found[name]) for name in (MODEL_FILE, CONFIG_FILE)}
+
+            def read(name: str) -> bytes | None:
+                return _read_member(path, archive, found[name]) if name in found else None
+
+            return write_cache(folder, content | collect_support(content[MODEL_FILE], read))
     except UNREADABLE as err:
         raise ModelError(
             f"'{path}' cannot be read as a zip file: {err}.",
-            "Expected a zip file with model.py and config.json, without a password.",
+            "Expected a zip file with model.py and config.json, stored or deflated, without a password.",
             "Make the zip file again, or set model.source to the unpacked folder.",
         ) from err
 
 
 def _refuse_unsafe_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    if len(members) > MAX_MEMBERS:
-        raise _refusal(path, f"it has {len(members)} members, but at most {MAX_MEMBERS} are allowed")
     for member in members:
         name = member.filename.replace("\\", "/")
         parts = PurePosixPath(name).parts
@@ -77,7 +82,7 @@ def _refuse_unsafe_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """Return the two files from the topmost folder that has both."""
+    """Return the files of the topmost folder that has both files of an export, by their paths from there."""
     by_folder: dict[PurePosixPath, dict[str, zipfile.ZipInfo]] = {}
     for member in members:
         name = PurePosixPath(member.filename)
@@ -89,9 +94,15 @@ def _find_members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfi
         raise ModelError(
             f"'{path}' has no folder with both model.py and config.json.",
             f"Expected both; found {names or 'nothing'}.",
-            "Export the model again from Transformer Builder.",
+            "Put both files into one folder of the zip file.",
         )
-    return by_folder[min(complete, key=lambda folder: (len(folder.parts), str(folder)))]
+    top = min(complete, key=lambda folder: (len(folder.parts), str(folder)))
+    paths = {member.filename: PurePosixPath(member.filename) for member in members}
+    return {
+        str(paths[member.filename].relative_to(top)): member
+        for member in members
+        if paths[member.filename].is_relative_to(top)
+    }
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
