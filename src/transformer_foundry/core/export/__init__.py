@@ -1,5 +1,7 @@
 """Export a model to files of other runtimes: ``.pt2``, TorchScript, ONNX, quantized ONNX, transformers.
 
+``core.export.formats`` says how to add a format.
+
 ``export_model`` writes any module in several formats and keeps only the files that a fresh process finds equal to it.
 To follow one exported file, say ONNX, read these in order:
 
@@ -12,8 +14,7 @@ To follow one exported file, say ONNX, read these in order:
 7. ``verify_file``: the process that loads and runs the file
 8. ``verification.parity``: shapes, reference cases and their comparison
 
-Models with loops over time or branches on values also go through ``capture.control_flow`` and ``loops``. ``formats``
-says how to add a format.
+Models with loops over time or branches on values also go through ``capture.control_flow`` and ``loops``.
 """
 
 from typing import TYPE_CHECKING

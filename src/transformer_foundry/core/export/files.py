@@ -13,6 +13,8 @@ __all__ = [
     "EXPORT_CONFIG_FILE",
     "FORMAT_VERSION",
     "LOADER_FILE",
+    "NATIVE_FOLDER",
+    "VERIFY_FILE",
     "delete_file",
     "describe_file",
     "needs_data_file",
@@ -27,6 +29,11 @@ EXPORT_CONFIG_FILE = "export_config.json"
 LOADER_FILE = "load_example.py"
 
 CALL_FILE = "model_call.py"
+
+NATIVE_FOLDER = "native"
+"""Folder of a package that holds the model in its native architecture, complete in itself."""
+
+VERIFY_FILE = "verify_files.py"
 
 DATA_SUFFIX = ".data"
 """Suffix of the separate file of an ONNX file's weights."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from transformer_foundry.core.export.capture.torch_export import (
     capture,
     exportable_copy,
 )
-from transformer_foundry.core.models.inference.output_format import logits_of
+from transformer_foundry.core.models.inference.call import follow
+from transformer_foundry.core.models.inference.output_format import logits_path
 
 __all__ = ["ExportSource", "LogitsOnly", "dynamic_dims"]
 
@@ -45,10 +46,14 @@ class LogitsOnly(nn.Module):
         super().__init__()
         self.module = module
         self.names = names
+        self._path: Sequence[Sequence[Any]] | None = None
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Return the logits of ``module(**{name: tensor})``."""
-        return logits_of(self.module(**dict(zip(self.names, tensors, strict=True))))
+        output = self.module(**dict(zip(self.names, tensors, strict=True)))
+        if self._path is None:  # known before a capture: reference cases are made first
+            self._path = logits_path(self.module, tensors, output)
+        return follow(output, self._path)
 
 
 def dynamic_dims(inputs: Inputs, longest: int) -> dict[str, tuple[str | int, ...]]:

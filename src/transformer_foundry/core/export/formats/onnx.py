@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformer_foundry.core.export.files import needs_data_file
+from transformer_foundry.core.export.formats.debug_info import drop_onnx_stacks
 from transformer_foundry.core.export.formats.table import Way
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _translate(program: ExportedProgram, names: DimNames) -> Any:
     # A second round costs as much and finds two operations in five hundred.
     onnxscript.optimizer.optimize_ir(translated.model, num_iterations=1)
     split_fused_projections(translated.model.graph)
+    drop_onnx_stacks(translated.model)
     avoid_denormal_softmax(translated.model.graph)
     return translated
 

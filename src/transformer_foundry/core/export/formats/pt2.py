@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.capture.torch_export import silence_exporters
+from transformer_foundry.core.export.formats.debug_info import without_stacks
 from transformer_foundry.core.export.formats.table import Way
 from transformer_foundry.core.export.formats.torchscript import run_by_position
 from transformer_foundry.core.export.verification.parity import ParityCheck, Run
@@ -32,5 +33,5 @@ def open_file(path: Path) -> Run:
 
 
 def _write(program: ExportedProgram, path: Path) -> None:
-    with silence_exporters():
+    with silence_exporters(), without_stacks(program):
         torch.export.save(program, path)

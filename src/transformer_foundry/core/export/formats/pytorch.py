@@ -14,6 +14,8 @@ from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.files import LOADER_FILE
 from transformer_foundry.core.export.formats.table import Way
 from transformer_foundry.core.export.verification.parity import ParityCheck, Run
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
+from transformer_foundry.core.files.safetensors_header import sort_metadata
 from transformer_foundry.core.system.tensors import memory_key
 
 __all__ = ["load_weights", "open_file", "run_by_name", "ways", "write_weights"]
@@ -34,7 +36,13 @@ def open_file(path: Path) -> Run:
     assert spec.loader, path
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    return run_by_name(example.load_model())
+    return run_by_name(example.load_model(**({} if _is_complete(path.parent) else {"check": False})))
+
+
+def _is_complete(folder: Path) -> bool:
+    """Return whether the manifest lists the digests of the files; while a package is made, it does not yet."""
+    manifest = folder / MANIFEST_FILE
+    return not manifest.is_file() or "files" in json.loads(manifest.read_text(encoding="utf-8"))
 
 
 def run_by_name(model: Callable[..., Tensor]) -> Run:
@@ -73,6 +81,7 @@ def write_weights(module: nn.Module, path: Path, buffers: Collection[str] = ()) 
             # A view of another tensor (a transposed tie, a slice of a fused matrix) becomes a separate tensor.
             kept[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     save_file(kept, path, metadata={"format": "pt", "aliases": json.dumps(aliases)})
+    sort_metadata(path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

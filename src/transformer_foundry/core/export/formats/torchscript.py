@@ -21,6 +21,7 @@ from transformer_foundry.core.export.capture.torch_export import (
     private_copy,
     silence_exporters,
 )
+from transformer_foundry.core.export.formats.debug_info import drop_torchscript_stacks
 from transformer_foundry.core.export.formats.table import Way
 from transformer_foundry.core.export.verification.parity import ParityCheck, Run
 
@@ -63,6 +64,7 @@ def _write(source: ExportSource, check: ParityCheck, path: Path) -> None:
         traced = scripted if check.accepts(scripted, EXPORTER_ERRORS) else traced
     with silence_exporters():
         torch.jit.save(traced, str(path))
+    drop_torchscript_stacks(path)
 
 
 def _trace(module: nn.Module, tensors: tuple[Tensor, ...]) -> torch.jit.ScriptModule:

@@ -64,7 +64,8 @@ def label_cases(source: ExportSource, labelled: Iterable[Mapping[str, Tensor]], 
         given = {name: tensor.numpy().copy() for name, tensor in zip(source.names, tensors, strict=True)}
         with torch.no_grad():
             logits = source.wrapper(*tensors).float().numpy()
-        if logits.shape[:-1] != labels.shape:
+        has_several = labels.ndim == logits.ndim == 2 and labels.shape[1] <= logits.shape[1]  # labels of a text
+        if logits.shape[:-1] != labels.shape and not has_several:
             raise DeploymentError(
                 f"Labels of shape {labels.shape} do not fit logits of shape {logits.shape}.",
                 "Expected one label for each position, or for each row, that has logits.",

@@ -12,22 +12,28 @@ from typing import TYPE_CHECKING, Any
 from transformer_foundry.core.export.files import EXPORT_CONFIG_FILE, describe_file
 from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
 from transformer_foundry.core.files.atomic import write_json
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     from transformer_foundry.core.export.verification.parity import ParityResult
     from transformer_foundry.core.models.adapter import Adapter
 
-__all__ = ["AUTO_CLASSES", "add_transformers_code", "auto_class"]
+__all__ = ["AUTO_CLASSES", "add_transformers_code", "auto_class", "prepare_tokenizer", "token_ids"]
 
 AUTO_CLASSES = {
     "causal_lm": "AutoModelForCausalLM",
     "masked_lm": "AutoModelForMaskedLM",
     "seq2seq_lm": "AutoModelForSeq2SeqLM",
-    "sequence_classification": "AutoModelForSequenceClassification",
+    **dict.fromkeys(TEXT_TASKS, "AutoModelForSequenceClassification"),
     "token_classification": "AutoModelForTokenClassification",
 }
 """Task -> class of transformers that loads the package."""
 
+_PROBLEM_TYPES = {
+    "sequence_classification": "single_label_classification",
+    "multi_label_classification": "multi_label_classification",
+    "regression": "regression",
+}
 _CODE_FOLDER = Path(__file__).parent
 _CONFIGURATION, _MODELING = "configuration_foundry", "modeling_foundry"
 
@@ -49,14 +55,18 @@ def add_transformers_code(
     Returns:
         The entry of the manifest's ``formats``.
     """
+    support = [name for name in manifest["model"]["sha256"] if name not in ("model.py", "config.json")]
+    if support:
+        reason = f"transformers copies single files, and model.py imports {', '.join(support[:3])}"
+        return {"format": TRANSFORMERS_FORMAT, "file": None, "status": "failed", "stage": "export", "reason": reason}
     written = [f"{name}.py" for name in (_CONFIGURATION, _MODELING)]
     for name in written:
         shutil.copyfile(_CODE_FOLDER / name, folder / name)
     write_json(folder / "config.json", _configuration(folder, adapter, manifest))
     if adapter.contract.task in ("causal_lm", "seq2seq_lm"):
         written.append("generation_config.json")
-        write_json(folder / written[-1], _token_ids(manifest) | {"use_cache": False})
-    _pad_on_the_left(folder, adapter.contract.task)
+        write_json(folder / written[-1], token_ids(manifest) | {"use_cache": False})
+    prepare_tokenizer(folder, manifest)
     result, bound = _verify(folder, adapter, manifest["special_token_ids"]["pad"], tolerance)
     entry: dict[str, Any] = {"format": TRANSFORMERS_FORMAT, "file": None, "status": "failed", "tolerance": bound}
     entry |= {"shapes": result.rows, "max_abs_error": result.max_abs_error}
@@ -87,7 +97,7 @@ def _configuration(folder: Path, adapter: Adapter, manifest: Mapping[str, Any]) 
         "max_position_embeddings": contract.max_length,
         "is_encoder_decoder": contract.decoder_ids_argument is not None,
         "use_cache": False,
-        **_token_ids(manifest),
+        **token_ids(manifest),
         "foundry": {
             "expression": manifest["model"]["expression"],
             "contract": contract.to_dict(),
@@ -95,6 +105,8 @@ def _configuration(folder: Path, adapter: Adapter, manifest: Mapping[str, Any]) 
             "config": json.loads((folder / EXPORT_CONFIG_FILE).read_text(encoding="utf-8")),
         },
     }
+    if contract.task in _PROBLEM_TYPES:
+        settings["problem_type"] = _PROBLEM_TYPES[contract.task]
     if contract.num_labels:
         names = manifest.get("label_names") or []
         labels = [names[index] if index < len(names) else f"LABEL_{index}" for index in range(contract.num_labels)]
@@ -102,7 +114,8 @@ def _configuration(folder: Path, adapter: Adapter, manifest: Mapping[str, Any]) 
     return settings
 
 
-def _token_ids(manifest: Mapping[str, Any]) -> dict[str, int]:
+def token_ids(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Return the special tokens for a configuration of transformers, such as ``eos_token_id``."""
     special = manifest["special_token_ids"]
     ids = {f"{role}_token_id": special.get(role) for role in ("pad", "bos", "eos")}
     ids["decoder_start_token_id"] = special["decoder_start"] if manifest["model"]["task"] == "seq2seq_lm" else None
@@ -116,11 +129,31 @@ def _kept_buffers(folder: Path, adapter: Adapter) -> list[str]:
         return sorted(set(file.keys()) - set(adapter.model.state_dict()))
 
 
-def _pad_on_the_left(folder: Path, task: str) -> None:
-    """Let the tokenizer of a language model pad before the text, as generation requires."""
-    path = folder / "tokenizer_config.json"
-    if task == "causal_lm" and path.is_file():
-        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"padding_side": "left"})
+def prepare_tokenizer(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Let the tokenizer of a package make rows as its programs do, for transformers.
+
+    Before a text to continue comes the token that begins documents in training, and padding comes before both, as
+    generation requires. A mask token takes the space before it where words include theirs.
+    """
+    task, encoding = manifest["model"]["task"], manifest["encoding"]
+    settings, file = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if task == "causal_lm" and settings.is_file():
+        write_json(settings, json.loads(settings.read_text(encoding="utf-8")) | {"padding_side": "left"})
+    if not file.is_file() or task not in ("causal_lm", "masked_lm"):
+        return
+    from tokenizers import Tokenizer, processors
+
+    backend = Tokenizer.from_file(str(file))
+    if task == "causal_lm" and encoding["prefix"]:
+        start = (backend.id_to_token(encoding["prefix"][0]), encoding["prefix"][0])
+        frame = processors.TemplateProcessing(single=[start[0], "$A"], special_tokens=[start])
+        # What was there adds ends to complete texts, and a text to continue has none.
+        backend.post_processor = frame
+    written = json.loads(backend.to_str())
+    for token in written["added_tokens"]:
+        if task == "masked_lm" and encoding["mask_takes_space"] and token["content"] == encoding["mask_text"]:
+            token["lstrip"] = True
+    write_json(file, written)
 
 
 def _verify(folder: Path, adapter: Adapter, pad_token_id: int, tolerance: float) -> tuple[ParityResult, float]:

@@ -32,7 +32,7 @@ from .configuration_foundry import FoundryConfig
 
 # transformers ships the files that are imported like this; every module has a __name__.
 from .model import __name__ as MODEL_CODE  # type: ignore[import-not-found]
-from .model_call import call_arguments, pick_logits  # type: ignore[import-not-found]
+from .model_call import call_arguments, construct, pick_logits  # type: ignore[import-not-found]
 
 WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
@@ -59,9 +59,9 @@ class FoundryModel(PreTrainedModel):
     def __init__(self, config: FoundryConfig, *_: Any, **__: Any) -> None:
         super().__init__(config)
         self.contract = SimpleNamespace(**config.foundry["contract"])
-        names = {"config": copy.deepcopy(config.foundry["config"])}
+        names = vars(sys.modules[MODEL_CODE])
         with torch.device("cpu"):
-            self.network: nn.Module = eval(config.foundry["expression"], vars(sys.modules[MODEL_CODE]), names)
+            self.network: nn.Module = construct(config.foundry["expression"], names, config.foundry["config"])
         for module in self.network.modules():
             if isinstance(module, nn.TransformerEncoder):
                 # In evaluation mode nested tensors would cut the output to the longest real row.
@@ -139,7 +139,9 @@ class FoundryModel(PreTrainedModel):
             input_ids: (B, T) int64.
             attention_mask: (B, T), 1 where a token is real. The real tokens of each row are moved to its front before
                 the model runs, so that positions count from the first real token.
-            labels: (B, T) int64 as the model's family defines them, (B,) for a classifier of texts; -100 is ignored.
+            labels: (B, T) int64 as the model's family defines them, (B,) for a classifier of texts, (B,) or (B, 1)
+                numbers for a regression, (B, C) of 0 and 1 where a text may have several labels; -100 is ignored,
+                except as a number.
             return_dict: False returns a tuple.
             **others: ``num_items_in_batch`` divides the summed loss; requests for other outputs are refused.
         """
@@ -157,6 +159,13 @@ class FoundryModel(PreTrainedModel):
         return logits.gather(1, places[..., None].expand_as(logits))
 
     def _loss(self, logits: Tensor, labels: Tensor, items: Any) -> Tensor:
+        if self.contract.task == "regression":
+            total = F.mse_loss(
+                logits.reshape(-1).float(), labels.to(logits.device).reshape(-1).float(), reduction="sum"
+            )
+            return total / (labels.numel() if items is None else items)
+        if self.contract.task == "multi_label_classification":
+            return _binary_mean(logits[:, : labels.shape[1]], labels.to(logits.device), items)
         classes = logits.shape[-1]
         return _mean(logits.reshape(-1, classes), labels.reshape(-1), items)
 
@@ -292,6 +301,13 @@ def _real_first(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None
 def _mean(logits: Tensor, labels: Tensor, items: Any) -> Tensor:
     total = F.cross_entropy(logits.float(), labels.to(logits.device), ignore_index=IGNORED_LABEL, reduction="sum")
     return total / ((labels != IGNORED_LABEL).sum().clamp(min=1) if items is None else items)
+
+
+def _binary_mean(logits: Tensor, labels: Tensor, items: Any) -> Tensor:
+    is_known = labels != IGNORED_LABEL
+    wanted = labels[is_known].float()
+    total = F.binary_cross_entropy_with_logits(logits.float()[is_known], wanted, reduction="sum")
+    return total / (max(1, wanted.numel()) if items is None else items)
 
 
 def _plain_call(others: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from transformer_foundry.core.models.contract import IGNORE_INDEX
 __all__ = ["LARGEST_CHANGE", "Score", "difference", "judge_variant", "score_logits"]
 
 LARGEST_CHANGE = 0.01
-"""Largest rise of perplexity, or fall of accuracy, relative to the model's."""
+"""Largest rise of perplexity or root mean squared error, or fall of accuracy, relative to the model's."""
 
 # A single shape has few positions to average over; beyond these limits a file is wrong there, not just inexact.
 _LARGEST_DIVERGENCE_OF_A_CASE = 0.1
@@ -33,9 +33,9 @@ class Score:
 
     Attributes:
         targets: Number of labels that are not ignored.
-        loss_sum: Summed cross-entropy in nats.
-        correct: Number of labels with the greatest logit.
-        metric: ``perplexity`` for labels of positions, ``accuracy`` for labels of rows.
+        loss_sum: Summed cross-entropy in nats, or squared errors of numbers.
+        correct: Number of labels with the greatest logit, or of decisions for and against a label that are right.
+        metric: ``perplexity`` for labels of positions, ``accuracy`` for labels of rows, ``rmse`` for numbers.
     """
 
     targets: int
@@ -47,6 +47,8 @@ class Score:
     def value(self) -> float:
         """The metric."""
         share = 1.0 / max(1, self.targets)
+        if self.metric == "rmse":
+            return math.sqrt(self.loss_sum * share)
         return self.correct * share if self.metric == "accuracy" else math.exp(min(700.0, self.loss_sum * share))
 
     @staticmethod
@@ -60,12 +62,24 @@ class Score:
 
 
 def score_logits(logits: np.ndarray, labels: np.ndarray) -> Score:
-    """Score ``logits`` (..., C) against ``labels`` (...) aligned with them; -100 is ignored.
+    """Score ``logits`` against ``labels``; -100 is ignored.
+
+    Args:
+        logits: (..., C).
+        labels: (...) int64 aligned with the logits, (B, L) of 0 and 1 where a text may have several labels, or (B,)
+            floating-point numbers.
 
     Example:
         >>> score_logits(np.array([[0.0, 0.0], [0.0, 5.0]]), np.array([-100, 1])).correct
         1
     """
+    if labels.dtype.kind == "f":
+        return Score(len(labels), float(((logits.reshape(-1).astype(np.float64) - labels) ** 2).sum()), 0, "rmse")
+    if logits.ndim == labels.ndim:
+        scores, known = logits[:, : labels.shape[1]].astype(np.float64), labels != IGNORE_INDEX
+        right = (scores > 0) == (labels == 1)
+        binary = np.logaddexp(0.0, np.where(labels == 1, -scores, scores))
+        return Score(int(known.sum()), float(binary[known].sum()), int(right[known].sum()), "accuracy")
     metric = "accuracy" if labels.ndim == 1 else "perplexity"
     counted = labels != IGNORE_INDEX
     kept, wanted = logits[counted], labels[counted]
@@ -76,8 +90,8 @@ def score_logits(logits: np.ndarray, labels: np.ndarray) -> Score:
 def difference(case: Case, logits: np.ndarray) -> dict[str, Any]:
     """Compare ``logits`` with those of ``case``: ``max_abs_error``, ``relative_error``, ``divergence``, ``problem``.
 
-    The relative error is the root mean square of the differences by that of the logits about their mean; the
-    divergence is the mean of KL(model || variant) over positions, in nats.
+    The relative error is the root mean square of the differences by that of the logits about their mean, or about 0 for
+    one number a text; the divergence is the mean of KL(model || variant) over positions, in nats.
     """
     error, problem = compare(case, logits)
     row: dict[str, Any] = {"max_abs_error": error, "problem": problem, "relative_error": None, "divergence": None}
@@ -85,7 +99,9 @@ def difference(case: Case, logits: np.ndarray) -> dict[str, Any]:
         return row
     expected, found = (compared_logits(case, values).astype(np.float64) for values in (case.logits, logits))
     plain = is_plain(expected)
-    scale = np.sqrt(np.mean((expected[plain] - expected[plain].mean()) ** 2)) if plain.any() else 0.0
+    # One number a text has no spread of its own.
+    center = expected[plain].mean() if plain.any() and expected.shape[-1] > 1 else 0.0
+    scale = np.sqrt(np.mean((expected[plain] - center) ** 2)) if plain.any() else 0.0
     deviation = np.sqrt(np.mean((expected[plain] - found[plain]) ** 2)) if plain.any() else 0.0
     row["relative_error"] = float(deviation / max(scale, 1e-6))
     before, after = _log_softmax(expected), _log_softmax(found)

@@ -61,7 +61,7 @@ def compared_by(contract: Contract, pad_token_id: int) -> Callable[[Mapping[str,
     """Return the function that marks the positions whose logits are compared: those that are not padding."""
 
     def compared(tensors: Mapping[str, Tensor]) -> Tensor | None:
-        if contract.task == "sequence_classification":
+        if contract.scores_texts or contract.next_token_only:
             return None
         return tensors["decoder_input_ids" if contract.decoder_ids_argument else "input_ids"] != pad_token_id
 
@@ -84,7 +84,10 @@ def labelled_calls(splits: TokenSplits, contract: Contract, split: str = "test")
     while batches is not None and position < len(batches) and seen < _MOST_LABELLED_POSITIONS:
         batch = batches.batch(position)
         labels = batch["labels"]
-        if contract.task == "causal_lm":
+        if contract.next_token_only:
+            batch = {name: tensor[:, :-1] for name, tensor in batch.items()}
+            labels = labels[:, -1:]
+        elif contract.task == "causal_lm":
             # Position t predicts token t + 1.
             labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORE_INDEX)], 1)
         yield {name: batch[name] for name in names} | {"labels": labels}
