@@ -67,7 +67,7 @@ def checkpoint_of(adapter: Adapter, export: ModelSource) -> Any:
         if weights[group[0]].is_floating_point():
             noise = 0.1 * torch.randn(weights[group[0]].shape, generator=generator)
             weights |= dict.fromkeys(group, weights[group[0]] + noise)
-    identity = {"model_code": export.sha256["model.py"], "config": export.sha256["config.json"]}
+    identity = {"model_code": export.code_digest, "config": export.sha256["config.json"]}
     return SimpleNamespace(
         model=weights,
         evaluated_model=weights,
@@ -76,6 +76,7 @@ def checkpoint_of(adapter: Adapter, export: ModelSource) -> Any:
         total_steps=4,
         precision="fp32",
         loss_window=SimpleNamespace(tokens_seen=5000),
+        made_from={"model": export.identity, "weights": "3f2a", "step": 3},
     )
 
 

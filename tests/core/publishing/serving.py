@@ -52,7 +52,9 @@ def forget_packages() -> None:
 
 
 def module_of(folder: Path, name: str) -> ModuleType:
-    """Import ``name``.py of a package, which finds the others there by their plain names."""
+    """Import ``name``.py of a package, and before it what it imports by plain names."""
+    for needed in {"inference": ("verify_files",), "server": ("inference", "server_limits")}.get(name, ()):
+        module_of(folder, needed)
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -105,10 +107,10 @@ def running_server(folder: Path, command: list[str] | None = None, **settings: s
         process.wait()
 
 
-def ask(port: int, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
+def ask(port: int, path: str, body: Any = None, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
     """Send a request, ``body`` as JSON unless it is bytes, and return the status and the answer."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"content-type": "application/json"})
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"content-type": content_type})
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.load(answer)

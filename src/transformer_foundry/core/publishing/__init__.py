@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.publishing.hub.publish import publish as publish
     from transformer_foundry.core.publishing.hub.releases import compare_releases as compare_releases
     from transformer_foundry.core.publishing.hub.releases import fetch_package as fetch_package
+    from transformer_foundry.core.publishing.hub.releases import is_published as is_published
     from transformer_foundry.core.publishing.hub.releases import list_releases as list_releases
     from transformer_foundry.core.publishing.hub.releases import mark_release as mark_release
     from transformer_foundry.core.publishing.hub.releases import roll_back as roll_back

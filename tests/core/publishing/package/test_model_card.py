@@ -41,8 +41,8 @@ def card(options: dict[str, Any] | None = None, **changes: Any) -> str:
 
 def test_a_format_that_is_missing_is_explained() -> None:
     text = card()
-    assert "- There is no onnx file: a | b." in text
-    assert "| onnx | not shipped |  |  | a / b |" in text
+    assert "- There is no onnx file: a \\| b." in text
+    assert "| onnx | not shipped |  |  | a \\| b |" in text
     assert "onnx" not in card_metadata(text)["tags"]
 
 

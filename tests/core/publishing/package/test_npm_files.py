@@ -92,6 +92,8 @@ def test_a_package_without_npm_or_network_has_no_page_and_a_reason(
         "inference.py",
         "requirements.txt",
         "server.py",
+        "server_limits.py",
+        "verify_files.py",
     ]
 
 

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.core.export import small_models
+from tests.core.models.sound_styles import write_style
 from tests.core.publishing.packaging import checkpoint_of, make_package, run_alone, run_program, write_export
 from tests.loopback.hub_cards import card_errors
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.formats.pytorch import write_weights
 from transformer_foundry.core.export.verification.reference_inputs import reference_inputs
-from transformer_foundry.core.models import Adapter, ModelSource, load_model
+from transformer_foundry.core.models import Adapter, ModelSource, load_model, read_export
 from transformer_foundry.core.publishing import Package, read_package, require_whole
 from transformer_foundry.core.publishing.package.templates import load_example
 
@@ -53,6 +54,34 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Package:
 def package(original: Package, tmp_path: Path) -> Package:
     """A package that a test may damage."""
     return Package(shutil.copytree(original.folder, tmp_path / "package"), original.manifest)
+
+
+@pytest.mark.slow
+def test_modules_beside_model_py_are_packaged_and_loaded(tmp_path: Path) -> None:
+    export = read_export(write_style(tmp_path / "export", "a package beside model.py, relative imports", vocab_size=96))
+    adapter, package = make_package(export, formats=["pytorch", "transformers"])
+    ids = torch.arange(5, 15).view(2, 5)
+    code = (
+        "import torch, load_example as e; print(e.load_model()(torch.arange(5, 15).view(2, 5)).double().sum().item())"
+    )
+    with torch.no_grad():
+        assert float(run_alone(package.folder, code=code)) == pytest.approx(adapter(ids).double().sum().item())
+    assert read_export(package.folder).identity == export.identity
+    assert "imports layers/__init__.py" in package.manifest["formats"][-1]["reason"]
+
+
+@pytest.mark.slow
+def test_two_packages_of_the_same_parts_have_the_same_bytes_wherever_the_model_lies(tmp_path: Path) -> None:
+    formats = ["pytorch", "pt2", "onnx", "onnx-int8", "transformers"]
+    folders = []
+    for place in ("a", "another/place"):
+        export = write_export(tmp_path / place / "model", small_models.RotaryGpt)
+        folders.append(make_package(export, formats=formats)[1].folder)
+    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+
+    assert [name for name in files[0] if files[0][name] != files[1][name]] == []
+    here = str(tmp_path).encode(), str(Path(torch.__file__).parents[1]).encode()
+    assert [name for name, content in files[0].items() if any(path in content for path in here)] == []
 
 
 def test_the_manifest_has_the_sha256_of_every_file(made: tuple[ModelSource, Adapter, Package]) -> None:
@@ -96,11 +125,16 @@ def test_load_example_answers_a_text_of_the_users(original: Package) -> None:
     assert re.match(r"answer: \S", answer)
 
 
-@pytest.mark.parametrize(("damage", "words"), [("begins", "no word"), ("weights", "download")])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [("begins", "no word"), ("weights", "download"), ("model.py", "damaged"), ("manifest.json", "cannot be read")],
+)
 def test_load_example_reports_an_error_in_a_sentence(package: Package, damage: str, words: str) -> None:
     weights, manifest = package.folder / "model.safetensors", package.folder / "manifest.json"
     if damage == "weights":
         weights.write_bytes(weights.read_bytes()[:100])
+    elif damage != "begins":
+        (package.folder / damage).write_text(f"raise SystemExit('it ran')\n#{(package.folder / damage).read_text()}")
     manifest.write_text(manifest.read_text().replace('"begins_document": true', '"begins_document": false'))
     answer = run_program(package.folder, "")
     assert (answer.returncode, answer.stdout) == (1, "")

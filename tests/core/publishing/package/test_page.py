@@ -244,3 +244,15 @@ def test_the_folder_published_as_a_space_by_the_documented_commands_answers(
     shown, page = visit(tmp_path / "served", lambda page: page.ask("w20 w21"))
     assert "40 tokens in" in shown
     assert page.errors == []
+
+
+@needs_browser
+def test_the_page_says_how_to_open_it_when_it_is_opened_as_a_file() -> None:
+    page_file = Path(add_programs.__code__.co_filename).parent / "templates" / "index.html"
+
+    async def run() -> str:
+        async with open_browser() as page:
+            await page.open(page_file.as_uri())
+            return str(await page.run("document.getElementById('status').textContent"))
+
+    assert asyncio.run(run()).startswith("This page does not work as a file: run python -m http.server 8080")

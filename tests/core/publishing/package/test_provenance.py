@@ -11,14 +11,15 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.publishing.package.provenance import require_consistent
 
 
-def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = "m") -> None:
-    state: Any = SimpleNamespace(step=7, identity={"data": "d", "tokenizer": "t"})
+def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = "m", made_from: Any = None) -> None:
+    checkpoint = {"model": "m", "data": "d", "weights": "w", "step": 7}
+    state: Any = SimpleNamespace(step=7, identity={"data": "d", "tokenizer": "t"}, made_from=checkpoint)
     require_consistent(
         state,
         SimpleNamespace(identity="m"),  # type: ignore[arg-type]
         SimpleNamespace(digest=lambda: tokenizer),  # type: ignore[arg-type]
         {"fingerprint": data},
-        {"step": step},
+        {"step": step, "made_from": checkpoint | (made_from or {})},
         {"model": {"identity": model}},
     )
 
@@ -29,6 +30,8 @@ def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = 
         ({"data": "x"}, "The data was prepared with other settings"),
         ({"tokenizer": "x"}, "The tokenizer"),
         ({"step": 6}, "The evaluation is not of step 7"),
+        ({"made_from": {"weights": "x"}}, "The evaluation is not of this checkpoint: other weights"),
+        ({"made_from": {"weights": "x", "step": 5}}, "step 5 instead of 7"),
         ({"model": "x"}, "The validation report is about another model"),
     ],
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
+import json
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from packaging.requirements import Requirement
 
 from tests.core.publishing.serving import (
@@ -28,6 +32,7 @@ from tests.core.publishing.serving import (
     running_server,
     served_package,
 )
+from tests.faults.fuzz import edited
 from transformer_foundry.core.evaluation.generation import generate, translate
 
 pytestmark = pytest.mark.slow
@@ -125,6 +130,46 @@ def test_inference_runs_where_only_its_requirements_are(task: str) -> None:
     assert re.fullmatch(r"prompt: \S.*\nanswer: \S[\s\S]*\n", done.stdout)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "manifest.json", "inference.py"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
+def test_a_damaged_package_is_refused_in_one_sentence(tmp_path: Path, name: str, damage: str) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(served_package("causal_lm")[1].folder, folder)
+    content = (folder / name).read_bytes()
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content[: len(content) // 2] if damage == "cut" else content.replace(b"e", b"f", 3))
+    inference = module_of(served_package("causal_lm")[1].folder, "inference")
+    with pytest.raises(ValueError, match="download the package again") as caught:
+        inference.Model(folder)
+    assert type(caught.value).__name__ == "PackageError"
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_manifest_may_hold_never_ends_in_a_traceback(tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(served_package("causal_lm")[1].folder, folder)
+    inference = module_of(served_package("causal_lm")[1].folder, "inference")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    used = ("model", "formats", "files", "special_token_ids", "encoding", "prompt", "label_names")
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(edited({name: manifest[name] for name in used}))
+    def attempt(content: bytes) -> None:
+        (folder / "manifest.json").write_bytes(content)
+        with contextlib.suppress(inference.PackageError, inference.InputError):
+            inference.Model(folder).answer("w20", max_new_tokens=2)
+
+    attempt()
+
+
+def test_what_is_not_verified_is_said() -> None:
+    done = run("causal_lm", "--no-verify")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+    assert done.stderr.startswith("warning: the files of the package are not verified")
+
+
 def test_inference_reports_an_error_without_a_traceback() -> None:
     for arguments in (["--temperature", "-1"], ["--file", "other.onnx"], ["--max-new-tokens", "0"]):
         done = run("causal_lm", *arguments)
@@ -185,12 +230,32 @@ def test_a_bad_request_gets_one_sentence_and_the_server_lives(port: int, path: s
     assert ask(port, "/health")[0] == 200
 
 
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_sent_as_json_is_refused_with_the_header_that_it_needs(port: int, content_type: str) -> None:
+    status, answer = ask(port, "/generate", {"text": "w20"}, content_type)
+    assert (status, "send it with the header content-type: application/json" in answer["error"]) == (422, True)
+
+
+def test_server_and_program_refuse_an_empty_text_with_one_sentence(port: int) -> None:
+    model = model_of("causal_lm")
+    model._encoding["prefix"] = [1]  # a model with a first token could write without a text
+    with pytest.raises(Exception, match="There is nothing in the text") as caught:
+        model.answer("")
+    assert ask(port, "/generate", {"text": ""}) == (422, {"error": str(caught.value)})
+
+
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
-        (b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{", b"HTTP/1.1 408"),
-        (b"POST /generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n", b"HTTP/1.1 408"),
-        (b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n", b"HTTP/1.1 413"),
+        (b"POST /generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{", b"HTTP/1.1 408"),
+        (
+            b"POST /generate HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+            b"HTTP/1.1 408",
+        ),
+        (
+            b"POST /generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999\r\n\r\n",
+            b"HTTP/1.1 413",
+        ),
         (b"GET /health HTTP/1.1\r\nho", b""),
         (b"", b""),
         (b"\x16\x03\x01 no http at all\r\n\r\n", b"HTTP/1.1 400"),
@@ -216,25 +281,120 @@ def test_fifty_requests_at_once_are_all_answered(port: int) -> None:
 
 
 def server_module() -> ModuleType:
-    folder = served_package("causal_lm")[1].folder
-    module_of(folder, "inference")
-    return module_of(folder, "server")
+    return module_of(served_package("causal_lm")[1].folder, "server")
 
 
 def test_requests_beyond_the_limit_are_refused_at_once() -> None:
     server = server_module()
 
     async def crowd() -> list[Any]:
-        workers = server._Workers(server.Limits(max_running=1, max_waiting=2))
+        workers = server.Workers(server.Limits(max_running=1, max_waiting=2))
         gate = threading.Event()
-        waiting = [asyncio.create_task(workers.run(gate.wait)) for _ in range(3)]
+        waiting = [asyncio.create_task(workers.run("a", gate.wait)) for _ in range(3)]
         await asyncio.sleep(0)
-        with pytest.raises(server._Busy):
-            await workers.run(gate.wait)
+        with pytest.raises(server.Busy):
+            await workers.run("b", gate.wait)
         gate.set()
-        return [*await asyncio.gather(*waiting), await workers.run(lambda: "room again")]
+        return [*await asyncio.gather(*waiting), await workers.run("a", lambda: "room again")]
 
     assert asyncio.run(crowd()) == [True, True, True, "room again"]
+
+
+def test_one_client_cannot_hold_all_places_and_others_have_their_turn() -> None:
+    server = server_module()
+
+    async def crowd() -> list[str]:
+        workers = server.Workers(server.Limits(max_running=1, max_waiting=20, max_per_client=8))
+        gate, done = threading.Event(), []
+        first = asyncio.create_task(workers.run("greedy", gate.wait))
+        await asyncio.sleep(0)
+
+        async def ask(client: str) -> None:
+            await workers.run(client, lambda: done.append(client))
+
+        asked = [asyncio.create_task(ask("greedy")) for _ in range(7)]
+        await asyncio.sleep(0)
+        with pytest.raises(server.Busy):
+            await workers.run("greedy", gate.wait)
+        asked += [asyncio.create_task(ask("other")) for _ in range(2)]
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(first, *asked)
+        return done
+
+    assert asyncio.run(crowd())[:4] == ["greedy", "other", "greedy", "other"]
+
+
+def test_a_request_that_is_given_up_leaves_its_place_to_others() -> None:
+    server = server_module()
+
+    async def crowd() -> list[str]:
+        workers = server.Workers(server.Limits(max_running=1, max_waiting=1, max_per_client=2))
+        gate = threading.Event()
+        first = asyncio.create_task(workers.run("a", gate.wait))
+        second = asyncio.create_task(workers.run("a", gate.wait))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.sleep(0)
+        third = asyncio.create_task(workers.run("b", lambda: "answered"))
+        await asyncio.sleep(0)
+        first.cancel()  # its thread still runs: the slot stays taken
+        await asyncio.sleep(0.05)
+        assert not third.done()
+        gate.set()
+        return [await third, await workers.run("a", lambda: "again")]
+
+    assert asyncio.run(crowd()) == ["answered", "again"]
+
+
+def raw(port: int, request: bytes) -> bytes:
+    """Send bytes and return the answer until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received
+
+
+def get(port: int, path: str, host: str) -> bytes:
+    return raw(port, f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "[::2]", "127.0.0.2"]
+)
+def test_a_foreign_host_is_refused(port: int, host: str) -> None:
+    assert get(port, "/health", host).startswith(b"HTTP/1.1 421")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "localhost."])
+def test_this_machine_is_no_foreign_host(port: int, host: str) -> None:
+    assert get(port, "/health", host).startswith(b"HTTP/1.1 200")
+
+
+def test_the_server_never_redirects(port: int) -> None:
+    for path in ("/health/", "//evil.example/health", "/docs/", "/generate/"):
+        assert get(port, path, "localhost").startswith(b"HTTP/1.1 404"), path
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_server_names_its_endpoints(port: int, path: str) -> None:
+    answer = get(port, path, "localhost").decode()
+    assert answer.startswith("HTTP/1.1 200")
+    assert "GET /health" in answer and "POST /generate" in answer and "curl -H" in answer  # noqa: PT018
+    assert "<script" not in answer
+
+
+def test_health_answers_while_one_client_does_all_it_can(port: int) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.create_connection(("127.0.0.1", port)))
+        # Another address of this machine is another client.
+        with socket.create_connection(("127.0.0.1", port), timeout=5, source_address=("127.0.0.9", 0)) as other:
+            other.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "ten", "1e3", "9" * 30, "²"])
@@ -265,13 +425,15 @@ def test_the_requirements_are_what_the_programs_import() -> None:
     # FastAPI brings two of them.
     assert imported - {"pydantic", "starlette"} == names
     for line in lines:
-        requirement = Requirement(line)
-        assert requirement.specifier.contains(importlib.metadata.version(requirement.name)), line
+        pinned, allowed = (Requirement(text) for text in (line.partition("#")[0], re.sub(r"==.*# ", "", line)))
+        version = importlib.metadata.version(pinned.name)
+        assert str(pinned.specifier) == f"=={version}"
+        assert allowed.specifier.contains(version), line
 
 
 def test_the_templates_are_copied_unchanged() -> None:
     from transformer_foundry.core.publishing.package import programs
 
     folder = served_package("causal_lm")[1].folder
-    for name in ("inference.py", "server.py", "Dockerfile", "requirements.txt"):
+    for name in ("inference.py", "server.py", "server_limits.py", "verify_files.py", "Dockerfile"):
         assert (folder / name).read_bytes() == (Path(programs.__file__).parent / "templates" / name).read_bytes()

@@ -66,13 +66,48 @@ def test_the_same_package_is_registered_once(registry: Registry, tmp_path: Path)
     assert registry.of(one).version == 1
 
 
+def test_a_damaged_version_gets_no_alias_and_is_replaced_by_the_same_package(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first, second = (registry.register(package(tmp_path / name, loss)) for name, loss in (("a", 2.0), ("b", 1.9)))
+    for version in (first, second):
+        registry.promote(version)
+    (first.folder / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(DeploymentError, match=r"gpt:1 is damaged: .*model\.safetensors"):
+        registry.promote(first, force=True)
+    with pytest.raises(DeploymentError, match="gpt:1 is damaged"):
+        registry.roll_back("gpt")
+    assert registry.find("gpt@production").version == 2
+    registry.register(Package(tmp_path / "a", json.loads((tmp_path / "a" / "manifest.json").read_text())))
+    assert registry.roll_back("gpt").version == 1
+
+
 def test_a_publication_is_recorded_once(registry: Registry, tmp_path: Path) -> None:
     one = package(tmp_path / "a", 2.0)
     where = {"repo_id": "alice/gpt", "tag": "v1", "revision": "abc", "difference": 0.0}
     for _ in range(2):
         Registration(one, publication=where | {"url": "u", "published": True}).enter(registry)
     Registration(one, publication={"published": False}).enter(registry)
-    assert registry.find("gpt").publications == (where,)
+    assert registry.find("gpt").publications == (where | {"url": "u"},)
+
+
+def test_one_package_under_two_names_is_told_apart_by_the_name(registry: Registry, tmp_path: Path) -> None:
+    one = package(tmp_path / "a", 2.0)
+    for name in ("first", "second"):
+        Registration(one, name, {"run": "gpt"}).enter(registry)
+    assert [registry.of(one, name).name for name in ("first", "second")] == ["first", "second"]
+    where = {"repo_id": "alice/gpt", "tag": "v1", "revision": "abc"}
+    Registration(one, "second", publication=where).enter(registry)
+    assert [registry.find(name).publications for name in ("first", "second")] == [(), (where,)]
+    # Published by hand: no third name is made for it.
+    assert Registration(one, publication=where | {"tag": "v2"}).enter(registry).name == "first"
+    assert set(registry.versions()) == {"first", "second"}
+
+
+def test_a_version_says_what_its_package_is_made_from(registry: Registry, tmp_path: Path) -> None:
+    origin = {"model": "m", "weights": "w", "step": 7}
+    assert registry.register(package(tmp_path / "a", 2.0, made_from=origin)).made_from == origin
+    assert registry.register(package(tmp_path / "b", 2.0)).made_from == {}  # of version 0.1.0: unknown
 
 
 def test_only_a_better_model_of_the_same_test_data_is_promoted(registry: Registry, tmp_path: Path) -> None:

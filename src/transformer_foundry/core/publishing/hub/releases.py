@@ -16,7 +16,7 @@ from transformer_foundry.core.publishing.package.package import Package, read_pa
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["compare_releases", "fetch_package", "list_releases", "mark_release", "roll_back"]
+__all__ = ["compare_releases", "fetch_package", "is_published", "list_releases", "mark_release", "roll_back"]
 
 
 def fetch_package(repo_id: str, revision: str = "main", *, token: str | None = None) -> Package:
@@ -29,6 +29,18 @@ def fetch_package(repo_id: str, revision: str = "main", *, token: str | None = N
 
     with translate_hub_errors(repo_id, None):
         return read_package(with_retries(lambda: snapshot_download(repo_id, revision=revision, token=token)))
+
+
+def is_published(repo_id: str, revision: str = "main", *, token: str | None = None) -> bool:
+    """Return whether there is a package at a revision of a repository that the token may see.
+
+    Raises:
+        DeploymentError: If the Hub cannot be reached.
+    """
+    from huggingface_hub import file_exists
+
+    with translate_hub_errors(repo_id, None):
+        return bool(with_retries(lambda: file_exists(repo_id, MANIFEST_FILE, revision=revision, token=token)))
 
 
 def list_releases(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> list[dict[str, Any]]:

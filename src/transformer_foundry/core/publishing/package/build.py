@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.export.files import CALL_FILE, EXPORT_CONFIG_FILE, FORMAT_VERSION, LOADER_FILE
+from transformer_foundry.core.export.files import (
+    CALL_FILE,
+    EXPORT_CONFIG_FILE,
+    FORMAT_VERSION,
+    LOADER_FILE,
+    VERIFY_FILE,
+)
 from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
 from transformer_foundry.core.export.transformers_code.auto_map import add_transformers_code
 from transformer_foundry.core.files.atomic import sha256_of, write_json
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
+from transformer_foundry.core.files.provenance import CODE_VERSION, MADE_FROM, Origin, digest_of, settings_text
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.publishing.package.manifest import (
     describe_encoding,
@@ -22,6 +29,7 @@ from transformer_foundry.core.publishing.package.manifest import (
     describe_training,
     make_prompt,
     special_token_ids,
+    trained_contract,
 )
 from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, list_files
 from transformer_foundry.core.publishing.package.programs import add_programs
@@ -37,9 +45,10 @@ if TYPE_CHECKING:
     from transformer_foundry.core.models.source.read import ModelSource
     from transformer_foundry.core.training.checkpointing.state import TrainingState
 
-__all__ = ["build_package"]
+__all__ = ["build_package", "package_origin"]
 
 _DATA_KEYS = ("source", "task", "fingerprint", "max_length", "tokenizer", "splits", "baselines", "findings")
+_PACKAGE_OPTIONS = ("formats", "page", "license", "language", "tolerance")
 # Any seed other than the one that models are built with.
 _OTHER_SEED = 987_654_321
 
@@ -60,7 +69,7 @@ def build_package(
     """Build the package of a trained model in a temporary folder, which then belongs to the caller.
 
     Args:
-        adapter: The adapted model; it is filled with the weights of ``training_state``.
+        adapter: The adapted model; it is filled with the weights of ``training_state``, and gets the task of the data.
         export: What it was built from; ``model.py`` and ``config.json`` go into the package as they are.
         tokenizer: The tokenizer it was trained with.
         training_state: The checkpoint that is packaged; None packages the weights that ``adapter`` holds.
@@ -78,6 +87,7 @@ def build_package(
         DeploymentError: If the checkpoint belongs to another model, or the model fails or returns NaN.
     """
     _load_checkpoint(adapter, export, training_state)
+    adapter.contract = trained_contract(adapter.contract, data_profile)
     manifest = _strict_json(
         {
             "format_version": FORMAT_VERSION,
@@ -86,6 +96,14 @@ def build_package(
             "evaluation": dict(evaluation),
             "validation": _summarize_checks(validation_report),
             "environment": _environment(),
+            MADE_FROM: package_origin(
+                training_state.made_from if training_state else {"model": export.identity},
+                evaluation,
+                data_profile,
+                validation_report,
+                run_manifest,
+                options,
+            ),
         }
         | _describe_data(adapter.contract, tokenizer, data_profile)
     )
@@ -103,12 +121,48 @@ def build_package(
     return Package(folder, manifest)
 
 
+def package_origin(
+    made_from: Origin,
+    evaluation: Mapping[str, Any],
+    data_profile: Mapping[str, Any],
+    validation_report: Mapping[str, Any],
+    run_manifest: Mapping[str, Any],
+    options: DeploymentOptions,
+) -> dict[str, str | int]:
+    """Return what a package with these parts is made from: the same parts give the same bytes.
+
+    Args:
+        made_from: What the weights are (``TrainingState.made_from``).
+        evaluation: As for ``build_package``, like the following ones.
+        data_profile: The profile of the data.
+        validation_report: Report of the checks.
+        run_manifest: Manifest of the training run.
+        options: Those of where it is published and under which name do not count.
+    """
+    settings = {name: getattr(options, name) for name in _PACKAGE_OPTIONS}
+    parts = {
+        "data_profile": {key: data_profile[key] for key in _DATA_KEYS if key in data_profile},
+        "validation_report": _summarize_checks(validation_report),
+        "training": describe_training(None, run_manifest),
+    }
+    settings |= {f"{name}_sha256": digest_of(_strict_json(part)) for name, part in parts.items()}
+    return {
+        **made_from,
+        "evaluation": digest_of(evaluation),
+        "parameters": settings_text(_strict_json(settings)),
+        "code": CODE_VERSION,
+    }
+
+
 def _complete(folder: Path, adapter: Adapter, manifest: dict[str, Any], options: DeploymentOptions) -> None:
-    """Add transformers' code, programs and card to a package with verified formats; write the manifest last."""
+    """Add the model for transformers, programs and card to a package with verified formats; the manifest comes last."""
+    from transformer_foundry.core.export.native.folder import add_native_model
     from transformer_foundry.core.publishing.package.model_card import make_card
 
     if TRANSFORMERS_FORMAT in options.formats and manifest["formats"][0]["status"] == "verified":
-        manifest["formats"].append(add_transformers_code(folder, adapter, manifest, options.tolerance))
+        entry, manifest["native"] = add_native_model(folder, adapter, manifest, options.tolerance)
+        # Where transformers has no such architecture, code in the package stands for one.
+        manifest["formats"].append(entry or add_transformers_code(folder, adapter, manifest, options.tolerance))
     manifest["parts"] = add_programs(folder, manifest, page=options.page)
     (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
     manifest["files"] = list_files(folder)
@@ -120,11 +174,12 @@ def _load_checkpoint(adapter: Adapter, export: ModelSource, state: TrainingState
 
     if state is None:
         return
+    digests = {"model_code": export.code_digest, "config": export.sha256["config.json"]}
     for key, file in (("model_code", "model.py"), ("config", "config.json")):
-        if state.identity.get(key, export.sha256[file]) != export.sha256[file]:
+        if state.identity.get(key, digests[key]) != digests[key]:
             raise DeploymentError(
                 f"The checkpoint of step {state.step} was made with another {file}.",
-                f"Expected sha256 {state.identity[key]}, found {export.sha256[file]}.",
+                f"Expected sha256 {state.identity[key]}, found {digests[key]}.",
                 "Package the model that was trained: set model.source to it, or run.name to the run of this one.",
             )
     restore_model(adapter.model, state.evaluated_model)
@@ -179,9 +234,10 @@ def _irreproducible(trained: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]
 
 def _write_code(folder: Path, export: ModelSource) -> None:
     from transformer_foundry.core.models.inference import call
-    from transformer_foundry.core.publishing.package.templates import load_example
+    from transformer_foundry.core.publishing.package.templates import load_example, verify_files
 
     for name, digest in export.sha256.items():
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copyfile(export.folder / name, folder / name)
         if sha256_of(folder / name) != digest:
             raise DeploymentError(
@@ -191,7 +247,7 @@ def _write_code(folder: Path, export: ModelSource) -> None:
             )
     # The package's config.json is the one of transformers.
     shutil.copyfile(folder / "config.json", folder / EXPORT_CONFIG_FILE)
-    for module, name in ((load_example, LOADER_FILE), (call, CALL_FILE)):
+    for module, name in ((load_example, LOADER_FILE), (verify_files, VERIFY_FILE), (call, CALL_FILE)):
         shutil.copyfile(str(module.__file__), folder / name)
 
 
@@ -204,7 +260,7 @@ def _describe_data(contract: Contract, tokenizer: Tokenizer, profile: Mapping[st
     return {
         "data": {key: profile[key] for key in _DATA_KEYS if key in profile},
         "special_token_ids": special_token_ids(contract, tokenizer),
-        "encoding": describe_encoding(contract, tokenizer),
+        "encoding": describe_encoding(contract, tokenizer, profile),
         "label_names": _label_names(profile),
         "prompt": make_prompt(contract, tokenizer, profile),
     }

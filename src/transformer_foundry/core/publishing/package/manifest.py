@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.files.run_paths import TRACKING_FILE
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
@@ -23,13 +26,25 @@ __all__ = [
     "make_prompt",
     "special_token_ids",
     "tracking_url",
+    "trained_contract",
 ]
 
 _PROMPT_WORDS = {"causal_lm": 6}
 _PROMPT_WORDS_OTHERWISE = 24
 # How byte-level BPE and SentencePiece write the space before a word.
 _SPACES = ("\u0120", "\u2581")
+_BETWEEN = "\0"
 _FALLBACK_TEXT = "The value of the argument is returned"
+_FALLBACK_IDS = "0 1"  # the text of data that are token ids
+
+
+def trained_contract(contract: Contract, data_profile: Mapping[str, Any]) -> Contract:
+    """Return the contract with the task that the labels decided, and the units of the numbers of a regression."""
+    task, numbers = data_profile.get("task"), data_profile.get("numbers")
+    if not contract.scores_texts or task not in TEXT_TASKS:
+        return contract
+    scale = (float(numbers["mean"]), float(numbers["std"])) if task == "regression" and numbers else None
+    return replace(contract, task=task, output_scale=scale)
 
 
 def describe_model(adapter: Adapter, export: ModelSource) -> dict[str, Any]:
@@ -41,7 +56,7 @@ def describe_model(adapter: Adapter, export: ModelSource) -> dict[str, Any]:
         "name": export.name,
         "kind": contract.kind,
         "task": contract.task,
-        "source": Path(export.source).name if Path(export.source).exists() else export.source,
+        "source": Path(export.source).name if Path(export.source).exists() else redact(export.source),
         "revision": export.revision,
         "identity": export.identity,
         "sha256": dict(export.sha256),
@@ -92,14 +107,16 @@ def special_token_ids(contract: Contract, tokenizer: Tokenizer) -> dict[str, int
     return {"pad": pad, **ids, "decoder_start": start, "document_start": tokenizer.document_start_id}
 
 
-def describe_encoding(contract: Contract, tokenizer: Tokenizer) -> dict[str, Any]:
+def describe_encoding(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a text's ids become a row of the model, for programs without this project's tokenizer class.
 
     Returns:
         ``prefix`` and ``suffix``: ids before and after those of the text; ``mask_text``: the tokenizer's name of the
-        mask token; ``mask_takes_space``: whether a token includes the space before its word.
+        mask token; ``mask_takes_space``: whether a token includes the space before its word; ``reads_pairs``: whether a
+        row has two texts, which ``tokenizer.json`` joins.
     """
-    plain, framed = (tokenizer.encode(_FALLBACK_TEXT, add_special_tokens=special) for special in (False, True))
+    text = _FALLBACK_IDS if tokenizer.algorithm == "ids" else _FALLBACK_TEXT
+    plain, framed = (tokenizer.encode(text, add_special_tokens=special) for special in (False, True))
     start = next((at for at in range(len(framed)) if framed[at : at + len(plain)] == plain), 0)
     prefix, suffix = framed[:start], framed[start + len(plain) :]
     if contract.task == "causal_lm":
@@ -112,21 +129,41 @@ def describe_encoding(contract: Contract, tokenizer: Tokenizer) -> dict[str, Any
         "suffix": suffix,
         "mask_text": None if mask is None else tokenizer.backend.id_to_token(mask),
         "mask_takes_space": any(len(word) > 1 and word[0] in _SPACES for word in words),
+        "reads_pairs": _reads_pairs(data_profile),
     }
 
 
+def _reads_pairs(data_profile: Mapping[str, Any]) -> bool:
+    return bool((data_profile.get("texts") or {}).get("has_pairs"))
+
+
 def make_prompt(contract: Contract, tokenizer: Tokenizer, data_profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an example text like those of training, and its ids, for ``load_example.py``."""
+    """Return an example like those of training, and its ids, for ``load_example.py``: ``text``, for pairs ``pair``."""
     examples = data_profile.get("examples") or [{"input": ""}]
     # The examples of a masked language model have hidden tokens.
     text = "" if contract.task == "masked_lm" else examples[0]["input"]
+    if _reads_pairs(data_profile):
+        return _make_pair(contract, tokenizer, text)
+    numbers = tokenizer.algorithm == "ids"
     for token in filter(None, map(tokenizer.token, tokenizer.special.ids())):
-        text = text.replace(token, " ")
+        if not (numbers and token.isdecimal()):  # the name of id 2 is a part of 12
+            text = text.replace(token, " ")
     words = text.removesuffix("...").split()
     # The first word of a packed row may be the end of a cut one.
-    text = " ".join(words[1:][: _PROMPT_WORDS.get(contract.task, _PROMPT_WORDS_OTHERWISE)]) or _FALLBACK_TEXT
+    text = " ".join(words[1:][: _PROMPT_WORDS.get(contract.task, _PROMPT_WORDS_OTHERWISE)])
+    text = text or (_FALLBACK_IDS if numbers else _FALLBACK_TEXT)
     ids = tokenizer.encode(text, add_special_tokens=contract.task != "causal_lm")
     begins_document = contract.task == "causal_lm"
     if begins_document and tokenizer.document_start_id is not None:
         ids = [tokenizer.document_start_id, *ids]
     return {"text": text, "input_ids": ids[: contract.max_length], "begins_document": begins_document}
+
+
+def _make_pair(contract: Contract, tokenizer: Tokenizer, example: str) -> dict[str, Any]:
+    """Return the two texts of a row that is shown with its special tokens, and their ids."""
+    for token in filter(None, map(tokenizer.token, tokenizer.special.ids())):
+        example = example.replace(token, _BETWEEN)
+    texts = [part.strip() for part in example.removesuffix("...").split(_BETWEEN) if part.strip()]
+    text, pair = ((texts or [_FALLBACK_TEXT]) * 2)[:2]
+    ids = list(tokenizer.backend.encode(text, pair).ids)
+    return {"text": text, "pair": pair, "input_ids": ids[: contract.max_length], "begins_document": False}

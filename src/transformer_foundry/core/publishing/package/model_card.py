@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.base.text import markdown_text, one_line
 from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
+from transformer_foundry.core.models.options import TEXT_TASKS
 from transformer_foundry.core.publishing.options import DeploymentOptions
 
 __all__ = ["make_card"]
@@ -24,7 +26,7 @@ _PIPELINE_TAGS = {
     "causal_lm": "text-generation",
     "masked_lm": "fill-mask",
     "seq2seq_lm": "text-generation",
-    "sequence_classification": "text-classification",
+    **dict.fromkeys(TEXT_TASKS, "text-classification"),
     "token_classification": "token-classification",
 }
 _TASKS = {
@@ -32,8 +34,11 @@ _TASKS = {
     "masked_lm": "fills in hidden tokens of a text",
     "seq2seq_lm": "turns one text into another",
     "sequence_classification": "gives a text one of {classes} labels",
+    "multi_label_classification": "gives a text any of {classes} labels",
+    "regression": "gives a text a number",
     "token_classification": "gives each token of a text one of {classes} labels",
 }
+_LOSS_UNITS = {"regression": "variances of the training numbers", "multi_label_classification": "nats per label"}
 _BUILT_IN = "built-in"
 _IDS_SHOWN = 8
 
@@ -57,30 +62,41 @@ def make_card(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]
         keep_trailing_newline=True,
     )
     environment.filters |= {"thousands": "{:,}".format, "short": _short}
+    shown = _shown(manifest)
     contract = manifest["model"]["contract"]
     splits = {name: _finite(manifest["evaluation"].get(name) or {}) for name in ("validation", "test")}
     classes = contract["num_labels"] or contract["output_size"]
     return environment.get_template(_TEMPLATE).render(
-        manifest,
+        shown,
         metadata=_metadata(manifest, options),
-        contract=contract,
+        contract=shown["model"]["contract"],
         task=_TASKS[manifest["model"]["task"]].format(classes=classes),
+        loss_unit=_LOSS_UNITS.get(manifest["model"]["task"], "nats per target token"),
         is_trained=manifest["training"]["step"] is not None,
         **splits,
         metric_names=[name for name in {**splits["validation"], **splits["test"]} if name != "targets"],
-        comparisons=manifest["evaluation"].get("comparisons", []),
-        problems=manifest["validation"]["problems"],
-        verified=_verified(manifest),
+        comparisons=shown["evaluation"].get("comparisons", []),
+        problems=shown["validation"]["problems"],
+        verified=_verified(shown),
         call=_example_call(manifest),
         request=_example_request(manifest),
         files=files,
     )
 
 
+def _shown(value: Any) -> Any:
+    """Return the values of a manifest as Markdown shows them: names and messages may come from anyone."""
+    if isinstance(value, Mapping):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return markdown_text(value) if isinstance(value, str) else value
+
+
 def _metadata(manifest: Mapping[str, Any], options: DeploymentOptions) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    model, dataset = manifest["model"], manifest["data"].get("source") or _BUILT_IN
+    model, dataset = manifest["model"], one_line(manifest["data"].get("source") or _BUILT_IN)
     split, metrics = _best_split(manifest["evaluation"])
     results = [
         EvalResult(
@@ -103,7 +119,7 @@ def _metadata(manifest: Mapping[str, Any], options: DeploymentOptions) -> str:
         tags=["transformer-foundry", "transformer-builder", model["kind"], *formats],
         datasets=[dataset] if _is_hub_dataset(dataset) else None,
         metrics=list(metrics) or None,
-        model_name=model["name"],
+        model_name=one_line(model["name"]),
         eval_results=results or None,
         **_space_settings(manifest),
     )
@@ -159,7 +175,8 @@ def _example_request(manifest: Mapping[str, Any]) -> dict[str, str]:
     task, prompt = manifest["model"]["task"], manifest["prompt"]["text"]
     writes = task in ("causal_lm", "seq2seq_lm")
     text = "A text with [MASK]." if task == "masked_lm" else prompt
-    body = {"text": text} if writes else {"texts": [text]}
+    pair = manifest["prompt"].get("pair")
+    body = {"text": text} if writes else {"texts": [text if pair is None else [text, pair]]}
     url = f"http://127.0.0.1:8000/{'generate' if writes else 'predict'}"
     return {"url": url, "body": shlex.quote(json.dumps(body))}
 

@@ -29,6 +29,16 @@ class Package:
     folder: Path
     manifest: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        model, training = self.manifest.get("model", {}), self.manifest.get("training", {})
+        formats = [entry.get("format") for entry in self.manifest.get("formats", ())]
+        return f"Package({str(self.folder)!r}, model={model.get('name')!r}, step={training.get('step')}, {formats=})"
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the manifest, which holds the digest of every file: the name of the package in registry and Hub."""
+        return sha256_of(self.folder / MANIFEST_FILE)
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Reasons why the package is not what was requested: weights that do not load, formats with wrong outputs.
@@ -85,6 +95,13 @@ def read_package(folder: str | Path) -> Package:
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return ``sha256`` and ``size_bytes`` of every file in ``folder`` except the manifest, by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
-    return {path.name: {"sha256": sha256_of(path), "size_bytes": path.stat().st_size} for path in files}
+    """Return ``sha256`` and ``size_bytes`` of every file in ``folder`` except the manifest, by name.
+
+    The name of a file in a folder inside has a slash.
+    """
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {
+        name: {"sha256": sha256_of(folder / name), "size_bytes": (folder / name).stat().st_size}
+        for name in names
+        if name != MANIFEST_FILE
+    }

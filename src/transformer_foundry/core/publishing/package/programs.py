@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.base.errors import DeploymentError, error_message
 from transformer_foundry.core.publishing.package import npm_files
 
 __all__ = ["PAGE_FILE", "add_programs", "onnx_files"]
@@ -17,8 +19,9 @@ _LOGGER = logging.getLogger(__name__)
 
 PAGE_FILE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
-_INFERENCE = ("inference.py", "requirements.txt")
-_SERVER = ("server.py", "Dockerfile")
+_REQUIREMENTS = "requirements.txt"
+_INFERENCE = ("inference.py", "verify_files.py", _REQUIREMENTS)
+_SERVER = ("server.py", "server_limits.py", "Dockerfile")
 _PAGE = (PAGE_FILE, "page.js", "model.js")
 # A browser keeps the file and a copy of it in 4 GB of memory.
 _LARGEST_IN_BROWSER = 10**9
@@ -36,7 +39,7 @@ def add_programs(
 
     Args:
         folder: The package.
-        manifest: Its manifest; only ``formats`` is read.
+        manifest: Its manifest; only ``formats`` and ``encoding`` are read.
         page: Whether to add the page for browsers.
         cache: Where third-party scripts of the page are kept; by default in the user's cache.
 
@@ -53,7 +56,7 @@ def add_programs(
         try:
             parts.append(_add_page(folder, cache))
         except DeploymentError as err:
-            reason = " ".join(str(err).split("\n"))
+            reason = error_message(err)
             _LOGGER.warning("The package has no page: %s", reason)
     return parts if not reason else [*parts, {"part": "page", "status": "left out", "reason": reason}]
 
@@ -61,11 +64,28 @@ def add_programs(
 def _copy(part: str, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         shutil.copyfile(_TEMPLATES / name, folder / name)
+        if name == _REQUIREMENTS:
+            (folder / name).write_text(_pinned((_TEMPLATES / name).read_text(encoding="utf-8")), encoding="utf-8")
     return {"part": part, "status": "made", "files": list(names)}
+
+
+def _pinned(requirements: str) -> str:
+    """Return requirements with the versions that the package was verified with, where they are installed."""
+    lines = ["# The versions that this package was verified with; the ranges that should work are behind them."]
+    for line in requirements.splitlines():
+        name = re.split(r"[<>=]", line)[0]
+        try:
+            version = "" if line.startswith("#") else importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        lines.append(f"{name}=={version}  # {line.removeprefix(name)}" if version else line)
+    return "\n".join(lines) + "\n"
 
 
 def _browser_limit(manifest: Mapping[str, Any]) -> str:
     """Return why a browser cannot run the model, an empty string if it can."""
+    if manifest.get("encoding", {}).get("reads_pairs"):
+        return "the page takes one text, and the model reads two"
     names = onnx_files(manifest)
     smallest = min(entry["size_bytes"] for entry in manifest["formats"] if entry.get("file") in names)
     return f"the smallest ONNX file has {smallest:,} bytes" if smallest > _LARGEST_IN_BROWSER else ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.files.provenance import difference_text, origin_differences, origin_of
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
@@ -30,7 +31,8 @@ def require_consistent(
         export: The model.
         tokenizer: The tokenizer that goes into the package.
         data_profile: What ``core.data.profile_splits`` found; ``fingerprint`` is compared.
-        evaluation: What ``core.evaluation.assess.assess`` measured; ``step`` is compared.
+        evaluation: What ``core.evaluation.assess.assess`` measured; what it is made from is compared, and its step
+            where version 0.1.0 has left no more.
         validation_report: The report of the validation pipeline; ``model.identity`` is compared.
 
     Raises:
@@ -44,6 +46,13 @@ def require_consistent(
         ("The evaluation", evaluation.get("step"), state.step, f"is not of step {state.step}", "training"),
         ("The validation report", validated, export.identity, "is about another model", "validation"),
     )
+    measured = origin_of(evaluation)
+    if measured and origin_differences(state.made_from, measured):
+        raise DeploymentError(
+            f"The evaluation is not of this checkpoint: {difference_text(state.made_from, measured)}.",
+            "All parts of a package must come from the same model, data and step.",
+            "Run 'kedro run --pipelines training' with the settings of the run: it evaluates the best checkpoint.",
+        )
     for part, found, expected, problem, pipelines in parts:
         # A checkpoint made through the library may lack the fingerprints of data and tokenizer.
         if expected is not None and found != expected:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.base.secrets import redact_texts
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.lock import lock_file
 
@@ -68,7 +69,7 @@ class RegistryLog:
         Raises:
             DeploymentError: If it cannot be written; the log is then unchanged.
         """
-        text = json.dumps(event, sort_keys=True)
+        text = json.dumps(redact_texts(event), sort_keys=True)
         try:
             with self.path.open("ab+", buffering=0) as file:
                 file.seek(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ class ModelVersion:
         registered_at: Time of registration, in UTC.
         data_fingerprint: Fingerprint of the data it was trained and tested on; None if unknown.
         metrics: Metrics of the test split.
-        lineage: ``run``, ``step``, ``model`` (identity of code and configuration), ``tracking_url`` and the like.
+        lineage: ``run`` and ``run_started_at``, ``step``, ``model`` (identity of code and configuration),
+            ``tracking_url`` and the like.
+        made_from: What the package is made from; empty if unknown, as version 0.1.0 left it.
         publications: ``repo_id``, ``tag``, ``revision`` of each release on the Hub.
         aliases: Such as ``candidate`` and ``production``.
     """
@@ -37,6 +39,7 @@ class ModelVersion:
     data_fingerprint: str | None
     metrics: Mapping[str, float]
     lineage: Mapping[str, Any]
+    made_from: Mapping[str, str | int] = field(default_factory=dict)
     publications: tuple[Mapping[str, Any], ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -65,7 +68,7 @@ def require_better(version: ModelVersion, present: ModelVersion | None, metric: 
             "Train it on the data of the other, or promote it in any case with --force.",
         )
     new, old = version.metrics[metric], present.metrics.get(metric)
-    is_lower_better = metric in ("loss", "perplexity", "bits_per_byte")
+    is_lower_better = metric in ("loss", "perplexity", "bits_per_byte", "rmse", "mae")
     if old is not None and not (new < old if is_lower_better else new > old):
         raise DeploymentError(
             f"{reference} is not better than {present.name}:{present.version}: {metric} {new:.6g} against {old:.6g}.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 import shutil
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
-from transformer_foundry.core.files.atomic import sha256_of, sync
-from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
+from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.provenance import MADE_FROM, origin_of
 from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
 from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.publishing.registry.model_version import ModelVersion, require_better
@@ -26,6 +27,9 @@ from transformer_foundry.core.publishing.registry.model_version import ModelVers
 __all__ = ["CANDIDATE", "PRODUCTION", "Registration", "Registry"]
 
 CANDIDATE, PRODUCTION = "candidate", "production"
+_logger = logging.getLogger(__name__)
+
+_PUBLICATION_KEYS = ("repo_id", "tag", "revision", "difference", "url")
 # Files of at least this size are hard links to the package's own folder where the file system can do that.
 _LINKED_BYTES = 1 << 20
 
@@ -47,8 +51,12 @@ class Registration:
     publication: Mapping[str, Any] = field(default_factory=dict)
 
     def enter(self, registry: Registry) -> ModelVersion:
-        """Register the package and its publication, and return the version."""
-        version = registry.register(self.package, self.name, **self.lineage)
+        """Register the package and its publication, and return the version.
+
+        Without a name and an origin, a package that is registered under any name is that version.
+        """
+        known = [] if self.name or self.lineage else registry.versions_of(self.package)
+        version = known[0] if known else registry.register(self.package, self.name, **self.lineage)
         if self.publication.get("revision"):
             registry.note_publication(version, self.publication)
         return version
@@ -67,6 +75,11 @@ class Registry:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._log = RegistryLog(self.folder)
+
+    def __repr__(self) -> str:
+        names = sorted(path.name for path in self.folder.iterdir() if path.is_dir()) if self.folder.is_dir() else []
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        return f"Registry({str(self.folder)!r}, models: {shown or 'none'})"
 
     def versions(self) -> dict[str, list[ModelVersion]]:
         """Return the versions of each model, the oldest first, with their aliases."""
@@ -102,6 +115,8 @@ class Registry:
     def register(self, package: Package, name: str | None = None, **lineage: Any) -> ModelVersion:
         """Store ``package`` as the next version of a model and make it the candidate; the same package is stored once.
 
+        Files of that version that were damaged since are replaced.
+
         Args:
             package: The package; its files are copied, or linked where that is possible.
             name: Name of the model; that of the export by default.
@@ -113,13 +128,17 @@ class Registry:
         package = read_package(package.folder)
         require_whole(package)
         manifest = package.manifest
-        # The name is a folder's name too, and ':' or '@' follows it in references.
-        name = re.sub(r"[^\w.-]+", "-", name or str(manifest["model"]["name"])).strip("-.") or "model"
-        digest = sha256_of(package.folder / MANIFEST_FILE)
+        name = _model_name(package, name)
+        digest = package.digest
         with self._log.locked():
             known = self._read().versions.get(name, [])
             for item in known:
                 if item.package_sha256 == digest:
+                    if _damage(item) is not None:
+                        _logger.warning(
+                            "%s:%d in the registry was damaged: its files are replaced.", name, item.version
+                        )
+                        _keep(package.folder, item.folder)
                     return self.find(f"{name}:{item.version}")
             version = len(known) + 1
             kept = _keep(package.folder, self._package_folder(name, version))
@@ -134,6 +153,8 @@ class Registry:
                 "metrics": _numbers(manifest["evaluation"].get("test") or {}),
                 "lineage": {"model": manifest["model"]["identity"], "step": manifest["training"]["step"]} | lineage,
             }
+            if origin := origin_of(manifest):
+                event[MADE_FROM] = origin
             try:
                 self._log.append(event)
             except DeploymentError:
@@ -141,28 +162,32 @@ class Registry:
                 raise
         return self.find(f"{name}:{version}")
 
-    def of(self, package: Package) -> ModelVersion:
-        """Return the version whose package is ``package``.
+    def of(self, package: Package, name: str | None = None) -> ModelVersion:
+        """Return the version whose package is ``package``: of the model ``name``, or of any if None.
 
         Raises:
             DeploymentError: If it is not registered.
         """
-        digest = sha256_of(package.folder / MANIFEST_FILE)
-        for items in self.versions().values():
-            for item in items:
-                if item.package_sha256 == digest:
-                    return item
+        for item in self.versions_of(package):
+            if name is None or item.name == _model_name(package, name):
+                return item
         raise DeploymentError(
             f"The package in {package.folder} is not in the registry in {self.folder}.",
             "Every package is registered before it is published.",
             "Run 'kedro run --pipelines deployment'.",
         )
 
+    def versions_of(self, package: Package) -> list[ModelVersion]:
+        """Return the versions, of all models, whose package is ``package``."""
+        versions = self.versions()
+        return [item for items in versions.values() for item in items if item.package_sha256 == package.digest]
+
     def note_publication(self, version: ModelVersion, publication: Mapping[str, Any]) -> None:
         """Record where a version was published: ``repo_id``, ``tag``, ``revision``."""
-        kept = {key: publication[key] for key in ("repo_id", "tag", "revision", "difference") if key in publication}
+        kept = {key: publication[key] for key in _PUBLICATION_KEYS if key in publication}
         with self._log.locked():
-            if kept not in self.find(f"{version.name}:{version.version}").publications:
+            known = self.find(f"{version.name}:{version.version}").publications
+            if not any(_release(kept) == _release(item) for item in known):
                 self._log.append({"event": "published", "name": version.name, "version": version.version} | kept)
 
     def promote(
@@ -177,8 +202,9 @@ class Registry:
             force: Give it the alias without comparing.
 
         Raises:
-            DeploymentError: If it is not better, or the two were not tested on the same data.
+            DeploymentError: If its files are damaged, it is not better, or the two were not tested on the same data.
         """
+        _require_undamaged(version)
         with self._log.locked():
             state = self._read()
             history = state.aliases.get(version.name, {}).get(alias, [])
@@ -194,7 +220,7 @@ class Registry:
         """Give the alias back to the version that had it before, and return that version.
 
         Raises:
-            DeploymentError: If no other version had it.
+            DeploymentError: If no other version had it, or the files of that version are damaged.
         """
         self.find(name)
         with self._log.locked():
@@ -205,6 +231,7 @@ class Registry:
                     f"Expected two promotions at least; there {'was one' if history else 'were none'}.",
                     f"Name a version with 'kedro models promote {name}:VERSION --alias {alias} --force'.",
                 )
+            _require_undamaged(self.find(f"{name}:{history[-2]}"))
             self._log.append({"event": "rolled back", "name": name, "alias": alias})
         return self.find(f"{name}@{alias}")
 
@@ -241,6 +268,34 @@ class Registry:
                 history.append(event["version"])
             else:
                 history.pop()
+
+
+def _release(publication: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(publication.get(key) for key in ("repo_id", "tag", "revision"))
+
+
+def _damage(version: ModelVersion) -> DeploymentError | None:
+    """Return what is wrong with the files of a version."""
+    try:
+        read_package(version.folder)
+    except DeploymentError as err:
+        return err
+    return None
+
+
+def _require_undamaged(version: ModelVersion) -> None:
+    damage = _damage(version)
+    if damage is not None:
+        raise DeploymentError(
+            f"{version.name}:{version.version} is damaged: {damage.problem}",
+            "Expected the files that were registered.",
+            "Deploy that run again: a package with the same bytes replaces them.",
+        ) from damage
+
+
+def _model_name(package: Package, name: str | None) -> str:
+    # The name is a folder's name too, and ':' or '@' follows it in references.
+    return re.sub(r"[^\w.-]+", "-", name or str(package.manifest["model"]["name"])).strip("-.") or "model"
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

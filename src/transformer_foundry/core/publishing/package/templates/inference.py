@@ -1,6 +1,6 @@
 """Use this model with ONNX Runtime, without torch: ``python inference.py [TEXT]``.
 
-Needs the packages in ``requirements.txt`` and the files of this folder. As a module::
+Needs the packages in ``requirements.txt`` and the files of this folder, which it verifies. As a module::
 
     from inference import Model
 
@@ -10,14 +10,23 @@ Needs the packages in ``requirements.txt`` and the files of this folder. As a mo
 
 from __future__ import annotations
 
+import os
+import sys
+
+# A file of this folder must not stand for a library: nothing is imported from it before it is verified.
+_HERE = {os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.realpath(__file__))}
+_PATHS = list(sys.path)
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in _HERE]
+
 import argparse
+import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 try:
@@ -27,13 +36,46 @@ try:
 except ImportError as err:
     raise SystemExit(f"{err.name} is missing: pip install -r requirements.txt") from err
 
-__all__ = ["Generated", "InputError", "Model"]
+if __name__ != "__main__":
+    sys.path[:] = _PATHS
+
+
+def _verified(folder: Path, check: bool) -> ModuleType:
+    """Return the module verify_files.py, run from the bytes that the manifest lists; it verifies everything else."""
+    path = folder / "verify_files.py"
+    try:
+        source = path.read_bytes()
+        if check and hashlib.sha256(source).hexdigest() != _listed(folder, path.name):
+            raise ValueError("it is damaged")
+        module = sys.modules["verify_files"] = ModuleType("verify_files")
+        module.__file__ = str(path)
+        exec(compile(source, path, "exec", dont_inherit=True), vars(module))
+    except (ArithmeticError, LookupError, OSError, RecursionError, SyntaxError, TypeError, ValueError) as err:
+        problem = f"verify_files.py or manifest.json in {folder} cannot be read ({type(err).__name__}: {err})"
+        raise SystemExit(f"{' '.join(problem.split())[:300]}; download the package again.") from err
+    return module
+
+
+def _listed(folder: Path, name: str) -> object:
+    return json.loads((folder / "manifest.json").read_bytes())["files"][name]["sha256"]
+
 
 # Not resolved: in the Hub's cache the files are links to another folder.
 FOLDER = Path(__file__).absolute().parent
+_files = _verified(FOLDER, "--no-verify" not in sys.argv)
+PackageError, one_line, plain_name = _files.PackageError, _files.one_line, _files.plain_name
+read_manifest, verify = _files.read_manifest, _files.verify
+
+# A text, two texts, or the example of the package.
+Given = str | Sequence[str] | None
+
+__all__ = ["Generated", "InputError", "Model", "PackageError"]
+
 NEW_TOKENS, TEMPERATURE, TOP_K = 40, 0.8, 40
 BATCH_ROWS = 8
+EMPTY = "There is nothing in the text; write at least one word."
 # How users write a hidden token, besides the tokenizer's own name for it.
+TEXT_TASKS = ("sequence_classification", "multi_label_classification", "regression")
 MASK_WORDS = ("[MASK]", "<mask>")
 
 
@@ -63,12 +105,32 @@ class Model:
         folder: The folder of the package.
         file: Name of the ONNX file; by default the one in full precision, else the first there is.
         threads: Threads of ONNX Runtime; 0 takes all cores.
+        check: Whether the files are compared with their digests in the manifest.
+
+    Raises:
+        PackageError: If a file of the package is missing, damaged or cannot be loaded.
+        InputError: If there is no such ONNX file.
     """
 
-    def __init__(self, folder: str | Path = FOLDER, file: str | None = None, threads: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path = FOLDER, file: str | None = None, threads: int = 0, *, check: bool = True
+    ) -> None:
         folder = Path(folder)
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        self.file = _choose_file(self.manifest, file)
+        self.manifest: dict[str, Any] = read_manifest(folder)
+        try:
+            self._read_settings()
+            self.file = _choose_file(self.manifest, file)
+            if check:
+                verify(folder, self.manifest, _files_of(self.manifest, self.file))
+            self._load(folder, threads)
+        except InputError:
+            raise
+        except PackageError:
+            raise
+        except Exception as err:  # the libraries raise bare exceptions for damaged files
+            raise PackageError(f"the package in {folder} cannot be used ({type(err).__name__}: {err})") from err
+
+    def _load(self, folder: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         path = str(folder / self.file)
@@ -79,22 +141,51 @@ class Model:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        contract = self.manifest["model"]["contract"]
-        self.task: str = contract["task"]
-        self.max_length: int | None = contract["max_length"]
-        self.special: dict[str, int | None] = self.manifest["special_token_ids"]
-        self.label_names: list[str] = self.manifest["label_names"] or []
-        self._encoding: dict[str, Any] = self.manifest["encoding"]
+        # Threads share it, so its truncation is set once.
+        self._pair_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._pair_tokenizer.encode_special_tokens = True
+        self._pair_tokenizer.no_padding()
+        self._pair_tokenizer.no_truncation()
+        if self.max_length is not None:
+            self._pair_tokenizer.enable_truncation(self.max_length, strategy="longest_first")
 
-    def encode(self, text: str) -> list[int]:
+    def _read_settings(self) -> None:
+        """Take the settings out of the manifest; each must have the type that it is used with."""
+        contract, encoding = self.manifest["model"]["contract"], self.manifest["encoding"]
+        self.name = one_line(_typed(self.manifest["model"]["name"], str), 200)
+        self.task: str = _typed(contract["task"], str)
+        self.max_length: int | None = _typed(contract["max_length"], int, optional=True)
+        special = _typed(self.manifest["special_token_ids"], dict)
+        self.special: dict[str, int | None] = {
+            name: _typed(special[name], int, optional=True) for name in ("pad", "eos", "mask", "decoder_start")
+        }
+        self.label_names: list[str] = _typed_list(self.manifest["label_names"] or [], str)
+        self._encoding: dict[str, Any] = {
+            "prefix": _typed_list(encoding["prefix"], int),
+            "suffix": _typed_list(encoding["suffix"], int),
+            "mask_text": _typed(encoding["mask_text"], str, optional=True),
+            "mask_takes_space": _typed(encoding["mask_takes_space"], bool),
+        }
+        self.reads_pairs: bool = _typed(encoding["reads_pairs"], bool)
+        prompt = self.manifest["prompt"]
+        self.prompt_text = _typed(prompt["text"], str)
+        self._prompt_ids = _typed_list(prompt["input_ids"], int)
+
+    def encode(self, text: str, pair: str | None = None) -> list[int]:
         """Return the ids of ``text`` as the model expects them: with special tokens, cut to the model's length.
 
-        A text to continue keeps its end, any other text its beginning.
+        A text to continue keeps its end, any other text its beginning; of a pair the longer text is cut first.
 
         Raises:
-            InputError: If the text is empty or not valid Unicode.
+            InputError: If the text is empty or not valid Unicode, or the model reads pairs and ``pair`` is missing.
         """
-        return self._frame(self._plain_ids(text))
+        if (pair is not None) != self.reads_pairs:
+            raise InputError(f"This model reads {'two texts' if self.reads_pairs else 'one text'} at a time.")
+        if pair is None:
+            return self._frame(self._plain_ids(text))
+        if not self._plain_ids(text) or not self._plain_ids(pair):
+            raise InputError(EMPTY)
+        return list(self._pair_tokenizer.encode(text, pair).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, without special tokens."""
@@ -105,12 +196,15 @@ class Model:
             text.encode("utf-8")
         except UnicodeEncodeError as err:
             raise InputError("The text holds half of a surrogate pair; send valid Unicode.") from err
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        except Exception as err:  # tokenizers raises a bare Exception
+            raise InputError(f"The tokenizer does not know all of the text ({err}); token ids are numbers.") from err
 
     def _frame(self, ids: list[int]) -> list[int]:
         before, after = self._encoding["prefix"], self._encoding["suffix"]
-        if not [*before, *ids]:
-            raise InputError("There is nothing in the text; write at least one word.")
+        if not ids:
+            raise InputError(EMPTY)
         if self.max_length is None:
             return [*before, *ids, *after]
         if self.task == "causal_lm":
@@ -144,7 +238,7 @@ class Model:
             raise InputError(f"This model does not write text (its task is {self.task}); use predict.")
         if max_new_tokens < 1 or not 0 <= temperature < float("inf") or (top_k is not None and top_k < 1):
             raise InputError("max_new_tokens and top_k must be at least 1, temperature finite and not below 0.")
-        ids = list(self.manifest["prompt"]["input_ids"]) if text is None else self.encode(text)
+        ids = list(self._prompt_ids) if text is None else self.encode(text)
         stop_at = None if seconds is None else time.monotonic() + seconds
         written: list[int] = []
         generator = np.random.default_rng(seed)
@@ -170,8 +264,8 @@ class Model:
                 # The model reads the last max_length tokens.
                 yield self._run([[*ids, *written][-(self.max_length or 0) :]])[0, -1]
 
-    def predict(self, texts: Sequence[str | None], top_k: int = 5) -> list[Any]:
-        """Return for each text the result of ``fill_mask`` or ``classify``, whichever is the model's task.
+    def predict(self, texts: Sequence[Given], top_k: int = 5) -> list[Any]:
+        """Return for each text, or pair of texts, the result of ``fill_mask`` or ``classify``, by the model's task.
 
         Raises:
             InputError: If the model writes text, or one of the texts cannot be used.
@@ -179,8 +273,8 @@ class Model:
         if top_k < 1:
             raise InputError("top_k must be at least 1.")
         if self.task == "masked_lm":
-            return self.fill_mask(texts, top_k)
-        if self.task in ("sequence_classification", "token_classification"):
+            return self.fill_mask([text if text is None else str(text) for text in texts], top_k)
+        if self.task in (*TEXT_TASKS, "token_classification"):
             return self.classify(texts, top_k)
         raise InputError(f"This model writes text (its task is {self.task}); use generate.")
 
@@ -202,21 +296,33 @@ class Model:
             answers.append([{"position": at, "guesses": self._guesses(logits[at], top_k)} for at in places])
         return answers
 
-    def classify(self, texts: Sequence[str | None], top_k: int = 5) -> list[list[dict[str, Any]]]:
-        """Return the most likely labels of each text, or the most likely label of each of its tokens.
+    def classify(self, texts: Sequence[Given], top_k: int = 5) -> list[list[dict[str, Any]]]:
+        """Return the most likely labels of each text, its number, or the most likely label of each of its tokens.
+
+        Args:
+            texts: Texts, or pairs of texts for a model that reads pairs; None takes the package's example.
+            top_k: Labels of each text.
 
         Returns:
-            For each text ``label`` and ``score`` of the most likely labels; for a model that labels tokens, ``token``,
-            ``label`` and ``score`` of each token.
+            For each text ``label`` and ``score`` of the most likely labels (where a text may have several, each applies
+            if its score is above 0.5), or ``value``; for a model that labels tokens, ``token``, ``label`` and ``score``
+            of each token.
         """
-        example = self.manifest["prompt"]["input_ids"]
-        rows = [list(example) if text is None else self.encode(text) for text in texts]
-        answers = []
+        rows = [
+            list(self._prompt_ids)
+            if text is None
+            else self.encode(text)
+            if isinstance(text, str)
+            else self.encode(*text)
+            for text in texts
+        ]
+        answers: list[list[dict[str, Any]]] = []
         for ids, logits in zip(rows, self._rows_of_logits(rows), strict=True):
-            if logits.ndim == 1:
-                answers.append(
-                    [{"label": self._label(at), "score": share} for at, share in _most_likely(logits, top_k)]
-                )
+            if self.task == "regression":
+                answers.append([{"value": float(logits[0])}])
+            elif logits.ndim == 1:
+                likely = _applying if self.task == "multi_label_classification" else _most_likely
+                answers.append([{"label": self._label(at), "score": share} for at, share in likely(logits, top_k)])
             else:
                 best = [_most_likely(scores, 1)[0] for scores in logits]
                 named = [{"label": self._label(at), "score": share} for at, share in best]
@@ -235,7 +341,7 @@ class Model:
         return [{"token": self.token(at), "id": at, "score": share} for at, share in _most_likely(logits, top_k)]
 
     def _hide_one(self) -> list[int]:
-        ids = list(self.manifest["prompt"]["input_ids"])
+        ids = list(self._prompt_ids)
         ids[len(ids) // 2] = self._mask_id()
         return ids
 
@@ -285,15 +391,17 @@ class Model:
             given |= {"decoder_input_ids": decoder_ids, "decoder_attention_mask": decoder_mask}
         return np.asarray(self._session.run(None, {name: given[name] for name in self._inputs})[0], dtype=np.float32)
 
-    def answer(self, text: str | None = None, **settings: Any) -> str:
-        """Return the model's answer to ``text`` as readable text, whatever its task is."""
+    def answer(self, text: str | None = None, pair: str | None = None, **settings: Any) -> str:
+        """Return the model's answer to ``text``, or to a pair, as readable text, whatever its task is."""
         if self.task in ("causal_lm", "seq2seq_lm"):
             return self.generate(text, **settings).text
         lines = []
-        for item in self.predict([text])[0]:
+        for item in self.predict([text if pair is None or text is None else (text, pair)])[0]:
             if "guesses" in item:
                 guesses = ", ".join(f"{guess['token']!r} ({guess['score']:.0%})" for guess in item["guesses"])
                 lines.append(f"hidden token {item['position'] + 1}: {guesses}")
+            elif "value" in item:
+                lines.append(f"{item['value']:.4g}")
             else:
                 token = f"{item['token']!r}: " if "token" in item else ""
                 lines.append(f"{token}{item['label']} ({item['score']:.0%})")
@@ -301,12 +409,31 @@ class Model:
 
 
 def _choose_file(manifest: dict[str, Any], wanted: str | None) -> str:
-    files = [entry["file"] for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
+    entries = [entry for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
+    files = [plain_name(entry["file"]) for entry in entries]
     if wanted is not None and wanted not in files:
-        raise InputError(f"There is no verified file {wanted} in this package, only {', '.join(files) or 'none'}.")
+        raise InputError(
+            f"There is no verified file {one_line(wanted, 100)} in this package, only {', '.join(files) or 'none'}."
+        )
     if not files:
         raise InputError("This package has no verified ONNX file; manifest.json says why. Use load_example.py.")
     return wanted or ("model.onnx" if "model.onnx" in files else files[0])
+
+
+def _files_of(manifest: dict[str, Any], file: str) -> list[str]:
+    """Return the files that are read: the ONNX file, the separate file of its weights, and the tokenizer."""
+    data = [name for name in manifest.get("files") or {} if name == f"{file}.data"]
+    return ["inference.py", "tokenizer.json", file, *data]
+
+
+def _typed(value: Any, kind: type, *, optional: bool = False) -> Any:
+    if (optional and value is None) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    raise PackageError(f"manifest.json has {str(value)[:40]!r} where a value of type {kind.__name__} belongs")
+
+
+def _typed_list(values: Any, kind: type) -> list[Any]:
+    return [_typed(value, kind) for value in _typed(values, list)]
 
 
 def _pad(rows: list[list[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
@@ -326,6 +453,12 @@ def _most_likely(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
     return [(int(at), float(shares[at])) for at in np.argsort(-shares, kind="stable")[:count]]
 
 
+def _applying(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
+    """Return the labels with the highest probability; each applies or not, whatever the others do."""
+    shares = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return [(int(at), float(shares[at])) for at in np.argsort(-shares, kind="stable")[:count]]
+
+
 def _draw(logits: np.ndarray, temperature: float, top_k: int | None, generator: np.random.Generator) -> int:
     if temperature == 0:
         return int(logits.argmax())
@@ -339,11 +472,13 @@ def _draw(logits: np.ndarray, temperature: float, top_k: int | None, generator: 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Let this model answer a text.")
     parser.add_argument("text", nargs="?", help="by default the example that comes with the model")
+    parser.add_argument("pair", nargs="?", help="the second text, for a model that reads two")
     parser.add_argument("--max-new-tokens", type=int, default=NEW_TOKENS)
     parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: the most likely token each time")
     parser.add_argument("--top-k", type=int, default=TOP_K)
     parser.add_argument("--seed", type=int, help="makes the answer repeatable")
     parser.add_argument("--file", help="ONNX file to use, such as model.onnx")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the files with their digests")
     return parser.parse_args()
 
 
@@ -351,14 +486,16 @@ def main() -> int:
     """Print the text and the model's answer; return the exit code."""
     given = _arguments()
     settings = {name: getattr(given, name) for name in ("max_new_tokens", "temperature", "top_k", "seed")}
+    if given.no_verify:
+        print("warning: the files of the package are not verified (--no-verify).", file=sys.stderr)
     try:
-        model = Model(file=given.file)
-        answer = model.answer(given.text, **settings)
-    except InputError as err:
+        model = Model(file=given.file, check=not given.no_verify)
+        answer = model.answer(given.text, given.pair, **settings)
+    except (InputError, PackageError) as err:
         print(err, file=sys.stderr)
         return 2
-    print("prompt:", model.manifest["prompt"]["text"] if given.text is None else given.text)
-    print("answer:", answer)
+    print("prompt:", one_line(model.prompt_text if given.text is None else given.text))
+    print("answer:", "\n".join(map(one_line, answer.split("\n"))))
     return 0
 
 

@@ -1,14 +1,22 @@
 """Load this model and answer a text: ``python load_example.py [TEXT]``.
 
-Needs torch, safetensors, tokenizers to read and write text, and the files of this folder.
+Needs torch, safetensors, tokenizers to read and write text, and the files of this folder, which it verifies (not with
+``--no-verify``).
 As a module: ``from load_example import load_model``; ``load_model()(input_ids=...)`` returns logits.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
+import os
 import sys
+
+# A file of this folder must not stand for a library: nothing is imported from it before it is verified.
+_HERE = {os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.realpath(__file__))}
+_PATHS = list(sys.path)
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in _HERE]
+
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,17 +24,25 @@ from typing import Any
 
 try:
     import torch
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     from torch import Tensor, nn
 except ImportError as err:
     if __name__ != "__main__":
         raise
     sys.exit(f"{err}. This program needs: pip install torch safetensors tokenizers")
 
+if __name__ != "__main__":
+    sys.path[:] = _PATHS
+
+_USED = ("load_example.py", "export_config.json", "model.safetensors", "tokenizer.json")
 # Not resolved: in the Hub's cache the files are links to another folder.
 FOLDER = Path(__file__).absolute().parent
 NEW_TOKENS = 40
 TEMPERATURE, TOP_K, SEED = 0.8, 40, 0
+
+
+class PackageError(ValueError):
+    """What verifies the files of the package is missing or damaged."""
 
 
 class Model(nn.Module):
@@ -50,19 +66,32 @@ class Model(nn.Module):
         return logits
 
 
-def load_model(folder: Path = FOLDER) -> Model:
-    """Build the model from ``model.py`` and ``export_config.json`` and fill it from ``model.safetensors``."""
-    manifest = _read_json(folder / "manifest.json")
-    code = _import(folder / "model.py", "model")
-    names = {"config": _read_json(folder / "export_config.json")}
-    model: nn.Module = eval(manifest["model"]["expression"], code.__dict__, names)
+def load_model(folder: Path = FOLDER, *, check: bool = True) -> Model:
+    """Build the model from ``model.py`` and ``export_config.json`` and fill it from ``model.safetensors``.
+
+    Args:
+        folder: The folder of the package.
+        check: Whether the files are compared with their digests in the manifest, before any of them is used.
+
+    Raises:
+        PackageError: If a file is missing or damaged.
+    """
+    files = _verified(folder, check)
+    manifest = files.read_manifest(folder)
+    if check:
+        files.verify(folder, manifest, _USED)
+    config = files.read_json(folder / "export_config.json")
+    code, call = (
+        files.VerifiedCode(folder, manifest, check=check).load(name) for name in ("model.py", "model_call.py")
+    )
+    model: nn.Module = call.construct(manifest["model"]["expression"], vars(code), config)
     _load_weights(model, folder / "model.safetensors")
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoder):
             # In evaluation mode nested tensors would cut the output to the longest real row.
             module.enable_nested_tensor = module.use_nested_tensor = False
     contract = SimpleNamespace(**manifest["model"]["contract"])
-    return Model(model, contract, _import(folder / "model_call.py", "model_call")).eval()
+    return Model(model, contract, call).eval()
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
@@ -81,17 +110,24 @@ def _load_weights(model: nn.Module, path: Path) -> None:
                 expected[name].copy_(value)
 
 
-def _import(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def _verified(folder: Path, check: bool) -> ModuleType:
+    """Return the module verify_files.py, run from the bytes that the manifest lists; it verifies everything else."""
+    path = folder / "verify_files.py"
+    try:
+        source = path.read_bytes()
+        if check and hashlib.sha256(source).hexdigest() != _listed(folder, path.name):
+            raise ValueError("it is damaged")
+        module = sys.modules["verify_files"] = ModuleType("verify_files")
+        module.__file__ = str(path)
+        exec(compile(source, path, "exec", dont_inherit=True), vars(module))
+    except (ArithmeticError, LookupError, OSError, RecursionError, SyntaxError, TypeError, ValueError) as err:
+        problem = f"verify_files.py or manifest.json in {folder} cannot be read ({type(err).__name__}: {err})"
+        raise PackageError(f"{' '.join(problem.split())[:300]}; download the package again.") from err
     return module
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _listed(folder: Path, name: str) -> object:
+    return json.loads((folder / "manifest.json").read_bytes())["files"][name]["sha256"]
 
 
 class Text:
@@ -107,14 +143,16 @@ class Text:
             self.backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self.backend.encode_special_tokens = True
 
-    def encode(self, text: str | None) -> list[int]:
-        """Return the ids of ``text``, or those of the prompt that comes with the model."""
+    def encode(self, text: str | None, pair: str | None = None) -> list[int]:
+        """Return the ids of ``text``, of two texts, or those of the prompt that comes with the model."""
         if text is None:
             return list(self.prompt["input_ids"])
         if self.backend is None:
             raise SystemExit("Reading a text requires tokenizers: pip install tokenizers")
         begin = self.special["document_start"] if self.prompt["begins_document"] else None
-        return ([] if begin is None else [begin]) + list(self.backend.encode(text).ids)
+        # tokenizer.json adds what frames a complete text; a text to continue only has a beginning.
+        ids = list(self.backend.encode(text, pair, add_special_tokens=begin is None).ids)
+        return ids if begin is None else [begin, *ids]
 
     def show(self, ids: list[int]) -> str:
         """Return the text of ``ids``."""
@@ -123,7 +161,7 @@ class Text:
 
 @torch.no_grad()
 def answer(model: Model, text: Text, ids: list[int], label_names: list[str] | None = None) -> str:
-    """Return the model's answer to ``ids``: a continuation, a translation, guesses for a hidden token, or labels."""
+    """Return the model's answer to ``ids``: a continuation, a translation, guesses for a token, labels or a number."""
     task, longest = model.contract.task, model.contract.max_length
     ids = ids[:longest]
     if task == "causal_lm":
@@ -135,7 +173,15 @@ def answer(model: Model, text: Text, ids: list[int], label_names: list[str] | No
         return text.show(_draw(following, text.special["eos"], min(NEW_TOKENS, longest or NEW_TOKENS)))
     if task == "masked_lm":
         return _guess(model, text, ids)
-    best = model(_row(ids), torch.ones(1, len(ids)).long())[0].argmax(-1).reshape(-1).tolist()
+    scores = model(_row(ids), torch.ones(1, len(ids)).long())[0].float()
+    if task == "regression":
+        return f"{float(scores[0]):.4g}"
+    if task == "multi_label_classification":
+        best = (scores > 0).nonzero().flatten().tolist()
+        if not best:
+            return "none"
+    else:
+        best = scores.argmax(-1).reshape(-1).tolist()
     return " ".join(label_names[index] if label_names and index < len(label_names) else str(index) for index in best)
 
 
@@ -171,19 +217,32 @@ def _row(ids: list[int]) -> Tensor:
 
 def main() -> None:
     """Print the prompt and the model's answer."""
+    arguments = [text for text in sys.argv[1:] if text != "--no-verify"]
+    check = len(arguments) == len(sys.argv) - 1
+    if not check:
+        print("warning: the files of the package are not verified (--no-verify).", file=sys.stderr)
     try:
-        manifest = _read_json(FOLDER / "manifest.json")
-        text, model = Text(manifest), load_model()
-    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as err:
-        sys.exit(
-            f"The model in {FOLDER} cannot be loaded ({type(err).__name__}: {err}).\n"
-            "Every file of the package must be there as it was published: download it again."
-        )
-    ids = text.encode(sys.argv[1] if len(sys.argv) > 1 else None)
-    if not ids:
-        sys.exit("There is no word in this text. Expected one at least.")
-    print("prompt:", text.show(ids))
-    print("answer:", answer(model, text, ids, manifest["label_names"]))
+        files = _verified(FOLDER, check)
+        manifest = files.read_manifest(FOLDER)
+        model, text = load_model(check=check), Text(manifest)
+        ids = text.encode(*arguments[:2]) if arguments else text.encode(None)
+        if not ids:
+            sys.exit("There is no word in this text. Expected one at least.")
+        answered = answer(model, text, ids, manifest["label_names"])
+    except Exception as err:  # the libraries raise bare exceptions for damaged files
+        sys.exit(_reason(err))
+    print("prompt:", files.one_line(text.show(ids)))
+    print("answer:", "\n".join(map(files.one_line, answered.split("\n"))))
+
+
+def _reason(err: Exception) -> str:
+    if type(err).__name__ == "PackageError":
+        return str(err)
+    what = " ".join(str(err).split())[:300]
+    return (
+        f"The model in {FOLDER} cannot be loaded ({type(err).__name__}: {what}); every file of the package must be "
+        "there as it was published: download it again."
+    )
 
 
 if __name__ == "__main__":

@@ -174,11 +174,14 @@ export class Model {
     return places.map((at) => ({ position: at, guesses: likeliest(found.row(at), topK).map(named) }));
   }
 
-  // [{ label, score }] of the text, or [{ token, label, score }] of each token.
+  // [{ label, score }] of the text, [{ value }] of a regression, or [{ token, label, score }] of each token.
   async classify(text, topK = 5) {
     const ids = this.text.encode(text);
     const found = await this.logits(ids);
     const label = (at) => this.manifest.label_names?.[at] ?? String(at);
+    if (this.task === "regression") return [{ value: found.row(0)[0] }];
+    if (this.task === "multi_label_classification")
+      return applying(found.row(0), topK).map(([at, score]) => ({ label: label(at), score }));
     if (!found.isSequence) return likeliest(found.row(0), topK).map(([at, score]) => ({ label: label(at), score }));
     return ids.map((id, position) => {
       const [[at, score]] = likeliest(found.row(position), 1);
@@ -193,6 +196,13 @@ function likeliest(logits, count) {
   const sum = shares.reduce((one, other) => one + other, 0);
   const order = Array.from(shares.keys()).sort((one, other) => shares[other] - shares[one] || one - other);
   return order.slice(0, count).map((at) => [at, shares[at] / sum]);
+}
+
+// Each label applies or not, whatever the others do.
+function applying(logits, count) {
+  const shares = Float64Array.from(logits, (value) => 1 / (1 + Math.exp(-value)));
+  const order = Array.from(shares.keys()).sort((one, other) => shares[other] - shares[one] || one - other);
+  return order.slice(0, count).map((at) => [at, shares[at]]);
 }
 
 function draw(logits, temperature, topK) {

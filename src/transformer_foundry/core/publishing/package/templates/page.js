@@ -3,6 +3,8 @@ const WRITERS = { causal_lm: "continues text", seq2seq_lm: "turns one text into 
 const READERS = {
   masked_lm: "guesses hidden tokens",
   sequence_classification: "labels texts",
+  multi_label_classification: "gives texts any number of labels",
+  regression: "gives texts a number",
   token_classification: "labels the tokens of a text",
 };
 const LABELS = { causal_lm: "Text to continue", masked_lm: "Text with hidden tokens" };
@@ -105,7 +107,8 @@ async function read(text) {
     show(...places.flatMap(({ guesses }, number) => [heading(number), ...guesses.map(bar)]));
   } else {
     const found = await model.classify(text);
-    show(...found.map((item) => bar(item.token ? { ...item, label: `${item.token}: ${item.label}` } : item)));
+    if (model.task === "regression") show(element("p", { textContent: found[0].value.toPrecision(4) }));
+    else show(...found.map((item) => bar(item.token ? { ...item, label: `${item.token}: ${item.label}` } : item)));
   }
   return `Answered in ${((performance.now() - begun) / 1000).toFixed(2)} s.`;
 }
