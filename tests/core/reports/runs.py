@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
+
+from transformer_foundry.core.experiments.tuning.results.summary import trials_digest
+from transformer_foundry.core.files.folder_manifest import write_folder_manifest
+from transformer_foundry.core.files.provenance import digest_of, with_origin
+from transformer_foundry.core.training.checkpointing.directory import checkpoint_origin
 
 FINDING = {"severity": "warning", "message": "Dropout is 0.9.", "where": "model.py:7", "fix": "Use 0.1.", "check": "x"}
 ROWS = [
@@ -54,7 +60,6 @@ FILES: dict[str, Any] = {
     "08_reporting/gpt/search_comparison.json": {"verdict": "The winner beats the default configuration."},
     "08_reporting/gpt/trials.csv": "number,state,loss,steps,steps_trained,seconds,learning_rate,error\n"
     "0,complete,4.5,40,40,1.0,0.001,\n1,complete,4.4,40,40,1.0,0.0023,\n2,paused,5.0,10,10,1.0,0.1,\n",
-    "08_reporting/gpt/hub_publication.json": {"published": True, "url": "https://huggingface.co/someone/gpt"},
     "06_models/gpt/manifest.json": {
         "total_steps": 40, "result": {"step": 40}, "seeds": {"training": 7}, "sessions": [{"started_at": "2026-01-01"}],
         "identity": {"model_code": "abc123"}, "parameters": {"training": {"max_steps": 40}}, "checkpoint_bytes": 1024,
@@ -71,12 +76,33 @@ FILES: dict[str, Any] = {
 
 
 def write_run(data_dir: Path, files: dict[str, Any] | None = None) -> Path:
-    """Write ``files``, all of :data:`FILES` by default, and return the data folder."""
-    for name, content in (FILES if files is None else files).items():
+    """Write ``files``, all of :data:`FILES` by default, as made from one checkpoint, and return the data folder."""
+    checkpoint = data_dir / "06_models/gpt/checkpoints/step-00000040"
+    if not checkpoint.exists():
+        write_checkpoint(checkpoint)
+    origin = checkpoint_origin(checkpoint)
+    files = FILES if files is None else files
+    if isinstance(trials := files.get("08_reporting/gpt/trials.csv"), str) and trials:
+        origin["trials"] = trials_digest(csv.DictReader(trials.splitlines()))
+    if isinstance(evaluation := files.get("08_reporting/gpt/evaluation.json"), dict):
+        origin["evaluation"] = digest_of(with_origin(evaluation, origin))
+    for name, content in files.items():
         path = data_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, dict) and not name.startswith("06_models/gpt/manifest"):
+            known = {key: origin[key] for key in origin if key != "evaluation" or name.startswith("07")}
+            content = with_origin(content, known)
         path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return data_dir
+
+
+def write_checkpoint(folder: Path, weights: bytes = b"weights") -> None:
+    """Write what a report reads of a checkpoint: its manifest."""
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(weights)
+    identity = {"model_code": "a" * 64, "config": "b" * 64, "data": "d" * 64, "tokenizer": "e" * 64}
+    step = int(folder.name.removeprefix("step-"))
+    write_folder_manifest(folder, {"step": step, "best_step": step, "identity": identity})
 
 
 def with_every_text(value: Any, text: str) -> Any:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import shutil
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.core.reports.runs import FILES, PARITY, ROWS, with_every_text, write_run
+from tests.core.reports.runs import FILES, PARITY, ROWS, with_every_text, write_checkpoint, write_run
+from transformer_foundry.core.files.provenance import digest_of, with_origin
 from transformer_foundry.core.files.run_paths import RunPaths
+from transformer_foundry.core.publishing import Package
+from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.reports import read_run, render_report, write_report
 
 ATTACK = "<script>boom()</script><img src=x onerror=boom()>\"' onload='boom()'></style></title></svg>&amp;\x00\ud800"
@@ -79,14 +84,14 @@ def test_the_errors_of_a_classifier_are_shown_with_confusions_and_confidence(tmp
 
 
 def test_of_many_classes_the_most_frequent_confusions_are_listed(tmp_path: Path) -> None:
-    path = write_run(tmp_path) / "08_reporting/gpt/error_analysis.json"
     matrix = [[9 if i == j else 0 for j in range(20)] for i in range(20)]
     matrix[3][7], matrix[7][3] = 2, 5
     labels = [f"class{i}" for i in range(20)]
-    path.write_text(json.dumps({"confusion": {"labels": labels, "matrix": matrix}}))
+    write_run(tmp_path, {"08_reporting/gpt/error_analysis.json": {"confusion": {"labels": labels, "matrix": matrix}}})
     shown = " ".join(Reader(render(tmp_path)).shown.split())
     assert "true class taken for examples class7 class3 5 class3 class7 2" in shown
-    path.write_text(json.dumps({"confusion": {"labels": labels, "matrix": matrix[1:]}}))
+    damaged = {"confusion": {"labels": labels, "matrix": matrix[1:]}}
+    write_run(tmp_path, {"08_reporting/gpt/error_analysis.json": damaged})
     assert "errors" not in sections_of(render(tmp_path))
 
 
@@ -115,7 +120,7 @@ def test_every_element_is_closed(tmp_path: Path) -> None:
         (["validation_report.json"], ["verdict", "links"]),
         (["data_profile.json"], ["data", "links"]),
         (["metrics.jsonl"], ["curves", "cost", "links"]),
-        (["samples.json"], ["samples"]),
+        (["samples.json"], ["samples", "links"]),
         (["trials.csv"], ["tuning", "links"]),
         (["07_model_output/gpt/manifest.json"], ["parity", "links"]),
     ],
@@ -145,17 +150,94 @@ def test_a_text_is_shown_as_it_is_and_never_read_as_markup(tmp_path: Path) -> No
 
 def test_an_address_that_would_run_something_is_not_a_link(tmp_path: Path) -> None:
     write_run(tmp_path)
-    write_run(tmp_path, {"08_reporting/gpt/hub_publication.json": {"url": "javascript:boom()"}})
-    links = [value for name, value in Reader(render(tmp_path)).attributes if name == "href"]
-    assert links
+    publish(tmp_path, "javascript:boom()")
+    document = render(tmp_path)
+    links = [value for name, value in Reader(document).attributes if name == "href"]
+    assert "alice/gpt v1 on the Hugging Face Hub" in Reader(document).shown
     assert all(re.match(r"#|\./|\.\./", link or "") for link in links)
 
 
+def publish(data_dir: Path, url: str) -> None:
+    """Note in the registry that the package was published."""
+    package = Package(data_dir / "07_model_output/gpt", {"model": {"name": "gpt"}})
+    log = RegistryLog(data_dir / "registry")
+    (data_dir / "registry").mkdir()
+    version = {"name": "gpt", "version": 1}
+    log.append({"event": "registered", **version, "package_sha256": package.digest, "registered_at": "", "metrics": {},
+                "lineage": {}, "data_fingerprint": ""})  # fmt: skip
+    log.append({"event": "published", **version, "repo_id": "alice/gpt", "tag": "v1", "revision": "f" * 40, "url": url})
+
+
+def test_only_releases_of_this_very_package_are_shown(tmp_path: Path) -> None:
+    publish(write_run(tmp_path), "https://huggingface.co/alice/gpt")
+    assert "published v1" in Reader(render(tmp_path)).shown
+    write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [PARITY], "more": 1}})
+    assert "alice" not in render(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "said"),
+    [
+        ("validation_report.json", "verdict", "The report of the checks is of another model. Not shown; renew with: "),
+        ("data_profile.json", "data", "The profile of the data is of other data."),
+        ("evaluation.json", "baselines", "The evaluation is of step 20 instead of 40, another model and other data."),
+        ("error_analysis.json", "errors", "The error analysis is of step 20 instead of 40"),
+        ("samples.json", "samples", "The samples of the trained model are of step 20 instead of 40"),
+        ("comparison.json", "models", "The comparison of models is of other data."),
+        ("search_comparison.json", "tuning", "The result of the search is of another model and other data."),
+        ("07_model_output/gpt/manifest.json", "parity", "The package is of step 20 instead of 40"),
+    ],
+)
+def test_what_belongs_to_another_checkpoint_is_not_shown_but_named(
+    tmp_path: Path, name: str, section: str, said: str
+) -> None:
+    write_run(tmp_path)
+    (path,) = tmp_path.rglob(Path(name).name) if "/" not in name else [tmp_path / name]
+    other = {"model": "x", "data": "x", "tokenizer": "x", "weights": "x", "step": 20}
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(with_origin(content, other)))
+    document = render(tmp_path)
+    shown = " ".join(Reader(document).shown.split())
+    assert said in shown
+    assert section in sections_of(document)
+    assert "outdated" in shown
+
+    path.write_text(json.dumps({key: value for key, value in content.items() if key != "made_from"}))
+    assert "of unknown origin" in render(tmp_path)
+
+
+def test_a_better_checkpoint_makes_outdated_what_was_made_of_the_earlier_one(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_checkpoint(tmp_path / "06_models/gpt/checkpoints/step-00000060", b"better")
+    record = read_run(RunPaths.under(tmp_path, "gpt"), command=lambda pipeline: f"renew {pipeline}")
+
+    assert record.outdated == {
+        "baselines": ("The evaluation is of step 40 instead of 60. Not shown; renew with: renew training",),
+        "errors": ("The error analysis is of step 40 instead of 60. Not shown; renew with: renew training",),
+        "samples": (
+            "The samples of the trained model are of step 40 instead of 60. Not shown; renew with: renew training",
+        ),
+        "parity": ("The package is of step 40 instead of 60. Not shown; renew with: renew deployment",),
+    }
+    assert (record.evaluation, record.package, record.validation["status"]) == ({}, {}, "fail")
+
+
+def test_without_a_checkpoint_nothing_is_said_of_a_trained_model(tmp_path: Path) -> None:
+    shutil.rmtree(write_run(tmp_path) / "06_models/gpt/checkpoints")
+    record = read_run(RunPaths.under(tmp_path, "gpt"))
+    assert "of a checkpoint that is no longer there" in record.outdated["baselines"][0]
+    assert (record.evaluation, record.samples, record.package) == ({}, {}, {})
+
+
 def test_the_page_asks_for_nothing_outside_itself(tmp_path: Path) -> None:
-    (write_run(tmp_path) / "08_reporting/gpt/validation.png").write_bytes(b"\x89PNG")
+    picture = write_run(tmp_path) / "08_reporting/gpt/validation.png"
+    picture.write_bytes(b"\x89PNG")
+    assert "data:image" not in render(tmp_path)  # that of another report
+    report = json.loads(picture.with_name("validation_report.json").read_text())
+    picture.write_bytes(content := b"\x89PNG" + digest_of(report["made_from"]).encode())
     document = render(tmp_path)
     sources = [value or "" for name, value in Reader(document).attributes if name in ("src", "srcset", "data")]
-    assert sources == ["data:image/png;base64,iVBORw=="]
+    assert sources == [f"data:image/png;base64,{base64.b64encode(content).decode()}"]
     assert "url(" not in document
     assert "@import" not in document
 
@@ -207,6 +289,12 @@ def test_a_smaller_format_shows_its_change_of_perplexity(tmp_path: Path) -> None
     small = {"format": "onnx-int8", "status": "verified", "max_abs_error": 0.05, "relative_change": 0.00123}
     write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [small]}})
     assert "perplexity +0.12%" in Reader(render(tmp_path)).shown
+
+
+def test_a_damaged_package_is_not_shown_as_verified(tmp_path: Path) -> None:
+    file = {"model.onnx": {"sha256": "0" * 64, "size_bytes": 5}}
+    write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [PARITY], "files": file}})
+    assert "verified" not in Reader(render(tmp_path)).shown
 
 
 def test_a_format_that_failed_says_why(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_secret_is_redacted_wherever_it_is_shown(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("address", "link"),
     [
-        ("https://a.b/?x=1&y", '<a href="https://a.b/?x=1&amp;y" rel="noreferrer">name</a>'),
+        ("https://a.b/x&y?z=1", '<a href="https://a.b/x&amp;y?[redacted]" rel="noreferrer">name</a>'),
         ("./a b/c:d", '<a href="./a%20b/c%3Ad">name</a>'),
         ("javascript:boom()", "name"),
         ("data:text/html,x", "name"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.data.tokenized.memmap import RaggedArray
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds
+from transformer_foundry.core.models.options import TEXT_TASKS
 from transformer_foundry.core.training import (
     VOLATILE_METRICS,
     Checkpoint,
@@ -99,8 +100,15 @@ def make_rows(count: int, *, seed: int = 0, ragged: bool = True) -> list[list[in
 def make_split(name: str, count: int, task: str, seed: int) -> TokenSplit:
     rows = make_rows(count, seed=seed)
     targets = RaggedArray.from_rows([[*row[::-1], EOS] for row in rows]) if task == "seq2seq_lm" else None
-    labels = np.array([row[0] % 3 for row in rows]) if task == "sequence_classification" else None
-    return TokenSplit(name, RaggedArray.from_rows(rows), targets, labels, text_bytes=3 * sum(map(len, rows)))
+    labels = {
+        "sequence_classification": np.array([row[0] % 3 for row in rows]),
+        "multi_label_classification": np.array([[row[0] % 2, row[-1] % 2] for row in rows], dtype=np.int8),
+        "regression": np.array([float(row[0]) for row in rows]),
+    }
+    return TokenSplit(name, RaggedArray.from_rows(rows), targets, labels.get(task), text_bytes=3 * sum(map(len, rows)))
+
+
+LABEL_NAMES = {"sequence_classification": ("red", "green", "blue"), "multi_label_classification": ("odd", "ends odd")}
 
 
 def make_splits(task: str = "causal_lm", *, train: int = 22, validation: int = 7) -> TokenSplits:
@@ -114,15 +122,15 @@ def make_splits(task: str = "causal_lm", *, train: int = 22, validation: int = 7
         max_length=LENGTH,
         fingerprint="f" * 64,
         special=SPECIAL,
-        label_names=("red", "green", "blue") if task == "sequence_classification" else None,
+        label_names=LABEL_NAMES.get(task),
     )
 
 
 def make_model(task: str = "causal_lm") -> nn.Module:
     if task == "seq2seq_lm":
         return TinyPair()
-    if task == "sequence_classification":
-        return TinyTransformer(output_size=3, is_causal=False)
+    if task in TEXT_TASKS:
+        return TinyTransformer(output_size=len(LABEL_NAMES.get(task, "1")), is_causal=False)
     return TinyTransformer(is_causal=task == "causal_lm")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.evaluation.options import SampleOptions
+from transformer_foundry.core.files.provenance import CODE_VERSION, Origin, settings_text, with_origin
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.system.precision import Precision
 
-__all__ = ["assess", "compare_with_baselines"]
+__all__ = ["assess", "compare_with_baselines", "evaluation_origin"]
 
 MAX_COMPARED_TEXTS = 512
 """Texts of a split that a sequence-to-sequence model generates for the comparison with their references."""
@@ -25,8 +27,15 @@ _BASELINES = {
     "prior_loss": ("loss", "class frequencies"),
     "majority_accuracy": ("accuracy", "the most frequent class"),
     "naive_bayes_accuracy": ("accuracy", "naive Bayes"),
+    "every_label_micro_f1": ("micro_f1", "giving every label"),
+    "naive_bayes_micro_f1": ("micro_f1", "naive Bayes for each label"),
+    "mean_loss": ("loss", "the mean of the training numbers"),
+    "mean_rmse": ("rmse", "the mean of the training numbers"),
+    "median_mae": ("mae", "the median of the training numbers"),
 }
 """Baseline -> the metric it is compared with, and its description in messages."""
+
+_LOWER_IS_BETTER = frozenset(("loss", "rmse", "mae"))
 
 
 def assess(
@@ -39,6 +48,7 @@ def assess(
     batch_size: int,
     samples: SampleOptions,
     seed: int,
+    made_from: Origin | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure a trained model on the validation and test splits and generate samples.
 
@@ -51,10 +61,11 @@ def assess(
         batch_size: Rows of a forward pass.
         samples: Number, length and randomness of the samples.
         seed: Seed of the samples.
+        made_from: What the weights are (``TrainingState.made_from``).
 
     Returns:
         The evaluation (``step``, ``validation``, ``test``, ``baselines``, ``comparisons``) and the samples (``step``,
-        ``task``, ``samples``), both ready for json. Losses are in nats per target.
+        ``task``, ``samples``), both ready for json, with what they are made from. Losses are in nats per target.
     """
     from transformer_foundry.core.evaluation.evaluation_loop import evaluate
     from transformer_foundry.core.evaluation.samples import measure_texts, sample_split
@@ -73,7 +84,31 @@ def assess(
         "comparisons": compare_with_baselines(measured["validation"], splits.baselines),
     }
     lines = sample_split(adapter, tokenizer, splits, samples, seed=seed)
-    return evaluation, {"step": step, "task": splits.task, "samples": list(lines)}
+    origin = evaluation_origin(made_from or {}, precision=precision, batch_size=batch_size, samples=samples, seed=seed)
+    sampled = {"step": step, "task": splits.task, "samples": list(lines)}
+    return with_origin(evaluation, origin), with_origin(sampled, origin)
+
+
+def evaluation_origin(
+    made_from: Origin,
+    *,
+    precision: Precision,
+    batch_size: int,
+    samples: SampleOptions | None = None,
+    seed: int | None = None,
+) -> dict[str, str | int]:
+    """Return what an evaluation with these settings is made from.
+
+    Args:
+        made_from: What the weights are (``TrainingState.made_from``).
+        precision: Device and number format.
+        batch_size: Rows of a forward pass.
+        samples: Number, length and randomness of the samples; None if there are none.
+        seed: Seed of the samples.
+    """
+    settings = {"device": precision.device.type, "precision": precision.name, "rows_of_a_batch": batch_size}
+    settings |= {} if samples is None else {**asdict(samples), "seed": seed}
+    return {**made_from, "parameters": settings_text(settings), "code": CODE_VERSION}
 
 
 def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -89,7 +124,7 @@ def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str,
         if metric is None or metric not in metrics:
             continue
         reached = metrics[metric]
-        is_beaten = reached < value if metric == "loss" else reached > value
+        is_beaten = reached < value if metric in _LOWER_IS_BETTER else reached > value
         verb = "beats" if is_beaten else "does not beat"
         comparisons.append(
             {

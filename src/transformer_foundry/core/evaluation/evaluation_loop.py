@@ -43,15 +43,15 @@ def evaluate(
         processes: The processes that share the batches; all must call this function.
 
     Returns:
-        ``loss`` (nats per target), ``targets``, ``accuracy``; for classes ``macro_f1``; for tokens ``perplexity``; for
-        causal language models ``bits_per_byte`` of the text behind the targets. Empty if the split has no rows.
+        ``loss`` per target, ``targets`` and the metrics of ``TaskLoss.metrics``; for causal language models also
+        ``bits_per_byte`` of the text behind the targets. Empty if the split has no rows.
     """
     batches = evaluation_batches(splits, split, batch_size=batch_size)
     if batches is None:
         return {}
     if precision is None:
         precision = Precision(next(adapter.parameters()).device, torch.float32)
-    objective = task_loss_for(splits.task)
+    objective = task_loss_for(splits.task, adapter, splits.target_scale)
     found = measure(adapter, objective, batches, precision, max_batches=max_batches, processes=processes)
     bytes_per_target = _bytes_per_target(splits.splits[split]) if splits.task == "causal_lm" else None
     if bytes_per_target:
@@ -73,6 +73,7 @@ def measure(
     was_training = adapter.training
     adapter.eval()
     sums: dict[str, list[Tensor]] = {}
+    values: dict[str, list[Tensor]] = {}
     target_count = 0
     try:
         for position in processes.rank_slice(min(len(batches), max_batches or len(batches))):
@@ -82,11 +83,23 @@ def measure(
                 parts = objective.loss(adapter, move_batch(batch, precision.device), with_metrics=True)
             for name, value in {"loss": parts.loss_sum, **parts.metric_sums}.items():
                 sums.setdefault(name, []).append(value)
+            for name, value in parts.values.items():
+                values.setdefault(name, []).append(value)
     finally:
         adapter.train(was_training)
     totals: dict[str, Any] = {name: torch.stack(values).double().sum(0).tolist() for name, values in sums.items()}
     totals, target_count = _add_up(totals, target_count, processes)
-    return {**objective.metrics(totals.pop("loss"), target_count, totals), "targets": float(target_count)}
+    together = _join({name: torch.cat(found).cpu().numpy() for name, found in values.items()}, processes)
+    return {**objective.metrics(totals.pop("loss"), target_count, totals, together), "targets": float(target_count)}
+
+
+def _join(values: dict[str, np.ndarray], processes: ProcessGroup) -> dict[str, np.ndarray]:
+    """Return the values of all processes; a process without a batch takes the names from the others."""
+    if processes.world_size == 1:
+        return values
+    everything = processes.all_gather(values)
+    names = {name for found in everything for name in found}
+    return {name: np.concatenate([found[name] for found in everything if name in found]) for name in names}
 
 
 def _add_up(totals: Mapping[str, Any], target_count: int, processes: ProcessGroup) -> tuple[dict[str, Any], int]:

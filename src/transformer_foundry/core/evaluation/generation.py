@@ -47,7 +47,7 @@ def generate(
     is_done = torch.zeros(len(ids), dtype=torch.bool)
     for _ in range(max_new_tokens):
         seen = ids if max_length is None else ids[:, -max_length:]
-        shown = seen.to(device)
+        shown = seen.to(device).contiguous()  # a view of a window is strided
         # All tokens are real: a module without a contract may require a mask.
         logits = adapter(input_ids=shown, attention_mask=torch.ones_like(shown))[:, -1].float().cpu()
         chosen = choose_token(logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)

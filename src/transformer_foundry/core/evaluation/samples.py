@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from transformer_foundry.core.data.dataloading.batches import evaluation_batches, move_batch
 from transformer_foundry.core.evaluation.generation import fill_masks, generate, translate
 from transformer_foundry.core.evaluation.options import SampleOptions
-from transformer_foundry.core.evaluation.text_metrics import chrf, exact_match
+from transformer_foundry.core.evaluation.text_answers import answer_text, true_text
+from transformer_foundry.core.evaluation.text_metrics import compare_texts
 from transformer_foundry.core.models.contract import IGNORE_INDEX
+from transformer_foundry.core.models.options import TEXT_TASKS
 from transformer_foundry.core.system.precision import Precision
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def sample_texts(
     seed: int = 0,
     max_length: int | None = None,
     label_names: Sequence[str] | None = None,
+    target_scale: tuple[float, float] | None = None,
 ) -> tuple[str, ...]:
     """Return up to ``options.num_samples`` lines, each with the output of ``adapter`` for a row of ``batch``.
 
@@ -65,6 +68,7 @@ def sample_texts(
         seed: Of the draws.
         max_length: Longest input the model takes, in tokens.
         label_names: Names of the classes.
+        target_scale: Mean and standard deviation of the training numbers (regression).
     """
     rows = {name: tensor[: options.num_samples] for name, tensor in batch.items()}
     if options.num_samples == 0 or len(rows["input_ids"]) == 0:
@@ -79,7 +83,7 @@ def sample_texts(
         elif task == "seq2seq_lm":
             lines = _translate_rows(adapter, tokenizer, rows, options.max_new_tokens)
         else:
-            lines = _label_rows(adapter, tokenizer, rows, label_names)
+            lines = _label_rows(adapter, tokenizer, rows, task, label_names, target_scale)
     finally:
         adapter.train(was_training)
     return tuple(lines)
@@ -106,6 +110,7 @@ def sample_split(
         seed=seed,
         max_length=splits.max_length,
         label_names=splits.label_names,
+        target_scale=splits.target_scale,
     )
 
 
@@ -131,7 +136,7 @@ def measure_texts(
         batch_size: Texts of one forward pass.
 
     Returns:
-        ``exact_match`` and ``chrf`` of greedy decoding, in [0, 1]; empty for other tasks and an empty split.
+        Metrics of greedy decoding, see ``compare_texts``; empty for other tasks and an empty split.
     """
     if splits.task != "seq2seq_lm":
         return {}
@@ -152,7 +157,7 @@ def measure_texts(
                 references.append(_text(tokenizer, reference[reference != IGNORE_INDEX]))
     finally:
         adapter.train(was_training)
-    return {"exact_match": exact_match(texts, references), "chrf": chrf(texts, references)}
+    return compare_texts(texts, references)
 
 
 def _text(tokenizer: TextDecoder, ids: Tensor) -> str:
@@ -167,6 +172,8 @@ def _continue_rows(
     seed: int,
     max_length: int | None,
 ) -> list[str]:
+    if "labels" in rows and bool((rows["labels"][_real(rows)] == IGNORE_INDEX).any()):
+        return _answer_rows(adapter, tokenizer, rows, options, seed, max_length)
     shortest = int(rows["attention_mask"].sum(-1).min()) if "attention_mask" in rows else rows["input_ids"].size(1)
     length = max(1, min(_PROMPT_TOKENS, shortest // 2))
     prompts = rows["input_ids"][:, :length]
@@ -185,6 +192,41 @@ def _continue_rows(
         f"{_show(tokenizer, row[:length])} >> {_show(tokenizer, _until(row[length:], tokenizer.eos_token_id))}"
         for row in ids
     ]
+
+
+def _answer_rows(
+    adapter: nn.Module,
+    tokenizer: TextDecoder,
+    rows: Mapping[str, Tensor],
+    options: SampleOptions,
+    seed: int,
+    max_length: int | None,
+) -> list[str]:
+    """Answer the last prompt of each row that is followed by an answer; only answers have labels."""
+    lines, generator = [], torch.Generator().manual_seed(seed)
+    for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True):
+        learned = labels != IGNORE_INDEX
+        begins = (learned[1:] & ~learned[:-1]).nonzero()[:, 0] + 1
+        if not len(begins):
+            continue
+        first = int(begins[-1])
+        ends = (ids[:first] == tokenizer.eos_token_id).nonzero()[:, 0] if tokenizer.eos_token_id is not None else begins
+        start = max((int(end) + 1 for end in ends if int(end) + 1 < first), default=0)
+        found = generate(
+            adapter,
+            ids[None, start:first],
+            options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            eos_token_id=tokenizer.eos_token_id,
+            max_length=max_length,
+            generator=generator,
+        )[0, first - start :]
+        parts = (ids[start:first], found, labels[first:][learned[first:]])
+        prompt, answer, reference = (_show(tokenizer, _until(part, tokenizer.eos_token_id)) for part in parts)
+        lines.append(f"{prompt} >> {answer} (reference: {reference})")
+    return lines
 
 
 def _fill_rows(adapter: nn.Module, tokenizer: TextDecoder, rows: Mapping[str, Tensor]) -> list[str]:
@@ -220,29 +262,31 @@ def _translate_rows(
 
 
 def _label_rows(
-    adapter: nn.Module, tokenizer: TextDecoder, rows: Mapping[str, Tensor], names: Sequence[str] | None
+    adapter: nn.Module,
+    tokenizer: TextDecoder,
+    rows: Mapping[str, Tensor],
+    task: str,
+    names: Sequence[str] | None,
+    target_scale: tuple[float, float] | None,
 ) -> list[str]:
     device = next(adapter.parameters()).device
     inputs = {name: rows[name] for name in ("input_ids", "attention_mask") if name in rows}
-    predicted = adapter(**move_batch(inputs, device)).argmax(-1).cpu()
+    logits = adapter(**move_batch(inputs, device)).float().cpu()
     lines = []
     for row, ids in enumerate(rows["input_ids"]):
         real = rows["attention_mask"][row].bool() if "attention_mask" in rows else torch.ones_like(ids).bool()
         labels = rows["labels"][row]
-        guess, truth = (
-            _label(predicted[row].masked_fill(labels == IGNORE_INDEX, IGNORE_INDEX), names),
-            _label(labels, names),
-        )
+        counted = labels if task in TEXT_TASKS else labels[labels != IGNORE_INDEX]
+        scores = logits[row] if task in TEXT_TASKS else logits[row][labels != IGNORE_INDEX]
+        guess, truth = answer_text(scores, task, names, target_scale), true_text(counted, task, names)
         lines.append(f"{_show(tokenizer, ids[real])} >> {guess} (true: {truth})")
     return lines
 
 
-def _label(number: Tensor, names: Sequence[str] | None) -> str:
-    """Name of a class, or the names of a row of classes (token classification)."""
-    if number.dim():
-        return " ".join(_label(item, names) for item in number if int(item) != IGNORE_INDEX)
-    index: Any = int(number)
-    return str(index) if names is None or not 0 <= index < len(names) else names[index]
+def _real(rows: Mapping[str, Tensor]) -> Tensor:
+    """Where the input ids are no padding, (B, T) bool."""
+    mask = rows.get("attention_mask")
+    return torch.ones_like(rows["input_ids"]).bool() if mask is None else mask.bool()
 
 
 def _until(ids: Tensor, end: int | None) -> Tensor:

@@ -1,15 +1,32 @@
-"""Metrics of generated texts against references: exact match and chrF."""
+"""Metrics of generated texts against references: exact match, chrF, and those of installed libraries."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["chrf", "exact_match"]
+__all__ = ["chrf", "compare_texts", "exact_match"]
 
 _LONGEST = 6
 _BETA = 2.0
 """chrF2 of Popovic (2015, 2016): character n-grams up to six, recall weighs twice as much as precision."""
+
+
+def compare_texts(texts: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Return ``exact_match`` and ``chrf``, in [0, 1]; with the extra "text" installed ``bleu`` and ``rouge_l`` too."""
+    found = {"exact_match": exact_match(texts, references), "chrf": chrf(texts, references)}
+    with contextlib.suppress(ImportError):
+        import sacrebleu
+
+        found["bleu"] = sacrebleu.corpus_bleu(list(texts), [list(references)]).score / 100
+    with contextlib.suppress(ImportError):
+        from rouge_score import rouge_scorer
+
+        score = rouge_scorer.RougeScorer(["rougeL"]).score
+        pairs = zip(references, texts, strict=True)
+        found["rouge_l"] = sum(score(*pair)["rougeL"].fmeasure for pair in pairs) / max(1, len(texts))
+    return found
 
 
 def exact_match(texts: Sequence[str], references: Sequence[str]) -> float:

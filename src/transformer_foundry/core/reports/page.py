@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from transformer_foundry.core.base.text import format_number
 from transformer_foundry.core.files.atomic import replace_file
-from transformer_foundry.core.reports.rendering import mapping, mappings, render, sequence
+from transformer_foundry.core.reports.rendering import mapping, mappings, render, render_banners, sequence
 from transformer_foundry.core.reports.run_record import RunRecord
 from transformer_foundry.core.reports.sections.comparison import models_values
 from transformer_foundry.core.reports.sections.data_and_model import data_values, verdict_values
@@ -31,7 +31,7 @@ from transformer_foundry.core.reports.sections.training import (
     samples_values,
 )
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["mark_outdated", "render_report", "write_report"]
 
 _SECTIONS: Mapping[str, tuple[str, str, Callable[[RunRecord], Mapping[str, Any]]]] = {
     "verdict": ("Verdict", "Verdict on the model", verdict_values),
@@ -48,6 +48,9 @@ _SECTIONS: Mapping[str, tuple[str, str, Callable[[RunRecord], Mapping[str, Any]]
     "links": ("Links", "Files and links", links_values),
 }
 """Anchor and template -> name in the table of contents, heading, and the values that the template shows."""
+
+
+_UP_TO_DATE_MARK = "<!-- Nothing has happened since. -->"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,23 @@ def write_report(record: RunRecord) -> Path | None:
     return path
 
 
+def mark_outdated(path: Path, event: str) -> None:
+    """Say in a report, if there is one, that it shows the state before an event.
+
+    Args:
+        path: The report.
+        event: What has happened, in a few words: "A command began".
+    """
+    if not path.is_file():
+        return
+    page, now = path.read_text(encoding="utf-8"), datetime.now(UTC)
+    sentence = (
+        f"{event} at {now:%Y-%m-%d %H:%M} UTC. This page shows the state before it; "
+        "the end of the next command on this run renews it."
+    )
+    replace_file(path, page.replace(_UP_TO_DATE_MARK, render_banners([sentence]), 1), is_shared=True)
+
+
 def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
     """Return the report of a run as one HTML document that needs no other file and no network.
 
@@ -90,6 +110,7 @@ def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
     sections = []
     for anchor, (label, title, values_of) in _SECTIONS.items():
         content = render(f"sections/{anchor}.html", record=record, **values_of(record)).strip()
+        content = render_banners(record.outdated.get(anchor, ())) + content
         if content:
             sections.append(_Section(anchor, label, title, content))
     if not sections:
@@ -103,6 +124,7 @@ def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
         chips=_chips(record),
         tiles=_tiles(record),
         sections=sections,
+        up_to_date_mark=Markup(_UP_TO_DATE_MARK),
         written_at=f"{written_at:%Y-%m-%d %H:%M}",
     )
 
@@ -116,7 +138,7 @@ def _chips(record: RunRecord) -> list[tuple[str, str]]:
     if models := sequence(record.models.get("models")):
         chips.append((f"{len(models)} models compared", "calm"))
     if (step := newest(record.metrics, "step")) is not None:
-        is_done = record.manifest.get("result") is not None
+        is_done = mapping(record.manifest.get("result")).get("step") == step
         planned = format_number(record.manifest.get("total_steps"))
         label = f"{'trained' if is_done else 'training'}: step {format_number(step)} of {planned}"
         chips.append((label, "good" if is_done else "warn"))
@@ -127,18 +149,27 @@ def _chips(record: RunRecord) -> list[tuple[str, str]]:
     if formats := mappings(record.package.get("formats")):
         verified = sum(item.get("status") == "verified" for item in formats)
         chips.append((f"{verified} of {len(formats)} formats verified", "good" if verified else "bad"))
-    if record.publication.get("published"):
-        chips.append(("published", "good"))
+    chips += [(f"published {release.get('tag')}", "good") for release in record.publications]
+    if n_outdated := sum(map(len, record.outdated.values())):
+        chips.append((f"{n_outdated} {'part' if n_outdated == 1 else 'parts'} outdated", "warn"))
     return chips
 
 
 def _tiles(record: RunRecord) -> dict[str, object]:
     """Return the key figures of the run that are known."""
-    held_out, rows = mapping(record.evaluation.get("validation")), record.metrics
+    rows = record.metrics
+    measured, step = mapping(record.evaluation.get("validation")), record.evaluation.get("step")
+    if not measured:
+        evaluated = next((row for row in reversed(rows) if "eval/loss" in row), {})
+        measured = {name.removeprefix("eval/"): value for name, value in evaluated.items()}
+    when = f" of step {format_number(measured.get('step', step))}"
     figures = {
-        "validation loss": held_out.get("loss", newest(rows, "eval/loss")),
-        "perplexity": held_out.get("perplexity", newest(rows, "eval/perplexity")),
-        "accuracy": held_out.get("accuracy", newest(rows, "eval/accuracy")),
+        f"validation loss{when}": measured.get("loss"),
+        f"perplexity{when}": measured.get("perplexity"),
+        f"accuracy{when}": measured.get("accuracy"),
+        f"micro F1{when}": measured.get("micro_f1"),
+        f"root mean squared error{when}": measured.get("rmse"),
+        f"Spearman correlation{when}": measured.get("spearman"),
         "tokens seen": newest(rows, "train/tokens_seen"),
         "parameters": mapping(record.package.get("model")).get("parameter_count"),
     }

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from transformer_foundry.core.base.secrets import redact
-from transformer_foundry.core.base.text import format_number
+from transformer_foundry.core.base.text import format_number, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["mapping", "mappings", "render", "render_chip", "sequence"]
+__all__ = ["mapping", "mappings", "render", "render_banners", "render_chip", "sequence"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -38,6 +38,12 @@ def render_chip(label: str, kind: str) -> Markup:
     """Return a small colored label; ``kind`` is good, bad, warn or calm."""
     module: Any = _environment().get_template("widgets.html").module
     return Markup(module.chip(label, kind))
+
+
+def render_banners(sentences: Sequence[str]) -> Markup:
+    """Return a paragraph for each sentence, in the color of warnings."""
+    module: Any = _environment().get_template("widgets.html").module
+    return Markup("").join(Markup(module.banner(sentence)) for sentence in sentences)
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -90,7 +96,8 @@ def _shown(value: object) -> object:
         return ""
     # Half a surrogate pair is legal in JSON and in a str, and in no file of UTF-8.
     encodable = str(value).encode("utf-8", "replace").decode("utf-8")
-    return redact(encodable).translate(_CONTROLS)
+    lines = redact(encodable).translate(_CONTROLS).split("\t")
+    return "\t".join(map(printable, lines))
 
 
 def _cell(value: object) -> object:

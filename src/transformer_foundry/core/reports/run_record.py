@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.base.errors import FoundryError
+from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.run_paths import RunPaths
 
-__all__ = ["Row", "RunRecord", "read_run"]
+__all__ = ["Row", "RunRecord", "default_command", "read_files"]
 
 Row = Mapping[str, Any]
+
+
+def default_command(pipeline: str) -> str:
+    """Return the command that runs a pipeline."""
+    return f"kedro run --pipelines {pipeline}"
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,13 @@ class RunRecord:
         models: ``comparison.json``: models side by side.
         best: ``best_parameters.json``.
         package: ``manifest.json`` of the package.
-        publication: ``hub_publication.json``.
+        package_digest: Sha256 of that manifest.
+        publications: Releases of this very package on the Hub, as the registry has them.
+        origin: What the run's best checkpoint is, or as much as is known: model, data, tokenizer, weights, step.
+        outdated: Section -> why a part of it is not shown, and the command that renews it.
+        command: Returns the command that runs a pipeline for this run.
+        files: Files and folders of the parts by the names of the attributes above, and of ``validation_figure``,
+            ``models_table`` and ``tokens``.
     """
 
     paths: RunPaths
@@ -53,29 +66,100 @@ class RunRecord:
     models: Row = field(default_factory=dict)
     best: Row = field(default_factory=dict)
     package: Row = field(default_factory=dict)
-    publication: Row = field(default_factory=dict)
+    package_digest: str = ""
+    publications: tuple[Row, ...] = ()
+    origin: Mapping[str, str | int] = field(default_factory=dict)
+    outdated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    command: Callable[[str], str] = default_command
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
-def read_run(paths: RunPaths) -> RunRecord:
-    """Read all that is on disk of the run with the folders ``paths``."""
+def usual_files(paths: RunPaths) -> dict[str, Path]:
+    """Return where the parts are in the catalog of ``conf/base``, by the keys of ``RunRecord.files``."""
     shared, own = paths.shared_reports, paths.reports
+    return {
+        "validation": shared / "validation_report.json",
+        "validation_figure": shared / "validation.png",
+        "profile": shared / "data_profile.json",
+        "evaluation": own / "evaluation.json",
+        "errors": own / "error_analysis.json",
+        "samples": own / "samples.json",
+        "comparison": shared / "search_comparison.json",
+        "trials": shared / "trials.csv",
+        "models": own / "comparison.json",
+        "models_table": own / "comparison.csv",
+        "best": paths.tuning / "best_parameters.json",
+        "tokens": paths.model_input / "tokens",
+    }
+
+
+def read_files(
+    paths: RunPaths,
+    results: Mapping[str, Row] | None = None,
+    command: Callable[[str], str] = default_command,
+    *,
+    files: Mapping[str, Path] | None = None,
+    trials: Sequence[Row] | None = None,
+) -> RunRecord:
+    """Read what there is of the run with the folders ``paths``, whether it belongs together or not.
+
+    Args:
+        paths: The folders.
+        results: Results by the names of the attributes of ``RunRecord``; an empty one does not exist. Those without a
+            name here are read from their files.
+        command: Returns the command that runs a pipeline for this run.
+        files: Where the parts are; their usual files by default.
+        trials: Rows of the table of trials, if they are not read from a file.
+    """
+    results = results or {}
+    files = usual_files(paths) if files is None else files
+    package = _package(paths.package)
+    digest = sha256_of(paths.package / MANIFEST_FILE) if package else ""
     return RunRecord(
         paths,
-        validation=_json(shared / "validation_report.json"),
-        profile=_json(shared / "data_profile.json"),
+        **{name: results[name] if name in results else _part(files, name) for name in _JSON_PARTS},
         manifest=_json(paths.manifest),
         metrics=_json_lines(paths.metrics),
         sampled=_json_lines(paths.samples),
-        evaluation=_json(own / "evaluation.json"),
-        errors=_json(own / "error_analysis.json"),
-        samples=_json(own / "samples.json"),
-        trials=_csv(shared / "trials.csv"),
-        comparison=_json(shared / "search_comparison.json"),
-        models=_json(own / "comparison.json"),
-        best=_json(paths.tuning / "best_parameters.json"),
-        package=_json(paths.package / MANIFEST_FILE),
-        publication=_json(own / "hub_publication.json"),
+        trials=tuple(trials) if trials is not None else _csv(files["trials"]) if "trials" in files else (),
+        package=package,
+        package_digest=digest,
+        publications=_publications(paths, digest),
+        command=command,
+        files=files,
     )
+
+
+_JSON_PARTS = ("validation", "profile", "evaluation", "errors", "samples", "comparison", "models", "best")
+
+
+def _part(files: Mapping[str, Path], name: str) -> dict[str, Any]:
+    return _json(files[name]) if name in files else {}
+
+
+def _package(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a package, empty if one of its files is damaged: nothing is shown as verified then."""
+    from transformer_foundry.core.publishing.package.package import read_package
+
+    manifest = _json(folder / MANIFEST_FILE)
+    try:
+        if manifest.get("files"):
+            read_package(folder)
+    except FoundryError:
+        return {}
+    return manifest
+
+
+def _publications(paths: RunPaths, package: str) -> tuple[Row, ...]:
+    """Return the releases of the package with this digest."""
+    from transformer_foundry.core.publishing.registry.registry import Registry
+
+    try:
+        versions = Registry(paths.registry).versions()
+    except (FoundryError, OSError, ValueError, LookupError):
+        return ()
+    known = [version for items in versions.values() for version in items if version.package_sha256 == package]
+    return tuple(release for version in known for release in version.publications)
 
 
 def _read(path: Path) -> str:

@@ -19,10 +19,11 @@ def loss_figure(history: Sequence[Row], baselines: Mapping[str, float] | None = 
 
     Args:
         history: Rows of ``metrics.jsonl``: ``step`` and metrics such as ``train/loss`` and ``eval/loss``, in nats per
-            target token.
-        baselines: Name -> loss in nats per target token, for example of a bigram model.
+            target, or in variances of the training numbers.
+        baselines: Name -> loss in the same unit, for example of a bigram model, or ``mean_loss`` of a regression.
     """
-    figure = new_figure("Loss", "step", "nats per target", hovermode="x unified")
+    unit = "variances of the training numbers" if "mean_loss" in (baselines or {}) else "nats per target"
+    figure = new_figure(_title("Loss", history), "step", unit, hovermode="x unified")
     _add_line(figure, history, "train/loss", "training", BLUE)
     _add_line(figure, history, "eval/loss", "validation", ORANGE, markers=True)
     for name, value in (baselines or {}).items():
@@ -32,16 +33,21 @@ def loss_figure(history: Sequence[Row], baselines: Mapping[str, float] | None = 
 
 def learning_rate_figure(history: Sequence[Row]) -> Figure:
     """Draw the learning rate against the step; ``history`` as in :func:`loss_figure`."""
-    figure = new_figure("Learning rate", "step", "learning rate", hovermode="x unified")
+    figure = new_figure(_title("Learning rate", history), "step", "learning rate", hovermode="x unified")
     _add_line(figure, history, "train/learning_rate", "learning rate", GREEN)
     return figure
 
 
 def gradient_norm_figure(history: Sequence[Row]) -> Figure:
     """Draw the norm of the gradient before clipping against the step; ``history`` as in :func:`loss_figure`."""
-    figure = new_figure("Gradient norm", "step", "norm before clipping", hovermode="x unified")
+    figure = new_figure(_title("Gradient norm", history), "step", "norm before clipping", hovermode="x unified")
     _add_line(figure, history, "train/grad_norm", "gradient norm", BLUE)
     return figure
+
+
+def _title(what: str, history: Sequence[Row]) -> str:
+    """Return a title that says up to where the figure goes: it may be kept longer than its run stands still."""
+    return f"{what}, up to step {history[-1]['step']}" if history else what
 
 
 def _add_line(

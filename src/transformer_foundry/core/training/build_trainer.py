@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from transformer_foundry.core.data.dataloading.batches import split_rows, training_batches
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.data.dataloading.batches import BatchSource, move_batch, split_rows, training_batches
 from transformer_foundry.core.evaluation.samples import TextDecoder
 from transformer_foundry.core.models.adapter import bare_model
-from transformer_foundry.core.models.losses import TaskLoss, task_loss_for
+from transformer_foundry.core.models.inference.own_loss import find_own_terms
+from transformer_foundry.core.models.inference.probe import model_file
+from transformer_foundry.core.models.losses import Batch, TaskLoss, task_loss_for
+from transformer_foundry.core.models.model_errors import train_with_model_code
 from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup, join_processes
-from transformer_foundry.core.system.memory import return_freed_memory
 from transformer_foundry.core.system.precision import Precision, choose_precision
 from transformer_foundry.core.system.random_state import RandomState, capture_random, preserve_random, seed_random
 from transformer_foundry.core.training.checkpointing.async_copy import StagingBuffers
@@ -23,17 +26,13 @@ from transformer_foundry.core.training.checkpointing.state import (
     LoopState,
     LossStatistics,
     LossWindow,
-    MemoryDecision,
     RunDecisions,
     TrainingState,
     capture_model,
     expected_size_bytes,
 )
 from transformer_foundry.core.training.compile import compile_if_worthwhile
-from transformer_foundry.core.training.memory.batch_size import MemoryConstraints, memory_budget
-from transformer_foundry.core.training.memory.dummy_batch import BatchShape
-from transformer_foundry.core.training.memory.forecast import TrainingWorkload, optimizer_bytes, update_bytes
-from transformer_foundry.core.training.memory.planning import PlannedMemory, plan_memory
+from transformer_foundry.core.training.memory.planning import PlannedMemory, plan_run_memory
 from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
 from transformer_foundry.core.training.monitoring.preflight import (
     plan_steps,
@@ -56,6 +55,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_train_step", "build_trainer"]
 
+_PROBED_ROWS = 4  # of the first batch, for which the model's own loss is computed
+
 
 def build_trainer(
     adapter: nn.Module,
@@ -72,9 +73,10 @@ def build_trainer(
     Raises:
         ParameterError: If the processes cannot share the batch.
         TrainingError: If data and model do not fit each other, or training does not fit the memory.
+        ModelError: If the model does not run on the longest rows; names the line.
         CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
     """
-    require_fit(adapter, splits)
+    _require_fit(adapter, splits, options)
     precision = choose_precision(options.device, options.precision)
     processes = join_processes(precision.device)
     require_even_shares(options, processes.world_size)
@@ -85,54 +87,23 @@ def build_trainer(
     batches_per_step = options.gradient_accumulation_steps * processes.world_size
     loop, window, statistics, decisions = _starting_states(resume_from, options, identity)
     processes.require_same_step(loop.step)
-    time_budget = TimeBudget(
-        options.max_hours,
-        starting_time_plan(options.max_hours, resume_from),
-        step=loop.step,
-        planned_steps=plan_steps(options, len(batches), processes.world_size),
-        timer=StepTimer(options.eval_steps, StepSizes(batches, batches_per_step, processes)),
-        processes=processes,
-    )
+    time_budget = _time_budget(options, batches, processes, loop, resume_from)
     triggers = Triggers(options, len(splits.validation) > 0, len(batches), batches_per_step)
     notes = starting_notes(triggers, loop, time_budget)
     if resume_from is not None:
         found = check_resume(resume_from, options, identity, time_budget.total_steps, precision)
         notes = [*resume_from.notes, *found, *notes]
 
-    train_step = build_train_step(adapter, task_loss_for(splits.task), options, precision, processes)
+    objective = task_loss_for(splits.task, adapter, splits.target_scale)
+    train_step = build_train_step(adapter, objective, options, precision, processes)
     random_at_start = _load_weights(train_step, resume_from, options.seed)
-    memory = _plan_memory(train_step, splits, options, rows, decisions.memory)
-    compilation = compile_if_worthwhile(
-        adapter,
-        train_step.objective,
-        split_rows(batches.batch(0), memory.plan.rows)[0],
-        precision,
-        mode=options.compile,
-        decided=decisions.is_compiled,
-        changes_passes=memory.savings.is_any,
-        passes_left=(time_budget.total_steps - loop.step) * batches_per_step * memory.plan.accumulation,
-        left_s=time_budget.left_s(),
+    notes += _add_own_terms(train_step, batches.batch(0), options, resume_from)
+    steps_left, left_s = time_budget.total_steps - loop.step, time_budget.left_s()
+    memory, chosen = _choose_savings(
+        train_step, splits, batches, options, rows, decisions, steps_left=steps_left, left_s=left_s
     )
-    train_step.savings, train_step.compiled = memory.savings, compilation.model
-    decisions.memory, decisions.is_compiled = memory.decision(), compilation.is_compiled
-    if not triggers.is_finished(loop, time_budget.total_steps):
-        notes += [*memory.plan.lines, *compilation.notes]
+    notes += [] if triggers.is_finished(loop, time_budget.total_steps) else chosen
 
-    accumulation = GradientAccumulation(
-        train_step, batches, batches_per_step, memory, decisions, processes, options.seed
-    )
-    validator = Validator(
-        adapter,
-        splits,
-        precision,
-        memory.savings,
-        processes,
-        tokenizer,
-        batch_size=options.rows_per_evaluation_batch,
-        max_batches=options.eval_batches,
-        samples=options.samples,
-        seed=options.seed,
-    )
     run_manifest = describe_run(options, identity, step=loop.step, total_steps=time_budget.total_steps, extra=manifest)
     run_manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
     return Trainer(
@@ -141,10 +112,23 @@ def build_trainer(
         identity=identity,
         precision=precision,
         train_step=train_step,
-        accumulation=accumulation,
+        accumulation=GradientAccumulation(
+            train_step, batches, batches_per_step, memory, decisions, processes, options.seed
+        ),
         time_budget=time_budget,
         triggers=triggers,
-        validator=validator,
+        validator=Validator(
+            adapter,
+            splits,
+            precision,
+            memory.savings,
+            processes,
+            tokenizer,
+            batch_size=options.rows_per_evaluation_batch,
+            max_batches=options.eval_batches,
+            samples=options.samples,
+            seed=options.seed,
+        ),
         metrics=TrainMetrics(window),
         throughput=ThroughputMonitor(bare_model(adapter), precision),
         staging=_warm_staging_buffers(bare_model(adapter)),
@@ -159,6 +143,16 @@ def build_trainer(
     )
 
 
+def _require_fit(adapter: nn.Module, splits: TokenSplits, options: TrainingOptions) -> None:
+    require_fit(adapter, splits)
+    if splits.task == "regression" and options.label_smoothing:
+        raise ParameterError(
+            f"training.label_smoothing is {options.label_smoothing}, but the data have numbers, not classes.",
+            "Expected 0 for a regression.",
+            "Set training.label_smoothing=0.",
+        )
+
+
 def _starting_states(
     resume_from: TrainingState | None, options: TrainingOptions, identity: Mapping[str, str]
 ) -> tuple[LoopState, LossWindow, LossStatistics, RunDecisions]:
@@ -167,6 +161,24 @@ def _starting_states(
         return LoopState(), LossWindow(), LossStatistics(), RunDecisions()
     loop = dataclasses.replace(resume_from.loop.copy(), position=starting_position(resume_from, options, identity))
     return loop, resume_from.loss_window.copy(), resume_from.loss_statistics.copy(), resume_from.decisions.copy()
+
+
+def _time_budget(
+    options: TrainingOptions,
+    batches: BatchSource,
+    processes: ProcessGroup,
+    loop: LoopState,
+    resume_from: TrainingState | None,
+) -> TimeBudget:
+    batches_per_step = options.gradient_accumulation_steps * processes.world_size
+    return TimeBudget(
+        options.max_hours,
+        starting_time_plan(options.max_hours, resume_from),
+        step=loop.step,
+        planned_steps=plan_steps(options, len(batches), processes.world_size),
+        timer=StepTimer(options.eval_steps, StepSizes(batches, batches_per_step, processes)),
+        processes=processes,
+    )
 
 
 def build_train_step(
@@ -203,34 +215,59 @@ def _load_weights(train_step: TrainStep, resume_from: TrainingState | None, seed
         return capture_random(train_step.precision.device)
 
 
-def _plan_memory(
-    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, rows: int, saved: MemoryDecision | None
-) -> PlannedMemory:
-    device, contract = train_step.precision.device, getattr(train_step.adapter, "contract", None)
-    vocab_size = splits.vocab_size if contract is None else contract.vocab_size
-    has_validation, is_automatic = len(splits.validation) > 0, options.per_device_train_batch_size == "auto"
-    budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
-    work = TrainingWorkload(
-        train_step.adapter,
+def _add_own_terms(
+    train_step: TrainStep, batch: Batch, options: TrainingOptions, resume_from: TrainingState | None
+) -> list[str]:
+    """Add the terms of the model's own loss to the objective; return the line that names them."""
+    # A run of a version without the option continues without the terms.
+    is_older = resume_from is not None and "model_loss" not in resume_from.options
+    wanted = "ours" if is_older else options.model_loss
+    adapter = train_step.adapter
+    first = move_batch(split_rows(batch, _PROBED_ROWS)[0], train_step.precision.device)
+    own_terms, line = train_with_model_code(
+        lambda: find_own_terms(adapter, first, wanted),
+        "the model to be trained on the first rows of the data",
+        model_file(bare_model(adapter)),
+        only_of_model=True,
+    )
+    train_step.objective = dataclasses.replace(train_step.objective, own_terms=own_terms)
+    return [line] if line else []
+
+
+def _choose_savings(
+    train_step: TrainStep,
+    splits: TokenSplits,
+    batches: BatchSource,
+    options: TrainingOptions,
+    rows: int,
+    decisions: RunDecisions,
+    *,
+    steps_left: int,
+    left_s: float | None,
+) -> tuple[PlannedMemory, list[str]]:
+    """Save memory and compile as far as needed, as earlier sessions decided; return the plan and what was chosen."""
+    adapter, processes = train_step.adapter, train_step.processes
+    memory = train_with_model_code(
+        lambda: plan_run_memory(train_step, splits, options, rows, decisions.memory),
+        f"the model to be trained on rows of {splits.max_length} tokens, the longest of the data",
+        model_file(bare_model(adapter)),
+        only_of_model=True,
+    )
+    passes_per_step = options.gradient_accumulation_steps * processes.world_size * memory.plan.accumulation
+    compilation = compile_if_worthwhile(
+        adapter,
         train_step.objective,
-        BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab")),
+        split_rows(batches.batch(0), memory.plan.rows)[0],
         train_step.precision,
-        optimizer_bytes(train_step.adapter, train_step.groups, has_average=train_step.average is not None),
-        update_bytes(train_step.groups),
-        batches_per_step=options.gradient_accumulation_steps,
-        eval_rows=options.rows_per_evaluation_batch if has_validation else None,
-        sample_rows=options.num_samples if has_validation else 0,
-        label_smoothing=train_step.label_smoothing,
-        returns_freed_memory=budget_bytes is not None and return_freed_memory(),
+        mode=options.compile,
+        decided=decisions.is_compiled,
+        changes_passes=memory.savings.is_any,
+        passes_left=steps_left * passes_per_step,
+        left_s=left_s,
     )
-    constraints = MemoryConstraints(
-        rows,
-        chunked_loss=options.chunked_loss,
-        activation_checkpointing=options.activation_checkpointing,
-        budget_bytes=budget_bytes,
-    )
-    limit_bytes = None if options.memory_budget_gb is None and device.type == "cpu" else budget_bytes
-    return plan_memory(work, constraints, limit_bytes=limit_bytes, budget_origin=origin, saved=saved)
+    train_step.savings, train_step.compiled = memory.savings, compilation.model
+    decisions.memory, decisions.is_compiled = memory.decision(), compilation.is_compiled
+    return memory, [*memory.plan.lines, *compilation.notes]
 
 
 def _warm_staging_buffers(model: nn.Module) -> StagingBuffers:

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from transformer_foundry.core.base.errors import error_message
 from transformer_foundry.core.data.dataloading.batches import move_batch
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.system.precision import Precision
@@ -105,7 +106,7 @@ def compile_model(
         compiled = cast(nn.Module, torch.compile(adapter))
         found = _probe(adapter, compiled, objective, batch, precision)
     except RuntimeError as err:  # the errors of dynamo, inductor and the C++ compiler are subclasses of it
-        reason = str(err).strip().splitlines()[0]
+        reason = error_message(err, first_line=True)
         _log.debug("torch.compile failed", exc_info=True)
         return None, f"torch.compile cannot compile this model ({reason}); it trains as it is."
     if not math.isclose(found, expected, rel_tol=_TOLERANCE[precision.dtype], abs_tol=1e-6):
@@ -132,7 +133,7 @@ def _probe(adapter: nn.Module, called: nn.Module, objective: TaskLoss, batch: Ba
         # Without dropout: the compiled model draws other random numbers.
         adapter.eval()
         with preserve_random(precision.device), precision.autocast():
-            loss = objective.loss(called, move_batch(batch, precision.device)).loss_sum
+            loss = objective.loss(called, move_batch(batch, precision.device)).trained
             torch.autograd.backward(loss)
             return float(loss.detach())
     finally:

@@ -35,6 +35,7 @@ class Started:
         resumed: Whether ``step`` was reached in an earlier session.
         manifest: The run's manifest; see ``run_manifest.describe_run``.
         notes: Sentences for the user: what was skipped, what has changed, why nothing is left to do.
+        is_finished: Whether nothing is left to do.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Started:
     resumed: bool
     manifest: Mapping[str, Any] = field(repr=False)
     notes: tuple[str, ...] = ()
+    is_finished: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from transformer_foundry.core.system.random_state import capture_random, preserv
 from transformer_foundry.core.training.build_trainer import build_trainer
 from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.events import Event
+from transformer_foundry.core.training.monitoring.rehearsal import rehearse
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.trainer import Trainer
 
@@ -35,6 +36,7 @@ def fit(
     resume_from: TrainingState | None = None,
     identity: Mapping[str, str] | None = None,
     manifest: Mapping[str, Any] | None = None,
+    rehearsal: bool = False,
 ) -> Iterator[Event]:
     """Train ``adapter`` in place and yield events.
 
@@ -63,6 +65,8 @@ def fit(
         identity: Digests by name of what the run belongs to (see ``run_identity``); the data's is added.
         manifest: More entries for the run's manifest, such as ``{"parameters": {"model": {...}, "data": {...}}}``,
             which the training options join.
+        rehearsal: Whether everything that the run does with the model is tried before the first event; see
+            ``monitoring.rehearsal``.
 
     Yields:
         ``Started``, ``Progress`` and ``Checkpoint`` events.
@@ -70,11 +74,14 @@ def fit(
     Raises:
         TrainingError: If training cannot start, or step after step is skipped and no return to a checkpoint helps.
         CheckpointError: If ``resume_from`` belongs to another model, other data or other options.
+        ModelError: If the rehearsal fails; names the line of the model.
     """
     with kernels(deterministic=options.deterministic, tf32=options.tf32):
         trainer = build_trainer(
             adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
         )
+        if rehearsal and not trainer.is_finished:
+            rehearse(trainer)
         del resume_from  # the trainer drops it when it has a newer state: there is one copy at a time
         yield from _exchange_random_state(_train(trainer), trainer)
 

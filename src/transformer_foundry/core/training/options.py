@@ -100,6 +100,12 @@ class TrainingOptions:
     beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.", minimum=0, below=1)
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm; 0 turns clipping off.", minimum=0)
     label_smoothing: float = option(0.0, "Share of the target probability spread over all classes.", minimum=0, below=1)
+    model_loss: str = option(
+        "auto",
+        "Terms of the model's own loss beyond cross-entropy (balance of experts, z-loss): auto adds them if there are "
+        "any, own requires them, ours leaves them out.",
+        choices=("auto", "own", "ours"),
+    )
     ema_decay: float | None = option(
         None,
         "Share of the old value in each update of averaged weights, which are then evaluated and published; "

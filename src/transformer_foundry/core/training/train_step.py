@@ -174,7 +174,7 @@ class TrainStep:
                 "Logits computed by the model's layers with gradients on were expected.",
                 "Look in model.py for torch.no_grad, .detach() or .item() between the layers and the output.",
             )
-        torch.autograd.backward(self.scaler.scale(parts.loss_sum / target_count))
+        torch.autograd.backward(self.scaler.scale(parts.trained / target_count))
         return parts.loss_sum.detach()
 
 

@@ -99,7 +99,9 @@ class Trainer:
 
     def started(self) -> Started:
         """Return the first event."""
-        return Started(self.loop.step, self.total_steps, self.is_resumed, self.manifest, self.notes)
+        return Started(
+            self.loop.step, self.total_steps, self.is_resumed, self.manifest, self.notes, is_finished=self.is_finished
+        )
 
     def step(self) -> None:
         """Take one optimizer step, or skip it if its loss or gradient is not finite or its loss is a spike."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.core.training.tiny import checkpoints, run
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training import Checkpoint, CheckpointWriter, list_checkpoints
 from transformer_foundry.core.training.checkpointing import async_writer as module
+from transformer_foundry.core.training.checkpointing import checkpoint as checkpoint_module
 from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark
 from transformer_foundry.core.training.checkpointing.directory import verify_checkpoint
 
@@ -69,3 +71,26 @@ def test_two_sessions_overwrite_nothing_and_the_later_one_counts(made: list[Chec
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         folder.rename(tmp_path / "checkpoints" / folder.name)
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-00000002-aaaaaa", "step-00000002-bbbbbb"]
+
+
+def test_a_checkpoint_waits_for_a_disk_that_is_full_for_a_while(
+    made: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """safetensors reports a full disk in its own words; the folder is removed and written again."""
+    left, real = [2], checkpoint_module._save_tensors
+
+    def save(path: Path, tensors: Any) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            path.write_bytes(b"half")
+            raise OSError("Error while serializing: I/O error: No space left on device (os error 28)")
+        real(path, tensors)
+
+    monkeypatch.setattr(checkpoint_module, "_save_tensors", save)
+    monkeypatch.setattr("transformer_foundry.core.files.atomic.time.sleep", lambda _: None)
+    writer = CheckpointWriter(tmp_path)
+    writer.submit(made[0], keep_last=1)
+    writer.wait()
+    (folder,) = list_checkpoints(tmp_path)
+    verify_checkpoint(folder)
+    assert caplog.text.count("is full: waiting") == 1

@@ -123,6 +123,12 @@ def test_nothing_is_trained_when_all_steps_are_done() -> None:
     assert "step 12 of 12 is reached" in started(records).notes[0]
 
 
+def test_a_run_that_is_longer_than_what_is_asked_for_is_reported_as_it_is() -> None:
+    records = train(resume_from=checkpoints(train())[-1].state, max_steps=6)
+    (note,) = started(records).notes
+    assert "the run is at step 12, after the 6 that are asked for" in note
+
+
 def test_nothing_is_trained_after_early_stopping() -> None:
     changes = {"learning_rate": 1.0, "max_steps": 400, "early_stopping_patience": 1}
     state = checkpoints(train(**changes))[-1].state
@@ -152,7 +158,7 @@ CHANGES = {
     "learning_rate": 0.5, "seed": 7, "per_device_train_batch_size": 2, "weight_decay": 0.3, "warmup_ratio": 0.5,
     "gradient_accumulation_steps": 2, "max_grad_norm": 0.0, "precision": "bf16", "lr_scheduler_type": "linear",
     "beta1": 0.5, "beta2": 0.5, "min_lr_ratio": 0.5, "label_smoothing": 0.1,
-    "optimizer": "muon", "momentum": 0.5, "decay_ratio": 0.5, "ema_decay": 0.9,
+    "optimizer": "muon", "momentum": 0.5, "decay_ratio": 0.5, "ema_decay": 0.9, "model_loss": "ours",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_model, make_options, make_splits, run
-from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.base.errors import ModelError, TrainingError
 from transformer_foundry.core.training import Started, TrainingState, fit
 from transformer_foundry.core.training.memory import batch_size
 
@@ -113,7 +113,7 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed() -> None:
         def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
             return nn.functional.linear(super().forward(input_ids), torch.ones(3, 5))
 
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(ModelError, match=r"test_planning.py line \d+ .*shapes cannot be multiplied"):
         run(Broken())
 
 

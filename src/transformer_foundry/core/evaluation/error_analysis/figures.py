@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.plots import BLUE, GREY, ORANGE, new_figure
-from transformer_foundry.core.evaluation.error_analysis.segments import MIN_EXAMPLES
+from transformer_foundry.core.files.provenance import origin_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -18,14 +18,20 @@ _FULL_NAMES = 12
 _SHARE_RANGE = (-0.03, 1.03)
 _MAX_POINT_PX = 22
 _HEIGHT_PX = 480
-_NO_SEGMENTS = f"Too few examples: a segment needs {MIN_EXAMPLES}, and as many outside of it"
 
 
 def confusion_figure(report: Mapping[str, Any]) -> Figure:
-    """Draw the confusion matrix as shares of the true class, with the counts in the cells."""
+    """Draw the confusion matrix as shares of the true class, with the counts in the cells.
+
+    For several labels a text, the F1 score of each; for numbers, predicted against true ones; else nothing.
+    """
+    if "labels" in report:
+        return _draw_label_scores(report)
+    if "numbers" in report:
+        return _draw_numbers(report)
     figure = _figure("Confusion", report)
     if "confusion" not in report:
-        return _without(figure, f"{report['task']} has no classes to show")
+        return figure
     labels, matrix = report["confusion"]["labels"], report["confusion"]["matrix"]
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     figure.add_heatmap(
@@ -44,11 +50,33 @@ def confusion_figure(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _draw_label_scores(report: Mapping[str, Any]) -> Figure:
+    figure = _figure("F1 of each label", report)
+    entries = report["labels"]
+    names = [f"{entry['label']} ({entry['examples']})" for entry in entries]
+    for score, color in (("f1", BLUE), ("precision", ORANGE), ("recall", GREY)):
+        figure.add_bar(x=names, y=[entry[score] for entry in entries], name=score, marker_color=color)
+    figure.update_yaxes(range=_SHARE_RANGE)
+    return figure
+
+
+def _draw_numbers(report: Mapping[str, Any]) -> Figure:
+    figure = _figure("Predicted and true numbers", report)
+    points = report["numbers"]["points"]
+    ends = [min(map(min, points)), max(map(max, points))]
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": GREY}, showlegend=False)
+    true, predicted = zip(*points, strict=True)
+    figure.add_scatter(x=true, y=predicted, mode="markers", marker={"color": BLUE, "size": 6}, showlegend=False)
+    figure.update_xaxes(title="true")
+    figure.update_yaxes(title="predicted")
+    return figure
+
+
 def calibration_figure(report: Mapping[str, Any]) -> Figure:
-    """Draw how often predictions of a confidence are right; a calibrated model is on the diagonal."""
+    """Draw how often predictions of a confidence are right; on the diagonal for a calibrated model."""
     figure = _figure("Calibration", report)
     if "calibration" not in report:
-        return _without(figure, f"{report['task']} has no examples to show")
+        return figure
     bins, error = report["calibration"]["bins"], report["calibration"]["expected_error"]
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": GREY}, showlegend=False)
     figure.add_scatter(
@@ -70,7 +98,7 @@ def segment_figure(report: Mapping[str, Any]) -> Figure:
     """Draw the loss of each segment above that of the other examples, with two standard errors; weak ones in orange."""
     figure = _figure("Segments", report)
     if not report.get("segments"):
-        return _without(figure, _NO_SEGMENTS if report["examples"] else f"{report['task']} has no examples to show")
+        return figure
     entries = report["segments"][:_MAX_SEGMENTS][::-1]
     figure.add_bar(
         x=[entry["difference"] for entry in entries],
@@ -79,7 +107,7 @@ def segment_figure(report: Mapping[str, Any]) -> Figure:
         marker={"color": [ORANGE if entry["is_weak"] else BLUE for entry in entries]},
         orientation="h",
     )
-    figure.update_xaxes(title="loss above that of the other examples, nats (orange: weak)")
+    figure.update_xaxes(title="loss above that of the other examples (orange: weak)")
     figure.update_layout(height=200 + 24 * len(entries), margin={"l": 230})
     return figure
 
@@ -90,12 +118,7 @@ def _area(bins: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _figure(title: str, report: Mapping[str, Any]) -> Figure:
-    margin = {"l": 80, "r": 30, "t": 70, "b": 60}
-    return new_figure(f"{title} ({report['split']}, {report['examples']} examples)", height=_HEIGHT_PX, margin=margin)
-
-
-def _without(figure: Figure, text: str) -> Figure:
-    figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure
+    margin, step = {"l": 80, "r": 30, "t": 70, "b": 60}, origin_of(report).get("step")
+    of_step = "" if step is None else f", step {step}"
+    title = f"{title} ({report['split']}, {report['examples']} examples{of_step})"
+    return new_figure(title, height=_HEIGHT_PX, margin=margin)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transformer_foundry.core.models.contract import IGNORE_INDEX
+from transformer_foundry.core.models.losses import TaskLoss, task_loss_for
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ANALYZED_TASKS", "Predictions", "predict_examples"]
 
-ANALYZED_TASKS = ("sequence_classification", "token_classification", "seq2seq_lm")
+ANALYZED_TASKS = (*TEXT_TASKS, "token_classification", "seq2seq_lm")
 
 MAX_EXAMPLES = 4096
 """Number of examples that are analyzed, from the start of the split."""
@@ -30,12 +32,13 @@ class Predictions:
 
     Attributes:
         rows: (N,) int64 numbers of the rows of the split.
-        losses: (N,) mean loss of an example, nats per target.
+        losses: (N,) mean loss of an example per target.
         accuracies: (N,) share of its targets that were predicted.
         example_of: (M,) int64, for each target the position of its example in ``rows``.
-        labels: (M,) int64 targets.
-        predictions: (M,) int64 the likeliest class or token.
-        confidences: (M,) probability of the prediction.
+        labels: (M,) int64 targets: classes, tokens, or 1 and 0 for a label that applies or not; float64 numbers.
+        predictions: (M,) the likeliest class or token, 1 and 0, or the number.
+        confidences: (M,) probability of the prediction; NaN for numbers.
+        label_of: (M,) int64, for each target the number of its label, where a text may have several; else 0.
     """
 
     rows: np.ndarray
@@ -45,6 +48,7 @@ class Predictions:
     labels: np.ndarray
     predictions: np.ndarray
     confidences: np.ndarray
+    label_of: np.ndarray
 
 
 def predict_examples(
@@ -71,6 +75,7 @@ def predict_examples(
     from transformer_foundry.core.data.dataloading.batches import Batches, move_batch
 
     rows = splits.splits[split]
+    objective = task_loss_for(splits.task, adapter, splits.target_scale)
     was_training = adapter.training
     adapter.eval()
     parts: list[dict[str, np.ndarray]] = []
@@ -81,41 +86,83 @@ def predict_examples(
         for position in range(count):
             assert batches is not None
             with torch.no_grad(), precision.autocast():
-                parts.append(_predict_batch(adapter, move_batch(batches.batch(position), precision.device)))
+                moved = move_batch(batches.batch(position), precision.device)
+                parts.append(_predict_batch(adapter, objective, moved))
             found.append(batches.rows(position))
     finally:
         adapter.train(was_training)
     return _join(found, parts)
 
 
-def _predict_batch(adapter: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def _predict_batch(adapter: nn.Module, objective: TaskLoss, batch: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Return flat arrays over the targets of a batch; ``example`` is the row in the batch."""
+    labels: Tensor = batch["labels"]
+    logits = adapter(**{name: value for name, value in batch.items() if name != "labels"}).float()
+    if objective.task == "regression":
+        values = _compare_numbers(objective, logits, labels)
+    elif objective.task == "multi_label_classification":
+        values = _compare_labels(logits, labels)
+    else:
+        values = _compare_classes(logits, labels)
+    return {name: value.cpu().numpy() for name, value in values.items()}
+
+
+def _compare_numbers(objective: TaskLoss, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    import torch
+
+    predicted = objective.predicted_numbers(logits)
+    return {
+        "example": torch.arange(len(labels)),
+        "loss": ((predicted - labels) / objective.target_std) ** 2,
+        "label": labels,
+        "prediction": predicted,
+        "confidence": torch.full_like(predicted, float("nan")),
+        "label_of": torch.zeros(len(labels), dtype=torch.int64),
+    }
+
+
+def _compare_labels(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     import torch
     import torch.nn.functional as F
 
-    labels: Tensor = batch["labels"]
-    logits = adapter(**{name: value for name, value in batch.items() if name != "labels"}).float()
+    example, label_of = torch.nonzero(labels != IGNORE_INDEX, as_tuple=True)
+    scores, targets = logits[example, label_of], labels[example, label_of]
+    return {
+        "example": example,
+        "loss": F.binary_cross_entropy_with_logits(scores, targets.float(), reduction="none"),
+        "label": targets,
+        "prediction": (scores > 0).long(),
+        "confidence": scores.abs().sigmoid(),
+        "label_of": label_of,
+    }
+
+
+def _compare_classes(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    import torch
+    import torch.nn.functional as F
+
     flat_labels = labels.reshape(-1)
     places = torch.nonzero(flat_labels != IGNORE_INDEX).squeeze(1)
     logits, targets = logits.reshape(-1, logits.size(-1))[places], flat_labels[places]
     confidences, predictions = logits.softmax(-1).max(-1)
     width = labels.numel() // len(labels)
-    values = {
+    return {
         "example": places // width,
         "loss": F.cross_entropy(logits, targets, reduction="none"),
         "label": targets,
         "prediction": predictions,
         "confidence": confidences,
+        "label_of": torch.zeros_like(targets),
     }
-    return {name: value.cpu().numpy() for name, value in values.items()}
 
 
 def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Predictions:
     starts = np.cumsum([0, *map(len, rows)])
     example = _concatenate([part["example"] + start for part, start in zip(parts, starts, strict=False)], np.int64)
     loss = _concatenate([part["loss"] for part in parts], np.float64)
-    labels = _concatenate([part["label"] for part in parts], np.int64)
-    predictions = _concatenate([part["prediction"] for part in parts], np.int64)
+    dtype = np.float64 if parts and parts[0]["label"].dtype.kind == "f" else np.int64
+    labels = _concatenate([part["label"] for part in parts], dtype)
+    predictions = _concatenate([part["prediction"] for part in parts], dtype)
     count = int(starts[-1])
     targets = np.maximum(1, np.bincount(example, minlength=count))
     return Predictions(
@@ -126,6 +173,7 @@ def _join(rows: list[np.ndarray], parts: list[dict[str, np.ndarray]]) -> Predict
         labels=labels,
         predictions=predictions,
         confidences=_concatenate([part["confidence"] for part in parts], np.float64),
+        label_of=_concatenate([part["label_of"] for part in parts], np.int64),
     )
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformer_foundry.core.evaluation.assess import evaluation_origin
 from transformer_foundry.core.evaluation.error_analysis.predictions import ANALYZED_TASKS, Predictions, predict_examples
 from transformer_foundry.core.evaluation.error_analysis.segments import find_segments
+from transformer_foundry.core.evaluation.text_answers import label_list
+from transformer_foundry.core.files.provenance import Origin, with_origin
+from transformer_foundry.core.models.losses import number_metrics
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,11 +22,13 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.system.precision import Precision
 
-__all__ = ["analyze_errors", "calibration_of", "confusion_of"]
+__all__ = ["analyze_errors", "calibration_of", "confusion_of", "label_scores", "number_errors"]
 
 WORST_EXAMPLES = 20
 BINS = 10
 _SHOWN_CHARACTERS = 300
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_POINTS = 500
 
 
 def analyze_errors(
@@ -31,6 +39,7 @@ def analyze_errors(
     batch_size: int,
     precision: Precision,
     split: str = "validation",
+    made_from: Origin | None = None,
 ) -> dict[str, Any]:
     """Return where a trained model errs; wrong labels in the data are among its worst examples.
 
@@ -41,14 +50,17 @@ def analyze_errors(
         batch_size: Rows of a forward pass.
         precision: Device and number format.
         split: "train", "validation" or "test".
+        made_from: What the weights are (``TrainingState.made_from``).
 
     Returns:
         ``task``, ``split``, ``examples``; for classes ``confusion`` (``labels``, ``matrix``: rows are true classes);
-        ``worst`` (``row``, ``loss``, ``text``, ``expected``, ``predicted``, ``confidence``), the highest loss first;
-        ``segments`` (see ``find_segments``); ``calibration`` (``bins`` and ``expected_error``). For tasks whose
-        examples are blocks of running text only ``task``, ``split`` and ``examples``: 0.
+        where a text may have several labels ``labels`` (see ``label_scores``); for numbers ``numbers`` (see
+        ``number_errors``); ``worst`` (``row``, ``loss``, ``text``, ``expected``, ``predicted``, ``confidence``), the
+        highest loss first; ``segments`` (see ``find_segments``); ``calibration`` (``bins``, ``expected_error``). For
+        tasks whose examples are blocks of running text only ``task``, ``split`` and ``examples``: 0.
     """
-    empty = {"task": splits.task, "split": split, "examples": 0}
+    origin = evaluation_origin(made_from or {}, precision=precision, batch_size=batch_size)
+    empty = with_origin({"task": splits.task, "split": split, "examples": 0}, origin)
     if splits.task not in ANALYZED_TASKS or splits.splits[split].is_packed(splits.task):
         return empty
     adapter.to(precision.device)
@@ -57,12 +69,55 @@ def analyze_errors(
         return empty
     names = splits.label_names
     report = empty | {"examples": len(found.rows)}
-    if names is not None:
+    if splits.task == "multi_label_classification":
+        report["labels"] = label_scores(found, names or ())
+    elif splits.task == "regression":
+        report["numbers"] = number_errors(found)
+    elif names is not None:
         report["confusion"] = {"labels": list(names), "matrix": confusion_of(found, len(names)).tolist()}
     report["worst"] = _worst(found, splits, tokenizer, split)
     report["segments"] = _segments(found, splits, split)
-    report["calibration"] = calibration_of(found)
+    if splits.task != "regression":
+        report["calibration"] = calibration_of(found)
     return report
+
+
+def label_scores(found: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return for each label ``label``, ``examples`` (texts that have it), ``precision``, ``recall`` and ``f1``."""
+    scores = []
+    for number, name in enumerate(names):
+        inside = found.label_of == number
+        actual, predicted = found.labels[inside] == 1, found.predictions[inside] == 1
+        right = int((actual & predicted).sum())
+        scores.append(
+            {
+                "label": name,
+                "examples": int(actual.sum()),
+                "precision": right / max(1, int(predicted.sum())),
+                "recall": right / max(1, int(actual.sum())),
+                "f1": 2 * right / max(1, int(actual.sum() + predicted.sum())),
+            }
+        )
+    return scores
+
+
+def number_errors(found: Predictions) -> dict[str, Any]:
+    """Return the metrics of all numbers, ``quarters`` and ``points``.
+
+    Quarters of the true numbers have ``low``, ``high``, ``examples``, the mean ``error`` (predicted - true: a model
+    that has learned little is too high in the lowest quarter and too low in the highest) and ``rmse``; points are
+    (true, predicted) of the first examples.
+    """
+    errors = found.predictions - found.labels
+    edges = np.unique(np.quantile(found.labels, _QUARTERS))
+    quarters = []
+    for low, high in itertools.pairwise(edges.tolist()):
+        inside = (found.labels >= low) & ((found.labels <= high) if high == edges[-1] else (found.labels < high))
+        if inside.any():
+            error, rmse = float(errors[inside].mean()), float(np.sqrt(np.mean(errors[inside] ** 2)))
+            quarters.append({"low": low, "high": high, "examples": int(inside.sum()), "error": error, "rmse": rmse})
+    pairs = np.stack([found.labels, found.predictions], axis=1)[:_POINTS].tolist()
+    return {**number_metrics(found.predictions, found.labels), "quarters": quarters, "points": pairs}
 
 
 def confusion_of(found: Predictions, classes: int) -> np.ndarray:
@@ -99,9 +154,9 @@ def _worst(found: Predictions, splits: TokenSplits, tokenizer: Tokenizer, split:
                 "row": row,
                 "loss": float(found.losses[example]),
                 "text": _text(tokenizer, rows.input_ids[row]),
-                "expected": _name(found.labels[targets], splits, tokenizer),
-                "predicted": _name(found.predictions[targets], splits, tokenizer),
-                "confidence": float(found.confidences[targets].mean()) if len(targets) else 0.0,
+                "expected": _name(found.labels[targets], found.label_of[targets], splits, tokenizer),
+                "predicted": _name(found.predictions[targets], found.label_of[targets], splits, tokenizer),
+                "confidence": _mean_confidence(found.confidences[targets]),
             }
         )
     return worst
@@ -118,10 +173,25 @@ def _segments(found: Predictions, splits: TokenSplits, split: str) -> list[dict[
     if splits.special.unk is not None:
         unknown = np.array([splits.special.unk in rows.input_ids[int(row)] for row in found.rows])
         names["unknown tokens"] = np.where(unknown, "some", "none")
+    if splits.task == "multi_label_classification":
+        numbers["number of labels"] = np.bincount(found.example_of, found.labels == 1, minlength=len(found.rows))
+    if splits.task == "regression":
+        numbers["true number"] = found.labels
+        return find_segments(found.losses, None, numbers, names)
     return find_segments(found.losses, found.accuracies, numbers, names)
 
 
-def _name(ids: np.ndarray, splits: TokenSplits, tokenizer: Tokenizer) -> str:
+def _mean_confidence(confidences: np.ndarray) -> float | None:
+    """Return the mean confidence, 0 without targets; None for numbers, which have none."""
+    mean = float(confidences.mean()) if len(confidences) else 0.0
+    return None if np.isnan(mean) else mean
+
+
+def _name(ids: np.ndarray, label_of: np.ndarray, splits: TokenSplits, tokenizer: Tokenizer) -> str:
+    if splits.task == "regression":
+        return ", ".join(f"{number:.4g}" for number in ids)
+    if splits.task == "multi_label_classification":
+        return label_list(label_of[ids == 1].tolist(), splits.label_names)[:_SHOWN_CHARACTERS]
     if splits.label_names is None:
         return _text(tokenizer, ids)
     return " ".join(splits.label_names[int(number)] for number in ids)[:_SHOWN_CHARACTERS]

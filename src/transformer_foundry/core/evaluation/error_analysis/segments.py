@@ -22,19 +22,22 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def find_segments(
-    losses: np.ndarray, accuracies: np.ndarray, numbers: Mapping[str, np.ndarray], names: Mapping[str, np.ndarray]
+    losses: np.ndarray,
+    accuracies: np.ndarray | None,
+    numbers: Mapping[str, np.ndarray],
+    names: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
     """Compare each segment with the examples outside of it.
 
     Args:
-        losses: (N,) loss of each example in nats per target.
-        accuracies: (N,) share of the targets of each example that were predicted.
+        losses: (N,) loss of each example per target.
+        accuracies: (N,) share of the targets of each example that were predicted; None for numbers.
         numbers: Name -> (N,) a number of each example; the segments are its quarters.
         names: Name -> (N,) a name of each example, such as its class.
 
     Returns:
         For each segment with enough examples, the worst first: ``segment``, ``value``, ``examples``, ``loss``,
-        ``accuracy``, ``difference`` (nats above the others), ``standard_error`` and ``is_weak``.
+        ``accuracy``, ``difference`` (loss above the others), ``standard_error`` and ``is_weak``.
     """
     found = []
     for segment, value, inside in _segments(numbers, names):
@@ -48,7 +51,7 @@ def find_segments(
                 "value": value,
                 "examples": int(inside.sum()),
                 "loss": float(losses[inside].mean()),
-                "accuracy": float(accuracies[inside].mean()),
+                "accuracy": None if accuracies is None else float(accuracies[inside].mean()),
                 "difference": float(difference),
                 "standard_error": error,
                 "is_weak": bool(difference > MIN_STANDARD_ERRORS * error),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
+from transformer_foundry.core.models.options import TEXT_TASKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,7 +84,7 @@ _ENCODERS: dict[str, _Sizes] = {"bert": _standard, "electra": _electra, "roberta
 REFERENCES: Mapping[str, Mapping[str, _Sizes]] = {
     "causal_lm": _DECODERS,
     "masked_lm": _ENCODERS,
-    "sequence_classification": _ENCODERS,
+    **dict.fromkeys(TEXT_TASKS, _ENCODERS),
     "token_classification": _ENCODERS,
     "seq2seq_lm": {"bart": _bart, "t5": _t5},
 }
@@ -92,7 +93,7 @@ REFERENCES: Mapping[str, Mapping[str, _Sizes]] = {
 _CLASSES = {
     "causal_lm": "AutoModelForCausalLM",
     "masked_lm": "AutoModelForMaskedLM",
-    "sequence_classification": "AutoModelForSequenceClassification",
+    **dict.fromkeys(TEXT_TASKS, "AutoModelForSequenceClassification"),
     "token_classification": "AutoModelForTokenClassification",
     "seq2seq_lm": "AutoModelForSeq2SeqLM",
 }
@@ -168,6 +169,8 @@ def _build(name: str, splits: TokenSplits, width: int, layers: int) -> nn.Module
         settings["decoder_start_token_id"] = special.decoder_start if special.decoder_start is not None else pad
     if splits.label_names is not None:
         settings["num_labels"] = len(splits.label_names)
+    elif splits.task == "regression":
+        settings["num_labels"] = 1
     config = transformers.AutoConfig.for_model(name, **settings)
     model: nn.Module = getattr(transformers, _CLASSES[splits.task]).from_config(config)
     return model.float()

@@ -62,6 +62,7 @@ class CandidateResult:
         seconds: Time of training.
         memory_gb: Peak memory; None if unknown.
         problem: Why training failed; empty otherwise.
+        remaining: Trainings that come after it in the comparison that yielded it last; 0 for the last one.
     """
 
     key: str
@@ -79,6 +80,7 @@ class CandidateResult:
     seconds: float
     memory_gb: float | None
     problem: str = ""
+    remaining: int = 0
 
 
 def compare_models(
@@ -107,9 +109,10 @@ def compare_models(
         for place, candidate in enumerate(candidates)
     ]
     missing, done, began = sum(key not in known for *_, key in trainings), 0, time.monotonic()
-    for index, place, candidate, key in trainings:
+    for position, (index, place, candidate, key) in enumerate(trainings, start=1):
+        remaining = len(trainings) - position
         if key in known:
-            yield known[key]
+            yield dataclasses.replace(known[key], remaining=remaining)
             continue
         _log.info("Training %s, seed %d of %d ...", candidate.name, index + 1, options.seeds)
         result = _train(key, candidate, place, splits, training, options, training.seed + index)
@@ -120,7 +123,7 @@ def compare_models(
             _log.info(
                 "Forecast: %s more for %d trainings.", format_duration((time.monotonic() - began) / done * left), left
             )
-        yield result
+        yield dataclasses.replace(result, remaining=remaining)
 
 
 def _train(

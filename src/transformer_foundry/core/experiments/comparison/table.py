@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from transformer_foundry.core.base.text import spreadsheet_cell
 from transformer_foundry.core.experiments.comparison.confidence import CONFIDENCE, is_difference, mean_interval
 from transformer_foundry.core.experiments.comparison.run import CandidateResult
 
@@ -93,7 +94,8 @@ def comparison_table(rows: Sequence[ComparisonRow]) -> pd.DataFrame:
     """Return the rows of ``summarize`` as a table."""
     import pandas as pd
 
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+    cells = [{name: spreadsheet_cell(value) for name, value in dataclasses.asdict(row).items()} for row in rows]
+    return pd.DataFrame(cells)
 
 
 def comparison_text(rows: Sequence[ComparisonRow]) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.results.figures import parallel_figure as parallel_figure
     from transformer_foundry.core.experiments.tuning.results.figures import timeline_figure as timeline_figure
     from transformer_foundry.core.experiments.tuning.results.summary import best_trial as best_trial
+    from transformer_foundry.core.experiments.tuning.results.summary import search_origin as search_origin
+    from transformer_foundry.core.experiments.tuning.results.summary import shown_trials as shown_trials
+    from transformer_foundry.core.experiments.tuning.results.summary import trials_digest as trials_digest
     from transformer_foundry.core.experiments.tuning.results.summary import trials_table as trials_table
     from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult as TrialResult
     from transformer_foundry.core.experiments.tuning.search_loop import TrainTrial as TrainTrial
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning.storage import StudyHandle as StudyHandle
     from transformer_foundry.core.experiments.tuning.storage import load_study as load_study
     from transformer_foundry.core.experiments.tuning.storage import open_storage as open_storage
+    from transformer_foundry.core.experiments.tuning.train_trial import confirm_settings as confirm_settings
     from transformer_foundry.core.experiments.tuning.train_trial import make_full_training as make_full_training
     from transformer_foundry.core.experiments.tuning.train_trial import make_train_trial as make_train_trial
     from transformer_foundry.core.experiments.tuning.train_trial import model_space as model_space

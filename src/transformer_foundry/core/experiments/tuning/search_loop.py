@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from transformer_foundry.core.base.errors import TuningError
+from transformer_foundry.core.base.errors import TuningError, error_message
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.experiments.tuning.paused_checkpoints import PausedCheckpoints
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of, state_of
 from transformer_foundry.core.experiments.tuning.scheduler import Stop, TrialJob, TrialScheduler, Wait
 from transformer_foundry.core.experiments.tuning.space import SearchSpace
-from transformer_foundry.core.experiments.tuning.storage.database import STUDY_NAME, explain_errors, heartbeat
+from transformer_foundry.core.experiments.tuning.storage.database import STOPPED, STUDY_NAME, explain_errors, heartbeat
 from transformer_foundry.core.experiments.tuning.storage.optuna_compat import ignore_experimental_warnings
 from transformer_foundry.core.experiments.tuning.storage.study_identity import describe_search, refuse_differences
 from transformer_foundry.core.experiments.tuning.storage.trial_attributes import (
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["STOPPED", "TrainTrial", "TrialReport", "search"]
-
-STOPPED = "stopped"
-"""Attribute of the study: why the newest search ended."""
+__all__ = ["TrainTrial", "TrialReport", "search"]
 
 FAILURES_BEFORE_GIVING_UP = 3
 """If all of the first trials fail, the cause is the set-up and not the configurations."""
@@ -75,6 +72,7 @@ def search(
     identity: Mapping[str, Any] | None = None,
     checkpoints: PausedCheckpoints | None = None,
     study_name: str = STUDY_NAME,
+    on_session: Callable[[], None] | None = None,
 ) -> Iterator[TrialResult]:
     """Search ``space`` for the configuration with the lowest validation loss until the budget is spent.
 
@@ -91,6 +89,7 @@ def search(
         identity: What the losses depend on beside the configuration, JSON-able: model, data, seed.
         checkpoints: Where paused trials keep their checkpoints; None keeps them in memory.
         study_name: Name of the study in the storage.
+        on_session: Called after each session of a trial, paused or ended, once it is stored.
 
     Yields:
         One result for each trial that has ended, after it is stored.
@@ -120,7 +119,11 @@ def search(
             time.sleep(0.0 if decided.is_lost_race else POLL_S)
             continue
         with explain_errors(storage):
+            if study.user_attrs.get(STOPPED):  # an ended search continues with a larger budget
+                study.set_user_attr(STOPPED, "")
             ended = _Session(store, checkpoints, decided).run(train_trial)
+        if on_session is not None:
+            on_session()
         if ended is None:
             continue
         finished = store.finished()
@@ -189,7 +192,7 @@ class _Session:
             try:
                 report = next(reports, None)
             except Exception as err:  # The model of a trial may raise anything; it is a result, with its cause.
-                return "FAIL", None, f"{type(err).__name__}: {' '.join(str(err).split())}"
+                return "FAIL", None, f"{type(err).__name__}: {error_message(err)}"
             if report is None:
                 break
             self._step, loss = int(report[0]), float(report[1])

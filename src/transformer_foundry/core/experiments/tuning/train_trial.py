@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from transformer_foundry.core.training import Checkpoint
     from transformer_foundry.core.training.events import Event
 
-__all__ = ["make_full_training", "make_train_trial", "model_space", "paused_checkpoints_in", "trial_identity"]
+__all__ = [
+    "confirm_settings",
+    "make_full_training",
+    "make_train_trial",
+    "model_space",
+    "paused_checkpoints_in",
+    "trial_identity",
+]
 
 _SHARED = ("seed", "eval_batches")
 """Options that no search changes and every loss depends on. Device and precision change it by rounding only, and a
@@ -106,6 +113,20 @@ def make_full_training(
         return float(last[1])
 
     return train
+
+
+def confirm_settings(base_options: TrainingOptions, tuning_options: TuningOptions) -> dict[str, Any]:
+    """Return on what the comparison of the winner with the default depends beside trials, model and data.
+
+    Returns:
+        ``steps``, ``n_seeds`` and ``first_seed`` as ``confirm`` takes them, and ``training``: the other options.
+    """
+    return {
+        "steps": tuning_options.confirm_steps or base_options.max_steps,
+        "n_seeds": tuning_options.confirm_seeds,
+        "first_seed": base_options.seed + 1,
+        "training": {name: getattr(base_options, name) for name in (*SEARCHABLE, *_SHARED)},
+    }
 
 
 def trial_options(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.text import format_number
+from transformer_foundry.core.files.provenance import Origin, digest_of, origin_of
 from transformer_foundry.core.reports.rendering import mapping, mappings, sequence
 from transformer_foundry.core.reports.run_record import RunRecord
 
@@ -29,7 +30,7 @@ def verdict_values(record: RunRecord) -> dict[str, Any]:
     findings = mappings(record.validation.get("findings"))
     return {
         "n_problems": sum(item.get("severity") in ("error", "warning") for item in findings),
-        "figure": _picture(record.paths.shared_reports / "validation.png"),
+        "figure": _picture(record.files.get("validation_figure"), origin_of(record.validation)),
     }
 
 
@@ -52,10 +53,13 @@ def _example(example: object) -> tuple[object, object]:
     return given, None if expected == given else expected
 
 
-def _picture(path: Path) -> str | None:
-    """Return a picture in base64; None if it cannot be read or would make the page too large."""
+def _picture(path: Path | None, origin: Origin) -> str | None:
+    """Return a picture in base64; None if it cannot be read, is of another report or would make the page too large."""
+    if path is None:
+        return None
     try:
         content = path.read_bytes()
     except OSError:
         return None
-    return base64.b64encode(content).decode("ascii") if len(content) <= _MAX_PICTURE_BYTES else None
+    is_shown = len(content) <= _MAX_PICTURE_BYTES and digest_of(origin).encode() in content
+    return base64.b64encode(content).decode("ascii") if is_shown else None

@@ -16,6 +16,8 @@ _WORST_EXAMPLES = 8
 _MAX_CLASSES = 12
 """More do not fit side by side on a screen; of those the most frequent confusions are listed."""
 
+_LABEL_COLUMNS = ("examples", "precision", "recall", "f1")
+_QUARTER_COLUMNS = ("low", "high", "examples", "error", "rmse")
 _COLUMNS = ("value", "examples", "loss", "accuracy", "difference", "standard_error")
 
 
@@ -34,6 +36,14 @@ def errors_values(record: RunRecord) -> dict[str, Any]:
             [item.get("segment", ""), *(format_number(item.get(name)) for name in _COLUMNS)]
             for item in segments
             if item.get("is_weak")
+        ],
+        "label_rows": [
+            [item.get("label", ""), *(format_number(item.get(name)) for name in _LABEL_COLUMNS)]
+            for item in mappings(record.errors.get("labels"))
+        ],
+        "quarter_rows": [
+            [format_number(item.get(name)) for name in _QUARTER_COLUMNS]
+            for item in mappings(mapping(record.errors.get("numbers")).get("quarters"))
         ],
         "confusion_head": head,
         "confusion_rows": rows,

@@ -16,6 +16,15 @@ from transformer_foundry.core.reports.svg_charts import line_chart
 __all__ = ["links_values", "parity_values", "provenance_values", "tuning_values"]
 
 _SHOWN_TRIALS = 10
+_LINKED = {
+    "evaluation": "Evaluation",
+    "errors": "Errors of the model",
+    "models_table": "Comparison, as a table",
+    "validation": "Validation report",
+    "profile": "Data profile",
+    "trials": "Trials",
+}
+"""File of a part -> label of its link."""
 _TRIAL_COLUMNS = ("number", "state", "loss", "steps", "steps_trained", "seconds")
 
 
@@ -81,19 +90,16 @@ def links_values(record: RunRecord) -> dict[str, Any]:
     places = {
         "Package": paths.package,
         "Model card": paths.package / "README.md",
-        "Page to try the model (serve the package's folder)": paths.package / "index.html",
         "Run: checkpoints and metrics": paths.run,
         "Metrics, one object a line": paths.metrics,
         "Manifest of the run": paths.manifest,
-        "Evaluation": paths.reports / "evaluation.json",
-        "Errors of the model": paths.reports / "error_analysis.json",
-        "Comparison, as a table": paths.reports / "comparison.csv",
-        "Validation report": paths.shared_reports / "validation_report.json",
-        "Data profile": paths.shared_reports / "data_profile.json",
-        "Trials": paths.shared_reports / "trials.csv",
+        **{label: record.files[name] for name, label in _LINKED.items() if name in record.files},
     }
-    url = record.publication.get("url")
-    links = {"On the Hugging Face Hub": url} if isinstance(url, str) else {}
+    links = {
+        f"{release.get('repo_id')} {release.get('tag')} on the Hugging Face Hub": str(release["url"])
+        for release in record.publications
+        if release.get("url")
+    }
     # With "./" in front: a name with a colon would be read as the scheme of an address.
     links |= {
         label: f"./{Path(os.path.relpath(path, paths.reports)).as_posix()}"
@@ -120,7 +126,7 @@ def _loss(row: Mapping[str, Any]) -> float | None:
 
 
 def _rounded(value: Any) -> str:
-    """Return a text of ``trials.csv``, shortened if it is a number."""
+    """Return a value of a trial, shortened if it is a number."""
     try:
         return format_number(float(value))
     except (TypeError, ValueError):

@@ -30,8 +30,13 @@ _BASELINE_NAMES = {
     "prior_loss": "class frequencies",
     "majority_accuracy": "most frequent class",
     "naive_bayes_accuracy": "naive Bayes",
+    "every_label_micro_f1": "every label",
+    "naive_bayes_micro_f1": "naive Bayes for each label",
+    "mean_loss": "mean of the training numbers",
+    "mean_rmse": "mean of the training numbers",
+    "median_mae": "median of the training numbers",
 }
-_MEASURE_NAMES = {"chrf": "chrF", "loss": "loss, nats per target"}
+_MEASURE_NAMES = {"chrf": "chrF", "bleu": "BLEU", "rouge_l": "ROUGE-L"}
 
 
 def curves_values(record: RunRecord) -> dict[str, Any]:
@@ -40,6 +45,8 @@ def curves_values(record: RunRecord) -> dict[str, Any]:
     charts = [
         loss_chart(rows, mapping(record.profile.get("baselines"))),
         _chart(rows, "eval/accuracy", "Validation accuracy"),
+        _chart(rows, "eval/micro_f1", "Validation micro F1"),
+        _chart(rows, "eval/spearman", "Validation Spearman correlation"),
         _chart(rows, "train/learning_rate", "Learning rate"),
         _chart(rows, "train/grad_norm", "Gradient norm before clipping"),
     ]
@@ -66,24 +73,30 @@ def loss_chart(rows: Sequence[Row], baselines: Mapping[str, Any], *, by_tokens: 
         rows = _with_tokens(rows)
     x = "tokens" if by_tokens else "step"
     return line_chart(
-        "Loss, nats per target",
+        f"Loss, {_loss_unit(baselines)}",
         {"training": _points(rows, "train/loss", x), "validation": _points(rows, "eval/loss", x)},
         x_label="tokens seen" if by_tokens else "step",
         marks=marks,
     )
 
 
+def _loss_unit(baselines: Mapping[str, Any]) -> str:
+    """Return the unit of a loss: that of a regression is compared with the mean."""
+    return "variances of the training numbers" if "mean_loss" in baselines else "nats per target"
+
+
 def baselines_values(record: RunRecord) -> dict[str, Any]:
     """Return the measures on held-out data, and how they compare with baselines that need no network."""
     splits = {name: mapping(record.evaluation.get(name)) for name in ("validation", "test")}
     splits = {name: metrics for name, metrics in splits.items() if metrics}
+    shown = _MEASURE_NAMES | {"loss": f"loss, {_loss_unit(mapping(record.evaluation.get('baselines')))}"}
     names = dict.fromkeys(name for metrics in splits.values() for name in metrics)
     return {
         "comparisons": mappings(record.evaluation.get("comparisons")),
         "head": ["measure", *splits],
         "rows": [
             [
-                _MEASURE_NAMES.get(name, name.replace("_", " ")),
+                shown.get(name, name.replace("_", " ")),
                 *(format_number(metrics.get(name)) for metrics in splits.values()),
             ]
             for name in names

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from transformer_foundry.core.files.atomic import write_when_there_is_space
 from transformer_foundry.core.training.checkpointing.checkpoint import SessionMark, write_checkpoint
 from transformer_foundry.core.training.checkpointing.retention import prune_checkpoints
 from transformer_foundry.core.training.events import Checkpoint
@@ -75,11 +76,16 @@ class CheckpointWriter:
             raise error
 
     def _write(self, checkpoint: Checkpoint, keep_last: int) -> None:
+        written: list[Path] = []
         try:
-            folder = write_checkpoint(self._run_folder, checkpoint, self._logs, session=self._session)
+            write_when_there_is_space(lambda: written.append(self._write_files(checkpoint)), self._run_folder)
+            folder = written[-1]
             best_step = checkpoint.state.loop.best_step
             if self._on_saved is not None:
                 self._on_saved(folder, checkpoint)
             prune_checkpoints(self._run_folder, keep_last, best_step)
         except BaseException as err:  # raised in the training thread: an error that ends a thread is only printed
             self._error = err
+
+    def _write_files(self, checkpoint: Checkpoint) -> Path:
+        return write_checkpoint(self._run_folder, checkpoint, self._logs, session=self._session)

@@ -1,9 +1,9 @@
 """The files of a checkpoint: written so that they survive a crash at any moment, verified before they are read.
 
 A run folder holds ``checkpoints/step-00000100-3f2a9c/`` with ``weights.safetensors``, ``optimizer.safetensors``,
-``state.json``, the run's ``metrics.jsonl`` and ``samples.jsonl`` up to that step, and ``manifest.json``, which is
-written last and names size and sha256 of every other file. A folder without a manifest is unfinished. Tensors are
-stored as safetensors, everything else as JSON, nothing with pickle.
+``state.json``, the run's ``metrics.jsonl`` and ``samples.jsonl`` up to that step, its manifest as ``run.json``, and
+``manifest.json``, which is written last and names size and sha256 of every other file. A folder without a manifest is
+unfinished. Tensors are stored as safetensors, everything else as JSON, nothing with pickle.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from typing import Any
 
 from torch import Tensor
 
-from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.files.atomic import make_folder, sync, write_text
+from transformer_foundry.core.base.errors import CheckpointError, error_message
+from transformer_foundry.core.files.atomic import copy_file, make_folder, sync, write_text
 from transformer_foundry.core.files.folder_manifest import damaged_checkpoint, is_finished, write_folder_manifest
 from transformer_foundry.core.files.json_lines import rows_up_to
-from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, RUN_MANIFEST_FILE
 from transformer_foundry.core.system.random_state import RandomState
 from transformer_foundry.core.training.checkpointing.directory import (
     FORMAT_VERSION,
     checkpoint_folders,
     checkpoint_name,
+    checkpoint_origin,
     is_intact,
     revision_of,
     verify_checkpoint,
 )
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, quarantine
+from transformer_foundry.core.training.checkpointing.run_files import RUN_COPY_FILE
 from transformer_foundry.core.training.checkpointing.state import (
     CheckpointedState,
     LoopState,
@@ -147,14 +149,17 @@ def read_checkpoint(folder: Path, notes: Sequence[str] = ()) -> TrainingState:
     verify_checkpoint(folder)
     try:
         try:
-            return read_state(folder, notes=tuple(notes))
+            state = read_state(folder, notes=tuple(notes))
         except OSError:  # one failed call is common on Drive and means nothing
-            return read_state(folder, notes=tuple(notes))
+            state = read_state(folder, notes=tuple(notes))
+        return dataclasses.replace(state, made_from=checkpoint_origin(folder))
     except OSError as err:
         raise damaged_checkpoint(folder, f"it cannot be read: {err.strerror or err}") from err
     # The files are as they were written, so something else wrote them: any of these means that it is no state.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError) as err:
-        raise damaged_checkpoint(folder, f"it holds no state of training ({type(err).__name__}: {err})"[:200]) from err
+        raise damaged_checkpoint(
+            folder, f"it holds no state of training ({type(err).__name__}: {error_message(err, 200)})"
+        ) from err
 
 
 def state_size_bytes(state: TrainingState) -> int:
@@ -169,6 +174,9 @@ def _write_folder(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path], se
     write_state(folder, checkpoint.state)
     for log in logs:
         write_text(folder / log.name, rows_up_to(log, checkpoint.step))
+    run_manifest = folder.parent.parent / RUN_MANIFEST_FILE
+    if run_manifest.is_file():
+        copy_file(run_manifest, folder / RUN_COPY_FILE)
     values = {
         "format_version": FORMAT_VERSION,
         "step": checkpoint.step,
@@ -177,6 +185,7 @@ def _write_folder(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path], se
         "best_step": checkpoint.state.loop.best_step,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "identity": dict(checkpoint.state.identity),
+        "is_averaged": checkpoint.state.options.get("ema_decay") is not None,
         "session": session.token,
         "fence": session.fence,
     }

@@ -10,18 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import is_finished
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
-from transformer_foundry.core.system.precision import Precision
-from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
 from transformer_foundry.core.training.checkpointing.directory import newest_checkpoint
-from transformer_foundry.core.training.checkpointing.state import TrainingState
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
     from transformer_foundry.core.models.source.read import ModelSource
+    from transformer_foundry.core.system.precision import Precision
+    from transformer_foundry.core.training.checkpointing.state import TrainingState
 
-__all__ = ["Verdict", "change_verdict", "check_resume", "read_fork", "run_identity", "starting_position"]
+__all__ = [
+    "Verdict",
+    "change_verdict",
+    "check_resume",
+    "read_fork",
+    "require_same_identity",
+    "require_same_options",
+    "run_identity",
+    "starting_position",
+]
 
 Verdict: TypeAlias = Literal["continue", "extend", "fork", "refuse"]
 
@@ -58,7 +66,7 @@ def run_identity(export: ModelSource, splits: TokenSplits, tokenizer: Tokenizer)
     """
     splits.require_tokenizer(tokenizer)
     return {
-        "model_code": export.sha256["model.py"],
+        "model_code": export.code_digest,
         "config": export.sha256["config.json"],
         "data": splits.fingerprint,
         "tokenizer": tokenizer.digest(),
@@ -97,15 +105,49 @@ def check_resume(
     Raises:
         CheckpointError: If a change requires a fork or another run (see ``change_verdict``).
     """
-    for name, digest in identity.items():
-        if state.identity.get(name, digest) != digest and not _may_change(name, state):
-            raise _other_identity(name, state, digest)
-    changed = _changed_options(state, options)
+    require_same_identity(state.identity, identity, state.step, is_fork=bool(state.forked_from))
+    changed = _changed_options(state.options, options)
     for name, (before, now) in changed.items():
         if not _may_change(name, state):
-            raise _other_option(name, state, before, now)
+            raise _other_option(name, state.step, before, now)
     notes = _notes(state, options, total_steps, precision)
     return (*_fork_notes(state, changed, identity), *notes) if state.forked_from else notes
+
+
+def require_same_identity(
+    recorded: Mapping[str, str], identity: Mapping[str, str], step: int, *, is_fork: bool = False
+) -> None:
+    """Refuse another model, other data or another tokenizer than those of a run, as ``check_resume`` does.
+
+    Args:
+        recorded: The digests of the run.
+        identity: The digests of this session; a name that only one side has is not compared.
+        step: Step of the checkpoint that is continued.
+        is_fork: Whether another run starts from it.
+
+    Raises:
+        CheckpointError: If a change requires a fork or another run.
+    """
+    allowed = ("continue", "extend", "fork") if is_fork else ("continue", "extend")
+    for name, digest in identity.items():
+        if recorded.get(name, digest) != digest and change_verdict(name) not in allowed:
+            raise _other_identity(name, step, recorded[name], digest)
+
+
+def require_same_options(recorded: Mapping[str, Any], options: TrainingOptions, step: int) -> None:
+    """Refuse options with which ``check_resume`` would not continue a run, before its checkpoint is read.
+
+    Args:
+        recorded: The options in the manifest of the run, by name.
+        options: The options of this session.
+        step: Step of its newest checkpoint.
+
+    Raises:
+        CheckpointError: If a change requires a fork or another run.
+    """
+    for name, (before, now) in _changed_options(recorded, options).items():
+        if change_verdict(name) in ("fork", "refuse"):
+            raise _other_option(name, step, before, now)
 
 
 def read_fork(source: Path) -> TrainingState:
@@ -117,6 +159,9 @@ def read_fork(source: Path) -> TrainingState:
     Raises:
         CheckpointError: If there is no checkpoint, or it is damaged.
     """
+    # It loads torch, and run names are chosen without it.
+    from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
+
     notes: list[str] = []
     is_checkpoint = is_finished(source) and not (source / CHECKPOINTS_FOLDER).is_dir()
     folder = source if is_checkpoint else newest_checkpoint(source, notes)
@@ -139,7 +184,7 @@ def starting_position(state: TrainingState, options: TrainingOptions, identity: 
         options: The options of this session.
         identity: Digests of model, data and tokenizer of this session.
     """
-    if state.forked_from and _changes_order(_changed_options(state, options), state, identity):
+    if state.forked_from and _changes_order(_changed_options(state.options, options), state, identity):
         return 0
     return state.loop.position
 
@@ -148,10 +193,10 @@ def _may_change(name: str, state: TrainingState) -> bool:
     return change_verdict(name) in ("continue", "extend", *(["fork"] if state.forked_from else []))
 
 
-def _changed_options(state: TrainingState, options: TrainingOptions) -> dict[str, tuple[Any, Any]]:
+def _changed_options(recorded: Mapping[str, Any], options: TrainingOptions) -> dict[str, tuple[Any, Any]]:
     """Name -> value before and now, of the options that differ."""
     pairs = {
-        field.name: (state.options.get(field.name, field.default), getattr(options, field.name))
+        field.name: (recorded.get(field.name, field.default), getattr(options, field.name))
         for field in dataclasses.fields(options)
     }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -161,20 +206,20 @@ def _changes_order(changed: Mapping[str, Any], state: TrainingState, identity: M
     return state.identity.get("data") != identity.get("data") or not changed.keys().isdisjoint(_ORDER)
 
 
-def _other_identity(name: str, state: TrainingState, digest: str) -> CheckpointError:
+def _other_identity(name: str, step: int, before: str, now: str) -> CheckpointError:
     fork = f", or continue with the new ones in a fork: {_FORK}" if change_verdict(name) == "fork" else ""
     return CheckpointError(
-        f"The checkpoint of step {state.step} belongs to {_IDENTITY_NAMES.get(name, f'another {name}')}: "
-        f"sha256 {state.identity[name][:12]}, now {digest[:12]}.",
+        f"The checkpoint of step {step} belongs to {_IDENTITY_NAMES.get(name, f'another {name}')}: "
+        f"sha256 {before[:12]}, now {now[:12]}.",
         "A resumed run keeps the model, the data and the tokenizer that it started with.",
         f"Restore them, or start another run with run.name=NEW{fork}.",
     )
 
 
-def _other_option(name: str, state: TrainingState, before: Any, now: Any) -> CheckpointError:
-    fork = f" (a fork from step {state.step}: {_FORK})" if change_verdict(name) == "fork" else ""
+def _other_option(name: str, step: int, before: Any, now: Any) -> CheckpointError:
+    fork = f" (a fork from step {step}: {_FORK})" if change_verdict(name) == "fork" else ""
     return CheckpointError(
-        f"training.{name} is {now!r}, but the run was trained with {before!r} up to step {state.step}.",
+        f"training.{name} is {now!r}, but the run was trained with {before!r} up to step {step}.",
         "A resumed run keeps its values; only its length and what is logged and saved may change.",
         f"Set training.{name}={_as_parameter(before)}, or start another run with run.name=NEW{fork}.",
     )
@@ -200,7 +245,7 @@ def _notes(state: TrainingState, options: TrainingOptions, total_steps: int, pre
             f"{precision.name} on {precision.device.type}: "
             "the result will not be the same to the bit."
         )
-    if total_steps != state.total_steps:
+    if total_steps != state.total_steps and total_steps > state.step:
         note = f"The run was planned for {state.total_steps} steps and now ends at {total_steps}."
         if options.lr_scheduler_type != "constant" or options.warmup_ratio:
             note += f" From step {state.step} the learning rate follows the new length."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
@@ -21,14 +22,17 @@ from transformer_foundry.core.files.folder_manifest import (
     read_manifest,
     verify_folder,
 )
+from transformer_foundry.core.files.provenance import digest_of, run_origin
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 
 __all__ = [
     "FORMAT_VERSION",
     "NewerFormatError",
     "best_checkpoint",
+    "best_origin",
     "checkpoint_folders",
     "checkpoint_name",
+    "checkpoint_origin",
     "copy_checkpoint",
     "find_checkpoint",
     "highest_fence",
@@ -72,22 +76,62 @@ def verify_checkpoint(folder: Path) -> None:
     verify_folder(folder)
 
 
-def copy_checkpoint(source: Path, target: Path) -> None:
+def checkpoint_origin(folder: Path) -> dict[str, str | int]:
+    """Return ``model``, ``data``, ``tokenizer``, ``weights`` and ``step`` of a checkpoint; its files are not verified.
+
+    Where an average of the weights is kept, it is what is evaluated and published: ``weights`` then stands for both.
+
+    Raises:
+        CheckpointError: If its manifest is missing or damaged.
+    """
+    manifest = read_manifest(folder)
+    digests = {name: file["sha256"] for name, file in manifest["files"].items()}
+    weights = digests.get("weights.safetensors", "")
+    if manifest.get("is_averaged"):
+        weights = digest_of([weights, digests.get("optimizer.safetensors")])
+    return {**run_origin(manifest.get("identity", {})), "weights": weights, "step": manifest["step"]}
+
+
+def best_origin(run_folder: Path) -> dict[str, str | int]:
+    """Return what the best checkpoint of a run is (see ``checkpoint_origin``), by manifests alone; empty without one.
+
+    Nothing is verified, so that it is cheap: a report asks for it, training and deployment use ``best_checkpoint``.
+    """
+    for newest in reversed(list_checkpoints(run_folder)):
+        try:
+            best_step = read_manifest(newest).get("best_step")
+            best = None if best_step is None else find_checkpoint(run_folder, best_step)
+            return checkpoint_origin(best or newest)
+        except (CheckpointError, KeyError):
+            continue
+    return {}
+
+
+def copy_checkpoint(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
     """Copy a checkpoint, its manifest last, and verify the copy.
+
+    Args:
+        source: Folder of the checkpoint.
+        target: Folder of the copy.
+        check: Called before each file, and at the end; raises an ``OSError`` if the place is not what it was.
 
     Raises:
         OSError: If a file cannot be read or written.
         CheckpointError: If the copy is not what the manifest says.
     """
     # Without a manifest the target counts as unfinished while its files are being replaced.
+    check()
     (target / MANIFEST_FILE).unlink(missing_ok=True)
     make_folder(target)
     for name in read_manifest(source)["files"]:
+        check()
         copy_file(source / name, target / name)
     sync(target)
+    check()
     copy_file(source / MANIFEST_FILE, target / MANIFEST_FILE)
     sync(target)
     verify_checkpoint(target)
+    check()
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:

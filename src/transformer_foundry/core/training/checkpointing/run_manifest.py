@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,10 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.base.secrets import redact_values
 from transformer_foundry.core.files.json_lines import read_rows
-from transformer_foundry.core.files.run_paths import METRICS_FILE, RUN_MANIFEST_FILE
+from transformer_foundry.core.files.run_paths import METRICS_FILE
 from transformer_foundry.core.system.environment import describe_environment
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
+from transformer_foundry.core.training.checkpointing.run_files import read_run_record
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = [
@@ -86,8 +86,8 @@ class RunSummary:
         step: Newest step that is saved.
         total_steps: Steps that were planned.
         sessions: How often it was started.
-        train_loss: Newest training loss, nats per token.
-        best_eval_loss: Lowest validation loss.
+        train_loss: Newest training loss up to ``step``, nats per token.
+        best_eval_loss: Lowest validation loss up to ``step``.
         model: Where the model came from.
         started_at: Start of the first session.
     """
@@ -102,21 +102,22 @@ class RunSummary:
     started_at: str
 
 
-def list_runs(models_folder: Path) -> list[RunSummary]:
-    """Return the runs under ``models_folder``, oldest first."""
-    manifests = sorted(models_folder.glob(f"*/{RUN_MANIFEST_FILE}"))
-    return sorted((summarize_run(path.parent) for path in manifests), key=lambda run: (run.started_at, run.name))
+def list_runs(run_folders: Iterable[Path]) -> list[RunSummary]:
+    """Return the key figures of runs, oldest first."""
+    return sorted(map(summarize_run, run_folders), key=lambda run: (run.started_at, run.name))
 
 
 def summarize_run(run_folder: Path) -> RunSummary:
     """Return the key figures of a run; None stands for what cannot be read."""
-    manifest = _read(run_folder / RUN_MANIFEST_FILE)
-    rows = read_rows(run_folder / METRICS_FILE)
+    manifest = read_run_record(run_folder)
+    step = max(map(step_of, list_checkpoints(run_folder)), default=None)
+    # What was logged after the newest checkpoint is lost: the losses are those of the step that is shown.
+    rows = [row for row in read_rows(run_folder / METRICS_FILE) if step is not None and row.get("step", 0) <= step]
     sessions = manifest.get("sessions", [])
     losses = [row["eval/loss"] for row in rows if "eval/loss" in row]
     return RunSummary(
         name=run_folder.name,
-        step=max(map(step_of, list_checkpoints(run_folder)), default=None),
+        step=step,
         total_steps=manifest.get("total_steps"),
         sessions=len(sessions),
         train_loss=next((row["train/loss"] for row in reversed(rows) if "train/loss" in row), None),
@@ -132,7 +133,7 @@ def read_run_manifest(run_folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is none.
     """
-    manifest = _read(run_folder / RUN_MANIFEST_FILE)
+    manifest = read_run_record(run_folder)
     if not manifest:
         raise CheckpointError(
             f"{run_folder} has no manifest.json that can be read.",
@@ -156,11 +157,3 @@ def is_same_result(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool 
 def _compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
     environment = manifest.get("environment", {})
     return {name: manifest.get(name) for name in _COMPARED} | {name: environment.get(name) for name in _ENVIRONMENT}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

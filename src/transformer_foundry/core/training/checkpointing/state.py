@@ -214,6 +214,8 @@ class TrainingState:
         device: Kind of device it was computed on.
         notes: Notes for the user from reading the state; not saved.
         forked_from: Checkpoint of another run that this state comes from; not saved.
+        made_from: Digests of model, data, tokenizer and weights, and the step, of the checkpoint that this state was
+            read from; not saved.
     """
 
     model: Mapping[str, Tensor] = field(repr=False)
@@ -233,6 +235,7 @@ class TrainingState:
     device: str = "cpu"
     notes: tuple[str, ...] = ()
     forked_from: str = ""
+    made_from: Mapping[str, str | int] = field(default_factory=dict)
 
     @property
     def checkpointed(self) -> dict[str, CheckpointedState]:

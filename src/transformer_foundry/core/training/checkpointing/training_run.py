@@ -39,6 +39,17 @@ class TrainingRun:
     fork_from: Path | None = None
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        steps = [row["step"] for row in self.history if "step" in row]
+        losses = [row["eval/loss"] for row in self.history if "eval/loss" in row]
+        best = f", best eval/loss {min(losses):.4g}" if losses else ""
+        planned = f" of {self.manifest['total_steps']}" if "total_steps" in self.manifest else ""
+        count = len(self.checkpoints)
+        return (
+            f"TrainingRun({str(self.folder)!r}, step {steps[-1] if steps else 0}{planned}{best}, "
+            f"{count} checkpoint{'' if count == 1 else 's'})"
+        )
+
     def latest(self) -> TrainingState | None:
         """Return the newest intact state, or None if nothing is saved yet and the run is no fork.
 
@@ -90,3 +101,39 @@ class TrainingRun:
                 "Train it: kedro run --pipelines training, or run the training cell of the notebook.",
             )
         return state
+
+    @property
+    def step(self) -> int | None:
+        """Step of the newest checkpoint; None if nothing is saved yet."""
+        from transformer_foundry.core.training.checkpointing.directory import step_of
+
+        return step_of(self.checkpoints[-1]) if self.checkpoints else None
+
+    def is_finished(self, total_steps: int) -> bool:
+        """Return whether a session has ended at the newest checkpoint, and the run is not to become longer.
+
+        Args:
+            total_steps: Optimizer updates of the whole run as planned now.
+        """
+        if self.step is None:
+            return False
+        ended = self.manifest.get("result", {}).get("step") == self.step
+        return self.step >= total_steps or (ended and self.manifest.get("total_steps") == total_steps)
+
+    def best_origin(self) -> dict[str, str | int]:
+        """Return what ``best`` is made from, read from manifests alone: fast, and also for weights that are damaged.
+
+        Returns:
+            Digests of model, data, tokenizer and weights, and the step; empty if no checkpoint has a whole manifest.
+        """
+        from transformer_foundry.core.files.folder_manifest import read_manifest
+        from transformer_foundry.core.training.checkpointing.directory import checkpoint_origin, find_checkpoint
+
+        if not self.checkpoints:
+            return {}
+        newest = self.checkpoints[-1]
+        try:
+            step = read_manifest(newest).get("best_step")
+            return checkpoint_origin(newest if step is None else find_checkpoint(self.folder, step) or newest)
+        except CheckpointError:
+            return {}

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from transformer_foundry.core.base.errors import error_message
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.models.side_effects import no_side_effects, own_attributes
 from transformer_foundry.core.system.torch_compat import has_forward_hooks, mutation_count
@@ -89,7 +90,7 @@ def verify_activation_checkpointing(
         found = run_once(adapter, objective, batch, checkpointing.active)
     except (RuntimeError, TypeError, ValueError, AttributeError) as err:
         return None, EquivalenceResult(
-            False, f"not used, because the model does not run with it ({str(err).strip().splitlines()[0]})"
+            False, f"not used, because the model does not run with it ({error_message(err, first_line=True)})"
         )
     is_cpu = plain.loss.device.type == "cpu"
     reason = compare(plain, found, is_exact=is_cpu)

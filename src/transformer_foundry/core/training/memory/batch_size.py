@@ -286,7 +286,7 @@ def seconds_per_row(planned: Pass, rows: int) -> tuple[float, float]:
         for _ in range(2):
             start = time.perf_counter()
             with planned.precision.autocast(), planned.savings.active():
-                loss = planned.loss(batch).loss_sum
+                loss = planned.loss(batch).trained
             torch.autograd.grad(loss, weights, allow_unused=True)
             del loss
             if device.type == "cuda":

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from transformer_foundry.core.base.errors import error_message
 from transformer_foundry.core.models.losses import Batch, TaskLoss
 from transformer_foundry.core.training.memory.chunked_cross_entropy import Head
 from transformer_foundry.core.training.memory.equivalence import EquivalenceResult, compare, run_once
@@ -103,7 +104,7 @@ def verify_chunked_loss(
         try:
             found = run_once(adapter, objective, batch, chunked.active, label_smoothing=label_smoothing)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as err:
-            reason = f"the model does not run with it ({str(err).splitlines()[0]})"
+            reason = f"the model does not run with it ({error_message(err, first_line=True)})"
             continue
         if chunked.usage.wanted_by:
             reason = f"the model needs the logits themselves, for {chunked.usage.wanted_by[0]}"

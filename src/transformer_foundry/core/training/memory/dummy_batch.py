@@ -18,7 +18,7 @@ class BatchShape:
         task: One of ``core.models.options.TASKS``.
         vocab_size: Number of token ids.
         length: Tokens of the longest row, of the source and of the target.
-        num_labels: Classes of a classifier.
+        num_labels: Classes of a classifier, or labels that a text may have.
         decoder_vocab_size: Token ids of a decoder with its own vocabulary.
     """
 
@@ -43,7 +43,11 @@ class BatchShape:
             targets = torch.randint(self.decoder_vocab_size or self.vocab_size, shape, generator=generator)
             masks = {"decoder_attention_mask": torch.ones_like(targets)}
             return {**batch, "decoder_input_ids": targets, **masks, "labels": targets.clone()}
-        if self.task == "sequence_classification":
+        if self.task == "regression":
+            labels = torch.randn(rows, generator=generator, dtype=torch.float64)
+        elif self.task == "multi_label_classification":
+            labels = torch.randint(2, (rows, self.num_labels), generator=generator)
+        elif self.task == "sequence_classification":
             labels = torch.randint(self.num_labels, (rows,), generator=generator)
         elif self.task == "token_classification":
             labels = torch.randint(self.num_labels, shape, generator=generator)

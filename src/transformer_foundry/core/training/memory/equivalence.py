@@ -69,10 +69,10 @@ def run_once(
     shapes: list[torch.Size] = []
     trainable = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
     with no_side_effects(adapter, train=True):
-        handle = adapter.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape))
+        handle = adapter.register_forward_hook(lambda _module, _inputs, output: shapes.append(_logits(output).shape))
         try:
             with active(), torch.enable_grad():
-                loss = objective.loss(adapter, batch, label_smoothing=label_smoothing).loss_sum
+                loss = objective.loss(adapter, batch, label_smoothing=label_smoothing).trained
         finally:
             handle.remove()
         if not loss.requires_grad:
@@ -81,6 +81,11 @@ def run_once(
         buffers = {name: buffer.clone() for name, buffer in adapter.named_buffers()}
     size = shapes[0]
     return PassResult(loss.detach(), dict(zip(trainable, found, strict=True)), buffers, size[-1], size[:-1].numel())
+
+
+def _logits(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Return the logits of an adapter, which may return the model's own loss beside them."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def compare(plain: PassResult, found: PassResult, *, is_exact: bool = False) -> str | None:

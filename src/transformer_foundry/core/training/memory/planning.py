@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.data.dataloading.batches import move_batch
+from transformer_foundry.core.system.memory import return_freed_memory
 from transformer_foundry.core.training.checkpointing.state import MemoryDecision
-from transformer_foundry.core.training.memory.batch_size import MemoryConstraints, MemoryPlan, fit_memory
+from transformer_foundry.core.training.memory.batch_size import MemoryConstraints, MemoryPlan, fit_memory, memory_budget
 from transformer_foundry.core.training.memory.chunked_cross_entropy import CHUNK_BYTES
-from transformer_foundry.core.training.memory.forecast import TrainingWorkload
+from transformer_foundry.core.training.memory.dummy_batch import BatchShape
+from transformer_foundry.core.training.memory.forecast import TrainingWorkload, optimizer_bytes, update_bytes
 from transformer_foundry.core.training.memory.savings import MemorySavings, verify_savings
 
-__all__ = ["PlannedMemory", "plan_memory"]
+if TYPE_CHECKING:
+    from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.training.options import TrainingOptions
+    from transformer_foundry.core.training.train_step import TrainStep
+
+__all__ = ["PlannedMemory", "plan_memory", "plan_run_memory"]
 
 _VERIFIED_ROWS, _VERIFIED_LENGTH = 2, 12
 
@@ -120,3 +127,45 @@ def _does_not_fit(plan: MemoryPlan, origin: str) -> TrainingError:
         "Shorten data.max_length, lower training.per_device_eval_batch_size, allow training.chunked_loss and "
         "training.activation_checkpointing, or raise training.memory_budget_gb.",
     )
+
+
+def plan_run_memory(
+    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, rows: int, saved: MemoryDecision | None
+) -> PlannedMemory:
+    """Plan the memory of a run from its parts.
+
+    Args:
+        train_step: On its device.
+        splits: The data; their longest row is planned for.
+        options: Batch sizes, budget and wanted savings.
+        rows: Rows of a batch of one process.
+        saved: What the first session of the run decided.
+
+    Raises:
+        TrainingError: If training does not fit the memory.
+    """
+    device, contract = train_step.precision.device, getattr(train_step.adapter, "contract", None)
+    vocab_size = splits.vocab_size if contract is None else contract.vocab_size
+    has_validation, is_automatic = len(splits.validation) > 0, options.per_device_train_batch_size == "auto"
+    budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
+    work = TrainingWorkload(
+        train_step.adapter,
+        train_step.objective,
+        BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab")),
+        train_step.precision,
+        optimizer_bytes(train_step.adapter, train_step.groups, has_average=train_step.average is not None),
+        update_bytes(train_step.groups),
+        batches_per_step=options.gradient_accumulation_steps,
+        eval_rows=options.rows_per_evaluation_batch if has_validation else None,
+        sample_rows=options.num_samples if has_validation else 0,
+        label_smoothing=train_step.label_smoothing,
+        returns_freed_memory=budget_bytes is not None and return_freed_memory(),
+    )
+    constraints = MemoryConstraints(
+        rows,
+        chunked_loss=options.chunked_loss,
+        activation_checkpointing=options.activation_checkpointing,
+        budget_bytes=budget_bytes,
+    )
+    limit_bytes = None if options.memory_budget_gb is None and device.type == "cpu" else budget_bytes
+    return plan_memory(work, constraints, limit_bytes=limit_bytes, budget_origin=origin, saved=saved)

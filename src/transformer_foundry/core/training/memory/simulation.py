@@ -120,7 +120,7 @@ def _run(planned: Pass, batch: Batch, weights: list[nn.Parameter]) -> list[int]:
         with planned.precision.autocast(), planned.savings.active():
             parts = planned.loss(batch)
         if planned.trains:
-            parts.loss_sum.backward()
+            parts.trained.backward()
     size = sum(tensor.nbytes for tensor in batch.values())
     return [size + held for held in live.timeline or [0]]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
+from transformer_foundry.core.models.options import TEXT_TASKS
 from transformer_foundry.core.training.checkpointing.state import LoopState
 from transformer_foundry.core.training.monitoring.time_budget import TimeBudget
 from transformer_foundry.core.training.monitoring.triggers import Triggers
@@ -33,7 +34,9 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
     if contract is None:
         _require_arguments(adapter)
         return
-    if contract.task != splits.task:
+    # The labels decide what a model of texts learns, unless its task is set.
+    is_open = contract.task == "sequence_classification" and splits.task in TEXT_TASKS
+    if contract.task != splits.task and not is_open:
         raise TrainingError(
             f"The data were prepared for {splits.task}, but the task of the model is {contract.task}.",
             "Model and data must have the same task.",
@@ -58,6 +61,12 @@ def require_fit(adapter: nn.Module, splits: TokenSplits) -> None:
             f"The data have {classes} classes, but the model has {contract.output_size} outputs.",
             "The model needs an output for each class of the data.",
             f"Give the last layer of the model {classes} outputs, or use data that fit it.",
+        )
+    if splits.task == "regression" and contract.output_size != 1:
+        raise TrainingError(
+            f"The data have a number for each text, but the model has {contract.output_size} outputs.",
+            "The model needs one output for a number.",
+            "Export the model with one output, or run the data_engineering pipeline again with this model.",
         )
 
 
@@ -119,7 +128,8 @@ def starting_notes(triggers: Triggers, loop: LoopState, time_budget: TimeBudget)
         )
     else:
         length = "max_steps" if max_hours is None else "max_hours"
-        notes.append(
-            f"Nothing to train: step {loop.step} of {total_steps} is reached; raise training.{length} to continue."
-        )
+        reached = f"step {loop.step} of {total_steps} is reached"
+        if loop.step > total_steps:
+            reached = f"the run is at step {loop.step}, after the {total_steps} that are asked for"
+        notes.append(f"Nothing to train: {reached}; raise training.{length} to continue.")
     return notes

@@ -55,7 +55,7 @@ class Validator:
         """Return the metrics ``eval/...`` and the samples of ``step``."""
         start = time.perf_counter()
         with preserve_random(self.precision.device):
-            found = self._evaluate(self.max_batches) | self._measure_texts()
+            found = self.evaluate(self.max_batches) | self._measure_texts()
             samples = self._sample(step)
         metrics = {f"eval/{name}": value for name, value in found.items() if name != "targets"}
         return {**metrics, "eval/seconds": time.perf_counter() - start}, samples
@@ -68,16 +68,17 @@ class Validator:
         count = min(len(batches), self.max_batches or len(batches))
         timed = min(_TIMED_BATCHES, count)
         with preserve_random(self.precision.device):
-            self._evaluate(self.processes.world_size)  # the first pass is slower than those after it
+            self.evaluate(self.processes.world_size)  # the first pass is slower than those after it
             start = time.perf_counter()
-            self._evaluate(timed * self.processes.world_size)
+            self.evaluate(timed * self.processes.world_size)
             evaluated = time.perf_counter()
             self._measure_texts()
             self._sample(0)
         per_process = -(-count // self.processes.world_size)
         return (evaluated - start) / timed * per_process + time.perf_counter() - evaluated
 
-    def _evaluate(self, max_batches: int | None) -> dict[str, float]:
+    def evaluate(self, max_batches: int | None) -> dict[str, float]:
+        """Return the metrics of the validation split, of at most ``max_batches`` of its batches."""
         with self.savings.active():
             return evaluate(
                 self.adapter,

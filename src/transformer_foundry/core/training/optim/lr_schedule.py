@@ -1,6 +1,7 @@
 """The learning-rate schedules as pure functions of the step: there is no state to save.
 
-To add a schedule, add its fall to ``_FALLS`` and its name to the choices of ``TrainingOptions.lr_scheduler_type``.
+To add a schedule, add its fall to ``_FALLS`` and its name to the choices of ``TrainingOptions.lr_scheduler_type``; one
+that first stays constant also needs its start in ``learning_rate_at``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from transformer_foundry.core.base.errors import CheckpointError, suggestion
+from transformer_foundry.core.base.errors import CheckpointError, error_message, suggestion
 from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, RUN_MANIFEST_FILE
 from transformer_foundry.core.system.hub_client import limit_hub_waits, network_errors
@@ -117,7 +117,7 @@ def _read_package(name: str, folder: Path, origin: str) -> WeightSource:
         return _read_verified(name, folder, origin, _package_manifest(name, folder))
     except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as err:
         # A repository is untrusted input: its manifest may contain anything.
-        what = " ".join(str(err).split())[:100]
+        what = error_message(err, 100)
         raise _not_verified(name, f"it is not as a package is made ({type(err).__name__}: {what})") from err
 
 

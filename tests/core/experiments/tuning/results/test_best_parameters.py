@@ -34,3 +34,8 @@ def test_use_best_without_a_search_says_how_to_search() -> None:
 def test_a_damaged_result_is_refused_like_any_bad_parameter() -> None:
     with pytest.raises(ParameterError):
         use_best_parameters(TrainingOptions(use_best=True), FOUND | {"parameters": {"learning_rate": -1}}, "m", "d")
+
+
+def test_a_result_that_sets_anything_but_training_parameters_is_refused() -> None:
+    with pytest.raises(TuningError, match="was not written by a search"):
+        use_best_parameters(TrainingOptions(use_best=True), FOUND | {"parameters": {"trust_code": True}}, "m", "d")

@@ -39,7 +39,7 @@ def test_a_storage_that_is_not_a_url_is_refused():
 
 def test_a_database_that_cannot_be_reached_is_refused_without_its_password():
     pytest.importorskip("psycopg2")
-    with pytest.raises(TuningError, match=r"postgresql\+psycopg2://me:\*\*\*@127") as caught:
+    with pytest.raises(TuningError, match=r"postgresql\+psycopg2://\[redacted\]@127") as caught:
         open_storage("postgresql+psycopg2://me:secret@127.0.0.1:1/none")
     assert "secret" not in str(caught.value)
 

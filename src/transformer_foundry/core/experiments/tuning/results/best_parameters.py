@@ -36,10 +36,11 @@ def use_best_parameters(
             "It takes the values that the tuning pipeline found for this run, or for the run in run.preparation.",
             "Run 'kedro run --pipelines tuning' first, or leave training.use_best out.",
         )
-    if not isinstance(best_parameters, dict) or not isinstance(best_parameters.get("parameters"), dict):
+    values = best_parameters.get("parameters") if isinstance(best_parameters, dict) else None
+    if not isinstance(values, dict) or not values.keys() <= {field.name for field in dataclasses.fields(options)}:
         raise TuningError(
             "training.use_best is true, but best_parameters.json was not written by a search.",
-            "Expected an object with the parameters, the model and the data of the search.",
+            "Expected an object with the training parameters, the model and the data of the search.",
             "Run 'kedro run --pipelines tuning' again, or leave training.use_best out.",
         )
     found = {"model": best_parameters.get("model"), "data": best_parameters.get("data")}
@@ -51,7 +52,7 @@ def use_best_parameters(
             "Run 'kedro run --pipelines tuning' again under a new run.name, or leave training.use_best out.",
         )
     overrides = best_parameters.get("model_overrides")
-    if overrides:
+    if isinstance(overrides, dict) and overrides:
         changes = ", ".join(f"{name}: {value!r}" for name, value in overrides.items())
         raise TuningError(
             f"training.use_best is true, but the search has also changed the model: {changes}.",
@@ -59,4 +60,4 @@ def use_best_parameters(
             "Write these values into config.json of a copy of the export, set model.source to it, and give the "
             "training parameters of best_parameters.json in conf/.",
         )
-    return dataclasses.replace(options, **best_parameters["parameters"])
+    return dataclasses.replace(options, **values)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TuningError
+from transformer_foundry.core.base.text import spreadsheet_cell
 from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult, result_of, state_of
 from transformer_foundry.core.experiments.tuning.storage.trial_attributes import error_of, final_loss, steps_trained
+from transformer_foundry.core.files.provenance import CODE_VERSION, digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["best_trial", "shown_trials", "trials_table"]
+__all__ = ["best_trial", "search_origin", "shown_trials", "trials_digest", "trials_table"]
 
 
 def shown_trials(study: Study) -> list[FrozenTrial]:
@@ -32,7 +35,27 @@ def trials_table(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     trials = shown_trials(study)
-    return pd.DataFrame([_row(result_of(trial, ()), steps_trained(trial)) for trial in trials])
+    rows = [_row(result_of(trial, ()), steps_trained(trial)) for trial in trials]
+    return pd.DataFrame([{name: spreadsheet_cell(value) for name, value in row.items()} for row in rows])
+
+
+def search_origin(study: Study, model: str, data: str, settings: Mapping[str, Any]) -> dict[str, str | int]:
+    """Return what the result of a search is made from.
+
+    Args:
+        study: The search.
+        model: Identity of the model (``ModelSource.identity``).
+        data: Fingerprint of the data.
+        settings: Those of the comparison with the default (``confirm_settings``).
+    """
+    trials = trials_digest(_row(result_of(trial, ()), 0) for trial in shown_trials(study))
+    return {"model": model, "data": data, "trials": trials, "parameters": digest_of(settings), "code": CODE_VERSION}
+
+
+def trials_digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the digest of the losses of complete trials: of rows of ``trials_table``, or of ``trials.csv`` as text."""
+    complete = [row for row in rows if row["state"] == "complete"]
+    return digest_of([[int(row["number"]), float(row["loss"])] for row in complete])
 
 
 def best_trial(study: Study) -> FrozenTrial:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,20 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import TuningError, cause_chain
+from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.experiments.tuning.storage.optuna_compat import (
     heartbeat_interval,
     ignore_experimental_warnings,
     record_heartbeat,
 )
+from transformer_foundry.core.experiments.tuning.storage.study_copies import keep_copy
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from optuna.study import Study
 
-__all__ = ["STUDY_NAME", "StudyHandle", "explain_errors", "heartbeat", "load_study", "open_storage"]
+__all__ = ["STOPPED", "STUDY_NAME", "StudyHandle", "explain_errors", "heartbeat", "load_study", "open_storage"]
 
 STUDY_NAME = "search"
 """Each SQLite file holds one study."""
+
+STOPPED = "stopped"
+"""User attribute of a study: why its search ended; empty while a search runs or after it was interrupted."""
 
 HEARTBEAT_S = 2
 GRACE_S = 10
@@ -119,6 +123,10 @@ class StudyHandle:
     url: str | None = None
     name: str = STUDY_NAME
 
+    def __repr__(self) -> str:
+        # The URL may contain a password.
+        return f"StudyHandle({_masked(self.url) if self.url else str(self.path)!r}, name={self.name!r})"
+
     def storage(self) -> RDBStorage:
         """Return the storage, after creating the file if it is missing.
 
@@ -134,6 +142,24 @@ class StudyHandle:
             TuningError: If it cannot be opened or no search has started in it.
         """
         return load_study(self.storage(), self.name)
+
+    def keep_copy(self) -> None:
+        """Copy the file, so that damage to it loses no trial; a database has its own backups."""
+        if self.url is None:
+            keep_copy(self.path)
+
+    def has_ended(self) -> bool:
+        """Return whether a search has ended in the study: False if none has started or one was interrupted.
+
+        Raises:
+            TuningError: If the storage cannot be opened.
+        """
+        import optuna
+
+        storage = self.storage()
+        with explain_errors(storage):
+            summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+        return any(summary.study_name == self.name and summary.user_attrs.get(STOPPED) for summary in summaries)
 
     @property
     def paused_folder(self) -> Path:
@@ -167,7 +193,7 @@ def _url_of(where: Path | str) -> str:
 
 def _masked(url: str) -> str:
     """Return ``url`` without its password, and a SQLite URL as the path of its file."""
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url.removeprefix("sqlite:///"))
+    return redact(url.removeprefix("sqlite:///"))
 
 
 def _cannot_open(url: str, err: Exception) -> TuningError:

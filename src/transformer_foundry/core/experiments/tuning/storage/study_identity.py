@@ -19,11 +19,23 @@ __all__ = ["describe_search", "refuse_differences"]
 SETTINGS = "settings"
 
 
+_NEW_OPTIONS = ("model_loss",)
+"""Options that studies of earlier versions do not name."""
+
+
 def describe_search(space: SearchSpace, options: TuningOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that must not change within a study; budget, sampler and pruner may."""
     described = {"space": space.to_dict(), "max_steps": options.max_steps, **identity}
     as_stored: dict[str, Any] = json.loads(json.dumps(described))
     return as_stored
+
+
+def _completed(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a study, with those of training that its version did not have yet as they are now."""
+    now, before = settings.get("training"), stored.get("training")
+    if not (isinstance(now, Mapping) and isinstance(before, Mapping)):
+        return dict(stored)
+    return {**stored, "training": {**{name: now[name] for name in _NEW_OPTIONS if name in now}, **before}}
 
 
 def refuse_differences(study: Study, settings: Mapping[str, Any]) -> None:
@@ -38,7 +50,7 @@ def refuse_differences(study: Study, settings: Mapping[str, Any]) -> None:
         return
     changes = [
         f"{name} was {_short(before)} and is {_short(now)}"
-        for name, (before, now) in differences(stored, settings).items()
+        for name, (before, now) in differences(_completed(stored, settings), settings).items()
     ]
     if changes:
         raise TuningError(
