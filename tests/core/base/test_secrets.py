@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, quote_plus
 
+import plotly.graph_objects as go
 import pytest
 
+import transformer_foundry
 from transformer_foundry.console.log_format import RedactedRecord
 from transformer_foundry.core.base import secrets
-from transformer_foundry.core.base.errors import FoundryError
+from transformer_foundry.core.base.errors import FoundryError, error_message
+from transformer_foundry.core.base.text import markdown_text, one_line, printable, spreadsheet_cell
+from transformer_foundry.core.checks.probing.finding import Finding
+from transformer_foundry.core.files.atomic import write_json
+from transformer_foundry.core.files.json_lines import append_row
+from transformer_foundry.core.models.error_meanings import describe
+from transformer_foundry.core.models.model_errors import explain_failure
+from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.system.environment import describe_environment
+from transformer_foundry.datasets.atomic_json import AtomicJSONDataset
+from transformer_foundry.datasets.plotly_figure import PlotlyFigureDataset
 
 CANARY = "canary0123456789"
+
+
+def test_the_folder_of_the_shell_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/home/someone/project")
+    assert secrets.redact("/home/someone/project/data.csv") == "/home/someone/project/data.csv"
 
 
 @pytest.mark.parametrize(
@@ -46,26 +69,121 @@ def test_what_looks_like_a_key_is_replaced_wherever_it_came_from(text: str) -> N
     assert secrets.redact(f"token={text}") == "token=[redacted]"
 
 
-def test_what_signs_an_address_is_replaced() -> None:
-    address = "https://host/a.csv?part=1&X-Amz-Signature=0f0f&sv=2#top"
-    assert secrets.redact(address) == "https://host/a.csv?part=1&X-Amz-Signature=[redacted]&sv=2#top"
+KEYS = (
+    "hf_" + "a" * 34, "ghp_" + "b" * 36, "github_pat_" + "c" * 30, "glpat-" + "d" * 20, "AIza" + "e" * 35,
+    "AKIA" + "F" * 16, "ASIA" + "G" * 16, "wandb_v1_" + "h" * 30, "sk-" + "i" * 40, "sk-ant-api03-" + "j" * 30,
+    "xoxb-123456789012-" + "k" * 24, "xapp-1-" + "l" * 20, "npm_" + "m" * 36, "pypi-" + "n" * 60, "sk_live_" + "o" * 24,
+    "SG." + "p" * 22 + "." + "q" * 43, "123456789:" + "r" * 35, "eyJ" + "s" * 20 + ".eyJ" + "t" * 20 + "." + "u" * 20,
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQ\n-----END RSA PRIVATE KEY-----",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("text", ["{}", "x={}", "'{}'", "at https://host/{}/a: {}.", "Bearer {}"])
+def test_a_known_form_is_replaced_wherever_it_stands(key: str, text: str) -> None:
+    assert key not in secrets.redact(text.replace("{}", key))
+    assert key[-8:] not in secrets.redact(text.replace("{}", key))
+
+
+SECRET = "pw2!"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/a.csv?pass=pw2!", "https://host/a.csv?code=pw2!", "https://host/a.csv?x=1&jwt=pw2!&y=2",
+        "https://host/a;token=pw2!/b.csv", "https://host/a.csv#token=pw2!", "https://pw2!@host/a.csv",
+        "https://me:pw2!@host/a.csv", "https://pw2!:x-oauth-basic@host/a.csv", "s3://me:a/b/pw2!@bucket/key",
+        "zip://a.csv::https://pw2!@host/a.zip?sig=pw2!", "postgresql+psycopg2://me:p@ss/pw2!@host:5/name?sslkey=pw2!",
+        "host/a.csv?access_token=pw2!", "password=pw2!", "{'api_key': 'pw2!'}", "SecretAccessKey: pw2!",
+    ],
+)  # fmt: skip
+def test_an_address_keeps_scheme_host_and_path_only(address: str) -> None:
+    for text in (address, f"'{address}' cannot be read: {address}", f"({address})."):
+        assert SECRET not in secrets.redact(text)
+    if "://" in address:
+        shown = secrets.redact(address)
+        assert "host" in shown or "bucket" in shown
+        assert secrets.redact(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://docs.example.org/page.html#resume", "http://127.0.0.1:8000/health", "https://host:80/a@b", "a@b.c",
+        "sqlite:////data/study.db", "s3://bucket/data/part-0001.parquet", "pad_token_id: 0, eos_token=</s>, tokens: 3",
+        "data/01_raw/exports/MyGreatModel2024Version", "0123456789abcdef" * 4, "task-specific-prediction-head",
+    ],
+)  # fmt: skip
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert secrets.redact(text) == text
+    assert secrets.redact_values({"a": text}) == {"a": text}
+
+
+@pytest.mark.parametrize("word", ["kR7xQ2mZ9pL4vB8nT1cYw3", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"])
+def test_a_value_that_looks_random_is_replaced(word: str) -> None:
+    assert secrets.redact_values({"a": [word], "b": f"x {word}"}) == {"a": ["[redacted]"], "b": "x [redacted]"}
+    assert secrets.without_secrets({"a": word, "b": [{"c": word}]}) == {"b": [{}]}
 
 
 def test_secrets_are_replaced_at_any_depth() -> None:
     found = secrets.redact_values({"a": [{"b": "hf_" + "a" * 34}, 3], "c": ("x://me:p@ss@host",)})
-    assert found == {"a": [{"b": "[redacted]"}, 3], "c": ["x://me:[redacted]@host"]}
-
-
-def test_the_password_in_a_url_is_redacted() -> None:
-    assert (
-        secrets.redact("mysql://me:pw@host/x https://host:80/a@b") == "mysql://me:[redacted]@host/x https://host:80/a@b"
-    )
+    assert found == {"a": [{"b": "[redacted]"}, 3], "c": ["x://[redacted]@host"]}
 
 
 def test_credentials_of_the_project_are_secrets_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "_remembered", set())
     secrets.remember_secrets({"bucket": {"keys": [CANARY], "user": "me"}})
     assert secrets.redact(f"me {CANARY}") == "me [redacted]"
+
+
+HARD = 'a\tb  C4nary"q\\te-é ZZ\n"tail\'&0123%'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        str, repr, ascii, json.dumps, lambda text: json.dumps(text, ensure_ascii=False), html.escape, quote, quote_plus,
+        lambda text: " ".join(text.split()), lambda text: json.dumps(json.dumps({"a": text})), printable, one_line,
+        lambda text: repr(repr(text)), lambda text: repr(KeyError(text)),
+    ],
+)  # fmt: skip
+def test_a_secret_is_redacted_in_every_form(monkeypatch: pytest.MonkeyPatch, form: Callable[[str], str]) -> None:
+    monkeypatch.setenv("MY_TOKEN", HARD)
+    assert re.search("C4nary|te-|ZZ|tail|0123", secrets.redact(f"it is {form(HARD)}.")) is None
+
+
+def test_a_message_is_redacted_before_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", f"one {CANARY}\ntwo " + CANARY * 9)
+    error = RuntimeError("x" * 200 + os.environ["MY_TOKEN"])
+    shown = [error_message(error, 240), error_message(error, first_line=True), describe(error)]
+    shown += [str(explain_failure(error, "it to run", None)), str(FoundryError(str(error)))]
+    shown += [str(describe(KeyError("x" * 200 + os.environ["MY_TOKEN"])))]
+    assert CANARY[:6] not in " ".join(shown)
+
+
+def test_no_module_cuts_what_an_exception_says_before_it_is_redacted() -> None:
+    cut = re.compile(r"str\((err|error|exception|cause)\)(\.strip\(\))?(\[|\.split)")
+    package = Path(transformer_foundry.__file__).parent
+    files = [path for path in package.rglob("*.py") if not {"templates", "transformers_code"} & {*path.parts}]
+    # Errors of data are redacted by FoundryError; their files are local.
+    found = [path.name for path in files if cut.search(path.read_text()) and "data" not in path.parts]
+    assert found == []
+
+
+def test_findings_and_written_results_hold_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MY_TOKEN", CANARY)
+    finding = Finding("build", "error", f"a {CANARY}", f"b {CANARY}", f"c {CANARY}")
+    record = {"a": [{CANARY: f"x {CANARY}"}], "b": 1.5}
+    write_json(tmp_path / "a.json", record)
+    AtomicJSONDataset(filepath=str(tmp_path / "b.json")).save(record)
+    append_row(tmp_path / "c.jsonl", record)
+    RegistryLog(tmp_path).append(record)
+    figure = go.Figure(go.Bar(x=[CANARY], y=[1]))
+    PlotlyFigureDataset(filepath=str(tmp_path / "d.json")).save(figure)
+    written = "".join(path.read_text() for path in tmp_path.iterdir() if path.is_file())
+    assert CANARY not in f"{finding} {written} {spreadsheet_cell(CANARY)} {markdown_text(CANARY)}"
+    assert written.count("[redacted]") >= 9
 
 
 def test_an_error_and_the_recorded_command_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,3 +44,31 @@ def test_numbers_that_json_has_no_word_for_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     append_row(path, {"step": 1, "a": float("inf"), "b": float("nan"), "c": 1.0})
     assert read_rows(path) == [{"step": 1, "c": 1.0}]
+
+
+def test_a_row_waits_for_space_and_leaves_no_part_of_a_line(tmp_path, monkeypatch, caplog):
+    path, waits = tmp_path / "metrics.jsonl", []
+    path.symlink_to("/dev/full")  # what the system itself says of a full disk
+
+    def free(_seconds):
+        waits.append(1)
+        if len(waits) == 3:
+            path.unlink()
+
+    monkeypatch.setattr("transformer_foundry.core.files.atomic.time.sleep", free)
+    append_row(path, {"step": 1})
+    append_row(path, {"step": 2})
+    assert read_rows(path) == [{"step": 1}, {"step": 2}]
+    assert caplog.text.count("is full: waiting up to 30 s") == 1
+
+
+def test_a_disk_that_stays_full_is_an_error_after_half_a_minute(tmp_path, monkeypatch):
+    path, clock = tmp_path / "metrics.jsonl", [0.0]
+    path.symlink_to("/dev/full")
+    monkeypatch.setattr("transformer_foundry.core.files.atomic.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "transformer_foundry.core.files.atomic.time.sleep", lambda _: clock.__setitem__(0, clock[0] + 1)
+    )
+    with pytest.raises(OSError, match="No space left"):
+        append_row(path, {"step": 1})
+    assert 30 <= clock[0] <= 32

@@ -6,8 +6,9 @@ import fnmatch
 from pathlib import Path
 
 import pytest
+from kedro.io.catalog_config_resolver import CatalogConfigResolver
 
-from transformer_foundry.config.loader import CONFIG_LOADER_ARGS, FoundryConfigLoader
+from transformer_foundry.config.loader import FoundryConfigLoader
 from transformer_foundry.core.files.run_paths import RunPaths, registry_folder
 
 ROOT = Path(__file__).parents[3]
@@ -18,8 +19,13 @@ PATHS = RunPaths.under("data", "gpt-best", "gpt")
 def filepaths() -> dict[str, Path]:
     """The path of each catalog entry of a run that shares the preparation of another."""
     run = {"name": "gpt-best", "preparation": "gpt"}
-    loader = FoundryConfigLoader(str(ROOT / "conf"), runtime_params={"run": run}, **CONFIG_LOADER_ARGS)  # type: ignore[arg-type]
-    return {name: Path(entry["filepath"]) for name, entry in loader["catalog"].items() if "filepath" in entry}
+    loader = FoundryConfigLoader(
+        str(ROOT / "conf"), runtime_params={"run": run}, base_env="base", default_run_env="local"
+    )
+    resolver = CatalogConfigResolver(loader["catalog"], default_runtime_patterns={})
+    names = {name for name in loader["catalog"] if "{" not in name} | {"loss_figure", "search_history_figure"}
+    entries = {name: resolver.resolve_pattern(name) for name in names}
+    return {name: Path(entry["filepath"]) for name, entry in entries.items() if "filepath" in entry}
 
 
 def test_folders_are_those_of_the_catalog(filepaths: dict[str, Path]) -> None:

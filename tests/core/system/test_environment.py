@@ -6,14 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from transformer_foundry.core.system.environment import describe_environment, git_revision, package_versions
 
 
-def test_the_environment_is_described_in_plain_values() -> None:
+def test_the_environment_is_described_in_plain_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kedro", "run"])
     found = describe_environment()
     assert json.loads(json.dumps(found)) == found
     assert found["python"] == platform.python_version()
     assert found["command"] == sys.argv
+
+
+def test_the_command_of_a_module_is_written_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/site-packages/kedro/__main__.py", "run", "--params", "a=1"])
+    assert describe_environment()["command"] == ["python", "-m", "kedro", "run", "--params", "a=1"]
 
 
 def test_versions_are_those_of_the_installed_packages() -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "TrainingError",
     "TuningError",
     "cause_chain",
+    "error_message",
     "find_foundry_error",
     "format_error",
     "suggestion",
@@ -112,6 +113,26 @@ def cause_chain(error: BaseException, *, explicit: bool = False) -> Iterator[Bas
         current = current.__cause__ or (None if explicit else current.__context__)
 
 
+def error_message(error: BaseException, longest: int | None = None, *, first_line: bool = False) -> str:
+    """Return what an exception says, on one line; its type if it says nothing.
+
+    Secrets are redacted before anything is cut: a half secret is not recognized.
+
+    Args:
+        error: The exception.
+        longest: Most characters; None keeps all.
+        first_line: Whether only the first line is kept.
+
+    Example:
+        >>> error_message(ValueError("a long\\nmessage"), 8), error_message(KeyError())
+        ('a long m', 'KeyError')
+    """
+    text = redact(str(error)).strip()
+    if first_line:
+        text = text.partition("\n")[0]
+    return " ".join(text.split())[:longest].rstrip() or type(error).__name__
+
+
 def find_foundry_error(error: BaseException) -> FoundryError | None:
     """Return the first ``FoundryError`` in the chain of ``error``: Kedro wraps what datasets raise."""
     return next((item for item in cause_chain(error) if isinstance(item, FoundryError)), None)
@@ -119,4 +140,4 @@ def find_foundry_error(error: BaseException) -> FoundryError | None:
 
 def _one_line(text: str) -> str:
     # An error appears in terminals, logs, reports and trackers; a value that it quotes may be a secret.
-    return printable(redact(" ".join(str(text).split())))
+    return printable(" ".join(redact(str(text)).split()))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
+from transformer_foundry.core.base.text import short_list
 
-__all__ = ["check_options", "describe_limits", "describe_type", "option", "parse_options"]
+__all__ = ["as_options", "check_options", "describe_limits", "describe_type", "option", "parse_options"]
 
 OptionsT = TypeVar("OptionsT")
 
@@ -54,7 +56,7 @@ def option(
 
 
 def parse_options(options_class: type[OptionsT], values: Mapping[str, Any] | None, section: str) -> OptionsT:
-    """Build ``options_class`` from the YAML section ``section``.
+    """Build ``options_class`` from the YAML section ``section``: ``training``, or ``second.training`` of a namespace.
 
     Raises:
         ParameterError: If the section is not a mapping, a key is unknown (with the nearest known one), or a value
@@ -73,23 +75,46 @@ def parse_options(options_class: type[OptionsT], values: Mapping[str, Any] | Non
         if key not in known:
             raise ParameterError(
                 f"Unknown parameter {section}.{key} (value {values[key]!r}).{suggestion(str(key), known)}",
-                f"Known parameters of {section}: {', '.join(known)}.",
+                f"Known parameters of {section}: {short_list(known)}.",
                 "Correct or remove it in conf/ or in --params.",
             )
-    return options_class(**values)
+    try:
+        return options_class(**values)
+    except ParameterError as err:
+        raise _of_section(err, section, known) from err
+
+
+def _of_section(error: ParameterError, section: str, names: Sequence[str]) -> ParameterError:
+    """Return an error that names the section ``second.training`` where options know themselves as ``training``."""
+    own = section.rpartition(".")[2]
+    pattern = re.compile(rf"(?<![\w.]){re.escape(own)}\.(?=(?:{'|'.join(names)})\b)")
+    return type(error)(*(pattern.sub(f"{section}.", text) for text in (error.problem, error.expected, error.remedy)))
+
+
+def as_options(options_class: type[OptionsT], values: OptionsT | Mapping[str, Any] | None, section: str) -> OptionsT:
+    """Return ``values`` if they are options already, else as ``parse_options`` does: other projects give mappings.
+
+    Raises:
+        ParameterError: As ``parse_options`` does.
+    """
+    if isinstance(values, options_class):
+        return values
+    return parse_options(options_class, typing.cast("Mapping[str, Any] | None", values), section)
 
 
 def check_options(options: Any, section: str) -> None:
     """Check type and range of every field; call it in ``__post_init__`` of an options dataclass.
 
-    An integer is accepted where a float is declared, and a list where a tuple is.
+    An integer is accepted where a float is declared, and a list where a tuple is. YAML reads the choices ``on`` and
+    ``off`` as booleans: the field gets the choice.
 
     Raises:
         ParameterError: Naming the YAML key, the value and what was expected.
     """
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
+        value = _as_choice(getattr(options, field.name), field.metadata.get("choices"))
+        object.__setattr__(options, field.name, value)
         if not _matches(value, hints[field.name]):
             raise _bad_value(section, field, value, describe_type(hints[field.name]))
         if value is not None:
@@ -120,6 +145,14 @@ def describe_type(hint: Any) -> str:
     if origin is dict:
         return "a mapping"
     return words.get(hint, str(hint))
+
+
+def _as_choice(value: Any, choices: Sequence[Any] | None) -> Any:
+    """Return the choice that YAML has read as a boolean."""
+    if not isinstance(value, bool) or choices is None:
+        return value
+    words = ("on", "yes") if value else ("off", "no")
+    return next((word for word in words if word in choices), value)
 
 
 def _check_range(section: str, field: dataclasses.Field[Any], value: Any) -> None:

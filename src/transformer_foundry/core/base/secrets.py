@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
+import functools
+import html
+import itertools
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
-__all__ = ["is_secret_name", "redact", "redact_values", "remember_secrets", "without_secrets"]
+__all__ = ["is_secret_name", "redact", "redact_texts", "redact_values", "remember_secrets", "without_secrets"]
 
 REDACTED = "[redacted]"
 _NAME = re.compile(
-    r"(^|_)(token|secret|password|passwd|pgpassword|credentials?|(api|access|private|secret)_?key)$", re.I
+    r"(^|_)(token|jwt|secret|password|passwd|passphrase|pwd|pgpassword|credentials?|(api|access|private|secret|account)_?"
+    r"key)$",
+    re.I,
 )
 # Variables only: a model may have a parameter named "logits_key".
-_VARIABLE = re.compile(r"_(KEY|PASS|PWD|PASSPHRASE|PAT|AUTH)$")
+_VARIABLE = re.compile(r"_(KEY|PASS|PWD|PASSPHRASE|PAT|AUTH|DSN)$")
+
+# Formats of keys, as their issuers document them: Hugging Face, GitHub, GitLab, Google, AWS, W&B, OpenAI and Anthropic,
+# Slack, Stripe, npm, PyPI, Docker, DigitalOcean, SendGrid, Shopify, Square, Groq, Replicate, Vault, Databricks,
+# Telegram, Artifactory; JSON web tokens; private keys.
 _VALUES = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AIza[\w-]{30,}|AKIA[A-Z0-9]{16}"
-    r"|wandb_v1_\w{20,}"
+    r"""(?<![A-Za-z0-9])(?:
+    hf_[A-Za-z0-9]{20,} | gh[a-z]_[A-Za-z0-9]{20,} | github_pat_\w{20,}
+    | gl[a-z]{2,6}-[\w.-]{20,} | GR1348941[\w-]{20,}
+    | AIza[\w-]{30,} | ya29\.[\w-]{20,} | GOCSPX-[\w-]{20,}
+    | (?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}
+    | wandb_v1_\w{20,}
+    | sk-[\w-]{20,} | [srp]k_(?:live|test)_[A-Za-z0-9]{16,} | whsec_[A-Za-z0-9+/=]{16,}
+    | xox[a-z]-[\w-]{10,} | xapp-[\w-]{10,} | xoxe\.[\w.-]{10,}
+    | npm_[A-Za-z0-9]{30,} | pypi-[\w-]{30,} | dckr_pat_[\w-]{20,} | do[opr]_v1_[a-f0-9]{40,}
+    | SG\.[\w-]{16,}\.[\w-]{16,} | shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32} | sq0[a-z]{3}-[\w-]{22,}
+    | gsk_[A-Za-z0-9]{20,} | r8_[A-Za-z0-9]{20,} | hv[sb]\.[\w-]{20,} | dapi[a-f0-9]{32} | AKC[A-Za-z0-9]{20,}
+    | \d{8,10}:[\w-]{35}(?![\w-])
+    | eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?
+    )
+    | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----[\s\S]*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
+    """,
+    re.X,
 )
-# The password in a URL, unless it is masked already.
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)(?!\*+@)[^/\s]+(?=@)")
-# Parameters of a signed URL.
-_QUERY = re.compile(
-    r"([?&](?:[\w.-]*(?:token|key|secret|password|signature|credential)|sig|auth)=)[^&#\s'\"]+", re.IGNORECASE
+# "password=...", "Authorization: Bearer ...".
+_ASSIGNED = re.compile(
+    r"((?<![A-Za-z0-9])[\w.-]*(?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|account[_-]?key"
+    r"|private[_-]?key|secret[_-]?key|(?:auth|access|refresh|id|session|bearer|security)[_-]?token|signature|jwt)"
+    r"[\"']?\s*[=:]\s*[\"']?)(?!None\b|null\b|\[redacted\]|\*+)[^\s\"'&,;#)}\]]+",
+    re.I,
+)
+_SCHEME = re.compile(r"\b((?:bearer|basic)\s+)[\w.~+/=-]{16,}", re.I)
+# An address ends at a blank, a quote or, in a chain of fsspec, at "::".
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)((?:(?!::[A-Za-z])[^\s'\"<>`])*)")
+_ADDRESS_END = re.compile(r"[).,;:]*$")
+_QUERY_WITHOUT_SCHEME = re.compile(
+    r"([?&;](?:[\w.-]*(?:token|key|secret|password|pass|pwd|signature|credential|jwt|code)|sig|auth)=)"
+    r"(?!\[redacted\])[^&#;\s'\"]+",
+    re.I,
 )
 # Shorter values ("1", "none") occur in ordinary text.
 _MIN_LENGTH = 8
+# The second form is that of secret keys of AWS, which contain slashes.
+_WORD = re.compile(r"[A-Za-z0-9+=_-]{20,}|(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])")
+_RANDOM_CHANGES = 0.4
+"""Share of changes between capitals, small letters and digits from which a word is taken for random."""
+# A secret in parts: blanks and line ends, backslashes, plain characters, any other character.
+_PART = re.compile(r"\s+|\\+|[A-Za-z0-9_]+|[^\sA-Za-z0-9_\\]")
+_BLANKS = r"(?:\s|\\+[nrtvf]|%0[9A-Da-d]|%20|\+)+"
 _remembered: set[str] = set()
 
 
@@ -46,29 +89,49 @@ def remember_secrets(values: Any) -> None:
         for value in values.values():
             remember_secrets(value)
     elif isinstance(values, str):
-        if len(values) >= _MIN_LENGTH:
-            _remembered.add(values)
+        if len(values.strip()) >= _MIN_LENGTH:
+            _remembered.add(values.strip())
     elif isinstance(values, Iterable) and not isinstance(values, bytes):
         for value in values:
             remember_secrets(value)
 
 
 def redact(text: str) -> str:
-    """Return ``text`` with secrets redacted: those of the environment and the credentials, and known token formats.
+    """Return ``text`` with secrets redacted: those of environment and credentials, known formats, addresses.
+
+    An address keeps scheme, host and path: user, password, parameters and query may all be secrets.
 
     Example:
-        >>> redact("postgresql://someone:secret@host/name")
-        'postgresql://someone:[redacted]@host/name'
+        >>> redact("postgresql://someone:secret@host/name?sslkey=abc")
+        'postgresql://[redacted]@host/name?[redacted]'
     """
-    for value in _known():
-        text = text.replace(value, REDACTED)
-    for pattern in (_PASSWORD, _QUERY):
+    text = _known_secrets().sub(REDACTED, text)
+    if "://" in text:
+        text = _ADDRESS.sub(lambda found: found[1] + _public_part(found[2]), text)
+    text = _VALUES.sub(REDACTED, text)
+    for pattern in (_QUERY_WITHOUT_SCHEME, _ASSIGNED, _SCHEME):
         text = pattern.sub(rf"\1{REDACTED}", text)
-    return _VALUES.sub(REDACTED, text)
+    return text
+
+
+def redact_texts(value: Any) -> Any:
+    """Return a value that is written as JSON with secrets in its texts redacted, at any depth.
+
+    Only secrets of environment and credentials, and keys in known formats: other texts of a result stay as they are.
+    """
+    return _redacted_texts(value, _known_secrets())
+
+
+def _redacted_texts(value: Any, known: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return _VALUES.sub(REDACTED, known.sub(REDACTED, value))
+    if isinstance(value, Mapping):
+        return {_redacted_texts(name, known): _redacted_texts(item, known) for name, item in value.items()}
+    return [_redacted_texts(item, known) for item in value] if isinstance(value, list | tuple) else value
 
 
 def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``values`` with the secrets in its strings redacted, at any depth."""
+    """Return ``values`` with the secrets in its strings redacted, at any depth, and words that look random."""
     return {name: _redacted(value) for name, value in values.items()}
 
 
@@ -77,7 +140,7 @@ def _redacted(value: Any) -> Any:
         return redact_values(value)
     if isinstance(value, list | tuple):
         return [_redacted(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
+    return _without_random(redact(value)) if isinstance(value, str) else value
 
 
 def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,16 +149,90 @@ def without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             kept[name] = without_secrets(value)
-        elif not is_secret_name(str(name)) and redact(str(value)) == str(value):
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
+            kept[name] = [without_secrets({"": item}).get("") for item in value]
+        elif not is_secret_name(str(name)) and _without_random(redact(str(value))) == str(value):
             kept[name] = value
     return kept
 
 
-def _known() -> list[str]:
+def _public_part(rest: str) -> str:
+    """Return what follows ``scheme://`` of an address, without what may be a secret."""
+    end = _ADDRESS_END.search(rest)
+    rest, closing = (rest[: end.start()], end[0]) if end else (rest, "")
+    rest, hash_mark, fragment = rest.partition("#")
+    rest, question, _ = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    # The password may contain a slash: what stands before the last @ is no host, unless the @ is in the path.
+    if "@" in path and ":" in authority and not authority.rpartition(":")[2].isdigit():
+        authority, slash, path = f"{authority}/{path}".rpartition("@")[2].partition("/")
+        authority = f"{REDACTED}@{authority}"
+    elif "@" in authority:
+        authority = f"{REDACTED}@{authority.rpartition('@')[2]}"
+    shown = authority + slash + "/".join(map(_public_segment, path.split("/")))
+    if question:
+        shown += f"?{REDACTED}"
+    if hash_mark:
+        shown += f"#{REDACTED}" if "=" in fragment or len(fragment) >= _MIN_LENGTH * 4 else f"#{fragment}"
+    return shown + closing
+
+
+def _public_segment(segment: str) -> str:
+    name, semicolon, _ = segment.partition(";")
+    return _without_random(name) + (f";{REDACTED}" if semicolon else "")
+
+
+def _without_random(text: str) -> str:
+    return _WORD.sub(lambda found: REDACTED if _is_random(found[0]) else found[0], text)
+
+
+def _is_random(word: str) -> bool:
+    """Return whether a word looks like a generated key; a name, a path or a hexadecimal digest does not.
+
+    In a random word of capitals, small letters and digits 62 % of the neighbors are of different kinds, in names like
+    ``MyModel2024Version`` 35 %.
+    """
+    kinds = [0 if char.isupper() else 1 if char.islower() else 2 for char in word if char.isalnum()]
+    changes = sum(first != second for first, second in itertools.pairwise(kinds))
+    least = _RANDOM_CHANGES if word.isalnum() else _RANDOM_CHANGES - 0.1
+    return set(kinds) == {0, 1, 2} and changes >= least * len(kinds)
+
+
+def _known_secrets() -> re.Pattern[str]:
+    """Return what matches the secrets of environment and credentials, in any form."""
     found = {
-        value
+        value.strip()
         for name, value in os.environ.items()
-        if len(value) >= _MIN_LENGTH and (is_secret_name(name) or _VARIABLE.search(name))
+        # PWD is the folder of the shell.
+        if len(value.strip()) >= _MIN_LENGTH and name != "PWD" and (is_secret_name(name) or _VARIABLE.search(name))
     }
-    # Longest first: one secret may contain another.
-    return sorted(found | _remembered, key=len, reverse=True)
+    return _pattern_of(frozenset(found | _remembered))
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern_of(secrets: frozenset[str]) -> re.Pattern[str]:
+    """Return what matches each secret as it is, with its lines joined, and as repr, JSON, HTML or a URL quote it."""
+    # Longest first: one secret may contain another. Without secrets it matches nothing.
+    return re.compile("|".join(map(_any_form, sorted(secrets, key=len, reverse=True))) or r"(?!)")
+
+
+def _any_form(secret: str) -> str:
+    forms = []
+    for part in _PART.findall(secret):
+        if part.isspace():
+            forms.append(_BLANKS)
+        elif part.startswith("\\"):
+            forms.append(r"(?:\\+|(?:%5[Cc])+)")
+        elif len(part) > 1 or (part.isalnum() and part.isascii()):
+            forms.append(part)
+        else:
+            quoted = {
+                part,
+                ascii(part)[1:-1],
+                json.dumps(part)[1:-1],
+                html.escape(part),
+                quote(part, safe="", errors="replace"),
+            }
+            # Text that is quoted again has more backslashes.
+            forms.append(rf"\\*(?:{'|'.join(map(re.escape, sorted(quoted)))})")
+    return "".join(forms)

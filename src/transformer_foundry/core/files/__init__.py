@@ -1,1 +1,1 @@
-"""Files: atomic writes, folder manifests, locks, JSON lines."""
+"""Files: atomic writes, folder manifests, provenance, locks, JSON lines."""

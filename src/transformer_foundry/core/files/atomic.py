@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from transformer_foundry.core.base.secrets import redact_texts
 
 __all__ = [
     "check_writable",
@@ -19,7 +24,15 @@ __all__ = [
     "sync",
     "write_json",
     "write_text",
+    "write_when_there_is_space",
 ]
+
+_log = logging.getLogger(__name__)
+
+SPACE_PATIENCE_S = 30.0
+"""How long a write waits for space: other programs' temporary files come and go."""
+
+_SPACE_POLL_S = 0.5
 
 
 def sync(path: Path) -> None:
@@ -62,6 +75,39 @@ def replace_file(path: Path, content: str | bytes, *, is_shared: bool = False) -
     sync(path.parent)
 
 
+def write_when_there_is_space(write: Callable[[], None], place: Path) -> None:
+    """Call ``write``, again and again for half a minute while the disk is full.
+
+    Args:
+        write: Writes something, or nothing if it raises.
+        place: Where, for the warning.
+
+    Raises:
+        Exception: What ``write`` raises for another reason, or after that time.
+    """
+    deadline = time.monotonic() + SPACE_PATIENCE_S
+    is_warned = False
+    while True:
+        try:
+            return write()
+        except Exception as err:  # libraries wrap the error of a full disk in their own
+            if not _is_full(err) or time.monotonic() > deadline:
+                raise
+        if not is_warned:
+            _log.warning("The disk of %s is full: waiting up to %.0f s for space ...", place, SPACE_PATIENCE_S)
+            is_warned = True
+        time.sleep(_SPACE_POLL_S)
+
+
+def _is_full(err: BaseException | None) -> bool:
+    # safetensors passes on the text of an error, not its number.
+    if isinstance(err, OSError) and (
+        err.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) or "No space left on device" in str(err)
+    ):
+        return True
+    return err is not None and _is_full(err.__cause__)
+
+
 def check_writable(folder: Path) -> None:
     """Create ``folder`` and write a file into it for a moment.
 
@@ -88,12 +134,12 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as strict JSON.
+    """Write ``content`` as strict JSON, without secrets.
 
     Raises:
         ValueError: If a number is infinite or NaN.
     """
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(redact_texts(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _write(path: Path, content: str | bytes) -> None:

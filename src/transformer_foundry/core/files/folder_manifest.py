@@ -15,6 +15,7 @@ from transformer_foundry.core.files.atomic import replace_file, sha256_of, sync
 __all__ = [
     "MANIFEST_FILE",
     "damaged_checkpoint",
+    "has_sizes",
     "is_finished",
     "manifest_text",
     "read_manifest",
@@ -48,6 +49,15 @@ def manifest_text(files: Mapping[str, Path], values: Mapping[str, Any]) -> str:
 def is_finished(folder: Path) -> bool:
     """Return whether there is a manifest, even a damaged one: without it the folder was never finished."""
     return os.path.lexists(folder / MANIFEST_FILE)
+
+
+def has_sizes(folder: Path) -> bool:
+    """Return whether the manifest can be read and every file has its size: a quick look, which reads no file."""
+    try:
+        files = read_manifest(folder)["files"]
+        return all((folder / name).stat().st_size == file["size"] for name, file in files.items())
+    except (OSError, CheckpointError):
+        return False
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

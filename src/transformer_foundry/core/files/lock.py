@@ -10,7 +10,10 @@ from typing import IO, Any, TextIO
 
 from transformer_foundry.core.base.errors import CheckpointError
 
-__all__ = ["RunLock", "held_error", "lock_file", "utc_now"]
+__all__ = ["RunLock", "held_error", "is_locked", "lock_file", "utc_now"]
+
+
+_LOCK_FILE = "session.lock"
 
 
 def lock_file(file: IO[Any], *, wait: bool) -> bool:
@@ -42,7 +45,7 @@ class RunLock:
     """
 
     def __init__(self, run_folder: Path) -> None:
-        self._path = run_folder / "session.lock"
+        self._path = run_folder / _LOCK_FILE
         self._file: TextIO | None = None
 
     def acquire(self) -> None:
@@ -73,6 +76,20 @@ class RunLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def is_locked(run_folder: Path) -> bool:
+    """Return whether a process, this one included, holds the lock of a run; nothing is written."""
+    try:
+        with (run_folder / _LOCK_FILE).open(encoding="utf-8") as file:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # no such file; Windows; a file system without locks
+        return False
+    return False
 
 
 def held_error(problem: str) -> CheckpointError:

@@ -10,19 +10,24 @@ __all__ = [
     "LOG_FILES",
     "METRICS_FILE",
     "REPORT_FILE",
+    "REQUEST_FILE",
     "RUN_MANIFEST_FILE",
     "SAMPLES_FILE",
     "TRACKING_FILE",
     "RunPaths",
+    "data_dir_of_package",
     "registry_folder",
     "runs_folder",
 ]
 
 CHECKPOINTS_FOLDER = "checkpoints"
+_PACKAGES_FOLDER = "07_model_output"
+_REGISTRY_FOLDER = "registry"
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 LOG_FILES = (METRICS_FILE, SAMPLES_FILE)
 RUN_MANIFEST_FILE = "manifest.json"
+REQUEST_FILE = "request.json"
 TRACKING_FILE = "tracking.json"
 REPORT_FILE = "report.html"
 
@@ -35,6 +40,7 @@ class RunPaths:
         name: ``run.name``.
         run: Checkpoints, metrics and manifest.
         package: The package of the trained model.
+        registry: The model registry, shared by all runs.
         reports: Reports and figures of the run.
         model_input: Tokenizer and tokens, shared by the runs of one preparation.
         tuning: The search, shared by the runs of one preparation.
@@ -48,6 +54,7 @@ class RunPaths:
     name: str
     run: Path
     package: Path
+    registry: Path
     reports: Path
     model_input: Path
     tuning: Path
@@ -55,7 +62,7 @@ class RunPaths:
 
     @classmethod
     def under(cls, data_dir: str | Path, name: str, preparation: str | None = None) -> RunPaths:
-        """Return the folders that ``conf/base/catalog.yml`` gives to a run.
+        """Return the folders that the catalog in ``conf/base`` gives to a run.
 
         Args:
             data_dir: Root of everything that is written.
@@ -66,7 +73,8 @@ class RunPaths:
         return cls(
             name=name,
             run=runs_folder(root) / name,
-            package=root / "07_model_output" / name,
+            package=root / _PACKAGES_FOLDER / name,
+            registry=registry_folder(root),
             reports=root / "08_reporting" / name,
             model_input=root / "05_model_input" / preparation,
             tuning=runs_folder(root) / preparation / "tuning",
@@ -104,6 +112,20 @@ def runs_folder(data_dir: str | Path) -> Path:
     return Path(data_dir) / "06_models"
 
 
+def data_dir_of_package(folder: Path) -> Path | None:
+    """Return the data folder that a package is in, as a run's package or one of the registry; None if in none.
+
+    Example:
+        >>> data_dir_of_package(Path("/tmp/data/07_model_output/gpt")).as_posix()
+        '/tmp/data'
+    """
+    parents = folder.resolve().parents
+    for at, name in ((0, _PACKAGES_FOLDER), (1, _REGISTRY_FOLDER)):
+        if len(parents) > at + 1 and parents[at].name == name:
+            return parents[at + 1]
+    return None
+
+
 def registry_folder(data_dir: str | Path) -> Path:
     """Return the folder of the model registry, which all runs share."""
-    return Path(data_dir) / "registry"
+    return Path(data_dir) / _REGISTRY_FOLDER

@@ -47,8 +47,15 @@ def describe_environment() -> dict[str, Any]:
         "processor_count": os.cpu_count(),
         "gpu": _gpu_name(),
         "git_revision": git_revision(Path.cwd()),
-        "command": [redact(argument) for argument in sys.argv],
+        "command": [redact(argument) for argument in _command()],
     }
+
+
+def _command() -> list[str]:
+    """Return the command line as a user types it: ``python -m kedro`` for .../kedro/__main__.py."""
+    program, *arguments = sys.argv or [""]
+    path = Path(program)
+    return [*(["python", "-m", path.parent.name] if path.name == "__main__.py" else [program]), *arguments]
 
 
 @functools.cache

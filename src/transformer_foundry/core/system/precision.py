@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from transformer_foundry.core.base.errors import TrainingError
+from transformer_foundry.core.base.errors import TrainingError, error_message
 
 __all__ = ["Precision", "choose_precision", "kernels"]
 
@@ -107,8 +107,9 @@ def kernels(*, deterministic: bool, tf32: bool) -> Iterator[None]:
     except RuntimeError as err:
         if not deterministic or "deterministic" not in str(err):
             raise
+        operation = error_message(err).split(".")[0]
         raise TrainingError(
-            f"training.deterministic is true, but the model uses an operation that is not: {str(err).split('.')[0]}.",
+            f"training.deterministic is true, but the model uses an operation that is not: {operation}.",
             "Operations with a deterministic kernel were expected.",
             "Set training.deterministic=false, or replace the operation in model.py.",
         ) from err

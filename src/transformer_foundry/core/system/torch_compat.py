@@ -28,12 +28,16 @@ __all__ = [
     "MissingTorchApi",
     "ModuleTables",
     "assume_nonempty_sizes",
+    "backward_node_number",
+    "base_of",
     "disable_function_modes",
     "disable_proxy_tracing",
     "disable_subclass_functions",
     "fake_tensor_mode",
+    "forward_node_number",
     "has_forward_hooks",
     "make_wrapper_tensor",
+    "map_tensors",
     "module_tables",
     "mutation_count",
     "pytree",
@@ -155,6 +159,29 @@ def has_forward_hooks(module: nn.Module) -> bool:
     return any(hooks)
 
 
+def forward_node_number() -> int:
+    """Return the number of the latest operation that the backward pass will visit; -1 if unknown.
+
+    Without it findings about gradients name no line.
+    """
+    try:
+        return int(_private("torch._C._autograd", "_get_sequence_nr", "findings about gradients name no line")()) - 1
+    except MissingTorchApi:
+        return -1
+
+
+def backward_node_number() -> int | None:
+    """Return the number of the operation whose backward pass runs now; None outside of a backward pass.
+
+    Without it findings about gradients name no line.
+    """
+    try:
+        node = _private("torch._C", "_current_autograd_node", "findings about gradients name no line")()
+    except MissingTorchApi:
+        return None
+    return None if node is None else int(getattr(node, "_sequence_nr", lambda: -2)())
+
+
 def mutation_count(tensor: Tensor) -> int:
     """Return how often ``tensor`` was written to in place.
 
@@ -271,6 +298,17 @@ def unbounded_range() -> Any:
     without = "files may refuse sizes that their graph serves"
     infinity = _private("torch.utils._sympy.numbers", "int_oo", without)
     return _private("torch.utils._sympy.value_ranges", "ValueRanges", without)(0, infinity)
+
+
+def map_tensors(function: Callable[[Any], Any], values: Any) -> Any:
+    """Return nested arguments of an operator with ``function`` applied to each; drawings are not recognized without."""
+    without = "no drawing is recognized as a known architecture"
+    return _private("torch.utils._pytree", "tree_map", without)(function, values)
+
+
+def base_of(tensor: Tensor) -> Tensor | None:
+    """Return the tensor of which ``tensor`` is a view; None if it is none, or if torch does not say."""
+    return getattr(tensor, "_base", None)
 
 
 def schema_of(operator: Any) -> Any:
