@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from kedro.io import DatasetError
 
@@ -53,3 +55,38 @@ def test_a_url_takes_the_place_of_the_file(tmp_path):
     list(search(SPACE, CurveTrainer(), options, shared.load().storage(), study_name="gpt"))
     assert shared.load().study().study_name == "gpt"
     assert not shared.path.exists()
+
+
+def test_a_study_exists_when_its_search_has_ended(dataset):
+    def run(n_trials, stop_after):
+        found = search(
+            SPACE,
+            CurveTrainer(),
+            TuningOptions(n_trials=n_trials, max_steps=100, sampler="tpe"),
+            dataset.load().storage(),
+        )
+        for _ in itertools.islice(found, stop_after):
+            pass
+
+    run(3, 1)
+    assert (dataset.exists(), dataset.is_readable()) == (False, True)
+    run(3, None)
+    assert dataset.exists()
+    run(5, 1)
+    assert not dataset.exists()
+    run(5, None)
+    assert dataset.exists()
+
+
+def test_a_damaged_study_is_an_error_in_words(dataset):
+    dataset.path.parent.mkdir(parents=True)
+    dataset.path.write_bytes(b"no database")
+    with pytest.raises(DatasetError) as caught:
+        dataset.exists()
+    assert isinstance(find_foundry_error(caught.value), TuningError)
+
+
+def test_a_password_is_shown_nowhere(tmp_path):
+    url = "postgresql+psycopg2://alice:s3cr3t@host/name"
+    shared = StudyDataset(filepath=str(tmp_path / "study.db"), storage=url)
+    assert "s3cr3t" not in repr(shared) + repr(shared.load())

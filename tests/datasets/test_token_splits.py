@@ -54,11 +54,11 @@ def test_missing_splits_are_a_foundry_error_inside_that_of_kedro(tmp_path):
     assert isinstance(find_foundry_error(caught.value), DataError)
 
 
-def test_what_is_missing_or_damaged_loads_as_none_where_it_is_optional(tmp_path):
-    dataset = TokenSplitsDataset(filepath=str(tmp_path), is_optional=True)
-    assert dataset.load() is None
+def test_an_earlier_one_that_is_missing_or_damaged_is_none(tmp_path):
+    dataset = TokenSplitsDataset(filepath=str(tmp_path))
+    assert dataset.load_if_whole() is None
     (tmp_path / "index.json").write_text("{")
-    assert dataset.load() is None
+    assert dataset.load_if_whole() is None
 
 
 def test_the_catalog_builds_it(tmp_path):

@@ -265,7 +265,7 @@ def test_the_manifest_has_the_parameters_of_all_sections(tmp_path: Path) -> None
 
 
 def test_a_manifest_that_cannot_be_read_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train(tmp_path, stop_after=4)
+    train(tmp_path, stop_after=1)  # there is no checkpoint yet from which to restore it
     (tmp_path / "manifest.json").write_text('{"sessions": [')
     assert read(tmp_path).manifest == {}
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
@@ -376,3 +376,84 @@ def test_events_carry_what_callbacks_need() -> None:
     assert all(isinstance(value, float) for r in records if isinstance(r, Progress) for value in r.metrics.values())
     assert [type(record) for record in records[:2]] == [Started, Progress]
     assert isinstance(checkpoints(records)[0], Checkpoint)
+
+
+def test_a_run_exists_when_its_training_has_ended(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path))
+    assert (dataset.exists(), dataset.is_readable()) == (False, False)
+    train(tmp_path, stop_after=6)
+    assert (dataset.exists(), dataset.is_readable()) == (False, True)
+    train(tmp_path)
+    assert dataset.exists()
+
+
+def test_a_run_that_gets_more_steps_exists_when_they_are_taken(tmp_path: Path) -> None:
+    dataset = TrainingRunDataset(filepath=str(tmp_path))
+    train(tmp_path)
+    train(tmp_path, max_steps=20, stop_after=1)
+    assert not dataset.exists()
+    train(tmp_path, max_steps=20)
+    assert dataset.exists()
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_does_not_exist(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    weights = generation(tmp_path / "run", 10) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert not TrainingRunDataset(filepath=str(tmp_path / "run")).exists()
+
+
+def test_a_run_of_a_thousand_rows_is_shown_in_a_line(whole: Path) -> None:
+    shown = repr(read(whole))
+    assert "step 10 of 10" in shown
+    assert len(shown.replace(str(whole), "")) < 100
+
+
+def run_manifest(folder: Path) -> Any:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+DAMAGES = {
+    "deleted": lambda path: path.unlink(),
+    "emptied": lambda path: path.write_text(""),
+    "altered": lambda path: path.write_text(path.read_text().replace('"total_steps": 10', '"total_steps": 12')),
+    "a list": lambda path: path.write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("stop_after", [None, 9])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_manifest_that_is_lost_comes_back_from_the_newest_checkpoint(
+    tmp_path: Path, damage: str, stop_after: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, stop_after=stop_after)
+    before = run_manifest(tmp_path)
+    DAMAGES[damage](tmp_path / "manifest.json")
+    run = read(tmp_path)
+    assert run_manifest(tmp_path) == before
+    assert run.manifest == {name: value for name, value in before.items() if name != "seal"}
+    assert "manifest.json is " in caplog.text
+    assert len(list(tmp_path.glob("manifest-aside-1.json"))) == (damage != "deleted")
+    train(tmp_path, max_steps=12)
+    assert [session["number"] for session in run_manifest(tmp_path)["sessions"]] == [1, 2]
+
+
+def test_a_run_manifest_of_an_earlier_version_has_no_seal_and_is_read(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    manifest = run_manifest(folder)
+    del manifest["seal"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert read(folder).manifest == manifest
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+def test_rows_that_are_lost_or_altered_come_back_from_the_newest_checkpoint(
+    whole: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = shutil.copytree(whole, tmp_path / "run") / name
+    before = log.read_bytes()
+    for damage in (b"", before[: len(before) // 2], before.replace(b"step", b"stop")):
+        log.write_bytes(damage)
+        read(tmp_path / "run")
+        assert log.read_bytes() == before
+    assert caplog.text.count(f"{name} is damaged and kept as") == 1

@@ -2,58 +2,109 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
+from kedro.io.core import Version
 
 from transformer_foundry.core.experiments.comparison.run import CandidateResult
-from transformer_foundry.core.files.atomic import make_folder
-from transformer_foundry.core.files.json_lines import append_row, read_rows
+from transformer_foundry.core.files.atomic import make_folder, replace_file
+from transformer_foundry.core.files.json_lines import parse_rows, row_text
+from transformer_foundry.datasets.storage.location import explain_storage_errors, open_location, refuse_version
 
 __all__ = ["ComparisonDataset"]
 
 
 class ComparisonDataset(AbstractDataset[CandidateResult, list[CandidateResult]]):
-    """A file of JSON lines to which each new result is added.
+    """A file of JSON lines, one for each result; the one that was saved last is the last one.
 
-    Loading returns the results of this session's comparison if there was one, else all of the file.
+    Loading returns the results of this session's comparison if there was one, else all of the file. It exists if the
+    last comparison is finished.
 
     Args:
-        filepath: The file.
+        filepath: The file, with a protocol of fsspec if it is not on this machine.
+        version: Refused: a comparison continues an earlier one.
+        credentials: Arguments of the file system of fsspec that are secret.
+        fs_args: Other arguments of the file system.
         metadata: Ignored; for users and plugins.
+
+    Raises:
+        ParameterError: For ``versioned: true`` or a protocol that cannot be used.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._path = Path(filepath)
+    # The results of the session are in memory.
+    _SINGLE_PROCESS = True
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        refuse_version(
+            version,
+            f"The comparison in {filepath} continues with each command.",
+            "Remove 'versioned', or set run.name.",
+        )
+        self._location = open_location(filepath, None, credentials, fs_args)
         self._saved: list[CandidateResult] = []
         self.metadata = metadata
 
+    @property
+    def place(self) -> str:
+        """What two entries of one comparison have in common."""
+        return str(Path(self._location.path).absolute()) if self._location.is_local else self._location.url
+
     def load(self) -> list[CandidateResult]:
         """Return the results; none if there is no file. An incomplete last line is left out."""
-        return self._saved or self._read()
+        return list(self._saved) or self._read()
 
     def save(self, data: CandidateResult) -> None:
-        """Add a result, unless the file has it."""
-        if data.key not in {result.key for result in self._read()}:
-            make_folder(self._path.parent)
-            self._drop_incomplete_line()
-            append_row(self._path, dataclasses.asdict(data))
+        """Put a result at the end of the file, in place of an earlier one of the same training."""
+        kept = [result for result in self._read() if result.key != data.key]
+        self._write("".join(row_text(dataclasses.asdict(result)) for result in [*kept, data]))
         self._saved.append(data)
 
-    def _drop_incomplete_line(self) -> None:
-        """Remove a last line that a kill left incomplete: the next row would become a part of it."""
-        if self._path.is_file() and not (content := self._path.read_bytes()).endswith(b"\n") and content:
-            self._path.write_bytes(content[: content.rfind(b"\n") + 1])
+    def is_readable(self) -> bool:
+        """Return whether there is a result, also of a comparison that was interrupted."""
+        return bool(self._read())
 
     def _read(self) -> list[CandidateResult]:
         # JSON has no NaN: the loss of a training that failed is not in the file.
-        return [CandidateResult(**{"loss": math.nan, **row}) for row in read_rows(self._path)]
+        known = {field.name for field in dataclasses.fields(CandidateResult)}
+        rows = [{"loss": math.nan, **row} for row in parse_rows(self._text())]
+        return [CandidateResult(**{key: value for key, value in row.items() if key in known}) for row in rows]
+
+    def _text(self) -> str:
+        location = self._location
+        if location.is_local:
+            path = Path(location.path)
+            return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        with explain_storage_errors(location.url):
+            location.fs.invalidate_cache()
+            with contextlib.suppress(FileNotFoundError):
+                return bytes(location.fs.cat_file(location.path)).decode("utf-8", errors="replace")
+        return ""
+
+    def _write(self, text: str) -> None:
+        if self._location.is_local:
+            path = Path(self._location.path)
+            make_folder(path.parent)
+            replace_file(path, text)
+            return
+        with explain_storage_errors(self._location.url):
+            self._location.fs.pipe_file(self._location.path, text.encode())
 
     def _exists(self) -> bool:
-        return self._path.is_file()
+        results = self._read()
+        return bool(results) and results[-1].remaining == 0
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path)}
+        return {"filepath": self._location.url}

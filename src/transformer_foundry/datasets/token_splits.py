@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from transformer_foundry.datasets.optional_folder import OptionalFolderDataset
+from kedro_datasets._typing import TablePreview  # kedro-viz chooses the drawing by this annotation
+
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.datasets.storage.folder import FolderDataset
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
@@ -15,24 +18,59 @@ if TYPE_CHECKING:
 __all__ = ["TokenSplitsDataset"]
 
 
-class TokenSplitsDataset(OptionalFolderDataset["TokenSplits"]):
-    """A folder of tokens, which exists if its index, written last, does."""
+class TokenSplitsDataset(FolderDataset["TokenSplits"]):
+    """A folder of tokens, which exists if its index, written last, does and its files have their sizes.
 
-    def save(self, data: TokenSplits) -> None:
+    The arguments are those of ``FolderDataset``.
+
+    Raises:
+        ParameterError: For ``versioned: true``.
+    """
+
+    MAIN_FILE: ClassVar[str] = "index.json"
+
+    WITHOUT_VERSIONS = (
+        "Tokens ({filepath}) are large, and their fingerprint tells what they were made from.",
+        "Remove 'versioned'; for tokens of other data set run.preparation.",
+    )
+
+    def preview(self) -> TablePreview:
+        """Return rows, targets and text of each split for kedro-viz."""
+        splits = self.load() if self.exists() else None
+        if splits is None:
+            return None
+        rows = list(splits.splits.values())
+        return TablePreview(
+            {
+                "index": list(range(len(rows))),
+                "columns": ["split", "documents", "rows", "targets", "text_bytes"],
+                "data": [[row.name, row.documents, len(row), row.target_count, row.text_bytes] for row in rows],
+            }
+        )
+
+    def _write(self, data: TokenSplits, folder: Path) -> None:
         """Copy the files unless they are in place, and remove a temporary original."""
         from transformer_foundry.core.data.tokenized.dataset import copy_splits
 
-        copy_splits(data, self._folder)
+        copy_splits(data, folder)
+        self._drop(data)
+
+    def _read(self, folder: Path) -> TokenSplits:
+        from transformer_foundry.core.data.tokenized.dataset import load_splits
+
+        return load_splits(folder)
+
+    def _is_whole(self, folder: Path) -> bool:
+        try:
+            self._read(folder)
+        except DataError:
+            return False
+        return True
+
+    def _source(self, data: TokenSplits) -> Path | None:
+        return data.folder
+
+    def _drop(self, data: TokenSplits) -> None:
         temporary = Path(tempfile.gettempdir()).resolve()
         if data.folder is not None and data.folder.resolve().parent == temporary:
             shutil.rmtree(data.folder, ignore_errors=True)
-
-    def _read(self) -> TokenSplits:
-        from transformer_foundry.core.data.tokenized.dataset import load_splits
-
-        return load_splits(self._folder)
-
-    def _exists(self) -> bool:
-        from transformer_foundry.core.data.tokenized.dataset import read_fingerprint
-
-        return read_fingerprint(self._folder) is not None

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
+from kedro.io.core import Version
 from kedro_datasets._typing import PlotlyPreview  # kedro-viz chooses the drawing by this annotation
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE, RUN_MANIFEST_FILE, SAMPLES_FILE
+from transformer_foundry.core.files.run_paths import LOG_FILES, METRICS_FILE, SAMPLES_FILE
 from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
 from transformer_foundry.core.training.events import Checkpoint, Event, Progress, Started
+from transformer_foundry.datasets.storage.location import local_path, refuse_version
 
 if TYPE_CHECKING:
     from transformer_foundry.core.training.checkpointing.async_writer import CheckpointWriter
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["TrainingRunDataset"]
 
 _log = logging.getLogger(__name__)
-
-RESULT_FILES = ("weights.safetensors", "optimizer.safetensors")
-"""Files of the last checkpoint whose digests show whether another run gave the same result."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,26 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
     adds a line to ``metrics.jsonl`` (and ``samples.jsonl``); ``Checkpoint`` is written in the background, except for
     the last one of a session, for which ``save`` waits. Subscribers learn when a checkpoint is durable.
 
+    The run exists if it is finished, so that ``--only-missing-outputs`` resumes one that was interrupted.
+
     Args:
-        filepath: Folder of the run.
+        filepath: Folder of the run, on this machine.
         keep: Newest checkpoints that are kept besides the best one; None takes ``training.save_total_limit``.
         fork_from: Run that this one starts from: the name of a folder beside ``filepath``, or the path of a run's
             folder or of one checkpoint.
+        version: Refused: a run is resumed.
         metadata: Ignored; for users and plugins.
 
     Attributes:
         session: This session; None before ``Started``.
         minimum_fence: Fence that this session must exceed: a copy elsewhere may have checkpoints of later sessions.
+
+    Raises:
+        ParameterError: If ``filepath`` is not on this machine, or for ``versioned: true``.
     """
+
+    # A thread of this process writes the checkpoints.
+    _SINGLE_PROCESS = True
 
     def __init__(
         self,
@@ -75,9 +83,15 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         filepath: str,
         keep: int | None = None,
         fork_from: str | None = None,
+        version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._folder = Path(filepath)
+        self._folder = local_path(
+            filepath,
+            "A training run needs a folder of this machine: it is appended to, resumed and renamed in place.",
+            "Use a local path (data_dir), and let drive.folder copy its checkpoints to Drive or to a mounted bucket.",
+        )
+        refuse_version(version, f"The run in {filepath} is resumed.", "Remove 'versioned', or set run.name=NEW.")
         self._keep = keep
         self._fork_from = fork_from
         self.metadata = metadata
@@ -87,9 +101,19 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         self._listeners: list[Callable[[Path, Checkpoint], None]] = []
 
     @property
+    def fork_from(self) -> str | None:
+        """The run that this one starts from, as configured."""
+        return self._fork_from
+
+    @property
     def folder(self) -> Path:
         """Folder of the run."""
         return self._folder
+
+    @property
+    def place(self) -> str:
+        """What two entries of one run have in common."""
+        return str(self._folder.absolute())
 
     def subscribe(self, listener: Callable[[Path, Checkpoint], None]) -> None:
         """Call ``listener`` with folder and event of each checkpoint once it is durable.
@@ -111,13 +135,16 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
         """Return the run; an empty one if it has not started."""
         from transformer_foundry.core.files.json_lines import read_rows
         from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
+        from transformer_foundry.core.training.checkpointing.run_files import read_run_record
 
         self.wait()
+        if self.session is None:  # what is written now is not restored
+            self._restore_files()
         return TrainingRun(
             folder=self._folder,
             history=read_rows(self._folder / METRICS_FILE),
             samples=read_rows(self._folder / SAMPLES_FILE),
-            manifest=_read_json(self._folder / RUN_MANIFEST_FILE),
+            manifest=read_run_record(self._folder),
             checkpoints=list_checkpoints(self._folder),
             fork_from=None if self._fork_from is None else self._folder.parent / self._fork_from,
         )
@@ -175,12 +202,14 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
 
     def _join(self, manifest: dict[str, Any], started: Started, mark: SessionMark, lost_steps: int) -> dict[str, Any]:
         """Return the manifest with the earlier sessions of the run, and more about this one."""
-        earlier = _read_json(self._folder / RUN_MANIFEST_FILE) if started.resumed else {}
+        from transformer_foundry.core.training.checkpointing.run_files import read_run_record
+
+        earlier = read_run_record(self._folder) if started.resumed else {}
         sessions = [*earlier.get("sessions", []), *manifest.get("sessions", [{}])]
         self.session = RunSession(len(sessions), mark.token, mark.fence, started.step, lost_steps)
         manifest["sessions"] = [*sessions[:-1], {**sessions[-1], **dataclasses.asdict(self.session)}]
-        if earlier.get("result", {}).get("step") == started.step:
-            manifest["result"] = earlier["result"]  # nothing is left to train
+        if started.is_finished and earlier.get("result", {}).get("step") == started.step:
+            manifest["result"] = earlier["result"]
         return manifest
 
     def _cut_logs(self, step: int) -> int:
@@ -219,39 +248,48 @@ class TrainingRunDataset(AbstractDataset[Event, TrainingRun]):
             self._writer.wait()
 
     def _announce(self, folder: Path, checkpoint: Checkpoint) -> None:
-        from transformer_foundry.core.files.folder_manifest import read_manifest
+        from transformer_foundry.core.training.checkpointing.run_files import read_run_record, result_of
 
         if checkpoint.reason == "end":
-            files = {name: file["sha256"] for name, file in read_manifest(folder)["files"].items()}
-            result = {"step": checkpoint.step, "sha256": {name: files[name] for name in RESULT_FILES}}
-            self._write_manifest({**_read_json(self._folder / RUN_MANIFEST_FILE), "result": result})
+            self._write_manifest({**read_run_record(self._folder), "result": result_of(folder)})
         for listener in self._listeners:
             listener(folder, checkpoint)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        from transformer_foundry.core.files.atomic import replace_file
+        from transformer_foundry.core.training.checkpointing.run_files import write_run_record
 
-        replace_file(self._folder / RUN_MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+        write_run_record(self._folder, manifest)
+
+    def _restore_files(self) -> None:
+        from transformer_foundry.core.training.checkpointing.run_files import restore_run_files
+
+        try:
+            restore_run_files(self._folder)
+        except OSError as err:  # a folder that may only be read
+            _log.warning("%s cannot be restored: %s.", self._folder, err.strerror or err)
 
     @property
     def _logs(self) -> list[Path]:
         return [self._folder / name for name in LOG_FILES]
 
-    def _exists(self) -> bool:
+    def is_readable(self) -> bool:
+        """Return whether there is a checkpoint, also of a run that was interrupted."""
         from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
 
         return bool(list_checkpoints(self._folder))
 
+    def _exists(self) -> bool:
+        from transformer_foundry.core.files.folder_manifest import has_sizes
+        from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
+        from transformer_foundry.core.training.checkpointing.run_files import read_run_record
+
+        checkpoints = list_checkpoints(self._folder)
+        if not checkpoints:
+            return False
+        manifest = read_run_record(self._folder)
+        # "result" names the step at which training ended: by its steps, its hours or its patience.
+        end = manifest.get("result", {}).get("step", manifest.get("total_steps"))
+        return isinstance(end, int) and step_of(checkpoints[-1]) >= end and has_sizes(checkpoints[-1])
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder), "keep": self._keep, "fork_from": self._fork_from}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as err:
-        _log.warning("%s cannot be read (%s): the run resumes without the list of its earlier sessions.", path, err)
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -14,7 +14,8 @@ from tests.core.publishing.registry.test_registry import package
 from transformer_foundry.config.run_options import RunOptions
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.publishing.options import DeploymentOptions
-from transformer_foundry.datasets import RegistryDataset
+from transformer_foundry.datasets import PackageDataset, RegistryDataset
+from transformer_foundry.hooks.kedro_hooks.registered_package import follow_packages
 from transformer_foundry.pipelines.deployment import create_pipeline
 
 
@@ -45,7 +46,7 @@ def test_a_package_is_registered_with_its_run(tmp_path: Path, monkeypatch: pytes
 def test_the_release_on_the_hub_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = {"repo_id": "alice/gpt", "tag": "v1", "revision": "r", "url": "u", "difference": 0.0}
     found = deploy(tmp_path, monkeypatch, release, hub_repo="alice/gpt").load().find("gpt")
-    assert found.publications == ({"repo_id": "alice/gpt", "tag": "v1", "revision": "r", "difference": 0.0},)
+    assert found.publications == (release,)
 
 
 def test_a_package_is_registered_even_if_publishing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +56,16 @@ def test_a_package_is_registered_even_if_publishing_fails(tmp_path: Path, monkey
     with pytest.raises(DeploymentError, match="no network"):
         deploy(tmp_path, monkeypatch, refuse, hub_repo="alice/gpt")
     assert RegistryDataset(filepath=str(tmp_path / "registry")).load().find("gpt").version == 1
+
+
+def test_a_registry_exists_if_it_has_the_package_of_the_run_wherever_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = deploy(tmp_path, monkeypatch)
+    for name, is_registered in (("package", True), ("moved", False)):
+        if not is_registered:
+            package(tmp_path / name, 3.0)
+        moved = PackageDataset(filepath=str(tmp_path / name))
+        catalog = DataCatalog({"model_package": moved, "model_registry": registry})
+        follow_packages(create_pipeline(), catalog)
+        assert registry.exists() == is_registered

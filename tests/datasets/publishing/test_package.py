@@ -123,7 +123,7 @@ def test_a_folder_of_other_files_is_not_replaced(dataset: PackageDataset, tmp_pa
     (tmp_path / "output" / "run" / "thesis.tex").write_text("years of work")
     with pytest.raises((DeploymentError, DatasetError)) as raised:
         dataset.save(make_package(tmp_path / "first", "first"))
-    assert "holds files, but no package" in str(find_foundry_error(raised.value))
+    assert "belong to no package" in str(find_foundry_error(raised.value))
     assert (tmp_path / "output" / "run" / "thesis.tex").exists()
 
 

@@ -1,0 +1,141 @@
+"""Kedro dataset of the package of a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from kedro_datasets._typing import JSONPreview  # kedro-viz chooses the drawing by this annotation
+
+from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.export.files import NATIVE_FOLDER
+from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
+from transformer_foundry.core.publishing import Package, read_package
+from transformer_foundry.core.publishing.package.package import CARD_FILE
+from transformer_foundry.datasets.storage.folder import FolderDataset
+
+__all__ = ["PackageDataset"]
+
+
+class PackageDataset(FolderDataset[Package]):
+    """A folder with a package; a new one replaces the old one only when it is complete.
+
+    On this machine the new package is copied to ``.FOLDER.new``, its manifest last; then the old folder becomes
+    ``.FOLDER.old``, the new one takes its place, and the old one is deleted. After a crash at any point, the next use
+    finds the newest complete one of the three. Behind fsspec there is no such exchange: ``versioned: true`` keeps the
+    old package while the new one is uploaded.
+
+    The arguments are those of ``FolderDataset``. Saving moves a package into place: its folder is gone afterwards.
+    """
+
+    MAIN_FILE: ClassVar[str] = MANIFEST_FILE
+
+    def preview(self) -> JSONPreview:
+        """Return the manifest without the digests of the files for kedro-viz."""
+        # Without load, which computes the sha256 of every file.
+        manifest = json.loads((self.folder / MANIFEST_FILE).read_text(encoding="utf-8")) if self.exists() else {}
+        manifest["files"] = sorted(manifest.get("files", {}))
+        return JSONPreview(json.dumps(manifest))
+
+    def _read(self, folder: Path) -> Package:
+        _recover(folder)
+        return read_package(folder)
+
+    def _write(self, data: Package, folder: Path) -> None:
+        """Move ``data`` into place.
+
+        Raises:
+            DeploymentError: If the folder holds something else than a package, or the package cannot be written.
+        """
+        _recover(folder)
+        if data.folder.resolve() == folder.resolve():
+            return  # a package that was loaded from here is kept
+        _refuse_foreign_folder(folder)
+        new, old = _beside(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            _copy(data.folder, new)
+        except OSError as err:
+            shutil.rmtree(new, ignore_errors=True)
+            raise DeploymentError(
+                f"The package cannot be written to {folder}: {err}",
+                "Expected space for a copy of it; an earlier package there is unchanged.",
+                f"Free space, then run the pipeline again; the package is complete in {data.folder}.",
+            ) from err
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(data.folder, ignore_errors=True)
+
+    def _is_finished(self, path: str) -> bool:
+        if self._location.is_local:
+            _recover(Path(path))
+        return super()._is_finished(path)
+
+    def _is_whole(self, folder: Path) -> bool:
+        try:
+            files = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+            sizes = {name: file.get("size_bytes") for name, file in files.items() if name != CARD_FILE}
+            return all((folder / name).stat().st_size == size for name, size in sizes.items() if size is not None)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
+
+    def _source(self, data: Package) -> Path | None:
+        return data.folder
+
+    def _drop(self, data: Package) -> None:
+        if self._local_copy is None or data.folder.resolve() != self._local_copy.resolve():
+            shutil.rmtree(data.folder, ignore_errors=True)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Return the places of the new and the old package; a run's name never starts with a dot, so these are no run's."""
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+
+
+def _recover(folder: Path) -> None:
+    """Finish or undo a replacement that a crash has interrupted."""
+    new, old = _beside(folder)
+    if not folder.exists():
+        whole = next(filter(_is_complete, (new, old)), None)
+        if whole is not None:
+            whole.rename(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    content = list(folder.iterdir()) if folder.is_dir() else []
+    if content and (
+        not (folder / MANIFEST_FILE).is_file() or any(path.is_dir() and path.name != NATIVE_FOLDER for path in content)
+    ):
+        raise DeploymentError(
+            f"{folder} holds files or folders that belong to no package.",
+            "The folder of a package is replaced as a whole.",
+            "Move them away, or choose another run.name.",
+        )
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        read_package(folder)
+    except DeploymentError:
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files of a package durably, the manifest last."""
+    target.mkdir(parents=True)
+    names = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+    for name in sorted(names, key=lambda item: (item.name == MANIFEST_FILE, item.as_posix())):
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+        sync(target / name)
+    for folder in {target, *((target / name).parent for name in names)}:
+        sync(folder)
