@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.files.local_path import is_local_path
 
 __all__ = ["DriveOptions", "TrackingOptions"]
 
@@ -53,3 +55,9 @@ class DriveOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "drive")
+        if self.folder is not None and not is_local_path(f"{self.folder}/"):
+            raise ParameterError(
+                f"drive.folder is {self.folder!r}.",
+                "Expected a folder of this machine, such as one of a mounted Google Drive or bucket, auto or null.",
+                "Mount it, and set drive.folder to where it is mounted.",
+            )

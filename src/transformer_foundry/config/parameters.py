@@ -10,17 +10,25 @@ from typing import Any
 from transformer_foundry.config.hook_options import DriveOptions, TrackingOptions
 from transformer_foundry.config.reproduce import recorded_parameters
 from transformer_foundry.config.run_options import RunOptions
-from transformer_foundry.core.base.errors import ParameterError, suggestion
+from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
+from transformer_foundry.core.files.local_path import is_local_path
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["SECTIONS", "check_parameters", "complete_parameters", "default_run_name", "resolve_paths"]
+__all__ = [
+    "SECTIONS",
+    "TOP_LEVEL",
+    "check_parameters",
+    "complete_parameters",
+    "default_run_name",
+    "resolve_paths",
+]
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -37,7 +45,19 @@ SECTIONS: dict[str, type[Any]] = {
 }
 """YAML section -> the dataclass that defines its keys, types and ranges."""
 
-_PLAIN = ("data_dir",)
+TOP_LEVEL = ("data_dir", "preset")
+"""Parameters outside of a section."""
+
+_PATHS = (
+    ("model", "source"),
+    ("model", "init_from"),
+    ("data", "source"),
+    ("data", "tokenizer"),
+    ("run", "fork_from"),
+    ("run", "reproduce"),
+    ("benchmark", "models"),
+)
+"""Parameters that may be the path of a local file or folder, or a list of them."""
 
 
 def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,13 +73,14 @@ def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     run = parse_options(RunOptions, completed["run"], "run")
     name, preparation = run.name, run.preparation
     if run.reproduce is not None:
-        completed |= recorded_parameters(Path(run.reproduce), fork_from=run.fork_from)
+        completed |= recorded_parameters(Path(run.reproduce), completed, fork_from=run.fork_from)
         name = name or f"{Path(run.reproduce).resolve().parent.name}-again"
     if name is None:
         base = default_run_name(parse_options(ModelOptions, completed["model"], "model").source)
         training = parse_options(TrainingOptions, completed["training"], "training")
         name, preparation = f"{base}-best" if training.use_best else base, preparation or base
-    optional = {"fork_from": run.fork_from, "reproduce": run.reproduce}
+    on_change = None if run.on_change == "new" else run.on_change
+    optional = {"fork_from": run.fork_from, "reproduce": run.reproduce, "on_change": on_change}
     completed["run"] = {"name": name, "preparation": preparation or name} | {
         key: value for key, value in optional.items() if value is not None
     }
@@ -67,22 +88,20 @@ def complete_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuse unknown sections, unknown keys and invalid values.
+    """Refuse invalid values; ``parameter_names`` has checked the names.
 
     Raises:
-        ParameterError: Naming the parameter, its value and the nearest valid name.
+        ParameterError: Naming the parameter, its value and what was expected.
     """
-    known = [*SECTIONS, *_PLAIN]
-    for name, value in parameters.items():
-        if name not in known:
-            raise ParameterError(
-                f"Unknown parameter {name} (value {value!r}).{suggestion(name, known)}",
-                f"Known sections: {', '.join(known)}.",
-                "Correct or remove it in conf/ or in --params.",
-            )
     if not isinstance(parameters.get("data_dir", "data"), str):
         raise ParameterError(
             f"data_dir is {parameters['data_dir']!r}.", "Expected the path of a folder.", "Set --params data_dir=PATH."
+        )
+    if not is_local_path(f"{parameters.get('data_dir', 'data')}/"):
+        raise ParameterError(
+            f"data_dir is {parameters['data_dir']!r}.",
+            "Expected a folder of this machine: runs are resumed in it, and tokens are mapped to memory.",
+            "Set data_dir=FOLDER; drive.folder copies runs elsewhere, and conf/local/catalog.yml moves single entries.",
         )
     parsed = {name: parse_options(kind, parameters.get(name), name) for name, kind in SECTIONS.items()}
     _require_equal_start(parsed)
@@ -107,8 +126,8 @@ def _require_equal_start(sections: Mapping[str, Any]) -> None:
 def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any]:
     """Return ``parameters`` with paths that are valid in any folder of the project, as Kedro's own paths are.
 
-    ``data_dir`` is relative to the project; a model is relative to the working directory or, if it is not there, to the
-    project. In the project's root nothing changes.
+    ``data_dir`` is relative to the project; what is read is relative to the working directory or, if it is not there,
+    to the project. In the project's root nothing changes.
     """
     if Path.cwd() == project:
         return dict(parameters)
@@ -116,11 +135,15 @@ def resolve_paths(parameters: Mapping[str, Any], project: Path) -> dict[str, Any
     def resolve(path: str) -> str:
         return str(project / path) if not Path(path).exists() and (project / path).exists() else path
 
-    model, benchmark = dict(parameters["model"]), dict(parameters["benchmark"] or {})
-    model |= {key: resolve(model[key]) for key in ("source", "init_from") if model.get(key)}
-    benchmark["models"] = [resolve(name) for name in benchmark.get("models") or []]
-    data_dir = str(project / parameters["data_dir"])
-    return dict(parameters) | {"data_dir": data_dir, "model": model, "benchmark": benchmark}
+    resolved = dict(parameters)
+    if isinstance(data_dir := parameters.get("data_dir", "data"), str):
+        resolved["data_dir"] = str(project / data_dir)
+    for section, key in _PATHS:
+        values = resolved.get(section)
+        if isinstance(values, Mapping) and isinstance(path := values.get(key), str | list):
+            paths = resolve(path) if isinstance(path, str) else [resolve(str(item)) for item in path]
+            resolved[section] = dict(values) | {key: paths}
+    return resolved
 
 
 def default_run_name(source: str) -> str:

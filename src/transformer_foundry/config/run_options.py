@@ -20,15 +20,23 @@ class RunOptions:
 
     name: str | None = option(
         None,
-        "Folder of the run under 06_models; null means the name of the model's folder, followed by '-best' if "
-        "training.use_best is true.",
+        "Folder of the run under 06_models, followed by '-2', '-3', ... for runs with other data or values; null means "
+        "the name of the model's folder, followed by '-best' if training.use_best is true.",
     )
     preparation: str | None = option(
         None, "Run whose validation report, tokens and search are used; null means this run."
     )
+    on_change: str = option(
+        "new",
+        "What happens if the run of this name has other data, another model or other values that a resumed run keeps: "
+        "new trains another run beside it (gpt-2, gpt-3, ...), refuse stops.",
+        choices=("new", "refuse"),
+    )
     fork_from: str | None = option(None, "Run (or the folder of one checkpoint) to start from; null starts at step 0.")
     reproduce: str | None = option(
-        None, "The manifest.json of a run whose model, data and training parameters are used again."
+        None,
+        "The manifest.json of a run whose training and data settings are used again; model, data and tokenizer are "
+        "named in your own configuration.",
     )
 
     def __post_init__(self) -> None:
