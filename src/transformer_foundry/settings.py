@@ -1,7 +1,8 @@
 """Kedro's project settings: configuration loader and hooks."""
 
+from transformer_foundry.config.context_hooks import ContextHooks
 from transformer_foundry.config.loader import FoundryConfigLoader
-from transformer_foundry.console.log_format import install_log_format
+from transformer_foundry.console.log_format import LoggingHooks, install_log_format
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.hooks import (
     DriveCallback,
@@ -10,6 +11,7 @@ from transformer_foundry.hooks import (
     ProgressCallback,
     ReportCallback,
     SummaryCallback,
+    VizStatusHooks,
     WandbCallback,
 )
 
@@ -18,9 +20,11 @@ install_log_format()
 
 CONFIG_LOADER_CLASS = FoundryConfigLoader
 
-# They nest like "with" statements: started from top to bottom, ended from bottom to top. So Drive restores before
-# inputs are checked and tracking starts; at the end the report is written, Drive copies it, and the summary names it.
+# In any order: each callback says how it nests (Callback.nesting). Each can be removed, and yours can be added, here or
+# as Kedro hooks of your own beside these.
 HOOKS = (
+    ContextHooks(),
+    LoggingHooks(),
     KedroHooks(
         [
             SummaryCallback(),
@@ -31,7 +35,8 @@ HOOKS = (
             WandbCallback(),
         ]
     ),
+    VizStatusHooks(),
 )
 
-# kedro-viz records an event for every item that a generator node yields, which no one reads.
+# Its hooks record an event for every step of a training: VizStatusHooks passes on what it can show.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)

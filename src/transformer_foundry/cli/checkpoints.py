@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from transformer_foundry.cli.runs import data_dir_option, run_folder
-from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, runs_folder
+from transformer_foundry.cli.runs import run_folder, storage_options
+from transformer_foundry.core.base.text import one_line
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
+
+if TYPE_CHECKING:
+    from transformer_foundry.config.storage import Storage
 
 __all__ = ["checkpoints"]
 
@@ -22,14 +27,14 @@ def checkpoints() -> None:
 
 @checkpoints.command("list")
 @click.argument("run")
-@data_dir_option
-def list_command(run: str, data_dir: str) -> None:
+@storage_options
+def list_command(run: str, storage: Storage) -> None:
     """List the checkpoints of RUN and whether each is intact."""
     from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.core.files.folder_manifest import read_manifest
     from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, verify_checkpoint
 
-    folders = list_checkpoints(run_folder(run, data_dir))
+    folders = list_checkpoints(run_folder(run, storage))
     for folder in folders:
         try:
             verify_checkpoint(folder)
@@ -50,12 +55,12 @@ def list_command(run: str, data_dir: str) -> None:
 @checkpoints.command()
 @click.argument("run")
 @_step
-@data_dir_option
-def inspect(run: str, step: int | None, data_dir: str) -> None:
+@storage_options
+def inspect(run: str, step: int | None, storage: Storage) -> None:
     """Show the state, metrics and options in a checkpoint of RUN."""
     from transformer_foundry.core.training.checkpointing.checkpoint import read_checkpoint
 
-    folder = _find(run, step, data_dir)
+    folder = _find(run, step, storage)
     state = read_checkpoint(folder)
     tensors = {id(tensor): tensor for tensor in state.model.values()}.values()
     click.echo(f"{folder}\nstep {state.step} of {state.total_steps}, epoch {state.epoch}, {state.precision}")
@@ -63,22 +68,22 @@ def inspect(run: str, step: int | None, data_dir: str) -> None:
     for title, values in (("metrics", state.metrics), ("options", state.options), ("identity", state.identity)):
         click.echo(f"{title}:")
         for name, value in values.items():
-            click.echo(f"  {name}: {value}")
+            click.echo(f"  {one_line(f'{name}: {value}')}")
 
 
 @checkpoints.command(short_help="Copy a checkpoint into a folder.")
 @click.argument("run")
 @click.argument("folder", type=click.Path(path_type=Path))
 @_step
-@data_dir_option
-def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
+@storage_options
+def export(run: str, folder: Path, step: int | None, storage: Storage) -> None:
     """Copy a checkpoint of RUN into FOLDER and verify the copy.
 
     The weights are in weights.safetensors, which the safetensors library reads.
     """
     from transformer_foundry.core.training.checkpointing.directory import copy_checkpoint
 
-    source = _find(run, step, data_dir)
+    source = _find(run, step, storage)
     target = folder / source.name
     _require_absent(target)
     copy_checkpoint(source, target)
@@ -89,13 +94,15 @@ def export(run: str, folder: Path, step: int | None, data_dir: str) -> None:
 @click.argument("run")
 @_step
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Folder of an exported checkpoint.")
-@data_dir_option
-def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> None:
+@storage_options
+def restore(run: str, step: int | None, source: Path | None, storage: Storage) -> None:
     """Make the next training of RUN resume from an earlier checkpoint, or from an exported one.
 
     Later checkpoints are moved aside, not deleted.
     """
     from transformer_foundry.core.files.lock import RunLock
+    from transformer_foundry.core.files.run_paths import RunPaths
+    from transformer_foundry.core.reports import mark_outdated
     from transformer_foundry.core.training.checkpointing.directory import (
         copy_checkpoint,
         is_intact,
@@ -104,8 +111,8 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
     )
     from transformer_foundry.core.training.checkpointing.retention import quarantine_after
 
-    target_run = runs_folder(data_dir) / run
-    source = source or _find(run, step, data_dir)
+    target_run = storage.run(run)
+    source = source or _find(run, step, storage)
     verify_checkpoint(source)
     lock = RunLock(target_run)
     lock.acquire()
@@ -116,14 +123,17 @@ def restore(run: str, step: int | None, source: Path | None, data_dir: str) -> N
             copy_checkpoint(source, target)
     finally:
         lock.release()
+    mark_outdated(
+        RunPaths.under(storage.data_dir, run).report, f"The checkpoint of step {step_of(source)} was restored"
+    )
     click.echo(f"{run} resumes from step {step_of(source)}; {len(moved)} later checkpoints were moved aside.")
 
 
-def _find(run: str, step: int | None, data_dir: str) -> Path:
+def _find(run: str, step: int | None, storage: Storage) -> Path:
     from transformer_foundry.core.base.errors import CheckpointError
     from transformer_foundry.core.training.checkpointing.directory import find_checkpoint, newest_checkpoint
 
-    origin = run_folder(run, data_dir)
+    origin = run_folder(run, storage)
     folder = newest_checkpoint(origin) if step is None else find_checkpoint(origin, step)
     if folder is None:
         raise CheckpointError(

@@ -10,12 +10,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from transformer_foundry.cli.runs import data_dir_option
+from transformer_foundry.cli.runs import storage_options
 from transformer_foundry.console.colab import is_colab
+from transformer_foundry.console.program import with_program
 from transformer_foundry.core.system.memory import available_bytes
+
+if TYPE_CHECKING:
+    from transformer_foundry.config.storage import Storage
 
 __all__ = ["Diagnosis", "doctor"]
 
@@ -50,8 +55,8 @@ class Diagnosis:
 
 
 @click.command(short_help="Check this machine, suggest fixes.")
-@data_dir_option
-def doctor(data_dir: str) -> None:
+@storage_options
+def doctor(storage: Storage) -> None:
     """Check Python, packages, memory, disk, keys, Drive and GPU, and print a fix for each problem.
 
     Needs no network and changes nothing; keys are never shown. The exit code is 0 if training can start and 1 if a
@@ -63,7 +68,7 @@ def doctor(data_dir: str) -> None:
         check_system,
         lambda: check_packages(importlib.metadata.requires(_DISTRIBUTION) or []),
         lambda: check_tested_versions(Path("constraints.txt")),
-        lambda: check_disk(Path(data_dir)),
+        lambda: check_disk(Path(storage.data_dir)),
         check_keys,
         check_drive,
         check_gpu,
@@ -71,8 +76,10 @@ def doctor(data_dir: str) -> None:
     for check in checks:
         for found in check():
             failures += found.status == "FAIL"
-            click.echo(f"{found.status:<4}  {found.message}" + (f"\n      -> {found.fix}" if found.fix else ""))
-    click.echo(f"{failures} problem(s) to fix." if failures else "Ready. Next: kedro run")
+            click.echo(
+                with_program(f"{found.status:<4}  {found.message}" + (f"\n      -> {found.fix}" if found.fix else ""))
+            )
+    click.echo(with_program(f"{failures} problem(s) to fix." if failures else "Ready. Next: kedro run"))
     sys.exit(1 if failures else 0)
 
 
@@ -163,7 +170,7 @@ def check_keys() -> Iterator[Diagnosis]:
 
 def check_drive() -> Iterator[Diagnosis]:
     """Report whether outputs are copied to Google Drive."""
-    from transformer_foundry.hooks.drive.callback import find_folder
+    from transformer_foundry.config.drive_folder import find_folder
 
     folder = find_folder("auto")
     if folder is not None:

@@ -17,16 +17,20 @@ def hub() -> None:
     """Publish a package on the Hugging Face Hub; list, compare and roll back its releases."""
 
 
-@hub.command("publish")
+@hub.command("publish", short_help="Publish a package and record it.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("repo")
 @click.option("--public", is_flag=True, help="Create the repository as public; an existing one stays as it is.")
 @click.option("--overwrite", is_flag=True, help="Publish to a repository that has other contents.")
-def publish_command(folder: Path, repo: str, public: bool, overwrite: bool) -> None:
-    """Publish the package in FOLDER to REPO (USER/NAME)."""
-    from transformer_foundry.core.publishing import publish
+@click.option("--data-dir", help="Root folder of the registry; by default the one that FOLDER is in, else data.")
+def publish_command(folder: Path, repo: str, public: bool, overwrite: bool, data_dir: str | None) -> None:
+    """Publish the package in FOLDER to REPO (USER/NAME), and record it in the registry."""
+    from transformer_foundry.core.files.run_paths import data_dir_of_package, registry_folder
+    from transformer_foundry.core.publishing import Registration, Registry, publish, read_package
 
     done = publish(folder, repo, token=hub_token(), private=not public, overwrite=overwrite)
+    root = data_dir or data_dir_of_package(folder) or "data"
+    Registration(read_package(folder), publication=done).enter(Registry(registry_folder(root)))
     click.echo(
         f"Published {done['tag']} to {done['url']} (revision {done['revision'][:12]}); "
         f"verified after download, largest difference {done['difference']:g}."

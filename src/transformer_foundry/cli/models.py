@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from transformer_foundry.cli.hub import hub_token
-from transformer_foundry.cli.runs import data_dir_option
+from transformer_foundry.cli.runs import storage_options
 from transformer_foundry.cli.tables import show_table, text_of
-from transformer_foundry.core.files.run_paths import registry_folder
+from transformer_foundry.console.program import with_program
 
 if TYPE_CHECKING:
+    from transformer_foundry.config.storage import Storage
     from transformer_foundry.core.publishing.registry.model_version import ModelVersion
     from transformer_foundry.core.publishing.registry.registry import Registry
 
@@ -29,11 +29,11 @@ def models() -> None:
 
 
 @models.command("list")
-@data_dir_option
-def list_models(data_dir: str) -> None:
+@storage_options
+def list_models(storage: Storage) -> None:
     """List every version of every model."""
     rows = [("model", "aliases", "test loss", "step", "run", "data", "hub", "registered")]
-    for versions in _registry(data_dir).versions().values():
+    for versions in _registry(storage).versions().values():
         rows += [
             (
                 f"{item.name}:{item.version}",
@@ -48,17 +48,17 @@ def list_models(data_dir: str) -> None:
             for item in versions
         ]
     if len(rows) == 1:
-        click.echo(f"No models in {Path(data_dir) / 'registry'} yet. 'kedro run' trains and registers one.")
+        click.echo(with_program(f"No models in {storage.registry} yet. 'kedro run' trains and registers one."))
         return
     show_table(rows)
 
 
 @models.command(short_help="Show the metrics and origin of a model.")
 @click.argument("model")
-@data_dir_option
-def show(model: str, data_dir: str) -> None:
+@storage_options
+def show(model: str, storage: Storage) -> None:
     """Show metrics, origin and publications of MODEL (NAME, NAME:VERSION or NAME@ALIAS)."""
-    item = _registry(data_dir).find(model)
+    item = _registry(storage).find(model)
     click.echo(f"{item.name}:{item.version}  {' '.join(item.aliases)}\n{item.folder}")
     click.echo(f"package: {item.package_sha256}\nregistered: {item.registered_at}\ndata: {item.data_fingerprint}")
     for name, value in {**item.lineage, **{f"test {name}": value for name, value in item.metrics.items()}}.items():
@@ -70,10 +70,10 @@ def show(model: str, data_dir: str) -> None:
 @models.command("compare")
 @click.argument("first")
 @click.argument("second")
-@data_dir_option
-def compare_models(first: str, second: str, data_dir: str) -> None:
+@storage_options
+def compare_models(first: str, second: str, storage: Storage) -> None:
     """Compare two models on the test split."""
-    registry = _registry(data_dir)
+    registry = _registry(storage)
     items = [registry.find(first), registry.find(second)]
     rows = [("test", *(f"{item.name}:{item.version}" for item in items))]
     names = dict.fromkeys([*items[0].metrics, *items[1].metrics])
@@ -92,10 +92,10 @@ def compare_models(first: str, second: str, data_dir: str) -> None:
 @_alias
 @click.option("--metric", default="loss", show_default=True, help="Test metric to compare.")
 @click.option("--force", is_flag=True, help="Promote it even if it is not better.")
-@data_dir_option
-def promote(model: str, alias: str, metric: str, force: bool, data_dir: str) -> None:
+@storage_options
+def promote(model: str, alias: str, metric: str, force: bool, storage: Storage) -> None:
     """Make MODEL the production model if it is better than the current one on the same test data."""
-    registry = _registry(data_dir)
+    registry = _registry(storage)
     version = registry.find(model)
     before = registry.promote(version, alias, metric=metric, force=force)
     instead = f" (before: version {before.version})" if before and before.version != version.version else ""
@@ -106,10 +106,10 @@ def promote(model: str, alias: str, metric: str, force: bool, data_dir: str) -> 
 @models.command("rollback", short_help="Return an alias to the previous version.")
 @click.argument("name")
 @_alias
-@data_dir_option
-def roll_back_model(name: str, alias: str, data_dir: str) -> None:
+@storage_options
+def roll_back_model(name: str, alias: str, storage: Storage) -> None:
     """Return the alias of the model NAME to the version that had it before."""
-    version = _registry(data_dir).roll_back(name, alias)
+    version = _registry(storage).roll_back(name, alias)
     click.echo(f"{version.name}:{version.version} is {alias} again; package: {version.folder}")
     _mirror(version, alias)
 
@@ -127,7 +127,7 @@ def _mirror(version: ModelVersion, alias: str) -> None:
             click.echo(f"warning: the tag {alias} of {where['repo_id']} was not moved: {err.problem}", err=True)
 
 
-def _registry(data_dir: str) -> Registry:
+def _registry(storage: Storage) -> Registry:
     from transformer_foundry.core.publishing import Registry
 
-    return Registry(registry_folder(data_dir))
+    return Registry(storage.registry)

@@ -1,1 +1,1 @@
-"""The terminal: expected errors, log format, status line, SIGTERM, Colab, output of other libraries."""
+"""The terminal: expected errors, log format, status line, SIGTERM and SIGHUP, Colab, output of other libraries."""

@@ -5,11 +5,32 @@ from __future__ import annotations
 import errno
 import re
 
+from click import ClickException
+from kedro.config import MissingConfigException
+from kedro.framework.session.abstract_session import KedroSessionError
 from kedro.io import DatasetError
+from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from transformer_foundry.core.base.errors import FoundryError, cause_chain, find_foundry_error
 
-__all__ = ["expected_error"]
+__all__ = ["REFUSED_BY_KEDRO", "expected_error"]
+
+REFUSED_BY_KEDRO = "Kedro refuses this: "
+
+_KEDRO_CHECKS = (
+    "kedro.config",
+    "kedro.framework",
+    "kedro.io.catalog_config_resolver",
+    "kedro.io.core.from_config",
+    "kedro.io.core.parse_dataset_definition",
+    "kedro.io.data_catalog",
+    "kedro.pipeline",
+    "kedro.runner.runner",
+)
+"""Modules and functions of Kedro that refuse what a user gave; others also run code of nodes and datasets."""
+_LONGEST = 300
 
 _DISK_ERRORS = {
     errno.ENOSPC: "no space is left on the disk",
@@ -20,8 +41,8 @@ _DISK_ERRORS = {
 
 
 def expected_error(error: BaseException) -> FoundryError | None:
-    """Return the expected error in the chain of ``error``, or one for a file that cannot be read or written."""
-    return find_foundry_error(error) or _disk_error(error) or _file_error(error)
+    """Return the expected error in the chain of ``error``, or one for what Kedro or the system refuses."""
+    return find_foundry_error(error) or _disk_error(error) or _file_error(error) or _kedro_error(error)
 
 
 def _disk_error(error: BaseException) -> FoundryError | None:
@@ -56,6 +77,31 @@ def _file_error(error: BaseException) -> FoundryError | None:
         elif file and isinstance(current, OSError | ValueError):
             return _explain(file, current, is_saving)
     return None
+
+
+def _kedro_error(error: BaseException) -> FoundryError | None:
+    """Return the error for configuration or options that Kedro refuses; a bug within a node is none."""
+    for current in cause_chain(error):
+        is_config = isinstance(current, MissingConfigException | YAMLError | OmegaConfBaseException)
+        is_refusal = isinstance(
+            current, ClickException | ValueError | LookupError | KedroSessionError | DatasetError
+        ) and (_raised_in(current).startswith(_KEDRO_CHECKS))
+        if is_config or is_refusal or isinstance(current, ParameterValidationError):
+            text = current.format_message() if isinstance(current, ClickException) else str(current)
+            return FoundryError(
+                f"{REFUSED_BY_KEDRO}{' '.join(text.split())[:_LONGEST]}",
+                "Expected configuration in conf/ and options that Kedro accepts.",
+                "Correct them; FOUNDRY_DEBUG=1 shows where this comes from.",
+            )
+    return None
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the dotted name of the function that raised an exception."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_globals.get('__name__')}.{trace.tb_frame.f_code.co_name}"
 
 
 def _explain(file: str, cause: BaseException, is_saving: bool) -> FoundryError:

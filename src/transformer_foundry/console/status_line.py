@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sys
 import threading
 from typing import TextIO
+
+from transformer_foundry.console.program import with_program
+from transformer_foundry.core.base.text import one_line, printable
 
 __all__ = ["LINE", "StatusLine", "in_notebook", "keep_log_apart"]
 
@@ -35,7 +39,7 @@ class StatusLine:
             self.print(text)
             return
         # A wrapped line cannot be rewritten: a carriage return goes to the start of its last row only.
-        shown = text[: max(1, shutil.get_terminal_size().columns - 1)]
+        shown = one_line(text)[: max(1, shutil.get_terminal_size().columns - 1)]
         with self._lock:
             self._write("\r" + shown.ljust(self._width))
             self._width = len(shown)
@@ -43,7 +47,7 @@ class StatusLine:
     def print(self, text: str) -> None:
         """Print ``text`` permanently, in place of the open line if there is one."""
         with self._lock:
-            self._write(self._cleared() + text + "\n")
+            self._write(self._cleared() + printable(with_program(text)) + "\n")
 
     def clear(self) -> None:
         """Clear the open line."""
@@ -62,8 +66,10 @@ class StatusLine:
         return "\r" + " " * width + "\r" if width else ""
 
     def _write(self, text: str) -> None:
-        self._output.write(text)
-        self._output.flush()
+        # A terminal that was closed takes nothing more; the filter of log records would raise it anywhere.
+        with contextlib.suppress(OSError):
+            self._output.write(text)
+            self._output.flush()
 
     @property
     def _output(self) -> TextIO:

@@ -23,6 +23,8 @@ _ENVIRONMENT = {
 _WARNINGS = (
     # Our command accepts the deprecated option.
     ("Option '--pipeline' is deprecated", DeprecationWarning),
+    # kedro-viz answers with a class that FastAPI has deprecated.
+    ("ORJSONResponse is deprecated", UserWarning),
     # Kedro and we call the old name: supported versions of OmegaConf lack the new one.
     (r"register_new_resolver\(\) is deprecated", UserWarning),
 )
@@ -41,10 +43,19 @@ _LOGGERS = {
 
 
 def silence_third_parties() -> None:
-    """Set the environment variables, warning filters and log levels above; variables set by the user stay."""
+    """Set the environment variables, warning filters and log levels above; variables set by the user stay.
+
+    kedro-viz warns of each table that no run has written yet; of those that cannot be read it still warns.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for message, category in _WARNINGS:
         warnings.filterwarnings("ignore", message=message, category=category)
     for name, level in _LOGGERS.items():
         logging.getLogger(name).setLevel(level)
+    logging.getLogger("kedro_viz.models.flowchart.node_metadata").addFilter(_is_no_missing_preview)
+
+
+def _is_no_missing_preview(record: logging.LogRecord) -> bool:
+    causes = [value.__cause__ for value in record.args or () if isinstance(value, Exception)]
+    return not any(isinstance(cause, FileNotFoundError) for cause in causes)
