@@ -1,6 +1,7 @@
 """Comparison: train several models on the same tokens with the same budget.
 
-Inputs: ``model_export``, ``token_splits``, ``previous_comparison``. Outputs: ``comparison_results``, ``comparison``,
+Inputs: ``model_export``, ``model_approval``, ``token_splits``, ``previous_comparison_results``.
+Outputs: ``comparison_results``, ``comparison``,
 ``comparison_table``, ``comparison_figure``. It replaces training where ``benchmark.models`` is set:
 ``kedro run --pipelines training --params benchmark.models=[FOLDER,gpt2]``.
 """

@@ -16,20 +16,23 @@ def create_pipeline() -> Pipeline:
             node(
                 nodes.compare_models,
                 inputs=[
-                    "previous_comparison",
+                    "previous_comparison_results",
                     "model_export",
+                    "model_approval",
                     "token_splits",
                     "params:training",
                     "params:benchmark",
+                    "params:validation",
                 ],
                 outputs="comparison_results",
                 name="compare_models",
             ),
             node(
                 nodes.draw_comparison,
-                inputs=["comparison_results"],
+                inputs=["comparison_results", "token_splits", "earlier_results"],
                 outputs=["comparison", "comparison_table", "comparison_figure"],
                 name="draw_comparison",
+                tags="figures",
             ),
         ]
     )

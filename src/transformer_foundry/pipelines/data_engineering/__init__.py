@@ -1,6 +1,7 @@
 """Data engineering: turn a data source into memory-mapped tokens that fit the model.
 
-Inputs: ``model_export``. Outputs: ``tokenizer``, ``token_splits``, ``data_profile``, figures.
+Inputs: ``model_export``, and ``model_approval`` if there is one. Outputs: ``contract``, ``corpus``, ``tokenizer``,
+``token_splits``, ``data_profile``, figures.
 Command: ``kedro run --pipelines data_engineering``.
 """
 

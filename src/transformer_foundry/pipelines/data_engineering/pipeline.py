@@ -15,31 +15,31 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.read_contract,
-                inputs=["model_export", "params:model"],
+                inputs=["model_export", "params:model", "earlier_results"],
                 outputs="contract",
                 name="read_contract",
             ),
             node(
                 nodes.read_data,
-                inputs=["contract", "params:data"],
+                inputs=["contract", "params:data", "model_approval"],
                 outputs="corpus",
                 name="read_data",
             ),
             node(
                 nodes.fit_tokenizer,
-                inputs=["corpus", "contract", "params:data", "previous_tokenizer"],
+                inputs=["corpus", "contract", "params:data", "earlier_results"],
                 outputs="tokenizer",
                 name="fit_tokenizer",
             ),
             node(
                 nodes.prepare_tokens,
-                inputs=["corpus", "tokenizer", "contract", "params:data", "previous_splits"],
+                inputs=["corpus", "tokenizer", "contract", "params:data", "earlier_results"],
                 outputs="token_splits",
                 name="prepare_tokens",
             ),
             node(
                 nodes.profile_data,
-                inputs=["token_splits", "tokenizer"],
+                inputs=["token_splits", "tokenizer", "earlier_results"],
                 outputs="data_profile",
                 name="profile_data",
             ),
@@ -48,6 +48,7 @@ def create_pipeline() -> Pipeline:
                 inputs=["token_splits", "data_profile"],
                 outputs=["data_table", "length_figure", "token_figure", "label_figure"],
                 name="draw_data",
+                tags="figures",
             ),
         ]
     )

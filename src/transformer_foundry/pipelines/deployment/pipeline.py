@@ -25,6 +25,7 @@ def create_pipeline() -> Pipeline:
                     "evaluation",
                     "params:model",
                     "params:deployment",
+                    "earlier_results",
                 ],
                 outputs="model_package",
                 name="make_package",

@@ -1,6 +1,6 @@
 """Training: train the model on the tokens, evaluate it and draw its curves.
 
-Inputs: ``model_export``, ``validation_report``, ``tokenizer``, ``token_splits``, ``previous_run``, ``best_parameters``.
+Inputs: ``model_export``, ``model_approval``, ``tokenizer``, ``token_splits``, ``previous_run``, ``best_parameters``.
 Outputs: ``training_run``, ``evaluation``, ``samples``, ``error_analysis``, six figures. Command:
 ``kedro run --pipelines training``; after an interruption the same command resumes from the newest checkpoint.
 """

@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "previous_run",
                     "model_export",
-                    "validation_report",
+                    "model_approval",
                     "token_splits",
                     "tokenizer",
                     "best_parameters",
@@ -32,21 +32,45 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.evaluate_model,
-                inputs=["training_run", "model_export", "token_splits", "tokenizer", "params:model", "params:training"],
+                inputs=[
+                    "training_run",
+                    "model_export",
+                    "token_splits",
+                    "tokenizer",
+                    "params:model",
+                    "params:training",
+                    "earlier_results",
+                ],
                 outputs=["evaluation", "samples"],
                 name="evaluate_model",
             ),
             node(
                 nodes.analyze_errors,
-                inputs=["training_run", "model_export", "token_splits", "tokenizer", "params:model", "params:training"],
-                outputs=["error_analysis", "confusion_figure", "calibration_figure", "segment_figure"],
+                inputs=[
+                    "training_run",
+                    "model_export",
+                    "token_splits",
+                    "tokenizer",
+                    "params:model",
+                    "params:training",
+                    "earlier_results",
+                ],
+                outputs="error_analysis",
                 name="analyze_errors",
+            ),
+            node(
+                nodes.draw_errors,
+                inputs=["error_analysis"],
+                outputs=["confusion_figure", "calibration_figure", "segment_figure"],
+                name="draw_errors",
+                tags="figures",
             ),
             node(
                 nodes.draw_curves,
                 inputs=["training_run", "token_splits"],
                 outputs=["loss_figure", "learning_rate_figure", "gradient_norm_figure"],
                 name="draw_curves",
+                tags="figures",
             ),
         ]
     )

@@ -1,6 +1,6 @@
 """Validation: check the exported model; report what is wrong, where, and how to fix it.
 
-Inputs: ``model_export``. Outputs: ``validation_report``, ``validation_figure``.
+Inputs: ``model_export``. Outputs: ``validation_report``, ``validation_figure``, ``model_approval``.
 Command: ``kedro run --pipelines validation``.
 """
 

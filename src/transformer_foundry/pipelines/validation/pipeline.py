@@ -12,21 +12,27 @@ __all__ = ["create_pipeline"]
 def create_pipeline() -> Pipeline:
     """Return the pipeline that checks the exported model.
 
-    Kedro runs independent nodes in the order of their names: in the default pipeline these two run before the data is
-    read.
+    Its last output, ``model_approval``, is an input of what the verdict guards.
     """
     return pipeline(
         [
             node(
                 check_model,
-                inputs=["model_export", "params:model", "params:validation"],
+                inputs=[
+                    "model_export",
+                    "params:model",
+                    "params:validation",
+                    "params:training",
+                    "previous_splits",
+                    "earlier_results",
+                ],
                 outputs=["validation_report", "validation_figure"],
                 name="check_model",
             ),
             node(
                 judge_model,
                 inputs=["validation_report", "model_export", "params:validation"],
-                outputs=None,
+                outputs="model_approval",
                 name="judge_model",
             ),
         ]
