@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pluggy
 import torch
 from kedro.framework.hooks import specs
-from kedro.io import DataCatalog
+from kedro.io import AbstractDataset, DataCatalog
+from kedro.pipeline import Pipeline, node
 
 from tests.core.training.tiny import make_model, make_options, make_splits
 from transformer_foundry.core.training import Checkpoint, Progress, Started, fit
@@ -40,31 +41,33 @@ class Run:
         self.files = {}
         self.catalog = DataCatalog({entry: self.dataset})
 
+    def register(self, hooks):
+        """Add a class of Kedro hooks."""
+        self._events.register(hooks)
+
     def begin(self, inputs=(), outputs=None, **run_params):
         """What happens before the first node of a pipeline with these inputs and outputs."""
-        config = {"parameters": self.parameters, "catalog": self.files}
-        self._events.hook.after_context_created(context=SimpleNamespace(config_loader=config))
-        outputs = {self.entry} if outputs is None else set(outputs)
-        pipeline = SimpleNamespace(
-            inputs=lambda: set(inputs),
-            outputs=lambda: outputs,
-            all_outputs=lambda: outputs,
-            datasets=lambda: {*inputs, *outputs},
-        )
+        context = SimpleNamespace(config_loader={"parameters": self.parameters}, project_path=None)
+        self._events.hook.after_context_created(context=context)
+        outputs = (self.entry,) if outputs is None else outputs
+        pipeline = Pipeline([make_node(inputs, outputs)])
+        for name in self.files:
+            self.catalog[name] = AbstractDataset.from_config(name, self.files[name])
+        self.files.clear()
         self._events.hook.before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=self.catalog)
 
     def read(self, dataset_name, data):
         """A node loads a dataset."""
-        self._events.hook.after_dataset_loaded(dataset_name=dataset_name, data=data, node=None)
+        self._events.hook.after_dataset_loaded(dataset_name=dataset_name, data=data, node=make_node())
 
-    def start_node(self, name):
+    def start_node(self, node):
         """A node starts."""
-        arguments = {"node": SimpleNamespace(name=name), "catalog": self.catalog, "inputs": {}}
+        arguments = {"node": node, "catalog": self.catalog, "inputs": {}}
         self._events.hook.before_node_run(**arguments, is_async=False, run_id="")
 
     def show(self, dataset_name, data, inputs=()):
         """A node with these inputs has saved a dataset."""
-        node = SimpleNamespace(inputs=list(inputs))
+        node = make_node(inputs, (dataset_name,))
         self._events.hook.after_dataset_saved(dataset_name=dataset_name, data=data, node=node)
 
     def save(self, event):
@@ -93,6 +96,11 @@ class Run:
         """What happens when a node has raised."""
         arguments = {"error": error or ValueError(), "run_params": {}, "pipeline": None, "catalog": self.catalog}
         self._events.hook.on_pipeline_error(**arguments)
+
+
+def make_node(inputs=(), outputs=("nothing",)):
+    """A node of a pipeline that is not run."""
+    return node(lambda *_: None, sorted(inputs) or None, sorted(outputs) or "nothing", name="work")
 
 
 def make_checkpoint(step, size=8):

@@ -12,12 +12,12 @@ import pytest
 from kedro.framework.hooks import specs
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import node, pipeline
-from kedro.runner import SequentialRunner
+from kedro.runner import AbstractRunner, SequentialRunner, ThreadRunner
 from kedro_datasets.json import JSONDataset
 
 from tests.core.training.tiny import make_model, make_options, make_splits
 from tests.hooks.runs import Run
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.errors import CheckpointError, DataError
 from transformer_foundry.core.training import Checkpoint, Progress, fit
 from transformer_foundry.datasets import TrainingRunDataset
 from transformer_foundry.hooks import Callback, KedroHooks, RunContext
@@ -38,7 +38,7 @@ class FileTracker(Callback):
     def on_progress(self, progress: Progress) -> None:
         self._write({"step": progress.step, **progress.metrics})
 
-    def on_evaluation(self, evaluation: Evaluation) -> None:
+    def on_evaluation(self, evaluation: Evaluation, *, is_new: bool) -> None:
         self._write({"step": evaluation["step"], "final/loss": evaluation["validation"]["loss"]})
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -69,8 +69,8 @@ def train_with_kedro(data_dir: Path, *callbacks: Callback, run_entry: str, evalu
             node(lambda _: EVALUATION, run_entry, evaluation_entry, name="evaluate"),
         ]
     )
-    config = {"parameters": {"data_dir": str(data_dir), "run": {"name": "gpt"}}, "catalog": {}}
-    plugins.hook.after_context_created(context=SimpleNamespace(config_loader=config))
+    config = {"parameters": {"data_dir": str(data_dir), "run": {"name": "gpt"}}}
+    plugins.hook.after_context_created(context=SimpleNamespace(config_loader=config, project_path=None))
     plugins.hook.before_pipeline_run(run_params={}, pipeline=nodes, catalog=catalog)
     SequentialRunner().run(nodes, catalog, plugins)  # type: ignore[arg-type]
     plugins.hook.after_pipeline_run(run_params={}, run_result={}, pipeline=nodes, catalog=catalog)
@@ -284,3 +284,97 @@ def test_other_processes_keep_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     run.begin()
     run.catalog.save("training_run", Progress(10, 100, {}))
     assert not run.data_dir.exists()
+
+
+class Results(Callback):
+    """Notes which results are new."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bool]] = []
+
+    def on_validation(self, report: Any, *, is_new: bool) -> None:
+        self.seen.append(("validation", is_new))
+
+    def on_evaluation(self, evaluation: Evaluation, *, is_new: bool) -> None:
+        self.seen.append(("evaluation", is_new))
+
+    def on_figure(self, name: str, figure: Any, *, is_of_training: bool, is_new: bool) -> None:
+        self.seen.append((name, is_new))
+
+
+def test_a_result_that_a_node_has_read_and_kept_is_not_new(tmp_path: Path) -> None:
+    results = Results()
+    run = Run(tmp_path / "data", results)
+    run.begin()
+    run.read("previous_evaluation", EVALUATION)
+    run.show("evaluation", dict(EVALUATION))
+    run.show("evaluation", EVALUATION | {"step": 8})
+    assert results.seen == [("evaluation", False), ("evaluation", True)]
+
+
+def test_a_figure_that_is_drawn_again_is_as_new_as_what_it_shows(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    results = Results()
+    run = Run(tmp_path / "data", results)
+    run.begin()
+    run.show("loss_figure", Figure(), ["training_run"])
+    run.start()
+    run.show("loss_figure", Figure(), ["training_run"])
+    run.progress(10)
+    run.show("loss_figure", Figure(), ["training_run"])
+    assert [is_new for _, is_new in results.seen] == [False, False, True]
+
+
+def test_a_figure_of_a_users_own_node_is_new(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    results = Results()
+    run = Run(tmp_path / "data", results)
+    run.begin()
+    run.show("shop.sales_figure", Figure(), ["sales"])
+    assert results.seen == [("sales_figure", True)]
+
+
+def test_arrays_that_a_node_has_read_are_no_reason_to_fail(tmp_path: Path) -> None:
+    import numpy as np
+
+    run = Run(tmp_path / "data", Results())
+    run.begin()
+    run.read("weights", {"a": np.ones(2)})
+    run.show("scaled", {"a": np.ones(2)})
+
+
+@pytest.mark.parametrize("runner", [SequentialRunner(), ThreadRunner(max_workers=2)])
+def test_kedros_runners_tell_a_kept_result_from_a_new_one(tmp_path: Path, runner: AbstractRunner) -> None:
+    results = Results()
+    plugins = pluggy.PluginManager("kedro")
+    for spec in (specs.KedroContextSpecs, specs.NodeSpecs, specs.PipelineSpecs, specs.DatasetSpecs):
+        plugins.add_hookspecs(spec)
+    plugins.register(KedroHooks([results]))
+    catalog = DataCatalog({"previous": JSONDataset(filepath=str(tmp_path / "kept.json"))})
+    catalog.save("previous", EVALUATION)
+    nodes = pipeline(
+        [
+            node(lambda kept: kept, "previous", "kept", name="keep"),
+            node(lambda kept: kept | {"step": 9}, "kept", "made", name="make"),
+        ]
+    )
+    plugins.hook.after_context_created(context=SimpleNamespace(config_loader={"parameters": {}}, project_path=None))
+    plugins.hook.before_pipeline_run(run_params={}, pipeline=nodes, catalog=catalog)
+    runner.run(nodes, catalog, plugins)  # type: ignore[arg-type]
+    plugins.hook.after_pipeline_run(run_params={}, run_result={}, pipeline=nodes, catalog=catalog)
+    assert results.seen == [("evaluation", False), ("evaluation", True)]
+
+
+@pytest.mark.parametrize(("folder", "is_fixed"), [("kept", True), ("gpt-second", False)])
+def test_another_path_is_advised_where_the_name_of_the_run_changes_none(
+    tmp_path: Path, folder: str, *, is_fixed: bool
+) -> None:
+    run = Run(tmp_path)
+    run.catalog = DataCatalog({"training_run": TrainingRunDataset(filepath=str(tmp_path / folder))})
+    run.begin()
+    error = CheckpointError("Seed 1 is 2.", "", "Set it, or start another run with run.name=NEW.")
+    run.fail(error)
+    other = "Set it, or start another run: set another filepath of training_run in conf/."
+    assert error.remedy == (other if is_fixed else "Set it, or start another run with run.name=NEW.")

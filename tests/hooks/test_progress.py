@@ -5,6 +5,7 @@ import pytest
 from tests.hooks.runs import Run
 from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.training import Started
+from transformer_foundry.hooks.kedro_hooks import report_interrupted
 from transformer_foundry.hooks.progress import STAGES, ProgressCallback
 from transformer_foundry.pipeline_registry import register_pipelines
 
@@ -32,7 +33,6 @@ def clock():
 def show(tmp_path, stream, clock, seconds_a_step, *steps, start=0, **metrics):
     run = Run(tmp_path / "data", ProgressCallback(stream, clock))
     run.begin()
-    run.dataset.folder.mkdir(parents=True)
     run.start(start)
     for step in steps:
         clock.now = (step - start) * seconds_a_step
@@ -138,9 +138,9 @@ def test_a_stage_that_takes_time_is_shown_and_every_other_is_not(tmp_path, hub_r
     run = Run(tmp_path, ProgressCallback(stream), sections={"deployment": {"hub_repo": hub_repo}})
     run.begin()
     for node in register_pipelines()["__default__"].nodes:
-        run.start_node(node.name)
-    assert "Checking the model ...\n" in stream.getvalue()
-    assert "Exporting" in stream.getvalue()
+        run.start_node(node)
+    assert "Checks of the model ...\n" in stream.getvalue()
+    assert "Package, with every format compared" in stream.getvalue()
     assert len(stream.getvalue().splitlines()) == stages
 
 
@@ -150,7 +150,6 @@ def test_training_without_a_gpu_names_the_remedy(tmp_path, clock, monkeypatch, c
     stream = io.StringIO()
     run = Run(tmp_path / "data", ProgressCallback(stream, clock))
     run.begin()
-    run.dataset.folder.mkdir(parents=True)
     manifest = {"environment": {"gpu": None, "python": "3"}, "parameters": {"training": {"device": "auto"}}}
     run.save(Started(0, run.total_steps, False, manifest))
     [line] = [line for line in stream.getvalue().splitlines() if "NO GPU" in line]
@@ -158,7 +157,7 @@ def test_training_without_a_gpu_names_the_remedy(tmp_path, clock, monkeypatch, c
 
 
 def test_every_stage_is_a_node_of_a_pipeline():
-    nodes = {node.name for pipeline in register_pipelines().values() for node in pipeline.nodes}
+    nodes = {node.short_name for pipeline in register_pipelines().values() for node in pipeline.nodes}
     assert set(STAGES) <= nodes
 
 
@@ -177,3 +176,11 @@ def test_only_the_first_process_prints(tmp_path, clock, monkeypatch):
     stream = io.StringIO()
     show(tmp_path, stream, clock, 1.0, 10)
     assert stream.getvalue() == ""
+
+
+def test_a_stop_names_the_step_that_is_saved(tmp_path, clock):
+    stream = io.StringIO()
+    run = show(tmp_path, stream, clock, 1.0, 1, 37)
+    run.checkpoint(37)
+    report_interrupted()
+    assert stream.getvalue().splitlines()[-1] == "Saved: step 37."

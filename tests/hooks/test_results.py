@@ -10,6 +10,7 @@ import pytest
 from transformer_foundry.hooks import results
 
 KINDS = [
+    results.BestParameters,
     results.ValidationReport,
     results.DataProfile,
     results.Evaluation,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,18 @@ from kedro.pipeline import Pipeline
 from tests.core.training.tiny import make_splits
 from tests.hooks.runs import Run
 from transformer_foundry.core.publishing import Package
+from transformer_foundry.core.publishing.package.package import list_files
 from transformer_foundry.core.training import Started
-from transformer_foundry.datasets import PackageDataset, StudyDataset
+from transformer_foundry.core.training.checkpointing.directory import best_origin
+from transformer_foundry.datasets import (
+    OptionalJSONDataset,
+    PackageDataset,
+    StudyDataset,
+    TokenizerDataset,
+    TokenSplitsDataset,
+)
 from transformer_foundry.hooks import SummaryCallback
-from transformer_foundry.pipelines import data_engineering, deployment, training, tuning, validation
+from transformer_foundry.pipelines import comparison, data_engineering, deployment, training, tuning, validation
 
 FINDING = {"severity": "error", "message": "It sees the future.", "where": "model.py:3", "fix": "Mask it."}
 BROKEN = {"status": "fail", "kind": "decoder-only", "seconds": 1.0, "findings": [FINDING]}
@@ -48,6 +58,18 @@ def test_a_sound_model_is_reported_as_sound(caplog: pytest.LogCaptureFixture) ->
     text = summarize(caplog, validation.create_pipeline(), report)
     assert "the model is sound" in text
     assert "--pipelines data_engineering" in text
+
+
+@pytest.mark.parametrize(("place", "label"), [("memory://tok", "tokens"), ("{data}/tok", "tokenizer, tokens")])
+def test_only_prepared_data_on_this_machine_have_a_folder(
+    place: str, label: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = TokenizerDataset(filepath=place.format(data=tmp_path))
+    tokens = TokenSplitsDataset(filepath=str(tmp_path / "tokens"))
+    entries = {"tokenizer": tokenizer, "token_splits": tokens}
+    splits = make_splits(tmp_path / "made")
+    text = summarize(caplog, data_engineering.create_pipeline(), splits, data_dir=str(tmp_path), entries=entries)
+    assert f"{label:<21} {tmp_path}" in text
 
 
 def test_each_problem_is_shown_with_its_place_and_fix(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +123,7 @@ def test_a_package_can_be_tried_next(caplog: pytest.LogCaptureFixture, tmp_path:
         entries={"model_package": dataset},
     )
     assert "Package: onnx verified." in text
-    assert f"Try it: python {folder}/inference.py" in text
+    assert f" {folder}/inference.py" in text.partition("Try it: ")[2]
 
 
 def test_a_publication_is_shown_with_its_address(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,3 +164,112 @@ def test_training_shows_how_good_the_model_is(caplog: pytest.LogCaptureFixture) 
     assert "loss 2, targets 10,382" in text
     assert "data/06_models/gpt" in text
     assert "--pipelines deployment" in text
+
+
+def finished(data_dir: Path) -> None:
+    """A run that is trained to its end, in the folder that the catalog gives it."""
+    run = Run(data_dir, total_steps=4)
+    run.start()
+    run.checkpoint(4)
+
+
+def package_of(data_dir: Path, origin: dict[str, Any]) -> Path:
+    folder = data_dir / "07_model_output/gpt"
+    folder.mkdir(parents=True)
+    (folder / "inference.py").touch()
+    (folder / "manifest.json").write_text(json.dumps({"made_from": origin, "files": list_files(folder)}))
+    return folder
+
+
+def test_a_finished_training_leads_on_to_its_package(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    finished(tmp_path)
+    text = summarize(caplog, training.create_pipeline(), make_splits(), data_dir=str(tmp_path))
+    assert "Next: kedro run --pipelines deployment" in text
+    assert "--pipelines training" not in text
+
+
+def test_a_finished_training_with_a_package_can_be_tried(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    finished(tmp_path)
+    folder = package_of(tmp_path, best_origin(tmp_path / "06_models/gpt"))
+    text = summarize(caplog, training.create_pipeline(), data_dir=str(tmp_path))
+    program, _, rest = text.partition("Try it: ")[2].partition(" ")
+    assert Path(program).absolute() == Path(sys.executable)  # outside the virtual environment, "python" is another one
+    assert rest.startswith(f"{folder}/inference.py")
+    assert "Next" not in text
+
+
+def test_a_package_of_another_step_is_made_again_next(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    finished(tmp_path)
+    package_of(tmp_path, best_origin(tmp_path / "06_models/gpt") | {"step": 2})
+    assert "--pipelines deployment" in summarize(caplog, training.create_pipeline(), data_dir=str(tmp_path))
+
+
+def test_a_damaged_package_is_made_again_next(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    finished(tmp_path)
+    folder = package_of(tmp_path, best_origin(tmp_path / "06_models/gpt"))
+    (folder / "inference.py").write_text("# edited")
+    assert "--pipelines deployment" in summarize(caplog, training.create_pipeline(), data_dir=str(tmp_path))
+
+
+def test_a_package_without_a_program_is_found_in_the_registry(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    text = summarize(caplog, deployment.create_pipeline(), PUBLICATION, data_dir=str(tmp_path))
+    assert f"Next: kedro models list --data-dir {tmp_path}" in text
+
+
+def test_a_comparison_of_models_leads_to_no_training(caplog: pytest.LogCaptureFixture) -> None:
+    assert "Next" not in summarize(caplog, comparison.create_pipeline(), make_splits(), {"models": []})
+
+
+def test_a_search_that_changed_the_model_is_not_trained_as_it_is(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    best = tmp_path / "best_parameters.json"
+    best.write_text(json.dumps({"parameters": {}, "model_overrides": {"n_layer": 3}}))
+    entries = {
+        "study": StudyDataset(filepath=str(tmp_path / "study.db")),
+        "best_parameters": OptionalJSONDataset(filepath=str(best)),
+    }
+    text = summarize(caplog, tuning.create_pipeline(), entries=entries, data_dir=str(tmp_path))
+    assert f"Next: write model_overrides of {best} into config.json" in text
+    assert "use_best" not in text
+
+
+def test_tokens_that_are_up_to_date_lead_on_to_training(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run = Run(Path("data"), SummaryCallback(), sections={"run": {"name": "gpt", "preparation": "base"}})
+    run.begin(data_engineering.create_pipeline().inputs(), data_engineering.create_pipeline().all_outputs())
+    run.read("token_splits", make_splits())
+    run.end()
+    assert "Next: kedro run --pipelines training" in caplog.text
+
+
+def reproduce(tmp_path: Path, caplog: pytest.LogCaptureFixture, **now: Any) -> list[str]:
+    """Return the lines that are logged before the first step of a run that is reproduced."""
+    caplog.set_level(logging.INFO)
+    recorded = {"identity": {"data": "3f"}, "parameters": {"training": {"seed": 1}}, "environment": {"python": "3.11"}}
+    first = tmp_path / "first" / "manifest.json"
+    first.parent.mkdir()
+    first.write_text(json.dumps(recorded))
+    run = Run(tmp_path / "data", SummaryCallback(), sections={"run": {"name": "gpt", "reproduce": str(first)}})
+    run.begin()
+    caplog.clear()
+    run.show("training_run", Started(0, 10, False, recorded | now))
+    return [line for record in caplog.records for line in record.getMessage().splitlines()]
+
+
+def test_a_run_to_be_reproduced_names_changed_data_and_versions_before_it_trains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = reproduce(tmp_path, caplog, identity={"data": "77"}, environment={"python": "3.13"})
+    assert lines == [
+        "The run to be reproduced had other inputs: its result will differ.",
+        "  identity.data: 3f then, 77 now",
+        "  python: 3.11 then, 3.13 now",
+    ]
+
+
+def test_a_run_to_be_reproduced_with_the_same_inputs_says_nothing_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert reproduce(tmp_path, caplog) == []

@@ -1,11 +1,12 @@
 """Callbacks that show, track, copy and report a run. Deleting one changes no weight.
 
-Begin with ``callback.Callback``, the base class, and ``kedro_hooks.KedroHooks``, which calls them.
+Begin with ``callback.Callback``, the base class, and ``kedro_hooks.KedroHooks``, which calls them. Trackers are in
+``tracking``.
 """
 
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.drive.callback import DriveCallback
-from transformer_foundry.hooks.kedro_hooks import KedroHooks
+from transformer_foundry.hooks.kedro_hooks import KedroHooks, VizStatusHooks
 from transformer_foundry.hooks.preflight import PreflightCallback
 from transformer_foundry.hooks.progress import ProgressCallback
 from transformer_foundry.hooks.report import ReportCallback
@@ -22,5 +23,6 @@ __all__ = [
     "ReportCallback",
     "RunContext",
     "SummaryCallback",
+    "VizStatusHooks",
     "WandbCallback",
 ]

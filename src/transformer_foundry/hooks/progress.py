@@ -16,16 +16,18 @@ from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.hooks.callback import Callback
-from transformer_foundry.hooks.run_context import RunContext
+from transformer_foundry.hooks.run_context import RunContext, function_of
 
 if TYPE_CHECKING:
+    from kedro.pipeline.node import Node
+
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.experiments.tuning import TrialResult
     from transformer_foundry.core.training.events import Checkpoint, Progress, Started
     from transformer_foundry.datasets.training_run import RunSession
     from transformer_foundry.hooks.live_figure import LiveFigure
 
-__all__ = ["PUBLISHING_NODE", "STAGES", "ProgressCallback"]
+__all__ = ["STAGES", "ProgressCallback"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,24 +40,25 @@ PLAIN_REFRESH_S = 5.0
 FIGURE_SHARE = 50
 """Between two drawings of a notebook's figure this many times the time that the last one took."""
 
-PUBLISHING_NODE = "publish_package"
-
 STAGES = {
-    "check_model": "Checking the model",
+    "check_model": "Checks of the model",
     "read_data": "Reading the data",
-    "fit_tokenizer": "Making the tokenizer",
-    "prepare_tokens": "Writing the tokens",
-    "profile_data": "Looking at the data",
+    "fit_tokenizer": "Tokenizer",
+    "prepare_tokens": "Tokens",
+    "profile_data": "Profile of the data",
     "train_model": "Loading the model",
-    "evaluate_model": "Evaluating the model",
-    "analyze_errors": "Looking at its errors",
+    "evaluate_model": "Evaluation",
+    "analyze_errors": "Errors of the model",
     "search_parameters": "Searching for better settings",
     "confirm_best": "Comparing what was found with the default",
     "compare_models": "Comparing models",
-    "make_package": "Exporting, and comparing every format with the model",
-    PUBLISHING_NODE: "Publishing",
+    "make_package": "Package, with every format compared with the model",
+    "publish_package": "Publishing",
 }
-"""Node -> what is shown when it starts; nodes that take no time are left out."""
+"""Function of a node -> what is shown when it starts; nodes that take no time are left out.
+
+One that may use the result of an earlier command again is named by its subject: only the node knows what it will do.
+"""
 
 
 @dataclass
@@ -92,6 +95,7 @@ class ProgressCallback(Callback):
     """
 
     name = "The progress line"
+    nesting = 60
     _context: RunContext
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -105,12 +109,13 @@ class ProgressCallback(Callback):
         self._context, self._figure, self._baselines = context, None, {}
         self._state = _State(self._clock())
 
-    def on_node_start(self, node_name: str) -> None:
+    def on_node_start(self, node: Node) -> None:
         """Print what starts."""
+        function = function_of(node)
         # The node runs in every deployment; without a repository it has nothing to do.
-        is_idle = node_name == PUBLISHING_NODE and not self._context.options(DeploymentOptions).hub_repo
-        if node_name in STAGES and not is_idle:
-            self._line.replace(f"{STAGES[node_name]} ...")
+        is_idle = function == "publish_package" and not self._context.options(DeploymentOptions).hub_repo
+        if function in STAGES and not is_idle:
+            self._line.replace(f"{self._prefix}{STAGES[function]} ...")
 
     def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:
         """Keep the baselines of the tokens for the figure."""
@@ -125,11 +130,11 @@ class ProgressCallback(Callback):
         if before.has_started:
             # Training has logged the reason; what is on the disk stays there.
             self._state.saved_step = before.saved_step
-            self._line.print(f"GOES BACK to step {started.step} of {started.total_steps}.")
+            self._line.print(f"{self._prefix}GOES BACK to step {started.step} of {started.total_steps}.")
             return
         session = None if self._context.run is None else self._context.run.session
         for line in (_starting_line(started, session), *started.notes, *_device_notes(started)):
-            self._line.print(line)
+            self._line.print(f"{self._prefix}{line}")
 
     def on_progress(self, progress: Progress) -> None:
         """Show the step, unless the last line is too recent."""
@@ -145,7 +150,7 @@ class ProgressCallback(Callback):
 
     def on_trial(self, trial: TrialResult) -> None:
         """Print a trial of a search."""
-        self._line.print(_trial_line(trial, self._context.options(TuningOptions)))
+        self._line.print(self._prefix + _trial_line(trial, self._context.options(TuningOptions)))
 
     def on_run_end(self) -> None:
         """Remove the line that was rewritten in place."""
@@ -154,6 +159,17 @@ class ProgressCallback(Callback):
     def on_run_error(self, error: Exception) -> None:
         """End a line that was rewritten in place, so that the error starts on its own line."""
         self._line.end()
+
+    def on_interrupt(self) -> None:
+        """Print the step that is saved: the same command continues from it."""
+        self._line.end()
+        if self._state.saved_step is not None:
+            self._line.print(f"{self._prefix}Saved: step {self._state.saved_step}.")
+
+    @property
+    def _prefix(self) -> str:
+        """What lines begin with where a command trains several models."""
+        return f"{self._context.label}: " if self._context.label else ""
 
     def _training_line(self, step: int, total_steps: int) -> str:
         state = self._state
@@ -174,7 +190,7 @@ class ProgressCallback(Callback):
             parts.append(f"ETA {format_duration(per_step * (total_steps - step))}")
         if state.saved_step is not None:
             parts.append(f"saved at {state.saved_step}")
-        return " | ".join(parts)
+        return self._prefix + " | ".join(parts)
 
     def _refresh(self, line: str, is_milestone: bool) -> None:
         """Show a line that later ones replace, unless the last one is too recent."""

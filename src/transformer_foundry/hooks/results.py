@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, TypedDict, TypeGuard, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 __all__ = [
+    "BestParameters",
     "DataProfile",
     "ErrorAnalysis",
     "Evaluation",
@@ -84,6 +85,13 @@ class ModelComparison(TypedDict):
     """Several models trained side by side, one row each."""
 
     models: list[dict[str, Any]]
+
+
+class BestParameters(TypedDict):
+    """What a search has found."""
+
+    parameters: dict[str, Any]
+    model_overrides: dict[str, Any]
 
 
 class SearchComparison(TypedDict):

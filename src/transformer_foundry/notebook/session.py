@@ -57,8 +57,9 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
 
     Args:
         *pipelines: Names, for example ``"validation", "data_engineering"``; none runs all except tuning.
-        env: Preset: ``"standard"`` or ``"thorough"``; the quick one by default.
-        **sections: Parameters by section, for example ``model={"source": "..."}, training={"max_steps": 100}``.
+        env: Environment of the configuration, a folder of ``conf/``; ``"local"`` by default.
+        **sections: Parameters by section, for example ``model={"source": "..."}, training={"max_steps": 100}``, and
+            ``preset="standard"``.
 
     Raises:
         FoundryError: For anything that the user can fix; a notebook prints its lines without a traceback.
@@ -66,7 +67,6 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    from transformer_foundry.config.comparison_mode import compared_models, compared_pipelines
     from transformer_foundry.console.sigterm import stop_at_termination
     from transformer_foundry.hooks.kedro_hooks import report_interrupted
 
@@ -75,9 +75,8 @@ def run(*pipelines: str, env: str | None = None, **sections: Any) -> None:
     print(f"Equivalent command: {run_command(pipelines, env, sections)}")
     try:
         session = KedroSession.create(project_path=project, env=env, runtime_params=sections)
-        chosen = compared_pipelines(pipelines) if compared_models(project / "conf", env, sections) else list(pipelines)
         with session, stop_at_termination():
-            session.run(pipeline_names=chosen or None)
+            session.run(pipeline_names=list(pipelines) or None)
     except KeyboardInterrupt:
         report_interrupted()
         print("Stopped. Run this cell again to resume from the last checkpoint.")

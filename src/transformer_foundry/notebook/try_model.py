@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.errors import CheckpointError, DataError
+from transformer_foundry.core.files.provenance import difference_text
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.notebook.session import find_project
 
@@ -29,7 +30,7 @@ def show_batch(rows: int = 2, env: str | None = None, **sections: Any) -> None:
 
     Args:
         rows: Number of rows.
-        env: Preset, as for ``run``.
+        env: Environment of the configuration, as for ``run``.
         **sections: Parameters, as for ``run``.
     """
     from transformer_foundry.core.data.dataloading.batches import Batches
@@ -52,13 +53,13 @@ def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **s
 
     Args:
         prompt: Text; for a masked language model with ``[MASK]`` where tokens are to be filled in.
-        env: Preset, as for ``run``.
+        env: Environment of the configuration, as for ``run``.
         max_new_tokens: Maximum length of a continuation or translation.
         **sections: Parameters, as for ``run``.
 
     Raises:
         DataError: If the prompt is empty.
-        CheckpointError: If the run has no checkpoint.
+        CheckpointError: If the run has no checkpoint, or model, data and tokenizer are not those it was trained with.
     """
     from transformer_foundry.core import models, training
 
@@ -68,6 +69,13 @@ def answer(prompt: str, env: str | None = None, *, max_new_tokens: int = 60, **s
         state = catalog.load("training_run").require_best()
         options = catalog.load("params:model")
         export, tokenizer, splits = (catalog.load(name) for name in ("model_export", "tokenizer", "token_splits"))
+    found = {"model": export.identity, "data": splits.fingerprint, "tokenizer": tokenizer.digest()}
+    if other := difference_text(state.made_from, found, ("model", "data", "tokenizer")):
+        raise CheckpointError(
+            f"The trained model does not belong to what is prepared now: {other}.",
+            "A model answers with the code, the data and the tokenizer that it was trained with.",
+            "Run the cells of data and training again, or name the run that they belong to with run.name.",
+        )
     adapter = models.load_model(export, kind=options.kind, task=options.task)
     training.restore_model(adapter.model, state.evaluated_model)
     return _answer(adapter.eval(), tokenizer, splits, prompt, max_new_tokens)
@@ -90,6 +98,7 @@ def _answer(adapter: Adapter, tokenizer: Tokenizer, splits: TokenSplits, prompt:
 
     from transformer_foundry.core import evaluation
     from transformer_foundry.core.evaluation.generation import fill_masks, translate
+    from transformer_foundry.core.evaluation.text_answers import answer_text
 
     if splits.task == "masked_lm":
         assert tokenizer.mask_token_id is not None
@@ -115,7 +124,10 @@ def _answer(adapter: Adapter, tokenizer: Tokenizer, splits: TokenSplits, prompt:
         length = min(max_new_tokens, splits.max_length)
         return str(tokenizer.decode(translate(adapter, batch, length, eos_token_id=tokenizer.eos_token_id)[0].tolist()))
     with torch.no_grad():
-        probabilities = adapter(**batch)[0].float().softmax(-1)
+        scores = adapter(**batch)[0].float()
+    if splits.task in ("regression", "multi_label_classification"):
+        return answer_text(scores, splits.task, splits.label_names, splits.target_scale)
+    probabilities = scores.softmax(-1)
     rows = probabilities[None] if probabilities.dim() == 1 else probabilities
     names = splits.label_names or [str(number) for number in range(rows.size(-1))]
     return ", ".join(f"{names[int(row.argmax())]} ({float(row.max()):.0%})" for row in rows)

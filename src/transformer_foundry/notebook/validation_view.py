@@ -96,7 +96,7 @@ def memory_sentence(adapter: Adapter, rows: int = 8, budget_gb: float = FREE_COL
     shape = _batch_shape(adapter, _BATCH_TOKENS)
     work = TrainingWorkload(
         adapter,
-        task_loss_for(shape.task),
+        task_loss_for(shape.task, adapter),
         shape,
         choose_precision("cpu"),
         optimizer_bytes(adapter, None),

@@ -219,7 +219,7 @@ def test_an_outage_that_lasts_leaves_the_copy_incomplete(run, copy):
 
 def test_a_copy_that_never_ends_blocks_neither_training_nor_its_end(run, copy, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", lambda source, target: released.wait(60))
+    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", lambda *_: released.wait(60))
     run.checkpoint(10)
     sync = RunSync(run.folder, copy)
     sync.request()
@@ -231,11 +231,11 @@ def test_a_checkpoint_deleted_while_it_is_copied_is_no_outage(run, copy, monkeyp
     run.checkpoint(10)
     real = checkpoint_sync.copy_checkpoint
 
-    def overtaken(source, target):
+    def overtaken(source, *places):
         if source.name.startswith("step-00000010"):
             run.checkpoint(20)
             shutil.rmtree(source)
-        real(source, target)
+        real(source, *places)
 
     monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", overtaken)
     sync = RunSync(run.folder, copy)
@@ -283,7 +283,7 @@ def test_a_session_without_a_checkpoint_reports_no_copy(run, copy, caplog):
 
 
 def test_an_unexpected_error_is_reported_once_and_ends_the_wait(run, copy, monkeypatch, caplog):
-    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", lambda source, target: {}["files"])
+    monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", lambda *_: {}["files"])
     sync = RunSync(run.folder, copy)
     for step in (10, 20):
         run.checkpoint(step)
@@ -323,7 +323,7 @@ def test_a_copy_stays_until_a_newer_one_has_had_three_upload_times(run, copy):
     for step in (10, 20, 30, 40, 50):
         run.checkpoint(step)
         wait_s = copies.update(False) or 0.0
-        clock.now += wait_s
+        clock.now += wait_s + 1e-6  # sums of upload times are rounded
         copies.update(False)
     assert steps(copy) == [20, 30, 40, 50]
     clock.now += 1e6

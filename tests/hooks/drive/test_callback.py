@@ -3,13 +3,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from kedro.framework.project import pipelines
 
 from tests.hooks.runs import Run, weight_of
+from transformer_foundry.config import drive_folder
+from transformer_foundry.config.drive_folder import find_folder
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.training.checkpointing.directory import find_checkpoint, list_checkpoints, step_of
 from transformer_foundry.hooks import ReportCallback
-from transformer_foundry.hooks.drive import checkpoint_sync, verified_copy
-from transformer_foundry.hooks.drive.callback import DriveCallback, find_folder
+from transformer_foundry.hooks.drive import checkpoint_sync, mount
+from transformer_foundry.hooks.drive.callback import DriveCallback
+
+OURS = "transformer_foundry.datasets"
 
 
 def make_run(tmp_path, *hooks, folder="drive"):
@@ -115,10 +120,10 @@ def test_one_failed_call_does_not_keep_a_checkpoint_from_being_restored(tmp_path
     calls = iter([OSError(5, "Input/output error")])
     real = checkpoint_sync.copy_checkpoint
 
-    def flaky(source, target):
+    def flaky(*places):
         for error in calls:
             raise error
-        real(source, target)
+        real(*places)
 
     monkeypatch.setattr(checkpoint_sync, "copy_checkpoint", flaky)
     run.begin()
@@ -128,7 +133,7 @@ def test_one_failed_call_does_not_keep_a_checkpoint_from_being_restored(tmp_path
 @pytest.fixture
 def unmounted(tmp_path, monkeypatch):
     """A run whose copy is on a Drive that is not mounted."""
-    monkeypatch.setattr(verified_copy, "COLAB_MOUNT", tmp_path / "content" / "drive")
+    monkeypatch.setattr(mount, "COLAB_MOUNT", tmp_path / "content" / "drive")
     return make_run(tmp_path, DriveCallback(), folder="content/drive/MyDrive/foundry")
 
 
@@ -175,14 +180,14 @@ def test_a_copy_that_cannot_be_read_or_written_is_refused_before_training(tmp_pa
 def test_files_beside_the_run_are_copied_and_restored(tmp_path):
     run = make_run(tmp_path, DriveCallback())
     path = run.data_dir / "05_model_input" / "gpt" / "tokenizer"
-    run.files["tokenizer"] = run.files["previous_tokenizer"] = {"type": "x.TokenizerDataset", "filepath": str(path)}
+    run.files["tokenizer"] = {"type": f"{OURS}.TokenizerDataset", "filepath": str(path)}
     run.begin(outputs=("tokenizer",))
     path.mkdir(parents=True)
     (path / "tokenizer.json").write_text("{}")
     run.show("tokenizer", object())
     run.end()
     shutil.rmtree(run.data_dir)
-    run.begin(inputs=("previous_tokenizer",), outputs=())
+    run.begin(inputs=("tokenizer",), outputs=())
     assert (path / "tokenizer.json").read_text() == "{}"
 
 
@@ -196,15 +201,15 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path):
 
 
 def test_an_interrupted_session_releases_the_run_for_the_next_of_its_kernel(tmp_path):
-    hooks = DriveCallback()
-    make_run(tmp_path, hooks).begin()
-    make_run(tmp_path, hooks).begin()  # is not refused, but holds the run
+    run = make_run(tmp_path, DriveCallback())
+    run.begin()
+    run.begin()  # is not refused, but holds the run
     with pytest.raises(CheckpointError, match="is being trained by another process"):
         make_run(tmp_path, DriveCallback()).begin()
 
 
 def test_drive_is_found_where_it_is_mounted(tmp_path, monkeypatch):
-    monkeypatch.setattr(verified_copy, "COLAB_MOUNT", tmp_path)
+    monkeypatch.setattr(drive_folder, "COLAB_MOUNT", tmp_path)
     (tmp_path / "MyDrive").mkdir()
     assert find_folder("auto") is None
     monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
@@ -224,6 +229,7 @@ def test_the_report_that_a_command_ends_with_is_copied_too(tmp_path):
 
 
 def test_reports_of_earlier_commands_are_restored_with_what_a_pipeline_reads(tmp_path):
+    pipelines.configure("transformer_foundry.pipeline_registry")
     run = make_run(tmp_path, DriveCallback())
     path = run.data_dir / "08_reporting" / "gpt" / "evaluation.json"
     run.files["evaluation"] = {"type": "json.JSONDataset", "filepath": str(path)}

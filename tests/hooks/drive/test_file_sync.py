@@ -118,3 +118,50 @@ def test_a_database_is_copied_with_what_is_not_yet_in_its_file(kept, data_dir):
     kept.restore(path)
     with contextlib.closing(sqlite3.connect(path)) as restored:
         assert restored.execute("SELECT number FROM trials").fetchall() == [(7,)]
+
+
+def test_a_folder_with_a_manifest_of_its_own_is_restored_with_it(kept, data_dir):
+    package = data_dir / "package"
+    write(package / "manifest.json", '{"formats": []}')
+    write(package / "code" / "model.py", "pass")
+    keep(kept, package / "manifest.json")
+    keep(kept, package)
+    shutil.rmtree(package)
+    assert kept.restore(package)
+    assert (package / "manifest.json").read_text() == '{"formats": []}'
+    assert (package / "code" / "model.py").read_text() == "pass"
+    (package / "manifest.json").unlink()
+    assert kept.restore(package / "manifest.json")
+
+
+def test_a_copy_that_differs_from_its_original_is_made_again(kept, data_dir, tmp_path, monkeypatch):
+    from transformer_foundry.core.base.errors import CheckpointError
+    from transformer_foundry.hooks.drive import verified_copy
+
+    path = write(data_dir / "report.json", "{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(verified_copy, "copy_file", lambda source, target: write(target, "torn"))
+        with pytest.raises(CheckpointError):
+            keep(kept, path)
+    kept.update()
+    path.unlink()
+    assert kept.restore(path)
+    assert path.read_text() == "{}"
+
+
+def make_database(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as live:
+        live.execute("CREATE TABLE trials (number INTEGER)")
+        live.commit()
+
+
+def test_a_damaged_database_does_not_take_the_place_of_a_whole_copy(kept, data_dir, tmp_path, caplog):
+    path = data_dir / "study.db"
+    make_database(path)
+    keep(kept, path)
+    path.write_bytes(b"no database " * 100)
+    for _ in range(3):
+        keep(kept, path)
+    assert len(copies(tmp_path, "study.db")) == 1
+    assert "study.db is damaged: its earlier copies are kept" in caplog.text

@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
+from tests.hooks.drive.test_file_sync import make_database
 from tests.hooks.runs import Run, make_checkpoint, weight_of
 from transformer_foundry.core.training import write_checkpoint
-from transformer_foundry.datasets import StudyDataset
 from transformer_foundry.hooks.drive.callback import DriveCallback
 from transformer_foundry.hooks.drive.trial_sync import TrialSync
 
@@ -83,8 +83,8 @@ def test_an_incomplete_copy_is_made_again(copy, paused, tmp_path):
 def test_the_paused_trials_of_a_search_are_restored_before_it_resumes(tmp_path):
     run = Run(tmp_path / "data", DriveCallback(), sections={"drive": {"folder": str(tmp_path / "drive")}})
     study = run.data_dir / "06_models" / "gpt" / "tuning" / "study.db"
-    run.files["study"] = run.files["previous_study"] = {"type": "x.StudyDataset", "filepath": str(study)}
-    run.catalog["study"] = StudyDataset(filepath=str(study))
+    run.files["study"] = {"type": "transformer_foundry.datasets.StudyDataset", "filepath": str(study)}
+    run.files["previous_study"] = run.files["study"]
     run.begin(inputs=("previous_study",), outputs=("study",))
     folder = pause(study.parent / "paused", 3)
     run.end()
@@ -92,3 +92,20 @@ def test_the_paused_trials_of_a_search_are_restored_before_it_resumes(tmp_path):
     run.begin(inputs=("previous_study",), outputs=("study",))
     assert weight_of(folder) == 4.0
     run.end()
+
+
+def test_a_damaged_study_without_a_copy_beside_it_is_restored_from_drive(tmp_path, caplog):
+    run = Run(tmp_path / "data", DriveCallback(), sections={"drive": {"folder": str(tmp_path / "drive")}})
+    study = run.data_dir / "06_models" / "gpt" / "tuning" / "study.db"
+    entry = {"type": "transformer_foundry.datasets.StudyDataset", "filepath": str(study)}
+    for damage in (None, b"no database " * 100):
+        run.files |= {"study": entry, "previous_study": entry}
+        if damage is not None:
+            study.write_bytes(damage)
+        run.begin(inputs=("previous_study",), outputs=("study",))
+        if damage is None:
+            make_database(study)
+            run.show("study", None)
+        run.end()
+    assert study.read_bytes()[:6] == b"SQLite"
+    assert "It is kept as study-aside-1.db" in caplog.text

@@ -128,11 +128,12 @@ def test_a_run_that_has_only_a_figure_takes_the_rows_of_training(run):
 
     run.begin()
     run.catalog["study"] = StudyDataset(filepath=str(run.data_dir / "study.db"))
+    run.show("study", TrialResult(0, "complete", {}, 2.0, 20, 1.0, True, 2.0, ()))
     run.show("search_history_figure", go.Figure(), ["study"])
     run.end()
     train(run, 0, 10, checkpoints=(10,))
     run.end()
-    assert len({session.run_id for session in logged(run)}) == 1
+    assert len({session.run_id for session in logged(run) if not session.group}) == 1
 
 
 def test_samples_are_logged_with_their_step(run):
@@ -142,9 +143,10 @@ def test_samples_are_logged_with_their_step(run):
     run.checkpoint(10)
     run.end()
     (session,) = logged(run)
-    (row,) = session.history
+    row, samples = session.history
     assert (row["train/step"], row["eval/loss"]) == (10, 3.0)
-    table = next((run.data_dir / "08_reporting").rglob(row["samples"]["path"]))
+    assert samples["train/step"] == 10
+    table = next((run.data_dir / "08_reporting").rglob(samples["samples"]["path"]))
     assert json.loads(table.read_text())["data"] == [["once upon"], ["a time"]]
 
 
@@ -205,7 +207,9 @@ def test_figures_of_both_libraries_are_logged(run):
     from matplotlib.figure import Figure
 
     run.begin()
-    run.show("loss_figure", go.Figure(), ["training_run"])
+    run.start()
+    run.progress(10)
+    run.show("loss_figure", go.Figure(go.Scatter(y=[2, 1])), ["training_run"])
     run.show("attention_figure", Figure(), ["training_run"])
     run.end()
     rows = [item for row in logged(run)[0].history for item in row.items()]
@@ -363,3 +367,60 @@ def test_a_comparison_and_the_worst_examples_are_tables(run):
         path = next((run.data_dir / "08_reporting").rglob(row[name]["path"]))
         tables[name] = json.loads(path.read_text())["data"]
     assert tables == {"comparison": [["gpt", 2.0], ["llama", 1.9]], "worst_examples": [[7, 3.5, "a b"]]}
+
+
+def test_what_wandb_does_not_take_costs_nothing_else_in_this_session_or_a_later_one(run, caplog):
+    import plotly.graph_objects as go
+
+    for first, last in ((0, 20), (20, 40)):
+        run.begin()
+        run.start(first)
+        for step in (first + 10, last):
+            run.progress(step, "once", 5)  # a table has one type in each column
+        run.checkpoint(last)
+        run.show("error_analysis", ANALYSIS)
+        run.show("loss_figure", go.Figure(go.Scatter(y=[2, 1])), ["training_run"])
+        run.end()
+    assert metric_steps(run) == [10, 20, 30, 40]
+    assert any("figures/loss_figure" in row for session in logged(run) for row in session.history)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 2  # one for each session
+    assert "W&B has not taken worst_examples, samples (" in lines[0]
+    assert "kedro tracking replay gpt" in lines[0]
+
+
+WORST = [{"loss": 2.0, "text": "a"}, {"loss": "high", "text": "b"}]
+ANALYSIS = {"task": "causal_lm", "split": "validation", "examples": 9, "worst": WORST}
+
+
+def test_metrics_that_an_online_run_refuses_are_recorded_offline_without_gap_or_double(run, monkeypatch, caplog):
+    real = WandbRun._start_run
+
+    class Broken:
+        """An online run that takes one row."""
+
+        def __init__(self, inner):
+            self._inner, self.taken = inner, []
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+        def log(self, row):
+            if self.taken:
+                raise BrokenPipeError(32, "Broken pipe")
+            self.taken.append(row)
+
+    opened = []
+
+    def start(self, run_id, **arguments):
+        found = real(self, run_id, **arguments)
+        self._mode = "offline" if opened else "online"
+        opened.append(found if opened else Broken(found))
+        return opened[-1]
+
+    monkeypatch.setattr(WandbRun, "_start_run", start)
+    train(run, 0, 10, 20, 30, checkpoints=(30,))
+    run.end()
+    assert [row["train/step"] for row in opened[0].taken] == [10]
+    assert metric_steps(run) == [20, 30]
+    assert "W&B takes no more metrics" in caplog.text

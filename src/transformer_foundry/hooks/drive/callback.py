@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transformer_foundry.config.drive_folder import find_folder
 from transformer_foundry.config.hook_options import DriveOptions
+from transformer_foundry.console.status_line import in_notebook
 from transformer_foundry.core.system.process import is_only_process
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.callback import Callback
-from transformer_foundry.hooks.run_context import RunContext
+from transformer_foundry.hooks.run_context import RunContext, earlier_entries
 
 if TYPE_CHECKING:
     from transformer_foundry.core.base.errors import CheckpointError
-    from transformer_foundry.core.files.lock import RunLock
     from transformer_foundry.core.training.events import Checkpoint, Started
     from transformer_foundry.datasets import TrainingRunDataset
     from transformer_foundry.hooks.drive.background_sync import BackgroundSync
     from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
     from transformer_foundry.hooks.drive.file_sync import FileSync
     from transformer_foundry.hooks.drive.lease import Lease
+    from transformer_foundry.hooks.drive.mount import DriveRoot
     from transformer_foundry.hooks.drive.trial_sync import TrialSync
 
-__all__ = ["DriveCallback", "find_folder"]
+__all__ = ["DriveCallback"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +33,16 @@ _log = logging.getLogger(__name__)
 class DriveCallback(Callback):
     """Keeps a copy of a run in ``<drive.folder>/<run.name>`` and of everything else in ``<drive.folder>/files``.
 
-    It also ensures that only one session at a time trains a run, with a copy or without.
+    A lease in the copy ensures that only one machine at a time trains the run.
     """
 
     name = "The copy to Drive"
     is_required = True
+    nesting = 20
 
     def __init__(self) -> None:
         self._context: RunContext | None = None
-        self._lock: RunLock | None = None
+        self._root: DriveRoot | None = None
         self._lease: Lease | None = None
         self._background: BackgroundSync | None = None
         self._checkpoints: CheckpointSync | None = None
@@ -48,17 +50,14 @@ class DriveCallback(Callback):
         self._trials: TrialSync | None = None
 
     def on_run_start(self, context: RunContext) -> None:
-        """Lock the run, and restore what the copy has and this machine has not; later callbacks find it there.
+        """Take the lease, and restore what the copy has and this machine has not; later callbacks find it there.
 
         Raises:
-            CheckpointError: If another session trains the run; or if the run's folder has no intact checkpoint, and the
+            CheckpointError: If another machine trains the run; or if the run's folder has no intact checkpoint, and the
                 copy cannot be read or written or has only damaged ones.
         """
-        self._finish()
         self._context = context
         if context.is_main_process:
-            if context.run is not None and context.trains:
-                self._take_lock(context.run.folder)
             options = context.options(DriveOptions)
             if (folder := find_folder(options.folder)) is not None:
                 self._start(folder, options, context)
@@ -87,6 +86,14 @@ class DriveCallback(Callback):
         """Wait for the last copy: what was saved before the error is worth keeping."""
         self._finish()
 
+    def on_interrupt(self) -> None:
+        """Wait for the last copy, after SIGTERM for seconds only, and let another machine continue the run.
+
+        A notebook does not wait: its process stays, and copies in the background.
+        """
+        if not in_notebook():
+            self._finish()
+
     def on_disabled(self) -> None:
         """Release the run."""
         self._finish()
@@ -95,34 +102,37 @@ class DriveCallback(Callback):
         if self._background is not None:
             self._background.request()
 
-    def _take_lock(self, run_folder: Path) -> None:
-        from transformer_foundry.core.files.lock import RunLock
-
-        self._lock = RunLock(run_folder)
-        self._lock.acquire()
-
     def _start(self, folder: Path, options: DriveOptions, context: RunContext) -> None:
         from transformer_foundry.hooks.drive.background_sync import BackgroundSync
         from transformer_foundry.hooks.drive.file_sync import FileSync
+        from transformer_foundry.hooks.drive.mount import DriveRoot
 
-        self._files = files = FileSync(context.data_dir, folder / "files")
-        self._background = background = BackgroundSync(folder, self._update)
+        self._root = root = DriveRoot(folder)
+        self._files = files = FileSync(context.data_dir, folder / "files", root.check)
+        self._background = background = BackgroundSync(folder, self._update, root.check)
         if context.run is not None:
             self._start_run(folder / context.paths.name, options, context.run, context.trains, background)
-        if context.study is not None and context.study.path in context.files.values():
-            self._start_search(context.study.path, context.data_dir, files, background)
+        if context.study is not None:
+            self._start_search(context.study.path, files, background)
         _restore_files(files, context, background)
         if self._trials is not None:
             background.request()  # from now on it looks every few seconds
 
-    def _start_search(self, study: Path, data_dir: Path, files: FileSync, background: BackgroundSync) -> None:
+    def _start_search(self, study: Path, files: FileSync, background: BackgroundSync) -> None:
         """Bring back the paused trials of a search, before its study, which lists them."""
-        from transformer_foundry.core.base.errors import CheckpointError
+        from transformer_foundry.core.base.errors import CheckpointError, TuningError
+        from transformer_foundry.core.experiments.tuning.storage.study_copies import restore_study, set_aside
         from transformer_foundry.hooks.drive.trial_sync import PAUSED_FOLDER, TrialSync
 
         paused = study.parent / PAUSED_FOLDER
-        copies = files.copy_folder / paused.relative_to(data_dir)
-        self._trials = TrialSync(paused, copies)
+        copies = files.copies_of(paused)
+        self._trials = TrialSync(paused, copies, files.check)
+        try:
+            restore_study(study)
+        except TuningError as err:  # no copy on this machine: that of Drive takes its place
+            if not files.has_copy(study):
+                raise
+            _log.warning("%s It is kept as %s.", err.problem, set_aside(study).name)
         try:
             if not study.exists() and (count := self._trials.restore()):
                 _log.info("Restored from %s: %d paused trial%s.", copies, count, "" if count == 1 else "s")
@@ -140,8 +150,10 @@ class DriveCallback(Callback):
         from transformer_foundry.hooks.drive.checkpoint_sync import CheckpointSync
         from transformer_foundry.hooks.drive.lease import Lease
 
-        self._checkpoints = CheckpointSync(run.folder, copy_folder, upload_bytes_per_s=options.upload_mb_per_s * 1e6)
-        self._lease = Lease(copy_folder) if trains else None
+        assert self._root is not None
+        rate, check = options.upload_mb_per_s * 1e6, self._root.check
+        self._checkpoints = CheckpointSync(run.folder, copy_folder, upload_bytes_per_s=rate, check=check)
+        self._lease = Lease(copy_folder, check=check) if trains else None
         for attempt in ("first", "second"):
             try:
                 self._restore_run(run, self._checkpoints)
@@ -166,11 +178,17 @@ class DriveCallback(Callback):
     def _update(self, is_last: bool) -> float | None:
         """Copy what is missing in the copy, in the background thread; checkpoints first, which are worth most."""
         from transformer_foundry.hooks.drive.trial_sync import POLL_S
-        from transformer_foundry.hooks.drive.verified_copy import check_mounted
 
         assert self._files is not None
         assert self._context is not None
-        check_mounted(self._files.copy_folder)
+        assert self._root is not None
+        try:
+            self._root.check()
+        except OSError:  # what was acknowledged before may be lost
+            self._files.forget()
+            if self._checkpoints is not None:
+                self._checkpoints.forget()
+            raise
         pauses = [self._update_run(is_last)]
         if self._trials is not None and self._context.study is not None:
             pauses.append(POLL_S)
@@ -191,19 +209,22 @@ class DriveCallback(Callback):
 
     def _finish(self) -> None:
         background, self._background = self._background, None
-        if background is not None:
-            assert self._context is not None
-            is_complete = background.finish()
-            step = None if self._checkpoints is None else self._checkpoints.verified_step
-            if is_complete and step is not None:
-                _log.info("Checkpoints are copied to Drive and verified up to step %d.", step)
-            elif not is_complete:
-                _log.warning("The last files are only in %s: not copied to Drive.", self._context.data_dir)
-        if self._lease is not None:
-            self._lease.release()
-        if self._lock is not None:
-            self._lock.release()
-        self._lease = self._lock = self._checkpoints = self._files = self._trials = None
+        try:
+            if background is not None:
+                self._copy_last(background)
+        finally:  # a second Ctrl-C may end the wait
+            if self._lease is not None:
+                self._lease.release()
+            self._lease = self._checkpoints = self._files = self._trials = None
+
+    def _copy_last(self, background: BackgroundSync) -> None:
+        assert self._context is not None
+        is_complete = background.finish()
+        step = None if self._checkpoints is None else self._checkpoints.verified_step
+        if is_complete and step is not None:
+            _log.info("Checkpoints are copied to Drive and verified up to step %d.", step)
+        elif not is_complete:
+            _log.warning("The last files are only in %s: not copied to Drive.", self._context.data_dir)
 
 
 def _wait_for_all_processes(device: str) -> None:
@@ -215,10 +236,11 @@ def _wait_for_all_processes(device: str) -> None:
 
 
 def _restore_files(files: FileSync, context: RunContext, background: BackgroundSync) -> None:
-    """Bring back what the pipeline reads, and the reports of earlier commands, which ``report.html`` shows."""
-    read, paths = context.pipeline.inputs(), context.files
+    """Bring back what the pipeline reads or may keep, and the reports of earlier commands, which the report shows."""
+    kept = {name for node in context.pipeline.nodes for name in earlier_entries(node)}
+    read, paths = context.pipeline.inputs() | kept, context.files
     reports = {context.paths.reports, context.paths.shared_reports}
-    earlier = {name for name, path in paths.items() if not reports.isdisjoint(path.parents)}
+    earlier = {name for name, path in paths.items() if name in context.results or not reports.isdisjoint(path.parents)}
     try:
         restored = [name for name in sorted(read & paths.keys()) if files.restore(paths[name])]
         others = sorted(earlier - context.pipeline.all_outputs() - read)
@@ -229,16 +251,6 @@ def _restore_files(files: FileSync, context: RunContext, background: BackgroundS
     restored += [f"{count} report{'' if count == 1 else 's'}"] if count else []
     if restored:
         _log.info("Restored from %s: %s.", background.copy_folder, ", ".join(restored))
-
-
-def find_folder(folder: str | None) -> Path | None:
-    """Return the folder for copies: ``auto`` is one on Google Drive where that is mounted."""
-    from transformer_foundry.hooks.drive import verified_copy
-
-    if folder != "auto":
-        return None if folder is None else Path(folder).expanduser()
-    drive = verified_copy.COLAB_MOUNT / "MyDrive"
-    return drive / "transformer-foundry" if os.path.ismount(verified_copy.COLAB_MOUNT) and drive.is_dir() else None
 
 
 def _unreachable(copy_folder: Path, run_folder: Path, err: OSError) -> CheckpointError:

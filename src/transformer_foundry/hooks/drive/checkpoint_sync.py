@@ -12,10 +12,17 @@ from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import check_writable, copy_file, make_folder
-from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, read_manifest
-from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, LOG_FILES, RUN_MANIFEST_FILE, TRACKING_FILE
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, is_finished, read_manifest
+from transformer_foundry.core.files.run_paths import (
+    CHECKPOINTS_FOLDER,
+    LOG_FILES,
+    REQUEST_FILE,
+    RUN_MANIFEST_FILE,
+    TRACKING_FILE,
+)
 from transformer_foundry.core.training.checkpointing.directory import (
     best_checkpoint,
+    checkpoint_folders,
     copy_checkpoint,
     highest_fence,
     is_intact,
@@ -25,7 +32,7 @@ from transformer_foundry.core.training.checkpointing.directory import (
     verify_checkpoint,
 )
 from transformer_foundry.core.training.checkpointing.retention import delete_checkpoint, quarantine_after
-from transformer_foundry.hooks.drive.verified_copy import check_mounted, problem_of
+from transformer_foundry.hooks.drive.verified_copy import problem_of
 
 __all__ = ["CheckpointSync"]
 
@@ -38,7 +45,7 @@ UPLOAD_TIMES = 3
 """A copy stays until a newer one has had three times the expected time of its upload: Drive acknowledges a write
 long before the file has left the machine."""
 
-RUN_FILES = (RUN_MANIFEST_FILE, TRACKING_FILE)
+RUN_FILES = (RUN_MANIFEST_FILE, REQUEST_FILE, TRACKING_FILE)
 """Copied with every update. The log files grow, and every version of them would stay in Drive's trash: they are copied
 at the end, and each checkpoint has its own."""
 
@@ -51,6 +58,7 @@ class CheckpointSync:
         copy_folder: Folder of the copy; made when there is something to copy.
         upload_bytes_per_s: How fast files leave the machine. A checkpoint is copied when the one before should have
             left it: more would only queue up, the newest last.
+        check: Called before each file that is written; raises an ``OSError`` if the place is not what it was.
         clock: Monotonic seconds.
     """
 
@@ -60,10 +68,11 @@ class CheckpointSync:
         copy_folder: Path,
         *,
         upload_bytes_per_s: float = 2e6,
+        check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run_folder, self._copy_folder = run_folder, copy_folder
-        self._rate, self._clock = upload_bytes_per_s, clock
+        self._rate, self._check_place, self._clock = upload_bytes_per_s, check, clock
         self._copied_at: dict[str, float] = {}
         self._verified: dict[str, bytes] = {}
         self._reported_damage: set[str] = set()
@@ -85,7 +94,7 @@ class CheckpointSync:
         Raises:
             OSError: If it cannot.
         """
-        check_mounted(self._copy_folder)
+        self._check_place()
         check_writable(self._copy_folder)
 
     def restore(self) -> str | None:
@@ -131,11 +140,15 @@ class CheckpointSync:
         try:
             return self._update(is_last)
         except Exception:  # an outage may lose what was acknowledged before it
-            self._verified.clear()
+            self.forget()
             raise
 
+    def forget(self) -> None:
+        """Verify every copy again at the next update."""
+        self._verified.clear()
+
     def _update(self, is_last: bool) -> float | None:
-        check_mounted(self._copy_folder)
+        self._check_place()
         make_folder(self._copy_folder / CHECKPOINTS_FOLDER)
         damaged: set[str] = set()
         while (folder := self._next_to_copy(damaged)) is not None:
@@ -148,7 +161,9 @@ class CheckpointSync:
             source, target = self._run_folder / name, self._copy_folder / name
             # Equal files are not written again: a kill during the write would leave an incomplete file.
             if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+                self._check_place()
                 copy_file(source, target)
+        self._check_place()
         self._prune()
         return None
 
@@ -169,7 +184,7 @@ class CheckpointSync:
         try:
             if not manifest or _manifest_bytes(target) != manifest or not is_intact(target):
                 verify_checkpoint(folder)
-                copy_checkpoint(folder, target)
+                copy_checkpoint(folder, target, self._check_place)
                 self._busy_until = self._clock() + self._upload_s(folder)
             self._verified[folder.name] = manifest
             self._copied_at.setdefault(folder.name, self._clock())
@@ -192,7 +207,13 @@ class CheckpointSync:
         self._reported_damage.add(folder.name)
 
     def _prune(self) -> None:
-        """Delete copies older than one that should be uploaded by now; the best one and the newest two stay."""
+        """Delete unfinished copies, and those older than one that should be uploaded by now.
+
+        The best one and the newest two stay.
+        """
+        for folder in checkpoint_folders(self._copy_folder):
+            if not is_finished(folder):
+                delete_checkpoint(folder)
         copies = list_checkpoints(self._copy_folder)
         safe = [index for index, copy in enumerate(copies) if self._is_uploaded(copy)]
         if not safe:

@@ -1,22 +1,29 @@
 """Copy everything that is made beside the checkpoints: tokens, tokenizer, study, reports, package.
 
 Each copy is a new folder ``<copy>/<path under data_dir>/<number>-<token>/`` with a manifest written last, so that an
-incomplete copy is never used and two machines overwrite nothing of each other.
+incomplete copy is never used and two machines overwrite nothing of each other. What the catalog keeps outside data_dir
+is copied under its path in the project (``_project``) or on the machine (``_machine``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import os
+import platform
+import re
 import shutil
 import sqlite3
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.experiments.tuning.storage.study_copies import find_damage
 from transformer_foundry.core.files.atomic import copy_file
 from transformer_foundry.core.files.folder_manifest import (
     MANIFEST_FILE,
@@ -25,6 +32,7 @@ from transformer_foundry.core.files.folder_manifest import (
     read_manifest,
     verify_folder,
 )
+from transformer_foundry.core.system.process import is_running
 from transformer_foundry.hooks.drive.verified_copy import copy_files
 
 __all__ = ["FileSync"]
@@ -36,6 +44,18 @@ KEPT_COPIES = 2
 
 _DATABASE_SUFFIX = ".db"
 
+_CONTENT = "content"
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_NAME = re.compile(r"\d{6,}-(?P<host>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{6}")
+"""Number, machine and process, so that the unfinished copies of a process that has ended are known as such."""
+
+_ABANDONED_S = 3600.0
+"""An unfinished copy of another machine that is older was given up: at 2 MB/s, 7 GB are copied in that time."""
+
+_in_progress: set[Path] = set()
+"""Copies that threads of this process are writing."""
+
 
 class FileSync:
     """Copies files and folders of a data folder and restores those that are missing.
@@ -43,15 +63,22 @@ class FileSync:
     Args:
         data_dir: Root of what is copied.
         copy_folder: Root of the copies.
+        check: Called before each file that is written; raises an ``OSError`` if the place is not what it was.
     """
 
-    def __init__(self, data_dir: Path, copy_folder: Path) -> None:
-        self._data_dir, self.copy_folder = data_dir, copy_folder
+    def __init__(self, data_dir: Path, copy_folder: Path, check: Callable[[], None] = lambda: None) -> None:
+        self.copy_folder, self.check = copy_folder, check
+        self._roots = {Path(os.path.abspath(data_dir)): "", Path.cwd(): "_project", Path(Path.cwd().anchor): "_machine"}
         self._pending: dict[Path, None] = {}
+        self._copied: dict[Path, None] = {}
 
     def note(self, path: Path) -> None:
         """Mark ``path`` for the next update."""
-        self._pending[path] = None
+        self._pending[Path(os.path.abspath(path))] = None
+
+    def forget(self) -> None:
+        """Compare everything that was copied in this session again at the next update."""
+        self._pending |= self._copied
 
     def update(self) -> None:
         """Copy everything that was marked since the last update.
@@ -63,7 +90,18 @@ class FileSync:
         for path in list(self._pending):
             if path.exists():
                 self._copy(path)
+                self._copied[path] = None
             self._pending.pop(path, None)
+
+    def copies_of(self, path: Path) -> Path:
+        """Return the folder of the copies of ``path``."""
+        path = Path(os.path.abspath(path))
+        root = next(root for root in self._roots if path.is_relative_to(root))
+        return self.copy_folder / self._roots[root] / path.relative_to(root)
+
+    def has_copy(self, path: Path) -> bool:
+        """Return whether there is an intact copy of ``path``."""
+        return any(map(_is_intact, self._copies(path)))
 
     def restore(self, path: Path) -> bool:
         """Restore ``path`` if it is missing and has an intact copy; return whether it was restored.
@@ -87,33 +125,73 @@ class FileSync:
         # In a folder beside it first: a kill leaves nothing or everything.
         beside = path.with_name(f"{path.name}.restored")
         shutil.rmtree(beside, ignore_errors=True)
+        manifest = read_manifest(copy)
+        content = manifest.get("content", "")
         for name in names:
-            copy_file(copy / name, beside / name)
-        is_file = read_manifest(copy)["is_file"]
+            copy_file(copy / name, beside / PurePosixPath(name).relative_to(content))
+        is_file = manifest["is_file"]
         (beside / path.name if is_file else beside).replace(path)
         shutil.rmtree(beside, ignore_errors=True)
 
     def _copy(self, path: Path) -> None:
+        if path.suffix == _DATABASE_SUFFIX and (damage := find_damage(path)) is not None:
+            _log.warning("%s %s: its earlier copies are kept.", path, damage)
+            return
+        self._remove_unfinished(path)
         with _readable(path) as source:
             files = _files_of(source)
             if source.is_file():
                 files = {path.name: source}
             copies = self._copies(path)
-            values = {"is_file": source.is_file()}
+            values: dict[str, Any] = {"is_file": source.is_file()}
+            if MANIFEST_FILE in files:  # of a package: the copy has a manifest of its own
+                values["content"] = _CONTENT
+                files = {f"{_CONTENT}/{name}": path for name, path in files.items()}
             if copies and _is_same(copies[-1], files, values):
                 return
             number = 1 + max((int(copy.name.split("-")[0]) for copy in copies), default=0)
-            target = self._folder_of(path) / f"{number:06d}-{uuid.uuid4().hex[:6]}"
-            copy_files(files, target, values)
+            target = self.copies_of(path) / f"{number:06d}-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+            _in_progress.add(target)
+            try:
+                copy_files(files, target, values, self.check)
+            except BaseException:  # a part of a copy takes space, and one with a manifest counts as finished
+                shutil.rmtree(target, ignore_errors=True)
+                raise
+            finally:
+                _in_progress.discard(target)
         for copy in [*copies, target][:-KEPT_COPIES]:
             shutil.rmtree(copy)
 
+    def _remove_unfinished(self, path: Path) -> None:
+        """Remove what is left of copies of ``path`` that failed: a full disk may refuse even that for a while."""
+        folder = self.copies_of(path)
+        for copy in folder.iterdir() if folder.is_dir() else ():
+            if not is_finished(copy) and _is_abandoned(copy):
+                shutil.rmtree(copy, ignore_errors=True)
+
     def _copies(self, path: Path) -> list[Path]:
-        folder = self._folder_of(path)
+        folder = self.copies_of(path)
         return sorted(copy for copy in folder.iterdir() if is_finished(copy)) if folder.is_dir() else []
 
-    def _folder_of(self, path: Path) -> Path:
-        return self.copy_folder / path.relative_to(self._data_dir)
+
+def _is_abandoned(copy: Path) -> bool:
+    """Return whether no process writes an unfinished copy any more."""
+    writer = _NAME.fullmatch(copy.name)
+    if writer is not None and writer["host"] == _HOST:
+        process = int(writer["process"])
+        return copy not in _in_progress if process == os.getpid() else not is_running(process)
+    try:
+        return time.time() - copy.stat().st_mtime > _ABANDONED_S
+    except OSError:
+        return False
+
+
+def _is_intact(copy: Path) -> bool:
+    try:
+        verify_folder(copy)
+    except CheckpointError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ class Lease:
 
     Args:
         copy_folder: Folder of the copy.
+        check: Called before the lease is written; raises an ``OSError`` if the place is not what it was.
         clock: Seconds since the epoch.
         sleep: Sleeps for a number of seconds.
     """
@@ -43,11 +44,12 @@ class Lease:
         self,
         copy_folder: Path,
         *,
+        check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path = copy_folder / "lease.json"
-        self._clock, self._sleep = clock, sleep
+        self._check, self._clock, self._sleep = check, clock, sleep
         self._token = uuid.uuid4().hex
         self._heartbeats = 0
         self._renewed_at = 0.0
@@ -152,7 +154,8 @@ class Lease:
             "at": self._renewed_at,
             "released": released,
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._check()
+        self._path.parent.mkdir(exist_ok=True)
         write_text(self._path, json.dumps(values) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import CheckpointError
@@ -26,10 +27,11 @@ class TrialSync:
     Args:
         folder: Where the search keeps the checkpoints, in folders ``trial-NUMBER``.
         copy_folder: Where the copies are.
+        check: Called before each file that is written; raises an ``OSError`` if the place is not what it was.
     """
 
-    def __init__(self, folder: Path, copy_folder: Path) -> None:
-        self._folder, self._copy_folder = folder, copy_folder
+    def __init__(self, folder: Path, copy_folder: Path, check: Callable[[], None] = lambda: None) -> None:
+        self._folder, self._copy_folder, self._check = folder, copy_folder, check
         self._copied: set[Path] = set()
         self._was_changed = False
 
@@ -76,7 +78,7 @@ class TrialSync:
         if not is_intact(source) or (_manifest(source) == _manifest(target) and is_intact(target)):
             return
         try:
-            copy_checkpoint(source, target)
+            copy_checkpoint(source, target, self._check)
         except (OSError, CheckpointError):
             if is_finished(source):
                 raise

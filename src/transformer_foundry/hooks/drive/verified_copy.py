@@ -6,9 +6,7 @@ and deleted files fill its trash.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +14,34 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import copy_file, sync, write_text
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, manifest_text, verify_folder
 
-__all__ = ["COLAB_MOUNT", "check_mounted", "copy_files", "problem_of"]
-
-COLAB_MOUNT = Path("/content/drive")
+__all__ = ["copy_files", "problem_of"]
 
 
-def copy_files(files: Mapping[str, Path], target: Path, values: Mapping[str, Any]) -> None:
+def copy_files(
+    files: Mapping[str, Path], target: Path, values: Mapping[str, Any], check: Callable[[], None] | None = None
+) -> None:
     """Copy ``files`` by name into the new folder ``target``, a manifest last, and read the copy back.
+
+    Args:
+        files: Where each file is, by its name in the copy.
+        target: The folder of the copy.
+        values: More for the manifest.
+        check: Called before each file, and at the end; raises an ``OSError`` if the place is not what it was.
 
     Raises:
         OSError: If a file cannot be read or written.
         CheckpointError: If the copy differs from what was read.
     """
     text = manifest_text(files, values)
+    check = check or _no_check
     for name, path in files.items():
+        check()
         copy_file(path, target / name)
+    check()
     write_text(target / MANIFEST_FILE, text)
     sync(target)
     verify_folder(target)
-
-
-def check_mounted(folder: Path) -> None:
-    """Refuse a folder of a Drive that is not mounted.
-
-    Raises:
-        OSError: If it is not mounted: the folder would be made on the machine's own disk, and vanish with it.
-    """
-    if COLAB_MOUNT in folder.parents and not os.path.ismount(COLAB_MOUNT):
-        raise OSError(errno.ENOTCONN, f"Google Drive is not mounted at {COLAB_MOUNT}")
+    check()
 
 
 def problem_of(err: Exception) -> str:
@@ -53,3 +51,7 @@ def problem_of(err: Exception) -> str:
     if isinstance(err, OSError):
         return err.strerror or str(err)
     return f"{type(err).__name__}: {err}"
+
+
+def _no_check() -> None:
+    """Check nothing."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.config.hook_options import TrackingOptions
-from transformer_foundry.core.base.errors import FoundryError, find_foundry_error
+from transformer_foundry.core.base.errors import error_message, find_foundry_error
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.run_context import RunContext
 from transformer_foundry.hooks.tracking.wandb_run import WandbRun, choose_mode
@@ -38,11 +38,12 @@ class WandbCallback(Callback):
     """
 
     name = "W&B tracking"
+    nesting = 70
     _context: RunContext
 
     def __init__(self) -> None:
         self._open_run: WandbRun | None = None
-        self._waiting_reports: dict[str, Mapping[str, Any]] = {}
+        self._waiting_reports: dict[str, tuple[Mapping[str, Any], bool]] = {}
         self._waiting_figures: dict[str, Any] = {}
         self._durable_step = -1
 
@@ -53,8 +54,6 @@ class WandbCallback(Callback):
 
     def on_run_start(self, context: RunContext) -> None:
         """Prepare the W&B run; it is opened when there is something to log."""
-        with contextlib.suppress(Exception):  # left open by a run that was interrupted
-            self._end(exit_code=1)
         self._context, self._durable_step = context, -1
         self._waiting_reports, self._waiting_figures = {}, {}
         self._open_run = WandbRun(
@@ -67,20 +66,24 @@ class WandbCallback(Callback):
 
     def on_validation(self, report: ValidationReport, *, is_new: bool) -> None:
         """Keep the report until there is a W&B run."""
-        self._waiting_reports["validation_report"] = report
+        self._waiting_reports["validation_report"] = report, is_new
 
     def on_data_profile(self, profile: DataProfile, *, is_new: bool) -> None:
         """Keep the profile until there is a W&B run."""
-        self._waiting_reports["data_profile"] = profile
+        self._waiting_reports["data_profile"] = profile, is_new
 
     def on_started(self, started: Started) -> None:
-        """Open the W&B run."""
+        """Open the W&B run, unless nothing is left to train or to log."""
+        if started.resumed and started.step >= started.total_steps:
+            self._durable_step = started.step
+            self._run.log_rows_until(self._durable_step)
+            return
         if not started.resumed:
             self._run.leave_earlier_training()
-        self._run.update_config({"manifest": started.manifest})
-        self._log_waiting()
         self._durable_step = started.step
         self._run.log_rows_until(self._durable_step)
+        self._run.update_config({"manifest": started.manifest})
+        self._log_waiting()
 
     def on_progress(self, progress: Progress) -> None:
         """Log what a checkpoint has made durable: what is logged is never rolled back."""
@@ -90,39 +93,48 @@ class WandbCallback(Callback):
         """Keep up to which step rows are durable."""
         self._durable_step = checkpoint.step
 
-    def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Log the evaluation, and the best checkpoint if ``tracking.log_checkpoint``."""
+    def on_evaluation(self, evaluation: Evaluation, *, is_new: bool) -> None:
+        """Log a new evaluation, and the best checkpoint if ``tracking.log_checkpoint``."""
+        if not is_new:
+            return
         self._log_waiting()
         if self._context.options(TrackingOptions).log_checkpoint:
             self._log_best_checkpoint()
         self._run.summarize("evaluation", evaluation)
 
-    def on_samples(self, samples: Samples) -> None:
-        """Log the texts of the best checkpoint."""
-        self._run.log_table("final_samples", [{"sample": text} for text in samples["samples"]])
+    def on_samples(self, samples: Samples, *, is_new: bool) -> None:
+        """Log new texts of the best checkpoint."""
+        if is_new:
+            self._run.log_table("final_samples", [{"sample": text} for text in samples["samples"]])
 
-    def on_error_analysis(self, analysis: ErrorAnalysis) -> None:
-        """Log the error analysis."""
-        self._run.summarize("error_analysis", analysis)
-        self._run.log_table("worst_examples", analysis.get("worst", []))
+    def on_error_analysis(self, analysis: ErrorAnalysis, *, is_new: bool) -> None:
+        """Log a new error analysis."""
+        if is_new:
+            self._run.summarize("error_analysis", analysis)
+            self._run.log_table("worst_examples", analysis.get("worst", []))
 
     def on_trial(self, trial: TrialResult) -> None:
         """Log a trial as its own W&B run."""
         self._run.log_trial(trial)
 
-    def on_model_comparison(self, comparison: ModelComparison) -> None:
-        """Log the table of models."""
-        self._run.log_table("comparison", comparison["models"])
+    def on_model_comparison(self, comparison: ModelComparison, *, is_new: bool) -> None:
+        """Log a new table of models."""
+        if is_new:
+            self._run.log_table("comparison", comparison["models"])
 
-    def on_figure(self, name: str, figure: Any, *, is_of_training: bool) -> None:
-        """Log a figure; those of the exported model and of the data wait until there is a W&B run."""
+    def on_figure(self, name: str, figure: Any, *, is_of_training: bool, is_new: bool) -> None:
+        """Log a new figure; those of the exported model and of the data wait until there is a W&B run."""
+        if not is_new:
+            return
         if is_of_training:
-            self._run.log(f"figures/{name}", _as_wandb_figure(figure))
+            self._run.log(f"figures/{name}", lambda: _as_wandb_figure(figure))
         else:
             self._waiting_figures[name] = figure
 
-    def on_package(self, package: Package) -> None:
-        """Log the manifest of the package, and its files if ``tracking.log_package``."""
+    def on_package(self, package: Package, *, is_new: bool) -> None:
+        """Log the manifest of a new package, and its files if ``tracking.log_package``."""
+        if not is_new:
+            return
         self._run.update_config({"package": package.manifest})
         if self._context.options(TrackingOptions).log_package:
             self._run.log_folder(f"{self._context.paths.name}-package", "model", package.folder)
@@ -135,7 +147,7 @@ class WandbCallback(Callback):
         """Send an alert and close the W&B run as failed."""
         if self._context.options(TrackingOptions).alerts:
             expected = find_foundry_error(error)
-            self._run.alert(expected.problem if expected else f"{type(error).__name__}: {error}")
+            self._run.alert(expected.problem if expected else f"{type(error).__name__}: {error_message(error)}")
         self._end(exit_code=1)
 
     def on_disabled(self) -> None:
@@ -150,11 +162,14 @@ class WandbCallback(Callback):
         return self._open_run
 
     def _log_waiting(self) -> None:
-        for name, report in self._waiting_reports.items():
+        is_resumed = self._run.is_resumed
+        for name, (report, is_new) in self._waiting_reports.items():
+            if is_resumed and not is_new:
+                continue  # an earlier session has logged it
             self._run.summarize(name, report)
             self._run.log_table(f"{name}/findings", report.get("findings", []))
         for name, figure in self._waiting_figures.items():
-            self._run.log(f"figures/{name}", _as_wandb_figure(figure))
+            self._run.log(f"figures/{name}", functools.partial(_as_wandb_figure, figure))
         self._waiting_reports, self._waiting_figures = {}, {}
 
     def _log_best_checkpoint(self) -> None:
@@ -169,9 +184,6 @@ class WandbCallback(Callback):
         if run is None:
             return
         try:
-            if self._context.run is not None:
-                with contextlib.suppress(FoundryError):  # raised where training is
-                    self._context.run.wait()
             if self._durable_step >= 0:
                 run.log_rows_until(self._durable_step)
         finally:

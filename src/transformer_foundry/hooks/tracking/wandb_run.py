@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import netrc
 import os
+import shlex
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from transformer_foundry.config.hook_options import TrackingOptions
 from transformer_foundry.console.sigterm import shutdown_timeout_s
+from transformer_foundry.core.base.errors import error_message
 from transformer_foundry.core.base.secrets import redact, without_secrets
+from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
@@ -62,13 +66,20 @@ class WandbRun:
         self._run: Any = None
         self._logged_step = -1
         self._asked_step = -1
+        self._is_resumed = False
+        self._refused: dict[str, str] = {}
 
     @property
     def run(self) -> Any:
         """The run of wandb, opened at the first use."""
-        if self._run is None:
-            self._open()
+        self._open_once()
         return self._run
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an earlier command has logged to this W&B run."""
+        self._open_once()
+        return self._is_resumed
 
     def leave_earlier_training(self) -> None:
         """Start a new W&B run if that of the folder has rows: they are of a training that was deleted."""
@@ -77,48 +88,64 @@ class WandbRun:
             (self._run_folder / TRACKING_FILE).unlink()
 
     def log_rows_until(self, step: int) -> None:
-        """Log the rows of ``metrics.jsonl`` that are not logged yet, up to ``step``, with the samples of their step."""
-        run = self.run
+        """Log the rows of ``metrics.jsonl`` that are not logged yet, up to ``step``, then the samples of their steps.
+
+        If there are none, no W&B run is opened. If an online run takes no more rows, an offline one goes on with them.
+        """
+        if self._run is None and self._has_logged(step):
+            return
+        self._open_once()
         if step == self._asked_step:
             return
         self._asked_step = step
-        samples = {row["step"]: row["samples"] for row in read_rows(self._run_folder / SAMPLES_FILE)}
+        first = self._logged_step
         for row in read_rows(self._run_folder / METRICS_FILE):
             if self._logged_step < row["step"] <= step:
-                values = {name: value for name, value in row.items() if name != "step"}
-                if row["step"] in samples:
-                    values["samples"] = _table(["sample"], [[text] for text in samples[row["step"]]])
-                run.log({STEP_METRIC: row["step"], **values})
+                self._log_row({STEP_METRIC: row["step"], **{name: row[name] for name in row if name != "step"}})
                 self._logged_step = row["step"]
         self._write_state()
+        for row in read_rows(self._run_folder / SAMPLES_FILE):
+            if first < row["step"] <= step:
+                self._attempt("samples", functools.partial(self._log_samples, row["step"], row["samples"]))
 
-    def log(self, name: str, value: Any) -> None:
-        """Log one figure or table."""
-        self.run.log({name: value})
+    def log(self, name: str, make: Callable[[], Any]) -> None:
+        """Log one figure or table, which ``make`` returns as W&B shows it."""
+        run = self.run
+        self._attempt(name, lambda: run.log({name: make()}))
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log rows with the same keys as a table."""
         if rows:
             columns = list(rows[0])
-            self.log(name, _table(columns, [[row.get(column) for column in columns] for row in rows]))
+            self.log(name, lambda: _table(columns, [[row.get(column) for column in columns] for row in rows]))
 
     def summarize(self, prefix: str, values: Mapping[str, Any]) -> None:
         """Show the numbers of a nested mapping, and the texts of its first level, in the summary of the run."""
         texts = {f"{prefix}/{name}": value for name, value in values.items() if isinstance(value, str)}
-        self.run.summary.update(without_secrets(texts) | flatten_numbers(values, prefix))
+        summary = self.run.summary
+        self._attempt(
+            f"{prefix} (summary)", lambda: summary.update(without_secrets(texts) | flatten_numbers(values, prefix))
+        )
 
     def update_config(self, values: Mapping[str, Any]) -> None:
         """Add to the parameters that are shown with the run."""
-        self.run.config.update(without_secrets(values), allow_val_change=True)
+        config = self.run.config
+        names = ", ".join(values)
+        self._attempt(f"{names} (config)", lambda: config.update(without_secrets(values), allow_val_change=True))
 
     def log_folder(self, name: str, kind: str, folder: Path) -> None:
         """Upload a folder as an artifact."""
         import wandb
 
-        artifact = wandb.Artifact(name, type=kind)
-        # Immutable: wandb would first copy everything to its own folder in the user's home.
-        artifact.add_dir(str(folder), policy="immutable")
-        self.run.log_artifact(artifact)
+        run = self.run
+
+        def upload() -> None:
+            artifact = wandb.Artifact(name, type=kind)
+            # Immutable: wandb would first copy everything to its own folder in the user's home.
+            artifact.add_dir(str(folder), policy="immutable")
+            run.log_artifact(artifact)
+
+        self._attempt(name, upload)
 
     def alert(self, text: str) -> None:
         """Send an alert about a failure, if a run is open."""
@@ -127,6 +154,9 @@ class WandbRun:
 
     def log_trial(self, record: TrialResult) -> None:
         """Log a trial of a search as a separate run, in one group with the others."""
+        self._attempt(f"trial {record.number}", lambda: self._log_trial(record))
+
+    def _log_trial(self, record: TrialResult) -> None:
         trial = self._start_run(
             _new_id(),
             name=f"{self._run_name}-trial-{record.number}",
@@ -147,7 +177,8 @@ class WandbRun:
     def finish(self, exit_code: int = 0) -> None:
         """Close the run; what is not uploaded within a minute stays in wandb's folder."""
         run, self._run = self._run, None
-        self._asked_step = -1
+        self._asked_step = self._logged_step = -1
+        self._say_refused()
         if run is None:
             return
         run_files = Path(run.dir).parent
@@ -157,8 +188,60 @@ class WandbRun:
         elif not is_complete:
             _log.warning("W&B: the upload is not complete; resume it with: wandb sync %s", run_files)
 
+    def _attempt(self, what: str, log: Callable[[], object]) -> None:
+        """Log one thing; if W&B does not take it, say so once and leave it out for the rest of this command."""
+        if what in self._refused:
+            return
+        try:
+            log()
+        except Exception as err:  # wandb raises many types; none is a reason to log nothing else
+            self._refused[what] = error_message(err, 120)
+
+    def _say_refused(self) -> None:
+        refused, self._refused = self._refused, {}
+        if refused:
+            data_dir = self._run_folder.parent.parent
+            command = ["kedro", "tracking", "replay", self._run_name, "--data-dir", str(data_dir)]
+            _log.warning(
+                "W&B has not taken %s (%s). All of it is in %s and %s; to log metrics and samples again: %s",
+                short_list(refused, 4),
+                next(iter(refused.values())),
+                self._run_folder,
+                self._folder,
+                shlex.join(command),
+            )
+
+    def _log_row(self, row: Mapping[str, Any]) -> None:
+        try:
+            self._run.log(row)
+        except Exception as err:  # as above; an offline run that takes nothing is reported by the caller
+            if self._mode == "offline":
+                raise
+            _log.warning("W&B takes no more metrics (%s): recording offline.", _first_line(err))
+            _finish(self._run, 1)
+            self._mode = "offline"
+            self._open()
+            self._run.log(row)
+
+    def _log_samples(self, step: int, texts: Sequence[Any]) -> None:
+        self._run.log({STEP_METRIC: step, "samples": _table(["sample"], [[text] for text in texts])})
+
+    def _has_logged(self, step: int) -> bool:
+        """Return whether all rows up to ``step`` are in the W&B run, which is not open."""
+        state, rows = self._read_state(), read_rows(self._run_folder / METRICS_FILE)
+        last = max((row["step"] for row in rows if row["step"] <= step), default=-1)
+        if last < 0 or "run_id" not in state or state.get("logged_step", -1) < last:
+            return last < 0
+        # What was given to wandb is lost if the process was killed; offline, its files show that.
+        return self._mode == "online" or last_logged_step(self._folder, state["run_id"], STEP_METRIC) >= last
+
+    def _open_once(self) -> None:
+        if self._run is None:
+            self._open()
+
     def _open(self) -> None:
         state = self._read_state()
+        self._is_resumed = "run_id" in state
         run_id = state.get("run_id") or _new_id()
         self._run = self._start_run(run_id, name=self._run_name, job_type="training", config=self._config)
         self._run.define_metric("*", step_metric=STEP_METRIC)
@@ -166,7 +249,7 @@ class WandbRun:
         if self._mode == "online":
             reached = max(reached, int(self._run.summary.get(STEP_METRIC, -1)))
             _log.info("W&B: %s", self._run.url)
-        self._logged_step = reached
+        self._logged_step = max(reached, self._logged_step)
         self._write_state()
 
     def _start_run(self, run_id: str, **arguments: Any) -> Any:
@@ -299,4 +382,4 @@ def _has_key() -> bool:
 
 
 def _first_line(err: Exception) -> str:
-    return redact((str(err).strip().splitlines() or [type(err).__name__])[0])
+    return error_message(err, first_line=True)

@@ -1,0 +1,176 @@
+"""Say which run a command works on if it is not the one of that name, or refuse the command."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from transformer_foundry.config.run_name import RunChoice, accept_run, require_free
+from transformer_foundry.config.run_options import RunOptions
+from transformer_foundry.core.base.errors import CheckpointError, ParameterError
+from transformer_foundry.core.files.run_paths import runs_folder
+from transformer_foundry.core.models.options import ModelOptions
+from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
+from transformer_foundry.core.training.options import TrainingOptions
+from transformer_foundry.hooks.preflight.reads import writes_dataset
+from transformer_foundry.hooks.preflight.start import command_with, vocabulary_values
+from transformer_foundry.hooks.run_context import RunContext
+
+__all__ = ["announce_catalog", "announce_run", "keep_name", "remedy", "require_run", "run_line"]
+
+_log = logging.getLogger(__name__)
+
+_MOST_CHANGES = 3
+"""Changes that a line names; so many more are counted."""
+
+_FILES = {
+    "model.files": "its model.py and config.json had another content",
+    "data.files": "its data had another content",
+}
+_SOURCES = {"model.files": "model.source", "data.files": "data.source"}
+_CONTENTS = {
+    "data.address": "the address of its data was another one",
+    "data.tokenizer_files": "its tokenizer had another content",
+}
+"""What is compared and is no parameter: no command can name what it was."""
+
+_announced: set[str] = set()
+"""Lines that this process has logged: a notebook starts many commands on one run."""
+
+
+def require_run(context: RunContext) -> None:
+    """Refuse a command that trains if its run cannot be read, or is another one and ``run.on_change`` is refuse.
+
+    Raises:
+        CheckpointError: If it is unknown whether the run is the one of this command, or another process has taken its
+            name since.
+        ParameterError: If another run of that name would have to change.
+    """
+    choice = context.run_choice
+    if choice is None or not _takes_name(context):
+        return
+    if choice.unreadable:
+        raise CheckpointError(
+            f"{runs_folder(context.data_dir) / choice.unreadable} has checkpoints, but neither request.json nor "
+            "manifest.json in it can be read.",
+            "Expected to learn from one of them whether this command continues that run.",
+            f"Restore the file from a copy, move the folder away, or train another run: run.name={choice.stem}-new.",
+        )
+    if context.is_main_process:
+        require_free(choice, context.parameters)
+    if choice.changes and choice.name == choice.stem:
+        raise ParameterError(
+            f"run.on_change is refuse, and the run {choice.stem} is another one: {_describe(choice)}.",
+            "Expected the data, the model and the values that it was started with.",
+            _refusal_remedy(remedy(context, choice)),
+        )
+
+
+def announce_run(context: RunContext) -> None:
+    """Log which run it is if it is not the one of that name, what differs, and how to continue that one."""
+    text = run_line(context)
+    if text and text not in _announced:
+        _announced.add(text)
+        _log.info(text)
+
+
+def run_line(context: RunContext, *, is_planned: bool = False) -> str:
+    """Return which run a command works on if it is not the one of that name, and why; empty if it is.
+
+    Args:
+        context: The run.
+        is_planned: Whether the command only shows what another one would do.
+    """
+    choice = context.run_choice
+    if choice is None or choice.name == choice.stem or not choice.changes:
+        return ""
+    verb = ("start" if choice.is_new else "continue") if _takes_name(context) else "work on"
+    verb = f"Would {verb}" if is_planned else "Works on" if verb == "work on" else f"{verb.capitalize()}s"
+    text = f"{verb} the run {choice.name}; {choice.stem} is another one: {_describe(choice)}. {remedy(context, choice)}"
+    return text.rstrip()
+
+
+def announce_catalog(context: RunContext) -> None:
+    """Log which run the catalog of a notebook is of, if it is not the one of that name."""
+    choice = context.run_choice
+    if choice is None or choice.name == choice.stem or not choice.changes:
+        return
+    text = f"The catalog is of the run {choice.name}; {choice.stem} is another one: {_describe(choice)}."
+    text = f"{text} {remedy(context, choice)}".rstrip()
+    if text not in _announced:
+        _announced.add(text)
+        _log.info(text)
+
+
+def keep_name(context: RunContext) -> None:
+    """Take the name of the run for what this command makes.
+
+    Raises:
+        CheckpointError: If another process has just taken it.
+    """
+    if context.run_choice is not None and context.is_main_process and _takes_name(context):
+        accept_run(context.run_choice, context.parameters)
+
+
+def _takes_name(context: RunContext) -> bool:
+    """Return whether the pipeline makes what is worth keeping: a training, a search or a comparison."""
+    from transformer_foundry.datasets import ComparisonDataset
+
+    return context.trains or context.study is not None or writes_dataset(context, ComparisonDataset)
+
+
+def _describe(choice: RunChoice) -> str:
+    # Another tokenizer may hold the same: without its folder, a run has noted no content to compare with.
+    implied = "data.tokenizer_files" if "data.tokenizer" in choice.changes else None
+    changes = [(name, values) for name, values in choice.changes.items() if name != implied]
+    shown = [
+        (_FILES | _CONTENTS).get(name, f"{name} was {before!r} and is {now!r}")
+        for name, (before, now) in changes[:_MOST_CHANGES]
+    ]
+    left = len(changes) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
+
+
+def remedy(context: RunContext, choice: RunChoice) -> str:
+    """Return the command that continues the run of that name, or if its files have changed, starts from its weights.
+
+    Returns:
+        Empty if there is no such command: its tokenizer is gone, or this one already starts from weights.
+    """
+    gone = [name for name in choice.changes if _is_gone(name, choice)]
+    if gone:
+        return _start_from(context, choice)
+    values: dict[str, Any] = {
+        _SOURCES.get(name, name): choice.sources[_SOURCES[name]] if name in _SOURCES else before
+        for name, (before, _) in choice.changes.items()
+    }
+    if context.options(TrainingOptions).use_best:
+        # The values of the search would take the place of those that are given.
+        values |= {"training.use_best": False, "run.name": choice.stem, "run.preparation": choice.preparation}
+    return f"To continue {choice.stem}: {command_with(context, values)}"
+
+
+def _refusal_remedy(command: str) -> str:
+    beside = "rain another run beside it: run.on_change=new"
+    return f"{command} (or t{beside})" if command else f"T{beside}."
+
+
+def _is_gone(name: str, choice: RunChoice) -> bool:
+    """Return whether no value of a parameter brings back what a run was started with."""
+    return name in _CONTENTS or (name in _FILES and _SOURCES[name] not in choice.sources)
+
+
+def _start_from(context: RunContext, choice: RunChoice) -> str:
+    """Return the command of a new run with the weights of the run of that name."""
+    origin = runs_folder(context.data_dir) / choice.stem
+    starts_from = (context.options(RunOptions).fork_from, context.options(ModelOptions).init_from)
+    if starts_from != (None, None) or not list_checkpoints(origin):
+        return ""
+    values = vocabulary_values(context, origin, choice.changes)
+    if values is None:
+        return ""
+    when = "To start from its weights" + (", if its shapes still fit" if "model.files" in choice.changes else "")
+    values = {"model.init_from": choice.stem, **values}
+    if context.parameters["run"].get("on_change") == "refuse":
+        values["run.on_change"] = "new"
+    return f"{when}: {command_with(context, values)}"

@@ -1,0 +1,142 @@
+"""The line about another run ends with a command that continues the run of that name."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
+
+from transformer_foundry.config.loader import FoundryConfigLoader
+from transformer_foundry.config.parameters import SECTIONS
+from transformer_foundry.config.run_name import accept_run
+from transformer_foundry.console.params_text import parse_params
+from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.options import parse_options
+from transformer_foundry.hooks import KedroHooks
+from transformer_foundry.hooks.preflight.chosen_run import remedy
+from transformer_foundry.hooks.preflight.inputs import require_inputs
+from transformer_foundry.hooks.run_context import make_run_contexts
+
+ROOT = Path(__file__).parents[2]
+
+SECTION_OF = {kind: name for name, kind in SECTIONS.items()}
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "one value": {"training": {"learning_rate": 0.001}},
+    "a preset": {"preset": "standard"},
+    "a value to null and a text": {"training": {"ema_decay": 0.9, "optimizer": "sgd"}, "data": {"max_documents": 50}},
+    "data": {"data": {"source": "{at}/other.txt"}},
+    "model": {"model": {"source": str(ROOT / "data/01_raw/exports/bert")}, "run": {"name": "gpt"}},
+    "fork": {"run": {"fork_from": "gpt"}},
+}
+
+
+def load(at: Path, sections: dict[str, Any]) -> FoundryConfigLoader:
+    given: dict[str, Any] = {"data_dir": str(at / "data"), "data": {"source": str(at / "texts.txt")}}
+    for name, section in sections.items():
+        given[name] = {**given.get(name, {}), **section} if isinstance(section, dict) else section
+    return FoundryConfigLoader(str(ROOT / "conf"), runtime_params=given, base_env="base", default_run_env="local")
+
+
+def context_of(loader: FoundryConfigLoader) -> Any:
+    parameters = loader["parameters"]
+    return SimpleNamespace(
+        parameters=parameters,
+        runtime_params=loader.runtime_params,
+        pipeline_names=("training",),
+        env=None,
+        conf_source="",
+        data_dir=Path(parameters["data_dir"]),
+        options=lambda kind: parse_options(kind, parameters[SECTION_OF[kind]], SECTION_OF[kind]),
+    )
+
+
+def accept(at: Path, sections: dict[str, Any]) -> str:
+    loader = load(at, sections)
+    parameters = loader["parameters"]
+    assert loader.run_choice is not None
+    accept_run(loader.run_choice, parameters)
+    (at / "data" / "06_models" / loader.run_choice.name / "checkpoints").mkdir(exist_ok=True)
+    return loader.run_choice.name
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_command_continues_the_run_of_that_name(name: str, tmp_path: Path) -> None:
+    for file in ("texts.txt", "other.txt"):
+        (tmp_path / file).write_text(f"{file}\n")
+    sections = {
+        section: {key: str(value).format(at=tmp_path) if section == "data" and key == "source" else value
+                  for key, value in values.items()} if isinstance(values, dict) else values
+        for section, values in CHANGES[name].items()
+    }  # fmt: skip
+    assert accept(tmp_path, {}) == "gpt"
+    assert accept(tmp_path, sections) == "gpt-2"
+    loader = load(tmp_path, sections)
+    context = context_of(loader)
+    assert loader.run_choice is not None
+    command = shlex.split(remedy(context, loader.run_choice).partition(": ")[2])
+    again = FoundryConfigLoader(
+        str(ROOT / "conf"),
+        runtime_params=parse_params(command[command.index("--params") + 1]),
+        base_env="base",
+        default_run_env="local",
+    )
+    assert again["parameters"]["run"]["name"] == "gpt"
+    assert again.run_choice is not None
+    assert not again.run_choice.is_new
+
+
+OTHER = {"training": {"weight_decay": 0.07}}
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Iterator[FoundryConfigLoader]:
+    """The configuration of a command that works on gpt-2, since gpt was started with other values."""
+    pipelines.configure("transformer_foundry.pipeline_registry")
+    (tmp_path / "texts.txt").write_text("text\n")
+    for sections in ({}, OTHER):
+        accept(tmp_path, sections)
+    yield load(tmp_path, OTHER)
+    pipelines.configure(None)
+
+
+@pytest.mark.parametrize("save_version", [None, "2026-01-01T00.00.00.000Z"])
+def test_the_catalog_of_a_notebook_says_which_run_it_is_of(
+    another: FoundryConfigLoader, save_version: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    hooks = KedroHooks([])
+    another["parameters"]
+    hooks.after_context_created(cast("Any", SimpleNamespace(config_loader=another, project_path=ROOT)))
+    hooks.after_catalog_created(DataCatalog.from_config(another["catalog"]), save_version)
+    said = [text for text in caplog.messages if text.startswith("The catalog is of the run gpt-2; gpt is another one:")]
+    assert len(said) == (save_version is None)
+    assert all("and is 0.07. To continue gpt: kedro run" in text for text in said)
+
+
+def test_what_is_missing_of_another_run_is_refused_with_the_command_of_the_first(another: FoundryConfigLoader) -> None:
+    catalog = DataCatalog.from_config(another["catalog"])
+    evaluated = pipelines["training"].filter(node_names=["draw_errors"])
+    (context,) = make_run_contexts(another, {}, evaluated, catalog)
+    with pytest.raises(
+        DataError, match=r"(?s)error_analysis.*run gpt-2; gpt is another one.*To continue gpt: "
+    ) as caught:
+        require_inputs(context)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_file_that_has_changed_leaves_no_command_without_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("before\n")
+    accept(tmp_path, {})
+    (tmp_path / "texts.txt").write_text("after\n")
+    loader = load(tmp_path, {})
+    context = context_of(loader)
+    assert loader.run_choice is not None
+    assert remedy(context, loader.run_choice) == ""
