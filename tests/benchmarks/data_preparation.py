@@ -62,10 +62,12 @@ def group_like_run_clm(file: Path, tokenizer_folder: Path, cache: Path) -> tuple
 def only_tokens(file: Path, tokenizer: Tokenizer, folder: Path) -> tuple[int, int]:
     """Read, tokenise and pack with our writer, and nothing else: what run_clm does."""
     from transformer_foundry.core.data.document import Document
+    from transformer_foundry.core.data.sources.local_files import find_files
     from transformer_foundry.core.data.sources.rows import LocalRows
 
     writer = open_writer("causal_lm", folder, "train", tokenizer, _BLOCK, corrupts_spans=False)
-    rows = iter(LocalRows("json", [file]))
+    options = DataOptions(source=str(file))
+    rows = iter(LocalRows(find_files(options.source, options).splits["train"], options))
     while batch := [Document(row["text"]) for row in itertools.islice(rows, 512)]:
         writer.add(batch)
     tokens = writer.close()["counts"]["tokens"]

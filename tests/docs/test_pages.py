@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PROJECT, entries, generated, written
-from transformer_foundry.config.parameters import SECTIONS
+from transformer_foundry.config.parameters import SECTIONS, TOP_LEVEL
 
 KNOWN = {f"{section}.{field.name}" for section, options in SECTIONS.items() for field in dataclasses.fields(options)}
-KNOWN |= {"data_dir"}
+KNOWN |= set(TOP_LEVEL)
 SITE_NAMES = {"../README.md": "index.md", "../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md"}
 
 
@@ -32,7 +32,7 @@ def anchors(page: str) -> set[str]:
 
 @pytest.mark.parametrize("name", written())
 def test_a_parameter_that_a_page_sets_exists(name: str) -> None:
-    listed = re.findall(r"--params[ \n]+\"?([^\s`\"]+)", written()[name])
+    listed = re.findall(r"--params[ \n]+['\"]?([^\s`'\"]+)", written()[name])
     keys = [item.split("=")[0] for text in listed for item in re.split(r",(?![^\[]*\])", text) if "=" in item]
     keys += re.findall(rf"`((?:{'|'.join(SECTIONS)})\.\w+)=[^`]*`", written()[name])
 
@@ -56,6 +56,8 @@ def test_a_link_leads_to_a_page_and_a_heading_that_exist(name: str) -> None:
         place = Path(os.path.normpath(here.parent / path)) if path else here
         page = place.relative_to("/docs").as_posix() if place.is_relative_to("/docs") else f"../{place.name}"
         page = SITE_NAMES.get(page, page)
+        if page.endswith(".png") and (PROJECT / "docs" / page).is_file():
+            continue
         if page not in pages or (anchor and anchor not in anchors(pages[page])):
             broken.append(target)
     assert broken == []
@@ -105,3 +107,11 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path: P
     assert len(pages) > 30
     loaded = r"<(?:script|img|iframe)[^>]+src=\"https?:|<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+https?:"
     assert [page.name for page in pages if re.search(loaded, page.read_text(encoding="utf-8"))] == []
+
+
+def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
+    text = (PROJECT / "docs" / "security.md").read_text()
+    table = text.partition("## Promises and their tests")[2].partition("\n## ")[0]
+    named = [re.search(r"`(tests/[^`]+)` \|$", line) for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(named) > 12
+    assert all(found is not None and (PROJECT / found[1]).is_file() for found in named)

@@ -188,6 +188,12 @@ def long_line(world: World) -> dict[str, object]:
     return {"data.source": path}
 
 
+def empty_folder(world: World) -> dict[str, object]:
+    path = world.folder / "empty"
+    path.mkdir()
+    return {"data.source": path}
+
+
 def newest(world: World) -> Path:
     return max((world.base / "06_models/gpt/checkpoints").glob("step-*"))
 
@@ -222,7 +228,7 @@ def written(file: str, content: bytes, **more: object) -> Callable[[World], dict
 def foreign_checkpoint(world: World) -> dict[str, object]:
     text = (SAMPLES / "gpt" / "model.py").read_text()
     folder = write_export(world.folder / "other", text + "\n# another model\n")
-    return {"model.source": folder, "run.name": "gpt"}
+    return {"model.source": folder, "run.name": "gpt", "run.on_change": "refuse"}
 
 
 def hub(fault: Callable[[MiniHub], object]) -> Callable[[World], dict[str, object]]:
@@ -346,7 +352,8 @@ CASES = [
          given(run__fork_from="nobody", run__name="new", run__preparation="gpt"), ("fork_from", "nobody"), True),
     Case("parameters: reproduce what is no manifest", T, given(run__reproduce="README.md"), ("reproduce", "README.md")),
     Case("parameters: a format that is none", P, given(deployment__formats="[onyx]"), ("formats", "onnx")),
-    Case("parameters: training before validation", T, given(), ("validation_report", "--pipelines validation")),
+    Case("parameters: training before validation", "--namespaces training", given(),
+         ("token_splits", "--pipelines data_engineering")),
     # Data
     Case("data: not there", D, given(data__source="no/such.csv"), ("no/such.csv",)),
     Case("data: a page as csv", D, data("page.csv", PAGE), ("page.csv", "HTML")),
@@ -359,17 +366,23 @@ CASES = [
     Case("data: cut gzip", D, data("a.txt.gz", gzip.compress(b"some words\n" * 5000)[:60]), ("a.txt.gz",)),
     Case("data: a column that is not there", D, data("a.csv", b"body\nhello there\n" * 30, data__text_column="text"),
          ("text", "body")),
-    Case("data: an empty folder", D, lambda w: {"data.source": w.folder}, ("data.source",)),
+    Case("data: an empty folder", D, empty_folder, ("data.source",)),
     # Checkpoints and what earlier commands have made
     Case("checkpoint: every one is cut", T, cut("weights.safetensors"), ("weights.safetensors",), True),
-    Case("checkpoint: of another model", f"{V},{D},{T}", foreign_checkpoint, ("checkpoint", "another model"), True),
+    Case("checkpoint: of another model", f"{V},{D},{T}", foreign_checkpoint,
+         ("run gpt is another one", "model.py"), True),
     Case("checkpoint: format version 99", T, newer_format, ("99",), True),
-    Case("report: no JSON", T, written("08_reporting/gpt/validation_report.json", b"{"), ("validation_report",), True),
-    Case("tokenizer: damaged", T, written("05_model_input/gpt/tokenizer/tokenizer.json", b"{}"), ("tokenizer",), True),
+    Case("report: no JSON", T, written("08_reporting/gpt/validation_report.json", b"{"),
+         ("validation_report.json is damaged", "the model is sound"), needs_run=True, goes_on=True),
+    Case("tokenizer: damaged", T, written("05_model_input/gpt/tokenizer/tokenizer.json", b"{}"),
+         ("is made again", "tokenizer.json is damaged"), needs_run=True, goes_on=True),
+    Case("tokenizer: damaged, training alone", "--namespaces training",
+         written("05_model_input/gpt/tokenizer/tokenizer.json", b"{}"),
+         ("tokenizer.json is damaged", "data_engineering"), True),
     Case("best parameters: a list", T,
          written("06_models/gpt/tuning/best_parameters.json", b"[1]", training__use_best="true", run__name="gpt"),
          ("best_parameters",), True),
-    Case("deployment: nothing is trained", P, given(), ("training",)),
+    Case("deployment: nothing is trained", "--namespaces deployment", given(), ("training_run",)),
     # What the Hub answers
     Case("Hub: 401", P, hub(lambda it: it.fail_next(401, 50)), ("401", "HF_TOKEN"), True),
     Case("Hub: 404", P, hub(lambda it: it.fail_next(404, 50, method="POST")), ("404", REPO), True),

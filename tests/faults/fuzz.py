@@ -1,10 +1,12 @@
 """Fuzz a reader for minutes: ``python -m tests.faults.fuzz READER [MINUTES]``; only a FoundryError may come out.
 
-READER is one of config, gist, zip, data, manifest, checkpoint, weights, or all of them in turn.
+READER is one of code, config, gist, zip, data, manifest, parameters, checkpoint, weights, http, or all of them
+in turn. Each input has two gigabytes of memory and ten seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import base64
 import functools
@@ -17,11 +19,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.limits import limited
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.core.base.errors import FoundryError
@@ -110,6 +114,118 @@ def read_config(folder: Path, content: bytes) -> None:
     (folder / "config.json").write_bytes(content)
     export = read_export(folder)
     infer_contract(build_model(export, seed=0), export.config)
+
+
+def read_code(folder: Path, content: bytes) -> None:
+    """Read an export whose ``model.py`` holds ``content``, as far as it goes before its code runs."""
+    from transformer_foundry.core.models import describe_export
+    from transformer_foundry.core.models.source.syntax import parse_model_code
+
+    (folder / "model.py").write_bytes(content)
+    (folder / "config.json").write_text("{}")
+    export = read_export(folder)
+    if len(describe_export(export).splitlines()) > 40:
+        raise AssertionError("the description of an export has too many lines")
+    parse_model_code(export.model_code)
+
+
+def read_parameters(folder: Path, parameters: dict[str, Any]) -> None:
+    """Complete and check parameters, as before every run."""
+    from transformer_foundry.config.parameter_names import check_names
+    from transformer_foundry.config.parameters import check_parameters, complete_parameters
+
+    check_names(parameters, given=parameters, files=dict)
+    check_parameters(complete_parameters(parameters))
+
+
+def ask_server(folder: Path, request: tuple[str, str, bytes, bytes]) -> None:
+    """Send a request to the server of a package; every answer is JSON or the page, and no error of the server."""
+    method, path, host, body = request
+    app, workers = _server()
+    sent: list[dict[str, Any]] = []
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+    headers = [(b"host", host), (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    scope = {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": headers, "http_version": "1.1", "scheme": "http", "client": ("127.0.0.1", 1),
+        "server": ("localhost", 8000), "root_path": "",
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        app.state.workers = workers()
+        await app(scope, receive, send)
+
+    asyncio.run(run())
+    status = sent[0]["status"]
+    if status not in (200, 404, 405, 413, 421, 422):
+        raise AssertionError(f"{status} for {request}")
+    if status >= 400:
+        json.loads(b"".join(message.get("body", b"") for message in sent))["error"]
+
+
+@functools.cache
+def _server() -> tuple[Any, Callable[[], Any]]:
+    """The server's application, with a model that repeats the text, and what makes its workers."""
+    from tests.core.publishing.serving import module_of
+    from transformer_foundry.core.publishing.package import programs
+
+    server = module_of(Path(programs.__file__).parent / "templates", "server")
+
+    class Echo:
+        name, task, max_length, file = "echo", "causal_lm", 16, "model.onnx"
+
+        def generate(self, text: str, **_: Any) -> Any:
+            return SimpleNamespace(text=text, ids=[1], stopped="end")
+
+        def predict(self, texts: list[str], top_k: int) -> list[list[Any]]:
+            return [[] for _ in texts[:top_k]]
+
+    limits = server.Limits(max_body_bytes=4096)
+    return server.make_app(Echo(), limits), lambda: server.Workers(limits)
+
+
+def _requests() -> st.SearchStrategy[tuple[str, str, bytes, bytes]]:
+    good = {"text": "a", "max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "seed": 1}
+    body = edited(good) | edited({"texts": ["a", "b"], "top_k": 2}) | damaged(json.dumps(good).encode()) | ANYTHING
+    path = st.sampled_from(("/generate", "/predict", "/health", "/", "/docs", "//x", "/generate/")) | st.text(
+        max_size=8
+    )
+    host = st.sampled_from((b"localhost", b"127.0.0.1:80")) | st.binary(max_size=20)
+    return st.tuples(st.sampled_from(("POST", "GET", "PUT")), path, host, body)
+
+
+def _parameter_sets() -> st.SearchStrategy[dict[str, Any]]:
+    import dataclasses
+
+    from transformer_foundry.config.parameters import SECTIONS
+
+    names = [(section, field.name) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
+    one = st.tuples(st.sampled_from(names) | st.tuples(st.sampled_from(tuple(SECTIONS)), st.text(max_size=8)), JSON)
+
+    def merged(pairs: list[Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for (section, name), value in pairs:
+            found.setdefault(section, {})[name] = value
+        return found
+
+    return st.lists(one, min_size=1, max_size=3).map(merged) | st.dictionaries(st.sampled_from(tuple(SECTIONS)), JSON)
+
+
+def _code() -> st.SearchStrategy[bytes]:
+    pieces = st.sampled_from(
+        (b"(", b"-", b"[", b".a", b"a\n", b"'", b"lambda:", b"not ", b"f(", b"if 1:\n ", b"@a\n", b"{")
+    )
+    repeated = st.builds(lambda piece, times: piece * times, pieces, st.sampled_from((3, 90, 900, 20_000)))
+    start = st.sampled_from((b"x = a", b"import torch\nx = torch", b"", b"class A:\n  x = "))
+    return (
+        damaged(MODEL.encode()) | st.builds(lambda a, b: a + b, start, repeated) | st.text(max_size=60).map(str.encode)
+    )
 
 
 def read_gist(folder: Path, content: bytes) -> None:
@@ -291,6 +407,9 @@ def readers() -> dict[str, tuple[Callable[[Path, Any], None], st.SearchStrategy[
     """Name -> reader, and what it is given."""
     config = json.dumps(CONFIG).encode()
     return {
+        "code": (read_code, _code()),
+        "parameters": (read_parameters, _parameter_sets()),
+        "http": (ask_server, _requests()),
         "config": (read_config, ANYTHING | damaged(config) | edited(CONFIG)),
         "gist": (read_gist, st.one_of(ANYTHING, *map(edited, (_answer(), _answer("base64"), _answer(truncated=True))))),
         "zip": (read_zip, ANYTHING | damaged(_zip_bytes())),
@@ -318,7 +437,8 @@ def fuzz(name: str, examples: int, seconds: float | None = None) -> int:
         given_count += 1
         with tempfile.TemporaryDirectory(prefix="foundry-fuzz-") as scratch:
             try:
-                reader(Path(scratch), content)
+                with limited(memory_mib=2048, seconds=10):
+                    reader(Path(scratch), content)
             except FoundryError as err:
                 if not 1 <= len(str(err).splitlines()) <= 3:
                     raise AssertionError(str(err)) from err

@@ -13,7 +13,18 @@ from transformer_foundry.core.base.errors import FoundryError
 
 @pytest.mark.parametrize(
     ("reader", "examples"),
-    [("config", 60), ("gist", 150), ("zip", 100), ("manifest", 150), ("data", 40), ("checkpoint", 60), ("weights", 60)],
+    [
+        ("code", 40),
+        ("config", 60),
+        ("gist", 150),
+        ("zip", 100),
+        ("manifest", 150),
+        ("data", 40),
+        ("parameters", 120),
+        ("checkpoint", 60),
+        ("weights", 60),
+        ("http", 150),
+    ],
 )
 def test_a_reader_raises_nothing_but_foundry_errors(reader: str, examples: int) -> None:
     assert fuzz(reader, examples) >= examples // 2

@@ -34,16 +34,28 @@ def test_the_scan_finds_what_is_there(tmp_path: Path) -> None:
     assert "GITHUB_TOKEN in what it printed" in hits
 
 
+class Served(SimpleHTTPRequestHandler):
+    """Serves files whose addresses have parameters."""
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.partition(";")[0])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a csv is served, with a password that no variable holds."""
     folder = tmp_path_factory.mktemp("served")
     rows = [f"the quick brown fox number {number} jumps over {number % 7} dogs" for number in range(900)]
     (folder / "a.csv").write_text("\n".join(["text", *rows]))
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    handler = functools.partial(Served, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://me:{CANARIES['GOOGLE_API_KEY'][4:]}@127.0.0.1:{server.server_port}/a.csv"
+        word = CANARIES["GOOGLE_API_KEY"][4:]
+        place = f"127.0.0.1:{server.server_port}/a.csv;token={word}?pass={word}&code={word}&jwt={word}"
+        yield f"http://{word}:{word}@{place}#token={word}"
         server.shutdown()
 
 

@@ -27,10 +27,16 @@ QUICK = {
 
 
 def arguments(data_dir: Path, pipelines: str = "", settings: Mapping[str, object] | None = None) -> list[str]:
-    """Return the command line of ``kedro run`` with ``settings`` beside the quick ones."""
+    """Return the command line of ``kedro run`` with ``settings`` beside the quick ones.
+
+    Args:
+        data_dir: Where everything is written.
+        pipelines: Names separated by commas, or other options of the command.
+        settings: More parameters.
+    """
     merged = {"data_dir": data_dir} | QUICK | dict(settings or {})
     parameters = ",".join(f"{name}={value}" for name, value in merged.items())
-    chosen = ["--pipelines", pipelines] if pipelines else []
+    chosen = pipelines.split() if pipelines.startswith("-") else ["--pipelines", pipelines] if pipelines else []
     return [sys.executable, "-m", "kedro", "run", *chosen, "--params", parameters]
 
 

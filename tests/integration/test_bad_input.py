@@ -46,7 +46,6 @@ CASES: list[tuple[str, Callable[[Path], dict[str, object]], str, list[str]]] = [
     ("training", lambda _: {"training.learning_rate": -1}, "a negative learning rate", ["learning_rate", "-1"]),
     ("training", lambda _: {"training.learning_rate": "abc"}, "a rate that is no number", ["learning_rate", "abc"]),
     ("training", lambda _: {"training.max_steps": 0}, "zero steps", ["max_steps", "0"]),
-    ("training", lambda _: {}, "training before validation", ["validation_report", "--pipelines validation"]),
     ("trainin", lambda _: {}, "an unknown pipeline", ["trainin", "training"]),
     ("", syntax_error, "a syntax error in a run of all pipelines", ["model.py", "3"]),
     ("data_engineering", lambda _: {"data.source": "no/such.csv"}, "a data file that is not there", ["no/such.csv"]),

@@ -98,7 +98,10 @@ def test_sigterm_saves_within_ten_seconds_and_the_run_resumes(
     shutil.copytree(prepared, data_dir)
     code = kill_when(lambda: has_reached(data_dir, 13), data_dir, "training", SETTINGS, signal.SIGTERM)
     assert code == 143
-    assert "Terminated." in (data_dir / "killed.log").read_text()
+    log = (data_dir / "killed.log").read_text()
+    assert "Terminated." in log
+    saved = max(int(path.name.split("-")[1]) for path in (run_folder(data_dir) / "checkpoints").iterdir())
+    assert f"Saved: step {saved}." in log
     result = kedro_run(data_dir, "training", SETTINGS)
     assert "nothing was lost" in result.stdout
     assert final_files(data_dir) == final_files(uninterrupted)
