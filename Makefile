@@ -3,6 +3,8 @@
 # make test-fast   the tests that take seconds each
 # make test-colab PYTHON=python3.13   runs the tests with Colab's package versions, in a separate environment (6 GB)
 # make architecture   prints the structure of the package in figures, which a test keeps
+# make test-security   the tests behind docs/security.md, which names them
+# make fuzz MINUTES=60   fuzzes every boundary for an hour
 # make audit       checks the tested versions for known vulnerabilities (needs the network)
 # make docs        builds the documentation and the diagram of the pipelines into site/
 # make address REPO=OWNER/NAME   writes the public address of the project into notebooks, README and citation
@@ -13,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test test-fast architecture test-colab bench lint docs address audit lock clean
+.PHONY: help install run test test-fast test-security fuzz architecture test-colab bench lint docs address audit lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -40,10 +42,19 @@ lint: $(STAMP)
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
+test-security: $(STAMP)
+	$(BIN)/python -m pytest $$(sed -n 's/.*`\(tests\/[^` ]*\)`.*/\1/p' docs/security.md | sort -u)
+
+MINUTES ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.faults.fuzz all $(MINUTES)
+
 architecture: $(STAMP)
 	@$(BIN)/python -m tests.architecture
 
 test: lint
+	@# Hundreds of tests start the real commands: compile once what each of them imports.
+	@$(BIN)/python -m compileall -q src tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 COLAB := .venv-colab

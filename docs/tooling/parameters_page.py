@@ -12,17 +12,19 @@ import yaml
 from markup import escaped
 
 from transformer_foundry.config.parameters import SECTIONS
+from transformer_foundry.config.presets import PRESETS, QUICK, preset_files
 from transformer_foundry.core.base.options import describe_limits, describe_type
 
 __all__ = ["parameters_page"]
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-PRESETS = ("standard", "thorough")
 INTRODUCTION = """# Parameters
 
 Set them in `conf/local/parameters.yml` or on the command line: `kedro run --params training.max_steps=2000`. Set \
 lists and mappings in the file; lists of names also work on the command line: `"benchmark.models=[a,b]"`. \
-`--env standard` and `--env thorough` are presets; their values are listed where they differ from the quick default.
+`preset=standard` and `preset=thorough` train longer; their values are listed where they differ from the \
+quick default. \
+What you set in `conf/local` or with `--params` counts on top of a preset.
 
 This page is generated from the declarations that check the values, and from the presets.
 
@@ -33,14 +35,24 @@ This page is generated from the declarations that check the values, and from the
 Root of all output.
 
 Default `{data_dir}` · text
+
+## preset
+
+### `preset` {{ #preset }}
+
+Set of values between `conf/base` and `conf/local`: `conf/base/presets/NAME.yml`, or a preset of your own in \
+`conf/local/presets/NAME.yml`.
+
+Default `{preset}` · one of {presets}
 """
 
 
 def parameters_page() -> str:
     """Return the page: one section per section of the parameters, one entry per parameter."""
-    base = _values("base")
-    presets = {name: _values(name) for name in PRESETS}
-    parts = [INTRODUCTION.format(data_dir=base["data_dir"])]
+    base = _values("parameters*.yml")
+    presets = {name: _values(preset_files(name)[0]) for name in PRESETS if name != QUICK}
+    names = ", ".join(map(_shown, PRESETS))
+    parts = [INTRODUCTION.format(data_dir=base["data_dir"], preset=base["preset"], presets=names)]
     for section, options_class in SECTIONS.items():
         parts.append(f"## {section}\n\n{_first_sentence(options_class.__doc__)}\n")
         hints = typing.get_type_hints(options_class)
@@ -80,11 +92,11 @@ def _first_sentence(docstring: str | None) -> str:
     return (docstring or "").strip().split("\n\n")[0].split("\n")[0]
 
 
-def _values(environment: str) -> dict[str, Any]:
-    """Return ``section.key -> value`` of the parameters in a folder of conf/."""
+def _values(pattern: str) -> dict[str, Any]:
+    """Return ``section.key -> value`` of the parameters in files of conf/base."""
     shared = yaml.safe_load((CONF / "base" / "globals.yml").read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
-    for path in sorted((CONF / environment).glob("parameters*.yml")):
+    for path in sorted((CONF / "base").glob(pattern)):
         text = re.sub(r"\$\{globals:(\w+)\}", lambda match: str(shared[match[1]]), path.read_text(encoding="utf-8"))
         for section, content in yaml.safe_load(text).items():
             if isinstance(content, dict):
