@@ -44,6 +44,7 @@ BROUGHT_ALONG = {
     "onnx-ir": "onnxscript",
     "packaging": "transformers",
     "ipython": "the notebook's kernel",
+    "yarl": "aiohttp",
 }
 """Imported package -> what installs it. A requirement of our own could replace the version that Colab has loaded."""
 

@@ -29,6 +29,7 @@ from tests.faults.limits import limited
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.console.third_party import silence_third_parties
 from transformer_foundry.core.base.errors import FoundryError
+from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.models import read_export
 from transformer_foundry.core.models.source.download import Downloads
 from transformer_foundry.core.models.source.gist import Gist, fetch_gist
@@ -175,7 +176,13 @@ def _server() -> tuple[Any, Callable[[], Any]]:
     from tests.core.publishing.serving import module_of
     from transformer_foundry.core.publishing.package import programs
 
-    server = module_of(Path(programs.__file__).parent / "templates", "server")
+    folder = Path(tempfile.mkdtemp(prefix="foundry-server-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for path in (Path(programs.__file__).parent / "templates").glob("*.py"):
+        shutil.copy(path, folder)
+    files = {path.name: {"sha256": sha256_of(path)} for path in folder.iterdir()}
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    server = module_of(folder, "server")
 
     class Echo:
         name, task, max_length, file = "echo", "causal_lm", 16, "model.onnx"
