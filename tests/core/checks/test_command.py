@@ -56,7 +56,8 @@ def test_code_that_cannot_be_built_is_a_finding_with_a_place(code, tmp_path):
 
 def test_a_secret_in_an_exception_is_in_no_output(tmp_path, capsys, monkeypatch):
     export = write_export(tmp_path / "export", "gpt")
-    (export / "model.py").write_text("import os\nraise RuntimeError('x' * 180 + os.environ.get('HF_TOKEN', ''))")
+    path = export / "model.py"
+    path.write_text(f"{path.read_text()}\nimport os\nraise RuntimeError('x' * 180 + os.environ.get('HF_TOKEN', ''))")
     monkeypatch.setenv("HF_TOKEN", "canary0123456789" * 9)
     assert main([str(export), "--report", str(tmp_path / "report.json")]) == 1
     written = (tmp_path / "report.json").read_text() + capsys.readouterr().out
