@@ -8,6 +8,7 @@ from typing import Literal
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
 from transformer_foundry.core.evaluation.options import SampleOptions
+from transformer_foundry.core.training.optim.schedules import SCHEDULES
 
 __all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions"]
 
@@ -76,7 +77,7 @@ class TrainingOptions:
     lr_scheduler_type: str = option(
         "cosine",
         "Schedule of the learning rate after the warm-up; warmup_stable_decay is constant until the last decay_ratio.",
-        choices=("cosine", "linear", "constant", "warmup_stable_decay"),
+        choices=tuple(SCHEDULES),
     )
     warmup_ratio: float = option(
         0.2, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1

@@ -137,6 +137,12 @@ def test_nothing_is_trained_after_early_stopping() -> None:
     assert "stopped early" in started(records).notes[0]
 
 
+def test_a_constant_rate_after_the_warm_up_depends_on_no_length() -> None:
+    changes = {"lr_scheduler_type": "constant", "warmup_ratio": 0.1}
+    longer = train(resume_from=checkpoints(train(**changes))[-1].state, max_steps=20, **changes)
+    assert started(longer).notes[0] == "The run was planned for 12 steps and now ends at 20."
+
+
 def test_a_run_can_be_extended() -> None:
     short = train(lr_scheduler_type="constant", warmup_ratio=0.0)
     longer = train(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from transformer_foundry.core.training import TrainingOptions, learning_rate_at
 
+PAGE = Path(__file__).parents[4] / "docs" / "training.md"
 NAMES = {field.name: field for field in dataclasses.fields(TrainingOptions)}["lr_scheduler_type"].metadata["choices"]
 schedules = st.builds(
     TrainingOptions,
@@ -49,13 +51,22 @@ def test_the_learning_rate_rises_then_falls(options: TrainingOptions, total: int
     assert all(later <= earlier * 1.0000001 for earlier, later in itertools.pairwise(tail))
 
 
-@pytest.mark.parametrize(
-    ("kind", "middle", "last"),
-    [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1, 1), ("warmup_stable_decay", 1, 0.1)],
-)
-def test_the_schedule_has_its_closed_form(kind: str, middle: float, last: float) -> None:
+FORMS = {"cosine": (0.55, 0.1), "linear": (0.55, 0.1), "constant": (1, 1), "warmup_stable_decay": (1, 0.1)}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_the_schedule_has_its_closed_form(kind: str) -> None:
+    middle, last = FORMS[kind]
     options = TrainingOptions(learning_rate=2.0, lr_scheduler_type=kind, warmup_ratio=0.2, min_lr_ratio=0.1)
     assert learning_rate_at(0, 100, options) == pytest.approx(0.1)
     assert learning_rate_at(19, 100, options) == pytest.approx(2.0)
     assert learning_rate_at(60, 100, options) == pytest.approx(2.0 * middle)
     assert learning_rate_at(100, 100, options) == pytest.approx(2.0 * last)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_the_documentation_names_the_schedule(kind: str) -> None:
+    [line] = [
+        line for line in PAGE.read_text(encoding="utf-8").splitlines() if "`training.lr_scheduler_type` is" in line
+    ]
+    assert f"`{kind}`" in line

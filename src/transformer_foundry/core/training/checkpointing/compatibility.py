@@ -11,6 +11,7 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import is_finished
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 from transformer_foundry.core.training.checkpointing.directory import newest_checkpoint
+from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 
 if TYPE_CHECKING:
@@ -247,7 +248,9 @@ def _notes(state: TrainingState, options: TrainingOptions, total_steps: int, pre
         )
     if total_steps != state.total_steps and total_steps > state.step:
         note = f"The run was planned for {state.total_steps} steps and now ends at {total_steps}."
-        if options.lr_scheduler_type != "constant" or options.warmup_ratio:
+        # A schedule that depends on the length does so where the shorter plan ends, or here, within the warm-up.
+        ends = (state.total_steps, total_steps)
+        if any(len({learning_rate_at(step, end, options) for end in ends}) > 1 for step in (state.step, min(ends))):
             note += f" From step {state.step} the learning rate follows the new length."
         notes.append(note)
     return tuple(notes)

@@ -1,1 +1,1 @@
-"""Optimizers, learning-rate schedules (to add one: ``lr_schedule._FALLS``), the moving average of weights."""
+"""Optimizers, the learning rate (to add a schedule: ``schedules``), the moving average of weights."""

@@ -1,0 +1,73 @@
+"""``SCHEDULES``, the learning-rate schedules: what follows the warm-up.
+
+To add one, add an entry to ``SCHEDULES``: it is then a choice of ``training.lr_scheduler_type``. Describe it in a
+sentence of ``docs/training.md``, and add its values to ``FORMS`` of ``tests/core/training/optim/test_lr_schedule.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["SCHEDULES", "Place"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An update after the warm-up, and what a schedule may depend on.
+
+    Attributes:
+        step: Updates already done, >= ``warmup_steps``, maybe more than ``total_steps``; a fraction where the length of
+            a run is planned anew (``time_budget.schedule_step``).
+        warmup_steps: Updates of the warm-up, >= 0.
+        total_steps: Updates of the whole run, >= 1.
+        decay_ratio: Option ``training.decay_ratio``.
+        min_lr_ratio: Option ``training.min_lr_ratio``.
+    """
+
+    step: float
+    warmup_steps: int
+    total_steps: int
+    decay_ratio: float
+    min_lr_ratio: float
+
+    def share_done(self, start: int | None = None) -> float:
+        """Return the share of the updates from ``start`` to the last one that is done; None is the warm-up's end."""
+        start = self.warmup_steps if start is None else start
+        return min(1.0, max(0, self.step - start) / max(1, self.total_steps - start))
+
+    def fall_to_minimum(self, left: float) -> float:
+        """Return the share of the highest rate when ``left`` of the way from it down to ``min_lr_ratio`` is left."""
+        return self.min_lr_ratio + (1.0 - self.min_lr_ratio) * left
+
+
+def _cosine(place: Place) -> float:
+    """Half a cosine (Loshchilov and Hutter, SGDR, 2017, without restarts)."""
+    return place.fall_to_minimum(0.5 * (1.0 + math.cos(math.pi * place.share_done())))
+
+
+def _linear(place: Place) -> float:
+    """A straight line."""
+    return place.fall_to_minimum(1.0 - place.share_done())
+
+
+def _constant(place: Place) -> float:
+    """No fall, so ``min_lr_ratio`` has no effect."""
+    del place
+    return 1.0
+
+
+def _warmup_stable_decay(place: Place) -> float:
+    """Constant until the last ``decay_ratio`` of all updates, then a straight line (MiniCPM, Hu et al. 2024)."""
+    decay_steps = max(1, round(place.decay_ratio * place.total_steps))
+    return place.fall_to_minimum(1.0 - place.share_done(max(place.warmup_steps, place.total_steps - decay_steps)))
+
+
+SCHEDULES: Mapping[str, Callable[[Place], float]] = {
+    "cosine": _cosine,
+    "linear": _linear,
+    "constant": _constant,
+    "warmup_stable_decay": _warmup_stable_decay,
+}
+"""Name of a schedule -> its learning rate as a share of the highest one, in [0, 1]."""
