@@ -1,5 +1,6 @@
-"""Sources of text: ``builtin`` corpora, and tables (``table_source``) of local files, URLs and the Hub.
+"""Sources of text: ``builtin`` corpora, and tables of local files, URLs and the Hub; ``read`` chooses among them.
 
-``read`` chooses among them. A new file type begins in ``files``: ``files.sniff`` recognizes it, a reader in ``files``
-returns its rows, and ``files.tables`` joins both.
+``open_tables`` opens what ``data.source`` names: ``local_files`` finds files, ``remote`` asks the Hub. Both give ``rows``,
+of which ``table_source`` makes documents, whatever the format. Readers of formats are in ``files``, whose docstring says
+how to add one.
 """

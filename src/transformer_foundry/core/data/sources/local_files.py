@@ -16,27 +16,18 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.encodings import misread_sample
 from transformer_foundry.core.data.sources.files.archive import unpack
 from transformer_foundry.core.data.sources.files.decoding import read_head
-from transformer_foundry.core.data.sources.files.kind import TABLES, TEXTS, DataFile
+from transformer_foundry.core.data.sources.files.formats import ARCHIVES, DATA_ENDINGS, FORMATS, GROUPS, TEXTS
+from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.signatures import is_web_page
-from transformer_foundry.core.data.sources.files.sniff import ID_ENDINGS, ending_of, sniff
+from transformer_foundry.core.data.sources.files.sniff import ending_of, sniff
 from transformer_foundry.core.data.sources.folders import class_folders, parallel_files, skipped_folder, split_from_name
 
 __all__ = [
-    "DATA_ENDINGS",
     "FoundFiles",
     "digest_files",
     "find_files",
     "looks_like_local_path",
 ]
-
-DATA_ENDINGS = frozenset(
-    (
-        *(".csv", ".tsv", ".tab", ".psv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather"),
-        *(".xlsx", ".db", ".sqlite", ".sqlite3", ".txt", ".text", ".md", ".rst", ".log", ".fasta", ".fa", ".faa"),
-        *(".fna", ".conll", ".conllu", ".bin", ".npy", ".zip", ".tar", ".tgz", ".xls", ".pkl", ".pickle", ".data"),
-    )
-)
-"""Endings by which a name is taken for a file, and data are told from other files in a folder."""
 
 _ABOUT_DATA = frozenset(  # files beside the data that are not data
     (
@@ -44,7 +35,6 @@ _ABOUT_DATA = frozenset(  # files beside the data that are not data
         *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
     )
 )
-_ARCHIVES = ("zip", "tar")
 _PICKLES = (".pkl", ".pickle")
 _MARKUP = (
     (
@@ -111,7 +101,7 @@ def find_files(source: str, options: DataOptions, task: str = "", *, shown: str 
     if path.is_dir():
         return _find_in_folder(path, shown, options, task)
     file = _open_file(path, shown, options)
-    if file.kind.format not in _ARCHIVES:
+    if file.kind.format not in ARCHIVES:
         _refuse_pages([file], shown, options)
         return FoundFiles({"train": [file]}, _file_warnings([file], options))
     return _find_in_folder(unpack(path, shown, file.kind.format, file.kind.compression), shown, options, task)
@@ -171,7 +161,7 @@ def _choose_entries(folder: Path) -> tuple[list[Path], str]:
     entries = [entry for entry in every if entry not in skipped and ending_of(entry) not in _COMPILED]
     entries = [entry for entry in entries if entry.name.lower() not in _ABOUT_DATA] or entries
     chosen = [entry for entry in entries if ending_of(entry) in DATA_ENDINGS] or entries
-    if any(ending_of(entry) in ID_ENDINGS for entry in chosen):  # nanoGPT writes meta.pkl beside them
+    if any(ending_of(entry) in FORMATS["token_ids"].endings for entry in chosen):  # nanoGPT writes meta.pkl beside them
         chosen = [entry for entry in chosen if ending_of(entry) not in _PICKLES] or chosen
     # What systems hide, such as .git, is data to no one; hidden tables and texts may be missed.
     shown = {entry: part for entry, part in skipped.items() if part[0] != "." or _is_hidden_data(entry, part)}
@@ -207,21 +197,21 @@ def _is_page(file: DataFile) -> bool:
 
 
 def _require_one_format(files: list[DataFile], shown: str) -> None:
-    inner = next((file for file in files if file.kind.format in _ARCHIVES), None)
+    inner = next((file for file in files if file.kind.format in ARCHIVES), None)
     if inner is not None:
         raise DataError(
             f"{inner.shown} is an archive in a folder or archive.",
             "Expected tables or text.",
             "Unpack it, or set data.source to it.",
         )
-    formats = sorted({_format_group(file.kind.format) for file in files})
+    formats = sorted({_group(file) for file in files})
     if len(formats) != 1:
-        examples = [next(f.shown for f in files if _format_group(f.kind.format) == name) for name in formats]
+        examples = [next(f.shown for f in files if _group(f) == name) for name in formats]
         found = "no data files" if not files else "files for " + " and ".join(formats)
         where = f" ({short_list(examples, 3)})" if examples else ""
         raise DataError(
             f"The folder {shown} contains {found}{where}.",
-            f"Expected files of one format: {', '.join(dict.fromkeys(map(_format_group, (*TABLES, *TEXTS))))}.",
+            f"Expected files of one format: {', '.join(GROUPS)}.",
             "Set data.source to one file, or to a folder with files of one format.",
         )
 
@@ -263,14 +253,13 @@ def _encoding_warnings(files: Sequence[DataFile], options: DataOptions) -> tuple
     return ()
 
 
-def _format_group(name: str) -> str:
-    """Return one name for formats that may stand side by side."""
-    return {"json_lines": "json", "delimited": "csv"}.get(name, name)
+def _group(file: DataFile) -> str:
+    return FORMATS[file.kind.format].group
 
 
 def _open_file(path: Path, shown: str, options: DataOptions) -> DataFile:
     kind = sniff(path, shown=shown, encoding=options.encoding)
-    if options.document in ("line", "paragraph", "section", "file") and kind.format not in _ARCHIVES:
+    if options.document in ("line", "paragraph", "section", "file") and kind.format not in ARCHIVES:
         if kind.format in ("json", "json_lines") or kind.encoding is None:
             raise DataError(
                 f"data.document is {options.document}, but {shown} is {kind.format.replace('_', ' ')}.",

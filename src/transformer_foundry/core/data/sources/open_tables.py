@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.sources.files.kind import TEXTS, DataFile
+from transformer_foundry.core.data.sources.files.formats import TEXTS
+from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.plain_text import choose_document
 from transformer_foundry.core.data.sources.files.sniff import ending_of
 from transformer_foundry.core.data.sources.local_files import digest_files, find_files, looks_like_local_path

@@ -17,12 +17,12 @@ from transformer_foundry.core.data.columns.split_column import split_of
 from transformer_foundry.core.data.limits import explain_memory, first_rows
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources import read_errors
+from transformer_foundry.core.data.sources.files.formats import Table, open_table
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.sections import section_size
 from transformer_foundry.core.data.sources.files.separated.table import DelimitedTable
+from transformer_foundry.core.data.sources.files.stored.arrow import ArrowTable
 from transformer_foundry.core.data.sources.files.stored.spreadsheet import SpreadsheetTable
-from transformer_foundry.core.data.sources.files.stored.stored_tables import ArrowTable
-from transformer_foundry.core.data.sources.files.tables import Table, open_table
 
 if TYPE_CHECKING:
     import datasets

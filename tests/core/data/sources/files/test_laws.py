@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions
-from transformer_foundry.core.data.sources.files.tables import open_table
+from transformer_foundry.core.data.sources.files.formats import open_table
 from transformer_foundry.core.data.sources.local_files import find_files
 from transformer_foundry.core.data.sources.rows import LocalRows
 

@@ -23,11 +23,11 @@ from tests.faults.limits import limited
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import limits, read_corpus
 from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.files.formats import open_table
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated import quoting
 from transformer_foundry.core.data.sources.files.sniff import sniff
 from transformer_foundry.core.data.sources.files.stored import arrow_sizes, sqlite
-from transformer_foundry.core.data.sources.files.tables import open_table
 
 LINE = b"the quick brown fox jumps over the lazy dog " * 24_000
 

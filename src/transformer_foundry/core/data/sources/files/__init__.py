@@ -1,7 +1,18 @@
 """Readers of local files, chosen by what is in a file and not by its name.
 
-``sniff`` says what a file is; ``tables.open_table`` returns its rows. ``separated`` (csv and relatives),
-``json_tables``, ``stored`` (parquet, arrow, SQLite, xlsx), ``plain_text`` and ``labelled_lines`` (CoNLL, fastText)
-read them. ``signatures`` lists the binary formats, those that are refused with the reason; ``archive`` unpacks zip and
-tar.
+``sniff.sniff`` says what a file is, ``formats.open_table`` returns its rows. ``separated`` (csv and relatives),
+``json_tables``, ``stored`` (binary: parquet, arrow, SQLite, xlsx, token ids), ``plain_text`` and ``labelled_lines``
+(CoNLL, fastText) read them. ``archive`` unpacks zip and tar.
+
+To add a format:
+
+1. Write a reader, a class as ``formats.Table`` describes, in ``stored`` if it is binary, in ``separated`` or
+   ``json_tables`` if it is a relative of theirs, else in a folder of its own: this folder has its 12 entries, so move
+   ``labelled_lines`` there if the new one reads lines too. Bound what it decodes with ``data.limits``.
+2. Add an entry to ``formats.FORMATS``: endings, first bytes, reader. Messages, the choice of files in a folder and the
+   recognition of a binary format by its first bytes follow from it.
+3. Recognize it, if first bytes do not: a text in ``sniff._text_format``, a zip file in ``archive.zip_format``. If
+   ``signatures`` refuses it until now, remove it there.
+4. If the ``datasets`` library can stream it from a URL, add its endings to ``STREAMED`` of ``sources.remote``.
+5. Add it to the table of files in ``docs/data.md``, and a file of it to ``tests/core/data/sources/files``.
 """

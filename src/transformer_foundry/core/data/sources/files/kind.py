@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["TABLES", "TEXTS", "DataFile", "FileKind"]
-
-TEXTS = ("text", "fasta")
-"""Formats that have no rows of their own: ``data.document`` says what one text is."""
-TABLES = ("delimited", "conll", "fasttext", "json", "json_lines", "parquet", "arrow", "xlsx", "sqlite")
-"""Formats with rows and columns."""
+__all__ = ["DataFile", "FileKind"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +14,7 @@ class FileKind:
     """What a file is, found by its content.
 
     Attributes:
-        format: One of ``TEXTS`` and ``TABLES``, or zip, tar (archives), npy, token_ids (ids without a text).
+        format: A key of ``formats.FORMATS``.
         evidence: What was seen, in words.
         compression: gzip, bz2, xz, zstd or None.
         encoding: Encoding of a text format; None for a binary one.

@@ -1,22 +1,15 @@
-"""Binary formats by their first bytes: those that are read, and those that are refused with the reason."""
+"""Binary formats by their first bytes: those of ``FORMATS``, and those that are refused with the reason."""
 
 from __future__ import annotations
 
 import re
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.sources.files.formats import FORMATS
 
 __all__ = ["compression_of", "is_web_page", "refuse_known", "stored_format"]
 
 _COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
-_STORED = (
-    (b"PAR1", "parquet"),
-    (b"ARROW1\x00\x00", "arrow"),
-    (b"\xff\xff\xff\xff", "arrow"),  # a stream begins with this mark and the length of the schema
-    (b"SQLite format 3\x00", "sqlite"),
-    (b"\x93NUMPY", "npy"),
-    (b"PK\x03\x04", "zip"),
-)
 _TAR_MARK, _TAR_OFFSET = b"ustar", 257
 _RUNS_CODE = "Reading it would run code of its author."
 _REFUSED = (
@@ -58,7 +51,7 @@ def stored_format(head: bytes) -> str | None:
     """Return the binary format of tables or archives that ``head`` begins with, or None."""
     if head[_TAR_OFFSET : _TAR_OFFSET + len(_TAR_MARK)] == _TAR_MARK:
         return "tar"
-    return next((name for mark, name in _STORED if head.startswith(mark)), None)
+    return next((name for name, known in FORMATS.items() if head.startswith(known.signatures)), None)
 
 
 def is_web_page(head: bytes) -> bool:

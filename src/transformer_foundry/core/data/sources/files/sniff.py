@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.sources.files.decoding import encoding_error, find_encoding, read_head
+from transformer_foundry.core.data.sources.files.formats import FORMATS, GROUPS
 from transformer_foundry.core.data.sources.files.kind import FileKind
 from transformer_foundry.core.data.sources.files.labelled_lines import (
     CONLLU_COLUMNS,
@@ -19,13 +20,10 @@ from transformer_foundry.core.data.sources.files.labelled_lines import (
 from transformer_foundry.core.data.sources.files.separated.separators import find_separator
 from transformer_foundry.core.data.sources.files.signatures import compression_of, refuse_known, stored_format
 
-__all__ = ["ID_ENDINGS", "ending_of", "sniff"]
+__all__ = ["ending_of", "sniff"]
 
 SAMPLE_BYTES = 2**18
 _COMPRESSED_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".gzip")
-_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".psv")
-_JSON_ENDINGS = (".json", ".jsonl", ".ndjson", ".geojson")
-ID_ENDINGS = (".bin", ".u16", ".ids")
 _CODE_ENDINGS = (
     *(".py", ".js", ".ts", ".c", ".h", ".cpp", ".hpp", ".java", ".go", ".rs", ".rb", ".php", ".sh", ".css", ".html"),
     *(".htm", ".xml", ".yaml", ".yml", ".toml", ".ini", ".tex", ".md", ".rst", ".sql", ".lua", ".r", ".swift"),
@@ -65,7 +63,7 @@ def sniff(path: Path, *, shown: str | None = None, encoding: str | None = None, 
     if stored is not None:
         return _stored_kind(path, shown, stored, head, compression)
     ending = ending or ending_of(shown)
-    if ending in ID_ENDINGS and not _is_text(head):
+    if ending in FORMATS["token_ids"].endings and not _is_text(head):
         return FileKind("token_ids", f"{size} bytes without a signature, and the ending {ending}", compression)
     encoding = encoding or find_encoding(head)
     if encoding is None:
@@ -133,12 +131,12 @@ def _stored_kind(path: Path, shown: str, stored: str, head: bytes, compression: 
 
 
 def _binary_error(shown: str, head: bytes, ending: str) -> DataError:
-    claim = {".parquet": "a parquet file begins and ends with PAR1", ".arrow": "an arrow file begins with ARROW1"}
     place = f"byte {head.index(0)} is zero" if b"\0" in head else "it contains control characters"
-    named = f"; {claim[ending]}" if ending in claim else ""
+    claimed = [mark for known in FORMATS.values() if ending in known.endings for mark in known.signatures]
+    named = f"; files with the ending {ending} begin with {' or '.join(map(repr, claimed))}" if claimed else ""
     return DataError(
         f"{shown} is binary and no known format: {place}, it begins with {head[:8]!r}{named}.",
-        "Expected text, csv, json, parquet, arrow, xlsx, sqlite, npy, or an archive of them.",
+        f"Expected {', '.join(GROUPS)}, or an archive of them.",
         "Set data.source to another file; token ids (uint16) need the ending .bin, other encodings data.encoding.",
     )
 
@@ -176,7 +174,7 @@ def _text_format(text: str, ending: str, *, is_whole: bool) -> tuple[str, str, s
         return "fasta", "lines that begin with > and lines of letters between them", None
     if filled and sum(line.startswith(FASTTEXT_MARK) for line in filled) >= _FULL_TRUTH * len(filled):
         return "fasttext", f"lines that begin with {FASTTEXT_MARK}", None
-    if _is_conll(lines) and (ending not in _TABLE_ENDINGS or _is_in_blocks(lines)):
+    if _is_conll(lines) and (ending not in FORMATS["delimited"].endings or _is_in_blocks(lines)):
         return "conll", "blocks of lines with one word and its tag", None
     if ending in _CODE_ENDINGS:
         return "text", f"text, and the ending {ending} of code or markup", None
@@ -188,7 +186,7 @@ def _text_format(text: str, ending: str, *, is_whole: bool) -> tuple[str, str, s
 
 def _json_format(text: str, ending: str, *, is_whole: bool) -> tuple[str, str] | None:
     start = text.lstrip("\ufeff \t\r\n")
-    claims = ending in _JSON_ENDINGS
+    claims = ending in FORMATS["json"].endings + FORMATS["json_lines"].endings
     if not start.startswith(("{", "[")):
         return ("json_lines", f"the ending {ending}") if claims else None
     first, _, rest = start.partition("\n")
@@ -196,7 +194,7 @@ def _json_format(text: str, ending: str, *, is_whole: bool) -> tuple[str, str] |
     second = rest.lstrip()
     if is_first_line_json and second.startswith(start[0]):
         return "json_lines", "one JSON value on each line"
-    if ending in (".jsonl", ".ndjson") and start.startswith("{"):
+    if ending in FORMATS["json_lines"].endings and start.startswith("{"):
         return "json_lines", f"it begins with a brace, and the ending {ending}"
     if claims or _begins_json(start, is_whole=is_whole):
         return "json", f"JSON that begins with {start[:12].strip()!r}"

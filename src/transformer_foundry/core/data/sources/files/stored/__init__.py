@@ -1,4 +1,4 @@
-"""Tables in binary files: ``stored_tables`` (parquet, arrow), ``sqlite`` and ``spreadsheet`` (xlsx).
+"""Tables in binary files: ``arrow`` (parquet, arrow), ``sqlite``, ``spreadsheet`` (xlsx) and ``token_ids``.
 
 ``workbook`` holds what the sheets of a spreadsheet share, ``sheet_gaps`` finds cells that look filled but are not.
 """
