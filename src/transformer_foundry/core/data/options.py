@@ -23,7 +23,7 @@ class DataOptions:
 
     source: str = option(
         BUILT_IN,
-        "'built-in', a file, folder or archive (such as csv, jsonl, parquet or text; docs/data.md), a URL, a Hub dataset.",
+        "'built-in', a file, folder or archive (csv, jsonl, parquet, text and others), a URL, a Hub dataset.",
     )
     config_name: str | None = option(
         None,

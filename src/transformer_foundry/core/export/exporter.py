@@ -57,16 +57,16 @@ def export_model(
     """Write ``module`` in several formats and keep the files that a fresh process finds equal to it.
 
     Every file is run at six or more (batch, length) pairs, among them length 1 and the greatest length; one that fails
-    or differs at any of them is deleted, and the reason is recorded. The variants ``onnx-fp16`` and ``onnx-int8`` are
-    made from a verified ONNX file: perplexity or accuracy on ``labelled`` (without it, perplexity on the model's own
-    predictions) may be at most 1 % worse than the model's.
+    or differs at any of them is deleted, and the reason is recorded. Variants (``is_variant``) are made from a
+    verified ONNX file: perplexity or accuracy on ``labelled`` (without it, perplexity on the model's own predictions)
+    may be at most 1 % worse than the model's.
 
     Args:
         module: Module whose forward takes the tensors of ``inputs`` by name. It is not changed.
         inputs: ``inputs(batch, length)`` returns the keyword tensors of one call, always in the same order. If the
             model takes a mask, rows other than the first should end in padding.
         folder: Where the files and ``manifest.json`` go; it is created if it is missing.
-        formats: Any of ``pytorch``, ``pt2``, ``onnx``, ``torchscript``, ``onnx-fp16``, ``onnx-int8``.
+        formats: Keys of ``formats.table.FORMATS``; by default all.
         max_length: Greatest length that the model accepts; None without a limit.
         tolerance: Largest difference allowed between logits, times the largest logit when that is above 1.
         compared: Returns the (B, T) positions to compare, 1 or True, from the tensors of a call; by default those

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from tests.core.export import small_models
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import export_model, files
-from transformer_foundry.core.export.formats.onnx_quantization import write_half_weights, write_int8
+from transformer_foundry.core.export.formats.smaller_onnx import write_half_weights, write_int8
 from transformer_foundry.core.export.verification import quality
 from transformer_foundry.core.export.verification.parity import Case
 from transformer_foundry.core.export.verification.quality import Score, difference, judge_variant, score_logits

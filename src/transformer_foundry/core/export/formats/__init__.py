@@ -1,8 +1,21 @@
 """Formats of exported files: how each is written, and how a file is opened again.
 
-To add a format, write a module here with two functions, ``ways(source, check)``, which yields the ways to write the
-file, and ``open_file(path)``, which returns a function that runs it, and add one entry to ``FORMATS`` in ``table``:
-export, verification and the parameter ``deployment.formats`` read that table. The model card needs a snippet
-(``publishing/package/model_card.md.jinja``; a test asks for it), and a format with a second file beside ``.data`` an
-entry in ``core.export.files``. Smaller variants of the ONNX file are made in ``variants``.
+To add a format:
+
+1. Write a module here with two functions: ``ways(source, check)`` yields the ways to write the file, the best first,
+   and ``open_file(path)`` returns a function that runs it.
+2. Add an entry to ``FORMATS`` in ``table``: export, verification and the choices and default of ``deployment.formats``
+   follow from it. If a file of the format has a second one beside it that is not named ``FILE.data``, add that to
+   ``core.export.files``.
+3. Add a snippet to ``publishing/package/model_card.md.jinja`` (a test asks for it), and the format to the tables of
+   formats in ``docs/export.md``.
+
+To add a smaller variant of the ONNX file, such as ``onnx-bf16``:
+
+1. Write a function in ``smaller_onnx`` that makes the file from the ONNX file, and add an entry to ``WRITERS`` there.
+   ``variants`` writes, scores and keeps or deletes it; ``ways`` of a format has no part in it.
+2. Add an entry to ``FORMATS`` in ``table``, with the module ``onnx``, which opens it, and ``is_variant=True``.
+3. Add it to the table of formats in ``docs/export.md``. The model card follows from its entry in the manifest; so does
+   the file of the browser page (``chooseFile`` of ``publishing/package/templates/model.js``): the smallest that does
+   not compute in half precision.
 """

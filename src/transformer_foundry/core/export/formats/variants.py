@@ -15,12 +15,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.capture.torch_export import EXPORTER_ERRORS
 from transformer_foundry.core.export.files import delete_file, describe_file
-from transformer_foundry.core.export.formats.onnx_quantization import (
-    write_half,
-    write_half_weights,
-    write_int8,
-    write_int8_weights,
-)
+from transformer_foundry.core.export.formats.smaller_onnx import WRITERS
 from transformer_foundry.core.export.formats.table import FORMAT_FILES
 from transformer_foundry.core.export.verification.error_reasons import explain_error
 from transformer_foundry.core.export.verification.parity import Case, ParityCheck, write_cases
@@ -29,11 +24,6 @@ from transformer_foundry.core.export.verify_file import Verification
 
 __all__ = ["Labelled", "label_cases", "make_variants"]
 
-# Tried in this order; the second stores small weights only, and computes as the ONNX file does.
-_WAYS: Mapping[str, Sequence[tuple[str, Callable[[Path, Path], None]]]] = {
-    "onnx-fp16": (("float16", write_half), ("float32 from float16 weights", write_half_weights)),
-    "onnx-int8": (("int8", write_int8), ("float32 from int8 weights", write_int8_weights)),
-}
 _SHOWN = ("batch", "length", "max_abs_error", "relative_error", "divergence")
 
 
@@ -99,7 +89,7 @@ def make_variants(
             continue
         path = folder / FORMAT_FILES[name]
         reasons = []
-        for computes, write in _WAYS[name]:
+        for computes, write in WRITERS[name]:
             tried = entry | _tried(name, write, onnx, path, check, labelled) | {"computes": computes}
             if tried["status"] == "verified":
                 tried |= {"relative_size": _size(tried) / _size(onnx_entry), "opset": onnx_entry["opset"]}

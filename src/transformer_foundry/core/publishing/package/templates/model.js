@@ -45,12 +45,12 @@ async function fetchJson(name) {
   }
 }
 
-// The int8 file loads and runs fastest; half precision is slow without a graphics card.
+// The smallest file (int8) loads and runs fastest; half precision is slow without a graphics card.
 function chooseFile(manifest) {
   const files = manifest.formats.filter((entry) => entry.file?.endsWith(".onnx"));
   if (!files.length) throw new Error("This package has no ONNX file.");
-  const rank = ({ file }) => (file.includes("int8") ? 0 : file.includes("fp16") ? 2 : 1);
-  return files.sort((one, other) => rank(one) - rank(other))[0];
+  const isSlow = ({ computes }) => /^b?float16$/.test(computes ?? "");
+  return files.sort((one, other) => isSlow(one) - isSlow(other) || one.size_bytes - other.size_bytes)[0];
 }
 
 // Converts text to ids and back as the tokenizers library does, with special tokens as ordinary text.

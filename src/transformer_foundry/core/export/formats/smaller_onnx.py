@@ -1,4 +1,4 @@
-"""Write int8 and fp16 variants of an ONNX file.
+"""``WRITERS``, which write a smaller variant of an ONNX file: int8 or fp16.
 
 int8 is dynamic quantization: weights are int8 with one scale per output, activations are quantized at run time with one
 scale per tensor. Embeddings are quantized per row, and a table that is also the head is stored once.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from transformer_foundry.core.export.files import DATA_SUFFIX, needs_data_file
 
-__all__ = ["write_half", "write_half_weights", "write_int8", "write_int8_weights"]
+__all__ = ["WRITERS", "write_half_weights", "write_int8"]
 
 # Quantizing a smaller matrix costs more operations than it saves.
 _FEWEST_WEIGHTS = 1024
@@ -37,7 +37,7 @@ def write_int8(source: Path, path: Path) -> None:
     graph.save(path)
 
 
-def write_int8_weights(source: Path, path: Path) -> None:
+def _write_int8_weights(source: Path, path: Path) -> None:
     """Write an ONNX file with int8 weights that become float32 when the file is loaded."""
     graph = _Graph(source)
     graph.quantize_tables()
@@ -45,7 +45,7 @@ def write_int8_weights(source: Path, path: Path) -> None:
     graph.save(path)
 
 
-def write_half(source: Path, path: Path) -> None:
+def _write_half(source: Path, path: Path) -> None:
     """Write an ONNX file that computes in float16; its inputs and outputs keep their types."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -61,6 +61,14 @@ def write_half_weights(source: Path, path: Path) -> None:
     graph = _Graph(source)
     graph.store_rest(graph.widen)
     graph.save(path)
+
+
+WRITERS: Mapping[str, Sequence[tuple[str, Callable[[Path, Path], None]]]] = {
+    "onnx-fp16": (("float16", _write_half), ("float32 from float16 weights", write_half_weights)),
+    "onnx-int8": (("int8", write_int8), ("float32 from int8 weights", _write_int8_weights)),
+}
+"""Variant -> what the file computes in, and the function that writes it from the ONNX file; tried in this order. The
+second way stores small weights only, and computes as the ONNX file does."""
 
 
 class _Graph:
