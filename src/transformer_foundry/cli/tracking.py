@@ -1,4 +1,4 @@
-"""Commands that send recorded metrics to a tracker: ``kedro tracking``."""
+"""Commands that log recorded metrics to Weights & Biases: ``kedro tracking``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def replay(run: str, project: str, storage: Storage) -> None:
     """Log the metrics of RUN to Weights & Biases as a new run: online with a key, offline without one."""
     from transformer_foundry.config.hook_options import TrackingOptions
     from transformer_foundry.core.training.checkpointing.run_manifest import read_run_manifest
-    from transformer_foundry.hooks.tracking.replay import replay_run
+    from transformer_foundry.hooks.tracking.wandb_replay import replay_run
 
     folder = run_folder(run, storage)
     manifest = read_run_manifest(folder)

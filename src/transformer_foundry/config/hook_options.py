@@ -1,4 +1,4 @@
-"""Options of the callbacks: the sections ``tracking`` and ``drive``."""
+"""Options of the callbacks: the sections ``tracking`` (Weights & Biases) and ``drive``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["DriveOptions", "TrackingOptions"]
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """What is logged to Weights & Biases.
+    """What is logged to Weights & Biases; another tracker has a section of its own.
 
     Raises:
         ParameterError: If a value has the wrong type or is not one of the choices.

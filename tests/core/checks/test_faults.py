@@ -1,4 +1,6 @@
 # ruff: noqa: E501  (tables of code, one case a line)
+"""Sound models with one line broken: the check named finds the fault and names its place."""
+
 from __future__ import annotations
 
 import pytest

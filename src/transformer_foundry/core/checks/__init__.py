@@ -7,26 +7,33 @@ Inside:
 
 - ``runner``: the list of all checks, ``CHECKS``, and the loop that runs them. Begin here.
 - ``build``: builds the model and infers its contract; without them no check runs.
-- ``structure``: weights and settings, mostly without a call: registration, configuration, state dict, cost.
+- ``structure``: of which layers a model is made, with which settings, mostly without a call: registered and initial
+  weights, ``config.json`` and the drawn blocks, shared layers, state dict, cost.
 - ``inputs``: what the model does with its inputs: shapes, token ids, padding, batch, labels.
 - ``positions``: which position sees which, and how positions are encoded.
 - ``attention``: softmax, scaling, heads, entropy.
-- ``learning``: gradients, initialization, residual stream, unused parameters, overfitting one batch.
+- ``learning``: gradients, experts, residual stream, unused parameters, overfitting one batch.
 - ``numerics``: finite logits, determinism, devices, mixed precision.
 - ``probing``: what a check gets, ``ModelUnderTest``, and tools to trace a call and to locate a cause.
 - ``report``: findings, the rules that keep root causes, the text, the figure, and the gate before training.
 
+A check tests a property that every model of its kind has, not one way to implement it: it changes tokens, samples,
+masks or weights and observes the output, so that no correct design is refused.
+
 To add a check:
 
-1. Write a module in the folder of its subject with one function ``check_NAME(subject: ModelUnderTest) ->
-   Iterator[Finding]``. The first line of its docstring states the property; the reference page of the checks shows it.
-   Yield ``finding_at(name, severity, message, location, fix)`` for each violation.
-   The names of modules are unique within ``core.checks``.
-2. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``, behind the checks
+1. Look on the reference page of the checks (``make docs``) whether one finds the fault already.
+2. Write a module in the folder of its subject (at most 12 modules each) with one function
+   ``check_NAME(subject: ModelUnderTest) -> Iterator[Finding]``. The first line of its docstring states the property;
+   the reference page of the checks shows it. Yield ``finding_at(name, severity, message, location, fix)`` for each
+   violation. The names of modules are unique within ``core.checks``.
+3. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``, behind the checks
    whose violations could cause this one; ``calls_model=False`` if it calls nothing.
-
-If other findings follow from the new one, or it follows from others, add the name of the finding to ``CONSEQUENCES`` in
-``report.root_causes``. A test that breaks a sound model in one line belongs in ``tests/core/checks/test_faults.py``.
+4. If other findings follow from the new one, or it follows from others, add the name of the finding to
+   ``CONSEQUENCES`` in ``report.root_causes``.
+5. A test that breaks a sound model in one line belongs in ``tests/core/checks/test_faults.py``, a correct design that
+   the check must accept in ``test_sound_models.py``. Add the property to the table "What is checked" of
+   ``docs/validation.md``.
 """
 
 from typing import TYPE_CHECKING

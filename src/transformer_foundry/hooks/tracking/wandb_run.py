@@ -25,7 +25,7 @@ from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
-from transformer_foundry.hooks.tracking.offline_log import last_logged_step
+from transformer_foundry.hooks.tracking.wandb_offline_log import last_logged_step
 
 if TYPE_CHECKING:
     from transformer_foundry.core.experiments.tuning import TrialResult

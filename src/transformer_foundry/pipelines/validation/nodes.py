@@ -18,11 +18,11 @@ from transformer_foundry.pipelines.random_lock import seeds_random
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date
 from transformer_foundry.pipelines.types import MatplotlibFigure
 
-__all__ = ["check_model", "judge_model"]
+__all__ = ["check_export", "judge_model"]
 
 
 @seeds_random
-def check_model(
+def check_export(
     model_export: ModelSource,
     model: ModelOptions,
     validation: ValidationOptions,

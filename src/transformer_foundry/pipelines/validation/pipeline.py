@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from transformer_foundry.pipelines.validation.nodes import check_model, judge_model
+from transformer_foundry.pipelines.validation.nodes import check_export, judge_model
 
 __all__ = ["create_pipeline"]
 
@@ -17,7 +17,7 @@ def create_pipeline() -> Pipeline:
     return pipeline(
         [
             node(
-                check_model,
+                check_export,
                 inputs=[
                     "model_export",
                     "params:model",

@@ -1,1 +1,1 @@
-"""Checks of what a model needs to learn: gradients, initialization, residual stream, activations, one batch."""
+"""Checks of what a model needs to learn: gradients, residual stream, activations, one batch."""

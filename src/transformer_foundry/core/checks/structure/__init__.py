@@ -1,1 +1,1 @@
-"""Checks of how a model is built: configuration, registered parameters, state dict, drawn blocks."""
+"""Checks of how a model is built: its layers, settings, registered and initial weights, state dict, drawn blocks."""
