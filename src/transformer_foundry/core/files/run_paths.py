@@ -29,7 +29,7 @@ LOG_FILES = (METRICS_FILE, SAMPLES_FILE)
 RUN_MANIFEST_FILE = "manifest.json"
 REQUEST_FILE = "request.json"
 TRACKING_FILE = "tracking.json"
-"""State of the W&B run, which ``hooks.tracking.wandb_run`` writes; model cards link to its ``url``. Another tracker has a
+"""State of the W&B run: ``hooks.tracking.wandb_run`` writes it, model cards link to its ``url``. Another tracker has a
 file of its own."""
 REPORT_FILE = "report.html"
 
