@@ -9,6 +9,7 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.formats import DATA_ENDINGS, FORMATS, GROUPS, open_table
 from transformer_foundry.core.data.sources.files.kind import DataFile, FileKind
+from transformer_foundry.core.data.sources.files.signatures import refuse_known, stored_format
 from transformer_foundry.core.data.sources.local_files import find_files
 from transformer_foundry.core.data.sources.remote import STREAMED
 
@@ -43,3 +44,10 @@ def test_an_archive_has_no_rows(tmp_path: Path) -> None:
     file = DataFile(tmp_path / "a.zip", "a.zip", FileKind("zip", "its name"))
     with pytest.raises(ValueError, match="zip has no reader"):
         open_table(file, DataOptions(source="a.zip"))
+
+
+@pytest.mark.parametrize("name", [name for name, known in FORMATS.items() if known.signatures])
+def test_a_format_that_is_read_is_not_refused_too(name: str) -> None:
+    for mark in FORMATS[name].signatures:
+        refuse_known("a file", mark + bytes(99))
+        assert stored_format(mark + bytes(99)) == name
