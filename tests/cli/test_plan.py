@@ -12,8 +12,10 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline, node, pipeline
 
 from transformer_foundry.cli import cli
-from transformer_foundry.cli.plan.stages import plan_stages
+from transformer_foundry.cli.plan.stages import STAGES, plan_stages
 from transformer_foundry.datasets import AtomicJSONDataset, ModelExportDataset, TrainingRunDataset
+from transformer_foundry.hooks.run_context import function_of
+from transformer_foundry.pipeline_registry import register_pipelines
 from transformer_foundry.pipelines import training, validation
 from transformer_foundry.pipelines.stages import stage
 
@@ -24,6 +26,11 @@ PROJECT = Path(__file__).parents[2]
 def _project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     bootstrap_project(PROJECT)
+
+
+def test_every_stage_is_a_node_of_a_pipeline() -> None:
+    functions = {function_of(node) for pipeline in register_pipelines().values() for node in pipeline.nodes}
+    assert {function for function, _ in STAGES.values()} <= functions
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])

@@ -15,7 +15,10 @@ from tests.core.reports.runs import FILES, write_run
 from tests.hooks.runs import Run
 from transformer_foundry.hooks import ReportCallback
 from transformer_foundry.hooks.kedro_hooks import report_interrupted
-from transformer_foundry.hooks.run_context import make_run_contexts
+from transformer_foundry.hooks.report import MADE_BY
+from transformer_foundry.hooks.run_context import function_of, make_run_contexts
+from transformer_foundry.hooks.run_context.flow import types_of_outputs
+from transformer_foundry.pipeline_registry import register_pipelines
 
 OURS = "transformer_foundry.datasets"
 
@@ -73,6 +76,12 @@ def test_the_report_of_before_says_so_while_a_command_runs_and_after_it_was_kill
     assert report_of(tmp_path).read_text().count("This page shows the state before it") == 1
     run.end()
     assert "state before" not in report_of(tmp_path).read_text()
+
+
+def test_every_part_of_the_report_that_a_node_makes_is_an_output_of_a_pipeline() -> None:
+    nodes = [node for pipeline in register_pipelines().values() for node in pipeline.nodes]
+    made = {(function_of(node), kind) for node in nodes for kind in types_of_outputs(node).values()}
+    assert set(MADE_BY.values()) <= made
 
 
 def test_results_are_shown_from_any_type_of_dataset_and_not_from_older_files(tmp_path: Path) -> None:

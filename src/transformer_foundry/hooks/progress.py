@@ -41,7 +41,7 @@ FIGURE_SHARE = 50
 """Between two drawings of a notebook's figure this many times the time that the last one took."""
 
 STAGES = {
-    "check_model": "Checks of the model",
+    "check_export": "Checks of the model",
     "read_data": "Reading the data",
     "fit_tokenizer": "Tokenizer",
     "prepare_tokens": "Tokens",

@@ -17,7 +17,7 @@ from transformer_foundry.hooks import results
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.run_context import RunContext
 
-__all__ = ["ReportCallback"]
+__all__ = ["MADE_BY", "ReportCallback"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ _KINDS: Mapping[str, type[Any]] = {
 """Part of the report -> the type of the result that it shows, under whatever name the catalog keeps it."""
 
 
-_MADE_BY = {
+MADE_BY = {
     "trials": ("draw_search", "DataFrame"),
     "models_table": ("draw_comparison", "DataFrame"),
-    "validation_figure": ("check_model", "MatplotlibFigure"),
+    "validation_figure": ("check_export", "MatplotlibFigure"),
     "tokens": ("prepare_tokens", "TokenSplits"),
 }
 """Other part of the report -> the function of its node, and the type of the output."""
@@ -87,7 +87,7 @@ class ReportCallback(Callback):
         found: dict[str, Mapping[str, Any]] = {
             name: {} if entry is None else kept[entry] for name, entry in entries.items()
         }
-        for name, (function, kind_of_output) in _MADE_BY.items():
+        for name, (function, kind_of_output) in MADE_BY.items():
             entries[name] = context.made_by(function, kind_of_output)
         files = {name: context.files[entry] for name, entry in entries.items() if entry and entry in context.files}
         trials = None if _is_csv(files.get("trials")) else _rows(context, entries["trials"])

@@ -18,7 +18,7 @@ from transformer_foundry.core.files.provenance import Origin, difference_text, i
 from transformer_foundry.hooks.run_context import entry_of, function_of
 from transformer_foundry.hooks.run_context.entries import CatalogEntries
 
-__all__ = ["plan_stages"]
+__all__ = ["STAGES", "plan_stages"]
 
 UP_TO_DATE, WOULD_RUN, WOULD_COMPARE = "up to date", "would run", "would be compared"
 _PREPARING = ("validation", "data_engineering")
@@ -51,7 +51,7 @@ def plan_stages(
     renewed: set[str] = set()
     repaired: set[str] = set()
     planned: set[str] = set()
-    for stage, (function, decide) in _STAGES.items():
+    for stage, (function, decide) in STAGES.items():
         for node in (item for item in pipeline.nodes if function_of(item) == function):
             plan = _Plan(catalog, parameters, stage, _prefix_of(node), node, pipeline, renewed, repaired)
             planned.add(node.namespace or "")
@@ -70,7 +70,7 @@ def plan_stages(
 
 def _prefix_of(node: Node) -> str:
     """Return the namespace of a node in the names of its entries; our stages have bare names."""
-    return "" if node.namespace is None or node.namespace in _STAGES else f"{node.namespace}."
+    return "" if node.namespace is None or node.namespace in STAGES else f"{node.namespace}."
 
 
 @dataclass
@@ -340,8 +340,8 @@ def _tuning(plan: _Plan) -> tuple[str, str]:
     return plan.run(f"until {wanted} trials are done", "would continue")
 
 
-_STAGES: Mapping[str, tuple[str, Callable[[_Plan], tuple[str, str]]]] = {
-    "validation": ("check_model", _validation),
+STAGES: Mapping[str, tuple[str, Callable[[_Plan], tuple[str, str]]]] = {
+    "validation": ("check_export", _validation),
     "data_engineering": ("prepare_tokens", _data_engineering),
     "training": ("train_model", _training),
     "evaluation": ("evaluate_model", _evaluation),
