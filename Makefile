@@ -9,25 +9,34 @@
 # make docs        builds the documentation and the diagram of the pipelines into site/
 # make address REPO=OWNER/NAME   writes the public address of the project into notebooks, README and citation
 # make bench       installs the libraries that Foundry is compared with, then prints every benchmark (an hour or two)
-# make lock        writes the tested versions with hashes to requirements.lock; run it after changing constraints.txt
+# make sbom        writes what is installed to sbom.json, a software bill of materials (needs the network)
+# make lock        writes the tested versions with hashes to requirements.lock, which make install compares; run it after changing constraints.txt
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install run test test-fast test-security fuzz architecture test-colab bench lint docs address audit lock clean
+.PHONY: help install run test test-fast test-security fuzz architecture test-colab bench lint docs address audit sbom lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt requirements.lock requirements-cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python $$($(PYTHON) --version 2>&1 | cut -d" " -f2) is too old; version 3.11 or newer is required."; \
 		echo "Choose another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
+	@if $(BIN)/python .ci/lock.py fits; then set -ex; \
+		$(PIP) --require-hashes --no-deps -r requirements.lock; \
+		$(BIN)/python .ci/lock.py cpu || $(PIP) --require-hashes --no-deps -r requirements-cuda.lock; \
+		$(PIP) --no-deps --no-build-isolation -e .; \
+	else \
+		echo "requirements.lock is for another Python or machine: its hashes are not compared."; set -ex; \
+		$(PIP) -c constraints.txt -e ".[dev,docs]"; \
+	fi
 	@touch $@
 
 run: $(STAMP)
@@ -72,17 +81,19 @@ address: $(STAMP)
 	@$(BIN)/python docs/tooling/address.py $(REPO)
 
 audit: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
-	@# Advisories name no local builds (+cpu), so drop that suffix. --strict fails on a package that cannot be audited.
-	@sed -E 's/\+[a-z0-9.]+ / /' requirements.lock > $(VENV)/audited.txt
-	$(BIN)/pip-audit --strict --requirement $(VENV)/audited.txt --require-hashes --disable-pip
+	$(PIP) pip-audit
+	@# --strict fails on a package that cannot be audited.
+	$(BIN)/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip
+
+sbom: $(STAMP)
+	$(PIP) cyclonedx-bom
+	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file sbom.json requirements.lock
 
 lock: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
-		-c constraints.txt --report - ".[dev]" | $(BIN)/python .ci/lock.py > requirements.lock
+	$(PIP) --dry-run --ignore-installed -c constraints.txt --report - ".[dev,docs]" | $(BIN)/python .ci/lock.py write
 
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+	$(PIP) -c constraints.txt -e ".[dev,bench]"
 	$(BIN)/python -m tests.benchmarks
 
 clean:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
 
 from tests.integration.foundry import PROJECT
 
@@ -21,8 +30,11 @@ def test_every_locked_version_is_that_of_the_constraints_and_has_a_hash() -> Non
     locked, constraints = versions("requirements.lock"), versions("constraints.txt")
     assert len(locked) > 100
     assert {name: constraints.get(name) for name in locked} == locked
-    lines = [line for line in (PROJECT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    for file in ("requirements.lock", "requirements-cuda.lock"):
+        first, *lines = (PROJECT / file).read_text().splitlines()
+        assert first.startswith("# The tested set with hashes: Python 3.11")
+        assert all(re.fullmatch(r"\S+==[^\s+]+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
+    assert len(re.findall("(?m)^torch==.*", (PROJECT / "requirements.lock").read_text())[0].split("--hash")) > 2
 
 
 def test_what_foundry_needs_is_locked() -> None:
@@ -76,3 +88,83 @@ def test_the_requirements_are_the_imported_packages() -> None:
     assert required - imported() == set(NOT_IMPORTED)
     assert imported() - required == {*BROUGHT_ALONG, *OPTIONAL}
     assert [re.split(r"[<>=]", line)[0] for line in project["optional-dependencies"]["text"]] == list(OPTIONAL.values())
+
+
+BACKEND = """
+import zipfile
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    make_wheel(folder, "small", "1.0")
+    return "small-1.0-py3-none-any.whl"
+
+def make_wheel(folder, name, version):
+    with zipfile.ZipFile(f"{folder}/{name}-{version}-py3-none-any.whl", "w") as wheel:
+        about = f"{name}-{version}.dist-info"
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{about}/RECORD", "")
+"""
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "small"
+version = "1.0"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with our Makefile, and a wheel called torch as the only package that it locks."""
+    shutil.copytree(PROJECT / ".ci", tmp_path / ".ci")
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "backend.py").write_text(BACKEND)
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    make = f"import backend; backend.make_wheel('{tmp_path}', 'torch', '2.13.0')"
+    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True)
+    wheel = tmp_path / "torch-2.13.0-py3-none-any.whl"
+    item = {
+        "metadata": {"name": "torch", "version": "2.13.0+cpu"},
+        "download_info": {"archive_info": {"hashes": {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}}},
+    }
+    (tmp_path / "requirements.lock").write_text(f"torch==2.13.0 --hash=sha256:{'0' * 64}\n")
+    (tmp_path / "requirements-cuda.lock").write_text("")
+    report = json.dumps({"install": [item, {"metadata": {"name": "small", "version": "1.0"}, "download_info": {}}]})
+    subprocess.run([sys.executable, ".ci/lock.py", "write"], input=report, text=True, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def make_install(project: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project), "PIP_CONFIG_FILE": os.devnull}
+    command = ["make", "install", f"PYTHON={sys.executable}"]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_make_install_compares_the_hashes(project: Path) -> None:
+    lock = (project / "requirements.lock").read_text()
+    assert f"--hash=sha256:{'0' * 64}" in lock  # of another build of the same version
+    done = make_install(project)
+    assert done.returncode == 0, done.stderr
+    assert (project / ".venv/.installed").exists()
+
+
+@pytest.mark.slow
+def test_make_install_refuses_a_package_with_another_hash(project: Path) -> None:
+    with zipfile.ZipFile(project / "torch-2.13.0-py3-none-any.whl", "a") as wheel:
+        wheel.writestr("torch.py", "print('other code')")
+    done = make_install(project)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (project / ".venv/.installed").exists()
+
+
+@pytest.mark.slow
+def test_make_install_says_so_where_the_lock_does_not_fit(project: Path) -> None:
+    lock = project / "requirements.lock"
+    lock.write_text(lock.read_text().replace(f"{sys.version_info.major}.{sys.version_info.minor},", "3.1,"))
+    done = make_install(project)
+    assert "its hashes are not compared" in done.stdout
