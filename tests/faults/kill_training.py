@@ -98,7 +98,7 @@ class Killed:
         log = output.read_text()
         first = _FIRST_LINE.search(log)
         lost = self.logged_step() - self.saved_step()
-        resumes = first is None or before == 0 or f"CONTINUES at step {before} " in first.group()
+        resumes = first is None or before == 0 or f"Training resumes at step {before} " in first.group()
         is_wrong = "Traceback" in log or code != -9 or not resumes
         print(
             f"{number}: from {before} ({first.group() if first else 'killed in the start'}) to "

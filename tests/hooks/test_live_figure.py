@@ -69,7 +69,7 @@ def test_a_notebook_gets_one_output_that_is_replaced_and_no_progress_lines(tmp_p
     run.progress(100)
     assert [re.search(r"<p>(step \d+)", page)[1] for page in cell.shown] == ["step 10", "step 100"]
     assert points(cell.shown[-1]) == [2]
-    assert stream.getvalue() == "STARTS at step 0 of 100.\n"
+    assert stream.getvalue() == "Training starts at step 0 of 100.\n"
 
 
 def test_a_resumed_run_shows_what_earlier_sessions_logged_and_not_what_was_lost(tmp_path, cell):

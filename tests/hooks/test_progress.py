@@ -72,7 +72,7 @@ def test_a_run_of_hours_names_no_steps_before_they_are_planned(tmp_path, clock):
     clock.now, run.total_steps = 20.0, 5000
     run.progress(10)
     first, *lines = stream.getvalue().splitlines()
-    assert first == "STARTS at step 0 of 3 h."
+    assert first == "Training starts at step 0 of 3 h."
     assert [line.split(" |")[0] for line in lines] == ["step 1", "step 10/5000"]
 
 
@@ -80,8 +80,8 @@ def test_the_first_line_shows_whether_a_run_starts_or_resumes(tmp_path, clock):
     fresh, resumed = io.StringIO(), io.StringIO()
     show(tmp_path / "a", fresh, clock, 1.0)
     show(tmp_path / "b", resumed, clock, 1.0, start=80)
-    assert fresh.getvalue() == "STARTS at step 0 of 100.\n"
-    assert resumed.getvalue() == "CONTINUES at step 80 of 100 (session 1; nothing was lost).\n"
+    assert fresh.getvalue() == "Training starts at step 0 of 100.\n"
+    assert resumed.getvalue() == "Training resumes at step 80 of 100 (session 1; nothing was lost).\n"
 
 
 def test_the_last_saved_step_is_shown(tmp_path, clock):
@@ -90,7 +90,7 @@ def test_the_last_saved_step_is_shown(tmp_path, clock):
     run.checkpoint(10)
     clock.now = 120.0
     run.progress(20)
-    assert stream.getvalue().splitlines()[-1].endswith("saved at 10")
+    assert stream.getvalue().splitlines()[-1].endswith("checkpoint 10")
 
 
 def test_a_log_gets_a_plain_line_every_few_seconds(tmp_path, clock):

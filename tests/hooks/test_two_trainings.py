@@ -164,7 +164,7 @@ def test_each_training_has_its_report_and_its_copy(project: tuple[Path, str], si
 @pytest.mark.parametrize("side", SIDES)
 def test_each_line_of_progress_names_its_training(project: tuple[Path, str], side: str) -> None:
     shown = project[1]
-    assert f"{side}: STARTS at step 0 of 3." in shown
+    assert f"{side}: Training starts at step 0 of 3." in shown
     assert f"{side}: step 3/3 | " in shown
     assert f"{side}: Evaluation ..." in shown
 

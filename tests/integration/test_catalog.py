@@ -79,7 +79,7 @@ def test_only_missing_outputs_trains_an_interrupted_run_to_its_end(tmp_path: Pat
     again = subprocess.run(
         [*command, "--only-missing-outputs"], cwd=PROJECT, env=environment(), capture_output=True, text=True
     )
-    assert "STARTS at step" not in again.stdout
+    assert "Training starts at step" not in again.stdout
 
 
 def test_a_data_folder_at_a_url_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_training_notebook_goes_from_the_model_to_the_package_on_colab(
     printed = execute(notebook, path=os.pathsep.join(map(str, filter(None, (kernel, STUB)))))
     assert "The secret WANDB_API_KEY is not used (NotebookAccessError)" in printed
     assert "Keys found: HF_TOKEN" in printed
-    assert "STARTS at step 0 of 6" in printed
+    assert "Training starts at step 0 of 6" in printed
     assert "input_ids of row 0" in printed
     assert "\nThe statement" in printed
     assert any("foundry-live" in page and "<polyline" in page for page in shown(notebook, "text/html"))

@@ -65,9 +65,9 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(
         assert code == -9
     result = kedro_run(data_dir, "training", SETTINGS)
     assert result.returncode == 0, result.stderr
-    first = next(line for line in result.stdout.splitlines() if line.startswith(("STARTS", "CONTINUES")))
+    first = next(line for line in result.stdout.splitlines() if line.startswith(("Training starts", "Training resumes")))
     # A checkpoint is written during training: the kill may come before that of step 25 is durable.
-    assert first.startswith(("CONTINUES at step 25 of 40 (session 3; ", "CONTINUES at step 20 of 40 (session 3; "))
+    assert first.startswith(("Training resumes at step 25 of 40 (session 3; ", "Training resumes at step 20 of 40 (session 3; "))
     assert "done again" in first
     assert final_files(data_dir) == final_files(uninterrupted)
     assert rows(data_dir) == rows(uninterrupted)
@@ -86,7 +86,7 @@ def test_a_run_whose_folder_is_lost_resumes_from_drive(prepared: Path, uninterru
     (report,) = (drive / "files" / "08_reporting" / "gpt" / "report.html").glob("*/report.html")
     assert report.read_bytes() == (data_dir / "08_reporting" / "gpt" / "report.html").read_bytes()
     assert "Restored step" in result.stdout
-    assert "CONTINUES at step" in result.stdout
+    assert "Training resumes at step" in result.stdout
     assert final_files(data_dir) == final_files(uninterrupted)
     assert rows(data_dir) == rows(uninterrupted)
 

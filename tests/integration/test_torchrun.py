@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def test_two_processes_keep_one_run_and_resume_it_from_drive(tmp_path: Path) -> None:
     assert kedro_run(tmp_path, "validation,data_engineering").returncode == 0
     run_folder = tmp_path / "06_models" / "gpt"
-    for max_steps, first_line in ((6, "STARTS"), (12, "CONTINUES at step 6")):
+    for max_steps, first_line in ((6, "Training starts"), (12, "Training resumes at step 6")):
         shutil.rmtree(run_folder, ignore_errors=True)  # the second time there is only Drive's copy
         settings = {"training.max_steps": max_steps, "drive.folder": tmp_path / "drive"}
         command = arguments(tmp_path, "training", settings)

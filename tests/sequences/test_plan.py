@@ -33,9 +33,9 @@ def has_happened(stage: str, what: str, log: str) -> bool:
     if what == "would be compared":
         return True
     if what == "would start":
-        return "STARTS at step 0" in log
+        return "Training starts at step 0" in log
     if what == "would resume":
-        return "CONTINUES at step" in log
+        return "Training resumes at step" in log
     # A part that was damaged is made again, beside parts of its stage that are whole.
     return is_reused == (what == "up to date") or (what == "would run" and "is made again" in log)
 

@@ -43,7 +43,7 @@ def readable_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             event = "Terminated" if is_terminated() else "Stopped"
             with contextlib.suppress(OSError):  # the terminal may be closed
                 click.echo(
-                    f"{event}. Run the same command again: it goes on from what is done and saved.",
+                    f"{event}. Run the same command again: it continues from what is done and saved.",
                     err=True,
                 )
             sys.exit(

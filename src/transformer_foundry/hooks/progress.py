@@ -130,7 +130,7 @@ class ProgressCallback(Callback):
         if before.has_started:
             # Training has logged the reason; what is on the disk stays there.
             self._state.saved_step = before.saved_step
-            self._line.print(f"{self._prefix}GOES BACK to step {started.step} of {started.total_steps}.")
+            self._line.print(f"{self._prefix}Training returns to step {started.step} of {started.total_steps}.")
             return
         session = None if self._context.run is None else self._context.run.session
         for line in (_starting_line(started, session), *started.notes, *_device_notes(started)):
@@ -188,8 +188,8 @@ class ProgressCallback(Callback):
         elif step > first_step:
             per_step = (self._clock() - first_time) / (step - first_step)
             parts.append(f"ETA {format_duration(per_step * (total_steps - step))}")
-        if state.saved_step is not None:
-            parts.append(f"saved at {state.saved_step}")
+        if state.saved_step is not None and step < total_steps:  # the last one is saved after this line
+            parts.append(f"checkpoint {state.saved_step}")
         return self._prefix + " | ".join(parts)
 
     def _refresh(self, line: str, is_milestone: bool) -> None:
@@ -232,13 +232,13 @@ def _starting_line(started: Started, session: RunSession | None) -> str:
     if not started.resumed:
         # The steps of a run with max_hours are planned after the first of them have been timed.
         hours = _training_of(started).get("max_hours")
-        return "STARTS at step 0 of " + (f"{hours:g} h." if hours else f"{started.total_steps}.")
-    line = f"CONTINUES at step {started.step} of {started.total_steps}"
+        return "Training starts at step 0 of " + (f"{hours:g} h." if hours else f"{started.total_steps}.")
+    line = f"Training resumes at step {started.step} of {started.total_steps}"
     if session is None:
         return f"{line}."
     lost = session.lost_steps
     done_again = (
-        f"{lost} step{'s' if lost > 1 else ''} after the last checkpoint {'are' if lost > 1 else 'is'} done again"
+        f"{lost} step{'s' if lost > 1 else ''} after the last checkpoint {'are' if lost > 1 else 'is'} repeated"
     )
     return f"{line} (session {session.number}; {done_again if lost else 'nothing was lost'})."
 

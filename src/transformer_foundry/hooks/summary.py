@@ -201,7 +201,7 @@ def _folder_lines(context: RunContext, made: _Made) -> Iterator[str]:
         (made.validation is not None, "reports, figures", paths.shared_reports),
         (made.evaluation is not None, "reports, figures", paths.reports),
         (searched, "trials", paths.shared_reports),
-        (paths.report.exists(), "report to look at", paths.report),
+        (paths.report.exists(), "report", paths.report),
     )
     labels: dict[Path, str] = {}
     for is_made, label, path in folders:
