@@ -24,14 +24,16 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt requirements.lock requirements-cuda.lock
+$(STAMP): pyproject.toml constraints.txt requirements.lock requirements-cpu.lock requirements-cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python $$($(PYTHON) --version 2>&1 | cut -d" " -f2) is too old; version 3.11 or newer is required."; \
 		echo "Choose another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@# PyPI has builds of torch for GPUs alone: the smaller one for CPUs is taken where pip is told where to find it.
 	@if $(BIN)/python .ci/lock.py fits; then set -ex; \
 		$(PIP) --require-hashes --no-deps -r requirements.lock; \
-		$(BIN)/python .ci/lock.py cpu || $(PIP) --require-hashes --no-deps -r requirements-cuda.lock; \
+		$(PIP) --require-hashes --no-deps -r requirements-cpu.lock 2>/dev/null \
+			|| $(PIP) --require-hashes --no-deps -r requirements-cuda.lock; \
 		$(PIP) --no-deps --no-build-isolation -e .; \
 	else \
 		echo "requirements.lock is for another Python or machine: its hashes are not compared."; set -ex; \
@@ -83,7 +85,7 @@ address: $(STAMP)
 audit: $(STAMP)
 	$(PIP) pip-audit
 	@# --strict fails on a package that cannot be audited.
-	$(BIN)/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip
+	$(BIN)/pip-audit --strict --requirement requirements.lock --requirement requirements-cuda.lock --require-hashes --disable-pip
 
 sbom: $(STAMP)
 	$(PIP) cyclonedx-bom

@@ -13,6 +13,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,16 +31,17 @@ def test_every_locked_version_is_that_of_the_constraints_and_has_a_hash() -> Non
     locked, constraints = versions("requirements.lock"), versions("constraints.txt")
     assert len(locked) > 100
     assert {name: constraints.get(name) for name in locked} == locked
-    for file in ("requirements.lock", "requirements-cuda.lock"):
+    for file in ("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"):
         first, *lines = (PROJECT / file).read_text().splitlines()
         assert first.startswith("# The tested set with hashes: Python 3.11")
-        assert all(re.fullmatch(r"\S+==[^\s+]+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
-    assert len(re.findall("(?m)^torch==.*", (PROJECT / "requirements.lock").read_text())[0].split("--hash")) > 2
+        assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    assert versions("requirements-cpu.lock") == {"torch": constraints["torch"]}
+    assert versions("requirements-cuda.lock")["torch"] == constraints["torch"]
 
 
 def test_what_foundry_needs_is_locked() -> None:
     needed = {"torch", "kedro", "transformers", "datasets", "huggingface-hub", "wandb", "optuna", "safetensors"}
-    assert needed <= set(versions("requirements.lock"))
+    assert needed <= {*versions("requirements.lock"), *versions("requirements-cpu.lock")}
 
 
 BROUGHT_ALONG = {
@@ -117,24 +119,29 @@ version = "1.0"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with our Makefile, and a wheel called torch as the only package that it locks."""
+    """A project with our Makefile that locks the wheels part 1.0 and torch 2.13.0+cpu."""
     shutil.copytree(PROJECT / ".ci", tmp_path / ".ci")
     shutil.copy(PROJECT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "backend.py").write_text(BACKEND)
-    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
-    make = f"import backend; backend.make_wheel('{tmp_path}', 'torch', '2.13.0')"
-    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True)
-    wheel = tmp_path / "torch-2.13.0-py3-none-any.whl"
-    item = {
-        "metadata": {"name": "torch", "version": "2.13.0+cpu"},
-        "download_info": {"archive_info": {"hashes": {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}}},
-    }
-    (tmp_path / "requirements.lock").write_text(f"torch==2.13.0 --hash=sha256:{'0' * 64}\n")
-    (tmp_path / "requirements-cuda.lock").write_text("")
-    report = json.dumps({"install": [item, {"metadata": {"name": "small", "version": "1.0"}, "download_info": {}}]})
-    subprocess.run([sys.executable, ".ci/lock.py", "write"], input=report, text=True, cwd=tmp_path, check=True)
+    (tmp_path / "constraints.txt").write_text("part==1.0\n")
+    write_lock(tmp_path, ("part", "1.0"), ("torch", "2.13.0"), ("nvidia-cublas", "13.1"))
+    write_lock(tmp_path, ("part", "1.0"), ("torch", "2.13.0+cpu"))
     return tmp_path
+
+
+def write_lock(project: Path, *wheels: tuple[str, str]) -> None:
+    """Make wheels and lock them as ``make lock`` does, from pip's report."""
+    items: list[dict[str, Any]] = [{"metadata": {"name": "small", "version": "1.0"}, "download_info": {}}]
+    for name, version in wheels:
+        make = f"import backend; backend.make_wheel('.', '{name.replace('-', '_')}', '{version}')"
+        subprocess.run([sys.executable, "-c", make], cwd=project, check=True)
+        (wheel,) = project.glob(f"{name.replace('-', '_')}-{version}-*.whl")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        info = {"archive_info": {"hashes": {"sha256": digest}}}
+        items.append({"metadata": {"name": name, "version": version}, "download_info": info})
+    report = json.dumps({"install": items})
+    subprocess.run([sys.executable, ".ci/lock.py", "write"], input=report, text=True, cwd=project, check=True)
 
 
 def make_install(project: Path) -> subprocess.CompletedProcess[str]:
@@ -143,19 +150,31 @@ def make_install(project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
 
+def installed(project: Path) -> set[str]:
+    (site,) = project.glob(".venv/lib/*/site-packages")
+    return {path.name.removesuffix(".dist-info") for path in site.glob("*.dist-info")} - {"pip", "setuptools"}
+
+
 @pytest.mark.slow
 def test_make_install_compares_the_hashes(project: Path) -> None:
-    lock = (project / "requirements.lock").read_text()
-    assert f"--hash=sha256:{'0' * 64}" in lock  # of another build of the same version
     done = make_install(project)
     assert done.returncode == 0, done.stderr
-    assert (project / ".venv/.installed").exists()
+    assert {"part-1.0", "small-1.0", "torch-2.13.0+cpu"} <= installed(project)
+    assert "nvidia_cublas-13.1" not in installed(project)
+
+
+@pytest.mark.slow
+def test_make_install_takes_the_build_for_gpus_where_there_is_no_other(project: Path) -> None:
+    next(project.glob("torch-*cpu*.whl")).unlink()
+    done = make_install(project)
+    assert done.returncode == 0, done.stderr
+    assert {"part-1.0", "torch-2.13.0", "nvidia_cublas-13.1"} <= installed(project)
 
 
 @pytest.mark.slow
 def test_make_install_refuses_a_package_with_another_hash(project: Path) -> None:
-    with zipfile.ZipFile(project / "torch-2.13.0-py3-none-any.whl", "a") as wheel:
-        wheel.writestr("torch.py", "print('other code')")
+    with zipfile.ZipFile(next(project.glob("part-*.whl")), "a") as wheel:
+        wheel.writestr("part.py", "print('other code')")
     done = make_install(project)
     assert done.returncode != 0
     assert "DO NOT MATCH THE HASHES" in done.stderr
@@ -166,5 +185,4 @@ def test_make_install_refuses_a_package_with_another_hash(project: Path) -> None
 def test_make_install_says_so_where_the_lock_does_not_fit(project: Path) -> None:
     lock = project / "requirements.lock"
     lock.write_text(lock.read_text().replace(f"{sys.version_info.major}.{sys.version_info.minor},", "3.1,"))
-    done = make_install(project)
-    assert "its hashes are not compared" in done.stdout
+    assert "its hashes are not compared" in make_install(project).stdout

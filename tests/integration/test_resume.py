@@ -65,9 +65,13 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(
         assert code == -9
     result = kedro_run(data_dir, "training", SETTINGS)
     assert result.returncode == 0, result.stderr
-    first = next(line for line in result.stdout.splitlines() if line.startswith(("Training starts", "Training resumes")))
+    first = next(
+        line for line in result.stdout.splitlines() if line.startswith(("Training starts", "Training resumes"))
+    )
     # A checkpoint is written during training: the kill may come before that of step 25 is durable.
-    assert first.startswith(("Training resumes at step 25 of 40 (session 3; ", "Training resumes at step 20 of 40 (session 3; "))
+    assert first.startswith(
+        ("Training resumes at step 25 of 40 (session 3; ", "Training resumes at step 20 of 40 (session 3; ")
+    )
     assert "done again" in first
     assert final_files(data_dir) == final_files(uninterrupted)
     assert rows(data_dir) == rows(uninterrupted)
