@@ -24,7 +24,7 @@ LAYERS = (
     ("core.data",),
     ("core.checks", "core.evaluation"),
     ("core.training",),
-    ("core.export", "core.experiments"),
+    ("core.export", "core.studies"),
     ("core.publishing",),
     ("core.reports",),
     ("config", "console"),

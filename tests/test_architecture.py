@@ -20,7 +20,7 @@ OURS = {"transformer_foundry", *sys.stdlib_module_names}
 AT_THE_TOP = OURS | {"click", "kedro", "kedro_datasets", "markupsafe", "numpy", "omegaconf", "pluggy", "yaml"}
 KEDRO_LOADS = {"fsspec", "jinja2", "pydantic"}
 MAY_IMPORT_TORCH = ("core/models", "core/checks", "core/training", "core/data", "core/export", "core/evaluation",
-                    "core/experiments", "core/publishing", "core/system", "core/files")  # fmt: skip
+                    "core/studies", "core/publishing", "core/system", "core/files")  # fmt: skip
 COPIED_INTO_PACKAGES = ("core/export/transformers_code/configuration_foundry.py",
                         "core/export/transformers_code/modeling_foundry.py",
                         "core/publishing/package/templates/server_limits.py")  # fmt: skip

@@ -12,9 +12,9 @@ import torch
 
 from tests.benchmarks.unicode_names import make_splits, named_characters
 from transformer_foundry.core.evaluation import evaluate
-from transformer_foundry.core.experiments.comparison.confidence import mean_interval
-from transformer_foundry.core.experiments.comparison.reference_models import build_reference
 from transformer_foundry.core.models import adapt
+from transformer_foundry.core.studies.comparison.confidence import mean_interval
+from transformer_foundry.core.studies.comparison.reference_models import build_reference
 from transformer_foundry.core.training import TrainingOptions, fit, transfer_weights
 from transformer_foundry.core.training.checkpointing.state import capture_model
 from transformer_foundry.core.training.pretrained.source import WeightSource

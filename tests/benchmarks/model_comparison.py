@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from tests.benchmarks.unicode_names import LENGTH, VOCAB_SIZE, make_splits, named_characters
-from transformer_foundry.core.experiments.comparison import BenchmarkOptions, Candidate, compare_models, summarize
 from transformer_foundry.core.models import adapt
+from transformer_foundry.core.studies.comparison import BenchmarkOptions, Candidate, compare_models, summarize
 from transformer_foundry.core.training import TrainingOptions
 
 

@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformer_foundry.core.experiments.tuning.storage import load_study, open_storage
-from transformer_foundry.core.experiments.tuning.storage.trial_attributes import is_paused
+from transformer_foundry.core.studies.tuning.storage import load_study, open_storage
+from transformer_foundry.core.studies.tuning.storage.trial_attributes import is_paused
 
 KILLS = 10
 N_TRIALS = 12
@@ -23,7 +23,7 @@ N_TRIALS = 12
 
 PROGRAM = """
 import sys
-from tests.core.experiments.tuning import killable_search
+from tests.core.studies.tuning import killable_search
 import optuna
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 print("opening", flush=True)

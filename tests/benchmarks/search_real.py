@@ -25,7 +25,8 @@ import torch
 
 from transformer_foundry.core import data as core_data
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.experiments.tuning import (
+from transformer_foundry.core.models import load_model, read_export
+from transformer_foundry.core.studies.tuning import (
     TuningOptions,
     compare_with_default,
     load_study,
@@ -35,7 +36,6 @@ from transformer_foundry.core.experiments.tuning import (
     paused_checkpoints_in,
     search,
 )
-from transformer_foundry.core.models import load_model, read_export
 from transformer_foundry.core.training.options import TrainingOptions
 
 GPT = Path(__file__).parents[2] / "data" / "01_raw" / "exports" / "gpt"

@@ -20,7 +20,7 @@ import numpy as np
 import optuna
 
 from tests.benchmarks.search_table import NAMES, TOLERANCE, Table
-from transformer_foundry.core.experiments.tuning import TuningOptions, search
+from transformer_foundry.core.studies.tuning import TuningOptions, search
 
 MOST_TRAININGS = 100
 BASELINES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transformer_foundry.core.experiments.tuning.space import SearchSpace, parse_space
-from transformer_foundry.core.experiments.tuning.strategies.candidates import encode
+from transformer_foundry.core.studies.tuning.space import SearchSpace, parse_space
+from transformer_foundry.core.studies.tuning.strategies.candidates import encode
 
 FOLDER = Path(__file__).parent / "tables"
 NAMES = (

@@ -3,9 +3,9 @@ import itertools
 import pytest
 from kedro.io import DatasetError
 
-from tests.core.experiments.tuning.curves import CurveTrainer
+from tests.core.studies.tuning.curves import CurveTrainer
 from transformer_foundry.core.base.errors import TuningError, find_foundry_error
-from transformer_foundry.core.experiments.tuning import TrialResult, TuningOptions, parse_space, search
+from transformer_foundry.core.studies.tuning import TrialResult, TuningOptions, parse_space, search
 from transformer_foundry.datasets.study import StudyDataset
 
 ENTRY = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from tests.hooks.runs import Run
-from transformer_foundry.core.experiments.tuning import TrialResult
+from transformer_foundry.core.studies.tuning import TrialResult
 from transformer_foundry.core.training import Started
 from transformer_foundry.hooks.kedro_hooks import report_interrupted
 from transformer_foundry.hooks.progress import STAGES, ProgressCallback

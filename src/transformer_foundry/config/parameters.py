@@ -14,11 +14,11 @@ from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
-from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.files.local_path import is_local_path
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
+from transformer_foundry.core.studies.tuning.options import TuningOptions
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = [

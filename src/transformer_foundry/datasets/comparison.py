@@ -11,9 +11,9 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro.io.core import Version
 
-from transformer_foundry.core.experiments.comparison.run import CandidateResult
 from transformer_foundry.core.files.atomic import make_folder, replace_file
 from transformer_foundry.core.files.json_lines import parse_rows, row_text
+from transformer_foundry.core.studies.comparison.run import CandidateResult
 from transformer_foundry.datasets.storage.location import explain_storage_errors, open_location, refuse_version
 
 __all__ = ["ComparisonDataset"]

@@ -8,8 +8,8 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import Version
 
 from transformer_foundry.core.base.secrets import redact
-from transformer_foundry.core.experiments.tuning import StudyHandle, TrialResult
-from transformer_foundry.core.experiments.tuning.storage.study_copies import restore_study
+from transformer_foundry.core.studies.tuning import StudyHandle, TrialResult
+from transformer_foundry.core.studies.tuning.storage.study_copies import restore_study
 from transformer_foundry.datasets.storage.location import local_path, refuse_version
 
 __all__ = ["StudyDataset"]

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
-    from transformer_foundry.core.experiments.tuning import TrialResult
     from transformer_foundry.core.publishing import Package
+    from transformer_foundry.core.studies.tuning import TrialResult
     from transformer_foundry.core.training.events import Checkpoint, Progress, Started
     from transformer_foundry.hooks.results import (
         DataProfile,

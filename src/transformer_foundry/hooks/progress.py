@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.status_line import LINE, StatusLine, in_notebook
 from transformer_foundry.core.base.text import format_duration
-from transformer_foundry.core.experiments.tuning.options import TuningOptions
 from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.core.studies.tuning.options import TuningOptions
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.run_context import RunContext, function_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
-    from transformer_foundry.core.experiments.tuning import TrialResult
+    from transformer_foundry.core.studies.tuning import TrialResult
     from transformer_foundry.core.training.events import Checkpoint, Progress, Started
     from transformer_foundry.datasets.training_run import RunSession
     from transformer_foundry.hooks.live_figure import LiveFigure

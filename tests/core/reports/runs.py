@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.experiments.tuning.results.summary import trials_digest
 from transformer_foundry.core.files.folder_manifest import write_folder_manifest
 from transformer_foundry.core.files.provenance import digest_of, with_origin
+from transformer_foundry.core.studies.tuning.results.summary import trials_digest
 from transformer_foundry.core.training.checkpointing.directory import checkpoint_origin
 
 FINDING = {"severity": "warning", "message": "Dropout is 0.9.", "where": "model.py:7", "fix": "Use 0.1.", "check": "x"}

@@ -22,9 +22,9 @@ from transformer_foundry.core.data import DataOptions, fit_tokenizer, prepare_sp
 from transformer_foundry.core.evaluation.assess import assess
 from transformer_foundry.core.evaluation.error_analysis import analyze_errors, confusion_figure
 from transformer_foundry.core.evaluation.options import SampleOptions
-from transformer_foundry.core.experiments.comparison.candidates import Candidate
 from transformer_foundry.core.models import load_model, read_export
 from transformer_foundry.core.publishing import DeploymentOptions, build_package
+from transformer_foundry.core.studies.comparison.candidates import Candidate
 from transformer_foundry.core.system.precision import choose_precision
 from transformer_foundry.core.training import Checkpoint, TrainingOptions, fit
 

@@ -17,7 +17,7 @@ from tests.core.data.samples import prepare
 from tests.datasets.publishing.test_package import make_package
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.core.base.errors import DataError, FoundryError, ModelError, find_foundry_error
-from transformer_foundry.core.experiments.comparison.run import CandidateResult
+from transformer_foundry.core.studies.comparison.run import CandidateResult
 from transformer_foundry.datasets import (
     AtomicJSONDataset,
     ComparisonDataset,

@@ -14,8 +14,8 @@ from tests.hooks.runs import Run
 from tests.loopback.wandb_offline_reader import read_runs
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.base.secrets import without_secrets
-from transformer_foundry.core.experiments.tuning import TrialResult
 from transformer_foundry.core.publishing import Package
+from transformer_foundry.core.studies.tuning import TrialResult
 from transformer_foundry.datasets import PackageDataset, StudyDataset
 from transformer_foundry.hooks.tracking.wandb_callback import WandbCallback
 from transformer_foundry.hooks.tracking.wandb_run import WandbRun, choose_mode

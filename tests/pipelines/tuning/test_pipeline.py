@@ -11,7 +11,7 @@ from kedro.io import DataCatalog
 
 from tests.pipelines.memory import run, sample
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.experiments import tuning as core_tuning
+from transformer_foundry.core.studies import tuning as core_tuning
 from transformer_foundry.datasets import StudyDataset
 from transformer_foundry.pipelines import data_engineering, tuning, validation
 

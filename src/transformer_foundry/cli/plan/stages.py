@@ -332,7 +332,7 @@ def _comparison(plan: _Plan) -> tuple[str, str]:
 
 
 def _tuning(plan: _Plan) -> tuple[str, str]:
-    from transformer_foundry.core.experiments.tuning.options import TuningOptions
+    from transformer_foundry.core.studies.tuning.options import TuningOptions
 
     wanted = plan.options(TuningOptions, "tuning").n_trials
     if not plan.catalog.exists(plan.entry("previous_study")):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.data.tokenized.dataset import read_fingerprint
-from transformer_foundry.core.experiments.tuning.results.summary import trials_digest
 from transformer_foundry.core.files.provenance import (
     Origin,
     difference_text,
@@ -22,6 +21,7 @@ from transformer_foundry.core.files.provenance import (
 from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.reports.rendering import mapping
 from transformer_foundry.core.reports.run_record import Row, RunRecord, default_command, read_files
+from transformer_foundry.core.studies.tuning.results.summary import trials_digest
 from transformer_foundry.core.training.checkpointing.directory import best_origin
 
 __all__ = ["join", "read_run"]

@@ -121,7 +121,7 @@ class DriveCallback(Callback):
     def _start_search(self, study: Path, files: FileSync, background: BackgroundSync) -> None:
         """Bring back the paused trials of a search, before its study, which lists them."""
         from transformer_foundry.core.base.errors import CheckpointError, TuningError
-        from transformer_foundry.core.experiments.tuning.storage.study_copies import restore_study, set_aside
+        from transformer_foundry.core.studies.tuning.storage.study_copies import restore_study, set_aside
         from transformer_foundry.hooks.drive.trial_sync import PAUSED_FOLDER, TrialSync
 
         paused = study.parent / PAUSED_FOLDER

@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.experiments.tuning.storage.study_copies import find_damage
 from transformer_foundry.core.files.atomic import copy_file
 from transformer_foundry.core.files.folder_manifest import (
     MANIFEST_FILE,
@@ -32,6 +31,7 @@ from transformer_foundry.core.files.folder_manifest import (
     read_manifest,
     verify_folder,
 )
+from transformer_foundry.core.studies.tuning.storage.study_copies import find_damage
 from transformer_foundry.core.system.process import is_running
 from transformer_foundry.hooks.drive.verified_copy import copy_files
 

@@ -123,8 +123,8 @@ def _announce_result(notify: Notify, data: object, methods: Mapping[type[Any], s
 
 
 def _announce_object(notify: Notify, data: object, dataset: object, *, is_new: bool) -> None:
-    from transformer_foundry.core.experiments.tuning import TrialResult
     from transformer_foundry.core.publishing import Package
+    from transformer_foundry.core.studies.tuning import TrialResult
     from transformer_foundry.datasets import PackageDataset
 
     if isinstance(data, TrialResult):

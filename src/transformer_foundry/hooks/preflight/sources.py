@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import DataError, FoundryError, ModelError, ParameterError
 from transformer_foundry.core.data.options import BUILT_IN, DataOptions
-from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
 from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.models.options import TASKS, ModelOptions
+from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
 from transformer_foundry.hooks.preflight.reads import reads_section, writes_dataset
 from transformer_foundry.hooks.run_context import RunContext, function_of
 
@@ -128,7 +128,7 @@ def _require_model(model: ModelOptions) -> None:
 
 
 def _require_compared(name: str) -> None:
-    from transformer_foundry.core.experiments.comparison.reference_models import REFERENCES, require_reference
+    from transformer_foundry.core.studies.comparison.reference_models import REFERENCES, require_reference
 
     if not Path(name).is_dir():
         beside = [str(folder) for folder in Path(name).parent.glob("*/")] if Path(name).parent != Path() else []

@@ -15,8 +15,8 @@ from transformer_foundry.hooks.run_context import RunContext
 from transformer_foundry.hooks.tracking.wandb_run import WandbRun, choose_mode
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.experiments.tuning import TrialResult
     from transformer_foundry.core.publishing import Package
+    from transformer_foundry.core.studies.tuning import TrialResult
     from transformer_foundry.core.training.events import Checkpoint, Progress, Started
     from transformer_foundry.hooks.results import (
         DataProfile,

@@ -28,7 +28,7 @@ from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE,
 from transformer_foundry.hooks.tracking.wandb_offline_log import last_logged_step
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.experiments.tuning import TrialResult
+    from transformer_foundry.core.studies.tuning import TrialResult
 
 __all__ = ["WandbRun", "choose_mode", "flatten_numbers"]
 

@@ -12,11 +12,11 @@ from transformer_foundry.core.base.text import counted
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
-from transformer_foundry.core.experiments import comparison
-from transformer_foundry.core.experiments.comparison.options import BenchmarkOptions
-from transformer_foundry.core.experiments.comparison.run import CandidateResult
 from transformer_foundry.core.files.provenance import CODE_VERSION, digest_of, with_origin
 from transformer_foundry.core.models.source.read import ModelSource
+from transformer_foundry.core.studies import comparison
+from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
+from transformer_foundry.core.studies.comparison.run import CandidateResult
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.pipelines.random_lock import seeds_random
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date

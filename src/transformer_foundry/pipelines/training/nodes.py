@@ -17,12 +17,12 @@ from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.evaluation import error_analysis as core_error_analysis
 from transformer_foundry.core.evaluation.assess import assess, evaluation_origin
-from transformer_foundry.core.experiments.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.provenance import is_made_from
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
 from transformer_foundry.core.reports import training_curves
+from transformer_foundry.core.studies.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
 from transformer_foundry.core.training.events import Event, Started
 from transformer_foundry.core.training.options import TrainingOptions

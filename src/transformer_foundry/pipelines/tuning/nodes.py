@@ -11,13 +11,13 @@ from transformer_foundry.core.base.text import counted
 from transformer_foundry.core.checks.options import ValidationOptions
 from transformer_foundry.core.checks.report.gate import require_sound
 from transformer_foundry.core.data.tokenized.dataset import TokenSplits
-from transformer_foundry.core.experiments import tuning as core_tuning
-from transformer_foundry.core.experiments.tuning.options import TuningOptions
-from transformer_foundry.core.experiments.tuning.results.trial_result import TrialResult
-from transformer_foundry.core.experiments.tuning.storage import StudyHandle
 from transformer_foundry.core.files.provenance import origin_of, with_origin
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
+from transformer_foundry.core.studies import tuning as core_tuning
+from transformer_foundry.core.studies.tuning.options import TuningOptions
+from transformer_foundry.core.studies.tuning.results.trial_result import TrialResult
+from transformer_foundry.core.studies.tuning.storage import StudyHandle
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.pipelines.random_lock import seeds_random
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date

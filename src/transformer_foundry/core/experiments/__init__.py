@@ -1,1 +1,0 @@
-"""Experiments of many trainings: search of hyper-parameters (``tuning``) and comparison of models (``comparison``)."""
