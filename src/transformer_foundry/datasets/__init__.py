@@ -1,4 +1,4 @@
-"""Kedro datasets: where results are kept, and nothing half written looks finished. Text is read in ``core.data``."""
+"""Kedro datasets, which keep results: nothing half written looks finished. Text is read in ``core.data``, not here."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Kedro dataset of a corpus: its description in JSON, and the opened corpus within one process."""
+"""Kedro dataset of a corpus, which ``core.data`` reads: its description in JSON, and the corpus within one process."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.training.loop import fit as fit
     from transformer_foundry.core.training.monitoring.rehearsal_report import REHEARSAL as REHEARSAL
     from transformer_foundry.core.training.monitoring.rehearsal_report import add_rehearsal as add_rehearsal
-    from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at as learning_rate_at
+    from transformer_foundry.core.training.optim.learning_rate import learning_rate_at as learning_rate_at
     from transformer_foundry.core.training.options import TrainingOptions as TrainingOptions
     from transformer_foundry.core.training.pretrained.source import read_weight_source as read_weight_source
     from transformer_foundry.core.training.pretrained.source import vocabulary_digest as vocabulary_digest

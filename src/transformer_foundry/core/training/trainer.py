@@ -28,7 +28,7 @@ from transformer_foundry.core.training.monitoring.metrics import ThroughputMonit
 from transformer_foundry.core.training.monitoring.time_budget import TimeBudget
 from transformer_foundry.core.training.monitoring.triggers import Triggers
 from transformer_foundry.core.training.monitoring.validator import Validator
-from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at
+from transformer_foundry.core.training.optim.learning_rate import learning_rate_at
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.core.training.train_step import GradientAccumulation, StepStats, TrainStep
 

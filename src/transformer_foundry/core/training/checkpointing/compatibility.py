@@ -11,7 +11,7 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.folder_manifest import is_finished
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 from transformer_foundry.core.training.checkpointing.directory import newest_checkpoint
-from transformer_foundry.core.training.optim.lr_schedule import learning_rate_at
+from transformer_foundry.core.training.optim.learning_rate import learning_rate_at
 from transformer_foundry.core.training.options import CHANGEABLE, TrainingOptions
 
 if TYPE_CHECKING:

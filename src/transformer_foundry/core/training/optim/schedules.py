@@ -1,7 +1,7 @@
 """``SCHEDULES``, the learning-rate schedules: what follows the warm-up.
 
 To add one, add an entry to ``SCHEDULES``: it is then a choice of ``training.lr_scheduler_type``. Describe it in a
-sentence of ``docs/training.md``, and add its values to ``FORMS`` of ``tests/core/training/optim/test_lr_schedule.py``.
+sentence of ``docs/training.md``, and add its values to ``FORMS`` of ``tests/core/training/optim/test_learning_rate.py``.
 """
 
 from __future__ import annotations
