@@ -83,7 +83,7 @@ class TrainingOptions:
         0.2, "Share of all steps in which the learning rate rises linearly.", minimum=0, maximum=1
     )
     min_lr_ratio: float = option(
-        0.1, "Last learning rate as a share of the highest one, unless the schedule is constant.", minimum=0, maximum=1
+        0.1, "Last learning rate as a share of the highest one; the schedule constant ignores it.", minimum=0, maximum=1
     )
     decay_ratio: float = option(
         0.2, "Share of all steps in which warmup_stable_decay lowers the learning rate.", above=0, maximum=1

@@ -1,7 +1,16 @@
 """``SCHEDULES``, the learning-rate schedules: what follows the warm-up.
 
-To add one, add an entry to ``SCHEDULES``: it is then a choice of ``training.lr_scheduler_type``. Describe it in a
-sentence of ``docs/training.md``, and add its values to ``FORMS`` of ``tests/core/training/optim/test_learning_rate.py``.
+To add one:
+
+1. Write a function of ``Place`` here and add it to ``SCHEDULES``: it then is a choice of ``lr_scheduler_type``.
+   It begins at 1, never rises, and stays above 0 before the last update. It falls no steeper than half a cosine from
+   the warm-up to the end; if its fall is shorter, say so in ``test_the_learning_rate_has_no_jump`` (next step).
+2. Add its values to ``FORMS`` of ``tests/core/training/optim/test_learning_rate.py``, and name it in
+   ``docs/training.md``.
+3. If it has an option of its own, that is a field of ``Place``, set in ``learning_rate``; a field of
+   ``TrainingOptions`` whose help names the schedule; and a value in ``CHANGES`` of
+   ``tests/core/training/checkpointing/test_compatibility.py``: the option changes the weights. If it ignores one of the
+   options here, say so in the help of that option.
 """
 
 from __future__ import annotations
