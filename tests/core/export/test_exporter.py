@@ -17,10 +17,10 @@ from tests.core.export import small_models
 from tests.core.export.conftest import Exported
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import export_model
+from transformer_foundry.core.export.formats.table import FORMATS
 
 SHAPES = ((1, 1), (2, 1), (3, 24), (7, 13))
-EXACT = ("pytorch", "pt2", "onnx", "torchscript")
-FORMATS = (*EXACT, "onnx-fp16", "onnx-int8")
+EXACT = [name for name, item in FORMATS.items() if not item.is_variant]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from transformer_foundry.core.export.capture.export_source import ExportSource
 from transformer_foundry.core.export.capture.torch_export import EXPORTER_ERRORS, Inputs, private_copy
 from transformer_foundry.core.export.files import FORMAT_VERSION
 from transformer_foundry.core.export.format_export import finish, start
-from transformer_foundry.core.export.formats.table import FORMAT_FILES, VARIANT_FORMATS
+from transformer_foundry.core.export.formats.table import FORMAT_FILES, FORMATS, VARIANT_FORMATS
 from transformer_foundry.core.export.formats.variants import label_cases, make_variants
 from transformer_foundry.core.export.verification.parity import (
     LONGEST_UNLIMITED,
@@ -176,7 +176,7 @@ def _reference_cases(source: ExportSource, wanted: list[str], compared: Compared
 
 
 def _shapes_beyond_guards(source: ExportSource, wanted: list[str]) -> list[tuple[int, int]]:
-    if {"pt2", "onnx", *VARIANT_FORMATS}.intersection(wanted):
+    if any(FORMATS[name].is_captured for name in wanted):
         with contextlib.suppress(*EXPORTER_ERRORS):
             # A failure is reported when the format is written.
             source.program()

@@ -1,4 +1,4 @@
-"""Table of the formats: the file of each, and the module that writes and opens it."""
+"""Table of the formats: file and module of each; the docstring of this folder says how to add one."""
 
 from __future__ import annotations
 
@@ -32,22 +32,25 @@ class Format:
         file: Name of its file in a package.
         module: Module of this folder that writes and opens it. It is imported when it is used: opening an ONNX file
             must not import torch.
+        is_captured: Whether it is made from the program that ``ExportSource.program`` captures, whose
+            relaxed dimensions give all formats further shapes to be verified at.
         is_variant: Whether it is smaller than the model and not equal to it: made from a verified ONNX file, and judged
             by its predictions.
     """
 
     file: str
     module: str
+    is_captured: bool = False
     is_variant: bool = False
 
 
 FORMATS = {
     "pytorch": Format("model.safetensors", "pytorch"),
-    "pt2": Format("model.pt2", "pt2"),
-    "onnx": Format("model.onnx", "onnx"),
+    "pt2": Format("model.pt2", "pt2", is_captured=True),
+    "onnx": Format("model.onnx", "onnx", is_captured=True),
     "torchscript": Format("model.torchscript.pt", "torchscript"),
-    "onnx-fp16": Format("model-fp16.onnx", "onnx", is_variant=True),
-    "onnx-int8": Format("model-int8.onnx", "onnx", is_variant=True),
+    "onnx-fp16": Format("model-fp16.onnx", "onnx", is_captured=True, is_variant=True),
+    "onnx-int8": Format("model-int8.onnx", "onnx", is_captured=True, is_variant=True),
 }
 
 FORMAT_FILES = {name: item.file for name, item in FORMATS.items()}
