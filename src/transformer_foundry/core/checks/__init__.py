@@ -23,14 +23,15 @@ masks or weights and observes the output, so that no correct design is refused.
 To add a check:
 
 1. Look on the reference page of the checks (``make docs``) whether one finds the fault already.
-2. Write a module in the folder of its subject (at most 12 modules each) with one function
+2. Write a module in the folder of its subject (at most 12 modules each), or in a new folder, with one function
    ``check_NAME(subject: ModelUnderTest) -> Iterator[Finding]``. The first line of its docstring states the property;
    the reference page of the checks shows it. Yield ``finding_at(name, severity, message, location, fix)`` for each
    violation. The names of modules are unique within ``core.checks``.
 3. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``, behind the checks
    whose violations could cause this one; ``calls_model=False`` if it calls nothing.
 4. If other findings follow from the new one, or it follows from others, add the name of the finding to
-   ``CONSEQUENCES`` in ``report.root_causes``.
+   ``CONSEQUENCES`` in ``report.root_causes``; to ``_ALL_MEASURED`` above it if the finding means nothing for a model
+   that does not run, is not finite or not deterministic: most checks that call the model.
 5. A test that breaks a sound model in one line belongs in ``tests/core/checks/test_faults.py``, a correct design that
    the check must accept in ``test_sound_models.py``. Add the property to the table "What is checked" of
    ``docs/validation.md``.
