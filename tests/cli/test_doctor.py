@@ -12,13 +12,14 @@ from click.testing import CliRunner
 
 from transformer_foundry.cli import cli, doctor
 from transformer_foundry.cli.doctor import check_disk, check_keys, check_packages, check_tested_versions
+from transformer_foundry.console.service_keys import KEYS
 
 KEY = "correct-horse-battery-staple"
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("WANDB_API_KEY", "HF_TOKEN", "GITHUB_TOKEN", "HF_HOME", "HF_TOKEN_PATH"):
+    for name in (*(key.variable for key in KEYS), "HF_HOME", "HF_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
@@ -70,9 +71,9 @@ def test_a_key_is_known_to_be_set_and_never_shown(home: Path, monkeypatch: pytes
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     (home / ".cache" / "huggingface").mkdir(parents=True)
     (home / ".cache" / "huggingface" / "token").write_text(KEY)
-    wandb, hub, github = check_keys()
-    assert (wandb.status, hub.status, github.status) == ("ok", "ok", "note")
-    assert KEY not in "".join(f"{finding.message}{finding.fix}" for finding in (wandb, hub, github))
+    found = dict(zip((key.variable for key in KEYS), check_keys(), strict=True))
+    assert {name for name, finding in found.items() if finding.status == "ok"} == {"WANDB_API_KEY", "HF_TOKEN"}
+    assert KEY not in "".join(f"{finding.message}{finding.fix}" for finding in found.values())
 
 
 def test_only_the_gpu_check_loads_torch() -> None:

@@ -17,6 +17,7 @@ import click
 from transformer_foundry.cli.runs import storage_options
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.program import with_program
+from transformer_foundry.console.service_keys import KEYS
 from transformer_foundry.core.system.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ _MIN_DISK_GIB, _RECOMMENDED_DISK_GIB = 1.0, 5.0
 _RECOMMENDED_MEMORY_GIB = 4.0
 _GIB = 2**30
 _MAX_VERSIONS_SHOWN = 6
-
-_KEYS = (
-    ("WANDB_API_KEY", "W&B", "runs are recorded offline", "wandb.ai/authorize"),
-    ("HF_TOKEN", "Hugging Face", "public data can be read, nothing can be published", "huggingface.co/settings/tokens"),
-    ("GITHUB_TOKEN", "GitHub", "limited to 60 gists an hour", "github.com/settings/tokens"),
-)
-"""Environment variable, service, consequence without a key, where to get one."""
 
 
 @dataclass(frozen=True)
@@ -157,15 +151,14 @@ def check_disk(folder: Path) -> Iterator[Diagnosis]:
 
 def check_keys() -> Iterator[Diagnosis]:
     """Report which keys are set, never their values."""
-    for variable, owner, without, address in _KEYS:
-        if os.environ.get(variable):
-            yield Diagnosis("ok", f"{owner}: {variable} is set")
-        elif (place := _stored_key(variable)) is not None:
-            yield Diagnosis("ok", f"{owner}: a key is stored in {place}")
+    for key in KEYS:
+        if os.environ.get(key.variable):
+            yield Diagnosis("ok", f"{key.service}: {key.variable} is set")
+        elif (place := _stored_key(key.variable)) is not None:
+            yield Diagnosis("ok", f"{key.service}: a key is stored in {place}")
         else:
-            yield Diagnosis(
-                "note", f"{owner}: no key, {without}", f"Optional: set {variable} (get a key at {address})."
-            )
+            fix = f"Optional: set {key.variable} (get a key at {key.address})."
+            yield Diagnosis("note", f"{key.service}: no key, {key.without}", fix)
 
 
 def check_drive() -> Iterator[Diagnosis]:

@@ -10,10 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SECRETS", "is_colab", "open_session", "pin_installed"]
+from transformer_foundry.console.service_keys import KEYS
 
-SECRETS = ("HF_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN")
-"""Names of the secrets to read; each becomes an environment variable."""
+__all__ = ["is_colab", "open_session", "pin_installed"]
 
 DRIVE_FOLDER = "/content/drive"
 
@@ -48,9 +47,9 @@ def open_session(*, use_drive: bool = False) -> None:
     """
     colab = _colab()
     if colab is not None:
-        for name in SECRETS:
-            _read_secret(colab.userdata, name)
-    found = [name for name in SECRETS if os.environ.get(name)]
+        for key in KEYS:
+            _read_secret(colab.userdata, key.variable)
+    found = [key.variable for key in KEYS if os.environ.get(key.variable)]
     print(f"Keys found: {', '.join(found) or 'none (none is needed)'}")
     if use_drive:
         print(_mount(colab))

@@ -46,7 +46,7 @@ class Callback:
         nesting: Callbacks nest like ``with`` statements: those with lower numbers start earlier and end later, in any
             order of the list. Ours: summary 10 (names at last what was made), check before a run 15 (refuses it before
             anything is restored), Drive 20 (restores what is missing, copies last), report 40, others 50, progress 60,
-            W&B 70.
+            trackers 70.
 
     Example:
         class PrintLoss(Callback):
