@@ -9,7 +9,8 @@ To add a tracker:
    with the ``nesting`` of ``WandbCallback``. ``on_progress`` comes before a checkpoint has saved the step: a tracker
    whose rows cannot be rolled back waits for ``on_checkpoint``, as that one does. Log results with ``is_new=False``,
    those of an earlier command, only if you have not yet. State that a resumed run needs, such as its id, is a file of
-   its own in the run's folder, named in ``core.files.run_paths`` and in ``RUN_FILES`` of ``hooks.drive.checkpoint_sync``.
+   its own in the run's folder, named in ``core.files.run_paths`` and in ``RUN_FILES`` of
+   ``hooks.drive.checkpoint_sync``.
 2. Export it in ``hooks`` and add an instance beside ``WandbCallback`` in ``transformer_foundry/settings.py``.
 3. Its options are a dataclass in ``config.hook_options`` and a section of its own in ``config.parameters.SECTIONS``:
    the section ``tracking`` is that of W&B.
