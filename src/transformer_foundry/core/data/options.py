@@ -42,7 +42,7 @@ class DataOptions:
     )
     header: bool | None = option(None, "Whether the first row of a table names its columns; null recognizes it.")
     columns: list[str] | None = option(None, "Names of all columns of a table, in order, instead of its header.")
-    table: str | None = option(None, "Table of an SQLite file, or sheet of an xlsx file, if it has several.")
+    table: str | None = option(None, "Table or sheet that is read of a file that has several.")
     encoding: str | None = option(None, "Encoding of text files, such as cp1252; null recognizes UTF-8 and UTF-16.")
     vocab_size: int | None = option(
         None,

@@ -125,7 +125,7 @@ def _check_options(file: DataFile, options: DataOptions) -> None:
     if options.columns is not None and "columns" not in FORMATS[name].takes and name not in TEXTS:
         raise DataError(
             f"data.columns is set, but the columns of {file.shown} ({name}) have names of their own.",
-            "Expected data.columns only for a table without names: csv, a list of lists in json, xlsx, CoNLL.",
+            f"Expected data.columns only for a table without names, which these may hold: {_taking('columns')}.",
             "Set data.columns to null, and data.text_column and the like to the names in the file.",
         )
     if file.kind.compression is not None and file.kind.encoding is None:
@@ -137,6 +137,11 @@ def _check_options(file: DataFile, options: DataOptions) -> None:
     if options.table is not None and "table" not in FORMATS[name].takes:
         raise DataError(
             f"data.table is {options.table}, but {file.shown} holds only one table ({name.replace('_', ' ')}).",
-            "Expected data.table only for SQLite and xlsx files.",
+            f"Expected data.table only for files of these formats: {_taking('table')}.",
             "Set data.table to null.",
         )
+
+
+def _taking(option: str) -> str:
+    """Return the groups of formats to which an option applies."""
+    return ", ".join(dict.fromkeys(known.group for known in FORMATS.values() if option in known.takes))
