@@ -34,6 +34,15 @@ def test_models_are_listed_promoted_and_rolled_back(data: Path) -> None:
     assert "run: first" in kedro(data, "models", "show", "gpt@production").output
 
 
+def test_a_damaged_model_is_shown_as_damaged(data: Path) -> None:
+    assert "warning:" not in kedro(data, "models", "show", "gpt:1").output
+    for path in (data / "registry/gpt/v1").glob("*.safetensors"):
+        path.unlink()
+    shown = kedro(data, "models", "show", "gpt:1").output
+    assert "run: first" in shown
+    assert "warning: model.safetensors" in shown
+
+
 def test_a_worse_model_is_refused_with_the_figures(data: Path) -> None:
     kedro(data, "models", "promote", "gpt:2")
     refused = kedro(data, "models", "promote", "gpt:1")

@@ -57,14 +57,18 @@ def list_models(storage: Storage) -> None:
 @click.argument("model")
 @storage_options
 def show(model: str, storage: Storage) -> None:
-    """Show metrics, origin and publications of MODEL (NAME, NAME:VERSION or NAME@ALIAS)."""
-    item = _registry(storage).find(model)
+    """Show metrics, origin and publications of MODEL (NAME, NAME:VERSION or NAME@ALIAS), and whether it is damaged."""
+    registry = _registry(storage)
+    item = registry.find(model)
     click.echo(f"{item.name}:{item.version}  {' '.join(item.aliases)}\n{item.folder}")
     click.echo(f"package: {item.package_sha256}\nregistered: {item.registered_at}\ndata: {item.data_fingerprint}")
     for name, value in {**item.lineage, **{f"test {name}": value for name, value in item.metrics.items()}}.items():
         click.echo(f"{name}: {text_of(value)}")
     for where in item.publications:
         click.echo(f"published: {where['repo_id']} {where['tag']} {where['revision']}")
+    damage = registry.damage_of(item)
+    if damage is not None:
+        click.echo(f"warning: {damage} Deploy that run again: its files are replaced.", err=True)
 
 
 @models.command("compare")

@@ -182,6 +182,11 @@ class Registry:
         versions = self.versions()
         return [item for items in versions.values() for item in items if item.package_sha256 == package.digest]
 
+    def damage_of(self, version: ModelVersion) -> str | None:
+        """Return what is wrong with the files of a version, each of which is read and hashed; None if nothing is."""
+        damage = _damage(version)
+        return None if damage is None else damage.problem
+
     def note_publication(self, version: ModelVersion, publication: Mapping[str, Any]) -> None:
         """Record where a version was published: ``repo_id``, ``tag``, ``revision``."""
         kept = {key: publication[key] for key in _PUBLICATION_KEYS if key in publication}
@@ -275,7 +280,6 @@ def _release(publication: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _damage(version: ModelVersion) -> DeploymentError | None:
-    """Return what is wrong with the files of a version."""
     try:
         read_package(version.folder)
     except DeploymentError as err:
