@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 import pytest
 
 import transformer_foundry
+from tests.faults.limits import limited
 from transformer_foundry.console.log_format import RedactedRecord
 from transformer_foundry.core.base import secrets
 from transformer_foundry.core.base.errors import FoundryError, error_message
@@ -213,3 +214,22 @@ def test_the_traceback_of_an_unexpected_error_holds_no_secret(monkeypatch: pytes
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "RuntimeError: [redacted]" in answer.stderr
     assert CANARY not in answer.stderr
+
+
+REPEATED = (
+    "-", "_", ".", "a", "-a", "gl-", "sk-", "eyJ", "eyJ-", "SG.", "\\", " ", "\n", "password ", "password=", "?a",
+    "?key", "bearer ", "://", "http://h/", "http://a@", ").", "::a", "-----BEGIN ", "123456789:", "aB1", "%0A",
+    "secret'",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", REPEATED)
+@pytest.mark.parametrize("before", ["", "http://h/", "password=", "?"])
+def test_the_time_grows_with_the_text_and_not_with_its_square(
+    monkeypatch: pytest.MonkeyPatch, before: str, part: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a\\ b-c.secret 1234")
+    text = before + part * (100_000 // len(part))
+    with limited(memory_mib=512, seconds=10):
+        secrets.redact(text)
+        secrets.redact_values({"a": text})

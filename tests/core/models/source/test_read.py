@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -51,6 +52,36 @@ def read_zip(tmp_path: Path):
 
 
 class TestFolders:
+    @pytest.mark.parametrize(
+        ("first", "encoding"),
+        [
+            ("# coding: unicode_escape\n# \\x0aimport os\n", "unicode_escape"),
+            ("#!/usr/bin/python\r# -*- coding=utf-7 -*-\r# +AAo-import os\r", "utf-7"),
+            ("\ufeff# vim: set fileencoding=latin-1 :\ns = 'é'\n", "latin-1"),
+            ("# coding: rot13\n", "rot13, which Python does not know"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["model.py", "layers.py"])
+    def test_code_that_is_other_code_in_its_declared_encoding_is_refused(self, tmp_path, name, first, encoding) -> None:
+        write_export(tmp_path, "import layers\n")
+        (tmp_path / "layers.py").write_text("width = 1\n")
+        (tmp_path / name).write_bytes(f"{first}import layers\n".encode())
+        with pytest.raises(ModelError, match=re.escape(f"{name} declares the encoding {encoding}")):
+            read_export(tmp_path)
+
+    @pytest.mark.parametrize(
+        "first", ["# coding: latin-1\nx = 1\n", "# -*- coding: UTF-8 -*-\nx = 'é'\n", "x = 'coding: koi8-r'"]
+    )
+    def test_a_declared_encoding_in_which_the_code_is_the_same_is_read(self, tmp_path, first) -> None:
+        assert read_export(write_export(tmp_path, first)).model_code == first
+
+    def test_no_model_has_the_digest_of_another_one_with_modules(self, tmp_path) -> None:
+        write_export(tmp_path / "a", "import layers\n")
+        (tmp_path / "a/layers.py").write_text("width = 1\n")
+        export = read_export(tmp_path / "a")
+        lines = "".join(f"{name}:{export.sha256[name]}\n" for name in ("model.py", "layers.py"))
+        assert export.code_digest != hashlib.sha256(lines.encode()).hexdigest()
+
     def test_a_folder_is_read_with_the_digests_of_its_bytes(self, tmp_path) -> None:
         export = read_export(write_export(tmp_path, CODE))
         assert (export.folder, export.model_code, export.config) == (tmp_path, CODE, CONFIG)

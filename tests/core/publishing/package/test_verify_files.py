@@ -140,6 +140,11 @@ MODULES = {
 }
 
 
+def test_a_comment_stays_a_comment_whatever_encoding_is_declared(tmp_path: Path) -> None:
+    manifest = write_package(tmp_path, model="# coding: unicode_escape\n# \\x0araise SystemExit('it ran')\nA = 1\n")
+    assert verify_files.VerifiedCode(tmp_path, manifest).load("model.py").A == 1
+
+
 @pytest.mark.parametrize("damaged", ["", "layers.py", "blocks_s28/one.py", "model.py", "unlisted", "compiled"])
 def test_a_module_of_the_package_runs_only_from_verified_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +35,8 @@ __all__ = ["ModelSource", "read_export"]
 # Python parses expressions made from the configuration, and its parser allows fewer than 200 levels.
 MAX_DEPTH = 64
 _LONGEST_NAME = 200
+# The first or second line, whatever ends a line; see PEP 263.
+_CODING = re.compile(rb"(?:[^\r\n]*(?:\r\n|\r|\n))?[ \t\f]*#[^\r\n]*?coding[:=][ \t]*([-\w.]+)")
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class ModelSource:
         if not self.support:
             return self.sha256[MODEL_FILE]
         lines = [f"{name}:{self.sha256[name]}\n" for name in (MODEL_FILE, *sorted(self.support))]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        # No module contains a zero byte, so this is never the digest of a model.py.
+        return hashlib.sha256("\0".join(["modules", *lines]).encode()).hexdigest()
 
     @property
     def code_files(self) -> dict[str, str]:
@@ -189,7 +194,9 @@ def _read_file(path: Path, source: str) -> bytes:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise too_large(str(path), size)
-        return path.read_bytes()
+        data = path.read_bytes()
+        _require_declared_encoding(path.name, data)
+        return data
     except OSError as err:
         raise ModelError(
             f"{path} cannot be read: {err.strerror or err}.", "Expected a readable file.", "Check its permissions."
@@ -206,6 +213,26 @@ def _decode(name: str, data: bytes) -> str:
             "Expected a text file in UTF-8.",
             f"Save {name} as UTF-8.",
         ) from err
+
+
+def _require_declared_encoding(name: str, data: bytes) -> None:
+    """Refuse code that is another one for a program that follows its coding line, as Python does for files."""
+    declared = _CODING.match(data.removeprefix(codecs.BOM_UTF8)) if name.endswith(".py") else None
+    if declared is None:
+        return
+    encoding, problem = declared[1].decode(), "in which its text is another one than in UTF-8"
+    try:
+        if data.decode(encoding) == data.decode():
+            return
+    except UnicodeError:
+        problem = "in which it cannot be read"
+    except LookupError:
+        problem = "which Python does not know"
+    raise ModelError(
+        f"{name} declares the encoding {encoding}, {problem}.",
+        "Expected code that every program reads alike.",
+        f"Save {name} as UTF-8 and delete its line with 'coding'.",
+    )
 
 
 def _parse_config(text: str) -> dict[str, Any]:

@@ -210,7 +210,9 @@ class VerifiedCode:
         assert module.__spec__ is not None
         file = module.__spec__.loader_state
         source = read_verified(self._folder, self._manifest, file, check=self._check)
-        exec(compile(source, str(self._folder / file), "exec", dont_inherit=True), vars(module))
+        # As text: a line that declares another encoding must not turn comments into code.
+        text = source.decode("utf-8-sig")
+        exec(compile(text, str(self._folder / file), "exec", dont_inherit=True), vars(module))
 
     def _has(self, file: str) -> bool:
         listed = self._manifest.get("files")
