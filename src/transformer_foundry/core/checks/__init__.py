@@ -27,7 +27,8 @@ To add a check:
    ``check_NAME(subject: ModelUnderTest) -> Iterator[Finding]``. The first line of its docstring states the property;
    the reference page of the checks shows it. Yield ``finding_at(name, severity, message, location, fix)`` for each
    violation. The names of modules are unique within ``core.checks``.
-3. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` to ``CHECKS``, behind the checks
+3. Import the module in ``runner`` and add ``Check(name, tier, module.check_NAME)`` (``Check`` says which tier) to
+   ``CHECKS``, behind the checks
    whose violations could cause this one; ``calls_model=False`` if it calls nothing.
 4. If other findings follow from the new one, or it follows from others, add the name of the finding to
    ``CONSEQUENCES`` in ``report.root_causes``; to ``_ALL_MEASURED`` above it if the finding means nothing for a model

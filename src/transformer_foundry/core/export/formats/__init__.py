@@ -4,11 +4,12 @@ To add a format:
 
 1. Write a module here with two functions: ``ways(source, check)`` yields the ways to write the file, the best first,
    and ``open_file(path)`` returns a function that runs it. A library that it needs goes into ``pyproject.toml`` and
-   ``constraints.txt`` (then ``make lock``), and into ``PACKAGES`` of ``core.system.environment``.
+   ``constraints.txt`` (then ``make lock``), and into ``PACKAGES`` of ``core.system.environment``; the exceptions that
+   it raises for a model that it cannot write, into ``EXPORTER_ERRORS`` of ``core.export.capture.torch_export``.
 2. Add an entry to ``FORMATS`` in ``table``: export, verification and the choices and default of ``deployment.formats``
    follow from it. If a file of the format has a second one beside it that is not named ``FILE.data``, add that to
    ``core.export.files``.
-3. Add a snippet to ``publishing/package/model_card.md.jinja`` (a test asks for it), and the format to the tables of
+3. Add a snippet to ``publishing/package/model_card.md.jinja`` (a test asks for it), and the format to the table of
    formats in ``docs/export.md``.
 
 To add a smaller variant of the ONNX file, such as ``onnx-bf16``:

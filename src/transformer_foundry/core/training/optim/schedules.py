@@ -7,8 +7,8 @@ To add one:
    the warm-up to the end; if its fall is shorter, say so in ``test_the_learning_rate_has_no_jump`` (next step).
 2. Add its values to ``FORMS`` of ``tests/core/training/optim/test_learning_rate.py``, and name it in
    ``docs/training.md``.
-3. If it has an option of its own, that is a field of ``Place``, set in ``learning_rate``; a field of
-   ``TrainingOptions`` whose help names the schedule; and a value in ``CHANGES`` of
+3. If it has an option of its own, that is a field of ``Place``, set in ``learning_rate_at`` of the module beside; a
+   field of ``TrainingOptions`` whose help names the schedule; and a value in ``CHANGES`` of
    ``tests/core/training/checkpointing/test_compatibility.py``: the option changes the weights. If it ignores one of the
    options here, say so in the help of that option.
 """

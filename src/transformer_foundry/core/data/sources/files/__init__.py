@@ -8,10 +8,12 @@ To add a format:
 
 1. Write a reader, a class as ``formats.Table`` describes, in ``stored`` if it is binary, in ``separated`` or
    ``json_tables`` if it is a relative of theirs, else in a folder of its own: this folder has its 12 entries, so move
-   ``labelled_lines`` there if the new one reads lines too. Bound what it decodes with ``data.limits``.
+   ``labelled_lines`` there if the new one reads lines too. Bound what it decodes with ``data.limits``. A
+   library that it needs goes into ``pyproject.toml`` and ``constraints.txt`` (then ``make lock``).
    A format of plain texts (contents ``texts``) has no reader: ``plain_text.TextTable`` reads it, with a case for what
    one text is in ``TextTable`` and ``choose_document``, as for ``fasta``.
-2. Add an entry to ``formats.FORMATS``: endings, first bytes, reader. Messages, the choice of files in a folder and the
+2. Add an entry to ``formats.FORMATS``: its group and contents, endings, first bytes, reader, and the
+   options of ``data`` that it takes. Messages, the choice of files in a folder and the
    recognition of a binary format by its first bytes follow from it.
 3. Recognize it, if first bytes do not: a text in ``sniff._text_format``, a zip file in ``archive.zip_format``. What is
    known of it until now goes: a refusal in ``signatures``, its ending in ``formats._REFUSED_ENDINGS`` or
