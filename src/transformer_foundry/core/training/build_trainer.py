@@ -32,7 +32,9 @@ from transformer_foundry.core.training.checkpointing.state import (
     expected_size_bytes,
 )
 from transformer_foundry.core.training.compile import compile_if_worthwhile
+from transformer_foundry.core.training.memory.batch_size import MemoryPlan
 from transformer_foundry.core.training.memory.planning import PlannedMemory, plan_run_memory
+from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
 from transformer_foundry.core.training.monitoring.preflight import (
     plan_steps,
@@ -97,12 +99,15 @@ def build_trainer(
     objective = task_loss_for(splits.task, adapter, splits.target_scale)
     train_step = build_train_step(adapter, objective, options, precision, processes)
     random_at_start = _load_weights(train_step, resume_from, options.seed)
-    notes += _add_own_terms(train_step, batches.batch(0), options, resume_from)
-    steps_left, left_s = time_budget.total_steps - loop.step, time_budget.left_s()
-    memory, chosen = _choose_savings(
-        train_step, splits, batches, options, rows, decisions, steps_left=steps_left, left_s=left_s
-    )
-    notes += [] if triggers.is_finished(loop, time_budget.total_steps) else chosen
+    if triggers.is_finished(loop, time_budget.total_steps):  # nothing is computed that would need a plan
+        memory = PlannedMemory(MemoryPlan(rows, 1, rows), MemorySavings(), None)
+    else:
+        notes += _add_own_terms(train_step, batches.batch(0), options, resume_from)
+        steps_left, left_s = time_budget.total_steps - loop.step, time_budget.left_s()
+        memory, chosen = _choose_savings(
+            train_step, splits, batches, options, rows, decisions, steps_left=steps_left, left_s=left_s
+        )
+        notes += chosen
 
     run_manifest = describe_run(options, identity, step=loop.step, total_steps=time_budget.total_steps, extra=manifest)
     run_manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
