@@ -154,3 +154,24 @@ def test_labels_joined_by_commas_are_those_of_the_outputs(tmp_path):
 def test_texts_with_two_classes_are_counted(tmp_path):
     content = lines("text,label\n", "{0},{1}", f"{TEXTS[0]},b\n{TEXTS[1]},b\n")
     assert corpus_of(tmp_path, "twice.csv", content).assignment.contradictions == 2
+
+
+STARTS_WITH_NUMBERS = {
+    "one text": lines("event\n", "19{n:02}, {0}"),
+    "a text and a class": lines("text,label\n", "10{n:02},{0},{1}"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS_WITH_NUMBERS)
+def test_a_number_that_may_begin_a_text_is_no_name_of_a_row(tmp_path, name):
+    with pytest.raises(DataError, match="line 2"):
+        read_all(tmp_path, "a.csv", STARTS_WITH_NUMBERS[name], task="causal_lm")
+
+
+@pytest.mark.parametrize(
+    "content", [lines("text,label\n", "{n},{0},{1}"), lines("text\tlabel\n", "10{n:02}\t{0}\t{1}")]
+)
+def test_numbers_that_name_the_rows_are_left_out_with_a_note(tmp_path, content):
+    corpus = corpus_of(tmp_path, "a.csv", content)
+    assert {document.text for _, document in corpus.all_documents()} == set(TEXTS)
+    assert any("name its rows" in note for note in corpus.source.notes)

@@ -9,6 +9,7 @@ from transformer_foundry.core.base.text import one_line
 
 __all__ = [
     "UNSURE",
+    "are_row_names",
     "clean_names",
     "default_names",
     "find_index_columns",
@@ -95,6 +96,25 @@ def is_numbered_row(row: Sequence[str], header: Sequence[str], before: int) -> b
     """
     is_longer = len(row) == len(header) + 1 and header[0].strip().lower() not in _KEYS
     return is_longer and row[0].isdecimal() and int(row[0]) > before
+
+
+def are_row_names(numbers: Sequence[int], separator: str, *, has_quotes: bool) -> bool:
+    """Return whether numbers before the fields of the header name the rows, and are not the beginnings of texts.
+
+    In a file without quotes, ``1950, the year of ...`` may be a text with the separator, unless the numbers count the
+    rows, or the separator is a tab, which texts do not contain.
+
+    Args:
+        numbers: The numbers, in order.
+        separator: What separates the fields.
+        has_quotes: Whether the file quotes texts that contain the separator.
+
+    Example:
+        >>> are_row_names([1, 2, 3], ",", has_quotes=False), are_row_names([1950, 1951], ",", has_quotes=False)
+        (True, False)
+    """
+    counts_rows = numbers[0] in (0, 1) and all(number == numbers[0] + at for at, number in enumerate(numbers))
+    return counts_rows or has_quotes or separator == "\t"
 
 
 def clean_names(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -17,6 +17,7 @@ from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated.cells import converters
 from transformer_foundry.core.data.sources.files.separated.header import (
     UNSURE,
+    are_row_names,
     clean_names,
     default_names,
     find_index_columns,
@@ -147,12 +148,19 @@ class DelimitedTable:
         is_numbered = shifted and all(
             len(numbers) > place and is_numbered_row(row, first, numbers[place]) for place, row in enumerate(others)
         )
+        is_numbered = is_numbered and are_row_names(
+            numbers[1:], str(self._file.kind.separator), has_quotes=self._reading.quotes != "text"
+        )
         evidence = "data.header sets it"
         self.has_header = bool(options.header)
         if options.header is None:
             self.has_header, evidence = (True, "") if is_numbered else is_header(first, fitting)
         if is_numbered and self.has_header:  # R writes no name over the column of the row names
             first, width, fitting = ["", *first], width + 1, others
+            self.notes.append(
+                f"The numbers before the columns of {self._file.shown} name its rows, as R writes them:"
+                " they are not read."
+            )
         self._width = width
         rows = fitting if self.has_header else [sample[0], *fitting]
         names = list(first) if self.has_header else default_names(width)
