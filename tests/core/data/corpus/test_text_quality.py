@@ -42,6 +42,7 @@ def test_languages_are_guessed(language, text):
         ("replacement characters", "caf\ufffd au lait"),
         ("wrongly decoded characters", "Zürich, café".encode().decode("cp1252")),
         ("wrongly decoded characters", "it\u2019s".encode().decode("cp1252")),
+        ("wrongly decoded characters", "“quoted”".encode("cp1252").decode("latin-1")),
         ("control characters", "null \x00 byte"),
         ("marks of the end of a document", "the end.\n<|endoftext|>\nAnother"),
         ("marks of the end of a document", "the end.</s>"),

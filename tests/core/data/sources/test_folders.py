@@ -92,10 +92,13 @@ def test_a_text_of_many_is_not_held_out_for_a_word_in_its_name(tmp_path):
         ("utf-8", "latin-1", "reads 'ZÃ¼rich'; in utf-8 it reads 'Zürich'. Set data.encoding to null."),
         ("utf-8", "cp1251", "Set data.encoding to null."),
         ("cp1251", "cp1252", "Set data.encoding to cp1251."),
+        ("cp1252", "latin-1", r"reads '\x93Zürich\x94'; in cp1252 it reads '“Zürich”'."),
+        ("cp1250", "iso8859-2", "Set data.encoding to cp1250."),
     ],
 )
 def test_a_wrong_encoding_is_a_warning(tmp_path, written, given, said):
-    word = "Zürich" if written == "utf-8" else "Сегодня хорошая погода и тепло"
+    words = {"utf-8": "Zürich", "cp1252": "“Zürich”", "cp1250": "„Zürich”"}
+    word = words.get(written, "Сегодня хорошая погода и тепло")
     (tmp_path / "a.txt").write_bytes("\n".join(f"{text.replace('ü', 'u')} {word}" for text in TEXTS).encode(written))
     (found,) = read(tmp_path / "a.txt", "causal_lm", encoding=given).columns.warnings
     assert said in found

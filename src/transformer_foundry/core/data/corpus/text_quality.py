@@ -27,9 +27,11 @@ _CLEAR_DISTANCE = 0.2  # of the likeliest language from the next one; below it, 
 _PROBLEMS = {
     # The replacement character U+FFFD, written where a character could not be decoded.
     "replacement characters": re.compile("\ufffd"),
-    # UTF-8 that was read as Latin-1 or Windows-1252 and written again: "Ã¼", "â€™", "Â ".
+    # UTF-8 that was read as Latin-1 or Windows-1252 and written again: "Ã¼", "â€™", "Â "; and the quotes and dashes of
+    # Windows-1252 that were read as Latin-1, where these bytes are control characters.
     "wrongly decoded characters": re.compile(
         "\u00c3[\u0080-\u00bf\u0192\u2018-\u201e\u2020-\u2022\u20ac\u2122]|\u00e2\u20ac|\u00c2[\u0080-\u00bf]|\u00ef\u00bb\u00bf"
+        "|[\u0080-\u0084\u0086-\u009f]"
     ),
     "terminal color codes": re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"),
     "control characters": re.compile(r"(?!\x1b\[[0-9;?]*[A-Za-z])[\x00-\x08\x0b\x0e-\x1f\x7f]"),

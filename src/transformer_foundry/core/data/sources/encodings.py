@@ -30,6 +30,15 @@ _LATIN = frozenset("äöüßéèêàçñáíóúãõåøæâîôûïëœłżźć
 _QUOTES = frozenset("‘’“”„–—…€«»•°§©®£±×²³½·、。「」，！？：；・")
 _MARKED_RUN = re.compile(r"[^\W\d_a-zA-Z]{3,}")
 _SHOWN_BYTES = 40
+_WINDOWS_TABLES = {
+    "iso8859-1": "cp1252",
+    "iso8859-15": "cp1252",
+    "iso8859-2": "cp1250",
+    "iso8859-7": "cp1253",
+    "iso8859-9": "cp1254",
+}
+"""Tables of ISO, which have control characters that no text contains where these of Windows have quotes and dashes."""
+_CONTROL_BYTES = re.compile(rb"\S*[\x80-\x9f]\S*")
 _HALFWIDTH = ("\uff61", "\uff9f")
 _WORTH = 0.75  # a candidate is named if its score is at least this share of the best one
 
@@ -78,6 +87,12 @@ def misread_sample(raw: bytes, encoding: str) -> tuple[str, str, str] | None:
         return None
     piece = next(word for word in line.split() if not word.isascii())[:_SHOWN_BYTES]
     right = "utf-8"
+    windows = _WINDOWS_TABLES.get(codecs.lookup(encoding).name)
+    if windows is not None and _decoded(raw, right) is None and _decoded(raw, windows) is not None:
+        found = _CONTROL_BYTES.search(raw)
+        if found is not None:
+            piece = found.group()[:_SHOWN_BYTES]
+            return windows, piece.decode(encoding), piece.decode(windows)
     if _decoded(raw, "utf-8") is None:
         likely = likely_encodings(raw)
         known = {_codec(candidate) for candidate in _CANDIDATES}
