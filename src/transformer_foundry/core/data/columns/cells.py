@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "Turn",
     "average_length",
+    "decode_text",
     "has_weights",
     "is_missing",
     "item_text",
@@ -36,6 +37,7 @@ _INLINE_TYPES = frozenset(
         *("email", "phone", "bank_card"),
     )
 )
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _LONGEST_LITERAL = 100_000  # characters; a longer cell is text
 _LISTS = re.compile(r"\s*[\[(].*[\])]\s*", re.DOTALL)
 # numpy prints ['a' 'b'], which Python reads as the one string 'ab'.
@@ -69,6 +71,26 @@ def text_of(value: object) -> str:
             return "".join(texts)
         return ("\n" if any(" " in text.strip() for text in texts) else " ").join(texts)
     return str(value)
+
+
+def decode_text(value: Any) -> Any:
+    """Return a value with text in place of bytes that are text in UTF-8; other bytes stay, as pictures do.
+
+    Example:
+        >>> decode_text("Zürich".encode()), decode_text([b"a"]), decode_text(b"\\x89PNG")
+        ('Zürich', ['a'], b'\\x89PNG')
+    """
+    if isinstance(value, list):
+        return [decode_text(item) for item in value]
+    if isinstance(value, dict):
+        return {key: decode_text(item) for key, item in value.items()}
+    if not isinstance(value, bytes):
+        return value
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+    return value if _NO_TEXT.search(text) else text
 
 
 def is_missing(value: object) -> bool:

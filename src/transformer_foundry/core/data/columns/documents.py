@@ -34,8 +34,10 @@ def to_document(
         has_tags: Whether text and label are lists: words and their tags.
 
     Raises:
-        DataError: If the label is missing or has the wrong type.
+        DataError: If the label is missing or has the wrong type, or a cell is binary.
     """
+    if bytes in map(type, row.values()):
+        _require_text(row, columns, location)
     if has_tags:
         return _tagged_document(row, columns, location)
     if columns.vocab_size is not None:
@@ -48,6 +50,17 @@ def to_document(
     if columns.label is None and not columns.flags:
         return Document(text, target, pair=pair)
     return replace(_targets(row, columns, location), text=text, target=target, pair=pair)
+
+
+def _require_text(row: Mapping[str, Any], columns: Columns, location: Callable[[], str]) -> None:
+    for name in columns.names():
+        value = row.get(name)
+        if isinstance(value, bytes):
+            raise DataError(
+                f"{location()}: column {name} has bytes that are no text in UTF-8 ({value[:12]!r}).",
+                "Expected text, or bytes of text in UTF-8.",
+                "Decode the column and write it as text, or choose another column.",
+            )
 
 
 def _targets(row: Mapping[str, Any], columns: Columns, location: Callable[[], str]) -> Document:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.cells import decode_text
 from transformer_foundry.core.data.columns.split_column import split_of
 from transformer_foundry.core.data.limits import explain_memory, first_rows
 from transformer_foundry.core.data.options import DataOptions
@@ -156,7 +157,7 @@ class RemoteRows:
         for batch in self._table.iter(_BATCH_ROWS):
             names = list(batch)
             for values in zip(*batch.values(), strict=True):
-                yield dict(zip(names, values, strict=True))
+                yield dict(zip(names, map(decode_text, values), strict=True))
 
     def head(self, count: int) -> list[Row]:
         """Return the first rows."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.cells import decode_text
 from transformer_foundry.core.data.limits import DecodedSize
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated.header import clean_names, find_index_columns
@@ -77,7 +78,7 @@ class ArrowTable:
         names = [name for _, name in kept]
         try:
             for batch in self._batches([stored for stored, _ in kept]):
-                columns = [batch.column(stored).to_pylist() for stored, _ in kept]
+                columns = [_values(batch.column(stored)) for stored, _ in kept]
                 for values in zip(*columns, strict=True):
                     yield dict(zip(names, values, strict=True))
         except self._errors as err:
@@ -161,6 +162,12 @@ class ArrowTable:
             f"Expected {self._file.kind.format} data.",
             "Check the file, or write it again.",
         )
+
+
+def _values(column: pyarrow.Array) -> list[Any]:
+    """Return the cells of a column; Spark and Impala declare text as binary, also within structs and lists."""
+    values = column.to_pylist()
+    return [decode_text(value) for value in values] if "binary" in str(column.type) else values
 
 
 def _may_number(name: str) -> bool:

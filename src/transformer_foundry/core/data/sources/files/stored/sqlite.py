@@ -9,6 +9,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.cells import decode_text
 from transformer_foundry.core.data.limits import LARGEST_ROW, DecodedSize
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.kind import DataFile
@@ -77,7 +78,8 @@ class SqliteTable:
             for row in rows:
                 if not self._is_stored:
                     decoded.add(sum(len(cell) for cell in row if isinstance(cell, (str, bytes))))
-                yield dict(zip(names, row, strict=True))
+                # Programs store text as bytes too, in some rows or in all.
+                yield {name: decode_text(cell) for name, cell in zip(names, row, strict=True)}
 
     def line_of(self, number: int) -> None:
         """Return None: rows of a database have no lines."""
