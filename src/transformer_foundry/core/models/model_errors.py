@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from transformer_foundry.core.base.errors import FoundryError, ModelError, error_message
+from transformer_foundry.core.base.python_text import parse_python
 from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.models.error_meanings import explain
 from transformer_foundry.core.models.source.cache import MODEL_FILE
@@ -109,8 +110,8 @@ def argument_line(function: Callable[..., Any], name: str) -> str:
         return name
     line = code.co_firstlineno
     try:
-        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    except SyntaxError:
+        tree = parse_python("".join(linecache.getlines(code.co_filename)))
+    except (SyntaxError, ValueError):
         tree = ast.Module([], [])
     found = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.arg) and node.arg == name]
     return f"{Path(code.co_filename).name} line {min((at for at in found if at >= line), default=line)}"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.core.models.sound_styles import write_style
+from tests.faults.limits import limited
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.models import approve, build_model, describe_export, load_model, read_export
 from transformer_foundry.core.models.source.support_modules import collect_support
@@ -38,6 +39,37 @@ def test_the_modules_that_model_py_imports_are_found(code: str, files: list[str]
     disk = dict.fromkeys(("blocks.py", "parts/__init__.py", "unused.py", "json.py", "torch.py", "model.py"), b"")
     disk |= {"parts/attention.py": b"from .mask import causal\nfrom .. import model", "parts/mask.py": b"import math"}
     assert list(collect_support(code.encode(), disk.get)) == files
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import " + ".".join("a" * 60_000),
+        ("from " + "." + "a." * 60 + "a import b\n") * 3000,
+        "from " + ".a" * 500 + " import a" + ", a" * 100_000,
+        "a\n" * 3_000_000,
+    ],
+)
+def test_imports_of_hostile_code_are_followed_in_bounded_time_and_memory(code: str) -> None:
+    with limited(memory_mib=300, seconds=5):
+        assert collect_support(code.encode(), lambda _: None) == {}
+
+
+def test_code_that_names_ever_more_files_is_refused() -> None:
+    code = "".join(f"from .a.b.c.d.e import f{number}\n" for number in range(9000))
+    with limited(memory_mib=200, seconds=5), pytest.raises(ModelError, match="more than 32,768 names"):
+        collect_support(code.encode(), lambda _: None)
+
+
+def test_the_modules_together_have_a_limit() -> None:
+    code = "".join(f"import part{number}\n" for number in range(9))
+    with pytest.raises(ModelError, match="more than 2 MiB together"):
+        collect_support(code.encode(), lambda _: b"#" * 250_000)
+
+
+def test_what_a_coding_line_hides_is_not_followed() -> None:
+    code = b"# coding: unicode_escape\n# \\x0aimport blocks\n"
+    assert collect_support(code, {"blocks.py": b""}.get) == {}
 
 
 def test_the_digest_and_the_description_cover_all_modules(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from transformer_foundry.core.base.errors import cause_chain
+from transformer_foundry.core.base.python_text import parse_python
 from transformer_foundry.core.base.secrets import redact
 
 __all__ = ["SourceFile", "SourceLine", "SourceMap", "current_frame"]
@@ -42,7 +43,7 @@ class SourceFile:
     def tree(self) -> ast.Module:
         """The syntax tree; an empty one when the text is not valid Python."""
         try:
-            return ast.parse(self.text)
+            return parse_python(self.text)
         except (SyntaxError, ValueError):
             return ast.Module(body=[], type_ignores=[])
 

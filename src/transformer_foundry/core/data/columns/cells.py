@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from transformer_foundry.core.base.python_text import parse_literal
 
 __all__ = [
     "Turn",
@@ -195,7 +196,7 @@ def _literal(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text.strip())
+        return parse_literal(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
 

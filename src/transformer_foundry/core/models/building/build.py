@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.python_text import parse_python
 from transformer_foundry.core.models.building.constructor_calls import SYNONYMS, ConstructorCall, constructor_calls_for
 from transformer_foundry.core.models.building.model_code import find_model_class, import_model_code
 from transformer_foundry.core.models.inference.call import construct
@@ -115,7 +116,7 @@ class _SkipInitialization(TorchFunctionMode):
 
 
 def _candidates(export: ModelSource, overrides: Mapping[str, Any], module: ModuleType) -> list[ConstructorCall]:
-    tree = ast.parse(export.model_code)
+    tree = parse_python(export.model_code)
     config = {**export.config, **overrides}
     calls: list[ConstructorCall] = []
     failure: ModelError | None = None

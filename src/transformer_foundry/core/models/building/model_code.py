@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.python_text import parse_python
 from transformer_foundry.core.models.failure_causes import remedy_for
 from transformer_foundry.core.models.model_errors import running_model_code
 from transformer_foundry.core.models.source.read import ModelSource
@@ -59,7 +60,7 @@ def import_model_code(export: ModelSource) -> ModuleType:
 
 
 def _compile(export: ModelSource, code: str, file_name: str, package: str) -> CodeType:
-    tree = ast.parse(code, file_name)
+    tree = parse_python(code, file_name)
     if export.support:
         tree = redirect_imports(tree, {module_name(file): file for file in export.support}, package)
     return compile(tree, file_name, "exec", dont_inherit=True)

@@ -19,6 +19,8 @@ Contract: TypeAlias = Any
 
 # Values of Contract.fixed_arguments.
 CONSTANTS: Mapping[str, Any] = {"none": None, "false": False, "zero": 0}
+LONGEST_CALL = 2**16
+"""Characters of a constructor call: the parser takes quadratic time for some texts, 0.3 s for the worst of these."""
 SAME_MASK = ("mask", "mask_or_none")
 CAUSAL_FORMS = (
     "causal_blocked", "causal_allowed", "causal_additive", "causal_allowed_rows", "causal_blocked_rows",
@@ -56,6 +58,8 @@ def construct(expression: str, names: Mapping[str, Any], config: Mapping[str, An
         namespace(width=2, depth=1)
     """
     try:
+        if len(expression) > LONGEST_CALL:
+            raise ValueError(f"it has {len(expression):,} characters")
         node = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as err:
         raise ValueError(f"{str(expression)[:60]!r} is not a call") from err

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.python_text import parse_python
 from transformer_foundry.core.models.sandbox.audit_hook import watch
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
@@ -119,7 +120,7 @@ def _import_own_modules() -> None:
 def _import_libraries(code: str) -> None:
     """Import the known libraries that ``code`` imports, since the audit hook would refuse their native code."""
     with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # such code cannot run either
-        for node in ast.walk(ast.parse(code)):
+        for node in ast.walk(parse_python(code)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     _import_one(alias.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import math
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "ALLOWED_IMPORTS",
@@ -53,6 +55,10 @@ _USUAL_PRIVATE = frozenset(("torch._assert", "torch.nn.modules.utils._pair"))
 # Aliases of aliases: more of them are in no code that is meant to be read, and would take quadratic time.
 _MOST_ROUNDS, _MOST_MEANINGS, _LONGEST_PATH = 4, 8, 32
 
+_LONGEST_MODULE = 512
+"""Characters: each name imported from it would be as long. No installed module has a longer name."""
+
+_Item = TypeVar("_Item")
 Names = Mapping[str, frozenset[str]]
 """Name in the code -> the imported paths that it may stand for."""
 
@@ -98,17 +104,32 @@ def constant_attribute(node: ast.expr) -> str | None:
     return None
 
 
-def bound_names(nodes: Iterable[ast.AST]) -> Names:
-    """Return what the names in the code stand for, by imports and by assignments such as ``t = torch``."""
+def bound_names(nodes: Iterable[ast.AST], end_s: float = math.inf) -> Names:
+    """Return what the names in the code stand for, by imports and by assignments such as ``t = torch``.
+
+    Args:
+        nodes: All nodes of the code.
+        end_s: When to stop, by ``time.monotonic``.
+
+    Raises:
+        TimeoutError: If it takes longer.
+    """
+
+    def in_time(items: Iterable[_Item]) -> Iterator[_Item]:
+        for number, item in enumerate(items):
+            if number % 256 == 0 and time.monotonic() > end_s:
+                raise TimeoutError
+            yield item
+
     found: dict[str, set[str]] = {}
     aliases: list[tuple[str, Chain]] = []
-    for node in nodes:
-        for name, path in _imported(node):
+    for node in in_time(nodes):
+        for name, path in in_time(_imported(node)):
             found.setdefault(name, set()).add(path)
-        aliases += [(name, Chain(value)) for name, value in assigned(node)]
+        aliases += [(name, Chain(value)) for name, value in in_time(assigned(node))]
     for _ in range(_MOST_ROUNDS):
         names = {name: frozenset(paths) for name, paths in found.items()}
-        for name, chain in aliases:
+        for name, chain in in_time(aliases):
             paths = [path for path in chain.paths(names) if len(path) <= _LONGEST_PATH]
             if paths and len(found.setdefault(name, set())) < _MOST_MEANINGS:
                 found[name].update(map(".".join, paths))
@@ -124,6 +145,8 @@ def _imported(node: ast.AST) -> Iterator[tuple[str, str]]:
             top = alias.name.split(".")[0]
             yield (alias.asname, alias.name) if alias.asname else (top, top)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if len(node.module) > _LONGEST_MODULE:
+            return
         for alias in node.names:
             if alias.name != "*":
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"

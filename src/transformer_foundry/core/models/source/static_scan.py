@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from transformer_foundry.core.base.python_text import CodeTooLargeError, parse_python
 from transformer_foundry.core.models.source.scan_names import (
     ALLOWED_IMPORTS,
     Chain,
@@ -43,8 +44,6 @@ _REFLECTION = ("getattr", "setattr", "vars", "hasattr")
 _SPECIAL_METHODS = frozenset(("__del__", "__reduce__", "__reduce_ex__"))
 _DUNDER_IN_TEXT = re.compile("|".join(name for name in sorted(DUNDERS) if name.startswith("__")))
 _LONGEST_WORD = 400
-_LONGEST_CODE = 512 * 2**10
-"""Characters: parsing takes up to 900 bytes of memory for each, and a model's code has a few hundred thousand."""
 _MOST_SECONDS = 5.0
 _MOST_FINDINGS = 1000
 
@@ -76,16 +75,20 @@ def scan_code(code: str) -> list[RiskyLine]:
         >>> [str(item) for item in scan_code("import os\\nos.system('ls')\\n")]
         ['line 1 imports os', 'line 2 uses os.system']
     """
-    if len(code) > _LONGEST_CODE:
-        return [RiskyLine(1, f"begins {len(code):,} characters, more than the scan reads ({_LONGEST_CODE:,})")]
     end = time.monotonic() + _MOST_SECONDS
     try:
-        nodes = list(ast.walk(ast.parse(code)))
+        nodes = list(ast.walk(parse_python(code)))
+    except CodeTooLargeError as err:
+        return [RiskyLine(1, f"begins code that the scan does not read: {err}")]
     except (SyntaxError, ValueError):
         return []
     except (RecursionError, MemoryError):
         return [RiskyLine(1, "begins code that is nested too deeply to be read")]
-    scan = _Scan(bound_names(nodes), {node.arg for node in nodes if isinstance(node, ast.arg)})
+    try:
+        names = bound_names(nodes, end)
+    except TimeoutError:
+        return [RiskyLine(1, f"begins code that the scan does not read within {_MOST_SECONDS:g} s")]
+    scan = _Scan(names, {node.arg for node in nodes if isinstance(node, ast.arg)})
     found: set[RiskyLine] = set()
     for number, node in enumerate(nodes):
         found.update(scan.risky_lines(node))

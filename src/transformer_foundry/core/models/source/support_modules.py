@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.python_text import parse_python
 from transformer_foundry.core.models.source.cache import MODEL_FILE
 
 __all__ = ["LIBRARIES", "collect_support", "module_name", "redirect_imports"]
 
 MAX_MODULES = 64
+MAX_TOTAL_BYTES = 2 * 2**20
+"""Of all modules together: four times what one may have, whose parsing takes up to 2 s and 750 MiB."""
+MAX_FILES_TRIED = 2**16
+"""Files that imports may mean: each may be looked for on the disk."""
+MAX_LEVELS, MAX_NAME_LENGTH = 16, 1024
+"""Of a module beside ``model.py``; a longer name is that of none."""
 LIBRARIES = frozenset(("torch", "numpy", "transformers", "einops", "tokenizers", "safetensors"))
 """Names that always mean the library; so do those of the standard library."""
 
@@ -27,26 +34,40 @@ def collect_support(code: bytes, read: Callable[[str], bytes | None]) -> dict[st
         read: Returns the content of a file by its path relative to ``model.py``, with ``/``; None if there is none.
 
     Raises:
-        ModelError: If there are more than ``MAX_MODULES``.
+        ModelError: If there are more than ``MAX_MODULES``, they have more than ``MAX_TOTAL_BYTES`` together, or import
+            more names than code that is written does.
     """
     found: dict[str, bytes] = {}
+    tried = {MODEL_FILE}
     waiting = [("", code)]
+    count, total = 0, len(code)
     while waiting:
         package, text = waiting.pop()
         for name in _imported_names(text, package):
             for file in _files_of(name):
-                content = None if file in found or file == MODEL_FILE else read(file)
+                count += 1
+                if count > MAX_FILES_TRIED:
+                    raise _too_much(f"more than {MAX_FILES_TRIED // 2:,} names")
+                content = None if file in tried else read(file)
+                tried.add(file)
                 if content is None:
                     continue
                 found[file] = content
+                total += len(content)
+                if len(found) > MAX_MODULES:
+                    raise _too_much(f"more than {MAX_MODULES} modules beside it")
+                if total > MAX_TOTAL_BYTES:
+                    raise _too_much(f"modules with more than {MAX_TOTAL_BYTES // 2**20} MiB together")
                 waiting.append((_package_of(file), content))
-        if len(found) > MAX_MODULES:
-            raise ModelError(
-                f"model.py imports more than {MAX_MODULES} modules beside it.",
-                "Expected the code of one model.",
-                "Copy what the model needs into fewer files.",
-            )
     return dict(sorted(found.items()))
+
+
+def _too_much(what: str) -> ModelError:
+    return ModelError(
+        f"model.py imports {what}.",
+        "Expected the code of one model.",
+        "Copy what the model needs into fewer and smaller files.",
+    )
 
 
 def module_name(file: str) -> str:
@@ -105,7 +126,7 @@ class _Redirection(ast.NodeTransformer):
 def _imported_names(code: bytes, package: str) -> Iterator[str]:
     """Yield the dotted names that ``code`` may import from beside ``model.py``."""
     try:
-        tree = ast.parse(code)
+        tree = parse_python(code.decode("utf-8-sig"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # reported when it is imported
     for node in ast.walk(tree):
@@ -121,6 +142,8 @@ def _imported_names(code: bytes, package: str) -> Iterator[str]:
                 base = ".".join([*kept, *([base] if base else [])])
             elif not _may_be_own(base):
                 continue
+            if len(base) > MAX_NAME_LENGTH:
+                continue
             if base:
                 yield base
             yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)
@@ -133,7 +156,9 @@ def _may_be_own(name: str) -> bool:
 
 def _files_of(name: str) -> Iterator[str]:
     """Yield the files that an import of ``name`` runs, if they exist: those of the packages above it too."""
-    parts = [part for part in name.split(".") if part.isidentifier()]
+    parts = [part for part in name.split(".") if part.isidentifier()] if len(name) <= MAX_NAME_LENGTH else []
+    if len(parts) > MAX_LEVELS:
+        return
     for end in range(1, len(parts) + 1):
         path = "/".join(parts[:end])
         yield f"{path}.py"

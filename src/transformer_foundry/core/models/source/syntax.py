@@ -8,6 +8,7 @@ import symtable
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ModelError
+from transformer_foundry.core.base.python_text import parse_python
 
 __all__ = ["UndefinedName", "parse_model_code", "undefined_names"]
 
@@ -37,7 +38,7 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
         ModelError: If it is no valid Python, with the line, or defines neither a class nor a function.
     """
     try:
-        tree = ast.parse(code, filename=file_name)
+        tree = parse_python(code, file_name)
     except SyntaxError as err:
         shown = f" ({err.text.strip()[:100]})" if err.text and err.text.strip() else ""
         raise ModelError(
@@ -69,7 +70,7 @@ def undefined_names(code: str, file_name: str = "model.py") -> list[UndefinedNam
         >>> undefined_names("def f(x):\\n    return y\\n")
         [UndefinedName(name='y', line=2, function='f')]
     """
-    tree = ast.parse(code, filename=file_name)
+    tree = parse_python(code, file_name)
     if any(alias.name == "*" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names):
         return []
     table = symtable.symtable(code, file_name, "exec")

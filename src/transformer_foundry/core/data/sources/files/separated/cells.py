@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from transformer_foundry.core.base.python_text import parse_literal
 
 __all__ = ["WrittenFloat", "WrittenList", "converters"]
 
@@ -106,7 +107,7 @@ def _to_list(value: str) -> object:
 
 def _parse_list(value: str) -> list[Any] | None:
     """Return the items of a list written by json, Python or numpy (which puts no commas between them)."""
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, parse_literal):
         try:
             items = parse(value)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
