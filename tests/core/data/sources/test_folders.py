@@ -229,3 +229,50 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
             archive.writestr(name, "Some text.\n" * 20)
     with pytest.raises(DataError, match="two members of the name"):
         find_files(str(tmp_path / "a.zip"), DataOptions(source="a.zip"), "causal_lm")
+
+
+HELD_OUT = {
+    "validation": ("development", "evaluation", "validate", "valset", "my_devset"),
+    "test": ("holdout", "data_held-out", "held_out", "hold.out", "tst", "devtest", "unseen", "blind", "testset"),
+}
+
+
+@pytest.mark.parametrize(("split", "name"), [(split, name) for split, names in HELD_OUT.items() for name in names])
+def test_a_held_out_file_beside_train_is_a_split(tmp_path, split, name):
+    for stem in ("train", name):
+        write(tmp_path / f"{stem}.csv", "text,label\n" + "".join(f"{text},a\n" for text in TEXTS))
+    found = find_files(str(tmp_path), DataOptions())
+    assert {key: [file.path.stem for file in files] for key, files in found.splits.items()} == {
+        "train": ["train"],
+        split: [name],
+    }
+    assert found.warnings == ()
+
+
+def test_a_file_beside_train_whose_name_names_no_split_is_a_warning(tmp_path):
+    for stem in ("train", "gold"):
+        write(tmp_path / f"{stem}.csv", "text,label\n" + "".join(f"{text},a\n" for text in TEXTS))
+    (found,) = find_files(str(tmp_path), DataOptions()).warnings
+    assert "their names name no split: gold.csv" in found
+
+
+def test_words_of_other_meanings_name_no_split_without_train_and_among_many_texts(tmp_path):
+    for name in ("development", "blind"):
+        write(tmp_path / "two" / f"{name}.txt", "\n".join(TEXTS))
+    for number, text in enumerate(TEXTS):
+        write(tmp_path / "many" / f"{number}.txt", text)
+    for name in ("how-to-train-a-dog", "the-blind-man"):
+        write(tmp_path / "many" / f"{name}.txt", "\n".join(TEXTS))
+    for folder in ("two", "many"):
+        found = find_files(str(tmp_path / folder), DataOptions())
+        assert (list(found.splits), found.warnings) == (["train"], ())
+
+
+def test_lists_of_words_and_classes_are_not_read_beside_data(tmp_path):
+    write(tmp_path / "train.txt", "\n".join(TEXTS))
+    for name in ("vocab.txt", "labels.txt"):
+        write(tmp_path / name, "a\nb\n")
+    found = find_files(str(tmp_path), DataOptions())
+    assert [file.path.name for file in found.splits["train"]] == ["train.txt"]
+    assert "1 called labels.txt, a list of words or classes" in found.warnings[0]
+    assert len(find_files(str(tmp_path / "vocab.txt"), DataOptions()).splits["train"]) == 1

@@ -14,9 +14,20 @@ from transformer_foundry.core.data.options import DataOptions
 __all__ = ["SPLIT_WORDS", "find_split_column", "is_named_as_split", "split_of"]
 
 SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "eval"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trainset"),
+    "validation": (
+        "validation",
+        "valid",
+        "val",
+        "dev",
+        "eval",
+        "validate",
+        "valset",
+        "devset",
+        "evalset",
+        "publictest",
+    ),
+    "test": ("test", "testing", "testset", "devtest", "privatetest"),
 }
 """Split -> words for it in the names of files and in cells."""
 

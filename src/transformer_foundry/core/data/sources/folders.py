@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformer_foundry.core.data.columns.split_column import SPLIT_WORDS
 
-__all__ = ["class_folders", "parallel_files", "skipped_folder", "split_from_name"]
+__all__ = ["class_folders", "parallel_files", "skipped_folder", "split_files", "split_from_name"]
 
 _WITHOUT_CLASS = frozenset(("unsup", "unsupervised", "unlabeled", "unlabelled"))
 _SOURCES, _TARGETS = ("src", "source", "input"), ("tgt", "trg", "target", "output")
@@ -19,19 +19,59 @@ _CODES = (
     "te th tl tr uk ur uz vi zh zu"
 )
 _LANGUAGES = frozenset(_CODES.split())
+_WORDS_BESIDE_TRAIN = {
+    "validation": ("development", "evaluation"),
+    "test": ("holdout", "heldout", "unseen", "blind", "tst"),
+}
+"""Split -> words that mean it beside a file named train, and anything else in another name."""
+_HELD_OUT = re.compile(r"h(?:eld|old)[._ -]out")
+_FEW_TEXTS = 4
 _MADE_BY_TOOLS = frozenset(("__pycache__", "node_modules", "__macosx"))
 _PARTS = re.compile(r"([._-])")
 
 
-def split_from_name(name: str) -> str | None:
+def split_from_name(name: str, *, beside_train: bool = False) -> str | None:
     """Return the split that the name of a file or of a split contains, if any.
+
+    Args:
+        name: The name, or a path.
+        beside_train: Whether another one is named train: then words such as holdout mean a split too.
 
     Example:
         >>> split_from_name("data/dev-00001.csv"), split_from_name("unsupervised")
         ('validation', None)
+        >>> split_from_name("held_out.csv", beside_train=True), split_from_name("development.md")
+        ('test', None)
     """
-    words = set(re.split(r"[^a-z]+", name.lower()))
-    return next((split for split, known in SPLIT_WORDS.items() if words.intersection(known)), None)
+    words = set(re.split(r"[^a-z]+", _HELD_OUT.sub("heldout", name.lower())))
+    found = next((split for split, known in SPLIT_WORDS.items() if words.intersection(known)), None)
+    if found is not None or not beside_train:
+        return found
+    return next((split for split, known in _WORDS_BESIDE_TRAIN.items() if words.intersection(known)), None)
+
+
+def split_files(names: Sequence[Path], *, is_text: bool, has_classes: bool) -> tuple[dict[Path, str], list[Path]]:
+    """Return the split of each file, and those that are training data only for want of a name beside files named train.
+
+    Args:
+        names: Paths of the files inside the folder.
+        is_text: Whether they are texts. Of many, a name may have the word "test" or "valid" for another reason.
+        has_classes: Whether folders are classes: then a name is none of a split.
+
+    Example:
+        >>> split_files([Path("train.csv"), Path("blind.csv"), Path("more.csv")], is_text=False, has_classes=False)[1]
+        [PosixPath('more.csv')]
+    """
+    has_train = any(split_from_name(str(name)) == "train" for name in names)
+    are_few = not is_text or len(names) <= _FEW_TEXTS
+    is_named = (are_few or has_train) and not has_classes
+    paths = {name: str(name if is_named else name.parent) for name in names}
+    found = {name: split_from_name(path, beside_train=has_train and are_few) for name, path in paths.items()}
+    if "train" not in found.values() and None not in found.values():
+        return dict.fromkeys(names, "train"), []
+    unnamed = [name for name, split in found.items() if split is None]
+    is_odd = has_train and (are_few or len(unnamed) <= len(names) / 2)
+    return {name: split or "train" for name, split in found.items()}, unnamed if is_odd else []
 
 
 def skipped_folder(name: Path) -> str | None:

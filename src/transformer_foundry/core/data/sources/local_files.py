@@ -20,7 +20,7 @@ from transformer_foundry.core.data.sources.files.formats import ARCHIVES, DATA_E
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.signatures import is_web_page
 from transformer_foundry.core.data.sources.files.sniff import ending_of, sniff
-from transformer_foundry.core.data.sources.folders import class_folders, parallel_files, skipped_folder, split_from_name
+from transformer_foundry.core.data.sources.folders import class_folders, parallel_files, skipped_folder, split_files
 
 __all__ = [
     "FoundFiles",
@@ -33,6 +33,13 @@ _ABOUT_DATA = frozenset(  # files beside the data that are not data
     (
         *("readme.md", "readme.txt", "readme", "license.txt", "license.md", "license"),
         *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+    )
+)
+_LISTS = frozenset(  # of words or classes, and files of a tokenizer: not data, if data are beside them
+    (
+        *("vocab.txt", "vocabulary.txt", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
+        *("special_tokens_map.json", "stopwords.txt", "labels.txt", "label_names.txt", "classes.txt"),
+        *("class_names.txt", "labels.json", "classes.json", "label2id.json", "id2label.json", "label_map.json"),
     )
 )
 _PICKLES = (".pkl", ".pickle")
@@ -51,7 +58,6 @@ _MARKUP = (
     (re.compile(rb"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE), "an ARFF table", "declarations"),
 )
 _COMPILED = (".pyc", ".pyo")
-_FEW_TEXTS = 4
 _EXAMINED_FILES = 5
 _EXAMINED_BYTES = 2**18
 
@@ -135,13 +141,14 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
             for one, (other, *sides) in pairs.items()
         }
     groups: defaultdict[str, list[DataFile]] = defaultdict(list)
-    # Of many texts, a name may have the word "test" or "valid" for another reason.
-    is_named = not is_text or len(files) <= _FEW_TEXTS or _are_named_after_splits(names[entry] for entry in files)
+    found, unnamed = split_files([names[entry] for entry in files], is_text=is_text, has_classes=bool(classes))
     for entry, file in files.items():
-        name = names[entry]
-        groups[split_from_name(str(name if is_named and not classes else name.parent)) or "train"].append(file)
-    if "train" not in groups:
-        groups = defaultdict(list, train=list(files.values()))
+        groups[found[names[entry]]].append(file)
+    if unnamed:
+        warnings.append(
+            f"Training data beside files named train, as their names name no split: {short_list(unnamed, 5)}."
+            " Name files after their split (train, valid, test), or move them away."
+        )
     splits = {name: groups[name] for name in SPLIT_NAMES if name in groups}
     return FoundFiles(splits, (*warnings, *_file_warnings(list(files.values()), options)))
 
@@ -161,12 +168,16 @@ def _choose_entries(folder: Path) -> tuple[list[Path], str]:
     entries = [entry for entry in every if entry not in skipped and ending_of(entry) not in _COMPILED]
     entries = [entry for entry in entries if entry.name.lower() not in _ABOUT_DATA] or entries
     chosen = [entry for entry in entries if ending_of(entry) in DATA_ENDINGS] or entries
+    lists = [entry for entry in chosen if entry.name.lower() in _LISTS]
+    lists = lists if len(lists) < len(chosen) else []
+    chosen = [entry for entry in chosen if entry not in lists]
     if any(ending_of(entry) in FORMATS["token_ids"].endings for entry in chosen):  # nanoGPT writes meta.pkl beside them
         chosen = [entry for entry in chosen if ending_of(entry) not in _PICKLES] or chosen
     # What systems hide, such as .git, is data to no one; hidden tables and texts may be missed.
     shown = {entry: part for entry, part in skipped.items() if part[0] != "." or _is_hidden_data(entry, part)}
     others = [entry for entry in every if entry not in skipped and entry.name.lower() not in _ABOUT_DATA]
-    left = Counter(f"with {ending_of(entry) or 'no ending'}" for entry in set(others) - set(chosen))
+    left = Counter(f"with {ending_of(entry) or 'no ending'}" for entry in set(others) - {*chosen, *lists})
+    left.update(f"called {entry.name}, a list of words or classes" for entry in lists)
     left.update(f"in {part}" for part in shown.values())
     if not left:
         return chosen, ""
@@ -214,11 +225,6 @@ def _require_one_format(files: list[DataFile], shown: str) -> None:
             f"Expected files of one format: {', '.join(GROUPS)}.",
             "Set data.source to one file, or to a folder with files of one format.",
         )
-
-
-def _are_named_after_splits(names: Iterable[Path]) -> bool:
-    """Return whether at least one of the names is that of the train split."""
-    return any(split_from_name(str(name)) == "train" for name in names)
 
 
 def _file_warnings(files: Sequence[DataFile], options: DataOptions) -> tuple[str, ...]:
