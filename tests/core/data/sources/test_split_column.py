@@ -32,6 +32,7 @@ USED = {
     "sorted": sorted(ROWS, key=lambda row: WORDS.index(row["split"])),
     "capitals": renamed("Set", {"train": "TRAIN", "dev": "Valid", "test": "Test"}),
     "another name": renamed("usage"),
+    "a contest": renamed("Usage", {"train": "Training", "dev": "PublicTest", "test": "PrivateTest"}),
 }
 
 
@@ -42,6 +43,45 @@ def test_the_rows_of_each_split_are_those_that_the_column_names(tmp_path, name, 
     found = {document.text: split for split, document in corpus.all_documents()}
     assert found == {row["text"]: SPLITS[row["split"]] for row in ROWS}
     assert any("train 24, validation 8, test 8" in note for note in corpus.source.notes)
+
+
+FLAGGED = {
+    "is_train": lambda split: split == "train",
+    "isTest": lambda split: int(split != "train"),
+    "in_holdout_set": lambda split: str(split != "train"),
+}
+
+
+@pytest.mark.parametrize("name", FLAGGED)
+@pytest.mark.parametrize("task", ["sequence_classification", "causal_lm"])
+def test_a_column_of_yes_and_no_marks_the_split(tmp_path, name, task):
+    rows = [{"text": row["text"], "label": row["label"], name: FLAGGED[name](row["split"])} for row in ROWS]
+    corpus = corpus_of(tmp_path, rows, task)
+    held_out = {row["text"] for row in ROWS if row["split"] != "train"}
+    assert {document.text for document in corpus.source.documents("test")} == held_out
+    assert len(list(corpus.source.documents("train"))) == 24
+
+
+def test_a_column_that_may_mark_the_split_asks(tmp_path):
+    rows = [{"text": row["text"], "label": row["label"], "train": row["split"] == "train"} for row in ROWS]
+    with pytest.raises(DataError, match="Column train has only yes and no") as caught:
+        corpus_of(tmp_path, rows)
+    assert "data.split_column=train to hold them out" in caught.value.remedy
+    assert corpus_of(tmp_path, rows, split_column="train").source.splits == ("train", "test")
+    assert corpus_of(tmp_path, rows, split_column="").source.splits == ("train",)
+
+
+def test_a_topic_among_labels_of_yes_and_no_marks_no_split(tmp_path):
+    rows = [{"text": row["text"], "train": n % 2, "bus": n % 3 % 2} for n, row in enumerate(ROWS)]
+    corpus = corpus_of(tmp_path, rows)
+    assert corpus.source.splits == ("train",)
+    assert corpus.label_names == ("train", "bus")
+
+
+def test_several_columns_that_mark_splits_are_refused(tmp_path):
+    rows = [{"text": row["text"], "is_train": n % 2, "is_val": 1 - n % 2} for n, row in enumerate(ROWS)]
+    with pytest.raises(DataError, match="Columns is_train, is_val mark the split"):
+        corpus_of(tmp_path, rows, "causal_lm")
 
 
 NOT_USED = {

@@ -33,22 +33,43 @@ SPLIT_WORDS = {
 
 _SPLITS = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _NAMES = frozenset(("split", "splits", "set", "subset", "partition", "fold"))
+_FLAG_WORDS = _SPLITS | {"holdout": "test", "heldout": "test"}
+_PREFIXES, _SUFFIXES = ("is", "in"), ("set", "split", "data", "fold")
+_AMBIGUOUS = ("is_valid", "isvalid")  # of a row that is correct, or of one for validation
+_FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MOSTLY = 0.5  # share of the rows; the reader names the row with another value
 
 
-def split_of(value: object) -> str | None:
+def split_of(value: object, column: str = "") -> str | None:
     """Return the split that a cell names; None if it names none.
 
+    Args:
+        value: The cell.
+        column: Its column: below ``is_test``, 1 or true is test, 0 or false is train; below ``is_train``, 0 is test.
+
     Example:
-        >>> split_of("Dev "), split_of("fast train")
-        ('validation', None)
+        >>> split_of("Dev "), split_of("fast train"), split_of(0, "is_train")
+        ('validation', None, 'test')
     """
-    return _SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
+    found = _SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
+    flagged, flag = _flagged_split(column), _FLAGS.get(str(value).strip().lower())
+    if found is not None or flagged is None or flag is None:
+        return found
+    return flagged if flag else "test" if flagged == "train" else "train"
 
 
 def is_named_as_split(name: str) -> bool:
-    """Return whether the last word of a name is one for a split, as in ``dataset_split``."""
-    return (words_of(name) or [""])[-1] in _NAMES
+    """Return whether a name is one for splits, such as ``dataset_split`` or ``is_test``."""
+    is_flag = words_of(name)[:1] in ([word] for word in _PREFIXES) and name.lower() not in _AMBIGUOUS
+    return (words_of(name) or [""])[-1] in _NAMES or (is_flag and _flagged_split(name) is not None)
+
+
+def _flagged_split(name: str) -> str | None:
+    """Return the split of which a column of yes and no would tell whether a row is in it."""
+    words = words_of(name)
+    words = words[1:] if words[:1] and words[0] in _PREFIXES else words
+    words = words[:-1] if len(words) > 1 and words[-1] in _SUFFIXES else words
+    return _FLAG_WORDS.get(words[0]) if len(words) == 1 else None
 
 
 def find_split_column(rows: Sequence[Mapping[str, Any]], options: DataOptions, source: str) -> str | None:
@@ -77,11 +98,36 @@ def find_split_column(rows: Sequence[Mapping[str, Any]], options: DataOptions, s
     used.update(() if options.template is None else parse_template(options.template).names)
     found = [name for name in names if name not in used and _could_be(rows, name)]
     named = [name for name in found if is_named_as_split(name)]
+    _require_clear_flags(rows, names, named, used)
     return next(iter(named or found), None)
 
 
+def _require_clear_flags(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], named: Sequence[str], used: set[str | None]
+) -> None:
+    """Raise an error if several columns of yes and no mark the split, or one does that may mean something else."""
+    marks = [name for name in named if _flagged_split(name) is not None]
+    if len(marks) > 1:
+        raise DataError(
+            f"Columns {short_list(marks)} mark the split of a row by yes and no.",
+            "Expected one column that names the split: train, validation or test.",
+            f"Write such a column, or set data.split_column={marks[0]} ('' to draw the splits).",
+        )
+    flags = [name for name in names if rows and all(str(row.get(name)).strip().lower() in _FLAGS for row in rows)]
+    has_label = any(name.lower() in LABEL_NAMES for name in names) or bool(used - {None})
+    for name in flags if not named else ():
+        # Among labels of 0 and 1, train may be one.
+        if name not in used and name.lower() in _FLAG_WORDS and (has_label or len(flags) == 1):
+            raise DataError(
+                f"Column {name} has only yes and no ({short_list(sorted({str(row[name]) for row in rows}))}), which may"
+                " mark the split of a row.",
+                "Expected to know whether its rows are held out.",
+                f"Set data.split_column={name} to hold them out, or data.split_column='' to draw the splits.",
+            )
+
+
 def _could_be(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    count = sum(split_of(row.get(name)) is not None for row in rows)
+    count = sum(split_of(row.get(name), name if is_named_as_split(name) else "") is not None for row in rows)
     if is_named_as_split(name):
         return count > _MOSTLY * len(rows)
     return count == len(rows) and name.lower() not in LABEL_NAMES

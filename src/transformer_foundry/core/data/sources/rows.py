@@ -260,4 +260,4 @@ class SplitRows:
 
     def _numbered(self) -> Iterator[tuple[int, Row]]:
         rows = enumerate(self._table)
-        return ((number, row) for number, row in rows if split_of(row.get(self._column)) == self._split)
+        return ((number, row) for number, row in rows if split_of(row.get(self._column), self._column) == self._split)

@@ -166,7 +166,7 @@ class TableSource:
             return (column, "") if is_known else (None, "")
         counts = Counter[str]()
         for number, row in enumerate(table):
-            split = split_of(row.get(column))
+            split = split_of(row.get(column), column)
             if split is None and not is_known:
                 return None, ""
             if split is None:
