@@ -91,3 +91,56 @@ def test_a_list_that_cannot_be_read_is_refused_and_never_split_at_blanks(tmp_pat
     corpus = read(tmp_path / "a.csv", "tokens,ner_tags\n" + '"[Ada, met]","[B O]"\n' * 20)
     with pytest.raises(DataError, match="holds a list that cannot be read"):
         _ = corpus.assignment
+
+
+ACCENTS = "😀 Été: Ada met Bob Lee."
+NAMES = ("Ada", "Bob Lee", "Charlotte", "Il")
+
+
+def counted_by(count):
+    """Rows with a span whose offsets are those of ``count``, which counts what is before a place."""
+    rows = []
+    for number in range(20):
+        name = NAMES[number % 4]
+        text = f"{'😀' * (number % 3 + 1)} Été {'à ' * (number % 5)}est {name} là-bas."
+        at = text.index(name)
+        rows.append({"text": text, "label": [[count(text, at), count(text, at + len(name)), "PER"]]})
+    return rows
+
+
+WAYS = {
+    "UTF-16 units": lambda text, at: len(text[:at].encode("utf-16-le")) // 2,
+    "bytes of UTF-8": lambda text, at: len(text[:at].encode()),
+    "characters from 1": lambda text, at: at + 1,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_offsets_that_are_counted_in_another_way_are_refused_with_it(tmp_path, way):
+    with pytest.raises(DataError, match=f"spans count {way}[^:]*: .* counted so 'Ada'"):
+        read(tmp_path / "a.jsonl", lines(counted_by(WAYS[way])))
+
+
+def test_offsets_in_characters_are_no_reason_for_a_warning(tmp_path):
+    corpus = read(tmp_path / "a.jsonl", lines(counted_by(lambda _, at: at)))
+    assert corpus.columns.warnings == ()
+
+
+def test_a_span_that_is_not_its_own_text_is_refused(tmp_path):
+    span = {"start": ACCENTS.index("Ada") + 1, "end": ACCENTS.index("Ada") + 4, "label": "PER", "text": "Ada"}
+    rows = [{"text": TEXT, "entities": [{"start": 0, "end": 3, "label": "PER", "text": "ADA"}]}] * 20
+    with pytest.raises(DataError, match=r"line 21: .* but its own text is 'Ada'; the offsets may count UTF-16 units"):
+        read(tmp_path / "a.jsonl", lines([*rows, {"text": ACCENTS, "entities": [span]}]))
+
+
+def test_spans_that_cut_words_are_a_warning(tmp_path):
+    corpus = read(tmp_path / "a.jsonl", lines([{"text": TEXT, "label": [[2, 3, "PER"], [10, 13, "PER"]]}] * 20))
+    (found,) = corpus.columns.warnings
+    assert "40 of 40 labelled spans begin within a word or at a blank (first in" in found
+
+
+@pytest.mark.parametrize("spans", [[[0, 2, "PER"], [8, 14, "PER"]], [[0, 4, "PER"], [8, 15, "PER"]]])
+def test_ends_that_are_the_last_character_or_a_blank_change_no_tag(tmp_path, spans):
+    corpus = read(tmp_path / "a.jsonl", lines([{"text": TEXT, "label": spans}] * 20))
+    assert corpus.columns.warnings == ()
+    assert next(corpus.source.documents("train")).tags == TAGS

@@ -12,6 +12,7 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import counted, short_list
 from transformer_foundry.core.data.columns.cells import is_missing, parse_list, text_of
 from transformer_foundry.core.data.columns.roles import named
+from transformer_foundry.core.data.columns.span_offsets import OffsetCheck, Span
 
 __all__ = ["TAG_NAMES", "WORD_NAMES", "TagLayout", "find_tag_layout"]
 
@@ -22,6 +23,7 @@ TAG_NAMES = (
 )
 _SENTENCE = re.compile(r"sent(ence)?s?\b|sent(ence)?_?(id|no|nr|number|idx)", re.IGNORECASE)
 _START, _END = ("start", "begin", "start_offset"), ("end", "stop", "end_offset")
+_OWN_TEXT = ("text", "surface", "surface_form", "mention", "word")
 _NAME = ("label", "labels", "type", "tag", "entity", "entity_group", "category", "class")
 _WORD = re.compile(r"\w+|[^\w\s]")
 _OUTSIDE = "O"
@@ -76,27 +78,32 @@ class TagLayout:
         if found[0]:
             yield first, {self.text: found[0], self.tags: found[1]}
 
-    def warn_of_overlaps(self, rows: Iterable[Row], place: Place) -> list[str]:
-        """Return a warning if spans of a text overlap, as a word has one tag only; reads all rows.
+    def check_spans(self, rows: Iterable[Row], place: Place) -> list[str]:
+        """Return warnings of spans that do not fit words, or overlap, as a word has one tag only; reads all rows.
 
         Args:
             rows: Flattened rows.
             place: Returns file and row of a row number.
+
+        Raises:
+            DataError: If the offsets of spans are clearly wrong.
         """
-        count, first = 0, None
+        count, first, offsets = 0, None, OffsetCheck()
         for number, row in enumerate(rows if self.sentence is None else ()):
             spans = _spans(row.get(self.tags)) or []
+            offsets.add(number, text_of(row.get(self.text)), spans)
             lost = [(one, other) for one, other in itertools.combinations(sorted(set(spans)), 2) if other[0] < one[1]]
             count += len(lost)
             first = first or (lost and (number, *lost[0])) or None
+        warnings = offsets.report(place)
         if first is None:
-            return []
+            return warnings
         number, one, other = first
-        shown = " and ".join(f"{start} to {end} ({name})" for start, end, name in (one, other))
         overlapping = f"{counted(count, 'pair')} of labelled spans overlap{'s' * (count == 1)}"
         return [
-            f"{overlapping} (first in {place(number)}: {shown}):"
-            " a word has one tag, that of the longest; of the others what it covers is not learned."
+            *warnings,
+            f"{overlapping} (first in {place(number)}: {one} and {other}):"
+            " a word has one tag, that of the longest; of the others what it covers is not learned.",
         ]
 
 
@@ -144,8 +151,8 @@ def _holds_spans(rows: Sequence[Row], name: str) -> bool:
     return any(found) and all(spans is not None for spans in found)
 
 
-def _spans(value: object) -> list[tuple[int, int, str]] | None:
-    """Return (start, end, label) of each span of a cell; None if the cell does not hold spans."""
+def _spans(value: object) -> list[Span] | None:
+    """Return the spans of a cell; None if the cell does not hold spans."""
     items = parse_list(value)
     if items is None:
         return None
@@ -153,15 +160,17 @@ def _spans(value: object) -> list[tuple[int, int, str]] | None:
     return None if any(span is None for span in spans) else [span for span in spans if span is not None]
 
 
-def _span(item: object) -> tuple[int, int, str] | None:
+def _span(item: object) -> Span | None:
+    own = None
     if isinstance(item, Mapping):
         found = [next((item[key] for key in keys if item.get(key) is not None), None) for keys in (_START, _END, _NAME)]
+        own = next((item[key] for key in _OWN_TEXT if isinstance(item.get(key), str)), None)
     else:
         found = list(item) if isinstance(item, list | tuple) and len(item) == 3 else [None] * 3
     start, end, name = found
     name = name[0] if isinstance(name, list | tuple) and name else name
     try:
-        return int(str(start)), int(str(end)), str(name) if isinstance(name, str) else _refuse_name()
+        return Span(int(str(start)), int(str(end)), str(name) if isinstance(name, str) else _refuse_name(), own or "")
     except ValueError:
         return None
 
@@ -170,25 +179,23 @@ def _refuse_name() -> str:
     raise ValueError("a span without a label")
 
 
-def _tag_words(
-    text: str, spans: Sequence[tuple[int, int, str]], number: int, place: Place
-) -> tuple[list[str], list[str]]:
+def _tag_words(text: str, spans: Sequence[Span], number: int, place: Place) -> tuple[list[str], list[str]]:
     """Return the words of a text and their tags: B- where a span begins, I- inside, O outside."""
-    for start, end, name in spans:
-        if not 0 <= start < end <= len(text):
+    for span in spans:
+        if not 0 <= span.start < span.end <= len(text):
             raise DataError(
-                f"{place(number)}: the span {start} to {end} ({name}) is not inside its text ({len(text)} long).",
+                f"{place(number)}: the span {span} is not inside its text ({len(text)} long).",
                 "Expected 0 <= start < end <= length, counted in characters.",
                 "Correct the row.",
             )
     words, tags, begun = [], [], set[int]()
     for match in _WORD.finditer(text):
-        inside = [one for one, (start, end, _) in enumerate(spans) if start < match.end() and match.start() < end]
+        inside = [one for one, span in enumerate(spans) if span.start < match.end() and match.start() < span.end]
         words.append(match.group())
         if not inside:
             tags.append(_OUTSIDE)
             continue
-        longest = max(inside, key=lambda one: spans[one][1] - spans[one][0])
-        tags.append(f"{'I' if longest in begun else 'B'}-{spans[longest][2]}")
+        longest = max(inside, key=lambda one: spans[one].end - spans[one].start)
+        tags.append(f"{'I' if longest in begun else 'B'}-{spans[longest].name}")
         begun.add(longest)
     return words, tags

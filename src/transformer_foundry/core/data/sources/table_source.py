@@ -92,7 +92,7 @@ class TableSource:
         self._layout = self._find_layout(first, task, options)
         if isinstance(self._layout, TagLayout):
             options = replace(options, text_column=self._layout.text, label_column=self._layout.tags)
-            warnings = [*warnings, *self._layout.warn_of_overlaps(map(flatten, self._tables["train"]), place)]
+            warnings = [*warnings, *self._layout.check_spans(map(flatten, self._tables["train"]), place)]
         if self._layout is not None:
             first = [dict(row) for _, row in self._layout.convert(first, place)]
         chosen_columns = choose_columns(first, task, options, name, num_labels)
