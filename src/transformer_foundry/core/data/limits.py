@@ -23,6 +23,7 @@ __all__ = [
     "explain_memory",
     "first_rows",
     "has_many_objects",
+    "size_of",
 ]
 
 LONGEST_LINE = 16 * 2**20
@@ -97,16 +98,16 @@ def first_rows(rows: Iterable[_KeptRow], count: int) -> list[_KeptRow]:
     found, left = [], LONGEST_LINE
     for row in rows:
         found.append(row)
-        left -= _size(row)
+        left -= size_of(row)
         if len(found) == count or left < 0:
             break
     return found
 
 
-def _size(value: object) -> int:
+def size_of(value: object) -> int:
     """Return the number of characters and values of nested data."""
     if isinstance(value, (str, bytes)):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(1 + len(str(name)) + _size(item) for name, item in value.items())
-    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 1
+        return sum(1 + len(str(name)) + size_of(item) for name, item in value.items())
+    return sum(map(size_of, value)) if isinstance(value, (list, tuple)) else 1

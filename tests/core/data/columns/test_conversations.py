@@ -189,7 +189,7 @@ def judged(**verdict):
 def test_answers_that_are_called_wrong_are_not_learned(tmp_path, verdict):
     texts, source = texts_of(tmp_path, judged(**verdict))
     assert [text.split("\n")[0] for text in texts] == TEXTS[1::2]
-    assert "(10 answers of the first 20 rows); data.target_column=completion learns all" in source.columns.warnings[0]
+    assert "(10 answers of 20 examined rows); data.target_column=completion learns all" in source.columns.warnings[0]
     assert source.location("train", 1).endswith("line 4")
     assert len(texts_of(tmp_path, judged(**verdict), target_column="completion")[0]) == 20
 

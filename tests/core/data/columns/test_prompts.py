@@ -164,7 +164,7 @@ def test_of_several_references_the_others_are_counted(tmp_path):
     rows = [{**row, "targets": [f"AA{n} a b", f"BB{n} a b", f"BB{n} a b"]} for n, row in enumerate(table(inputs="XX"))]
     warnings = read(tmp_path, rows).columns.warnings
     assert len(warnings) == 1
-    assert "the first is learned, 40 others in the first 40 rows are not" in warnings[0]
+    assert "the first is learned, 40 others in 40 examined rows are not" in warnings[0]
 
 
 @pytest.mark.parametrize("name", ["choices", "endings"])

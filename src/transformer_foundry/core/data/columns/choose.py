@@ -51,7 +51,7 @@ def choose_columns(rows: Rows, task: str, options: DataOptions, source: str, num
     """Choose the columns for ``task``.
 
     Args:
-        rows: The first rows of the table, flattened.
+        rows: The examined rows of the table, flattened.
         task: The task of the model.
         options: May name the columns.
         source: Name of the table in messages.
@@ -90,7 +90,7 @@ def choose_text(rows: Rows, names: list[str], source: str, *, is_labelled: bool 
     """Return the column of running text among ``names``.
 
     Args:
-        rows: The first rows.
+        rows: The examined rows.
         names: The columns.
         source: Name of the table in messages.
         is_labelled: Whether the texts have labels; for the remedy.

@@ -75,7 +75,7 @@ def choose_labelled(
     """Return the columns of a text, or of a pair of texts, and its class.
 
     Args:
-        rows: The first rows.
+        rows: The examined rows.
         names: The columns.
         options: May name the columns.
         source: Name of the table in messages.

@@ -76,7 +76,7 @@ def find_split_column(rows: Sequence[Mapping[str, Any]], options: DataOptions, s
     """Return the column that could name the split of each row: that of the options, else by its first cells.
 
     Args:
-        rows: The first rows of the table.
+        rows: The examined rows of the table.
         options: A column that they use otherwise is none.
         source: Name of the table in messages.
 

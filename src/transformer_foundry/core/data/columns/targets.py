@@ -36,6 +36,7 @@ _WHOLE = re.compile(r"[-+]?\d{16,30}")  # whole numbers of 15 digits are exact
 _HALVES = frozenset(("0", "5", "00", "25", "50", "75"))
 _BELOW_THOUSAND = re.compile(r"[-+]?\d{1,3}")
 _FEW_NUMBERS = 5
+_SINGLE_VALUES = 0.005  # share of the rows
 _TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 _UNKNOWN = ("-1", "-1.0")  # in sets of which a part is not scored
 
@@ -52,7 +53,7 @@ def choose_targets(
     """Return the columns of a text, or of a pair of texts, and of what the model learns about it.
 
     Args:
-        rows: The first rows.
+        rows: The examined rows.
         names: The columns.
         task: One of ``core.models.options.TEXT_TASKS``; ``sequence_classification`` if it is not set.
         options: May name the columns.
@@ -287,13 +288,13 @@ def _one_class(rows: Rows, chosen: Columns, source: str, num_labels: int | None)
 
 
 def _flag_columns(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that hold only 0 and 1, and are no keys."""
+    """Return the columns that hold only 0 and 1, and are no keys; of a single other value the reader names the row."""
     found = []
     for name in names:
         if name.lower() in TEXT_NAMES or _KEYS.intersection(words_of(name)):
             continue
         flags = [read_flag(row.get(name)) for row in rows]
-        if None not in flags and any(flag != -1 for flag in flags):
+        if flags.count(None) <= _SINGLE_VALUES * len(flags) and any(flag in (0, 1) for flag in flags):
             found.append(name)
     return tuple(found)
 

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.data.columns.cells import decode_text
+from transformer_foundry.core.data.columns.rows.row_sample import sample_rows
 from transformer_foundry.core.data.columns.split_column import split_of
 from transformer_foundry.core.data.limits import explain_memory, first_rows
 from transformer_foundry.core.data.options import DataOptions
@@ -32,6 +33,7 @@ __all__ = ["LocalRows", "RemoteRows", "Row", "Rows", "SplitRows", "StreamedRows"
 
 Row = Mapping[str, Any]
 _BATCH_ROWS = 1000
+_MEDIA = ("Image", "Audio", "Video", "Pdf")  # decoding them takes longer than all else
 
 
 class Rows(Protocol):
@@ -41,6 +43,9 @@ class Rows(Protocol):
 
     def head(self, count: int) -> list[Row]:
         """Return the first rows with all columns."""
+
+    def sample(self, count: int) -> list[Row]:
+        """Return the first rows, and later ones that bring something new, with all columns; see ``sample_rows``."""
 
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns from now on."""
@@ -119,6 +124,10 @@ class LocalRows:
         """Return the first rows; fewer if they are very large."""
         return first_rows(self, count)
 
+    def sample(self, count: int) -> list[Row]:
+        """Return the first rows, and those of all others that columns are chosen from."""
+        return sample_rows(self, self.head(count))
+
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns where a format can; else a row can only be parsed as a whole."""
         for table in self._tables:
@@ -163,6 +172,11 @@ class RemoteRows:
         """Return the first rows."""
         return list(itertools.islice(self, count))
 
+    def sample(self, count: int) -> list[Row]:
+        """Return the first rows, and those of all others that columns are chosen from; of these no media."""
+        kept = [name for name, kind in self._table.features.items() if type(kind).__name__ not in _MEDIA]
+        return sample_rows(RemoteRows(self._table.select_columns(kept)), self.head(count))
+
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns, so that images and audio are not decoded."""
         self._table = self._table.select_columns(list(names))
@@ -200,6 +214,10 @@ class StreamedRows:
     def head(self, count: int) -> list[Row]:
         """Return the first rows."""
         return list(self._read(self._table.take(count)))
+
+    def sample(self, count: int) -> list[Row]:
+        """Return the first rows: to read all, all columns would have to be downloaded."""
+        return self.head(count)
 
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns."""
@@ -249,6 +267,10 @@ class SplitRows:
     def head(self, count: int) -> list[Row]:
         """Return the first rows of the split."""
         return list(itertools.islice(self, count))
+
+    def sample(self, count: int) -> list[Row]:
+        """Return the first rows of the split, and those of all others that columns are chosen from."""
+        return sample_rows(self, self.head(count))
 
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns, and the one of the splits."""

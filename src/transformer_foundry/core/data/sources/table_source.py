@@ -16,9 +16,9 @@ from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import one_line, short_list
 from transformer_foundry.core.data.columns.choose import choose_columns
 from transformer_foundry.core.data.columns.documents import to_document
-from transformer_foundry.core.data.columns.nesting import find_nesting, unfold
 from transformer_foundry.core.data.columns.prompts.turn_rows import TurnLayout, find_turn_layout
 from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
+from transformer_foundry.core.data.columns.rows.nesting import find_nesting, unfold
 from transformer_foundry.core.data.columns.split_column import (
     SPLIT_WORDS,
     find_split_column,
@@ -82,20 +82,20 @@ class TableSource:
         self._digest = digest
         split_column, splits = self._split_by_column(options, name)
         self._has_tags = task == "token_classification"
-        raw = self._tables["train"].head(_ROWS_TO_GUESS_FROM)
-        raw = [{name: cell for name, cell in row.items() if name != split_column} for row in raw]
+        raw = [_without(row, split_column) for row in self._tables["train"].sample(_ROWS_TO_GUESS_FROM)]
         self._nesting = () if self._has_tags else find_nesting(raw)
-        first = [item for row in raw for item in unfold(row, self._nesting)]
+        first = [item for row in raw[:_ROWS_TO_GUESS_FROM] for item in unfold(row, self._nesting)]
+        examined = [*first, *(item for row in raw[_ROWS_TO_GUESS_FROM:] for item in unfold(row, self._nesting))]
         if not first:
             raise DataError(f"{name} has no rows.", "Expected rows of data.", "Check data.source and data.split.")
         place = functools.partial(location, "train")
-        self._layout = self._find_layout(first, task, options)
+        self._layout = self._find_layout(first, examined, task, options)
         if isinstance(self._layout, TagLayout):
             options = replace(options, text_column=self._layout.text, label_column=self._layout.tags)
             warnings = [*warnings, *self._layout.check_spans(map(flatten, self._tables["train"]), place)]
         if self._layout is not None:
-            first = [dict(row) for _, row in self._layout.convert(first, place)]
-        chosen_columns = choose_columns(first, task, options, name, num_labels)
+            examined = [dict(row) for _, row in self._layout.convert(first, place)]  # only these are together
+        chosen_columns = choose_columns(examined, task, options, name, num_labels)
         self.columns = replace(
             chosen_columns, warnings=(*map(one_line, map(redact, warnings)), *chosen_columns.warnings)
         )
@@ -109,8 +109,9 @@ class TableSource:
         self._drop_unlabelled_splits()
         names = self.columns.names() if self._layout is None else self._layout.names
         self._require_columns(_top_level(names, raw[0]))
+        every = dict.fromkeys(name for row in raw for name in row)
         for rows in self._tables.values():
-            rows.select(list(dict.fromkeys((*_top_level(names, raw[0]), *self._nesting[:1]))))
+            rows.select(list(dict.fromkeys((*_top_level(names, every), *self._nesting[:1]))))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -129,11 +130,14 @@ class TableSource:
             number = next(itertools.islice(self._items(split), number, None))[0]
         return self._location(split, number)
 
-    def _find_layout(self, first: Sequence[Row], task: str, options: DataOptions) -> TagLayout | TurnLayout | None:
+    def _find_layout(
+        self, first: Sequence[Row], examined: Sequence[Row], task: str, options: DataOptions
+    ) -> TagLayout | TurnLayout | None:
         """Return how several rows, or the spans of one, become what is read; None if a row is read as it is."""
         if self._has_tags:
             chosen = {"text_column": options.text_column, "label_column": options.label_column}
-            return find_tag_layout(first, self.name, **chosen)
+            found = find_tag_layout(first, self.name, **chosen)
+            return found or find_tag_layout(examined, self.name, **chosen)
         return find_turn_layout(first) if _may_hold_turns(task, options) and not self._nesting else None
 
     def _items(self, split: str) -> Iterator[tuple[int, Row]]:
@@ -227,6 +231,10 @@ class TableSource:
             return False
         rows = self._tables[split].head(1 if self.columns.targets == "class" else _ROWS_TO_GUESS_FROM)
         return all(flatten(row).get(self.columns.label) in (None, _NO_LABEL) for row in rows)
+
+
+def _without(row: Row, column: str | None) -> Row:
+    return {name: cell for name, cell in row.items() if name != column}
 
 
 def _may_hold_turns(task: str, options: DataOptions) -> bool:

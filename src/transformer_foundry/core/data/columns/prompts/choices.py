@@ -46,7 +46,7 @@ def find_choices(rows: Rows, names: Sequence[str]) -> Choices | None:
     """Return the columns of choices; None if there are none.
 
     Args:
-        rows: The first rows, flattened.
+        rows: The examined rows, flattened.
         names: The columns.
     """
     series: dict[str, dict[str, str]] = {}

@@ -118,7 +118,7 @@ def find_turn_layout(rows: Sequence[Row]) -> TurnLayout | None:
     conversation with a speaker or a place in it, and no column is an answer.
 
     Args:
-        rows: The first rows, flattened.
+        rows: The examined rows, flattened.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = named([name for name in names if average_length(rows, name) > 0], _TEXTS)

@@ -41,7 +41,7 @@ def find_unread(rows: Rows, chosen: Columns, left: Sequence[str]) -> Unread:
     """Return what is not read of the lists inside cells: keys of records, and all answers but the first.
 
     Args:
-        rows: The first rows, flattened.
+        rows: The examined rows, flattened.
         chosen: The columns that are read.
         left: The columns that are not.
     """
@@ -67,14 +67,14 @@ def find_unread(rows: Rows, chosen: Columns, left: Sequence[str]) -> Unread:
     if parts.total():
         kinds = short_list([kind for kind, count in parts.items() if count])
         warnings.append(
-            f"In the first {counted(len(rows), 'row')}, {counted(parts.total(), 'part')} of messages ({kinds})"
+            f"In {counted(len(rows), 'examined row')}, {counted(parts.total(), 'part')} of messages ({kinds})"
             f" {'is' if parts.total() == 1 else 'are'} no text and not read."
         )
     references = _count_unread_references(rows, chosen)
     if references:
         warnings.append(
             f"Column {chosen.target} holds several answers to one prompt: the first is learned, {references} others in"
-            f" the first {len(rows)} rows are not; write a row for each to learn them all."
+            f" {counted(len(rows), 'examined row')} are not; write a row for each to learn them all."
         )
     inside = tuple(path for path in values if path.split("[]", 1)[0] in read)
     return Unread(inside, tuple(warnings))

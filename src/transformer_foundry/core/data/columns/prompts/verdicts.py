@@ -42,7 +42,7 @@ def find_verdict(rows: Rows, names: Sequence[str], chosen: Columns) -> str | Non
     not known which is which.
 
     Args:
-        rows: The first rows, flattened.
+        rows: The examined rows, flattened.
         names: The columns.
         chosen: The columns that are read.
     """
@@ -68,7 +68,7 @@ def warn_of_verdict(rows: Rows, names: Sequence[str], chosen: Columns) -> list[s
     """Return a warning if answers are left out, or may have to be."""
     if chosen.verdict is not None:
         count = sum(is_refused(row, chosen.verdict) for row in rows)
-        found = f"{counted(count, 'answer')} of the first {counted(len(rows), 'row')}"
+        found = f"{counted(count, 'answer')} of {counted(len(rows), 'examined row')}"
         remedy = f"data.target_column={chosen.target} learns all"
         return [f"Answers that column {chosen.verdict} calls wrong are left out ({found}); {remedy}."] if count else []
     label = next((name for name in names if name.lower() in _LABELS and name not in chosen.names()), None)

@@ -18,7 +18,7 @@ def find_nesting(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the columns to unfold, from the outside to the inside: lists of mappings with parts of prompts.
 
     Args:
-        rows: The first rows of the table.
+        rows: The examined rows of the table.
     """
     path: list[str] = []
     while len(path) < _MOST_LEVELS:
