@@ -116,17 +116,25 @@ PAIRS = [(text, " ".join(reversed(text.split()))) for text in TEXTS]
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "columns"),
+    ("source", "target", "columns"),
     [
         ("train.de", "train.en", ("de", "en")),
         ("train.src", "train.tgt", ("src", "tgt")),
-        ("corpus_target.txt", "corpus_source.txt", ("source", "target")),
-        ("news.zh.txt", "news.en.txt", ("en", "zh")),
+        ("corpus_source.txt", "corpus_target.txt", ("source", "target")),
+        ("news.en.txt", "news.zh.txt", ("en", "zh")),
+        ("news-v7.de-en.clean.de", "news-v7.de-en.clean.en", ("de", "en")),
+        ("train.deu", "train.eng", ("deu", "eng")),
+        ("train.de_DE", "train.en_US", ("de_DE", "en_US")),
+        ("train.en", "train.zh-CN", ("en", "zh-CN")),
+        ("deu_Latn.dev", "eng_Latn.dev", ("deu_Latn", "eng_Latn")),
+        ("questions.txt", "answers.txt", ("questions", "answers")),
+        ("train_articles.txt", "train_summaries.txt", ("articles", "summaries")),
+        ("wiki.train.complex", "wiki.train.simple", ("complex", "simple")),
+        ("x.txt", "y.txt", ("x", "y")),
     ],
 )
-def test_two_files_whose_lines_belong_together_are_pairs(tmp_path, one, other, columns):
-    names = sorted((one, other), key=lambda name: ("target" in name, name))
-    for name, lines in zip(names, zip(*PAIRS, strict=True), strict=True):
+def test_two_files_whose_lines_belong_together_are_pairs(tmp_path, source, target, columns):
+    for name, lines in zip((source, target), zip(*PAIRS, strict=True), strict=True):
         write(tmp_path / name, "\n".join(lines) + "\n")
     corpus = read(tmp_path, "seq2seq_lm")
     assert (corpus.columns.text, corpus.columns.target) == columns
@@ -144,7 +152,7 @@ def test_parallel_files_have_splits(tmp_path):
 def test_parallel_files_of_different_lengths_are_refused(tmp_path):
     write(tmp_path / "a.de", "eins\nzwei\n")
     write(tmp_path / "a.en", "one\n")
-    with pytest.raises(DataError, match=r"a.en ends before line 2, .*a.de has more lines"):
+    with pytest.raises(DataError, match=r"a.de has 2 lines, but .*a.en has 1\."):
         _ = read(tmp_path, "seq2seq_lm").assignment
 
 
@@ -276,3 +284,19 @@ def test_lists_of_words_and_classes_are_not_read_beside_data(tmp_path):
     assert [file.path.name for file in found.splits["train"]] == ["train.txt"]
     assert "1 called labels.txt, a list of words or classes" in found.warnings[0]
     assert len(find_files(str(tmp_path / "vocab.txt"), DataOptions()).splits["train"]) == 1
+
+
+def test_two_files_with_as_many_lines_ask_whether_they_are_pairs(tmp_path):
+    for name, lines in zip(("plain.txt", "pirate.txt"), zip(*PAIRS, strict=True), strict=True):
+        write(tmp_path / name, "\n".join(lines))
+    with pytest.raises(DataError, match="both have 40 lines, but their names do not say which is the source"):
+        read(tmp_path, "seq2seq_lm")
+    assert read(tmp_path, "seq2seq_lm", span_corruption=True).corrupts_spans
+    assert read(tmp_path, "causal_lm").source.splits == ("train",)
+
+
+@pytest.mark.parametrize("names", [("part-1.txt", "part-2.txt"), ("xaa", "xab")])
+def test_parts_of_one_text_with_as_many_lines_are_no_pairs(tmp_path, names):
+    for name, lines in zip(names, zip(*PAIRS, strict=True), strict=True):
+        write(tmp_path / name, "\n".join(lines))
+    assert read(tmp_path, "seq2seq_lm").corrupts_spans

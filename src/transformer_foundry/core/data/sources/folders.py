@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from transformer_foundry.core.data.columns.split_column import SPLIT_WORDS
 
-__all__ = ["class_folders", "parallel_files", "skipped_folder", "split_files", "split_from_name"]
+__all__ = ["are_shards", "class_folders", "parallel_files", "skipped_folder", "split_files", "split_from_name"]
 
 _WITHOUT_CLASS = frozenset(("unsup", "unsupervised", "unlabeled", "unlabelled"))
-_SOURCES, _TARGETS = ("src", "source", "input"), ("tgt", "trg", "target", "output")
+_SIDES = (("src", "source", "input"), ("tgt", "trg", "target", "output"))
+_KINDS_OF_TEXT = (  # sources and targets, as files of them are often called
+    (
+        *("sources", "inputs", "question", "questions", "query", "queries", "article", "articles", "document"),
+        *("documents", "dialogue", "dialogues", "prompt", "prompts", "complex", "original", "text", "texts", "x"),
+    ),
+    (
+        *("targets", "outputs", "answer", "answers", "summary", "summaries", "highlights", "response", "responses"),
+        *("completion", "completions", "simple", "simplified", "corrected", "reference", "references", "y"),
+    ),
+)
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja "
     "ka kk km kn ko lo lt lv mk ml mn mr ms mt my nb ne nl nn no pa pl pt ro ru si sk sl sq sr sv sw ta "
     "te th tl tr uk ur uz vi zh zu"
 )
-_LANGUAGES = frozenset(_CODES.split())
+_LONG_CODES = (
+    "afr ara bel ben bul cat ces cze dan deu ger ell gre eng est eus fas fin fra fre glg heb hin hrv hun hye ind isl "
+    "ita jpn kan kat kaz khm kor lao lav lit mal mar mkd msa mya nld dut nno nob nor pan pes pol por ron rum rus sin "
+    "slk slv spa sqi srp swa swe swh tam tel tha tur ukr urd uzb vie zho zul"
+)
+_LANGUAGES = frozenset((*_CODES.split(), *_LONG_CODES.split()))
 _WORDS_BESIDE_TRAIN = {
     "validation": ("development", "evaluation"),
     "test": ("holdout", "heldout", "unseen", "blind", "tst"),
@@ -27,7 +42,8 @@ _WORDS_BESIDE_TRAIN = {
 _HELD_OUT = re.compile(r"h(?:eld|old)[._ -]out")
 _FEW_TEXTS = 4
 _MADE_BY_TOOLS = frozenset(("__pycache__", "node_modules", "__macosx"))
-_PARTS = re.compile(r"([._-])")
+# Parts of a name; a language may have a region or script: de_DE, zh-CN, deu_Latn.
+_PARTS = re.compile(r"[a-z]{2,3}[-_](?:[A-Z][a-z]{3}|[A-Z]{2})(?![A-Za-z])|[._-]|[^._-]+")
 
 
 def split_from_name(name: str, *, beside_train: bool = False) -> str | None:
@@ -111,24 +127,53 @@ def class_folders(names: Sequence[Path]) -> dict[Path, str]:
 def parallel_files(names: Sequence[Path]) -> dict[Path, tuple[Path, str, str]]:
     """Return source -> target and the names of both sides, if all files are pairs whose lines belong together.
 
-    Their names differ in a word for the side (``train.src``, ``train.tgt``) or in a language (``train.de``,
-    ``train.en``); of two languages, the first by name is the source.
+    Their names differ in a word for the side (``train.src``, ``train.tgt``), in a language (``train.de``,
+    ``train.en``) or in a kind of text (``questions.txt``, ``answers.txt``); of two languages, the first by name is the
+    source.
 
     Example:
         >>> parallel_files([Path("train.en"), Path("train.de")])
         {PosixPath('train.de'): (PosixPath('train.en'), 'de', 'en')}
     """
+    sides: tuple[Collection[str], Collection[str]]
+    for sides in (_SIDES, (_LANGUAGES, _LANGUAGES), _KINDS_OF_TEXT):
+        found = _pairs(names, *sides)
+        if found:
+            return found
+    return {}
+
+
+def _pairs(
+    names: Sequence[Path], sources: Collection[str], targets: Collection[str]
+) -> dict[Path, tuple[Path, str, str]]:
     groups: defaultdict[str, dict[str, Path]] = defaultdict(dict)
     for name in names:
-        parts = _PARTS.split(name.name)
-        side = next((part for part in parts if part.lower() in (*_SOURCES, *_TARGETS)), None)
-        side = side or next((part for part in reversed(parts) if part.lower() in _LANGUAGES), None)
-        if side is None:
+        parts = _PARTS.findall(name.name)
+        known = [place for place, part in enumerate(parts) if _bare(part) in sources or _bare(part) in targets]
+        if not known:
             return {}
-        place = len(parts) - 1 - parts[::-1].index(side)
-        groups[str(name.with_name("".join([*parts[:place], "*", *parts[place + 1 :]])))][side] = name
-    sides = {tuple(sorted(found, key=lambda side: (side.lower() in _TARGETS, side))) for found in groups.values()}
+        place = known[-1]
+        groups[str(name.with_name("".join([*parts[:place], "*", *parts[place + 1 :]])))][parts[place]] = name
+    sides = {tuple(sorted(found, key=lambda side: (_bare(side) not in sources, side))) for found in groups.values()}
     if len(sides) != 1 or len(names) != 2 * len(groups):
         return {}
     first, second = next(iter(sides)) if len(next(iter(sides))) == 2 else ("", "")
-    return {found[first]: (found[second], first, second) for found in groups.values()} if first else {}
+    if _bare(first) not in sources or _bare(second) not in targets:
+        return {}
+    return {found[first]: (found[second], first, second) for found in groups.values()}
+
+
+def _bare(part: str) -> str:
+    """Return a part of a name in lower case, a language without its region or script."""
+    return part.lower() if len(part) == len(part.replace("_", "").replace("-", "")) else part[:3].strip("-_").lower()
+
+
+def are_shards(one: Path, other: Path) -> bool:
+    """Return whether two names differ only in numbers, or are those that ``split`` gives.
+
+    Example:
+        >>> are_shards(Path("part-01.txt"), Path("part-02.txt")), are_shards(Path("xaa"), Path("xab"))
+        (True, True)
+    """
+    bare = [re.sub(r"\d+|^x[a-z]{2}$", "", str(name)) for name in (one, other)]
+    return bare[0] == bare[1]

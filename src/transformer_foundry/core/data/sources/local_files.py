@@ -15,12 +15,18 @@ from transformer_foundry.core.data.document import SPLIT_NAMES
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.encodings import misread_sample
 from transformer_foundry.core.data.sources.files.archive import unpack
-from transformer_foundry.core.data.sources.files.decoding import read_head
+from transformer_foundry.core.data.sources.files.decoding import count_lines, read_head
 from transformer_foundry.core.data.sources.files.formats import ARCHIVES, DATA_ENDINGS, FORMATS, GROUPS, TEXTS
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.signatures import is_web_page
 from transformer_foundry.core.data.sources.files.sniff import ending_of, sniff
-from transformer_foundry.core.data.sources.folders import class_folders, parallel_files, skipped_folder, split_files
+from transformer_foundry.core.data.sources.folders import (
+    are_shards,
+    class_folders,
+    parallel_files,
+    skipped_folder,
+    split_files,
+)
 
 __all__ = [
     "FoundFiles",
@@ -58,6 +64,7 @@ _MARKUP = (
     (re.compile(rb"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE), "an ARFF table", "declarations"),
 )
 _COMPILED = (".pyc", ".pyo")
+_FEWEST_PAIRS = 5
 _EXAMINED_FILES = 5
 _EXAMINED_BYTES = 2**18
 
@@ -141,6 +148,7 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
             for one, (other, *sides) in pairs.items()
         }
     groups: defaultdict[str, list[DataFile]] = defaultdict(list)
+    may_be_pairs = task == "seq2seq_lm" and options.span_corruption is None and options.document in ("auto", "line")
     found, unnamed = split_files([names[entry] for entry in files], is_text=is_text, has_classes=bool(classes))
     for entry, file in files.items():
         groups[found[names[entry]]].append(file)
@@ -150,6 +158,8 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
             " Name files after their split (train, valid, test), or move them away."
         )
     splits = {name: groups[name] for name in SPLIT_NAMES if name in groups}
+    if is_text and may_be_pairs and not pairs and all(len(group) == 2 for group in splits.values()):
+        _refuse_equal_lengths(splits["train"])
     return FoundFiles(splits, (*warnings, *_file_warnings(list(files.values()), options)))
 
 
@@ -200,6 +210,20 @@ def _refuse_pages(files: Sequence[DataFile], shown: str, options: DataOptions) -
         f"{what}, not text: {files[0].shown} begins with HTML.",
         "Expected a table or text.",
         "Write the text of each page to a .txt file, or set data.document=file to learn the markup too.",
+    )
+
+
+def _refuse_equal_lengths(files: Sequence[DataFile]) -> None:
+    """Raise an error if two files that are no parts of one text have as many lines: these may belong together."""
+    counts = {count_lines(file.path, file.kind.compression) for file in files}
+    if len(counts) > 1 or min(counts) < _FEWEST_PAIRS or are_shards(*(Path(file.path.name) for file in files)):
+        return
+    one, other = files
+    raise DataError(
+        f"{one.shown} and {other.shown} both have {min(counts)} lines, but their names do not say which is the source.",
+        "Expected names such as train.src and train.tgt, or train.de and train.en, if line n of one belongs to line n"
+        " of the other.",
+        "Rename the files so, or set data.span_corruption=true to learn from the texts without pairs.",
     )
 
 

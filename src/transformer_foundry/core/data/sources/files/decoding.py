@@ -16,7 +16,7 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.limits import LONGEST_LINE
 from transformer_foundry.core.data.sources.encodings import likely_encodings
 
-__all__ = ["find_encoding", "open_bytes", "open_text", "read_head", "read_lines"]
+__all__ = ["count_lines", "find_encoding", "open_bytes", "open_text", "read_head", "read_lines"]
 
 _MARK = "\ufeff"  # of the second file of two that were joined
 _END_OF_FILE = "\x1a"  # of DOS; only the last line can end in it, as the others end in a line break
@@ -72,6 +72,15 @@ def damaged_error(shown: str, compression: str, err: BaseException) -> DataError
         "Expected a complete file.",
         "Download or write it again.",
     )
+
+
+def count_lines(path: Path, compression: str | None) -> int:
+    """Return the number of line feeds in a file, and one more for a line without an end."""
+    count, last = 0, b"\n"
+    with open_bytes(path, compression) as file:
+        while chunk := file.read(2**20):
+            count, last = count + chunk.count(b"\n"), chunk[-1:]
+    return count + (last != b"\n")
 
 
 def find_encoding(head: bytes) -> str | None:

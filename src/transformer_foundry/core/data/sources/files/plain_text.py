@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.base.text import format_size
+from transformer_foundry.core.base.text import counted, format_size
 from transformer_foundry.core.data.limits import LONGEST_LINE
 from transformer_foundry.core.data.sources.files.decoding import read_lines
 from transformer_foundry.core.data.sources.files.kind import DataFile
@@ -187,9 +187,12 @@ class ParallelTable:
         ]
         for number, lines in enumerate(itertools.zip_longest(*sides), start=1):
             if None in lines:
-                short, long = self._files if lines[0] is None else self._files[::-1]
+                counts = [
+                    number - (line is None) + sum(1 for _ in rest) for line, rest in zip(lines, sides, strict=True)
+                ]
+                (one, first), (other, second) = zip(self._files, counts, strict=True)
                 raise DataError(
-                    f"{short.shown} ends before line {number}, {long.shown} has more lines.",
+                    f"{one.shown} has {counted(first, 'line')}, but {other.shown} has {second}.",
                     "Expected as many lines in both files: line n of one belongs to line n of the other.",
                     "Correct the files, or set data.span_corruption=true to learn from the texts without pairs.",
                 )
