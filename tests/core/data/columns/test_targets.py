@@ -173,3 +173,22 @@ def test_texts_of_token_ids_have_numbers_and_labels_too(tmp_path):
     assert (corpus.task, next(iter(corpus.documents("train"))).number) == (NUMBER, 0.5)
     flags = {"input_ids": ids, "bad": repeat(1, 0, 0), "rude": repeat(0, 1)}
     assert read(tmp_path, flags, 2, vocab_size=99).label_names == ("bad", "rude")
+
+
+@pytest.mark.parametrize("outputs", [5, 6])
+def test_a_rating_beside_flags_that_are_not_as_many_as_the_outputs_is_the_class(tmp_path, outputs):
+    columns = {"review": TEXTS, "star_rating": repeat(1, 2, 3, 4, 5), "vine": repeat(0, 1, 1), "verified": repeat(1, 0)}
+    corpus = read(tmp_path, columns, outputs)
+    assert (corpus.task, corpus.columns.label) == (CLASS, "star_rating")
+
+
+def test_fewer_flags_than_outputs_are_labels_if_nothing_else_is_one(tmp_path):
+    columns = {"text": TEXTS, "bad": repeat(1, 0, 0), "rude": repeat(0, 1), "channel": repeat("web", "app", "shop")}
+    assert read(tmp_path, columns, 6).columns.flags == ("bad", "rude")
+
+
+def test_columns_without_a_name_that_hold_0_and_1_are_no_labels_unless_each_output_has_one(tmp_path):
+    columns = {"column_1": TEXTS, "column_2": repeat("a", "b", "c"), "column_3": repeat(0, 1), "column_4": repeat(1, 0)}
+    assert read(tmp_path, columns, 2).columns.flags == ("column_3", "column_4")
+    with pytest.raises(DataError, match="No column"):
+        read(tmp_path, columns, 3)

@@ -13,7 +13,14 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.data.columns.cells import is_missing, parse_list
 from transformer_foundry.core.data.columns.labels import choose_labelled
-from transformer_foundry.core.data.columns.roles import LABEL_NAMES, RATING_NAMES, TEXT_NAMES, named, words_of
+from transformer_foundry.core.data.columns.roles import (
+    LABEL_NAMES,
+    NAMELESS,
+    RATING_NAMES,
+    TEXT_NAMES,
+    named,
+    words_of,
+)
 from transformer_foundry.core.data.document import Columns
 from transformer_foundry.core.data.options import DataOptions
 
@@ -75,6 +82,8 @@ def choose_targets(
         if found is not None:
             return found
     several = None if num_labels == 1 else _find_several(rows, names, options, with_texts, num_labels)
+    if several is not None and several.targets == "columns" and len(several.flags) != num_labels:
+        several = _flags_unless_class(several, with_texts)
     if several is not None:
         return several
     chosen = with_texts(None)
@@ -234,6 +243,21 @@ def _find_several(
         "data.label_separator='' reads each cell as one class."
     )
     return replace(with_texts(label), targets="names", separator=separator, reason=reason)
+
+
+def _flags_unless_class(chosen: Columns, with_texts: Callable[..., Columns]) -> Columns | None:
+    """Return the columns of 0 and 1, which are not as many as the outputs; None if a rating or class is beside them.
+
+    Raises:
+        DataError: If the table has no header: numbers of 0 and 1 are counts then, as often as labels.
+    """
+    try:
+        label = with_texts(None).label
+    except DataError:
+        if any(map(NAMELESS.fullmatch, chosen.flags)):
+            raise
+        return chosen
+    return chosen if label in chosen.flags else None
 
 
 def _from_flags(with_texts: Callable[..., Columns], flags: tuple[str, ...]) -> Columns:
