@@ -51,6 +51,15 @@ def test_the_folder_of_the_shell_is_no_secret(monkeypatch: pytest.MonkeyPatch) -
         "OPENAI_KEY",
         "DB_PASS",
         "MY_PAT",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "SLACK_WEBHOOK_URL",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "SSHPASS",
+        "GITHUB_TOKEN_2",
+        "API_KEYS",
+        "HF_TOKENS",
+        "DB_PASSWORD1",
     ],
 )
 def test_the_value_of_a_variable_named_like_a_secret_is_replaced(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -59,7 +68,17 @@ def test_the_value_of_a_variable_named_like_a_secret_is_replaced(monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "name", ["pad_token_id", "logits_key", "tokenizer", "monkey", "sample_tokens", "PASSPORT_OFFICE"]
+    "name",
+    [
+        "pad_token_id",
+        "logits_key",
+        "tokenizer",
+        "monkey",
+        "sample_tokens",
+        "PASSPORT_OFFICE",
+        "base_url",
+        "token_ids_2",
+    ],
 )
 def test_an_ordinary_name_is_no_secret(name: str) -> None:
     assert not secrets.is_secret_name(name)

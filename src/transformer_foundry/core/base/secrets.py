@@ -16,12 +16,13 @@ __all__ = ["is_secret_name", "redact", "redact_texts", "redact_values", "remembe
 
 REDACTED = "[redacted]"
 _NAME = re.compile(
-    r"(^|_)(token|jwt|secret|password|passwd|passphrase|pwd|pgpassword|credentials?|(api|access|private|secret|account)_?"
-    r"key)$",
+    r"(^|_)(token|jwt|secrets?|passwords?|passwd|passphrase|pwd|pgpassword|sshpass|credentials?|conn(ection)?_?str(ing)?"
+    r"|(database|db|postgres|postgresql|mysql|mongo|mongodb|redis|amqp|rabbitmq|broker|webhook)_ur[il]"
+    r"|(api|access|private|secret|account)_?keys?)(_?[0-9]+)?$",
     re.I,
 )
 # Variables only: a model may have a parameter named "logits_key".
-_VARIABLE = re.compile(r"_(KEY|PASS|PWD|PASSPHRASE|PAT|AUTH|DSN)$")
+_VARIABLE = re.compile(r"_(KEYS?|PASS|PWD|PASSPHRASE|PAT|AUTH|DSN|TOKENS)(_?[0-9]+)?$")
 
 # Every pattern takes time in proportion to the text: none begins with a part of any length that may fail behind it.
 # Formats of keys, as their issuers document them: Hugging Face, GitHub, GitLab, Google, AWS, W&B, OpenAI and Anthropic,
