@@ -190,7 +190,7 @@ def _server() -> tuple[Any, Callable[[], Any]]:
         def generate(self, text: str, **_: Any) -> Any:
             return SimpleNamespace(text=text, ids=[1], stopped="end")
 
-        def predict(self, texts: list[str], top_k: int) -> list[list[Any]]:
+        def predict(self, texts: list[str], top_k: int, *, seconds: float) -> list[list[Any]]:
             return [[] for _ in texts[:top_k]]
 
     limits = server.Limits(max_body_bytes=4096)

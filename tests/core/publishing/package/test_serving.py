@@ -118,6 +118,37 @@ def test_an_unusable_input_is_refused_in_one_sentence(task: str, call: Any, mess
     assert type(caught.value).__name__ == "InputError"
 
 
+def without_a_limit(task: str, folder: Path, longest_text: int) -> Path:
+    """Copy a package and let its manifest say that the model takes texts of any length."""
+    shutil.copytree(served_package(task)[1].folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"]["contract"]["max_length"] = None
+    manifest["encoding"]["longest_text"] = longest_text
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize(("task", "path"), [("causal_lm", "/generate"), ("sequence_classification", "/predict")])
+def test_a_model_without_a_limit_reads_no_more_than_it_was_trained_with(task: str, path: str, tmp_path: Path) -> None:
+    folder = without_a_limit(task, tmp_path / "package", 5)
+    model = module_of(folder, "inference").Model(folder, threads=1)
+    assert len(model.encode("w20 w21 w22")) >= 3
+    with pytest.raises(ValueError, match=r"has \d tokens, but this model was trained and verified with at most 5"):
+        model.encode("w20 w21 w22 w23 w24 w25")
+    body = {"text": "w20 " * 4000} if path == "/generate" else {"texts": ["w20", "w20 " * 4000]}
+    with running_server(folder) as port:
+        status, answer = ask(port, path, body)
+        assert ask(port, "/health")[1]["max_length"] == 5
+    assert status == 422
+    assert re.match(r"The text has 4,00\d tokens, but", answer["error"])
+
+
+def test_a_prediction_that_takes_too_long_is_given_up() -> None:
+    model = model_of("sequence_classification")
+    with pytest.raises(ValueError, match="not read within 0 seconds; send fewer"):
+        model.predict(TEXTS * 8, seconds=0)
+
+
 def run(task: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     folder = served_package(task)[1].folder
     return subprocess.run(alone("inference.py", *arguments), cwd=folder, capture_output=True, text=True, check=False)

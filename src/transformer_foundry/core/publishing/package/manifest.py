@@ -113,8 +113,11 @@ def describe_encoding(contract: Contract, tokenizer: Tokenizer, data_profile: Ma
     Returns:
         ``prefix`` and ``suffix``: ids before and after those of the text; ``mask_text``: the tokenizer's name of the
         mask token; ``mask_takes_space``: whether a token includes the space before its word; ``reads_pairs``: whether a
-        row has two texts, which ``tokenizer.json`` joins.
+        row has two texts, which ``tokenizer.json`` joins; ``longest_text``: tokens of the longest row that is accepted:
+        those that the model takes; if it states no limit, as many as it was trained and its files are verified with.
     """
+    from transformer_foundry.core.export.verification.parity import LONGEST_UNLIMITED
+
     text = _FALLBACK_IDS if tokenizer.algorithm == "ids" else _FALLBACK_TEXT
     plain, framed = (tokenizer.encode(text, add_special_tokens=special) for special in (False, True))
     start = next((at for at in range(len(framed)) if framed[at : at + len(plain)] == plain), 0)
@@ -130,6 +133,7 @@ def describe_encoding(contract: Contract, tokenizer: Tokenizer, data_profile: Ma
         "mask_text": None if mask is None else tokenizer.backend.id_to_token(mask),
         "mask_takes_space": any(len(word) > 1 and word[0] in _SPACES for word in words),
         "reads_pairs": _reads_pairs(data_profile),
+        "longest_text": contract.max_length or max(LONGEST_UNLIMITED, data_profile.get("max_length") or 0),
     }
 
 

@@ -166,6 +166,7 @@ class Model:
             "mask_text": _typed(encoding["mask_text"], str, optional=True),
             "mask_takes_space": _typed(encoding["mask_takes_space"], bool),
         }
+        self.longest_text: int = _typed(encoding["longest_text"], int)
         self.reads_pairs: bool = _typed(encoding["reads_pairs"], bool)
         prompt = self.manifest["prompt"]
         self.prompt_text = _typed(prompt["text"], str)
@@ -177,7 +178,8 @@ class Model:
         A text to continue keeps its end, any other text its beginning; of a pair the longer text is cut first.
 
         Raises:
-            InputError: If the text is empty or not valid Unicode, or the model reads pairs and ``pair`` is missing.
+            InputError: If the text is empty or not valid Unicode, the model reads pairs and ``pair`` is missing, or the
+                model states no limit and the text is longer than it was trained and verified with.
         """
         if (pair is not None) != self.reads_pairs:
             raise InputError(f"This model reads {'two texts' if self.reads_pairs else 'one text'} at a time.")
@@ -185,7 +187,7 @@ class Model:
             return self._frame(self._plain_ids(text))
         if not self._plain_ids(text) or not self._plain_ids(pair):
             raise InputError(EMPTY)
-        return list(self._pair_tokenizer.encode(text, pair).ids)
+        return self._short_enough(list(self._pair_tokenizer.encode(text, pair).ids))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, without special tokens."""
@@ -206,10 +208,19 @@ class Model:
         if not ids:
             raise InputError(EMPTY)
         if self.max_length is None:
-            return [*before, *ids, *after]
+            return self._short_enough([*before, *ids, *after])
         if self.task == "causal_lm":
             return [*before, *ids][-self.max_length :]
         return [*before, *ids[: max(0, self.max_length - len(before) - len(after))], *after][: self.max_length]
+
+    def _short_enough(self, ids: list[int]) -> list[int]:
+        # Memory and time of a model without a limit grow with the square of the length.
+        if len(ids) > self.longest_text:
+            raise InputError(
+                f"The text has {len(ids):,} tokens, but this model was trained and verified with at most "
+                f"{self.longest_text:,}; send a shorter text."
+            )
+        return ids
 
     def generate(
         self,
@@ -264,44 +275,50 @@ class Model:
                 # The model reads the last max_length tokens.
                 yield self._run([[*ids, *written][-(self.max_length or 0) :]])[0, -1]
 
-    def predict(self, texts: Sequence[Given], top_k: int = 5) -> list[Any]:
+    def predict(self, texts: Sequence[Given], top_k: int = 5, *, seconds: float | None = None) -> list[Any]:
         """Return for each text, or pair of texts, the result of ``fill_mask`` or ``classify``, by the model's task.
 
         Raises:
-            InputError: If the model writes text, or one of the texts cannot be used.
+            InputError: If the model writes text, one of the texts cannot be used, or it takes more than ``seconds``.
         """
         if top_k < 1:
             raise InputError("top_k must be at least 1.")
         if self.task == "masked_lm":
-            return self.fill_mask([text if text is None else str(text) for text in texts], top_k)
+            return self.fill_mask([text if text is None else str(text) for text in texts], top_k, seconds=seconds)
         if self.task in (*TEXT_TASKS, "token_classification"):
-            return self.classify(texts, top_k)
+            return self.classify(texts, top_k, seconds=seconds)
         raise InputError(f"This model writes text (its task is {self.task}); use generate.")
 
-    def fill_mask(self, texts: Sequence[str | None], top_k: int = 5) -> list[list[dict[str, Any]]]:
+    def fill_mask(
+        self, texts: Sequence[str | None], top_k: int = 5, *, seconds: float | None = None
+    ) -> list[list[dict[str, Any]]]:
         """Return the most likely values of each hidden token of each text.
 
         Args:
             texts: Each with at least one hidden token, written ``[MASK]`` or ``<mask>``; None takes the package's
                 example with its middle token hidden.
             top_k: Guesses for each hidden token.
+            seconds: Give up after this time, between two calls of the model.
 
         Returns:
             For each text and each hidden token ``position``, and ``guesses``: ``token``, ``id``, ``score``.
         """
         rows = [self._hide_one() if text is None else self._hidden_ids(text) for text in texts]
         answers = []
-        for ids, logits in zip(rows, self._rows_of_logits(rows), strict=True):
+        for ids, logits in zip(rows, self._rows_of_logits(rows, seconds), strict=True):
             places = [place for place, number in enumerate(ids) if number == self.special["mask"]]
             answers.append([{"position": at, "guesses": self._guesses(logits[at], top_k)} for at in places])
         return answers
 
-    def classify(self, texts: Sequence[Given], top_k: int = 5) -> list[list[dict[str, Any]]]:
+    def classify(
+        self, texts: Sequence[Given], top_k: int = 5, *, seconds: float | None = None
+    ) -> list[list[dict[str, Any]]]:
         """Return the most likely labels of each text, its number, or the most likely label of each of its tokens.
 
         Args:
             texts: Texts, or pairs of texts for a model that reads pairs; None takes the package's example.
             top_k: Labels of each text.
+            seconds: Give up after this time, between two calls of the model.
 
         Returns:
             For each text ``label`` and ``score`` of the most likely labels (where a text may have several, each applies
@@ -317,7 +334,7 @@ class Model:
             for text in texts
         ]
         answers: list[list[dict[str, Any]]] = []
-        for ids, logits in zip(rows, self._rows_of_logits(rows), strict=True):
+        for ids, logits in zip(rows, self._rows_of_logits(rows, seconds), strict=True):
             if self.task == "regression":
                 answers.append([{"value": float(logits[0])}])
             elif logits.ndim == 1:
@@ -367,11 +384,14 @@ class Model:
             raise InputError("This model has no token that hides another.")
         return number
 
-    def _rows_of_logits(self, rows: list[list[int]]) -> list[np.ndarray]:
+    def _rows_of_logits(self, rows: list[list[int]], seconds: float | None) -> list[np.ndarray]:
         """Return the logits of each row; rows are padded to batches if the model takes an attention mask."""
         found: dict[int, np.ndarray] = {}
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        stop_at = None if seconds is None else time.monotonic() + seconds
         while order:
+            if stop_at is not None and time.monotonic() > stop_at:
+                raise InputError(f"The texts were not read within {seconds:g} seconds; send fewer or shorter texts.")
             together = [order.pop(0)]
             while order and len(together) < BATCH_ROWS and self._may_join(rows[order[0]], rows[together[0]]):
                 together.append(order.pop(0))

@@ -136,7 +136,7 @@ def _add_routes(app: FastAPI, model: Any, limits: Any) -> None:
         seed: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
 
     async def health() -> dict[str, Any]:
-        contract = {"task": model.task, "max_length": model.max_length}
+        contract = {"task": model.task, "max_length": model.longest_text}
         return {"status": "ok", "model": model.name, "file": model.file} | contract
 
     async def page(request: Request) -> HTMLResponse:
@@ -147,7 +147,9 @@ def _add_routes(app: FastAPI, model: Any, limits: Any) -> None:
         return HTMLResponse(text, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     async def predict(request: Request, body: Prediction) -> dict[str, Any]:
-        answers = await app.state.workers.run(_address(request), lambda: model.predict(body.texts, body.top_k))
+        answers = await app.state.workers.run(
+            _address(request), lambda: model.predict(body.texts, body.top_k, seconds=limits.answer_seconds)
+        )
         return {"answers": answers}
 
     async def generate(request: Request, body: Generation) -> dict[str, Any]:
