@@ -42,6 +42,7 @@ FILES = {
     "read the environment of the parent": "open(f'/proc/{parent}/environ', 'rb').read()",
     "read it through its threads": "open(f'/proc/{parent}/task/{parent}/environ', 'rb').read()",
     "read the command line of the parent": "open(f'/proc/{parent}/cmdline', 'rb').read()",
+    "read a file of the system for root alone": "open('/etc/shadow').read()",
     "start a program": "call('execv', b'/bin/true', (ctypes.c_char_p * 2)(b'true', None))",
     "leave a file for later": "open('/dev/shm/foundry-mark', 'w')",
     "read its own memory map": "open('/proc/self/maps').read()",

@@ -109,3 +109,22 @@ def test_a_project_below_a_system_folder_is_not_readable(tmp_path: Path, monkeyp
     assert not any(audit_hook._contains(path, str(system / "src" / "app" / "conf")) for path in found)
     monkeypatch.chdir(system)
     assert str(system) in readable_paths(private=[os.getcwd()])
+
+
+def test_a_file_of_the_system_that_is_not_for_everyone_is_not_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "etc"
+    for name in ("ssl/certs", "ssl/private", "ld"):
+        (system / name).mkdir(parents=True)
+    for name in ("shadow", "hosts", "ssl/private/key", "ssl/certs/all"):
+        (system / name).touch()
+    (system / "link").symlink_to(system / "shadow")
+    (system / "shadow").chmod(0o640)
+    (system / "ssl" / "private").chmod(0o710)
+    for name in ("_SYSTEM", "_CONFIGURATION"):
+        monkeypatch.setattr(audit_hook, name, (str(system),) if name == "_SYSTEM" else str(system))
+    found = readable_paths()
+    assert {str(system / name) for name in ("hosts", "ld", "ssl/certs")} <= set(found)
+    for name in ("shadow", "ssl/private/key"):
+        assert not any(audit_hook._contains(path, str(system / name)) for path in found)

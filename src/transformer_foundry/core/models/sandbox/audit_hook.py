@@ -42,6 +42,9 @@ _SYSTEM = (
     "/System", "/Library",
 )  # fmt: skip
 
+_CONFIGURATION = "/etc"
+"""Has files for root alone, such as password hashes and keys of the machine: code that runs as root could read them."""
+
 
 def private_folders() -> list[str]:
     """Return folders of the user that external code never reads as a whole: working directory, project and home."""
@@ -56,6 +59,8 @@ def private_folders() -> list[str]:
 def readable_paths(*own: str, private: Sequence[str] = ()) -> list[str]:
     """Return what the process of a model may read: Python, its libraries, public system files, and ``own``.
 
+    What is for root or a group alone is no public file, whoever runs this.
+
     Of ``/proc`` only what describes the machine: ``/proc/self`` has the memory map and the open files of the process.
 
     Args:
@@ -69,6 +74,7 @@ def readable_paths(*own: str, private: Sequence[str] = ()) -> list[str]:
     system = {os.path.realpath(path) for path in _SYSTEM}
     # A working directory such as / or /usr is no project.
     walls = [place for place in private if not any(_contains(place, path) for path in system)]
+    walls += _not_for_others(os.path.realpath(_CONFIGURATION))
     found = {os.path.realpath(path) for path in own if path}
     for path in system:
         found |= _without(path, walls)
@@ -90,8 +96,26 @@ def _without(path: str, walls: Sequence[str]) -> set[str]:
     if not any(_contains(path, wall) for wall in walls):
         return {path}
     children = {os.path.realpath(entry.path) for entry in os.scandir(path)}
-    # A link may lead back to a folder above.
-    return {found for child in children if not _contains(child, path) for found in _without(child, walls)}
+    # A link may lead back to a folder above, or elsewhere, for example into /proc.
+    inside = [child for child in children if child != path and _contains(path, child)]
+    return {found for child in inside for found in _without(child, walls)}
+
+
+def _not_for_others(folder: str) -> list[str]:
+    """Return the files and folders in ``folder`` that not every user of the machine may read."""
+    found: list[str] = []
+    for place, folders, files in os.walk(folder):
+        for names, needed in ((folders, 0o5), (files, 0o4)):
+            for name in list(names):
+                path = os.path.join(place, name)
+                try:
+                    is_public = os.path.islink(path) or os.lstat(path).st_mode & needed == needed
+                except OSError:  # removed meanwhile
+                    continue
+                if not is_public:
+                    found.append(path)
+                    names.remove(name)
+    return found
 
 
 def watch(report: Callable[[str], object], readable: Sequence[str], scratch: str) -> None:
