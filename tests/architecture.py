@@ -172,7 +172,16 @@ def crowded_folders() -> dict[str, int]:
 
 def entries(folder: Path) -> list[str]:
     """Return the modules and folders in ``folder``, without ``__init__``, ``__main__`` and ``py.typed``."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("__") and path.name != "py.typed")
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if not path.name.startswith("__") and path.name != "py.typed" and not _is_left_over(path)
+    )
+
+
+def _is_left_over(path: Path) -> bool:
+    """Return whether a folder holds compiled modules only: git does not delete those of a folder that was renamed."""
+    return path.is_dir() and all(file.suffix == ".pyc" for file in path.rglob("*") if file.is_file())
 
 
 def reading_paths() -> dict[str, list[str]]:
