@@ -42,6 +42,7 @@ LABELLED = {
     "lists.json": json.dumps([["text", "label"], *((f"{text}, and", label) for text, label in ROWS)]),
     "lists_without_header.json": json.dumps([(f"{text}, and", label) for text, label in ROWS]),
     "caret.csv": lines("text^label\n", "{0}, and^{1}"),
+    "movies.dat": lines("", "{n}::{0}, and::{1}"),
     "tilde.csv": lines("text~label\n", "{0}, and~{1}"),
     "rows_from_zero.csv": lines("text,label\n", '{n},"{0}, and",{1}'),
     "rows_left_over.csv": lines("text,label\n", '1{n:02},"{0}, and",{1}'),

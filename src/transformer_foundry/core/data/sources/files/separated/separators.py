@@ -17,6 +17,7 @@ _SEPARATORS = (" ||| ", "|||", " +++$+++ ", " | ", ",", ";", "\t", "|", "\x01", 
 _NO_SEPARATOR = "\x1e"
 _RARE = ("^", "~")  # only below names of columns
 _STRONG = ("\t", "\x01", "\x1f", " ||| ", "|||", " +++$+++ ")  # prose does not contain them
+_COLONS, _FEW_FIELDS = (" :: ", "::"), 3  # a table also without names of columns, as MovieLens writes it
 _TABLE_ENDINGS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _ROWS = 2000
 _MOST_LINES = 100
@@ -53,7 +54,7 @@ def find_separator(text: str, ending: str, *, is_whole: bool) -> tuple[str | Non
             continue
         body = _without_preamble(text, separator, is_claimed=claimed is not None)
         share, width, rows = _agreement(body, separator, is_whole=is_whole)
-        if width > 1 and (claimed is not None or _is_convincing(body, separator, share, rows)):
+        if width > 1 and (claimed is not None or _is_convincing(body, separator, share, width, rows)):
             found[separator] = share
     best = max(found, key=lambda separator: found[separator], default=None)
     if claimed is None:
@@ -170,9 +171,11 @@ def _has_names(text: str, separator: str) -> bool:
     return all(_NAME.fullmatch(part.strip()) for part in text.partition("\n")[0].rstrip("\r").split(separator))
 
 
-def _is_convincing(text: str, separator: str, share: float, rows: int) -> bool:
+def _is_convincing(text: str, separator: str, share: float, width: int, rows: int) -> bool:
     if separator in _STRONG:
         return share == 1 if rows < _FEW_ROWS else share >= _MOST
+    if separator in _COLONS and share == 1 and rows >= _FEW_ROWS and width >= _FEW_FIELDS:
+        return True
     return share == 1 and rows >= _FEW_ROWS and _has_sure_header(text, separator)
 
 
