@@ -172,7 +172,10 @@ def test_a_text_in_the_folder_of_another_class_is_other_data(tmp_path):
 @pytest.mark.parametrize(
     ("name", "start", "said"),
     [
-        ("a.tmx", "<?xml version='1.0'?>\n<tmx>", "is XML, read as plain text: its tags are learned"),
+        ("a.xml", "<?xml version='1.0'?>\n<texts>", "is XML, read as plain text: its tags are learned"),
+        ("a.po", '# made by x\nmsgid ""\nmsgstr ""\n', "is a gettext catalogue, read as plain text"),
+        ("mbox", "From a@b.c Mon Jan  1 10:00:00 2024\nSubject: x\n", "is a mailbox, read as plain text"),
+        ("a.eml", "Subject: x\nTo: a,\n b\nMIME-Version: 1.0\n", "is mail, read as plain text"),
         ("wiki.xml", '<mediawiki xmlns="http://a.b/c" version="1">\n<page>\n', "is XML, read as plain text"),
         ("bare.xml", "\n<TEI>\n <text>", "is XML, read as plain text"),
         ("feed", "<!-- made by x -->\n<rss version='2.0'>", "is XML, read as plain text"),
@@ -300,3 +303,19 @@ def test_parts_of_one_text_with_as_many_lines_are_no_pairs(tmp_path, names):
     for name, lines in zip(names, zip(*PAIRS, strict=True), strict=True):
         write(tmp_path / name, "\n".join(lines))
     assert read(tmp_path, "seq2seq_lm").corrupts_spans
+
+
+@pytest.mark.parametrize(
+    "start", ['<tmx version="1.4">', "\ufeff<?xml version='1.0'?>\n<!DOCTYPE tmx>\n<tmx>", "<xliff >"]
+)
+def test_translations_in_xml_are_refused_with_what_to_do(tmp_path, start):
+    write(tmp_path / "a.tmx", start + "\n".join(TEXTS))
+    with pytest.raises(DataError, match=r"a\.tmx holds texts and their translations in XML") as caught:
+        read(tmp_path / "a.tmx", "seq2seq_lm")
+    assert "(train.de, train.en)" in caught.value.remedy
+
+
+def test_translations_in_utf16_are_refused_too(tmp_path):
+    (tmp_path / "a.tmx").write_bytes(f"<?xml version='1.0'?><tmx>{TEXTS}".encode("utf-16"))
+    with pytest.raises(DataError, match="translations in XML"):
+        read(tmp_path / "a.tmx", "causal_lm")

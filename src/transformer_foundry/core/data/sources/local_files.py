@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from transformer_foundry.core.data.sources.files.archive import unpack
 from transformer_foundry.core.data.sources.files.decoding import count_lines, read_head
 from transformer_foundry.core.data.sources.files.formats import ARCHIVES, DATA_ENDINGS, FORMATS, GROUPS, TEXTS
 from transformer_foundry.core.data.sources.files.kind import DataFile
-from transformer_foundry.core.data.sources.files.signatures import is_web_page
+from transformer_foundry.core.data.sources.files.signatures import is_translation, is_web_page, markup_of
 from transformer_foundry.core.data.sources.files.sniff import ending_of, sniff
 from transformer_foundry.core.data.sources.folders import (
     are_shards,
@@ -49,20 +48,6 @@ _LISTS = frozenset(  # of words or classes, and files of a tokenizer: not data, 
     )
 )
 _PICKLES = (".pkl", ".pickle")
-_MARKUP = (
-    (
-        # Without a declaration: a tag with attributes, or one within another.
-        re.compile(
-            rb"\s*(?:<!--.*?-->\s*)*(?:<\?xml|<!(?i:doctype)\s+(?!(?i:html))|<tmx|<[A-Za-z][\w.:-]*"
-            rb"(?:\s+[\w.:-]+\s*=\s*[\"'][^<>]*>|\s*>\s*<[A-Za-z]))",
-            re.DOTALL,
-        ),
-        "XML",
-        "tags",
-    ),
-    (re.compile(rb"WEBVTT|\s*\d+\s+\d\d:\d\d:\d\d[,.]\d+ -->"), "subtitles", "times"),
-    (re.compile(rb"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE), "an ARFF table", "declarations"),
-)
 _COMPILED = (".pyc", ".pyo")
 _FEWEST_PAIRS = 5
 _EXAMINED_FILES = 5
@@ -116,6 +101,7 @@ def find_files(source: str, options: DataOptions, task: str = "", *, shown: str 
     file = _open_file(path, shown, options)
     if file.kind.format not in ARCHIVES:
         _refuse_pages([file], shown, options)
+        _refuse_translations([file], options)
         return FoundFiles({"train": [file]}, _file_warnings([file], options))
     return _find_in_folder(unpack(path, shown, file.kind.format, file.kind.compression), shown, options, task)
 
@@ -126,6 +112,7 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
     files = {entry: _open_file(entry, f"{shown}/{name.as_posix()}", options) for entry, name in names.items()}
     _require_one_format(list(files.values()), shown)
     _refuse_pages(list(files.values()), shown, options)
+    _refuse_translations(list(files.values()), options)
     warnings = [unread] if unread else []
     is_text = any(file.kind.format in TEXTS for file in files.values())
     classes = class_folders(list(names.values())) if is_text and task == "sequence_classification" else {}
@@ -227,8 +214,24 @@ def _refuse_equal_lengths(files: Sequence[DataFile]) -> None:
     )
 
 
+def _refuse_translations(files: Sequence[DataFile], options: DataOptions) -> None:
+    """Raise an error for texts and their translations in XML, whose markup would be most of what is learned."""
+    for file in files[:_EXAMINED_FILES] if options.document == "auto" else ():
+        if file.kind.format == "text" and is_translation(_text_head(file)):
+            raise DataError(
+                f"{file.shown} holds texts and their translations in XML, and would be read with its markup.",
+                "Expected a table, or two files of text in which line n of one belongs to line n of the other.",
+                "Write each language to a column of a table, or to a file of its own (train.de, train.en).",
+            )
+
+
 def _is_page(file: DataFile) -> bool:
     return is_web_page(read_head(file.path, file.kind.compression, 2**10, file.shown))
+
+
+def _text_head(file: DataFile) -> str:
+    head = read_head(file.path, file.kind.compression, 2**10, file.shown)
+    return head.decode(file.kind.encoding or "utf-8", "ignore").lstrip("\ufeff")
 
 
 def _require_one_format(files: list[DataFile], shown: str) -> None:
@@ -257,8 +260,7 @@ def _file_warnings(files: Sequence[DataFile], options: DataOptions) -> tuple[str
     for file in files[:_EXAMINED_FILES]:
         if file.kind.format != "text" or file.kind.encoding is None:
             continue
-        head = read_head(file.path, file.kind.compression, 2**10, file.shown).lstrip(b"\xef\xbb\xbf")
-        kind = next(((what, parts) for pattern, what, parts in _MARKUP if pattern.match(head)), None)
+        kind = markup_of(_text_head(file))
         if kind is not None:
             found.append(f"{file.shown} is {kind[0]}, read as plain text: its {kind[1]} are learned; export its texts.")
             break

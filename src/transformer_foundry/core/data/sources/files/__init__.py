@@ -17,8 +17,8 @@ To add a format:
    recognition of a binary format by its first bytes follow from it.
 3. Recognize it, if first bytes do not: a text in ``sniff._text_format``, a zip file in ``archive.zip_format``. What is
    known of it until now goes: a refusal in ``signatures``, its ending in ``formats._REFUSED_ENDINGS`` or
-   ``sniff._CODE_ENDINGS`` (read as text), its pattern in ``_MARKUP`` of ``sources.local_files`` (text, with a warning).
-   If lines of it are no texts, as in JSON, add it where ``_open_file`` there refuses ``data.document``.
+   ``sniff._CODE_ENDINGS`` (read as text), its pattern in ``_MARKUP`` of ``signatures`` (text, with a warning).
+   If lines of it are no texts, as in JSON, add it where ``sources.local_files._open_file`` refuses ``data.document``.
 4. If the ``datasets`` library can stream it from a URL, add its endings to ``STREAMED`` of ``sources.remote``.
 5. Add it to the table of files in ``docs/data.md``, and a file of it to ``tests/core/data/sources/files``.
 """

@@ -1,4 +1,4 @@
-"""Binary formats by their first bytes: those of ``FORMATS``, and those that are refused with the reason."""
+"""Formats by their beginning: those of ``FORMATS``, those that are refused with the reason, and texts with markup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.sources.files.formats import FORMATS
 
-__all__ = ["compression_of", "is_web_page", "refuse_known", "stored_format"]
+__all__ = ["compression_of", "is_translation", "is_web_page", "markup_of", "refuse_known", "stored_format"]
 
 _COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _TAR_MARK, _TAR_OFFSET = b"ustar", 257
@@ -41,6 +41,31 @@ _BEFORE_PAGE = b"\xef\xbb\xbf \t\r\n"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((?:dp|lp)\d*\n|c(?:__builtin__|builtins|copy_reg|numpy|pandas)[\w.]*\n")
 _SCRIPT = re.compile(rb"class\s+\w+\s*\(\s*(?:datasets\.)?(?:GeneratorBasedBuilder|ArrowBasedBuilder|BeamBasedBuilder)")
 
+_MARKUP = (
+    (
+        # Without a declaration: a tag with attributes, or one within another.
+        re.compile(
+            r"\s*(?:<!--.*?-->\s*)*(?:<\?xml|<!(?i:doctype)\s+(?!(?i:html))|<[A-Za-z][\w.:-]*"
+            r"(?:\s+[\w.:-]+\s*=\s*[\"'][^<>]*>|\s*>\s*<[A-Za-z]))",
+            re.DOTALL,
+        ),
+        "XML",
+        "tags",
+    ),
+    (re.compile(r"WEBVTT|\s*\d+\s+\d\d:\d\d:\d\d[,.]\d+ -->"), "subtitles", "times"),
+    (re.compile(r"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE), "an ARFF table", "declarations"),
+    (re.compile(r"(?:#[^\n]*\n|\s)*msg(?:id|ctxt) \""), "a gettext catalogue", "keywords"),
+    (re.compile(r"From \S+ [^\n]*\d\d:\d\d:\d\d[^\n]*\r?\n[\w-]+: "), "a mailbox", "headers"),
+    (
+        re.compile(
+            r"(?:[\w-]+: [^\n]*\n(?:[ \t][^\n]*\n)*){1,40}?(?:MIME-Version|Content-Transfer-Encoding): ", re.IGNORECASE
+        ),
+        "mail",
+        "headers",
+    ),
+)
+_TRANSLATIONS = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<(?:tmx|xliff|TS)[\s>]")  # pairs of texts in XML
+
 
 def compression_of(head: bytes) -> str | None:
     """Return the compression that ``head`` begins with: gzip, bz2, xz, zstd or None."""
@@ -57,6 +82,16 @@ def stored_format(head: bytes) -> str | None:
 def is_web_page(head: bytes) -> bool:
     """Return whether ``head`` begins like a page of HTML."""
     return head.lstrip(_BEFORE_PAGE).lower().startswith(_WEB_PAGE)
+
+
+def markup_of(head: str) -> tuple[str, str] | None:
+    """Return what a text with markup is that begins with ``head``, and what of it is no text; None if it is plain."""
+    return next(((what, parts) for pattern, what, parts in _MARKUP if pattern.match(head)), None)
+
+
+def is_translation(head: str) -> bool:
+    """Return whether ``head`` begins like texts and their translations in XML (TMX, XLIFF, Qt)."""
+    return _TRANSLATIONS.match(head) is not None
 
 
 def refuse_known(shown: str, head: bytes) -> None:
