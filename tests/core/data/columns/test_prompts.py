@@ -329,3 +329,44 @@ def test_rows_without_an_answer_are_dropped_where_only_answers_are_learned(tmp_p
     rows = table(instruction="IN", output=["", *["fine"] * (ROWS - 1)])
     splits, _ = prepared(tmp_path, rows)
     assert "1 row without an answer was dropped." in splits.notes
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        *(("text", "headlines"), ("article", "abstract"), ("abstract", "title"), ("original", "corrected")),
+        *(("noisy", "clean"), ("complex", "simple"), ("input_text", "target_text"), ("original", "paraphrase")),
+    ],
+)
+@pytest.mark.parametrize("turn", [list, reversed])
+def test_names_say_which_text_is_written_from_the_other(tmp_path, source, target, turn):
+    columns = read(tmp_path, table(**{name: name for name in turn((source, target))}), "seq2seq_lm").columns
+    assert (columns.text, columns.target) == (source, target)
+
+
+def test_a_summary_that_occurs_in_its_text_is_the_target(tmp_path):
+    rows = [{"summary": text[:20], "text": text} for text in LONG]
+    columns = read(tmp_path, rows, "seq2seq_lm").columns
+    assert (columns.text, columns.target) == ("text", "summary")
+
+
+@pytest.mark.parametrize("names", [("de", "en"), ("English words/sentences", "French words/sentences"), ("x", "y")])
+def test_of_languages_and_sides_the_first_is_the_source(tmp_path, names):
+    columns = read(tmp_path, table(**dict.fromkeys(names, "TT")), "seq2seq_lm").columns
+    assert (columns.text, columns.target) == names
+
+
+@pytest.mark.parametrize("names", [("paraphrase", "sentence"), ("sentence", "paraphrase"), ("verse", "prose")])
+def test_pairs_whose_direction_is_not_known_are_refused(tmp_path, names):
+    setting = f"data.text_column={names[0]},data.target_column={names[1]}"
+    with pytest.raises(DataError, match=setting):
+        read(tmp_path, table(**dict.fromkeys(names, "TT")), "seq2seq_lm")
+    columns = read(tmp_path, table(**dict.fromkeys(names, "TT")), "seq2seq_lm", target_column=names[0]).columns
+    assert (columns.text, columns.target) == names[::-1]
+
+
+@pytest.mark.parametrize("task", ["causal_lm", "seq2seq_lm"])
+def test_a_query_in_sql_is_written_from_the_question_and_the_schema(tmp_path, task):
+    document = first_document(read(tmp_path, table(sql="SELECT", question="QQ", schema="CREATE"), task))
+    assert shown(document.text)[:2] == ["CREATE0", "QQ0"]
+    assert shown(document.target or document.text)[-1] == "SELECT0"

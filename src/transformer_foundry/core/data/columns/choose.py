@@ -16,6 +16,7 @@ from transformer_foundry.core.data.columns.cells import (
     text_of,
 )
 from transformer_foundry.core.data.columns.labels import choose_tags
+from transformer_foundry.core.data.columns.prompts.direction import direct_pair
 from transformer_foundry.core.data.columns.prompts.parts import choose_prompt
 from transformer_foundry.core.data.columns.prompts.unread import find_unread
 from transformer_foundry.core.data.columns.prompts.verdicts import find_verdict, warn_of_verdict
@@ -202,8 +203,10 @@ def _two_columns(rows: Rows, names: list[str], options: DataOptions, source: str
         # Titles, names and addresses are no sentences; a source and its target nearly always are.
         left = [name for name in left if is_running_text(rows, name)]
     if len(left) == wanted:
-        waiting = iter(left)
-        return text or next(waiting), target or next(waiting)
+        if wanted == 1 or any(is_discrete(rows, name) for name in left):
+            waiting = iter(left)
+            return text or next(waiting), target or next(waiting)
+        return direct_pair(left[0], left[1], source)
     empty = [name for name in names if _is_empty(rows, name)]
     shown = f"{short_list(names)}" + (f"; empty in all examined rows: {short_list(empty)}" if empty else "")
     raise DataError(

@@ -32,14 +32,14 @@ _ROLES = {
     "instruction": ("instruction", "instructions", "prompt", "prompts", "directive"),
     "context": (
         *("context", "contexts", "passage", "passages", "paragraph", "paragraphs", "background", "evidence"),
-        *("knowledge", "article", "document", "dialogue", "dialog"),
+        *("knowledge", "article", "document", "dialogue", "dialog", "schema"),
     ),
     "input": ("input", "inputs", "source", "src", "user", "human", "post"),
     "question": ("question", "questions", "query", "request", "problem"),
     "choices": ("choices", "options", "candidates", "choice", "option", "candidate"),
     "answer": (
         *("answer", "answers", "output", "outputs", "response", "responses", "completion", "completions", "target"),
-        *("targets", "tgt", "reply", "solution", "summary", "highlights", "chosen", "preferred", "assistant"),
+        *("targets", "tgt", "reply", "solution", "sql", "summary", "highlights", "chosen", "preferred", "assistant"),
     ),
     "rejected": ("rejected", "dispreferred"),
 }
