@@ -319,3 +319,13 @@ def test_translations_in_utf16_are_refused_too(tmp_path):
     (tmp_path / "a.tmx").write_bytes(f"<?xml version='1.0'?><tmx>{TEXTS}".encode("utf-16"))
     with pytest.raises(DataError, match="translations in XML"):
         read(tmp_path / "a.tmx", "causal_lm")
+
+
+def test_a_held_out_file_is_no_training_data_beside_any_name(tmp_path):
+    for name in ("data", "holdout"):
+        write(tmp_path / f"{name}.csv", "text,label\n" + "".join(f"{text},a\n" for text in TEXTS))
+    found = find_files(str(tmp_path), DataOptions()).splits
+    assert {key: [file.path.stem for file in files] for key, files in found.items()} == {
+        "train": ["data"],
+        "test": ["holdout"],
+    }

@@ -36,9 +36,10 @@ _LONG_CODES = (
 _LANGUAGES = frozenset((*_CODES.split(), *_LONG_CODES.split()))
 _WORDS_BESIDE_TRAIN = {
     "validation": ("development", "evaluation"),
-    "test": ("holdout", "heldout", "unseen", "blind", "tst"),
+    "test": ("unseen", "blind", "tst"),
 }
 """Split -> words that mean it beside a file named train, and anything else in another name."""
+_WORDS_IN_NAMES = SPLIT_WORDS | {"test": (*SPLIT_WORDS["test"], "holdout", "heldout")}
 _HELD_OUT = re.compile(r"h(?:eld|old)[._ -]out")
 _FEW_TEXTS = 4
 _MADE_BY_TOOLS = frozenset(("__pycache__", "node_modules", "__macosx"))
@@ -51,16 +52,18 @@ def split_from_name(name: str, *, beside_train: bool = False) -> str | None:
 
     Args:
         name: The name, or a path.
-        beside_train: Whether another one is named train: then words such as holdout mean a split too.
+        beside_train: Whether another one is named train: then words such as blind mean a split too.
 
     Example:
         >>> split_from_name("data/dev-00001.csv"), split_from_name("unsupervised")
         ('validation', None)
-        >>> split_from_name("held_out.csv", beside_train=True), split_from_name("development.md")
+        >>> split_from_name("held_out.csv"), split_from_name("blind.csv")
         ('test', None)
+        >>> split_from_name("blind.csv", beside_train=True)
+        'test'
     """
     words = set(re.split(r"[^a-z]+", _HELD_OUT.sub("heldout", name.lower())))
-    found = next((split for split, known in SPLIT_WORDS.items() if words.intersection(known)), None)
+    found = next((split for split, known in _WORDS_IN_NAMES.items() if words.intersection(known)), None)
     if found is not None or not beside_train:
         return found
     return next((split for split, known in _WORDS_BESIDE_TRAIN.items() if words.intersection(known)), None)
