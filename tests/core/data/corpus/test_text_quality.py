@@ -43,6 +43,7 @@ def test_languages_are_guessed(language, text):
         ("wrongly decoded characters", "Zürich, café".encode().decode("cp1252")),
         ("wrongly decoded characters", "it\u2019s".encode().decode("cp1252")),
         ("wrongly decoded characters", "“quoted”".encode("cp1252").decode("latin-1")),
+        ("Python's form of bytes", str("Zürich is near".encode())),
         ("control characters", "null \x00 byte"),
         ("marks of the end of a document", "the end.\n<|endoftext|>\nAnother"),
         ("marks of the end of a document", "the end.</s>"),
@@ -53,7 +54,10 @@ def test_troubles_are_found(trouble, text):
     assert troubles("all is well", text) == {trouble: 1}
 
 
-@pytest.mark.parametrize("text", ["Zürich, São Paulo, Ångström", "if a < b and c > d: pass", "tabs\tand\r\nlines\f"])
+@pytest.mark.parametrize(
+    "text",
+    ["Zürich, São Paulo, Ångström", "if a < b and c > d: pass", "tabs\tand\r\nlines\f", "data = (\n    b'ab'\n)"],
+)
 def test_sound_texts_have_no_trouble(text):
     assert troubles(text) == {}
 

@@ -33,6 +33,8 @@ _PROBLEMS = {
         "\u00c3[\u0080-\u00bf\u0192\u2018-\u201e\u2020-\u2022\u20ac\u2122]|\u00e2\u20ac|\u00c2[\u0080-\u00bf]|\u00ef\u00bb\u00bf"
         "|[\u0080-\u0084\u0086-\u009f]"
     ),
+    # As Python prints bytes, mostly written to a csv by mistake.
+    "Python's form of bytes": re.compile(r"^b(['\"]).+\1$", re.MULTILINE),
     "terminal color codes": re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"),
     "control characters": re.compile(r"(?!\x1b\[[0-9;?]*[A-Za-z])[\x00-\x08\x0b\x0e-\x1f\x7f]"),
     # Written between documents by programs that joined them: as text, they are learned letter by letter.

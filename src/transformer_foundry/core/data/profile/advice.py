@@ -25,6 +25,7 @@ _OTHER_LABELS = 0.1
 _SIGNIFICANT = 0.001
 _OUTLIER_DEVIATIONS = 10
 _FIXES = {
+    "Python's form of bytes": ("encoding", "Write the decoded text, such as value.decode(), instead of str(value)."),
     "terminal color codes": ("encoding", "Remove the codes."),
     "control characters": ("encoding", "Remove them."),
     "HTML": ("markup", "Remove the markup."),

@@ -242,7 +242,7 @@ class StreamedRows:
 
     def _read(self, table: Iterable[Row]) -> Iterator[Row]:
         try:
-            yield from table
+            yield from ({name: decode_text(cell) for name, cell in row.items()} for row in table)
         except read_errors.catchable_errors() as err:
             raise read_errors.explain_remote_error(err, self._source) from err
 
