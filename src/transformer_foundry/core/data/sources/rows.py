@@ -8,14 +8,13 @@ import hashlib
 import itertools
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.data.columns.cells import decode_text
 from transformer_foundry.core.data.columns.rows.row_sample import sample_rows
-from transformer_foundry.core.data.columns.split_column import split_of
 from transformer_foundry.core.data.limits import explain_memory, first_rows
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources import read_errors
@@ -29,7 +28,7 @@ from transformer_foundry.core.data.sources.files.stored.spreadsheet import Sprea
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["LocalRows", "RemoteRows", "Row", "Rows", "SplitRows", "StreamedRows"]
+__all__ = ["FilteredRows", "LocalRows", "RemoteRows", "Row", "Rows", "StreamedRows"]
 
 Row = Mapping[str, Any]
 _BATCH_ROWS = 1000
@@ -247,39 +246,38 @@ class StreamedRows:
             raise read_errors.explain_remote_error(err, self._source) from err
 
 
-class SplitRows:
-    """The rows of one split, of a table whose column names it.
+class FilteredRows:
+    """The rows of a table whose cell in one column says that they are wanted: those of a split, or accepted ones.
 
     Args:
-        table: The rows of all splits.
+        table: All rows.
         column: The column.
-        split: The split.
+        is_kept: Returns whether a row with this cell is kept.
     """
 
-    def __init__(self, table: Rows, column: str, split: str) -> None:
+    def __init__(self, table: Rows, column: str, is_kept: Callable[[object], bool]) -> None:
         self._table = table
         self._column = column
-        self._split = split
+        self._is_kept = is_kept
 
     def __iter__(self) -> Iterator[Row]:
         return (row for _, row in self._numbered())
 
     def head(self, count: int) -> list[Row]:
-        """Return the first rows of the split."""
+        """Return the first rows that are kept."""
         return list(itertools.islice(self, count))
 
     def sample(self, count: int) -> list[Row]:
-        """Return the first rows of the split, and those of all others that columns are chosen from."""
+        """Return the first rows that are kept, and those of all others that columns are chosen from."""
         return sample_rows(self, self.head(count))
 
     def select(self, names: Sequence[str]) -> None:
-        """Read only these columns, and the one of the splits."""
+        """Read only these columns, and the one that decides."""
         self._table.select(list(dict.fromkeys((*names, self._column))))
 
     def place(self, number: int) -> int:
-        """Return the number in the table of a row of the split, both counted from 0."""
+        """Return the number in the table of a row that is kept, both counted from 0."""
         return next(itertools.islice(self._numbered(), number, None))[0]
 
     def _numbered(self) -> Iterator[tuple[int, Row]]:
-        rows = enumerate(self._table)
-        return ((number, row) for number, row in rows if split_of(row.get(self._column), self._column) == self._split)
+        return ((number, row) for number, row in enumerate(self._table) if self._is_kept(row.get(self._column)))

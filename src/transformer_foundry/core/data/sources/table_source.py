@@ -18,6 +18,7 @@ from transformer_foundry.core.data.columns.choose import choose_columns
 from transformer_foundry.core.data.columns.documents import to_document
 from transformer_foundry.core.data.columns.prompts.turn_rows import TurnLayout, find_turn_layout
 from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
+from transformer_foundry.core.data.columns.rows.annotations import find_annotation, is_accepted, warn_of_annotation
 from transformer_foundry.core.data.columns.rows.nesting import find_nesting, unfold
 from transformer_foundry.core.data.columns.split_column import (
     SPLIT_WORDS,
@@ -29,7 +30,7 @@ from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_ta
 from transformer_foundry.core.data.columns.targets import read_flag
 from transformer_foundry.core.data.document import SPLIT_NAMES, Document
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.sources.rows import Row, Rows, SplitRows
+from transformer_foundry.core.data.sources.rows import FilteredRows, Row, Rows
 from transformer_foundry.core.models.options import TEXT_TASKS
 
 __all__ = ["TableSource"]
@@ -80,15 +81,17 @@ class TableSource:
         self._tables = dict(tables)
         self._location = location
         self._digest = digest
+        self._refused_by: str | None = None
         split_column, splits = self._split_by_column(options, name)
         self._has_tags = task == "token_classification"
-        raw = [_without(row, split_column) for row in self._tables["train"].sample(_ROWS_TO_GUESS_FROM)]
+        raw, refused = self._examine(split_column, task, options)
+        warnings = [*warnings, *refused]
         self._nesting = () if self._has_tags else find_nesting(raw)
         first = [item for row in raw[:_ROWS_TO_GUESS_FROM] for item in unfold(row, self._nesting)]
         examined = [*first, *(item for row in raw[_ROWS_TO_GUESS_FROM:] for item in unfold(row, self._nesting))]
         if not first:
             raise DataError(f"{name} has no rows.", "Expected rows of data.", "Check data.source and data.split.")
-        place = functools.partial(location, "train")
+        place = functools.partial(self._location, "train")
         self._layout = self._find_layout(first, examined, task, options)
         if isinstance(self._layout, TagLayout):
             options = replace(options, text_column=self._layout.text, label_column=self._layout.tags)
@@ -99,6 +102,10 @@ class TableSource:
         self.columns = replace(
             chosen_columns, warnings=(*map(one_line, map(redact, warnings)), *chosen_columns.warnings)
         )
+        if isinstance(self._layout, TagLayout):
+            filled = dict.fromkeys(key for row in raw for key, cell in flatten(row).items() if cell not in (None, ""))
+            left = filled.keys() - self._layout.names
+            self.columns = replace(self.columns, left_out=tuple(name for name in filled if name in left))
         if isinstance(self._layout, TurnLayout):
             self.columns = replace(self.columns, left_out=(*self.columns.left_out, *self._layout.left_out))
             notes = [*notes, f"Each row is a message: rows are joined to conversations by {self._layout.names[0]}."]
@@ -130,6 +137,20 @@ class TableSource:
             number = next(itertools.islice(self._items(split), number, None))[0]
         return self._location(split, number)
 
+    def _examine(self, split_column: str | None, task: str, options: DataOptions) -> tuple[list[Row], list[str]]:
+        """Return the rows that columns are chosen from; leave out what annotators refused, and say so."""
+        raw = [_without(row, split_column) for row in self._tables["train"].sample(_ROWS_TO_GUESS_FROM)]
+        column = find_annotation(raw, options)
+        if column is None:
+            return raw, []
+        warnings = warn_of_annotation(self._tables["train"], column, self.name, needs_labels=task in TEXT_TASKS)
+        self._refused_by, location = column, self._location
+        kept = {split: FilteredRows(rows, column, is_accepted) for split, rows in self._tables.items()}
+        self._tables = dict(kept)
+        self._location = lambda split, number: location(split, kept[split].place(number))
+        raw = self._tables["train"].sample(_ROWS_TO_GUESS_FROM)
+        return [_without(_without(row, split_column), column) for row in raw], warnings
+
     def _find_layout(
         self, first: Sequence[Row], examined: Sequence[Row], task: str, options: DataOptions
     ) -> TagLayout | TurnLayout | None:
@@ -153,7 +174,8 @@ class TableSource:
 
     def digest(self) -> str:
         """Return the digest of the content, the columns and the splits."""
-        return hashlib.sha256(repr((self._digest(), self.columns, self.splits)).encode()).hexdigest()
+        refused = () if self._refused_by is None else (self._refused_by,)
+        return hashlib.sha256(repr((self._digest(), self.columns, self.splits, *refused)).encode()).hexdigest()
 
     def _split_by_column(self, options: DataOptions, name: str) -> tuple[str | None, str]:
         """Give each split its rows if a column names them; return the column and a sentence, or None.
@@ -182,7 +204,7 @@ class TableSource:
             counts[split] += 1
         if "train" not in counts or len(counts) == 1 or options.split not in (None, *counts):
             return (column, "") if is_known else (None, "")
-        parts = {split: SplitRows(table, column, split) for split in SPLIT_NAMES if split in counts}
+        parts = {split: _rows_of_split(table, column, split) for split in SPLIT_NAMES if split in counts}
         if options.split is not None:
             parts = {"train": parts[options.split]}
         self._tables = dict(parts)
@@ -231,6 +253,10 @@ class TableSource:
             return False
         rows = self._tables[split].head(1 if self.columns.targets == "class" else _ROWS_TO_GUESS_FROM)
         return all(flatten(row).get(self.columns.label) in (None, _NO_LABEL) for row in rows)
+
+
+def _rows_of_split(table: Rows, column: str, split: str) -> FilteredRows:
+    return FilteredRows(table, column, lambda cell: split_of(cell, column) == split)
 
 
 def _without(row: Row, column: str | None) -> Row:

@@ -1,1 +1,1 @@
-"""Rows before their columns are chosen: ``row_sample`` selects those to examine, ``nesting`` unfolds them."""
+"""Rows before their columns are chosen: ``row_sample`` selects those to examine, ``annotations`` refuses some."""
