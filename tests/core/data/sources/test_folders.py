@@ -329,3 +329,9 @@ def test_a_held_out_file_is_no_training_data_beside_any_name(tmp_path):
         "train": ["data"],
         "test": ["holdout"],
     }
+
+
+def test_class_folders_stand_below_other_names_of_splits_beside_train(tmp_path):
+    write_classes(tmp_path, ("train", "development"))
+    corpus = read(tmp_path)
+    assert (corpus.label_names, corpus.source.splits) == (("neg", "pos"), ("train", "validation"))

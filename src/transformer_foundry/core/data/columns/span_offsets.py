@@ -47,12 +47,13 @@ class _View(NamedTuple):
 
     @property
     def begins_a_word(self) -> bool:
-        return self.piece[:1].strip() != "" and not _is_inside_word(self.text, self.start)
+        """Whether it begins at the border of a word; blanks around words do not matter."""
+        return self.piece.strip() != "" and not _is_inside_word(self.text, self.start)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it begins and ends at borders of words."""
-        return self.begins_a_word and self.piece[-1:].strip() != "" and not _is_inside_word(self.text, self.end)
+        """Whether it begins and ends at borders of words, without blanks."""
+        return self.piece.strip() == self.piece and self.begins_a_word and not _is_inside_word(self.text, self.end)
 
 
 class OffsetCheck:
@@ -127,7 +128,7 @@ class OffsetCheck:
             return []
         number, span, piece = self._first_odd
         return [
-            f"{self._odd} of {counted(self._spans, 'labelled span')} begin within a word or at a blank (first in"
+            f"{self._odd} of {counted(self._spans, 'labelled span')} begin within a word (first in"
             f" {place(number)}: {span} is {piece!r}): words that they touch get their tags. Offsets count characters"
             " from 0; if no blanks separate words, write lists of words and tags."
         ]

@@ -85,7 +85,9 @@ def split_files(names: Sequence[Path], *, is_text: bool, has_classes: bool) -> t
     are_few = not is_text or len(names) <= _FEW_TEXTS
     is_named = (are_few or has_train) and not has_classes
     paths = {name: str(name if is_named else name.parent) for name in names}
-    found = {name: split_from_name(path, beside_train=has_train and are_few) for name, path in paths.items()}
+    found = {
+        name: split_from_name(path, beside_train=has_train and (are_few or has_classes)) for name, path in paths.items()
+    }
     if "train" not in found.values() and None not in found.values():
         return dict.fromkeys(names, "train"), []
     unnamed = [name for name, split in found.items() if split is None]
@@ -119,7 +121,12 @@ def class_folders(names: Sequence[Path]) -> dict[Path, str]:
         >>> class_folders([Path("pos/1.txt"), Path("neg/1.txt"), Path("about.txt")])
         {PosixPath('pos/1.txt'): 'pos', PosixPath('neg/1.txt'): 'neg'}
     """
-    parts = {name: [part for part in name.parent.parts if split_from_name(part) is None] for name in names}
+    folders = {name: name.parent.parts for name in names}
+    has_train = any(split_from_name(part) == "train" for parts in folders.values() for part in parts)
+    parts = {
+        name: [part for part in found if split_from_name(part, beside_train=has_train) is None]
+        for name, found in folders.items()
+    }
     inside = {name: found for name, found in parts.items() if found}
     while inside and len({found[0] for found in inside.values()}) == 1:
         inside = {name: found[1:] for name, found in inside.items() if found[1:]}

@@ -176,3 +176,8 @@ def test_numbers_that_name_the_rows_are_left_out_with_a_note(tmp_path, content):
     corpus = corpus_of(tmp_path, "a.csv", content)
     assert {document.text for _, document in corpus.all_documents()} == set(TEXTS)
     assert any("name its rows" in note for note in corpus.source.notes)
+
+
+def test_names_of_programs_in_sentences_are_no_separators(tmp_path):
+    corpus = corpus_of(tmp_path, "a.log", "".join(f"INFO std::map::insert {text}\n" for text in TEXTS), "causal_lm")
+    assert next(corpus.source.documents("train")).text == f"INFO std::map::insert {TEXTS[0]}"

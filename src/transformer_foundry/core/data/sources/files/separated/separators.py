@@ -175,7 +175,8 @@ def _is_convincing(text: str, separator: str, share: float, width: int, rows: in
     if separator in _STRONG:
         return share == 1 if rows < _FEW_ROWS else share >= _MOST
     if separator in _COLONS and share == 1 and rows >= _FEW_ROWS and width >= _FEW_FIELDS:
-        return True
+        # Each line begins with an id or the like: names such as std::map::insert stand in sentences too.
+        return all(" " not in line.partition(separator)[0] for line in text.split("\n")[:_ROWS])
     return share == 1 and rows >= _FEW_ROWS and _has_sure_header(text, separator)
 
 
