@@ -370,3 +370,20 @@ def test_a_query_in_sql_is_written_from_the_question_and_the_schema(tmp_path, ta
     document = first_document(read(tmp_path, table(sql="SELECT", question="QQ", schema="CREATE"), task))
     assert shown(document.text)[:2] == ["CREATE0", "QQ0"]
     assert shown(document.target or document.text)[-1] == "SELECT0"
+
+
+@pytest.mark.parametrize(
+    ("columns", "remedy"),
+    [
+        ({"human_ref_A": "AA", "history": "HH", "human_ref_B": "BB"}, " with data.template."),
+        (
+            {"version_1": "AA", "remark": "HH", "version_2": "BB", "reason": "RR"},
+            ': data.template="{remark}\\n{reason}".',
+        ),
+        ({"anchor": "QQ", "pos": "PP", "neg": "NN"}, ': data.template="{anchor}\\n{pos}".'),
+    ],
+)
+def test_no_alternative_and_no_negative_is_in_the_template_that_is_suggested(tmp_path, columns, remedy):
+    with pytest.raises(DataError) as error:
+        read(tmp_path, table(**columns))
+    assert error.value.remedy.endswith(f"a language model can join several{remedy}")

@@ -123,8 +123,10 @@ def choose_text(rows: Rows, names: list[str], source: str, *, is_labelled: bool 
             "Expected texts.",
             "Fill in the column, or set data.text_column to another.",
         )
-    example = "\\n".join("{" + name + "}" for name in ranked[:2])
-    several = f'; a language model can join several: data.template="{example}".'
+    joined = _joinable(rows, textual)
+    example = "\\n".join("{" + name + "}" for name in joined)
+    several = f': data.template="{example}".' if len(joined) > 1 else " with data.template."
+    several = f"; a language model can join several{several}"
     several = ", and data.pair_column to that of a second text, if there is one." if is_labelled else several
     problem = "each of which could be the text" if ranked else "none of which contains text"
     found = ranked or every
@@ -133,6 +135,18 @@ def choose_text(rows: Rows, names: list[str], source: str, *, is_labelled: bool 
         "Expected one column of text, or columns named as the parts of a prompt (instruction, input, output).",
         f"Set data.text_column to its name{several if ranked else '.'}",
     )
+
+
+def _joinable(rows: Rows, names: Sequence[str]) -> list[str]:
+    """Return two columns that may be learned together: no alternatives, such as response_a and response_b, no names."""
+
+    def is_alternative(name: str) -> bool:
+        words = words_of(name)
+        beside = [words_of(other) for other in names if other != name]
+        is_marked = bool(words) and (words[-1].isdecimal() or len(words[-1]) == 1)
+        return is_marked and any(len(other) == len(words) and other[:-1] == words[:-1] for other in beside)
+
+    return [name for name in names if not is_alternative(name) and is_running_text(rows, name)][:2]
 
 
 def _check_names(names: list[str], options: DataOptions, source: str) -> None:

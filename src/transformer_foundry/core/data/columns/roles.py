@@ -48,10 +48,10 @@ _NEGATIONS = frozenset(
     (
         *("rejected", "dispreferred", "unchosen", "wrong", "incorrect", "bad", "false", "fake", "invalid", "worse"),
         *("worst", "not", "losing", "hallucinated"),
-        *("distractor", "distractors", "negative", "negatives", "loser"),
+        *("distractor", "distractors", "negative", "negatives", "neg", "negs", "loser"),
     )
 )
-_NEGATIVE_NOUNS = frozenset(("rejected", "distractor", "distractors", "negative", "negatives", "loser"))
+_NEGATIVE_NOUNS = frozenset(("rejected", "distractor", "distractors", "negative", "negatives", "neg", "negs", "loser"))
 _WORDS = {word: role for role, words in _ROLES.items() for word in words}
 _RANKS = {role: rank for rank, role in enumerate(_ROLES)}
 _LETTERS = {"q": "question", "a": "answer"}  # as whole names of one table: text_a is a side of a pair
