@@ -11,6 +11,8 @@ from tests.core.data.samples import sentences
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
 from transformer_foundry.core.data.columns.rows.row_sample import sample_rows
+from transformer_foundry.core.data.sources.rows import StreamedRows
+from transformer_foundry.core.data.sources.table_source import TableSource
 
 FEW, MANY = 110, 130
 TEXTS = sentences(FEW + MANY, 6)
@@ -106,6 +108,16 @@ def test_spans_that_only_later_texts_have_are_read(tmp_path):
         {"text": f"Anna {text}", "label": [[0, 4, "PER"]] if number >= FEW else []} for number, text in enumerate(TEXTS)
     ]
     assert last_document(read(tmp_path, rows, "token_classification")).tags[0] == "B-PER"
+
+
+def test_of_a_stream_it_is_said_that_only_the_first_rows_decide():
+    import datasets
+
+    stream = StreamedRows(datasets.IterableDataset.from_generator(lambda: iter(prompts(input="GIVEN"))), "s", None)
+    source = TableSource(
+        "s", {"train": stream}, "causal_lm", DataOptions(source="s"), digest=str, location="{}{}".format
+    )
+    assert "The columns are chosen from the first 100 rows of the stream, not from all." in source.notes
 
 
 def test_the_sample_of_a_large_table_is_small_and_spread():

@@ -13,7 +13,7 @@ from dataclasses import replace
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.nested import flatten
 from transformer_foundry.core.base.secrets import redact
-from transformer_foundry.core.base.text import one_line, short_list
+from transformer_foundry.core.base.text import counted, one_line, short_list
 from transformer_foundry.core.data.columns.choose import choose_columns
 from transformer_foundry.core.data.columns.documents import to_document
 from transformer_foundry.core.data.columns.prompts.turn_rows import TurnLayout, find_turn_layout
@@ -30,7 +30,7 @@ from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_ta
 from transformer_foundry.core.data.columns.targets import read_flag
 from transformer_foundry.core.data.document import SPLIT_NAMES, Document
 from transformer_foundry.core.data.options import DataOptions
-from transformer_foundry.core.data.sources.rows import FilteredRows, Row, Rows
+from transformer_foundry.core.data.sources.rows import FilteredRows, Row, Rows, StreamedRows
 from transformer_foundry.core.models.options import TEXT_TASKS
 
 __all__ = ["TableSource"]
@@ -109,6 +109,9 @@ class TableSource:
         if isinstance(self._layout, TurnLayout):
             self.columns = replace(self.columns, left_out=(*self.columns.left_out, *self._layout.left_out))
             notes = [*notes, f"Each row is a message: rows are joined to conversations by {self._layout.names[0]}."]
+        if isinstance(self._tables["train"], StreamedRows):
+            chosen_from = counted(len(raw), "row")
+            notes = [*notes, f"The columns are chosen from the first {chosen_from} of the stream, not from all."]
         self.task = _TASKS_OF_TARGETS[self.columns.targets] if task in TEXT_TASKS else task
         found = [note for note in (*notes, splits, self.columns.reason) if note]
         self.notes = tuple(map(one_line, map(redact, found)))  # they are published, and a URL may contain a password
