@@ -125,3 +125,10 @@ def test_data_split_chooses_rows_by_the_column(tmp_path):
     assert {document.text for _, document in corpus.all_documents()} == {
         r["text"] for r in ROWS if r["split"] == "train"
     }
+
+
+def test_numbers_of_splits_are_refused(tmp_path):
+    rows = [row | {"split": WORDS.index(row["split"])} for row in ROWS]
+    with pytest.raises(DataError, match="Column split has numbers, which name no split: 0, 3, 4"):
+        corpus_of(tmp_path, rows)
+    assert corpus_of(tmp_path, rows, split_column="").source.splits == ("train",)

@@ -37,6 +37,7 @@ _FLAG_WORDS = _SPLITS | {"holdout": "test", "heldout": "test"}
 _PREFIXES, _SUFFIXES = ("is", "in"), ("set", "split", "data", "fold")
 _AMBIGUOUS = ("is_valid", "isvalid")  # of a row that is correct, or of one for validation
 _FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_MOST_SPLITS = 5
 _MOSTLY = 0.5  # share of the rows; the reader names the row with another value
 
 
@@ -113,6 +114,14 @@ def _require_clear_flags(
             "Expected one column that names the split: train, validation or test.",
             f"Write such a column, or set data.split_column={marks[0]} ('' to draw the splits).",
         )
+    numbered = next((name for name in names if name not in used and _numbers_splits(rows, name)), None)
+    if numbered is not None and not named:
+        found = short_list(sorted({str(row[numbered]) for row in rows}))
+        raise DataError(
+            f"Column {numbered} has numbers, which name no split: {found}.",
+            "Expected train, validation and test.",
+            "Write these words, or set data.split_column='' to draw the splits.",
+        )
     flags = [name for name in names if rows and all(str(row.get(name)).strip().lower() in _FLAGS for row in rows)]
     has_label = any(name.lower() in LABEL_NAMES for name in names) or bool(used - {None})
     for name in flags if not named else ():
@@ -124,6 +133,12 @@ def _require_clear_flags(
                 "Expected to know whether its rows are held out.",
                 f"Set data.split_column={name} to hold them out, or data.split_column='' to draw the splits.",
             )
+
+
+def _numbers_splits(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Return whether a column called split has few whole numbers."""
+    found = {str(row.get(name)).strip() for row in rows}
+    return words_of(name)[-1:] == ["split"] and 1 < len(found) <= _MOST_SPLITS and all(map(str.isdecimal, found))
 
 
 def _could_be(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
