@@ -289,10 +289,14 @@ def test_lists_of_words_and_classes_are_not_read_beside_data(tmp_path):
     assert len(find_files(str(tmp_path / "vocab.txt"), DataOptions()).splits["train"]) == 1
 
 
-def test_two_files_with_as_many_lines_ask_whether_they_are_pairs(tmp_path):
-    for name, lines in zip(("plain.txt", "pirate.txt"), zip(*PAIRS, strict=True), strict=True):
-        write(tmp_path / name, "\n".join(lines))
-    with pytest.raises(DataError, match="both have 40 lines, but their names do not say which is the source"):
+@pytest.mark.parametrize(
+    "names",
+    [("plain.txt", "pirate.txt"), ("train.de", "train.en", "train.fr"), ("source/train.txt", "target/train.txt")],
+)
+def test_files_with_as_many_lines_ask_whether_they_are_pairs(tmp_path, names):
+    for name in names:
+        write(tmp_path / name, "\n".join(f"{name} {text}" for text in TEXTS))
+    with pytest.raises(DataError, match="have 40 lines each, but their names do not say which is the source"):
         read(tmp_path, "seq2seq_lm")
     assert read(tmp_path, "seq2seq_lm", span_corruption=True).corrupts_spans
     assert read(tmp_path, "causal_lm").source.splits == ("train",)

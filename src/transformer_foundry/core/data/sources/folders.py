@@ -178,12 +178,11 @@ def _bare(part: str) -> str:
     return part.lower() if len(part) == len(part.replace("_", "").replace("-", "")) else part[:3].strip("-_").lower()
 
 
-def are_shards(one: Path, other: Path) -> bool:
-    """Return whether two names differ only in numbers, or are those that ``split`` gives.
+def are_shards(names: Sequence[Path]) -> bool:
+    """Return whether names differ only in numbers, or are those that ``split`` gives.
 
     Example:
-        >>> are_shards(Path("part-01.txt"), Path("part-02.txt")), are_shards(Path("xaa"), Path("xab"))
+        >>> are_shards([Path("part-01.txt"), Path("part-02.txt")]), are_shards([Path("xaa"), Path("xab")])
         (True, True)
     """
-    bare = [re.sub(r"\d+|^x[a-z]{2}$", "", str(name)) for name in (one, other)]
-    return bare[0] == bare[1]
+    return len({re.sub(r"\d+|\bx[a-z]{2}$", "", name.as_posix()) for name in names}) == 1

@@ -49,7 +49,7 @@ _LISTS = frozenset(  # of words or classes, and files of a tokenizer: not data, 
 )
 _PICKLES = (".pkl", ".pickle")
 _COMPILED = (".pyc", ".pyo")
-_FEWEST_PAIRS = 5
+_FEWEST_PAIRS, _MOST_SIDES = 5, 6
 _EXAMINED_FILES = 5
 _EXAMINED_BYTES = 2**18
 
@@ -145,7 +145,7 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
             " Name files after their split (train, valid, test), or move them away."
         )
     splits = {name: groups[name] for name in SPLIT_NAMES if name in groups}
-    if is_text and may_be_pairs and not pairs and all(len(group) == 2 for group in splits.values()):
+    if is_text and may_be_pairs and not pairs and all(1 < len(group) <= _MOST_SIDES for group in splits.values()):
         _refuse_equal_lengths(splits["train"])
     return FoundFiles(splits, (*warnings, *_file_warnings(list(files.values()), options)))
 
@@ -201,15 +201,15 @@ def _refuse_pages(files: Sequence[DataFile], shown: str, options: DataOptions) -
 
 
 def _refuse_equal_lengths(files: Sequence[DataFile]) -> None:
-    """Raise an error if two files that are no parts of one text have as many lines: these may belong together."""
+    """Raise an error if files that are no parts of one text have as many lines: these may belong together."""
     counts = {count_lines(file.path, file.kind.compression) for file in files}
-    if len(counts) > 1 or min(counts) < _FEWEST_PAIRS or are_shards(*(Path(file.path.name) for file in files)):
+    if len(counts) > 1 or min(counts) < _FEWEST_PAIRS or are_shards([Path(file.shown) for file in files]):
         return
-    one, other = files
     raise DataError(
-        f"{one.shown} and {other.shown} both have {min(counts)} lines, but their names do not say which is the source.",
-        "Expected names such as train.src and train.tgt, or train.de and train.en, if line n of one belongs to line n"
-        " of the other.",
+        f"{short_list([file.shown for file in files], 3)} have {min(counts)} lines each, but their names do not say"
+        " which is the source of which.",
+        "Expected two files with names such as train.src and train.tgt, or train.de and train.en, if line n of one"
+        " belongs to line n of the other.",
         "Rename the files so, or set data.span_corruption=true to learn from the texts without pairs.",
     )
 
