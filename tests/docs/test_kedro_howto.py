@@ -102,6 +102,47 @@ def test_a_node_with_parameters_is_added_without_a_change_of_our_lists(project: 
     assert len(counted["longest"]) == 2
 
 
+PLAIN = """
+import matplotlib.figure
+import matplotlib.pyplot as plt
+from kedro.pipeline import node, pipeline
+
+def evaluate_model(mine: dict) -> dict:
+    return {"depth": mine["depth"]}
+
+def draw(mine) -> matplotlib.figure.Figure:
+    return plt.figure()
+
+def create_pipeline(**kwargs):
+    return pipeline([
+        node(evaluate_model, "params:mine.model", "depths", name="my_eval"),
+        node(draw, "params:mine.model", "my_figure", name="draw"),
+    ])
+"""
+PLAIN_CATALOG = """
+depths: {type: partitions.PartitionedDataset, path: data/depths, dataset: json.JSONDataset, filename_suffix: .json}
+my_figure: {type: matplotlib.MatplotlibDataset, filepath: data/mine.png}
+"""
+
+
+def test_plain_nodes_in_this_package_are_the_users_own(bare: Path) -> None:
+    package = bare / "src" / "transformer_foundry"
+    (package / "pipelines" / "mine").mkdir()
+    (package / "pipelines" / "mine" / "__init__.py").write_text(PLAIN)
+    registry = package / "pipeline_registry.py"
+    source = registry.read_text().replace("import comparison,", "import mine, comparison,")
+    registry.write_text(
+        re.sub(r"(?m)^( +)return \{$", r'\g<0>\n\1    "mine": mine.create_pipeline(),', source, count=1)
+    )
+    with (bare / "conf/local/parameters.yml").open("a") as file:
+        file.write("\nmine: {model: {kind: tree, depth: 3}}\n")
+    (bare / "conf/local/catalog.yml").write_text(PLAIN_CATALOG)
+    run(bare, "--pipelines", "mine")
+    assert json.loads((bare / "data/depths/depth.json").read_text()) == 3
+    assert (bare / "data/mine.png").exists()
+    subprocess.run([sys.executable, "-m", "kedro", "plan", "--pipelines", "mine"], cwd=bare, check=True)
+
+
 def test_a_second_training_of_its_own_is_a_pipeline_with_a_namespace(project: Path) -> None:
     follow(project, "Reuse a pipeline")
     run(project, "--pipelines", "second")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib.figure
@@ -16,6 +18,7 @@ from kedro.io import AbstractDataset, DataCatalog
 from tests.core.data.samples import prepare
 from transformer_foundry.config.loader import FoundryConfigLoader
 from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.datasets.atomic_json import AtomicJSONDataset
 from transformer_foundry.hooks.preflight.outputs import _KEEPERS, require_outputs
 from transformer_foundry.hooks.run_context import make_run_contexts
 from transformer_foundry.pipelines import comparison, data_engineering, deployment, training, tuning, validation
@@ -190,3 +193,10 @@ def test_a_type_of_kedro_that_is_accepted_loads_what_it_has_saved(
         assert read(kept) == read(results[result])
     elif not result.startswith("Matplotlib"):
         assert kept == results[result]
+
+
+def test_a_type_of_the_user_in_our_package_goes_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(f"{OURS}my_json")
+    module.MyJSONDataset = type("MyJSONDataset", (AtomicJSONDataset,), {"__module__": module.__name__})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    check(training, tmp_path, evaluation=ours("my_json.MyJSONDataset", tmp_path / "evaluation.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,15 @@ def test_every_entry_of_the_catalog_can_be_asked_for(tmp_path: Path) -> None:
         "print([name for name in catalog.keys() if catalog.get(name) is None])",
     )
     assert missing == "[]"
+
+
+def test_the_cells_of_the_page_run(tmp_path: Path) -> None:
+    page = (PROJECT / "docs/howto/kedro.md").read_text()
+    load, *cells = re.search(r'```python title="ipython"\n(.*?)```', page, re.S)[1].splitlines()  # type: ignore[index]
+    here = f"%reload_kedro --params=data_dir={tmp_path}"
+    made = "session.run(namespaces=['validation', 'data_engineering'])"
+    small = "--params=preset=standard"
+    there = [cell.replace(small, f"{small},data_dir={tmp_path}") for cell in cells]
+    shown = run_cells(load, here, made, here, *there)
+    assert len(shown) == len(cells) + 4
+    assert not [text for text in shown if "Error" in text or "error:" in text]

@@ -16,6 +16,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from transformer_foundry.config.loader import FoundryConfigLoader
+from transformer_foundry.config.own_nodes import own_function
 from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import parse_options
@@ -130,7 +131,7 @@ def check_namespaces(parameters: Mapping[str, Any]) -> None:
     read = {
         name.removeprefix("params:")
         for node in nodes
-        if getattr(node.func, "__module__", "").startswith("transformer_foundry.pipelines.")
+        if own_function(node) is not None
         for name in node.inputs
         if name.startswith("params:")
     }

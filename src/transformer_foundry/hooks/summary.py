@@ -14,6 +14,7 @@ from transformer_foundry.config.run_options import RunOptions
 from transformer_foundry.console.command_line import run_command
 from transformer_foundry.console.status_line import in_notebook
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import format_number
 from transformer_foundry.core.files.provenance import digest_of, is_made_from
 from transformer_foundry.hooks.callback import Callback
@@ -197,17 +198,22 @@ def _folder_lines(context: RunContext, made: _Made) -> Iterator[str]:
         (made.has_tokens and prepared != "", prepared, paths.model_input),
         (made.has_run, "checkpoints, metrics", paths.run),
         (searched, "study, best values", paths.tuning.parent),
-        (made.package is not None, "package", paths.package),
+        (made.package is not None, "package", _place_of_package(context)),
         (made.validation is not None, "reports, figures", paths.shared_reports),
         (made.evaluation is not None, "reports, figures", paths.reports),
         (searched, "trials", paths.shared_reports),
         (paths.report.exists(), "report", paths.report),
     )
-    labels: dict[Path, str] = {}
+    labels: dict[Path | str, str] = {}
     for is_made, label, path in folders:
         if is_made:
             labels.setdefault(path, label)
     return (f"{label:<21} {path}" for path, label in labels.items())
+
+
+def _place_of_package(context: RunContext) -> Path | str:
+    address = None if context.package is None else context.package.address
+    return context.paths.package if address is None else redact(address)
 
 
 def _prepared_here(context: RunContext) -> str:

@@ -65,6 +65,7 @@ class FolderDataset(InheritedArguments, AbstractVersionedDataset[ContentT, Conte
         )
         self._cache = default_cache() if cache_dir is None else Path(cache_dir)
         self._local_copy: Path | None = None
+        self._last_copy: Path | None = None
         self._warned: set[str] = set()
         self.metadata = metadata
 
@@ -80,10 +81,18 @@ class FolderDataset(InheritedArguments, AbstractVersionedDataset[ContentT, Conte
         return self._local_copy or self._fetch()
 
     @property
+    def address(self) -> str | None:
+        """The URL of a folder on a server; None if it is on this machine."""
+        return None if self._location.is_local else self._location.url
+
+    @property
     def known_folder(self) -> Path | None:
-        """The folder on this machine, without a download: None if it has no version or no local copy yet."""
+        """The folder on this machine, without a download: None if it has no version or no local copy yet.
+
+        The runner releases an entry that no node still reads: the copy is known after it, too.
+        """
         if not self._location.is_local:
-            return self._local_copy
+            return self._local_copy or self._last_copy
         try:
             return Path(self._get_load_path())
         except DatasetError:  # there is no version yet
@@ -179,7 +188,7 @@ class FolderDataset(InheritedArguments, AbstractVersionedDataset[ContentT, Conte
 
     def _release(self) -> None:
         super()._release()
-        self._local_copy = None
+        self._last_copy, self._local_copy = self.known_folder, None
 
     def _fetch(self) -> Path:
         path = self._get_load_path()

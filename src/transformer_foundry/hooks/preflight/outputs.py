@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.pipeline.node import Node
 
+from transformer_foundry import datasets
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.hooks.run_context import RunContext
 from transformer_foundry.hooks.run_context.entries import CatalogEntries, is_of_kedro
@@ -62,7 +63,7 @@ _KEEPERS: Mapping[str, _Keeper] = {
 def require_outputs(context: RunContext) -> None:
     """Refuse a type of the catalog that cannot keep the result of a node, and a result that continues another one.
 
-    A type of another package is the user's own: it may inherit from ours.
+    A type that is neither ours nor Kedro's is the user's own, in whatever package: it may inherit from ours.
 
     Raises:
         ParameterError: Naming the entries.
@@ -82,7 +83,7 @@ def _require_type(name: str, kind: str, keeper: _Keeper, node: Node) -> None:
     package, _, dataset = kind.removeprefix("kedro_datasets.").rpartition(".")
     # An entry that is made already has the module of its class: json.json_dataset.JSONDataset.
     short = f"{package.partition('.')[0]}.{dataset}"
-    if kind.startswith("transformer_foundry.datasets."):
+    if kind.startswith("transformer_foundry.datasets.") and dataset in dir(datasets):
         fits = dataset in keeper.ours
     elif kind.startswith("kedro.") or not package:  # in memory, or cached there
         fits = keeper.in_memory

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunContext", "make_run_contexts"]
 
+_ELSEWHERE = "on-a-server"
+
 OptionsT = TypeVar("OptionsT")
 
 
@@ -102,6 +104,9 @@ class RunContext:
         """Folders of the run: that of the package with its newest version, or of its local copy."""
         folder = None if self.package is None else self.package.known_folder
         paths = self.configured_paths
+        if folder is None and self.package is not None and self.package.address is not None:
+            # A folder that does not exist: an earlier package in the usual place is another one.
+            folder = paths.package / _ELSEWHERE
         return paths if folder is None else dataclasses.replace(paths, package=_shortened(folder))
 
     @property

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kedro.pipeline.node import Node
+
+from transformer_foundry.config.own_nodes import own_function
 
 __all__ = [
     "EARLIER_ENTRIES",
@@ -23,8 +23,6 @@ __all__ = [
     "nodes_of_runs",
     "types_of_outputs",
 ]
-
-_OURS = "transformer_foundry.pipelines."
 
 EARLIER_RESULTS = "earlier_results"
 """Parameter of a node of this project that takes what its outputs hold from an earlier command."""
@@ -85,10 +83,8 @@ def nodes_of_runs(nodes: Iterable[Node], runs: Mapping[str, str]) -> dict[str, R
 
 def function_of(node: Node) -> str | None:
     """Return the name of the function of this project that a node calls: projects name their nodes as they like."""
-    function: Any = node.func
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function.__name__ if getattr(function, "__module__", "").startswith(_OURS) else None
+    function = own_function(node)
+    return None if function is None else function.__name__
 
 
 def types_of_outputs(node: Node) -> dict[str, str]:
@@ -97,12 +93,13 @@ def types_of_outputs(node: Node) -> dict[str, str]:
     Example:
         ``{"evaluation": "dict[str, Any]", "validation_figure": "MatplotlibFigure"}``
     """
-    if function_of(node) is None:
+    function = own_function(node)
+    if function is None:
         return {}
-    function: Any = node.func
-    while isinstance(function, functools.partial):
-        function = function.func
-    hint = ast.parse(str(inspect.signature(function).return_annotation), mode="eval").body
+    try:
+        hint = ast.parse(str(inspect.signature(function).return_annotation), mode="eval").body
+    except SyntaxError:  # the user has changed it: <class 'dict'>
+        return {}
     parts = [hint]
     if isinstance(hint, ast.Subscript) and ast.unparse(hint.value) == "tuple" and isinstance(hint.slice, ast.Tuple):
         parts = hint.slice.elts
