@@ -78,11 +78,13 @@ def decode_text(value: Any) -> Any:
     """Return a value with text in place of bytes that are text in UTF-8; other bytes stay, as pictures do.
 
     Example:
-        >>> decode_text("Zürich".encode()), decode_text([b"a"]), decode_text(b"\\x89PNG")
-        ('Zürich', ['a'], b'\\x89PNG')
+        >>> decode_text("Zürich".encode()), decode_text([None, b"a"]), decode_text(b"\\x89PNG")
+        ('Zürich', [None, 'a'], b'\\x89PNG')
     """
     if isinstance(value, list):
-        return [decode_text(item) for item in value]
+        first = next((item for item in value if item is not None), None)
+        # Lists of numbers may be long.
+        return [decode_text(item) for item in value] if isinstance(first, bytes | list | dict) else value
     if isinstance(value, dict):
         return {key: decode_text(item) for key, item in value.items()}
     if not isinstance(value, bytes):
