@@ -110,6 +110,14 @@ def test_spans_that_only_later_texts_have_are_read(tmp_path):
     assert last_document(read(tmp_path, rows, "token_classification")).tags[0] == "B-PER"
 
 
+@pytest.mark.parametrize(("labels", "splits"), [([None, *"ab"], 2), ([None] * 3, 1), ([-1] * FEW + [1], 2), ([-1], 1)])
+def test_a_split_is_without_labels_only_if_no_row_has_one(tmp_path, labels, splits):
+    for name, found in (("train", [0, 1]), ("validation", labels)):
+        rows = ({"text": text, "label": found[number % len(found)]} for number, text in enumerate(TEXTS))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(read_corpus(DataOptions(source=str(tmp_path)), "sequence_classification").source.splits) == splits
+
+
 def test_of_a_stream_it_is_said_that_only_the_first_rows_decide():
     import datasets
 

@@ -248,14 +248,19 @@ class TableSource:
                 del self._tables[split]
 
     def _is_unlabelled(self, split: str) -> bool:
-        """Return whether a split has no labels; -1 may be a number to predict, unless all are -1."""
-        if self.columns.targets == "columns":
-            head = self._tables[split].head(_ROWS_TO_GUESS_FROM)
-            return all(read_flag(flatten(row).get(name)) == _NO_LABEL for row in head for name in self.columns.flags)
-        if self.columns.label is None or self.columns.targets not in ("class", "number"):
+        """Return whether no row of a split has a label; -1 may be a number to predict, unless all are -1."""
+        columns, table = self.columns, self._tables[split]
+        names = columns.flags if columns.targets == "columns" else (columns.label,)
+        if None in names or columns.targets not in ("columns", "class", "number"):
             return False
-        rows = self._tables[split].head(1 if self.columns.targets == "class" else _ROWS_TO_GUESS_FROM)
-        return all(flatten(row).get(self.columns.label) in (None, _NO_LABEL) for row in rows)
+        rest: Iterable[Row] = () if isinstance(table, StreamedRows) else table
+        for row in itertools.chain(table.head(_ROWS_TO_GUESS_FROM), rest):  # nearly always, the first row decides
+            cells = [flatten(row).get(str(name)) for name in names]
+            if columns.targets == "columns" and any(read_flag(cell) != _NO_LABEL for cell in cells):
+                return False
+            if columns.targets != "columns" and cells[0] not in (None, _NO_LABEL):
+                return False
+        return True
 
 
 def _rows_of_split(table: Rows, column: str, split: str) -> FilteredRows:
