@@ -380,6 +380,10 @@ def test_a_query_in_sql_is_written_from_the_question_and_the_schema(tmp_path, ta
             {"version_1": "AA", "remark": "HH", "version_2": "BB", "reason": "RR"},
             ': data.template="{remark}\\n{reason}".',
         ),
+        (
+            {"docstring": "DD", "code": [f"def_f{n}():return{n}**2+{n}" for n in range(ROWS)]},
+            ': data.template="{docstring}\\n{code}".',
+        ),
         ({"anchor": "QQ", "pos": "PP", "neg": "NN"}, ': data.template="{anchor}\\n{pos}".'),
     ],
 )

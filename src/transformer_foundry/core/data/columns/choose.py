@@ -43,6 +43,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 _CLEARLY_LONGER = 3.0  # a column whose texts are this many times longer than those of any other is the text
 _INDEX_COLUMN = "__index_level_0__"  # pandas adds it if rows have more fields than the header
+_KEYS = frozenset(("id", "ids", "idx", "key", "index", "uuid", "url", "date", "time"))
 _MOSTLY = 0.5  # share of the rows
 _CLASS_NAMES = ("label", "labels", "class", "sentiment", "intent", "emotion", "target", "y")
 _PROMPT_OPTIONS = ("causal_lm", "masked_lm", "seq2seq_lm")
@@ -138,7 +139,7 @@ def choose_text(rows: Rows, names: list[str], source: str, *, is_labelled: bool 
 
 
 def _joinable(rows: Rows, names: Sequence[str]) -> list[str]:
-    """Return two columns that may be learned together: no alternatives, such as response_a and response_b, no names."""
+    """Return the longest two columns that may be learned together: no alternatives, such as response_a, and no keys."""
 
     def is_alternative(name: str) -> bool:
         words = words_of(name)
@@ -146,7 +147,10 @@ def _joinable(rows: Rows, names: Sequence[str]) -> list[str]:
         is_marked = bool(words) and (words[-1].isdecimal() or len(words[-1]) == 1)
         return is_marked and any(len(other) == len(words) and other[:-1] == words[:-1] for other in beside)
 
-    return [name for name in names if not is_alternative(name) and is_running_text(rows, name)][:2]
+    told = [name for name in names if not _KEYS.intersection(words_of(name)) and not is_discrete(rows, name)]
+    kept = [name for name in told if not is_alternative(name)]
+    longest = sorted(kept, key=lambda name: -average_length(rows, name))[:2]
+    return [name for name in kept if name in longest]
 
 
 def _check_names(names: list[str], options: DataOptions, source: str) -> None:
