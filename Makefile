@@ -9,7 +9,7 @@
 # make docs        builds the documentation and the diagram of the pipelines into site/
 # make address REPO=OWNER/NAME   writes the public address of the project into notebooks, README and citation
 # make bench       installs the libraries that Foundry is compared with, then prints every benchmark (an hour or two)
-# make sbom        writes what is installed to sbom.json, a software bill of materials (needs the network)
+# make sbom        writes the locked versions to sbom.json, a software bill of materials (needs the network)
 # make lock        writes the tested versions with hashes to requirements.lock, which make install compares; run it after changing constraints.txt
 PYTHON ?= python3
 VENV := .venv
@@ -32,8 +32,9 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock requirements-cpu.lock
 	@# PyPI has builds of torch for GPUs alone: the smaller one for CPUs is taken where pip is told where to find it.
 	@if $(BIN)/python .ci/lock.py fits; then set -ex; \
 		$(PIP) --require-hashes --no-deps -r requirements.lock; \
-		$(PIP) --require-hashes --no-deps -r requirements-cpu.lock 2>/dev/null \
-			|| $(PIP) --require-hashes --no-deps -r requirements-cuda.lock; \
+		$(PIP) --require-hashes --no-deps -r requirements-cpu.lock 2>$(VENV)/cpu.log || { \
+			grep -q "No matching distribution" $(VENV)/cpu.log || { cat $(VENV)/cpu.log >&2; exit 1; }; \
+			$(PIP) --require-hashes --no-deps -r requirements-cuda.lock; }; \
 		$(PIP) --no-deps --no-build-isolation -e .; \
 	else \
 		echo "requirements.lock is for another Python or machine: its hashes are not compared."; set -ex; \
@@ -89,7 +90,8 @@ audit: $(STAMP)
 
 sbom: $(STAMP)
 	$(PIP) cyclonedx-bom
-	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file sbom.json requirements.lock
+	@cat requirements.lock requirements-cuda.lock | \
+		$(BIN)/cyclonedx-py requirements --output-reproducible --output-file sbom.json -
 
 lock: $(STAMP)
 	$(PIP) --dry-run --ignore-installed -c constraints.txt --report - ".[dev,docs]" | $(BIN)/python .ci/lock.py write

@@ -33,7 +33,7 @@ STEPS_A_KILL = 12
 START_S = 8.0
 """Kills without regard to the steps fall this long after the start of the process, at most."""
 
-_FIRST_LINE = re.compile(r"^(STARTS|CONTINUES).*", re.M)
+_FIRST_LINE = re.compile(r"^Training (?:starts|resumes) .*", re.M)
 
 
 def settings(model: str, kills: int) -> dict[str, object]:

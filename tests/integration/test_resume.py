@@ -72,7 +72,7 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(
     assert first.startswith(
         ("Training resumes at step 25 of 40 (session 3; ", "Training resumes at step 20 of 40 (session 3; ")
     )
-    assert "done again" in first
+    assert "repeated" in first
     assert final_files(data_dir) == final_files(uninterrupted)
     assert rows(data_dir) == rows(uninterrupted)
 

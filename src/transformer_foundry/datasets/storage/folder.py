@@ -188,7 +188,7 @@ class FolderDataset(InheritedArguments, AbstractVersionedDataset[ContentT, Conte
 
     def _release(self) -> None:
         super()._release()
-        self._last_copy, self._local_copy = self.known_folder, None
+        self._last_copy, self._local_copy = self._local_copy or self._last_copy, None
 
     def _fetch(self) -> Path:
         path = self._get_load_path()

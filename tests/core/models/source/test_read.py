@@ -56,9 +56,11 @@ class TestFolders:
         ("first", "encoding"),
         [
             ("# coding: unicode_escape\n# \\x0aimport os\n", "unicode_escape"),
+            ("# coding: punycode\nx-" + "b" * 300_000, "punycode"),
             ("#!/usr/bin/python\r# -*- coding=utf-7 -*-\r# +AAo-import os\r", "utf-7"),
             ("\ufeff# vim: set fileencoding=latin-1 :\ns = 'é'\n", "latin-1"),
-            ("# coding: rot13\n", "rot13, which Python does not know"),
+            ("# coding: rot13\n", "rot13, not UTF-8"),
+            ("# coding: nosuch\n", "nosuch, which Python does not know"),
         ],
     )
     @pytest.mark.parametrize("name", ["model.py", "layers.py"])
@@ -70,7 +72,14 @@ class TestFolders:
             read_export(tmp_path)
 
     @pytest.mark.parametrize(
-        "first", ["# coding: latin-1\nx = 1\n", "# -*- coding: UTF-8 -*-\nx = 'é'\n", "x = 'coding: koi8-r'"]
+        "first",
+        [
+            "# coding: latin-1\nx = 1\n",
+            "# -*- coding: UTF-8 -*-\nx = 'é'\n",
+            "x = 'coding: koi8-r'",
+            "import torch\n# positional encoding: sinusoidal\n",
+            '"""A model.\n# coding: rot13\n"""\n',
+        ],
     )
     def test_a_declared_encoding_in_which_the_code_is_the_same_is_read(self, tmp_path, first) -> None:
         assert read_export(write_export(tmp_path, first)).model_code == first

@@ -35,8 +35,10 @@ __all__ = ["ModelSource", "read_export"]
 # Python parses expressions made from the configuration, and its parser allows fewer than 200 levels.
 MAX_DEPTH = 64
 _LONGEST_NAME = 200
-# The first or second line, whatever ends a line; see PEP 263.
-_CODING = re.compile(rb"(?:[^\r\n]*(?:\r\n|\r|\n))?[ \t\f]*#[^\r\n]*?coding[:=][ \t]*([-\w.]+)")
+_ENCODINGS = ("ascii", "utf-8", "utf-8-sig", "iso8859-1", "iso8859-15", "cp1252", "gb18030", "gbk", "big5", "shift_jis",
+              "euc_jp", "euc_kr", "koi8-r", "cp1251")  # fmt: skip
+# In the first line, or in the second after an empty line or a comment, whatever ends a line; see PEP 263.
+_CODING = re.compile(rb"(?:[ \t\f]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))?[ \t\f]*#[^\r\n]*?coding[:=][ \t]*([-\w.]+)")
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,12 @@ def _require_declared_encoding(name: str, data: bytes) -> None:
     declared = _CODING.match(data.removeprefix(codecs.BOM_UTF8)) if name.endswith(".py") else None
     if declared is None:
         return
-    encoding, problem = declared[1].decode(), "in which its text is another one than in UTF-8"
+    encoding, problem = declared[1].decode(), "in which its text differs"
     try:
-        if data.decode(encoding) == data.decode():
+        # Python knows others too, some of which take quadratic time.
+        if codecs.lookup(encoding).name not in _ENCODINGS:
+            problem = "not UTF-8"
+        elif data.decode(encoding) == data.decode():
             return
     except UnicodeError:
         problem = "in which it cannot be read"

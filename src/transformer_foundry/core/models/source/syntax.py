@@ -8,7 +8,7 @@ import symtable
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ModelError
-from transformer_foundry.core.base.python_text import parse_python
+from transformer_foundry.core.base.python_text import CodeTooLargeError, parse_python
 
 __all__ = ["UndefinedName", "parse_model_code", "undefined_names"]
 
@@ -45,6 +45,12 @@ def parse_model_code(code: str, file_name: str = "model.py") -> ast.Module:
             f"{file_name} line {err.lineno}{shown} is not valid Python: {err.msg}.",
             f"Expected Python code that defines a torch.nn.Module; the file has {len(code.splitlines())} lines.",
             "Correct that line.",
+        ) from err
+    except CodeTooLargeError as err:
+        raise ModelError(
+            f"{file_name} cannot be read as Python: {err}.",
+            "Expected code of a model as people write it; what is larger could take the memory of this machine.",
+            f"Move data out of {file_name}, or split it into modules beside it.",
         ) from err
     except (ValueError, RecursionError, MemoryError) as err:
         raise ModelError(
