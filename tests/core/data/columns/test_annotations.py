@@ -9,6 +9,8 @@ import pytest
 from tests.core.data.samples import sentences
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
+from transformer_foundry.core.data.sources.rows import StreamedRows
+from transformer_foundry.core.data.sources.table_source import TableSource
 
 TEXTS = sentences(40)
 ANSWERS = ("accept", "reject", "accept", "ignore")
@@ -66,3 +68,37 @@ def test_of_a_single_label_the_answers_are_the_classes(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=r"data\.label_column=answer"):
         read_corpus(DataOptions(source=str(tmp_path / "a.jsonl")), "sequence_classification")
+
+
+@pytest.mark.parametrize(("mark", "count"), [("claim", 40), ("external_id", 20)])
+def test_a_status_is_a_decision_only_beside_marks_of_argilla(tmp_path, mark, count):
+    states = ("submitted", "pending")
+    rows = [
+        {"text": text, "label": "ab"[n // 2 % 2], "status": states[n % 2], mark: str(n)} for n, text in enumerate(TEXTS)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = read_corpus(DataOptions(source=str(tmp_path / "a.jsonl")), "sequence_classification").source
+    assert len(list(source.documents("train"))) == count
+
+
+def test_of_a_stream_only_the_first_rows_are_read_for_the_answers():
+    datasets = pytest.importorskip("datasets")
+    read = []
+
+    def rows():
+        for number in range(2000):
+            read.append(number)
+            yield {
+                "text": TEXTS[number % 40],
+                "label": "ab"[number // 4 % 2],
+                "answer": ANSWERS[number % 4],
+                "number": number,
+            }
+
+    table = StreamedRows(datasets.IterableDataset.from_generator(rows), "a", None)
+    given = {"digest": str, "location": lambda split, number: f"{split} {number}"}
+    source = TableSource("a", {"train": table}, "sequence_classification", DataOptions(), **given)
+    assert max(read) < 200
+    assert "Rows that annotators did not accept (column answer: ignore, reject)" in source.columns.warnings[0]
+    assert len(list(source.documents("train"))) == 1000
+    assert set(next(iter(table))) == {"text", "label", "answer"}

@@ -117,7 +117,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_offsets_that_are_counted_in_another_way_are_refused_with_it(tmp_path, way):
-    with pytest.raises(DataError, match=f"spans count {way}[^:]*: .* counted so 'Ada'"):
+    with pytest.raises(DataError, match=f"spans count {way}[^:]*: .* counted this way 'Ada'"):
         read(tmp_path / "a.jsonl", lines(counted_by(WAYS[way])))
 
 
@@ -144,3 +144,30 @@ def test_ends_that_are_the_last_character_or_a_blank_change_no_tag(tmp_path, spa
     corpus = read(tmp_path / "a.jsonl", lines([{"text": TEXT, "label": spans}] * 20))
     assert corpus.columns.warnings == ()
     assert next(corpus.source.documents("train")).tags == TAGS
+
+
+def test_of_two_ways_that_fit_both_conversions_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"Counted this way, 20 of 20 spans fit words; as they are, 0 do") as caught:
+        read(tmp_path / "a.jsonl", lines([{"text": "I saw Ada.", "label": [[7, 10, "PER"]]}] * 20))
+    assert caught.value.remedy == (
+        "For characters from 1: Subtract 1 from each start and end."
+        " For characters from 1 up to the last one: Subtract 1 from each start."
+    )
+
+
+def test_of_a_long_span_a_part_is_quoted(tmp_path):
+    text = "word " * 4000
+    row = {"text": text, "entities": [{"start": 0, "end": 19_999, "label": "X", "text": "other " * 4000}]}
+    with pytest.raises(DataError, match="its own text is 'other other") as caught:
+        read(tmp_path / "a.jsonl", lines([row] * 20))
+    assert len(str(caught.value)) < 500
+    assert caught.value.remedy == "Correct the offsets, or the text of the span."
+
+
+def test_bytes_within_lists_are_refused_as_text(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow.parquet") and pytest.importorskip("pyarrow")
+    cells = [[b"Ada", b"caf\xe9"]] * 20
+    table = pyarrow.table({"tokens": pyarrow.array(cells, pyarrow.list_(pyarrow.binary())), "tags": [["X", "O"]] * 20})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="column tokens has bytes that are no text"):
+        list(read_corpus(DataOptions(source=str(tmp_path / "a.parquet")), "token_classification").all_documents())

@@ -131,6 +131,7 @@ PAIRS = [(text, " ".join(reversed(text.split()))) for text in TEXTS]
         ("train_articles.txt", "train_summaries.txt", ("articles", "summaries")),
         ("wiki.train.complex", "wiki.train.simple", ("complex", "simple")),
         ("x.txt", "y.txt", ("x", "y")),
+        ("questions.text", "answers.text", ("questions", "answers")),
     ],
 )
 def test_two_files_whose_lines_belong_together_are_pairs(tmp_path, source, target, columns):
@@ -264,7 +265,7 @@ def test_a_file_beside_train_whose_name_names_no_split_is_a_warning(tmp_path):
     for stem in ("train", "gold"):
         write(tmp_path / f"{stem}.csv", "text,label\n" + "".join(f"{text},a\n" for text in TEXTS))
     (found,) = find_files(str(tmp_path), DataOptions()).warnings
-    assert "their names name no split: gold.csv" in found
+    assert "no split are read as training data: gold.csv" in found
 
 
 def test_words_of_other_meanings_name_no_split_without_train_and_among_many_texts(tmp_path):

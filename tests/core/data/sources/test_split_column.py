@@ -48,6 +48,8 @@ def test_the_rows_of_each_split_are_those_that_the_column_names(tmp_path, name, 
 FLAGGED = {
     "is_train": lambda split: split == "train",
     "isTest": lambda split: int(split != "train"),
+    "is_holdout": lambda split: "no" if split == "train" else "Yes",
+    "in_test": lambda split: "f" if split == "train" else "t",
     "in_holdout_set": lambda split: str(split != "train"),
 }
 
@@ -132,3 +134,21 @@ def test_numbers_of_splits_are_refused(tmp_path):
     with pytest.raises(DataError, match="Column split has numbers, which name no split: 0, 3, 4"):
         corpus_of(tmp_path, rows)
     assert corpus_of(tmp_path, rows, split_column="").source.splits == ("train",)
+
+
+@pytest.mark.parametrize("other", ["maybe", ""])
+def test_a_cell_that_is_no_yes_or_no_is_refused_with_what_is(tmp_path, other):
+    rows = [row | {"is_test": 1 if number % 5 == 0 else other} for number, row in enumerate(renamed("by"))]
+    with pytest.raises(DataError, match=rf"line 2: the split \(column is_test\) is '{other}'") as caught:
+        corpus_of(tmp_path, [{"text": row["text"], "is_test": row["is_test"]} for row in rows], "causal_lm")
+    assert "Expected one of 1 and 0 (or yes and no), or of train" in caught.value.expected
+
+
+@pytest.mark.parametrize("name", ["valid", "split"])
+def test_numbers_beside_files_of_each_split_are_no_splits(tmp_path, name):
+    for number, split in enumerate(("train", "test")):
+        rows = [{"text": text, name: place % 2} for place, text in enumerate(sentences(40)[number::2])]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = read_corpus(DataOptions(source=str(tmp_path)), "causal_lm").source
+    assert source.splits == ("train", "test")
+    assert source.columns.text == "text"

@@ -8,6 +8,8 @@ import pytest
 from tests.core.data.samples import sentences
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
+from transformer_foundry.core.data.sources.local_files import find_files
+from transformer_foundry.core.data.sources.rows import LocalRows
 
 TEXTS = sentences(40)
 
@@ -305,3 +307,16 @@ def test_a_first_row_of_data_is_no_title(tmp_path):
     rows = [f"{text},{'ham' if number % 2 else 'spam'}" for number, text in enumerate(TEXTS)]
     corpus = read(write_csv(tmp_path / "a.csv", header="first words,ham", rows=rows))
     assert len(all_documents(corpus)) == 41
+
+
+def test_of_pictures_only_the_first_are_read_to_choose_columns(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow.parquet") and pytest.importorskip("pyarrow")
+    pictures = [{"bytes": b"\x89PNG" + bytes([number % 256]), "path": None} for number in range(300)]
+    table = pyarrow.table({"text": [f"text {n}" for n in range(300)], "picture": pictures})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    files = find_files(str(tmp_path / "a.parquet"), DataOptions()).splits["train"]
+    rows = LocalRows(files, DataOptions())
+    found = rows.sample(100)
+    assert [set(row) for row in found[:100]] == [{"text", "picture"}] * 100
+    assert {name for row in found[100:] for name in row} == {"text"}
+    assert len([row["picture"] for row in rows]) == 300

@@ -13,6 +13,7 @@ from transformer_foundry.core.base.python_text import parse_literal
 __all__ = [
     "Turn",
     "average_length",
+    "bytes_in",
     "decode_text",
     "has_weights",
     "is_missing",
@@ -72,6 +73,22 @@ def text_of(value: object) -> str:
             return "".join(texts)
         return ("\n" if any(" " in text.strip() for text in texts) else " ").join(texts)
     return str(value)
+
+
+def bytes_in(value: object) -> bytes | None:
+    """Return the first bytes in a cell, also within its lists; None if it has none.
+
+    Example:
+        >>> bytes_in(["a", {"b": b"\\x89"}]), bytes_in(["a", 1])
+        (b'\\x89', None)
+    """
+    if isinstance(value, bytes):
+        return value
+    items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+    # Lists of numbers may be long.
+    if {bytes, list, dict}.isdisjoint(map(type, items)):
+        return None
+    return next((found for found in map(bytes_in, items) if found is not None), None)
 
 
 def decode_text(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.columns.cells import is_missing, item_text, parse_list, read_turns, text_of
+from transformer_foundry.core.data.columns.cells import bytes_in, is_missing, item_text, parse_list, read_turns, text_of
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 from transformer_foundry.core.data.columns.roles import TOKEN_NAMES, role_of
 from transformer_foundry.core.data.columns.targets import read_flag, read_number
@@ -36,7 +36,7 @@ def to_document(
     Raises:
         DataError: If the label is missing or has the wrong type, or a cell is binary.
     """
-    if bytes in map(type, row.values()):
+    if bytes_in(list(row.values())) is not None:
         _require_text(row, columns, location)
     if has_tags:
         return _tagged_document(row, columns, location)
@@ -54,10 +54,10 @@ def to_document(
 
 def _require_text(row: Mapping[str, Any], columns: Columns, location: Callable[[], str]) -> None:
     for name in columns.names():
-        value = row.get(name)
-        if isinstance(value, bytes):
+        found = bytes_in(row.get(name))
+        if found is not None:
             raise DataError(
-                f"{location()}: column {name} has bytes that are no text in UTF-8 ({value[:12]!r}).",
+                f"{location()}: column {name} has bytes that are no text in UTF-8 ({found[:12]!r}).",
                 "Expected text, or bytes of text in UTF-8.",
                 "Decode the column and write it as text, or choose another column.",
             )

@@ -15,6 +15,7 @@ __all__ = ["OffsetCheck", "Span"]
 
 _FEWEST = 3  # spans that show how offsets are counted
 _CLEARLY, _SELDOM = 0.9, 0.5  # share of the spans at borders of words, counted in another way and as they are
+_LONGEST_QUOTE = 60
 _CONVERSIONS = {
     "UTF-16 units, as JavaScript does": "Convert them: len(text.encode('utf-16-le')[:2 * start].decode('utf-16-le')).",
     "bytes of UTF-8": "Convert them: len(text.encode()[:start].decode()).",
@@ -108,9 +109,10 @@ class OffsetCheck:
             number, span, piece, way = self._foreign
             counts = f"; the offsets may count {way}" if way else ""
             raise DataError(
-                f"{place(number)}: the span {span} is {piece!r}, but its own text is {span.own!r}{counts}.",
+                f"{place(number)}: the span {span} is {_quoted(piece)}, but its own text is {_quoted(span.own)}"
+                f"{counts}.",
                 expected,
-                _CONVERSIONS[way] if way else "Correct the offsets.",
+                _CONVERSIONS[way] if way else "Correct the offsets, or the text of the span.",
             )
         clear = [way for way in _CONVERSIONS if self._is_clear(way)]
         if clear:
@@ -119,18 +121,21 @@ class OffsetCheck:
             number, span, piece, right = self._first[found]
             raise DataError(
                 f"The offsets of labelled spans count {' or '.join([found, *others])}:"
-                f" in {place(number)}, {span} is {piece!r}, and counted so {right!r};"
-                f" so do {most} of {self._differ[found]} spans fit words, else {self._plain[found]}.",
+                f" in {place(number)}, {span} is {_quoted(piece)}, and counted this way {_quoted(right)}."
+                f" Counted this way, {most} of {counted(self._differ[found], 'span')} fit words;"
+                f" as they are, {self._plain[found]} do.",
                 expected,
-                "Write them so." if others else _CONVERSIONS[found],
+                " ".join(f"For {way}: {_CONVERSIONS[way]}" for way in (found, *others))
+                if others
+                else _CONVERSIONS[found],
             )
         if self._first_odd is None or self._odd <= _SELDOM * self._spans:
             return []
         number, span, piece = self._first_odd
         return [
             f"{self._odd} of {counted(self._spans, 'labelled span')} begin within a word (first in"
-            f" {place(number)}: {span} is {piece!r}): words that they touch get their tags. Offsets count characters"
-            " from 0; if no blanks separate words, write lists of words and tags."
+            f" {place(number)}: {span} is {_quoted(piece)}): words that they touch get their tags. Offsets count"
+            " characters from 0; if no blanks separate words, write lists of words and tags."
         ]
 
     def _is_clear(self, way: str) -> bool:
@@ -152,6 +157,10 @@ def _other_views(text: str, span: Span) -> Iterator[tuple[str, _View]]:
     yield last, _View(text, span.start - 1, span.end)
     if "\r\n" in text[: span.end]:
         yield breaks, _View(text.replace("\r\n", "\n"), span.start, span.end)
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}...")
 
 
 def _is_inside_word(text: str, at: int) -> bool:

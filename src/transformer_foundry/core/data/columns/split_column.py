@@ -7,11 +7,12 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.cells import is_missing
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 from transformer_foundry.core.data.columns.roles import LABEL_NAMES, words_of
 from transformer_foundry.core.data.options import DataOptions
 
-__all__ = ["SPLIT_WORDS", "find_split_column", "is_named_as_split", "split_of"]
+__all__ = ["SPLIT_WORDS", "find_split_column", "is_named_as_split", "split_of", "words_for_splits"]
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trainset"),
@@ -36,7 +37,9 @@ _NAMES = frozenset(("split", "splits", "set", "subset", "partition", "fold"))
 _FLAG_WORDS = _SPLITS | {"holdout": "test", "heldout": "test"}
 _PREFIXES, _SUFFIXES = ("is", "in"), ("set", "split", "data", "fold")
 _AMBIGUOUS = ("is_valid", "isvalid")  # of a row that is correct, or of one for validation
-_FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_FLAGS = dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True) | dict.fromkeys(
+    ("0", "0.0", "false", "no", "f", "n"), False
+)
 _MOST_SPLITS = 5
 _MOSTLY = 0.5  # share of the rows; the reader names the row with another value
 
@@ -46,7 +49,7 @@ def split_of(value: object, column: str = "") -> str | None:
 
     Args:
         value: The cell.
-        column: Its column: below ``is_test``, 1 or true is test, 0 or false is train; below ``is_train``, 0 is test.
+        column: Its column: below ``is_test``, 1 or yes is test, 0 or no is train; below ``is_train``, 0 is test.
 
     Example:
         >>> split_of("Dev "), split_of("fast train"), split_of(0, "is_train")
@@ -61,8 +64,18 @@ def split_of(value: object, column: str = "") -> str | None:
 
 def is_named_as_split(name: str) -> bool:
     """Return whether a name is one for splits, such as ``dataset_split`` or ``is_test``."""
-    is_flag = words_of(name)[:1] in ([word] for word in _PREFIXES) and name.lower() not in _AMBIGUOUS
-    return (words_of(name) or [""])[-1] in _NAMES or (is_flag and _flagged_split(name) is not None)
+    return (words_of(name) or [""])[-1] in _NAMES or _is_named_as_flag(name)
+
+
+def words_for_splits(column: str) -> str:
+    """Return what a cell of a column for splits may hold, for messages."""
+    words = ", ".join(word for words in SPLIT_WORDS.values() for word in words)
+    return words if _flagged_split(column) is None else f"1 and 0 (or yes and no), or of {words}"
+
+
+def _is_named_as_flag(name: str) -> bool:
+    has_prefix = words_of(name)[:1] in ([word] for word in _PREFIXES) and name.lower() not in _AMBIGUOUS
+    return has_prefix and _flagged_split(name) is not None
 
 
 def _flagged_split(name: str) -> str | None:
@@ -73,16 +86,19 @@ def _flagged_split(name: str) -> str | None:
     return _FLAG_WORDS.get(words[0]) if len(words) == 1 else None
 
 
-def find_split_column(rows: Sequence[Mapping[str, Any]], options: DataOptions, source: str) -> str | None:
+def find_split_column(
+    rows: Sequence[Mapping[str, Any]], options: DataOptions, source: str, *, is_split: bool = False
+) -> str | None:
     """Return the column that could name the split of each row: that of the options, else by its first cells.
 
     Args:
         rows: The examined rows of the table.
         options: A column that they use otherwise is none.
         source: Name of the table in messages.
+        is_split: Whether the files give the splits already; then no column has to be clear.
 
     Raises:
-        DataError: If the column in the options is missing.
+        DataError: If the column in the options is missing, or columns may mark the split but do not clearly.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     given = options.split_column
@@ -99,8 +115,12 @@ def find_split_column(rows: Sequence[Mapping[str, Any]], options: DataOptions, s
     used.update(() if options.template is None else parse_template(options.template).names)
     found = [name for name in names if name not in used and _could_be(rows, name)]
     named = [name for name in found if is_named_as_split(name)]
+    if is_split:
+        return next(iter(named or found), None)
     _require_clear_flags(rows, names, named, used)
-    return next(iter(named or found), None)
+    # With other values than yes and no: the reader names the row.
+    unclear = [name for name in names if name not in used and _is_named_as_flag(name) and _has_cells(rows, name)]
+    return next(iter(named or found or unclear), None)
 
 
 def _require_clear_flags(
@@ -130,7 +150,7 @@ def _require_clear_flags(
             raise DataError(
                 f"Column {name} has only yes and no ({short_list(sorted({str(row[name]) for row in rows}))}), which may"
                 " mark the split of a row.",
-                "Expected to know whether its rows are held out.",
+                "Expected data.split_column to say whether it does.",
                 f"Set data.split_column={name} to hold them out, or data.split_column='' to draw the splits.",
             )
 
@@ -139,6 +159,10 @@ def _numbers_splits(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """Return whether a column called split has few whole numbers."""
     found = {str(row.get(name)).strip() for row in rows}
     return words_of(name)[-1:] == ["split"] and 1 < len(found) <= _MOST_SPLITS and all(map(str.isdecimal, found))
+
+
+def _has_cells(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return not all(is_missing(row.get(name)) for row in rows)
 
 
 def _could_be(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

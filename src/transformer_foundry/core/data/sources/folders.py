@@ -150,16 +150,17 @@ def parallel_files(names: Sequence[Path]) -> dict[Path, tuple[Path, str, str]]:
         found = _pairs(names, *sides)
         if found:
             return found
-    return {}
+    return _pairs(names, *_KINDS_OF_TEXT, has_side_as_ending=False)  # text is an ending too: questions.text
 
 
 def _pairs(
-    names: Sequence[Path], sources: Collection[str], targets: Collection[str]
+    names: Sequence[Path], sources: Collection[str], targets: Collection[str], *, has_side_as_ending: bool = True
 ) -> dict[Path, tuple[Path, str, str]]:
     groups: defaultdict[str, dict[str, Path]] = defaultdict(dict)
     for name in names:
         parts = _PARTS.findall(name.name)
-        known = [place for place, part in enumerate(parts) if _bare(part) in sources or _bare(part) in targets]
+        searched = parts if has_side_as_ending else parts[:-1]
+        known = [place for place, part in enumerate(searched) if _bare(part) in sources or _bare(part) in targets]
         if not known:
             return {}
         place = known[-1]

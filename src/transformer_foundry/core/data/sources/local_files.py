@@ -141,7 +141,7 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
         groups[found[names[entry]]].append(file)
     if unnamed:
         warnings.append(
-            f"Training data beside files named train, as their names name no split: {short_list(unnamed, 5)}."
+            f"Files whose names say no split are read as training data: {short_list(unnamed, 5)}."
             " Name files after their split (train, valid, test), or move them away."
         )
     splits = {name: groups[name] for name in SPLIT_NAMES if name in groups}

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
-from transformer_foundry.core.data.columns.cells import decode_text
+from transformer_foundry.core.data.columns.cells import bytes_in, decode_text
 from transformer_foundry.core.data.columns.rows.row_sample import sample_rows
 from transformer_foundry.core.data.limits import explain_memory, first_rows
 from transformer_foundry.core.data.options import DataOptions
@@ -32,6 +32,7 @@ __all__ = ["FilteredRows", "LocalRows", "RemoteRows", "Row", "Rows", "StreamedRo
 
 Row = Mapping[str, Any]
 _BATCH_ROWS = 1000
+_FIRST_OF_STREAM = 100  # rows in which one is looked for that is kept
 _MEDIA = ("Image", "Audio", "Video", "Pdf")  # decoding them takes longer than all else
 
 
@@ -124,8 +125,16 @@ class LocalRows:
         return first_rows(self, count)
 
     def sample(self, count: int) -> list[Row]:
-        """Return the first rows, and those of all others that columns are chosen from."""
-        return sample_rows(self, self.head(count))
+        """Return the first rows, and those of all others that columns are chosen from; of these no pictures."""
+        first = self.head(count)
+        cells = dict.fromkeys(name for row in first for name in row)
+        binary = {name for name in cells if any(bytes_in(row.get(name)) is not None for row in first)}
+        if not binary:
+            return sample_rows(self, first)
+        if len(binary) == len(cells):
+            return first
+        tables = [table.without(binary) if isinstance(table, ArrowTable) else table for table in self._tables]
+        return sample_rows(itertools.chain.from_iterable(tables), first)
 
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns where a format can; else a row can only be parsed as a whole."""
@@ -222,6 +231,11 @@ class StreamedRows:
         """Read only these columns."""
         self._table = self._table.select_columns(list(names))
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether all rows are downloaded."""
+        return self._stored is not None
+
     def digest(self) -> str:
         """Return the sha256 of the stored rows."""
         self._store()
@@ -264,11 +278,19 @@ class FilteredRows:
         return (row for _, row in self._numbered())
 
     def head(self, count: int) -> list[Row]:
-        """Return the first rows that are kept."""
+        """Return the first rows that are kept; of a stream, of its first rows, if one of them is."""
+        if isinstance(self._table, StreamedRows) and not self._table.is_stored:
+            # To read further would download all columns of all rows.
+            read = self._table.head(max(count, _FIRST_OF_STREAM))
+            found = [row for row in read if self._is_kept(row.get(self._column))]
+            if found:
+                return found[:count]
         return list(itertools.islice(self, count))
 
     def sample(self, count: int) -> list[Row]:
         """Return the first rows that are kept, and those of all others that columns are chosen from."""
+        if isinstance(self._table, StreamedRows) and not self._table.is_stored:
+            return self.head(count)
         return sample_rows(self, self.head(count))
 
     def select(self, names: Sequence[str]) -> None:

@@ -21,10 +21,10 @@ from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
 from transformer_foundry.core.data.columns.rows.annotations import find_annotation, is_accepted, warn_of_annotation
 from transformer_foundry.core.data.columns.rows.nesting import find_nesting, unfold
 from transformer_foundry.core.data.columns.split_column import (
-    SPLIT_WORDS,
     find_split_column,
     is_named_as_split,
     split_of,
+    words_for_splits,
 )
 from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_tag_layout
 from transformer_foundry.core.data.columns.targets import read_flag
@@ -84,6 +84,7 @@ class TableSource:
         self._refused_by: str | None = None
         split_column, splits = self._split_by_column(options, name)
         self._has_tags = task == "token_classification"
+        is_stream = isinstance(self._tables["train"], StreamedRows)
         raw, refused = self._examine(split_column, task, options)
         warnings = [*warnings, *refused]
         self._nesting = () if self._has_tags else find_nesting(raw)
@@ -109,7 +110,7 @@ class TableSource:
         if isinstance(self._layout, TurnLayout):
             self.columns = replace(self.columns, left_out=(*self.columns.left_out, *self._layout.left_out))
             notes = [*notes, f"Each row is a message: rows are joined to conversations by {self._layout.names[0]}."]
-        if isinstance(self._tables["train"], StreamedRows):
+        if is_stream:
             chosen_from = counted(len(raw), "row")
             notes = [*notes, f"The columns are chosen from the first {chosen_from} of the stream, not from all."]
         self.task = _TASKS_OF_TARGETS[self.columns.targets] if task in TEXT_TASKS else task
@@ -146,7 +147,10 @@ class TableSource:
         column = find_annotation(raw, options)
         if column is None:
             return raw, []
-        warnings = warn_of_annotation(self._tables["train"], column, self.name, needs_labels=task in TEXT_TASKS)
+        train, needs_labels = self._tables["train"], task in TEXT_TASKS
+        is_stream = isinstance(train, StreamedRows)  # to read all rows, all columns would have to be downloaded
+        read = raw if is_stream else train
+        warnings = warn_of_annotation(read, column, self.name, needs_labels=needs_labels, are_all=not is_stream)
         self._refused_by, location = column, self._location
         kept = {split: FilteredRows(rows, column, is_accepted) for split, rows in self._tables.items()}
         self._tables = dict(kept)
@@ -187,11 +191,12 @@ class TableSource:
             DataError: If the column names no split in a row.
         """
         table, location = self._tables["train"], self._location
-        column = find_split_column(table.head(_ROWS_TO_GUESS_FROM), options, name)
+        first, is_split = table.head(_ROWS_TO_GUESS_FROM), len(self._tables) > 1
+        column = find_split_column(first, options, name, is_split=is_split)
         if column is None:
             return None, ""
         is_known = options.split_column is not None or is_named_as_split(column)
-        if len(self._tables) > 1:
+        if is_split:
             return (column, "") if is_known else (None, "")
         counts = Counter[str]()
         for number, row in enumerate(table):
@@ -201,7 +206,7 @@ class TableSource:
             if split is None:
                 raise DataError(
                     f"{location('train', number)}: the split (column {column}) is {str(row.get(column))[:60]!r}.",
-                    f"Expected one of {', '.join(word for words in SPLIT_WORDS.values() for word in words)}.",
+                    f"Expected one of {words_for_splits(column)}.",
                     "Correct the row, or set data.split_column='' to draw the splits.",
                 )
             counts[split] += 1

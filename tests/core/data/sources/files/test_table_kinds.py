@@ -181,3 +181,9 @@ def test_numbers_that_name_the_rows_are_left_out_with_a_note(tmp_path, content):
 def test_names_of_programs_in_sentences_are_no_separators(tmp_path):
     corpus = corpus_of(tmp_path, "a.log", "".join(f"INFO std::map::insert {text}\n" for text in TEXTS), "causal_lm")
     assert next(corpus.source.documents("train")).text == f"INFO std::map::insert {TEXTS[0]}"
+
+
+def test_lines_of_names_with_colons_are_no_table(tmp_path):
+    content = "".join(f"std::chrono::seconds{number} is a type\n" for number in range(40))
+    found = corpus_of(tmp_path, "names.txt", content, "causal_lm", None).all_documents()
+    assert {document.text for _, document in found} == set(content.splitlines())

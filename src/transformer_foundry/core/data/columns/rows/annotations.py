@@ -18,6 +18,8 @@ _VALUES = {
     "answer": frozenset(("accept", "reject", "ignore")),  # Prodigy
     "status": frozenset(("submitted", "discarded", "draft", "pending")),  # Argilla
 }
+# A status alone may be that of a claim or an order.
+_ARGILLA = frozenset(("fields", "responses", "suggestions", "external_id", "_server_id", "annotation_agent"))
 _ACCEPTED = ("accept", "submitted")
 _ANNOTATED = frozenset(("label", "labels", "spans", "accept", "options", "entities", "_task_hash", "_input_hash"))
 
@@ -38,6 +40,8 @@ def find_annotation(rows: Sequence[Mapping[str, Any]], options: DataOptions) -> 
     if not _ANNOTATED.intersection(names):
         return None
     for name in sorted(names - used):
+        if name.lower() == "status" and not any(_is_of_argilla(other) for other in names):
+            continue
         known = _VALUES.get(name.lower())
         said = {_cell(row.get(name)) for row in rows if not is_missing(row.get(name))}
         if known is not None and said and said <= known and said.intersection(_ACCEPTED):
@@ -50,14 +54,17 @@ def is_accepted(value: object) -> bool:
     return is_missing(value) or _cell(value) in _ACCEPTED
 
 
-def warn_of_annotation(rows: Iterable[Mapping[str, Any]], column: str, source: str, *, needs_labels: bool) -> list[str]:
+def warn_of_annotation(
+    rows: Iterable[Mapping[str, Any]], column: str, source: str, *, needs_labels: bool, are_all: bool = True
+) -> list[str]:
     """Return a sentence about the rows that are left out, none if all are accepted; reads all rows.
 
     Args:
-        rows: All rows.
+        rows: All rows, or the first of a stream.
         column: The column that says what annotators decided.
         source: Name of the table in messages.
         needs_labels: Whether a classifier is trained.
+        are_all: Whether ``rows`` are all; the first ones give no count and no reason to refuse the data.
 
     Raises:
         DataError: If all rows have one label: then the decision is what a classifier has to learn.
@@ -70,18 +77,27 @@ def warn_of_annotation(rows: Iterable[Mapping[str, Any]], column: str, source: s
             labels.add(row["label"])
     if not refused:
         return []
-    if needs_labels and len(labels) == 1 and refused["reject"]:
+    if needs_labels and are_all and len(labels) == 1 and refused["reject"]:
         label = labels.pop()
         raise DataError(
             f"All rows of {source} have the label {label!r}; column {column} says whether it applies.",
             "Expected different labels, or the answers accept and reject as the classes.",
             f"Set data.label_column={column} to learn whether {label!r} applies.",
         )
+    if not are_all:
+        return [
+            f"Rows that annotators did not accept (column {column}: {', '.join(sorted(refused))}) are left out;"
+            " remove the column to read all."
+        ]
     kinds = ", ".join(f"{value} {count}" for value, count in sorted(refused.items()))
     return [
         f"{counted(refused.total(), 'row')} that annotators did not accept (column {column}: {kinds})"
         f" {'is' if refused.total() == 1 else 'are'} left out; remove the column to read all."
     ]
+
+
+def _is_of_argilla(name: str) -> bool:
+    return name in _ARGILLA or name.endswith((".responses", ".suggestion"))  # of a question, in a table
 
 
 def _cell(value: object) -> str:

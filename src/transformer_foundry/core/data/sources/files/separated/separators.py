@@ -27,6 +27,7 @@ _PREAMBLE_CHARACTERS = 2**16
 _FEW_ROWS = 5
 _MOST = 0.9  # share of the rows with the width of the first one; the reader names the line of another one
 _HALF = 0.5
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _NAME = re.compile(r"[\w #./()-]{1,40}")
 DECLARED = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 """The first line of a csv for Excel, which names the separator."""
@@ -175,8 +176,10 @@ def _is_convincing(text: str, separator: str, share: float, width: int, rows: in
     if separator in _STRONG:
         return share == 1 if rows < _FEW_ROWS else share >= _MOST
     if separator in _COLONS and share == 1 and rows >= _FEW_ROWS and width >= _FEW_FIELDS:
-        # Each line begins with an id or the like: names such as std::map::insert stand in sentences too.
-        return all(" " not in line.partition(separator)[0] for line in text.split("\n")[:_ROWS])
+        # Each line begins with a number: names such as std::map::insert stand in lists and sentences too.
+        firsts = [line.partition(separator)[0].strip() for line in text.split("\n")[:_ROWS] if line.strip()]
+        if all(map(_NUMBER.fullmatch, firsts)):
+            return True
     return share == 1 and rows >= _FEW_ROWS and _has_sure_header(text, separator)
 
 

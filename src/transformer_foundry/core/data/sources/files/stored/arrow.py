@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
@@ -63,6 +64,12 @@ class ArrowTable:
     def select(self, names: Sequence[str]) -> None:
         """Read only these columns from now on."""
         self._selected = names
+
+    def without(self, names: Collection[str]) -> ArrowTable:
+        """Return the same table, of which these columns are not read."""
+        other = copy.copy(self)
+        other.select([name for name in self._selected or self._renamed if name not in names])
+        return other
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the rows.
