@@ -82,6 +82,7 @@ def test_a_drive_that_comes_back_is_brought_up_to_date_without_a_new_checkpoint(
     run.begin()
     run.start()
     train(run, 10)
+    wait_for(lambda: (drive.point / "gpt").is_dir() and find_checkpoint(drive.point / "gpt", 10))
     drive.unmount()
     train(run, 20)
     wait_for(lambda: "Nothing can be copied" in caplog.text)
