@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transformer_foundry.core.data.sources.builtin import BuiltInSource
+from transformer_foundry.core.data.sources.built_in.python_text import PythonText
 from transformer_foundry.core.models import Contract
 
 _WORDS_AT_ONCE = 20_000
@@ -17,7 +17,7 @@ _WORDS_AT_ONCE = 20_000
 def documents(size_bytes: int, seed: int = 0) -> Iterator[str]:
     """Yield texts of 600 characters in the median, words drawn from the built-in text, ``size_bytes`` in all."""
     random = np.random.default_rng(seed)
-    words = " ".join(document.text for document in BuiltInSource("causal_lm").documents("train")).split()
+    words = " ".join(document.text for document in PythonText("causal_lm").documents("train")).split()
     made = 0
     while made < size_bytes:
         drawn = random.integers(0, len(words), _WORDS_AT_ONCE).tolist()

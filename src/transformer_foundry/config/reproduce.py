@@ -17,7 +17,7 @@ from typing import Any
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import short_list
-from transformer_foundry.core.data.options import BUILT_IN, DataOptions
+from transformer_foundry.core.data.options import BUILT_IN_SOURCES, DataOptions
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -48,7 +48,7 @@ _HARMLESS = {
     "model.revision": (None,),
     "model.init_from": (None,),
     "data.revision": (None,),
-    "data.source": (BUILT_IN,),
+    "data.source": BUILT_IN_SOURCES,
     "data.tokenizer": ("auto", "bpe", "bytes", "characters", "word", "wordpiece"),
 }
 """Values of ``PLACES`` that name nothing outside this package."""

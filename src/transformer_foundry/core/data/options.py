@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 
-__all__ = ["BUILT_IN", "DataOptions"]
+__all__ = ["BUILT_IN", "BUILT_IN_COUNTRIES", "BUILT_IN_SOURCES", "DataOptions", "is_built_in"]
 
 BUILT_IN = "built-in"
+"""The text that every CPython has."""
+
+BUILT_IN_COUNTRIES = "built-in:countries"
+BUILT_IN_SOURCES = (BUILT_IN_COUNTRIES, BUILT_IN, "built-in:python")
+"""Values of ``data.source`` that name a text of this package or of Python; the last two are the same."""
+
+_MEANT = re.compile(r"built[-_ ]?in\s*:\s*(.*)", re.IGNORECASE)
+
+
+def is_built_in(source: str) -> bool:
+    """Return whether ``data.source`` names a built-in text.
+
+    Example:
+        >>> is_built_in("built-in:countries"), is_built_in("reviews.csv")
+        (True, False)
+    """
+    return source in BUILT_IN_SOURCES
 
 
 @dataclass(frozen=True)
@@ -23,11 +42,12 @@ class DataOptions:
 
     source: str = option(
         BUILT_IN,
-        "'built-in', a file, folder or archive (csv, jsonl, parquet, text and others), a URL, a Hub dataset.",
+        "'built-in:countries', 'built-in' (text of Python), a file, folder or archive (csv, jsonl, parquet, text and "
+        "others), a URL, a Hub dataset.",
     )
     config_name: str | None = option(
         None,
-        "Configuration of a Hugging Face dataset; 'large' adds docstrings to the built-in text of language models.",
+        "Configuration of a Hugging Face dataset; 'large' adds docstrings to the text of Python for language models.",
     )
     split: str | None = option(None, "The only split to read, for example 'train[:10%]'; null reads all splits.")
     revision: str | None = option(None, "Branch, tag or commit of a Hugging Face dataset.")
@@ -108,4 +128,11 @@ class DataOptions:
                 "data.source is empty.",
                 "Expected 'built-in', a local file or folder, or the name of a Hugging Face dataset.",
                 "Set data.source in conf/ or with --params data.source=VALUE.",
+            )
+        if (meant := _MEANT.fullmatch(self.source.strip())) and not is_built_in(self.source):
+            near = difflib.get_close_matches(meant[1].lower(), ("countries", "python"), n=1, cutoff=0.5)
+            raise ParameterError(
+                f"data.source is {self.source!r}, and there is no such built-in text.",
+                "Expected built-in:countries or built-in:python.",
+                f"Set data.source=built-in:{near[0] if near else 'countries'}.",
             )

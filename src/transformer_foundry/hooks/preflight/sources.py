@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer_foundry.core.base.errors import DataError, FoundryError, ModelError, ParameterError
-from transformer_foundry.core.data.options import BUILT_IN, DataOptions
+from transformer_foundry.core.data.options import DataOptions, is_built_in
 from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.models.options import TASKS, ModelOptions
 from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
@@ -93,7 +93,7 @@ def _require_named_data(context: RunContext, name: str, dataset: TokenSplitsData
     Those of ``run.preparation`` fit: the run was chosen by its model and its data.
     """
     from transformer_foundry.core.base.secrets import redact
-    from transformer_foundry.core.data.sources.builtin import BuiltInSource
+    from transformer_foundry.core.data.sources.built_in.open_text import text_name
 
     run = context.parameters.get("run") or {}
     usual = RunPaths.under(context.data_dir, context.paths.name, run.get("preparation")).model_input
@@ -101,7 +101,7 @@ def _require_named_data(context: RunContext, name: str, dataset: TokenSplitsData
     if not is_set or not dataset.exists() or dataset.folder.absolute().parent == usual.absolute():
         return
     source, splits = context.options(DataOptions).source, dataset.load()
-    named = BuiltInSource.name if source == BUILT_IN else redact(source)
+    named = text_name(source) if is_built_in(source) else redact(source)
     if splits is not None and Path(splits.source).name != Path(named).name:
         raise ParameterError(
             f"{name} in the catalog ({dataset.folder}) holds tokens of {splits.source}, but data.source is {source}.",
@@ -153,7 +153,7 @@ def _require_data(data: DataOptions, task: str | None) -> None:
             "Expected auto, bpe, bytes, characters, the folder of a tokenizer or its name on the Hub.",
             "Check the spelling of data.tokenizer.",
         )
-    if data.source == BUILT_IN or "://" in data.source or not looks_like_local_path(data.source):
+    if is_built_in(data.source) or "://" in data.source or not looks_like_local_path(data.source):
         return
     refused: DataError | None = None
     for candidate in [task] if task else TASKS:

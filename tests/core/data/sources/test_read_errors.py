@@ -24,7 +24,7 @@ def wrapped(cause):
     [
         (ValueError("what really happened"), "what really happened", "download its files"),
         (GatedRepoError("403"), "is gated", "HF_TOKEN"),
-        (ConnectionError("no route"), "cannot be reached", "'built-in'"),
+        (ConnectionError("no route"), "cannot be reached", "'built-in:countries'"),
         (RuntimeError("Dataset scripts are no longer supported, but found x.py"), "loading script", "parquet"),
     ],
 )

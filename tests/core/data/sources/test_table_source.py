@@ -262,7 +262,7 @@ def test_without_the_hub_the_way_out_is_named():
     with pytest.raises(DataError) as caught:
         read("nobody/nothing", "causal_lm")
     assert "nobody/nothing is not in the cache" in caught.value.problem
-    assert "'built-in'" in caught.value.remedy
+    assert "'built-in:countries'" in caught.value.remedy
 
 
 def test_changed_content_changes_the_digest(tmp_path):

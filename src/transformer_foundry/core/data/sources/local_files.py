@@ -92,7 +92,7 @@ def find_files(source: str, options: DataOptions, task: str = "", *, shown: str 
     if not path.exists():
         raise DataError(
             f"data.source is {source}, but there is no such file or folder.",
-            "Expected a path relative to the folder where the command runs, 'built-in', or a Hub name.",
+            "Expected a path relative to the folder where the command runs, 'built-in:countries', or a Hub name.",
             "Check the spelling of data.source.",
         )
     shown = shown or str(path)

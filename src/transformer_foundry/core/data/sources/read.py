@@ -8,8 +8,7 @@ from typing import Any
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.corpus.corpus import Corpus
 from transformer_foundry.core.data.document import Source
-from transformer_foundry.core.data.options import BUILT_IN, DataOptions
-from transformer_foundry.core.data.sources.builtin import BuiltInSource
+from transformer_foundry.core.data.options import DataOptions, is_built_in
 
 __all__ = ["CorpusDescription", "is_remote", "open_corpus", "read_corpus"]
 
@@ -30,7 +29,7 @@ _OF_FILES = (
     "table",
     "encoding",
 )
-"""Options that say how a file is read; the built-in text is none."""
+"""Options that say how a file is read; the built-in texts are none."""
 
 
 def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) -> Corpus:
@@ -45,10 +44,11 @@ def read_corpus(options: DataOptions, task: str, num_labels: int | None = None) 
         DataError: If the data cannot be read or do not fit the task.
     """
     source: Source
-    found = task
-    if options.source == BUILT_IN:
+    if is_built_in(options.source):
+        from transformer_foundry.core.data.sources.built_in.open_text import open_text
+
         _check_built_in(options)
-        source = BuiltInSource(task, num_labels, options.config_name, corrupts_spans=bool(options.span_corruption))
+        source, found = open_text(options, task, num_labels)
     else:
         from transformer_foundry.core.data.sources.open_tables import open_table_source
 
@@ -86,7 +86,7 @@ def is_remote(options: DataOptions) -> bool:
     from transformer_foundry.core.data.sources.local_files import looks_like_local_path
 
     source = options.source
-    return source != BUILT_IN and ("://" in source or not looks_like_local_path(source))
+    return not is_built_in(source) and ("://" in source or not looks_like_local_path(source))
 
 
 class CorpusDescription(dict[str, Any]):

@@ -66,12 +66,12 @@ def explain_remote_error(err: BaseException, source: str) -> DataError:
         return DataError(
             f"The Hub cannot be reached and {source} is not in the cache: {text}",
             "Expected a connection, or a dataset that was read before.",
-            "Connect and run again, unset HF_HUB_OFFLINE, or set data.source to a local file or 'built-in'.",
+            "Connect and run again, unset HF_HUB_OFFLINE, or set data.source to a local file or 'built-in:countries'.",
         )
     if kinds & _NOT_FOUND or isinstance(cause, FileNotFoundError) or _status(err) == 404:
         return DataError(
             f"There is no dataset {source} that can be read: {text}",
-            "Expected 'built-in', an existing local path or the name of a dataset on the Hub.",
+            "Expected 'built-in:countries', an existing local path or the name of a dataset on the Hub.",
             "Check data.source and data.revision; a private dataset needs HF_TOKEN.",
         )
     return DataError(

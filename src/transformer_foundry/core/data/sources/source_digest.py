@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformer_foundry.core.data.options import BUILT_IN
+from transformer_foundry.core.data.options import is_built_in
 from transformer_foundry.core.data.sources.folders import skipped_folder
 from transformer_foundry.core.data.sources.local_files import looks_like_local_path
 
@@ -35,8 +33,12 @@ def source_digest(source: str) -> str | None:
     Raises:
         OSError: If a file cannot be read.
     """
-    if source == BUILT_IN:
-        return _built_in_digest()
+    if is_built_in(source):
+        from transformer_foundry.core.data.sources.built_in.open_text import text_file, text_version
+
+        path, version = text_file(source), text_version(source)
+        content = files_digest([path]) if path is not None and path.is_file() else ""
+        return hashlib.sha256(f"{version} {content}".encode()).hexdigest()
     if "://" in source or not looks_like_local_path(source):
         return None
     path = Path(source).expanduser()
@@ -70,11 +72,3 @@ def _content_digest(path: Path, size: int, blocks: int | None) -> bytes:
             file.seek(last * index // (blocks - 1), os.SEEK_SET)
             digest.update(file.read(_BLOCK_BYTES))
         return digest.digest()
-
-
-def _built_in_digest() -> str:
-    """Return a digest of the text that this Python brings: the topics, and its version for the docstrings."""
-    found = importlib.util.find_spec("pydoc_data.topics")
-    path = None if found is None or found.origin is None else Path(found.origin)
-    content = files_digest([path]) if path is not None and path.is_file() else ""
-    return hashlib.sha256(f"{sys.version_info[:2]} {content}".encode()).hexdigest()

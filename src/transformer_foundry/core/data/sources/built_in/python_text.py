@@ -1,4 +1,4 @@
-"""Built-in text: English and Python that is part of every CPython, so no network is needed.
+"""English and Python that is part of every CPython.
 
 Language models read the language reference (``pydoc_data.topics``), optionally with the docstrings of the standard
 library. Classification maps a docstring to its package, token classification labels the parts of a signature, and
@@ -27,7 +27,7 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.document import Columns, Document
 from transformer_foundry.core.data.sources.files.sections import cut_sections, split_paragraphs
 
-__all__ = ["BuiltInSource"]
+__all__ = ["PythonText"]
 
 # Tests contain little English; distutils, lib2to3 and the pip inside ensurepip come and go between versions.
 _SKIPPED_FOLDERS = frozenset(
@@ -56,7 +56,7 @@ class _Docstring:
     text: str
 
 
-class BuiltInSource:
+class PythonText:
     """The built-in text for a task, as the only split "train".
 
     Args:

@@ -10,7 +10,7 @@ import pytest
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import DataOptions, read_corpus
-from transformer_foundry.core.data.sources.builtin import BuiltInSource, _module_files
+from transformer_foundry.core.data.sources.built_in.python_text import PythonText, _module_files
 from transformer_foundry.core.data.sources.files.sections import cut_sections, split_paragraphs
 
 TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
@@ -18,7 +18,7 @@ TASKS = ("causal_lm", "masked_lm", "seq2seq_lm", "sequence_classification")
 
 @pytest.fixture(scope="module")
 def documents():
-    return {task: list(BuiltInSource(task).documents("train")) for task in TASKS}
+    return {task: list(PythonText(task).documents("train")) for task in TASKS}
 
 
 def repeated_paragraphs(documents):
@@ -56,7 +56,7 @@ def test_classes_are_balanced_and_no_text_is_in_two(documents):
 
 def test_a_model_with_fewer_classes_gets_the_largest(documents):
     counts = Counter(document.label for document in documents["sequence_classification"])
-    source = BuiltInSource("sequence_classification", num_labels=3)
+    source = PythonText("sequence_classification", num_labels=3)
     assert len(source.label_names) == 3
     assert min(counts[name] for name in source.label_names) == max(counts.values())
     assert {document.label for document in source.documents("train")} == set(source.label_names)
@@ -75,18 +75,18 @@ def test_tests_and_vanished_packages_are_left_out():
 
 def test_an_unknown_task_has_no_built_in_text():
     with pytest.raises(DataError, match="no built-in text for the task regression"):
-        BuiltInSource("regression")
+        PythonText("regression")
 
 
 def test_the_parts_of_a_signature_are_tagged():
-    document = next(iter(BuiltInSource("token_classification").documents("train")))
+    document = next(iter(PythonText("token_classification").documents("train")))
     assert len(document.words) == len(document.tags)
     assert document.words[:2] == ("def", document.words[1])
     assert document.tags[:3] == ("keyword", "function", "operator")
 
 
 def test_a_model_with_fewer_classes_gets_the_most_frequent_parts():
-    source = BuiltInSource("token_classification", 3)
+    source = PythonText("token_classification", 3)
     assert source.label_names == ("operator", "name", "other")
     assert {tag for document in source.documents("train") for tag in document.tags} == set(source.label_names)
 
@@ -94,8 +94,8 @@ def test_a_model_with_fewer_classes_gets_the_most_frequent_parts():
 @pytest.mark.slow
 def test_reading_imports_nothing_of_the_standard_library_it_reads():
     code = (
-        "import sys; from transformer_foundry.core.data.sources.builtin import BuiltInSource;"
-        "list(BuiltInSource('seq2seq_lm').documents('train'));"
+        "import sys; from transformer_foundry.core.data.sources.built_in.python_text import PythonText;"
+        "list(PythonText('seq2seq_lm').documents('train'));"
         "print({'antigravity', 'this', 'idlelib', 'turtle', 'tkinter'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -104,21 +104,21 @@ def test_reading_imports_nothing_of_the_standard_library_it_reads():
 
 def test_the_stamp_is_the_same_in_another_process():
     code = (
-        "from transformer_foundry.core.data.sources.builtin import BuiltInSource; "
-        "print(BuiltInSource('causal_lm').digest())"
+        "from transformer_foundry.core.data.sources.built_in.python_text import PythonText; "
+        "print(PythonText('causal_lm').digest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == BuiltInSource("causal_lm").digest()
+    assert done.stdout.strip() == PythonText("causal_lm").digest()
 
 
 def test_a_python_without_sources_is_a_data_error(monkeypatch, tmp_path):
-    from transformer_foundry.core.data.sources import builtin
+    from transformer_foundry.core.data.sources.built_in import python_text
 
-    monkeypatch.setattr(builtin, "_folder", lambda: Path(tmp_path))
-    builtin._module_files.cache_clear()
+    monkeypatch.setattr(python_text, "_folder", lambda: Path(tmp_path))
+    python_text._module_files.cache_clear()
     with pytest.raises(DataError, match="has no source files"):
-        builtin._module_files()
-    builtin._module_files.cache_clear()
+        python_text._module_files()
+    python_text._module_files.cache_clear()
 
 
 def test_sections_are_cut_between_paragraphs():
@@ -129,30 +129,30 @@ def test_sections_are_cut_between_paragraphs():
 
 
 def test_the_large_text_holds_the_plain_one(documents):
-    large = list(BuiltInSource("causal_lm", config_name="large").documents("train"))
+    large = list(PythonText("causal_lm", config_name="large").documents("train"))
     assert large[: len(documents["causal_lm"])] == documents["causal_lm"]
     assert sum(len(document.text) for document in large) > 1_500_000
 
 
 def test_no_paragraph_of_the_large_text_occurs_twice():
-    large = BuiltInSource("masked_lm", config_name="large").documents("train")
+    large = PythonText("masked_lm", config_name="large").documents("train")
     assert repeated_paragraphs(large) == []
 
 
 def test_another_configuration_is_refused():
     with pytest.raises(DataError, match=r"data.config_name is huge"):
-        BuiltInSource("causal_lm", config_name="huge")
+        PythonText("causal_lm", config_name="huge")
 
 
 def test_each_corpus_has_its_own_digest():
-    sources = [BuiltInSource(task) for task in ("causal_lm", "seq2seq_lm", "sequence_classification")]
-    sources += [BuiltInSource("causal_lm", config_name="large"), BuiltInSource("sequence_classification", 3)]
+    sources = [PythonText(task) for task in ("causal_lm", "seq2seq_lm", "sequence_classification")]
+    sources += [PythonText("causal_lm", config_name="large"), PythonText("sequence_classification", 3)]
     assert len({source.digest() for source in sources}) == 5
 
 
 def test_a_model_with_one_output_needs_numbers():
     with pytest.raises(DataError, match="the built-in text has only classes"):
-        BuiltInSource("sequence_classification", 1)
+        PythonText("sequence_classification", 1)
 
 
 @pytest.mark.parametrize(
