@@ -134,9 +134,24 @@ def test_processes_are_judged_by_the_runner_and_not_by_the_class_of_the_catalog(
         (context,) = make_run_contexts(config, {"runner": str(runner)}, Pipeline([]), catalog)
         PreflightCallback().check_run(context)
 
-    (context,) = make_run_contexts(config, {"runner": str(ParallelRunner())}, Pipeline([]), catalog)
-    with pytest.raises(ParameterError, match="ParallelRunner uses several processes"):
+    trains = Pipeline([Node(lambda: "", None, "training_run", name="train")])
+    (context,) = make_run_contexts(config, {"runner": str(ParallelRunner())}, trains, catalog)
+    with pytest.raises(ParameterError, match="several processes, but 1 entry belongs to one: training_run"):
         PreflightCallback().check_run(context)
+
+
+def test_processes_may_run_nodes_that_use_no_entry_of_one_process(tmp_path: Path) -> None:
+    entry = {"type": "transformer_foundry.datasets.TrainingRunDataset", "filepath": str(tmp_path / "runs" / "gpt")}
+    catalog = SharedMemoryDataCatalog.from_config({"training_run": entry})
+    config = {"parameters": {"data_dir": str(tmp_path), "run": {"name": "gpt"}}, "catalog": {"training_run": entry}}
+    own = Pipeline([Node(str.upper, "text", "answer", name="own")])
+    (context,) = make_run_contexts(config, {"runner": str(ParallelRunner())}, own, catalog)
+    PreflightCallback().check_run(context)
+    catalog.validate_catalog()  # ParallelRunner calls this after the hooks
+    assert own.datasets() == {"text", "answer"}
+    with pytest.raises(AttributeError, match="training_run"):
+        catalog.get("training_run")
+        catalog.validate_catalog()
 
 
 def test_a_catalog_for_processes_is_refused_with_a_runner_that_cannot_use_it(tmp_path: Path) -> None:

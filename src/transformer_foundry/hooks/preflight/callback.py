@@ -73,10 +73,12 @@ def _check_runner(context: RunContext) -> None:
     if not isinstance(catalog, SharedMemoryDataCatalog):
         return
     if _is_parallel(context.runner):
-        bound = [name for name, dataset in catalog.items() if getattr(dataset, "_SINGLE_PROCESS", False)]
+        used = ((name, catalog.get(name)) for name in sorted(context.pipeline.datasets()))
+        bound = [name for name, dataset in used if getattr(dataset, "_SINGLE_PROCESS", False)]
         if bound:
+            entries = "entry belongs" if len(bound) == 1 else "entries belong"
             raise ParameterError(
-                f"ParallelRunner uses several processes, but {len(bound)} entries belong to one: {', '.join(bound)}.",
+                f"ParallelRunner uses several processes, but {len(bound)} {entries} to one: {', '.join(bound)}.",
                 "Expected SequentialRunner or ThreadRunner: a run writes its checkpoints from the process that trains.",
                 "Leave out --runner; to train on several GPUs start the command with torchrun.",
             )

@@ -51,21 +51,30 @@ class CatalogEntries:
         return kind.endswith(("JSONDataset", "YAMLDataset")) and "plotly" not in kind.split(".")
 
     def _dataset(self, name: str) -> AbstractDataset[Any, Any] | None:
-        kind = str(self._config(name).get("type", "MemoryDataset"))
+        config = self._config(name)
+        kind = str(config.get("type", "MemoryDataset"))
         if name in self._used and not is_of_kedro(kind):
             return self._catalog.get(name)
         if not kind.startswith(_OURS):
             return None
         with contextlib.suppress(DatasetError):  # an entry that is not used stops no run
-            return self._catalog.get(name)
+            if self._is_made_by_program(name):
+                return self._catalog.get(name)
+            # The catalog itself would keep it, and Kedro checks for ParallelRunner all that a catalog has built.
+            made: AbstractDataset[Any, Any] = AbstractDataset.from_config(name, dict(config))
+            return made
         return None
 
     def _config(self, name: str) -> Mapping[str, Any]:
         if name not in self._catalog:
             return {}
+        if self._is_made_by_program(name):
+            return _config_of(self._catalog[name])
+        return self._catalog.config_resolver.resolve_pattern(name)
+
+    def _is_made_by_program(self, name: str) -> bool:
         resolver = self._catalog.config_resolver
-        is_made_by_program = name not in resolver.config and name in self._catalog.keys()  # noqa: SIM118 - no patterns
-        return _config_of(self._catalog[name]) if is_made_by_program else resolver.resolve_pattern(name)
+        return name not in resolver.config and name in self._catalog.keys()  # noqa: SIM118 - no patterns
 
 
 def _config_of(dataset: AbstractDataset[Any, Any]) -> Mapping[str, Any]:
