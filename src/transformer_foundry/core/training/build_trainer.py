@@ -261,7 +261,7 @@ def _choose_savings(
     passes_per_step = options.gradient_accumulation_steps * processes.world_size * memory.plan.accumulation
     compilation = compile_if_worthwhile(
         adapter,
-        train_step.objective,
+        train_step.loss,
         split_rows(batches.batch(0), memory.plan.rows)[0],
         train_step.precision,
         mode=options.compile,
@@ -270,7 +270,7 @@ def _choose_savings(
         passes_left=steps_left * passes_per_step,
         left_s=left_s,
     )
-    train_step.savings, train_step.compiled = memory.savings, compilation.model
+    train_step.savings, train_step.compiled_loss = memory.savings, compilation.loss
     decisions.memory, decisions.is_compiled = memory.decision(), compilation.is_compiled
     return memory, [*memory.plan.lines, *compilation.notes]
 

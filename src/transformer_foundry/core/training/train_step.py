@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.data.dataloading.batches import BatchSource, count_tokens, move_batch, split_rows
 from transformer_foundry.core.models.adapter import bare_model
-from transformer_foundry.core.models.losses import Batch, TaskLoss
+from transformer_foundry.core.models.losses import Batch, LossParts, TaskLoss
 from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup
 from transformer_foundry.core.system.precision import Precision
 from transformer_foundry.core.system.random_state import rewind_on_failure, seed_random
 from transformer_foundry.core.training.checkpointing.state import RunDecisions, TrainingState, restore_model
+from transformer_foundry.core.training.compile import LossFunction
 from transformer_foundry.core.training.memory.batch_size import halve, is_out_of_memory
 from transformer_foundry.core.training.memory.planning import PlannedMemory
 from transformer_foundry.core.training.memory.savings import MemorySavings
@@ -68,7 +69,7 @@ class TrainStep:
         label_smoothing: Share of the target probability spread over all classes.
         processes: The processes that share each step.
         savings: The memory savings of each pass.
-        compiled: The compiled model, which is called instead of ``adapter``.
+        compiled_loss: The compiled ``loss``, which is called instead of it.
         is_mid_update: Whether weights have begun to change in a step that is not committed.
     """
 
@@ -82,7 +83,7 @@ class TrainStep:
     label_smoothing: float = 0.0
     processes: ProcessGroup = SINGLE_PROCESS
     savings: MemorySavings = field(default_factory=MemorySavings)
-    compiled: nn.Module | None = None
+    compiled_loss: LossFunction | None = None
     is_mid_update: bool = False
 
     @property
@@ -93,6 +94,10 @@ class TrainStep:
     @cached_property
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.groups for parameter in group["params"]]
+
+    def loss(self, batch: Batch) -> LossParts:
+        """Return the training loss of a micro-batch on the device; differentiable."""
+        return self.objective.loss(self.adapter, batch, label_smoothing=self.label_smoothing)
 
     def accumulate(self, batches: Sequence[Batch]) -> StepStats:
         """Compute the clipped gradient of the mean loss over all targets of a step, for ``apply`` or ``skip``.
@@ -166,8 +171,7 @@ class TrainStep:
     def _backward(self, batch: Batch, target_count: int) -> Tensor:
         moved = move_batch(batch, self.precision.device)
         with self.savings.active(), self.precision.autocast():
-            called = self.adapter if self.compiled is None else self.compiled
-            parts = self.objective.loss(called, moved, label_smoothing=self.label_smoothing)
+            parts = (self.compiled_loss or self.loss)(moved)
         if not parts.loss_sum.requires_grad:
             raise TrainingError(
                 "The loss does not depend on any trainable parameter.",

@@ -135,11 +135,12 @@ def remedy(context: RunContext, choice: RunChoice) -> str:
     """Return the command that continues the run of that name, or if its files have changed, starts from its weights.
 
     Returns:
-        Empty if there is no such command: its tokenizer is gone, or this one already starts from weights.
+        Empty if there is no such command: its tokenizer is gone, this one already starts from weights, or this run
+        has steps of its own.
     """
     gone = [name for name in choice.changes if _is_gone(name, choice)]
     if gone:
-        return _start_from(context, choice)
+        return _start_from(context, choice) if choice.is_new else ""
     values: dict[str, Any] = {
         _SOURCES.get(name, name): choice.sources[_SOURCES[name]] if name in _SOURCES else before
         for name, (before, _) in choice.changes.items()
