@@ -32,6 +32,14 @@ def test_a_temporary_preparation_is_moved(tmp_path):
     assert str(splits.folder).startswith(tempfile.gettempdir())
 
 
+def test_splits_that_were_loaded_are_copied_wherever_they_lie(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # an entry may lie in the temporary folder, too
+    prepare("causal_lm", tmp_path / "kept")
+    kept, other = (TokenSplitsDataset(filepath=str(tmp_path / name)) for name in ("kept", "other"))
+    other.save(kept.load())
+    assert kept.load().fingerprint == other.load().fingerprint
+
+
 def test_saving_what_is_already_there_writes_nothing(tmp_path):
     splits, _, _ = prepare("causal_lm", tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kedro_datasets._typing import TablePreview  # kedro-viz chooses the drawing by this annotation
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.system.process import remove_build_folder
 from transformer_foundry.datasets.storage.folder import FolderDataset
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class TokenSplitsDataset(FolderDataset["TokenSplits"]):
         )
 
     def _write(self, data: TokenSplits, folder: Path) -> None:
-        """Copy the files unless they are in place, and remove a temporary original."""
+        """Copy the files unless they are in place, and remove the folder that they were built in."""
         from transformer_foundry.core.data.tokenized.dataset import copy_splits
 
         copy_splits(data, folder)
@@ -71,6 +70,5 @@ class TokenSplitsDataset(FolderDataset["TokenSplits"]):
         return data.folder
 
     def _drop(self, data: TokenSplits) -> None:
-        temporary = Path(tempfile.gettempdir()).resolve()
-        if data.folder is not None and data.folder.resolve().parent == temporary:
-            shutil.rmtree(data.folder, ignore_errors=True)
+        if data.folder is not None:
+            remove_build_folder(data.folder)

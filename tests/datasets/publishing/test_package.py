@@ -16,6 +16,7 @@ from kedro.io import DatasetError
 from tests.faults.full_disk import room_for
 from transformer_foundry.core.base.errors import DeploymentError, find_foundry_error
 from transformer_foundry.core.publishing import Package
+from transformer_foundry.core.system.process import make_build_folder
 from transformer_foundry.datasets import PackageDataset
 
 
@@ -24,7 +25,7 @@ class Crash(BaseException):
 
 
 def make_package(folder: Path, content: str) -> Package:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.py").write_text(content)
     files = {"model.py": {"sha256": hashlib.sha256(content.encode()).hexdigest()}}
     manifest = {"content": content, "files": files, "formats": []}
@@ -38,7 +39,7 @@ def dataset(tmp_path: Path) -> PackageDataset:
 
 
 def test_a_package_is_loaded_and_its_temporary_folder_deleted(dataset: PackageDataset, tmp_path: Path) -> None:
-    package = make_package(tmp_path / "temporary", "first")
+    package = make_package(make_build_folder("test-package"), "first")
     assert not dataset.exists()
     dataset.save(package)
     loaded = dataset.load()
@@ -59,6 +60,24 @@ def test_a_loaded_package_can_be_saved_again(dataset: PackageDataset, tmp_path: 
     dataset.save(make_package(tmp_path / "first", "first"))
     dataset.save(dataset.load())
     assert dataset.load().manifest["content"] == "first"
+
+
+@pytest.mark.parametrize("place", ["archive/run", "memory://archive/run"])
+def test_a_package_that_was_loaded_elsewhere_is_copied(place: str, dataset: PackageDataset, tmp_path: Path) -> None:
+    dataset.save(make_package(make_build_folder("test-package"), "first"))
+    archive = PackageDataset(filepath=place if ":" in place else str(tmp_path / place), cache_dir=str(tmp_path / "c"))
+    archive.save(dataset.load())
+    assert archive.load().manifest == dataset.load().manifest
+
+
+def test_a_package_that_is_gone_replaces_none(dataset: PackageDataset, tmp_path: Path) -> None:
+    remote = PackageDataset(filepath="memory://gone/run", cache_dir=str(tmp_path / "c"))
+    for place in (dataset, remote):
+        place.save(make_package(tmp_path / "first", "first"))
+        gone = Package(tmp_path / "gone", {})
+        with pytest.raises(DatasetError, match="There is no complete package in"):
+            place.save(gone)
+        assert place.load().manifest["content"] == "first"
 
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:

@@ -18,6 +18,7 @@ from tests.datasets.publishing.test_package import make_package
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.core.base.errors import DataError, FoundryError, ModelError, find_foundry_error
 from transformer_foundry.core.studies.comparison.run import CandidateResult
+from transformer_foundry.core.system.process import make_build_folder
 from transformer_foundry.datasets import (
     AtomicJSONDataset,
     ComparisonDataset,
@@ -129,7 +130,7 @@ def test_the_same_tokens_are_not_uploaded_again(tmp_path: Path, monkeypatch: pyt
 def test_a_new_package_replaces_the_old_one_and_nothing_else(tmp_path: Path, storage: MemoryFileSystem) -> None:
     storage.pipe_file("/bucket/pack/NOTES.txt", b"mine")
     dataset = PackageDataset(filepath="memory://bucket/pack")
-    first = make_package(tmp_path / "first", "first")
+    first = make_package(make_build_folder("test-package"), "first")
     (first.folder / "extra.onnx").write_bytes(b"1")
     dataset.save(first)
     dataset.save(make_package(tmp_path / "second", "second"))
@@ -212,6 +213,9 @@ def test_versions_are_kept_side_by_side(kind: Any, tmp_path: Path) -> None:
         ]
         expected = ["first", "second"] if kind is PackageDataset else [thing.digest() for thing in things]
         assert described == expected
+        third = DataCatalog.from_config({"kept": entry}, save_version="2026-01-03T00.00.00.000Z")
+        third.save("kept", pinned.load("kept"))  # as a node that keeps an earlier result does
+        assert pinned.exists("kept")
 
 
 def test_wrong_credentials_are_an_error_and_not_a_missing_folder(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +31,7 @@ from transformer_foundry.core.data.tokenized.memmap import explain_write_errors
 from transformer_foundry.core.data.tokenized.writers import open_writer
 from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
 from transformer_foundry.core.data.tokenizer.train import choose_max_length, is_trained_for, usable_vocab_size
-from transformer_foundry.core.system.process import is_running
+from transformer_foundry.core.system.process import make_build_folder
 
 if TYPE_CHECKING:
     from transformer_foundry.core.models.contract import Contract
@@ -43,7 +41,7 @@ __all__ = ["is_prepared", "prepare_splits"]
 
 _BATCH_DOCUMENTS = 512
 _BATCH_CHARACTERS = 2**20  # whichever comes first: an encoded text takes about 50 bytes per character
-_TEMPORARY = "token-splits-"
+_TEMPORARY = "token-splits"
 _MANY_LEAKS = 0.02  # of the training texts
 _MANY_EMPTY = 0.1  # of the rows
 
@@ -168,14 +166,8 @@ def _batches(corpus: Corpus) -> Iterator[tuple[str, list[Document]]]:
 
 
 def _make_temporary_folder() -> Path:
-    """Make a folder named after this process, and remove those of processes that no longer run."""
-    root = Path(tempfile.gettempdir())
-    for entry in root.glob(f"{_TEMPORARY}*"):
-        owner = re.fullmatch(rf"{_TEMPORARY}(\d+)-.*", entry.name)
-        if owner and not is_running(int(owner.group(1))):
-            shutil.rmtree(entry, ignore_errors=True)
-    with explain_write_errors(root):
-        return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
+    with explain_write_errors(Path(tempfile.gettempdir())):
+        return make_build_folder(_TEMPORARY)
 
 
 def _check_vocabulary(tokenizer: Tokenizer, contract: Contract) -> None:

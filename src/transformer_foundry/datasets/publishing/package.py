@@ -15,6 +15,7 @@ from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing import Package, read_package
 from transformer_foundry.core.publishing.package.package import CARD_FILE
+from transformer_foundry.core.system.process import remove_build_folder
 from transformer_foundry.datasets.storage.folder import FolderDataset
 
 __all__ = ["PackageDataset"]
@@ -28,7 +29,8 @@ class PackageDataset(FolderDataset[Package]):
     finds the newest complete one of the three. Behind fsspec there is no such exchange: ``versioned: true`` keeps the
     old package while the new one is uploaded.
 
-    The arguments are those of ``FolderDataset``. Saving moves a package into place: its folder is gone afterwards.
+    The arguments are those of ``FolderDataset``. Saving copies a package: only the temporary folder that this
+    process has built it in is gone afterwards.
     """
 
     MAIN_FILE: ClassVar[str] = MANIFEST_FILE
@@ -45,14 +47,15 @@ class PackageDataset(FolderDataset[Package]):
         return read_package(folder)
 
     def _write(self, data: Package, folder: Path) -> None:
-        """Move ``data`` into place.
+        """Copy ``data`` into place, and remove the folder that it was built in.
 
         Raises:
-            DeploymentError: If the folder holds something else than a package, or the package cannot be written.
+            DeploymentError: If ``data`` is gone, the folder holds something else, or it cannot be written.
         """
         _recover(folder)
         if data.folder.resolve() == folder.resolve():
             return  # a package that was loaded from here is kept
+        _require_manifest(data.folder)
         _refuse_foreign_folder(folder)
         new, old = _beside(folder)
         shutil.rmtree(new, ignore_errors=True)
@@ -70,7 +73,7 @@ class PackageDataset(FolderDataset[Package]):
         new.rename(folder)
         sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(data.folder, ignore_errors=True)
+        self._drop(data)
 
     def _is_finished(self, path: str) -> bool:
         if self._location.is_local:
@@ -86,11 +89,11 @@ class PackageDataset(FolderDataset[Package]):
             return False
 
     def _source(self, data: Package) -> Path | None:
+        _require_manifest(data.folder)
         return data.folder
 
     def _drop(self, data: Package) -> None:
-        if self._local_copy is None or data.folder.resolve() != self._local_copy.resolve():
-            shutil.rmtree(data.folder, ignore_errors=True)
+        remove_build_folder(data.folder)
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:
@@ -107,6 +110,16 @@ def _recover(folder: Path) -> None:
             whole.rename(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _require_manifest(folder: Path) -> None:
+    """Refuse a package without files, which would replace one that has them."""
+    if not (folder / MANIFEST_FILE).is_file():
+        raise DeploymentError(
+            f"There is no complete package in {folder}: it was deleted, or moved when it was saved before.",
+            f"Expected a folder with {MANIFEST_FILE}; a package that was just built can be saved once.",
+            "Give the entry between two nodes the type PackageDataset, and save what it loads.",
+        )
 
 
 def _refuse_foreign_folder(folder: Path) -> None:

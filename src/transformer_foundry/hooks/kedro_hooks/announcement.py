@@ -130,6 +130,6 @@ def _announce_object(notify: Notify, data: object, dataset: object, *, is_new: b
     if isinstance(data, TrialResult):
         notify(lambda callback: callback.on_trial(data))
     elif isinstance(data, Package):
-        # Saving has moved the folder that the package was built in.
+        # Saving has removed the folder that the package was built in.
         package = dataclasses.replace(data, folder=dataset.folder) if isinstance(dataset, PackageDataset) else data
         notify(lambda callback: callback.on_package(package, is_new=is_new))

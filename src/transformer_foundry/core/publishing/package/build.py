@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from transformer_foundry.core.publishing.package.manifest import (
 from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, list_files
 from transformer_foundry.core.publishing.package.programs import add_programs
 from transformer_foundry.core.system.environment import describe_environment
+from transformer_foundry.core.system.process import make_build_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +107,7 @@ def build_package(
         }
         | _describe_data(adapter.contract, tokenizer, data_profile)
     )
-    folder = Path(tempfile.mkdtemp(prefix="foundry-package-"))
+    folder = make_build_folder("foundry-package")
     try:
         _write_code(folder, export)
         tokenizer.save(folder)
