@@ -13,6 +13,9 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from transformer_foundry.cli import cli, run
+from transformer_foundry.cli.run_selection import check_selection
+from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.hooks.preflight.processes import require_alone
 
 PROJECT = Path(__file__).parents[2]
 
@@ -146,3 +149,20 @@ def test_the_program_is_named_as_it_was_started_also_in_the_groups_of_kedro(argu
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert f"python -m kedro {arguments[0]}" in result.stdout + result.stderr
     assert "kedro.python" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "wanted"),
+    [
+        ([], "First 'kedro run --pipelines validation,data_engineering', then 'torchrun --nproc-per-node 4 -m kedro"),
+        (["tuning"], "Run it without torchrun: kedro run --pipelines tuning."),
+        (["training", "deployment"], "then 'kedro run --pipelines deployment'."),
+    ],
+)
+def test_torchrun_may_only_start_trainings(pipelines: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for name in ("training", "comparison"):
+        require_alone([name])
+    with pytest.raises(ParameterError, match="torchrun started 4 processes") as caught:
+        check_selection({"pipelines": pipelines})
+    assert wanted in caught.value.remedy

@@ -13,6 +13,7 @@ from kedro.utils import load_obj
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.text import short_list
+from transformer_foundry.hooks.preflight.processes import require_alone
 from transformer_foundry.pipelines.stages import StagedPipeline, bare_name
 
 __all__ = ["check_selection", "make_runner", "require_known"]
@@ -31,7 +32,8 @@ def check_selection(options: Mapping[str, Any]) -> None:
     """Refuse options of ``kedro run`` that select nothing, or what is not there.
 
     Raises:
-        ParameterError: If an option names something that is not there, with the nearest name.
+        ParameterError: If an option names something that is not there, with the nearest name, or a pipeline that the
+            processes of torchrun cannot run.
     """
     if options.get("pipeline") and options.get("pipelines"):
         raise ParameterError(
@@ -40,6 +42,7 @@ def check_selection(options: Mapping[str, Any]) -> None:
             f"Use --pipelines {options['pipeline']},{','.join(options['pipelines'])}.",
         )
     requested = [options["pipeline"]] if options.get("pipeline") else list(options.get("pipelines") or [])
+    require_alone(requested)
     known = sorted(name for name in pipelines if name != _DEFAULT)
     require_known("pipeline", requested, known, "Use one of these names, or leave --pipelines out to run the default.")
     chosen = sum((pipelines[name] for name in [*(requested or [_DEFAULT])]), Pipeline([]))

@@ -8,7 +8,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["is_main_process", "is_only_process", "is_running", "make_build_folder", "remove_build_folder"]
+__all__ = [
+    "count_processes",
+    "is_main_process",
+    "is_only_process",
+    "is_running",
+    "make_build_folder",
+    "remove_build_folder",
+]
 
 _built: set[Path] = set()
 """Temporary folders that this process has made and not removed yet."""
@@ -21,7 +28,12 @@ def is_main_process() -> bool:
 
 def is_only_process() -> bool:
     """Return whether no other process trains the same model."""
-    return os.environ.get("WORLD_SIZE", "1") == "1"
+    return count_processes() == 1
+
+
+def count_processes() -> int:
+    """Return how many processes train the same model: those that torchrun started, or one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_running(pid: int) -> bool:

@@ -27,6 +27,7 @@ from transformer_foundry.core.training.checkpointing.state import (
     LossStatistics,
     LossWindow,
     RunDecisions,
+    StepBatch,
     TrainingState,
     capture_model,
     expected_size_bytes,
@@ -37,9 +38,11 @@ from transformer_foundry.core.training.memory.planning import PlannedMemory, pla
 from transformer_foundry.core.training.memory.savings import MemorySavings
 from transformer_foundry.core.training.monitoring.metrics import ThroughputMonitor, TrainMetrics
 from transformer_foundry.core.training.monitoring.preflight import (
+    keep_step_batch,
     plan_steps,
-    require_even_shares,
+    processes_note,
     require_fit,
+    shared_values,
     starting_notes,
 )
 from transformer_foundry.core.training.monitoring.step_timing import StepSizes, StepTimer
@@ -80,36 +83,49 @@ def build_trainer(
     """
     _require_fit(adapter, splits, options)
     precision = choose_precision(options.device, options.precision)
-    processes = join_processes(precision.device)
-    require_even_shares(options, processes.world_size)
+    processes = join_processes(precision.device, 60 * options.process_timeout_minutes)
     identity = {"data": splits.fingerprint, **(identity or {})}
+    processes.require_same(shared_values(options, identity))
 
-    rows = options.rows_per_batch(processes.world_size)
-    batches = training_batches(splits, batch_size=rows, seed=options.seed)
-    batches_per_step = options.gradient_accumulation_steps * processes.world_size
+    step_batch = keep_step_batch(options, processes.world_size, resume_from, len(splits.train))
+    assert step_batch.rows_per_batch is not None
+    assert step_batch.batches_per_step is not None
+    batches = training_batches(splits, batch_size=step_batch.rows_per_batch, seed=options.seed)
+    batches_per_step = step_batch.batches_per_step
     loop, window, statistics, decisions = _starting_states(resume_from, options, identity)
     processes.require_same_step(loop.step)
-    time_budget = _time_budget(options, batches, processes, loop, resume_from)
+    time_budget = _time_budget(options, batches, batches_per_step, processes, loop, resume_from)
     triggers = Triggers(options, len(splits.validation) > 0, len(batches), batches_per_step)
     notes = starting_notes(triggers, loop, time_budget)
     if resume_from is not None:
         found = check_resume(resume_from, options, identity, time_budget.total_steps, precision)
-        notes = [*resume_from.notes, *found, *notes]
+        notes = [*resume_from.notes, *found, *processes_note(resume_from, step_batch), *notes]
+        if resume_from.step_batch.world_size not in (None, processes.world_size):
+            decisions.memory = None  # a process has another share of the rows
 
     objective = task_loss_for(splits.task, adapter, splits.target_scale)
     train_step = build_train_step(adapter, objective, options, precision, processes)
     random_at_start = _load_weights(train_step, resume_from, options.seed)
     if triggers.is_finished(loop, time_budget.total_steps):  # nothing is computed that would need a plan
+        rows = step_batch.rows_per_batch
         memory = PlannedMemory(MemoryPlan(rows, 1, rows), MemorySavings(), None)
     else:
         notes += _add_own_terms(train_step, batches.batch(0), options, resume_from)
         steps_left, left_s = time_budget.total_steps - loop.step, time_budget.left_s()
         memory, chosen = _choose_savings(
-            train_step, splits, batches, options, rows, decisions, steps_left=steps_left, left_s=left_s
+            train_step, splits, batches, options, step_batch, decisions, steps_left=steps_left, left_s=left_s
         )
         notes += chosen
 
-    run_manifest = describe_run(options, identity, step=loop.step, total_steps=time_budget.total_steps, extra=manifest)
+    run_manifest = describe_run(
+        options,
+        identity,
+        step=loop.step,
+        total_steps=time_budget.total_steps,
+        world_size=processes.world_size,
+        rows_per_step=step_batch.rows_per_step,
+        extra=manifest,
+    )
     run_manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
     return Trainer(
         adapter=adapter,
@@ -140,6 +156,7 @@ def build_trainer(
         loop=loop,
         statistics=statistics,
         batches_per_epoch=len(batches),
+        step_batch=step_batch,
         random_at_start=random_at_start,
         manifest=run_manifest,
         notes=tuple(notes),
@@ -171,16 +188,16 @@ def _starting_states(
 def _time_budget(
     options: TrainingOptions,
     batches: BatchSource,
+    batches_per_step: int,
     processes: ProcessGroup,
     loop: LoopState,
     resume_from: TrainingState | None,
 ) -> TimeBudget:
-    batches_per_step = options.gradient_accumulation_steps * processes.world_size
     return TimeBudget(
         options.max_hours,
         starting_time_plan(options.max_hours, resume_from),
         step=loop.step,
-        planned_steps=plan_steps(options, len(batches), processes.world_size),
+        planned_steps=plan_steps(options, len(batches), batches_per_step),
         timer=StepTimer(options.eval_steps, StepSizes(batches, batches_per_step, processes)),
         processes=processes,
     )
@@ -244,21 +261,24 @@ def _choose_savings(
     splits: TokenSplits,
     batches: BatchSource,
     options: TrainingOptions,
-    rows: int,
+    step_batch: StepBatch,
     decisions: RunDecisions,
     *,
     steps_left: int,
     left_s: float | None,
 ) -> tuple[PlannedMemory, list[str]]:
     """Save memory and compile as far as needed, as earlier sessions decided; return the plan and what was chosen."""
-    adapter, processes = train_step.adapter, train_step.processes
+    adapter, world_size = train_step.adapter, train_step.processes.world_size
+    share = -(-step_batch.rows_per_step // world_size)
+    rows = min(step_batch.rows_per_batch or share, share)
+    batches_of_share = -(-share // rows)
     memory = train_with_model_code(
-        lambda: plan_run_memory(train_step, splits, options, rows, decisions.memory),
+        lambda: plan_run_memory(train_step, splits, options, rows, batches_of_share, decisions.memory),
         f"the model to be trained on rows of {splits.max_length} tokens, the longest of the data",
         model_file(bare_model(adapter)),
         only_of_model=True,
     )
-    passes_per_step = options.gradient_accumulation_steps * processes.world_size * memory.plan.accumulation
+    passes_per_step = batches_of_share * memory.plan.accumulation
     compilation = compile_if_worthwhile(
         adapter,
         train_step.loss,

@@ -21,7 +21,7 @@ CHANGEABLE = frozenset(
         "early_stopping_patience", "logging_steps", "num_samples", "sample_tokens", "sample_temperature",
         "sample_top_k", "sample_top_p", "save_steps", "save_minutes", "save_epochs", "save_total_limit",
         "spike_threshold", "max_skipped_steps", "memory_budget_gb", "chunked_loss", "activation_checkpointing",
-        "compile", "tf32", "deterministic", "device", "use_best",
+        "compile", "tf32", "deterministic", "device", "use_best", "process_timeout_minutes",
     }
 )  # fmt: skip
 """Options that may differ when a run resumes: they change its length and what is logged and saved, not what a step
@@ -179,6 +179,12 @@ class TrainingOptions:
         "if training does not fit the memory otherwise.",
         choices=("auto", "on", "off"),
     )
+    process_timeout_minutes: float = option(
+        10.0,
+        "How long processes of torchrun wait for each other before they end with an error.",
+        above=0,
+        unit="minutes",
+    )
     device: str = option("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of the order of the data and of dropout.", minimum=0, maximum=2**32 - 1)
     use_best: bool = option(False, "Take learning rate, warm-up and weight decay from the result of tuning.")
@@ -194,13 +200,17 @@ class TrainingOptions:
         if self.total_train_batch_size is not None:
             self._check_total()
 
-    def rows_per_batch(self, world_size: int = 1) -> int:
-        """Return the rows of one batch of one process; the memory plan may split it into several forward passes."""
+    def rows_per_batch(self) -> int:
+        """Return the rows of one batch; processes and the memory plan may split it into several forward passes."""
         if self.per_device_train_batch_size != "auto":
             return self.per_device_train_batch_size
         if self.total_train_batch_size is None:
             return DEFAULT_BATCH_SIZE
-        return max(1, self.total_train_batch_size // world_size)
+        return self.total_train_batch_size
+
+    def batches_per_step(self, world_size: int = 1) -> int:
+        """Return the batches of an update over all processes, in a run that begins with so many of them."""
+        return 1 if self.total_train_batch_size is not None else self.gradient_accumulation_steps * world_size
 
     @property
     def rows_per_evaluation_batch(self) -> int:

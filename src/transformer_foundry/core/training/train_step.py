@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.data.dataloading.batches import BatchSource, count_tokens, move_batch, split_rows
+from transformer_foundry.core.data.dataloading.batches import (
+    BatchSource,
+    count_tokens,
+    move_batch,
+    split_rows,
+    step_share,
+)
 from transformer_foundry.core.models.adapter import bare_model
 from transformer_foundry.core.models.losses import Batch, LossParts, TaskLoss
 from transformer_foundry.core.system.distributed import SINGLE_PROCESS, ProcessGroup
@@ -112,7 +118,9 @@ class TrainStep:
         target_count, token_count = map(int, self.processes.all_reduce_sum(counts, self.precision.device))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss_sum = torch.stack([self._backward(batch, max(1, target_count)) for batch in batches]).sum()
+        losses = [self._backward(batch, max(1, target_count)) for batch in batches]
+        # A process may have no row of the last, short batch of an epoch.
+        loss_sum = torch.stack(losses).sum() if losses else torch.zeros((), device=self.precision.device)
         self.processes.all_reduce_tensor(loss_sum)
         self.processes.all_reduce_gradients(self._parameters)
         self.processes.broadcast_buffers(bare_model(self.adapter))
@@ -120,7 +128,9 @@ class TrainStep:
             self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm)
         # The one place that waits for the device: whether a step may be taken is known before it is.
-        measured = torch.stack([loss_sum, grad_norm.to(loss_sum)]).tolist()
+        both = torch.stack([loss_sum, grad_norm.to(loss_sum)])
+        # Of the first process: whether the step is taken, all must decide alike.
+        measured = self.processes.broadcast_first(both).tolist()
         return StepStats(measured[0], target_count, token_count, measured[1])
 
     def apply(self, learning_rate: float, step: int) -> None:
@@ -221,8 +231,8 @@ class GradientAccumulation:
 
     def _try(self, position: int) -> StepStats | None:
         """Return the loss and norm of the gradient, or None if memory ran out."""
-        shares = [self.batches.batch(position + index) for index in self.processes.rank_slice(self.batches_per_step)]
-        micro_batches = [piece for batch in shares for piece in split_rows(batch, self.memory.plan.rows)]
+        share = step_share(self.batches, position, self.batches_per_step, self.processes)
+        micro_batches = [piece for batch in share for piece in split_rows(batch, self.memory.plan.rows)]
         self._seed_dropout(position)
         try:
             with rewind_on_failure(self.train_step.precision.device):

@@ -7,8 +7,9 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from torch import nn
 
 from transformer_foundry.core.models.adapter import bare_model
@@ -19,6 +20,7 @@ from transformer_foundry.core.training.checkpointing.async_copy import StagingBu
 from transformer_foundry.core.training.checkpointing.state import (
     LoopState,
     LossStatistics,
+    StepBatch,
     TrainingState,
     capture_model,
 )
@@ -66,6 +68,7 @@ class Trainer:
     loop: LoopState
     statistics: LossStatistics
     batches_per_epoch: int
+    step_batch: StepBatch
     random_at_start: RandomState
     manifest: Mapping[str, Any]
     notes: tuple[str, ...]
@@ -146,6 +149,7 @@ class Trainer:
             f"back to step {state.step} with half the learning rate (return {loop.rollbacks + 1} of "
             f"{loss_spikes.MAX_ROLLBACKS})."
         )
+        self.train_step.processes.require_same_step(state.step)
         _log.warning(note)
         with hold_interrupts():
             self.train_step.restore(state)
@@ -187,13 +191,19 @@ class Trainer:
         return record
 
     def checkpoint_reason(self) -> CheckpointReason | None:
-        """Return why a checkpoint is due now, or None."""
-        return self.triggers.checkpoint_reason(
+        """Return why a checkpoint is due now, or None; the first of several processes decides, by its clock."""
+        reason = self.triggers.checkpoint_reason(
             self.loop,
             self.total_steps,
             unsaved_s=time.monotonic() - self._checkpoint_time,
             is_skipping=self.statistics.skipped_steps > 0 and not self._is_overflow,
         )
+        processes = self.train_step.processes
+        if processes.world_size == 1:
+            return reason
+        reasons: tuple[CheckpointReason | None, ...] = (None, *get_args(CheckpointReason))
+        decided = torch.tensor(reasons.index(reason), device=self.precision.device)
+        return reasons[int(processes.broadcast_first(decided))]
 
     def checkpoint(self, reason: CheckpointReason) -> Checkpoint:
         """Return a copy of the state; that of the optimizer is completed while training continues."""
@@ -212,6 +222,7 @@ class Trainer:
             loss_statistics=self.statistics.copy(),
             time_plan=time_plan,
             decisions=self.accumulation.decisions.copy(),
+            step_batch=self.step_batch.copy(),
             total_steps=self.total_steps,
             batches_per_epoch=self.batches_per_epoch,
             options=dataclasses.asdict(self.options),

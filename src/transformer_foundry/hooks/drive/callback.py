@@ -62,7 +62,7 @@ class DriveCallback(Callback):
             if (folder := find_folder(options.folder)) is not None:
                 self._start(folder, options, context)
         if context.trains and not is_only_process():
-            _wait_for_all_processes(context.options(TrainingOptions).device)
+            _wait_for_all_processes(context.options(TrainingOptions))
 
     def on_file_saved(self, path: Path) -> None:
         """Have the file or folder copied."""
@@ -227,12 +227,13 @@ class DriveCallback(Callback):
             _log.warning("The last files are only in %s: not copied to Drive.", self._context.data_dir)
 
 
-def _wait_for_all_processes(device: str) -> None:
+def _wait_for_all_processes(options: TrainingOptions) -> None:
     """Let the other processes of torchrun wait for what the first has restored before they read it."""
     from transformer_foundry.core.system.distributed import join_processes
     from transformer_foundry.core.system.precision import choose_precision
 
-    join_processes(choose_precision(device).device).all_gather(None)
+    device = choose_precision(options.device).device
+    join_processes(device, 60 * options.process_timeout_minutes).all_gather(None)
 
 
 def _restore_files(files: FileSync, context: RunContext, background: BackgroundSync) -> None:

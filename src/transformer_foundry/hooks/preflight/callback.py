@@ -18,6 +18,7 @@ from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.preflight.chosen_run import announce_run, keep_name, require_run
 from transformer_foundry.hooks.preflight.inputs import require_inputs, require_versions
 from transformer_foundry.hooks.preflight.outputs import require_outputs
+from transformer_foundry.hooks.preflight.processes import require_alone
 from transformer_foundry.hooks.preflight.sources import require_sources
 from transformer_foundry.hooks.preflight.training import require_training
 from transformer_foundry.hooks.run_context import RunContext
@@ -37,12 +38,13 @@ class PreflightCallback(Callback):
         """Refuse a run that cannot succeed.
 
         Raises:
-            ParameterError: If ``data_dir`` cannot be written, ParallelRunner was chosen, or an entry of the catalog
-                does not fit what it keeps.
+            ParameterError: If ``data_dir`` cannot be written, ParallelRunner was chosen, torchrun started several
+                processes for what only one can run, or an entry of the catalog does not fit what it keeps.
             DataError: If the result of an earlier pipeline, or the version asked for, is missing.
             DeploymentError: If a package is to be published without a token.
         """
         with parameters_named(node for node in context.pipeline.nodes if node in context.nodes):
+            require_alone(context.pipeline_names)
             _check_runner(context)
             require_outputs(context)
             require_sources(context)

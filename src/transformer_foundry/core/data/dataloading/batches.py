@@ -16,6 +16,7 @@ from transformer_foundry.core.data.masking import corrupt_spans, mask_tokens
 from transformer_foundry.core.data.tokenized.dataset import TokenSplit, TokenSplits
 from transformer_foundry.core.models.contract import IGNORE_INDEX
 from transformer_foundry.core.models.losses import Batch
+from transformer_foundry.core.system.distributed import ProcessGroup
 
 __all__ = [
     "Batch",
@@ -25,6 +26,7 @@ __all__ = [
     "evaluation_batches",
     "move_batch",
     "split_rows",
+    "step_share",
     "training_batches",
 ]
 
@@ -98,6 +100,10 @@ class Batches:
             raise ValueError(f"position is {position}, expected 0 or more")
         epoch, index = divmod(position, len(self))
         return self._epoch_order(epoch).batch(index)
+
+    def row_count(self, position: int) -> int:
+        """Return the number of rows of the micro-batch at ``position``: fewer than ``batch_size`` in the last one."""
+        return len(self.rows(position))
 
     def padded_size(self, position: int) -> int:
         """Return the number of tokens of the micro-batch at ``position``, with padding and both sides of pairs.
@@ -205,6 +211,10 @@ class BatchSource(Protocol):
         """Return the micro-batch at ``position``, always the same; the epoch is ``position // len``."""
         ...
 
+    def row_count(self, position: int) -> int:
+        """Return the number of rows of the micro-batch at ``position``."""
+        ...
+
     def padded_size(self, position: int) -> int:
         """Return the number of tokens of the micro-batch at ``position``, with padding."""
         ...
@@ -234,6 +244,35 @@ def split_rows(batch: Batch, rows: int | None) -> list[Batch]:
     if rows is None or rows >= count:
         return [batch]
     return [{name: tensor[start : start + rows] for name, tensor in batch.items()} for start in range(0, count, rows)]
+
+
+def step_share(batches: BatchSource, position: int, count: int, processes: ProcessGroup) -> list[Batch]:
+    """Return this process's share of the rows of a step: consecutive rows, as many as each other process or one more.
+
+    The batches are the same for any number of processes, so that no row is skipped or repeated when it changes.
+
+    Args:
+        batches: The training data.
+        position: The first batch of the step.
+        count: Batches of the step, over all processes.
+        processes: The processes that share it.
+
+    Returns:
+        Batches, or parts of them; none if there are fewer rows than processes.
+    """
+    if processes.world_size == 1:
+        return [batches.batch(position + index) for index in range(count)]
+    sizes = [batches.row_count(position + index) for index in range(count)]
+    start, stop = (sum(sizes) * rank // processes.world_size for rank in (processes.rank, processes.rank + 1))
+    share: list[Batch] = []
+    offset = 0
+    for index, size in enumerate(sizes):
+        first, last = max(start - offset, 0), min(stop - offset, size)
+        if first < last:
+            batch = batches.batch(position + index)
+            share.append({name: tensor[first:last] for name, tensor in batch.items()})
+        offset += size
+    return share
 
 
 def count_tokens(batch: Batch) -> int:

@@ -17,6 +17,7 @@ from transformer_foundry.core.base.text import format_duration
 from transformer_foundry.core.studies.comparison.candidates import Candidate
 from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
 from transformer_foundry.core.system.memory import PeakMemory
+from transformer_foundry.core.system.process import count_processes
 from transformer_foundry.core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _options(
     if options.minutes is not None:
         changes |= {"max_hours": options.minutes / 60, "num_train_epochs": None}
     elif tokens is not None:
-        of_a_step = _tokens_per_row(splits) * training.rows_per_batch() * training.gradient_accumulation_steps
+        of_a_step = _tokens_per_row(splits) * training.rows_per_batch() * training.batches_per_step(count_processes())
         changes |= {"max_steps": max(1, round(tokens / of_a_step)), "num_train_epochs": None, "max_hours": None}
     return dataclasses.replace(training, **changes)
 

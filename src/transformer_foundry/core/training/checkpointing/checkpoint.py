@@ -42,6 +42,7 @@ from transformer_foundry.core.training.checkpointing.state import (
     LossStatistics,
     LossWindow,
     RunDecisions,
+    StepBatch,
     TimePlan,
     TrainingState,
 )
@@ -62,6 +63,7 @@ _COUNTERS: dict[str, type[CheckpointedState]] = {
     "loss_statistics": LossStatistics,
     "time_plan": TimePlan,
     "decisions": RunDecisions,
+    "step_batch": StepBatch,
 }
 """The fields of ``TrainingState`` that are stored together as ``counters`` of ``state.json``."""
 

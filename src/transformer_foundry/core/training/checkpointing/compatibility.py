@@ -40,7 +40,7 @@ _EXTENDING = frozenset({"max_steps", "num_train_epochs", "max_hours"})
 _NEVER = frozenset({"optimizer", "model_code", "config", "model", "tokenizer"})
 """What not even a fork may change: the state of the optimizer, the weights or the ids would lose their meaning."""
 
-_ORDER = ("per_device_train_batch_size", "gradient_accumulation_steps", "seed")
+_ORDER = ("per_device_train_batch_size", "gradient_accumulation_steps", "total_train_batch_size", "seed")
 """Options that change which rows are at a position of the data."""
 
 _FORK = "run.name=NEW,run.fork_from=OLD"

@@ -42,6 +42,8 @@ def describe_run(
     *,
     step: int,
     total_steps: int,
+    world_size: int = 1,
+    rows_per_step: int | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a run; its only session is the one that starts now.
@@ -51,6 +53,8 @@ def describe_run(
         identity: Digests by name of model, data and tokenizer.
         step: Updates done before this session.
         total_steps: Updates of the whole run.
+        world_size: Processes that share the updates of this session.
+        rows_per_step: Rows of an update, over all processes.
         extra: More entries; ``parameters`` (sections by name) and ``seeds`` are merged, others are added.
     """
     extra = dict(extra or {})
@@ -71,6 +75,8 @@ def describe_run(
                 "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "command": environment["command"],
                 "git_revision": environment["git_revision"],
+                "world_size": world_size,
+                "rows_per_step": rows_per_step,
             }
         ],
         **extra,

@@ -24,6 +24,7 @@ __all__ = [
     "MemoryDecision",
     "PlannedEnd",
     "RunDecisions",
+    "StepBatch",
     "TimePlan",
     "TrainingState",
     "capture_model",
@@ -58,7 +59,8 @@ class LoopState(CheckpointedState):
 
     Attributes:
         step: Optimizer updates done, skipped ones included.
-        position: Batches consumed: the index of the next one.
+        position: Batches consumed: the index of the next one. A batch has ``StepBatch.rows_per_batch`` rows, whatever
+            the number of processes.
         is_recorded: Whether the metrics of ``step`` have been yielded; false only after an interrupt.
         best_loss: Lowest validation loss so far.
         best_step: The step of ``best_loss``.
@@ -192,6 +194,27 @@ class RunDecisions(CheckpointedState):
         super().load_state_dict(values)
 
 
+@dataclass
+class StepBatch(CheckpointedState):
+    """The rows of a step, which a run keeps however many processes share them; written by ``build_trainer``.
+
+    Attributes:
+        rows_per_batch: Rows of a batch, in which the order of the data is counted; None in checkpoints of earlier
+            versions.
+        batches_per_step: Batches of a step, over all processes; None in checkpoints of earlier versions.
+        world_size: Processes of the session that wrote the checkpoint; None in checkpoints of earlier versions.
+    """
+
+    rows_per_batch: int | None = None
+    batches_per_step: int | None = None
+    world_size: int | None = None
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of a step, over all processes; 0 if they are not known."""
+        return (self.rows_per_batch or 0) * (self.batches_per_step or 0)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingState:
     """Everything that training needs to resume as if it had not stopped; its tensors are on the CPU and its own.
@@ -206,6 +229,7 @@ class TrainingState:
         loss_statistics: Statistics that loss spikes are detected with.
         time_plan: The plan of a run with ``training.max_hours``.
         decisions: What the first session decided for all of them.
+        step_batch: The rows of a step, and how many processes shared them.
         total_steps: Optimizer updates that were planned.
         batches_per_epoch: Micro-batches of one pass over the data.
         options: The training options by name.
@@ -234,6 +258,7 @@ class TrainingState:
     precision: str = "fp32"
     device: str = "cpu"
     notes: tuple[str, ...] = ()
+    step_batch: StepBatch = field(default_factory=StepBatch)
     forked_from: str = ""
     made_from: Mapping[str, str | int] = field(default_factory=dict)
 

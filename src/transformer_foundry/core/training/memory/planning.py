@@ -130,7 +130,12 @@ def _does_not_fit(plan: MemoryPlan, origin: str) -> TrainingError:
 
 
 def plan_run_memory(
-    train_step: TrainStep, splits: TokenSplits, options: TrainingOptions, rows: int, saved: MemoryDecision | None
+    train_step: TrainStep,
+    splits: TokenSplits,
+    options: TrainingOptions,
+    rows: int,
+    batches: int,
+    saved: MemoryDecision | None,
 ) -> PlannedMemory:
     """Plan the memory of a run from its parts.
 
@@ -138,7 +143,8 @@ def plan_run_memory(
         train_step: On its device.
         splits: The data; their longest row is planned for.
         options: Batch sizes, budget and wanted savings.
-        rows: Rows of a batch of one process.
+        rows: Most rows of a batch that one process takes.
+        batches: Batches of a step of one process.
         saved: What the first session of the run decided.
 
     Raises:
@@ -155,7 +161,7 @@ def plan_run_memory(
         train_step.precision,
         optimizer_bytes(train_step.adapter, train_step.groups, has_average=train_step.average is not None),
         update_bytes(train_step.groups),
-        batches_per_step=options.gradient_accumulation_steps,
+        batches_per_step=batches,
         eval_rows=options.rows_per_evaluation_batch if has_validation else None,
         sample_rows=options.num_samples if has_validation else 0,
         label_smoothing=train_step.label_smoothing,

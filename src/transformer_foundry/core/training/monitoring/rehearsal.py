@@ -95,6 +95,9 @@ class _Listed:
     def batch(self, position: int) -> Batch:
         return self.batches[position % len(self)]
 
+    def row_count(self, position: int) -> int:
+        return len(self.batch(position)["input_ids"])
+
     def padded_size(self, position: int) -> int:
         return self.batch(position)["input_ids"].numel()
 

@@ -84,16 +84,16 @@ class StepSizes:
     batches_per_step: int
     processes: ProcessGroup
 
-    def at(self, position: int) -> int:
-        """Return the tokens, with padding, of the step whose first batch is at ``position``."""
-        share = self.processes.rank_slice(self.batches_per_step)
-        return sum(self.batches.padded_size(position + index) for index in share)
+    def at(self, position: int) -> float:
+        """Return the tokens of a process, with padding, in the step whose first batch is at ``position``."""
+        total = sum(self.batches.padded_size(position + index) for index in range(self.batches_per_step))
+        return total / self.processes.world_size
 
     def mean(self) -> float:
-        """Return the mean padded tokens of a step."""
+        """Return the mean padded tokens of a process in a step."""
         count = min(_SAMPLED_BATCHES, len(self.batches))
         mean = sum(map(self.batches.padded_size, range(count))) / count
-        return mean * len(self.processes.rank_slice(self.batches_per_step))
+        return mean * self.batches_per_step / self.processes.world_size
 
 
 def regression_estimate(seconds: Sequence[float], sizes: Sequence[float], mean_size: float) -> float:
