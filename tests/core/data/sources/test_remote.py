@@ -67,6 +67,49 @@ def test_a_silent_server_is_given_up(silent_server: str, streaming: bool, monkey
         read_corpus(DataOptions(source=silent_server, streaming=streaming), "causal_lm", None)
 
 
+def test_a_stream_that_ends_in_the_middle_is_given_up_after_three_attempts(
+    stalling_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, requests = stalling_server
+    monkeypatch.setattr(remote, "READ_S", 0.2)
+    monkeypatch.setattr(remote, "_PAUSE_S", 0.05)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with caplog.at_level("INFO"), pytest.raises(DataError, match=r"does not answer in time|be read"):
+        read_corpus(DataOptions(source=address, streaming=True), "causal_lm", None)
+    assert len(requests) <= 12
+    assert f"Reading from {address}; a server that sends nothing is given up after 0.75 s." in caplog.text
+
+
+@pytest.fixture
+def stalling_server() -> Iterator[tuple[str, list[str]]]:
+    """The address of a table of which only the beginning is sent, and the requests for it."""
+    requests: list[str] = []
+    ended = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.do_HEAD()
+            self.wfile.write(b'{"text": "One text."}\n')
+            self.wfile.flush()
+            ended.wait()
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/a.jsonl", requests
+        ended.set()
+        server.shutdown()
+
+
 @pytest.fixture
 def redirecting_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a server at 127.0.0.1 that redirects to its file under the given name of the machine."""

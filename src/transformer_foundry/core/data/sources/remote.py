@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAMED", "download", "open_remote", "require_readable_address"]
 
+_log = logging.getLogger(__name__)
+
 _HEAD_CHARACTERS = 2**16
 STREAMED = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 """Ending of a URL -> the builder that streams it."""
 CONNECT_S, READ_S = 15.0, 60.0
 """Time limits of connecting, and of each piece of a response."""
+_STREAM_ATTEMPTS, _PAUSE_S = 3, 2
+"""Attempts to read a piece of a stream, and the pause after each: ``datasets`` makes 20, which took 22 minutes of
+silence with a server that answers no more."""
 
 _WEB = ("http", "https")
 _HERE = ("hf", "file")
@@ -81,6 +87,7 @@ def download(options: DataOptions) -> str:
     import datasets
 
     limit_hub_waits()
+    _log.info("Downloading %s; a server that sends nothing is given up after %g s.", redact(options.source), READ_S)
     try:
         limits = datasets.DownloadConfig(storage_options=_limits())
         return str(datasets.DownloadManager(download_config=limits).download(options.source))
@@ -118,6 +125,12 @@ def _load(options: DataOptions, builder: str | None) -> Table | Mapping[str, Tab
         else {"path": builder, "data_files": options.source}
     )
     limit_hub_waits()
+    if options.streaming:
+        _limit_stream_waits()
+        longest = _STREAM_ATTEMPTS * (READ_S + _PAUSE_S)
+        _log.info(
+            "Reading from %s; a server that sends nothing is given up after %g s.", redact(options.source), longest
+        )
     try:
         if builder == "csv":
             location |= {"sep": _separator_of_url(options.source), "keep_default_na": False}
@@ -127,6 +140,15 @@ def _load(options: DataOptions, builder: str | None) -> Table | Mapping[str, Tab
         return datasets.load_dataset(**location, split=options.split, streaming=options.streaming)
     except read_errors.catchable_errors() as err:
         raise read_errors.explain_remote_error(err, options.source) from err
+
+
+def _limit_stream_waits() -> None:
+    """Let ``datasets`` give up a stream after a few attempts."""
+    import datasets
+
+    for kind in ("OPEN", "READ"):
+        setattr(datasets.config, f"STREAMING_{kind}_MAX_RETRIES", _STREAM_ATTEMPTS)
+        setattr(datasets.config, f"STREAMING_{kind}_RETRY_INTERVAL", _PAUSE_S)
 
 
 def _limits() -> dict[str, Any]:
