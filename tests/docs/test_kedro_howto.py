@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import command_server
+
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "howto" / "kedro.md").read_text(encoding="utf-8")
 TITLED = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
@@ -50,7 +52,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_project(folder: Path) -> Path:
     """Copy the project without its data, with parameters for small runs."""
     for name in ("conf", "src"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        # With __pycache__: each command would compile 400 modules.
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("*.egg-info"))
     shutil.copytree(PROJECT / "data" / "01_raw" / "exports", folder / "data" / "01_raw" / "exports")
     shutil.copy(PROJECT / "pyproject.toml", folder)
     shutil.rmtree(folder / "conf" / "local")
@@ -66,7 +69,7 @@ def project(prepared: Path, tmp_path: Path) -> Path:
 
 def run(project: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "kedro", "run", *arguments]
-    result = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    result = command_server.run(command, project)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -158,7 +161,7 @@ def test_a_second_training_without_entries_for_its_run_is_refused_before_anythin
     follow(project, "Reuse a pipeline")
     (project / "conf" / "base" / "catalog_second.yml").unlink()
     command = [sys.executable, "-m", "kedro", "run", "--pipelines", "second"]
-    refused = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    refused = command_server.run(command, project)
     assert refused.returncode == 2
     assert "There is no entry second.previous_run" in refused.stdout + refused.stderr
     assert not list((project / "data").glob("*/gpt-second*"))
@@ -180,7 +183,7 @@ def test_each_task_of_a_dag_grouped_by_namespace_runs_in_a_process_of_its_own(pr
     )
     for stage in ("validation", "data_engineering", "training", "deployment"):
         task = [sys.executable, "-c", f"import sys; sys.path.insert(0, 'src')\n{program}", stage]
-        result = subprocess.run(task, cwd=project, capture_output=True, text=True)
+        result = command_server.run(task, project)
         assert result.returncode == 0, result.stdout + result.stderr
     assert (project / "data" / "07_model_output" / "gpt" / "manifest.json").is_file()
 

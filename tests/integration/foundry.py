@@ -1,4 +1,7 @@
-"""Runs the project's real command, as a user would, with everything that it writes in a folder of the test's."""
+"""Runs the project's real command, as a user would, with everything that it writes in a folder of the test's.
+
+The commands are forks of a process that has imported the libraries; see ``command_server``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from tests.integration import command_server
 
 PROJECT = Path(__file__).parents[2]
 SAMPLES = PROJECT / "data" / "01_raw" / "exports"
@@ -49,9 +54,7 @@ def kedro_run(
     data_dir: Path, pipelines: str = "", settings: Mapping[str, object] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command and return what it printed."""
-    return subprocess.run(
-        arguments(data_dir, pipelines, settings), cwd=PROJECT, env=environment(), capture_output=True, text=True
-    )
+    return command_server.run(arguments(data_dir, pipelines, settings), PROJECT, environment())
 
 
 def kill_when(
@@ -68,9 +71,7 @@ def kill_when(
     log = data_dir / "killed.log"
     data_dir.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        process = subprocess.Popen(
-            arguments(data_dir, pipelines, settings), cwd=PROJECT, env=environment(), stdout=output, stderr=output
-        )
+        process = command_server.start(arguments(data_dir, pipelines, settings), PROJECT, output, output, environment())
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if condition():

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.integration import command_server
 from tests.integration.foundry import PROJECT, arguments, environment, kedro_run
 
 
 def plan(data_dir: Path, pipelines: str = "", settings: dict[str, object] | None = None) -> dict[str, str]:
     """What ``kedro plan`` prints: the sentence of each stage."""
     command = ["plan" if part == "run" else part for part in arguments(data_dir, pipelines, settings)]
-    result = subprocess.run(command, cwd=PROJECT, env=environment(), capture_output=True, text=True)
+    result = command_server.run(command, PROJECT, environment())
     assert result.returncode == 0, result.stderr
     return dict(line.split(maxsplit=1) for line in result.stdout.splitlines()[1:])
 
