@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tests.core.export import small_models
+from tests.integration import command_server
 from transformer_foundry.core.export import export_model
 
 MODELS = {
@@ -44,4 +45,12 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     torch.manual_seed(0)
     model, inputs = MODELS[request.param]()
     folder = tmp_path_factory.mktemp("export")
-    return Exported(model, inputs, folder, export_model(model, inputs, folder, max_length=24))
+    with command_server.verifications_forked():
+        return Exported(model, inputs, folder, export_model(model, inputs, folder, max_length=24))
+
+
+@pytest.fixture
+def verified_in_forks() -> Iterator[None]:
+    """Let files be verified in forks of a process that has imported the libraries."""
+    with command_server.verifications_forked():
+        yield

@@ -19,6 +19,8 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.export import export_model
 from transformer_foundry.core.export.formats.table import FORMATS
 
+pytestmark = pytest.mark.usefixtures("verified_in_forks")
+
 SHAPES = ((1, 1), (2, 1), (3, 24), (7, 13))
 EXACT = [name for name, item in FORMATS.items() if not item.is_variant]
 

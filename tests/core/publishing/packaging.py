@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from tests.core.export import small_models
+from tests.integration import command_server
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 from transformer_foundry.core.models import Adapter, ModelSource, load_model, read_export
 from transformer_foundry.core.publishing import DeploymentOptions, Package, build_package
@@ -84,17 +85,18 @@ def make_package(export: ModelSource, *, state: Any = None, **options: Any) -> t
     """Return the adapter, filled with the packaged weights, and the package."""
     torch.manual_seed(0)
     adapter = load_model(export)
-    package = build_package(
-        adapter,
-        export,
-        word_tokenizer(SpecialIds(pad=0, bos=1, eos=2, unk=3, mask=4, decoder_start=0)),
-        training_state=state or checkpoint_of(adapter, export),
-        evaluation=EVALUATION,
-        data_profile=PROFILE,
-        validation_report=REPORT,
-        run_manifest=RUN,
-        options=DeploymentOptions(**{"formats": ["pytorch"]} | options),
-    )
+    with command_server.verifications_forked():
+        package = build_package(
+            adapter,
+            export,
+            word_tokenizer(SpecialIds(pad=0, bos=1, eos=2, unk=3, mask=4, decoder_start=0)),
+            training_state=state or checkpoint_of(adapter, export),
+            evaluation=EVALUATION,
+            data_profile=PROFILE,
+            validation_report=REPORT,
+            run_manifest=RUN,
+            options=DeploymentOptions(**{"formats": ["pytorch"]} | options),
+        )
     # The temporary folder is the caller's: it goes where the test's other files are.
     folder = Path(shutil.move(package.folder, export.folder.with_name(f"{export.folder.name}-package")))
     return adapter.eval(), Package(folder, package.manifest)
@@ -115,11 +117,5 @@ def run_program(folder: Path, *arguments: str, code: str | None = None) -> subpr
     )
     program += code or "runpy.run_path('load_example.py', run_name='__main__')"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(
-        [sys.executable, "-B", "-c", program, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return command_server.run([sys.executable, "-c", program, *arguments], folder, environment)
