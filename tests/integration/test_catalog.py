@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from tests.integration import command_server
 from tests.integration.foundry import PROJECT, arguments, environment, kedro_run, kill_when
 from transformer_foundry.console.params_text import parse_params
 
@@ -50,13 +50,7 @@ def test_every_entry_loads_after_a_run_and_shows_itself_shortly(tmp_path: Path) 
 
 @pytest.mark.parametrize("command", ["describe-datasets", "list-patterns", "resolve-patterns"])
 def test_kedro_catalog_prints_no_warnings(command: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "kedro", "catalog", command],
-        cwd=PROJECT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
+    result = command_server.run([sys.executable, "-m", "kedro", "catalog", command], PROJECT, environment())
     assert (result.returncode, result.stderr) == (0, "")
     assert "warning:" not in result.stdout.lower()
 
@@ -69,16 +63,12 @@ def test_only_missing_outputs_trains_an_interrupted_run_to_its_end(tmp_path: Pat
     assert stopped_at < 400
     command = arguments(tmp_path, "", settings | {"training.max_steps": stopped_at + 8})
     manifest = tmp_path / "06_models" / "gpt" / "manifest.json"
-    result = subprocess.run(
-        [*command, "--only-missing-outputs"], cwd=PROJECT, env=environment(), capture_output=True, text=True
-    )
+    result = command_server.run([*command, "--only-missing-outputs"], PROJECT, environment())
     assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads(manifest.read_text())["result"]["step"] == stopped_at + 8
     evaluation = json.loads((tmp_path / "08_reporting" / "gpt" / "evaluation.json").read_text())
     assert evaluation["step"] <= stopped_at + 8
-    again = subprocess.run(
-        [*command, "--only-missing-outputs"], cwd=PROJECT, env=environment(), capture_output=True, text=True
-    )
+    again = command_server.run([*command, "--only-missing-outputs"], PROJECT, environment())
     assert "Training starts at step" not in again.stdout
 
 
@@ -86,7 +76,7 @@ def test_a_data_folder_at_a_url_is_refused_before_anything_is_written(tmp_path: 
     for setting in ("data_dir=s3://bucket/data", "drive.folder=s3://bucket/copies"):
         command = [sys.executable, "-m", "kedro", "run", "--params", f"{setting},tracking.mode=disabled"]
         before = set(PROJECT.iterdir())
-        result = subprocess.run(command, cwd=PROJECT, env=environment(), capture_output=True, text=True)
+        result = command_server.run(command, PROJECT, environment())
         assert result.returncode == 2
         assert setting.partition("=")[0] in result.stderr
         assert len(result.stderr.strip().splitlines()) == 3
@@ -95,7 +85,7 @@ def test_a_data_folder_at_a_url_is_refused_before_anything_is_written(tmp_path: 
 
 def test_the_parallel_runner_is_refused_in_three_lines(tmp_path: Path) -> None:
     command = [*arguments(tmp_path, "validation"), "--runner", "ParallelRunner"]
-    result = subprocess.run(command, cwd=PROJECT, env=environment(), capture_output=True, text=True)
+    result = command_server.run(command, PROJECT, environment())
     assert result.returncode == 2
     assert "ParallelRunner" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 3
