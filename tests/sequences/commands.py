@@ -10,13 +10,13 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from tests.integration import command_server
 from tests.integration.foundry import PROJECT
 from tests.loopback.mini_hub import MiniHub
 from tests.sequences.claims import Claims, check_everything, check_run_list
@@ -116,7 +116,7 @@ class Project:
         """Run a command of kedro as a user does, with the Hub."""
         environment = os.environ | (self.hub.env("hf_test", home=self.folder / "home") if self.hub else {})
         command = [sys.executable, "-m", "kedro", *arguments]
-        result = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+        result = command_server.run(command, PROJECT, environment)
         (self.folder / "log.txt").write_text(result.stdout + result.stderr)
         return self._after(" ".join(arguments), "ended" if result.returncode == 0 else "refused")
 
