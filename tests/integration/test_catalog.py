@@ -84,7 +84,7 @@ def test_a_data_folder_at_a_url_is_refused_before_anything_is_written(tmp_path: 
 
 
 def test_the_parallel_runner_is_refused_in_three_lines(tmp_path: Path) -> None:
-    command = [*arguments(tmp_path, "validation"), "--runner", "ParallelRunner"]
+    command = [*arguments(tmp_path, "training"), "--runner", "ParallelRunner"]
     result = command_server.run(command, PROJECT, environment())
     assert result.returncode == 2
     assert "ParallelRunner" in result.stderr
