@@ -13,7 +13,13 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import publish_later, translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.options import is_repo_id
-from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, read_package, require_whole
+from transformer_foundry.core.publishing.package.package import (
+    CARD_FILE,
+    Package,
+    package_files,
+    read_package,
+    require_whole,
+)
 from transformer_foundry.core.system.hub_client import limit_hub_waits
 
 if TYPE_CHECKING:
@@ -177,7 +183,7 @@ def _commit(api: HfApi, repo_id: str, package: Package, overwrite: bool) -> str:
             "Expected a new repository, an empty one, or one that was published to from here.",
             "Choose another deployment.hub_repo, or set deployment.hub_overwrite=true: other files stay.",
         )
-    paths = {name: package.folder / name for name in (*package.manifest["files"], MANIFEST_FILE)}
+    paths = {name: package.folder / name for name in package_files(package)}
     step = package.manifest["training"]["step"]
     title = f"Publish {package.manifest['model']['name']}" + ("" if step is None else f" of step {step}")
     return commit_files(api, repo_id, paths, title, head, earlier)

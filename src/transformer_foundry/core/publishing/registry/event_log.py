@@ -17,6 +17,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.base.secrets import redact_texts
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.lock import lock_file
 
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _LOG = "log.jsonl"
 _CHECK_LENGTH = 16
+_LONGEST_REASON = 200
 
 
 class RegistryLog:
@@ -89,13 +91,22 @@ class RegistryLog:
         text = line.decode("utf-8", errors="replace")
         check, _, body = text.partition(" ")
         if check != _check(body):
-            raise DeploymentError(
-                f"Line {number} of {self.path} is damaged.",
-                "Every line begins with its own checksum.",
-                f"Restore {self.path.name} from a copy, or delete that line if you know what it said.",
-            )
-        event: dict[str, Any] = json.loads(body)
+            raise self.damaged(number, "it differs from its checksum")
+        try:
+            event = json.loads(body)
+        except (ValueError, RecursionError) as err:
+            raise self.damaged(number, "it is not JSON") from err
+        if not isinstance(event, dict):
+            raise self.damaged(number, "it is no event")
         return event
+
+    def damaged(self, number: int, reason: str) -> DeploymentError:
+        """Return the error for a line that no version of this library has written."""
+        return DeploymentError(
+            f"Line {number} of {self.path} is damaged: {one_line(reason, _LONGEST_REASON)}.",
+            "Every line begins with its own checksum and is one event of this registry.",
+            f"Restore {self.path.name} from a copy, or delete that line if you know what it said.",
+        )
 
     def _not_written(self, err: OSError) -> DeploymentError:
         return DeploymentError(

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from transformer_foundry.core.base.errors import DeploymentError, suggestion
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.provenance import MADE_FROM, origin_of
-from transformer_foundry.core.publishing.package.package import Package, read_package, require_whole
+from transformer_foundry.core.publishing.package.package import Package, package_files, read_package, require_whole
 from transformer_foundry.core.publishing.registry.event_log import RegistryLog
+from transformer_foundry.core.publishing.registry.events import RegistryState, folder_name, package_folder
 from transformer_foundry.core.publishing.registry.model_version import ModelVersion, require_better
 
 __all__ = ["CANDIDATE", "PRODUCTION", "Registration", "Registry"]
@@ -62,13 +64,6 @@ class Registration:
         return version
 
 
-@dataclass
-class _State:
-    versions: dict[str, list[ModelVersion]] = field(default_factory=dict)
-    # Name -> alias -> the versions that have had it, the present one last.
-    aliases: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-
-
 class Registry:
     """The registry in ``folder``, which need not exist yet."""
 
@@ -84,7 +79,9 @@ class Registry:
     def versions(self) -> dict[str, list[ModelVersion]]:
         """Return the versions of each model, the oldest first, with their aliases."""
         state = self._read()
-        return {name: [self._with_aliases(state, item) for item in items] for name, items in state.versions.items()}
+        return {
+            name: [self._with_aliases(state, item) for item in items.values()] for name, items in state.versions.items()
+        }
 
     def find(self, reference: str) -> ModelVersion:
         """Return the version that ``NAME`` (the newest), ``NAME:VERSION`` or ``NAME@ALIAS`` refers to.
@@ -131,17 +128,17 @@ class Registry:
         name = _model_name(package, name)
         digest = package.digest
         with self._log.locked():
-            known = self._read().versions.get(name, [])
-            for item in known:
+            state = self._read()
+            known = state.versions.get(name, {})
+            for item in known.values():
                 if item.package_sha256 == digest:
                     if _damage(item) is not None:
                         _logger.warning(
                             "%s:%d in the registry was damaged: its files are replaced.", name, item.version
                         )
-                        _keep(package.folder, item.folder)
+                        self._keep(package, item.folder)
                     return self.find(f"{name}:{item.version}")
-            version = len(known) + 1
-            kept = _keep(package.folder, self._package_folder(name, version))
+            version = max(known, default=0) + 1
             event = {
                 "event": "registered",
                 "name": name,
@@ -155,6 +152,15 @@ class Registry:
             }
             if origin := origin_of(manifest):
                 event[MADE_FROM] = origin
+            try:
+                state.apply(event)
+            except ValueError as err:
+                raise DeploymentError(
+                    f"The package in {package.folder} cannot be registered: {one_line(err, 200)}.",
+                    f"Expected a {MANIFEST_FILE} as this version writes it.",
+                    "Make the package again with 'kedro run --pipelines deployment'.",
+                ) from err
+            kept = self._keep(package, package_folder(self.folder, name, version))
             try:
                 self._log.append(event)
             except DeploymentError:
@@ -213,7 +219,7 @@ class Registry:
         with self._log.locked():
             state = self._read()
             history = state.aliases.get(version.name, {}).get(alias, [])
-            present = state.versions[version.name][history[-1] - 1] if history else None
+            present = state.versions[version.name][history[-1]] if history else None
             if present is not None and present.version == version.version:
                 return present
             if not force:
@@ -240,39 +246,35 @@ class Registry:
             self._log.append({"event": "rolled back", "name": name, "alias": alias})
         return self.find(f"{name}@{alias}")
 
-    def _package_folder(self, name: str, version: int) -> Path:
-        return self.folder / name / f"v{version}"
-
-    def _with_aliases(self, state: _State, item: ModelVersion) -> ModelVersion:
+    def _with_aliases(self, state: RegistryState, item: ModelVersion) -> ModelVersion:
         owned = state.aliases.get(item.name, {})
         aliases = tuple(sorted(alias for alias, history in owned.items() if history and history[-1] == item.version))
         return dataclasses.replace(item, aliases=aliases)
 
-    def _read(self) -> _State:
-        state = _State()
-        for event in self._log.events():
-            self._apply(state, event)
+    def _read(self) -> RegistryState:
+        state = RegistryState(self.folder)
+        for number, event in enumerate(self._log.events(), start=1):
+            try:
+                state.apply(event)
+            except ValueError as err:
+                raise self._log.damaged(number, str(err)) from err
         return state
 
-    def _apply(self, state: _State, event: Mapping[str, Any]) -> None:
-        name = event["name"]
-        if event["event"] == "registered":
-            fields = {key: event[key] for key in event if key not in ("event", "alias")}
-            item = ModelVersion(folder=self._package_folder(name, event["version"]), **fields)
-            state.versions.setdefault(name, []).append(item)
-            if "alias" in event:
-                state.aliases.setdefault(name, {}).setdefault(event["alias"], []).append(item.version)
-        elif event["event"] == "published":
-            at = event["version"] - 1
-            item = state.versions[name][at]
-            publication = {key: event[key] for key in event if key not in ("event", "name", "version")}
-            state.versions[name][at] = dataclasses.replace(item, publications=(*item.publications, publication))
-        else:
-            history = state.aliases.setdefault(name, {}).setdefault(event["alias"], [])
-            if event["event"] == "alias":
-                history.append(event["version"])
-            else:
-                history.pop()
+    def _keep(self, package: Package, target: Path) -> Path:
+        """Copy a package, completely or not at all, and return the new folder.
+
+        Raises:
+            DeploymentError: If it cannot be copied, or links of the registry lead outside: an earlier folder is
+                deleted.
+        """
+        inside = self.folder.resolve() / target.relative_to(self.folder)
+        if target.resolve() != inside:
+            raise DeploymentError(
+                f"The package cannot be kept in {target}: that is a link to {target.resolve()}.",
+                f"Expected a folder of the registry {self.folder}, which is replaced as a whole.",
+                "Replace the link by the folder that it leads to.",
+            )
+        return _copy(package, target)
 
 
 def _release(publication: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -298,40 +300,41 @@ def _require_undamaged(version: ModelVersion) -> None:
 
 
 def _model_name(package: Package, name: str | None) -> str:
-    # The name is a folder's name too, and ':' or '@' follows it in references.
-    return re.sub(r"[^\w.-]+", "-", name or str(package.manifest["model"]["name"])).strip("-.") or "model"
+    return folder_name(name or str(package.manifest["model"]["name"]))
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if isinstance(value, int | float) and name != "targets"}
 
 
-def _keep(source: Path, target: Path) -> Path:
-    """Copy a package, completely or not at all, and return the new folder."""
+def _copy(package: Package, target: Path) -> Path:
     unfinished = target.with_name(f".{target.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     # A crash before the event was written left this folder: no version refers to it.
     shutil.rmtree(target, ignore_errors=True)
     try:
-        shutil.copytree(source, unfinished, copy_function=_link_or_copy)
+        unfinished.mkdir(parents=True)
+        for name in package_files(package):
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(package.folder / name, unfinished / name)
         unfinished.rename(target)
     except OSError as err:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise DeploymentError(
             f"The package cannot be kept in {target}: {err}",
             "Expected room for a copy of it.",
-            f"Make room, or delete versions that you do not need; the package is complete in {source}.",
+            f"Make room, or delete versions that you do not need; the package is complete in {package.folder}.",
         ) from err
     sync(target.parent)
     return target
 
 
-def _link_or_copy(source: str, target: str) -> str:
+def _link_or_copy(source: Path, target: Path) -> None:
     """Link large files: a package is replaced as a whole, its files are never changed in place."""
-    if os.path.getsize(source) >= _LINKED_BYTES:
+    source = source.resolve()  # the Hub's cache has links, which the registry must not depend on
+    if source.stat().st_size >= _LINKED_BYTES:
         with contextlib.suppress(OSError):
             os.link(source, target)
-            return target
+            return
     shutil.copyfile(source, target)
-    sync(Path(target))
-    return target
+    sync(target)
