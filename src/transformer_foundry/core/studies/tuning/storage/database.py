@@ -18,6 +18,7 @@ from transformer_foundry.core.studies.tuning.storage.optuna_compat import (
     record_heartbeat,
 )
 from transformer_foundry.core.studies.tuning.storage.study_copies import keep_copy
+from transformer_foundry.core.studies.tuning.storage.study_schema import LOCK_TIMEOUT_S, foreign_part
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
@@ -35,7 +36,6 @@ HEARTBEAT_S = 2
 GRACE_S = 10
 """A running trial without a heartbeat for this long is stale: five missed beats."""
 
-LOCK_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 5
 RETRY_S = 0.5
 
@@ -49,7 +49,8 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
         grace_s: Seconds without a heartbeat after which a trial counts as interrupted and is retried.
 
     Raises:
-        TuningError: If the file is not a SQLite database, is damaged or stays locked, or the database is unreachable.
+        TuningError: If the file is not a SQLite database, is damaged or stays locked, or the database is unreachable;
+            or if its schema would run what no search writes.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,6 +58,7 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
     try:
         if isinstance(where, Path):
             where.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(url)
         return _connect(url, heartbeat_s, grace_s)
     except ImportError as err:
         raise TuningError(
@@ -66,6 +68,19 @@ def open_storage(where: Path | str, *, heartbeat_s: int = HEARTBEAT_S, grace_s: 
         ) from err
     except (SQLAlchemyError, OSError, RuntimeError) as err:
         raise _cannot_open(url, err) from err
+
+
+def _refuse_foreign(url: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    found = make_url(url)
+    path = Path(found.database or "") if found.get_backend_name() == "sqlite" else None
+    if path is not None and path.is_file() and (foreign := foreign_part(path, LOCK_TIMEOUT_S)) is not None:
+        raise TuningError(
+            f"The study {path} {foreign}.",
+            "Expected the tables of a search; anything else in a SQLite file may read or write without end.",
+            "If the file is not yours, do not use it; else copy its rows to a new study.",
+        )
 
 
 def _connect(url: str, heartbeat_s: int, grace_s: int) -> RDBStorage:

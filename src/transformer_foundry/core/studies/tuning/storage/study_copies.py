@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.base.text import counted
 from transformer_foundry.core.files.atomic import make_folder, sha256_of, sync
 from transformer_foundry.core.files.lock import lock_file
+from transformer_foundry.core.studies.tuning.storage.study_schema import foreign_part, open_study
 
 __all__ = ["find_damage", "keep_copy", "restore_study", "set_aside"]
 
@@ -22,7 +22,6 @@ _log = logging.getLogger(__name__)
 
 KEPT = 2
 _DIGITS = 16
-_LOCK_TIMEOUT_S = 30.0
 
 # Of Optuna's tables, the same since version 3: what is stored here never changes afterwards.
 _STORED = (
@@ -45,7 +44,7 @@ def keep_copy(path: Path) -> None:
     try:
         make_folder(folder)
         temporary.unlink(missing_ok=True)
-        with _open(path) as live, contextlib.closing(sqlite3.connect(temporary)) as copy:
+        with open_study(path) as live, contextlib.closing(sqlite3.connect(temporary)) as copy:
             live.backup(copy)
         sync(temporary)
         temporary.replace(folder / f"{number:06d}-{sha256_of(temporary)[:_DIGITS]}.db")
@@ -96,8 +95,11 @@ def find_damage(path: Path, copy: Path | None = None) -> str | None:
         path: The file.
         copy: A whole copy of an earlier state, whose trials the file must have.
     """
+    foreign = foreign_part(path)  # first: to check a table is to evaluate its schema
+    if foreign is not None:
+        return foreign
     try:
-        with _open(path) as database:
+        with open_study(path) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             return "is damaged"
@@ -124,18 +126,9 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that exists; sqlite3 would make a new one."""
-    with contextlib.closing(
-        sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCK_TIMEOUT_S)
-    ) as database:
-        yield database
-
-
 def _stored(path: Path) -> set[tuple[object, ...]]:
     rows: set[tuple[object, ...]] = set()
-    with _open(path) as database:
+    with open_study(path) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "trials" in tables:
             for query in _STORED:
@@ -163,7 +156,7 @@ def _number(copy: Path) -> int:
 
 def _is_whole(copy: Path) -> bool:
     try:
-        return sha256_of(copy)[:_DIGITS] == copy.stem.partition("-")[2]
+        return sha256_of(copy)[:_DIGITS] == copy.stem.partition("-")[2] and foreign_part(copy) is None
     except OSError:
         return False
 
