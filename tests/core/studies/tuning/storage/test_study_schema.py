@@ -23,7 +23,7 @@ FOREIGN = {
         "insert into junk select randomblob(1000000); end", "the trigger t"),
     "a generated column": ("create table g(a, b generated always as (a || a))", "computes with as in g"),
     "a generated column in short": ("create table g(a, b as(a || a))", "computes with as in g"),
-    "a default that is computed": ("create table g(a default (hex(zeroblob(400000000))))", "computes with default in g"),
+    "a default that is computed": ("create table g(a default (hex(zeroblob(4000000))))", "computes with default in g"),
     "a check that computes": ("create table g(a check (length(hex(zeroblob(9))) > 0))", "computes with length in g"),
     "a function that is quoted": ('create table g(a check ("hex"(1) > 0))', "computes with hex in g"),
     "a function in brackets": ("create table g(a check ([hex]/* */(1) > 0))", "computes with hex in g"),
