@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -244,24 +245,57 @@ def generic_weights(model: nn.Module, seed: int = 0, scale: float = 1.0) -> Iter
     Matrices become N(0, ``scale``^2 / fan-in), other parameters get noise of 0.1 added. Rows of a padding index stay
     zero; frozen parameters (tables of sines) do not change. Parameters are restored bit for bit.
     """
-    generator = torch.Generator().manual_seed(4321 + seed)
     with restore_weights(model.parameters()):
         with torch.no_grad():
-            for module in model.modules():
-                for name, parameter in module.named_parameters(recurse=False):
-                    if parameter.is_floating_point() and parameter.requires_grad and parameter.numel():
-                        _make_generic(module, name, parameter, generator, scale)
+            for (module, name, parameter), noise in _noise_of(model, seed):
+                _make_generic(module, name, parameter, noise, scale)
         yield
 
 
-def _make_generic(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator, scale: float) -> None:
-    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+def _noise_of(model: nn.Module, seed: int) -> Iterator[tuple[tuple[nn.Module, str, Tensor], Tensor]]:
+    """Yield each parameter that becomes generic, with N(0, 1) of its shape."""
+    found = [
+        (module, name, parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.is_floating_point() and parameter.requires_grad and parameter.numel()
+    ]
+    # Nearly every check wants the same numbers, and drawing them takes longer than a forward pass of the probe.
+    is_kept = seed == 0 and sum(parameter.numel() for _, _, parameter in found) <= _KEPT_NUMBERS
+    kept = _kept_noise(model) if is_kept else []
+    like = [(parameter.shape, parameter.dtype) for _, _, parameter in found]
+    if kept and [(noise.shape, noise.dtype) for noise in kept] == like:
+        yield from zip(found, kept, strict=True)
+        return
+    generator = torch.Generator().manual_seed(4321 + seed)
+    drawn = []
+    for place in found:
+        noise = torch.randn(place[2].shape, generator=generator).to(place[2])
+        if is_kept:
+            drawn.append(noise)
+        yield place, noise
+    if is_kept:
+        _last_noise[:] = [(weakref.ref(model, lambda _: _last_noise.clear()), drawn)]
+
+
+def _kept_noise(model: nn.Module) -> list[Tensor]:
+    return next((noise for owner, noise in _last_noise if owner() is model), [])
+
+
+_KEPT_NUMBERS = 2**27
+"""Largest model whose noise is kept: 0.5 GB in float32."""
+
+_last_noise: list[tuple[weakref.ref[nn.Module], list[Tensor]]] = []
+"""The noise of the model that was made generic last."""
+
+
+def _make_generic(module: nn.Module, name: str, parameter: Tensor, noise: Tensor, scale: float) -> None:
     if isinstance(module, nn.Embedding) and name == "weight":
         parameter.copy_(noise)
         if module.padding_idx is not None:
             parameter[module.padding_idx].zero_()
     elif parameter.ndim == 2 and min(parameter.shape) > 1:
-        parameter.copy_(noise * scale / math.sqrt(min(parameter.shape)))
+        torch.mul(noise, scale, out=parameter).div_(math.sqrt(min(parameter.shape)))
     else:
         parameter.add_(0.1 * noise)
 
