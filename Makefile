@@ -1,4 +1,5 @@
 # make run         installs once, then trains and packages the bundled GPT (minutes, no network)
+# make example TASK=regions   copies a sample (countries, gaps, questions or regions) to examples/ and trains it
 # make test        installs once, then runs lint, types and all tests
 # make test-fast   the tests that take seconds each
 # make test-colab PYTHON=python3.13   runs the tests with Colab's package versions, in a separate environment (6 GB)
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install run test test-fast test-security fuzz architecture test-colab bench lint docs address audit sbom lock clean
+.PHONY: help install run example test test-fast test-security fuzz architecture test-colab bench lint docs address audit sbom lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -44,6 +45,11 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock requirements-cpu.lock
 
 run: $(STAMP)
 	@$(BIN)/kedro run
+
+TASK ?= countries
+example: $(STAMP)
+	@test -e examples/$(TASK)/run.yml || $(BIN)/kedro example $(TASK)
+	@$(BIN)/kedro run --config examples/$(TASK)/run.yml
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests docs/tooling

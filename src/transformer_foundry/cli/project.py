@@ -16,6 +16,7 @@ from kedro.framework.cli.registry import registry
 
 from transformer_foundry.cli.checkpoints import checkpoints
 from transformer_foundry.cli.doctor import doctor
+from transformer_foundry.cli.example import example
 from transformer_foundry.cli.hub import hub
 from transformer_foundry.cli.models import models
 from transformer_foundry.cli.plan import make_plan_command
@@ -170,6 +171,6 @@ def _checked(group: click.Group) -> click.Group:
 
 run = _make_run()
 kedros = (_checked(catalog), _checked(registry))
-for command in (run, make_plan_command(run.params), doctor, checkpoints, hub, models, runs, tracking, *kedros):
+for command in (run, make_plan_command(run.params), doctor, example, checkpoints, hub, models, runs, tracking, *kedros):
     make_readable(command)
     cli.add_command(command)

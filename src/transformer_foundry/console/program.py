@@ -9,7 +9,7 @@ __all__ = ["PACKAGED", "set_program", "with_program"]
 PACKAGED = "transformer-foundry"
 """The program of the installed package, for a machine without the project."""
 
-_COMMAND = re.compile(r"\bkedro (?=(?:run|plan|doctor|checkpoints|hub|models|runs|tracking)\b)")
+_COMMAND = re.compile(r"\bkedro (?=(?:run|plan|doctor|example|checkpoints|hub|models|runs|tracking)\b)")
 
 _program = "kedro"
 
