@@ -185,3 +185,11 @@ def test_a_stop_names_the_step_that_is_saved(tmp_path, clock):
     run.checkpoint(37)
     report_interrupted()
     assert stream.getvalue().splitlines()[-1] == "Saved: step 37."
+
+
+def test_a_new_run_shows_what_the_model_writes_before_training(tmp_path, clock):
+    stream = io.StringIO()
+    run = Run(tmp_path / "data", ProgressCallback(stream, clock))
+    run.begin()
+    run.save(Started(0, 100, False, {"identity": {}, "sessions": [{}]}, samples=("Name: Fiji >> \x1b[2Jmpt tho",)))
+    assert stream.getvalue().splitlines()[-1] == r"Before training: Name: Fiji >> \x1b[2Jmpt tho"

@@ -166,6 +166,29 @@ def test_training_shows_how_good_the_model_is(caplog: pytest.LogCaptureFixture) 
     assert "--pipelines deployment" in text
 
 
+def test_the_verdict_is_in_words_with_a_sample(caplog: pytest.LogCaptureFixture) -> None:
+    good = {"sentence": "loss 2.000 beats a bigram model (2.500)", "is_beaten": True}
+    evaluation = {"step": 10, "validation": {"loss": 2.0}, "comparisons": [good]}
+    samples = {"step": 10, "task": "causal_lm", "samples": ["Name: Fiji >> Climate: hot", "Name: Chad >> dry"]}
+    text = summarize(caplog, training.create_pipeline(), STARTED, evaluation, samples)
+    assert "After training: Name: Fiji >> Climate: hot\n" in text
+    assert "Chad" not in text
+    assert "The model has learned more than counting: it beats a bigram model." in text
+    assert "To train longer" not in text
+
+
+def test_a_model_that_has_not_learned_enough_is_to_be_trained_longer(caplog: pytest.LogCaptureFixture) -> None:
+    comparisons = [
+        {"sentence": "accuracy 0.474 beats the most frequent class (0.250)", "is_beaten": True},
+        {"sentence": "accuracy 0.474 does not beat naive Bayes (0.592)", "is_beaten": False},
+    ]
+    evaluation = {"step": 10, "validation": {"accuracy": 0.474}, "comparisons": comparisons}
+    given = {"runtime_params": {"data": {"source": "a.csv"}}}
+    text = summarize(caplog, training.create_pipeline(), STARTED, evaluation, **given)
+    assert "It beats the most frequent class, but it does not beat naive Bayes" in text
+    assert "To train longer: kedro run --params data.source=a.csv,preset=standard" in text
+
+
 def finished(data_dir: Path) -> None:
     """A run that is trained to its end, in the folder that the catalog gives it."""
     run = Run(data_dir, total_steps=4)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.status_line import LINE, StatusLine, in_notebook
-from transformer_foundry.core.base.text import format_duration
+from transformer_foundry.core.base.text import format_duration, short_sample
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.core.studies.tuning.options import TuningOptions
 from transformer_foundry.hooks.callback import Callback
@@ -135,6 +135,8 @@ class ProgressCallback(Callback):
         session = None if self._context.run is None else self._context.run.session
         for line in (_starting_line(started, session), *started.notes, *_device_notes(started)):
             self._line.print(f"{self._prefix}{line}")
+        for sample in started.samples[:1]:
+            self._line.print(f"{self._prefix}Before training: {short_sample(sample)}")
 
     def on_progress(self, progress: Progress) -> None:
         """Show the step, unless the last line is too recent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from transformer_foundry.console.command_line import run_command
 from transformer_foundry.console.status_line import in_notebook
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.base.secrets import redact
-from transformer_foundry.core.base.text import format_number
+from transformer_foundry.core.base.text import format_number, short_list, short_sample
 from transformer_foundry.core.files.provenance import digest_of, is_made_from
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.preflight.reads import reads_dataset, writes_dataset
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Evaluation,
         HubPublication,
         ModelComparison,
+        Samples,
         SearchComparison,
         ValidationReport,
     )
@@ -39,6 +41,9 @@ __all__ = ["SummaryCallback"]
 _log = logging.getLogger(__name__)
 
 _SHOWN_CHANGES = 8
+
+_BASELINE = re.compile(r"\bbeats? (.+) \([^()]*\)$")
+"""The baseline that the sentence of a comparison names."""
 
 _OF_RESULT = ("identity", "parameters", "seeds", "total_steps")
 """Differences that change the result itself; others are of versions and hardware."""
@@ -55,6 +60,7 @@ class _Made:
     has_comparison: bool = False
     has_run: bool = False
     evaluation: Evaluation | None = None
+    samples: Samples | None = None
     search_comparison: SearchComparison | None = None
     package: Package | None = None
     publication: HubPublication | None = None
@@ -94,6 +100,10 @@ class SummaryCallback(Callback):
         """Keep the evaluation."""
         self._made.evaluation = evaluation
 
+    def on_samples(self, samples: Samples, *, is_new: bool) -> None:
+        """Keep the samples of the trained model."""
+        self._made.samples = samples
+
     def on_search_comparison(self, comparison: SearchComparison, *, is_new: bool) -> None:
         """Keep the result of the search."""
         self._made.search_comparison = comparison
@@ -113,7 +123,12 @@ class SummaryCallback(Callback):
     def on_run_end(self) -> None:
         """Log the summary."""
         context, made = self._context, self._made
-        lines = _evaluation_lines(made.evaluation)
+        lines = [
+            f"After training: {short_sample(sample)}"
+            for sample in ([] if made.samples is None else made.samples["samples"][:1])
+        ]
+        lines += _evaluation_lines(made.evaluation)
+        lines += _verdict_lines(context, made.evaluation)
         lines += _reproduction_lines(context, made)
         if made.search_comparison is not None:
             lines.append(f"Search: {made.search_comparison['verdict']}")
@@ -147,6 +162,30 @@ def _evaluation_lines(evaluation: Evaluation | None) -> list[str]:
     measured = ", ".join(f"{key} {format_number(value)}" for key, value in evaluation["validation"].items())
     best = f"Validation split at step {evaluation['step']}, the best: {measured}"
     return [best, *(f"  {item['sentence']}" for item in evaluation["comparisons"])]
+
+
+def _verdict_lines(context: RunContext, evaluation: Evaluation | None) -> Iterator[str]:
+    """Say in words whether the model has learned more than simple counting, and how to go on if not."""
+    if evaluation is None or not evaluation["comparisons"]:
+        return
+    beaten, missed = (
+        short_list(
+            dict.fromkeys(
+                found[1]
+                for item in evaluation["comparisons"]
+                if item.get("is_beaten") is is_beaten and (found := _BASELINE.search(item["sentence"]))
+            )
+        )
+        for is_beaten in (True, False)
+    )
+    if beaten and not missed:
+        yield f"The model has learned more than counting: it beats {beaten}."
+    elif missed:
+        but = f"It beats {beaten}, but it" if beaten else "The model"
+        yield f"{but} does not beat {missed}: it needs more steps, more data or other settings."
+        if not in_notebook() and not context.runtime_params.get("preset"):
+            given = {**context.runtime_params, "preset": "standard"}
+            yield f"To train longer: {run_command([], context.env, given, context.conf_source)}"
 
 
 def _changed_since(context: RunContext, manifest: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -154,3 +155,32 @@ def test_labels_are_shown_for_tokens_that_have_one() -> None:
     }
     (line,) = sample_texts(Successor(), Letters(), "token_classification", batch, SampleOptions())
     assert line.endswith(">> 5 7 (true: 5 6)")
+
+
+class Words:
+    """A tokenizer of a few words; 0 and 1 are special."""
+
+    eos_token_id = 1
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(["", "", "Na", "me", " Fiji", " is", " an"][number] for number in ids)
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ([3, 4, 5, 1, 0, 2, 3, 4], "Name"),  # in the middle of a text, then another one
+        ([3, 4, 5, 6, 4, 5, 6, 4], "Fiji is an"),  # in the middle of a word
+        ([0, 2, 3, 4, 1, 0, 5, 6], "Name"),  # where a text begins
+        ([3, 3, 3, 3, 3, 3, 3, 3], "mememe"),  # no text and no word begins
+    ],
+)
+def test_a_prompt_begins_where_a_text_or_at_least_a_word_begins(row: list[int], prompt: str) -> None:
+    class Wordy(Successor):
+        def forward(self, input_ids: Tensor, **_: Tensor) -> Tensor:  # type: ignore[override]
+            return self.scale * nn.functional.one_hot(torch.full_like(input_ids, 5), 7)
+
+    batch = {"input_ids": torch.tensor([row])}
+    (line,) = sample_texts(Wordy(), Words(), "causal_lm", batch, SampleOptions(num_samples=1, max_new_tokens=2))
+    assert line.split(" >> ")[0].startswith(prompt)
+    assert line.endswith(" >> is is")

@@ -18,6 +18,7 @@ __all__ = [
     "one_line",
     "printable",
     "short_list",
+    "short_sample",
     "spreadsheet_cell",
 ]
 
@@ -152,6 +153,17 @@ def spreadsheet_cell(value: object) -> object:
         return value
     shown = one_line(redact(value))
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) and not _is_number(shown) else shown
+
+
+def short_sample(sample: str, longest: int = 160) -> str:
+    """Return a sample of a model, ``INPUT >> OUTPUT``, short enough for a line of a terminal: the input's end is cut.
+
+    Example:
+        >>> short_sample("a very long text of a review >> good (true: bad)", 40)
+        'a very lon... >> good (true: bad)'
+    """
+    given, arrow, written = sample.partition(" >> ")
+    return f"{one_line(given, longest // 2 if not arrow else longest // 4)}{arrow}{one_line(written, longest)}"
 
 
 def _is_number(text: str) -> bool:

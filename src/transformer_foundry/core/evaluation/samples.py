@@ -176,7 +176,7 @@ def _continue_rows(
         return _answer_rows(adapter, tokenizer, rows, options, seed, max_length)
     shortest = int(rows["attention_mask"].sum(-1).min()) if "attention_mask" in rows else rows["input_ids"].size(1)
     length = max(1, min(_PROMPT_TOKENS, shortest // 2))
-    prompts = rows["input_ids"][:, :length]
+    prompts = torch.stack([_prompt(tokenizer, ids[:shortest], length) for ids in rows["input_ids"]])
     ids = generate(
         adapter,
         prompts,
@@ -192,6 +192,25 @@ def _continue_rows(
         f"{_show(tokenizer, row[:length])} >> {_show(tokenizer, _until(row[length:], tokenizer.eos_token_id))}"
         for row in ids
     ]
+
+
+def _prompt(tokenizer: TextDecoder, ids: Tensor, length: int) -> Tensor:
+    """Return ``length`` ids of a row from where a text begins, else a word, else the row; (length,).
+
+    A row begins in the middle of a text that did not fit into the row before.
+    """
+    starts = range(len(ids) - length + 1)
+    ends = [False] * len(ids) if tokenizer.eos_token_id is None else (ids == tokenizer.eos_token_id).tolist()
+    texts = (start for start in starts if start and ends[start - 1] and not any(ends[start : start + length]))
+    words = (start for start in starts if _shown_token(tokenizer, ids[start])[:1].isspace())
+    # A special token, which decodes to nothing, begins a text.
+    start = 0 if not _shown_token(tokenizer, ids[0]) else next(texts, None)
+    start = next(words, 0) if start is None else start
+    return ids[start : start + length]
+
+
+def _shown_token(tokenizer: TextDecoder, token: Tensor) -> str:
+    return tokenizer.decode([int(token)])
 
 
 def _answer_rows(

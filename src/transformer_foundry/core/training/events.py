@@ -36,6 +36,7 @@ class Started:
         manifest: The run's manifest; see ``run_manifest.describe_run``.
         notes: Sentences for the user: what was skipped, what has changed, why nothing is left to do.
         is_finished: Whether nothing is left to do.
+        samples: What the model writes before its first step, if that was rehearsed.
     """
 
     step: int
@@ -44,6 +45,7 @@ class Started:
     manifest: Mapping[str, Any] = field(repr=False)
     notes: tuple[str, ...] = ()
     is_finished: bool = False
+    samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,9 @@ def fit(
         trainer = build_trainer(
             adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
         )
-        if rehearsal and not trainer.is_finished:
-            rehearse(trainer)
+        samples = rehearse(trainer) if rehearsal and not trainer.is_finished else ()
         del resume_from  # the trainer drops it when it has a newer state: there is one copy at a time
-        yield from _exchange_random_state(_train(trainer), trainer)
+        yield from _exchange_random_state(_train(trainer, samples), trainer)
 
 
 def _exchange_random_state(events: Generator[Event, None, None], trainer: Trainer) -> Iterator[Event]:
@@ -105,8 +105,8 @@ def _exchange_random_state(events: Generator[Event, None, None], trainer: Traine
             is_interrupted = True
 
 
-def _train(trainer: Trainer) -> Generator[Event, None, None]:
-    yield trainer.started()
+def _train(trainer: Trainer, samples: tuple[str, ...]) -> Generator[Event, None, None]:
+    yield dataclasses.replace(trainer.started(), samples=samples)
     trainer.adapter.train()
     try:
         while not trainer.is_finished:

@@ -16,7 +16,7 @@ from transformer_foundry.core.base.errors import CheckpointError, ModelError, Tr
 from transformer_foundry.core.checks import Report
 from transformer_foundry.core.models import approve, read_export
 from transformer_foundry.core.models.options import TASKS
-from transformer_foundry.core.training import Checkpoint, Event, TrainingState, add_rehearsal, fit
+from transformer_foundry.core.training import Checkpoint, Event, Started, TrainingState, add_rehearsal, fit
 
 
 def line_of(mark: str) -> str:
@@ -196,3 +196,13 @@ def test_a_rehearsal_on_prepared_data_is_a_finding(tmp_path: Path) -> None:
 )
 def test_a_sound_model_or_data_of_another_task_give_no_finding(tmp_path: Path, source: str, task: str) -> None:
     assert report_of(tmp_path, source, task).findings == ()
+
+
+def test_only_a_rehearsed_run_from_its_first_step_begins_with_a_sample() -> None:
+    first, *rest = events(make_model())
+    assert isinstance(first, Started)
+    assert len(first.samples) == 1
+    assert " >> " in first.samples[0]
+    state = next(event for event in rest if isinstance(event, Checkpoint)).state
+    assert events(make_model(), resume_from=state)[0].samples == ()
+    assert events(make_model(), rehearsal=False)[0].samples == ()

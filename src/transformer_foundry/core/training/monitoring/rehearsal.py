@@ -43,25 +43,31 @@ _STORED_ELEMENTS = 4096
 """Elements of each tensor that are written to the disk: a failure depends on names and types, not on the size."""
 
 
-def rehearse(trainer: Trainer) -> None:
+def rehearse(trainer: Trainer) -> tuple[str, ...]:
     """Do once what the run of ``trainer`` will do; then weights, optimizer, random state and files are as before.
 
     The first batch and an optimizer step, a second step on the longest row, an evaluation of the first batch and of the
     longest rows, samples, one of them at a full window, a checkpoint and its reload: with the precision, the memory
     savings and the micro-batches of the run. If memory runs out in a step, the run keeps the smaller micro-batches.
 
+    Returns:
+        A sample of a model that has not taken a step yet: what training starts from.
+
     Raises:
         ModelError: If any of them raises an exception; names the line of the model.
         TrainingError: If a loss is not finite, or memory runs out outside a step.
         CheckpointError: If a checkpoint cannot hold the state.
     """
-    with _restored(trainer), preserve_random(trainer.precision.device):
+    with preserve_random(trainer.precision.device):
         restore_random(trainer.random_at_start, trainer.precision.device)
-        trainer.adapter.train()
-        _take_steps(trainer)
-        _evaluate(trainer)
-        _sample(trainer)
-        _save_and_reload(trainer)
+        with _restored(trainer):
+            trainer.adapter.train()
+            _take_steps(trainer)
+            _evaluate(trainer)
+            _sample(trainer)
+            _save_and_reload(trainer)
+        with preserve_modules(trainer.adapter):
+            return _sample_untrained(trainer) if trainer.loop.step == 0 else ()
 
 
 @contextmanager
@@ -142,6 +148,20 @@ def _evaluate(trainer: Trainer) -> None:
 def _measure(trainer: Trainer, batch: Batch) -> None:
     with trainer.validator.savings.active():
         measure(trainer.adapter, trainer.train_step.objective, _Listed((batch,)), trainer.precision)
+
+
+def _sample_untrained(trainer: Trainer) -> tuple[str, ...]:
+    validator = trainer.validator
+    tokenizer, options = validator.tokenizer, validator.samples
+    if tokenizer is None or not options.num_samples or not len(validator.splits.validation):
+        return ()
+    one = dataclasses.replace(options, num_samples=1)
+    adapter = trainer.adapter
+    with validator.savings.active():
+        found: tuple[str, ...] = _run(
+            trainer, "a sample", lambda: sample_split(adapter, tokenizer, validator.splits, one, seed=validator.seed)
+        )
+    return found
 
 
 def _sample(trainer: Trainer) -> None:
