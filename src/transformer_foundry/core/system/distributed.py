@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,9 +222,14 @@ def _process_lost(err: RuntimeError) -> TrainingError:
     slow = "; if it is only slow, raise training.process_timeout_minutes" if is_late else ""
     return TrainingError(
         f"{who[0].upper()}{who[1:]} of {world_size} {what}; process {rank} cannot continue alone.",
-        f"All processes must run until the end ({error_message(err, 120, first_line=True)}).",
+        f"All processes must run until the end; the exchange has failed: {_cause(err)}.",
         f"Look at its output, and start the same command again: it resumes at the newest checkpoint{slow}.",
     )
+
+
+def _cause(err: RuntimeError) -> str:
+    # gloo begins with a file and a line of its own code, and ends with an address.
+    return re.sub(r"^\[[^\]]*\]\s*", "", error_message(err, 200, first_line=True)).rstrip(".")[:100]
 
 
 def _roll_call() -> list[int]:

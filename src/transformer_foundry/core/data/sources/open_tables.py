@@ -12,7 +12,14 @@ from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.plain_text import choose_document
 from transformer_foundry.core.data.sources.files.sniff import ending_of
 from transformer_foundry.core.data.sources.local_files import digest_files, find_files, looks_like_local_path
-from transformer_foundry.core.data.sources.remote import STREAMED, download, open_remote, require_readable_address
+from transformer_foundry.core.data.sources.remote import (
+    LINES,
+    STREAMED,
+    download,
+    download_lines,
+    open_remote,
+    require_readable_address,
+)
 from transformer_foundry.core.data.sources.rows import LocalRows
 from transformer_foundry.core.data.sources.table_source import TableSource
 from transformer_foundry.core.models.options import TEXT_TASKS
@@ -36,6 +43,8 @@ def open_table_source(options: DataOptions, task: str, num_labels: int | None = 
     """
     if "://" in options.source:
         require_readable_address(options.source)
+        if options.streaming and ending_of(options.source) in LINES:
+            return _open_local(options, task, num_labels, download_lines(options))
         builder = STREAMED.get(ending_of(options.source)) if options.streaming else None
         if builder:
             return open_remote(options, task, num_labels, builder)

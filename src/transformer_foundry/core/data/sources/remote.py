@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import itertools
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.base.secrets import redact
@@ -25,13 +31,16 @@ if TYPE_CHECKING:
 
     Table: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
-__all__ = ["STREAMED", "download", "open_remote", "require_readable_address"]
+__all__ = ["LINES", "STREAMED", "download", "download_lines", "open_remote", "require_readable_address"]
 
 _log = logging.getLogger(__name__)
 
 _HEAD_CHARACTERS = 2**16
+_PIECE_BYTES = 2**18
 STREAMED = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 """Ending of a URL -> the builder that streams it."""
+LINES = (".jsonl", ".ndjson")
+"""Endings of URLs of which the first rows are the first lines."""
 CONNECT_S, READ_S = 15.0, 60.0
 """Time limits of connecting, and of each piece of a response."""
 _STREAM_ATTEMPTS, _PAUSE_S = 3, 2
@@ -93,6 +102,48 @@ def download(options: DataOptions) -> str:
         return str(datasets.DownloadManager(download_config=limits).download(options.source))
     except read_errors.catchable_errors() as err:
         raise read_errors.explain_remote_error(err, options.source) from err
+
+
+def download_lines(options: DataOptions) -> str:
+    """Download the first ``max_documents`` lines of a URL, once in a process, and return the path."""
+    limit = options.max_documents or sys.maxsize
+    for attempt in range(1, _STREAM_ATTEMPTS + 1):
+        try:
+            return str(_copy_lines(options.source, limit))
+        except read_errors.catchable_errors() as err:
+            if attempt == _STREAM_ATTEMPTS or isinstance(err, FileNotFoundError):
+                raise read_errors.explain_remote_error(err, options.source) from err
+            _log.info("Attempt %d of %d has failed, trying again.", attempt, _STREAM_ATTEMPTS)
+            time.sleep(_PAUSE_S)
+    raise AssertionError("the last attempt returns or raises")
+
+
+@functools.cache
+def _copy_lines(source: str, limit: int) -> Path:
+    """Copy lines that are not blank to a temporary file, which is deleted when the process ends."""
+    import fsspec
+
+    folder = tempfile.TemporaryDirectory(prefix="foundry-stream-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / f"rows{ending_of(source)}"
+    scheme = source.partition("://")[0]
+    _log.info("Reading from %s; each of %d attempts waits %g s for a piece.", redact(source), _STREAM_ATTEMPTS, READ_S)
+    with (
+        fsspec.open(source, "rb", compression="infer", **_limits().get(scheme, {})) as file,
+        path.open("wb") as copy,
+    ):
+        copy.writelines(itertools.islice(_lines_of(file), limit))
+    return path
+
+
+def _lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines that are not blank; a stream over HTTP can only be read from its beginning, in pieces."""
+    rest = b""
+    while piece := file.read(_PIECE_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line + b"\n" for line in lines if line.strip())
+    if rest.strip():
+        yield rest
 
 
 def open_remote(options: DataOptions, task: str, num_labels: int | None, builder: str | None) -> TableSource:
