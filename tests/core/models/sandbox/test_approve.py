@@ -200,6 +200,7 @@ def hide():
     [
         ("system.open(target.encode(), 0)", "it reads"),
         ("system.chmod(target.encode(), 0o666)", "it changes files"),
+        ("system.unlink(target.encode())", "it writes"),
         ("system.socket(2, 1, 0)", "it uses the network"),
         ("system.fork()", "it starts another program"),
         ("system.memfd_create(b'a', 0)", "it uses memory files"),

@@ -17,7 +17,8 @@ from transformer_foundry.core.models.sandbox.seccomp import filter_program
 BEGIN = f"""
 import os, sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
-from transformer_foundry.core.models.sandbox.audit_hook import readable_paths, watch
+from transformer_foundry.core.models.sandbox.audit_hook import watch
+from transformer_foundry.core.models.sandbox.readable_paths import readable_paths
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
 home, scratch, parent = {{home!r}}, {{scratch!r}}, {{parent}}
@@ -159,9 +160,17 @@ def test_the_audit_hook_refuses_and_records(tmp_path: Path, attempt: str, record
     assert recorded in shown
 
 
-def decide(machine: str, call: int, *arguments: int, architecture: int | None = None, is_watched: bool = False) -> str:
+def decide(
+    machine: str,
+    call: int,
+    *arguments: int,
+    architecture: int | None = None,
+    is_watched: bool = False,
+    channel: int | None = None,
+) -> str:
     """Return what the filter does with a call: a small interpreter of its instructions."""
-    program = filter_program(machine, 77, system_calls.FOLDER_CALLS, is_watched=is_watched)
+    folder_calls = () if is_watched else system_calls.FOLDER_CALLS
+    program = filter_program(machine, 77, folder_calls, channel=channel, is_watched=is_watched)
     known = system_calls.ARCHITECTURES[machine] if architecture is None else architecture
     data = {0: call, 4: known, 16: arguments[0] if arguments else 0, 24: arguments[1] if arguments[1:] else 0}
     place = value = 0
@@ -184,7 +193,7 @@ def test_the_filter_allows_what_is_listed_and_nothing_else(machine: str, is_watc
         found = {system_calls.number_of(name, machine) for table in tables for name in table}  # type: ignore[attr-defined]
         return {number for number in found if number is not None}
 
-    listed = numbers(system_calls.ALLOWED, system_calls.FOLDER_CALLS)
+    listed = numbers(system_calls.ALLOWED, () if is_watched else system_calls.FOLDER_CALLS)
     some = numbers(system_calls.SPECIAL, system_calls.OPENING)
     for call in range(700):
         decided = decide(machine, call, 12345, 12345, is_watched=is_watched)
@@ -209,9 +218,24 @@ def test_the_filter_looks_at_arguments_and_at_the_architecture(machine: str) -> 
     assert [call("ioctl", 0, request) for request in (0x5401, 0x5412)] == ["allow", "refuse"]
     assert [call("fcntl", 0, command) for command in (3, 8)] == ["allow", "refuse"]
     assert [call("prctl", option) for option in (15, 4)] == ["allow", "refuse"]
+    assert {call(name, 5) for name in ("close", "dup2", "dup3") if name != "dup2" or machine == "x86_64"} == {"allow"}
     assert call("clone3") == call("openat2") == "refuse"
     assert decide(machine, 0, architecture=0x40000003) == "refuse"
     assert decide(machine, 0x40000000) == "refuse"
+
+
+@pytest.mark.parametrize("machine", system_calls.ARCHITECTURES)
+def test_the_filter_keeps_one_descriptor_as_it_is(machine: str) -> None:
+    def call(name: str, *arguments: int) -> str:
+        number = system_calls.number_of(name, machine)
+        return "watch" if number is None else decide(machine, number, *arguments, is_watched=True, channel=5)
+
+    assert [call("close", descriptor) for descriptor in (4, 5, 6)] == ["allow", "watch", "allow"]
+    for name in ("dup2", "dup3"):
+        assert (call(name, 1, 5), call(name, 5, 5)) == ("watch", "watch")
+    assert call("dup3", 5, 1) == "allow"
+    ranges = ((0, 4), (0, 5), (5, 5), (4, 6), (5, 2**32 - 1), (6, 9), (9, 1))
+    assert [call("close_range", *ends) for ends in ranges] == ["allow", *["watch"] * 4, "allow", "allow"]
 
 
 def test_the_numbers_are_those_of_the_kernel() -> None:

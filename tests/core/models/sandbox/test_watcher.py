@@ -12,9 +12,10 @@ import pytest
 from tests.integration.foundry import SAMPLES
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.base.text import one_line
-from transformer_foundry.core.models.sandbox import audit_hook, trial_run
+from transformer_foundry.core.models.sandbox import readable_paths as reading
+from transformer_foundry.core.models.sandbox import trial_run
 from transformer_foundry.core.models.sandbox.approve import approve
-from transformer_foundry.core.models.sandbox.audit_hook import private_folders, readable_paths
+from transformer_foundry.core.models.sandbox.readable_paths import private_folders, readable_paths
 from transformer_foundry.core.models.source.read import read_export
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux reports the calls")
@@ -93,7 +94,7 @@ def test_an_environment_of_python_that_is_the_project_is_not_readable(
         monkeypatch.chdir(here)
         found = readable_paths(private=private_folders())
         assert str(project / "lib") in found
-        assert not any(audit_hook._contains(path, str(project / "conf")) for path in found)
+        assert not any(reading._contains(path, str(project / "conf")) for path in found)
 
 
 def test_a_project_below_a_system_folder_is_not_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,13 +103,31 @@ def test_a_project_below_a_system_folder_is_not_readable(tmp_path: Path, monkeyp
         (system / name).mkdir(parents=True)
     (system / "share" / "back").symlink_to(system)
     (system / "app").symlink_to(system / "src" / "app")
-    monkeypatch.setattr(audit_hook, "_SYSTEM", (str(system),))
+    monkeypatch.setattr(reading, "_SYSTEM", (str(system),))
     monkeypatch.chdir(system / "src" / "app")
     found = readable_paths(private=private_folders())
     assert {str(system / name) for name in ("lib", "share", "src/other")} <= set(found)
-    assert not any(audit_hook._contains(path, str(system / "src" / "app" / "conf")) for path in found)
+    assert not any(reading._contains(path, str(system / "src" / "app" / "conf")) for path in found)
     monkeypatch.chdir(system)
     assert str(system) in readable_paths(private=[os.getcwd()])
+
+
+def test_the_settings_of_an_environment_of_python_are_not_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("prefix", "base_prefix", "exec_prefix"):
+        monkeypatch.setattr(sys, name, str(tmp_path))
+    found = frozenset(readable_paths())
+    for name, is_readable in {"pip.conf": 0, "conda-meta/state": 0, "etc/a": 0, "lib/a.so": 1, "pyvenv.cfg": 1}.items():
+        assert reading.is_below(str(tmp_path / name), found) == bool(is_readable), name
+
+
+def test_of_the_kernels_settings_only_those_for_computing_are_readable() -> None:
+    found = frozenset(readable_paths())
+    for path in ("/proc/sys/kernel/cad_pid", "/proc/sys/vm/mmap_rnd_bits", "/sys/kernel/slab/TCPv6/objects"):
+        assert not reading.is_below(path, found)
+    for path in ("/proc/sys/vm/overcommit_memory", "/sys/devices/system/cpu/online"):
+        assert reading.is_below(path, found)
 
 
 def test_a_file_of_the_system_that_is_not_for_everyone_is_not_readable(
@@ -122,9 +141,9 @@ def test_a_file_of_the_system_that_is_not_for_everyone_is_not_readable(
     (system / "link").symlink_to(system / "shadow")
     (system / "shadow").chmod(0o640)
     (system / "ssl" / "private").chmod(0o710)
-    for name in ("_SYSTEM", "_CONFIGURATION"):
-        monkeypatch.setattr(audit_hook, name, (str(system),) if name == "_SYSTEM" else str(system))
+    monkeypatch.setattr(reading, "_SYSTEM", (str(system),))
+    monkeypatch.setattr(reading, "_SEARCHED", {str(system): 64})
     found = readable_paths()
     assert {str(system / name) for name in ("hosts", "ld", "ssl/certs")} <= set(found)
     for name in ("shadow", "ssl/private/key"):
-        assert not any(audit_hook._contains(path, str(system / name)) for path in found)
+        assert not any(reading._contains(path, str(system / name)) for path in found)

@@ -20,7 +20,7 @@ _PATH_BENEATH = 1
 _NO_NEW_PRIVILEGES = 38
 
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
-_REMOVE_FILE, _MAKE_DIR, _MAKE_FILE = 1 << 5, 1 << 7, 1 << 8
+_REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_FILE = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 # Rights that each version of Landlock has: 13 at first, then also moving, truncating and device control.
 _RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15}
 _ALL_RIGHTS = 16
@@ -52,7 +52,7 @@ def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
     if rules < 0:
         return False
     read = _READ_FILE | _READ_DIR
-    write = read | _WRITE_FILE | _TRUNCATE | _MAKE_FILE | _MAKE_DIR | _REMOVE_FILE
+    write = read | _WRITE_FILE | _TRUNCATE | _MAKE_FILE | _MAKE_DIR | _REMOVE_FILE | _REMOVE_DIR
     for paths, allowed in ((readable, read), (writable, write)):
         for path in paths:
             _allow(system, rules, path, allowed & rights)

@@ -44,18 +44,20 @@ _PRCTL = (15, 16, 3, 0x53564D41)
 _SECOND_ARGUMENT = {"ioctl": _IOCTL, "fcntl": _FCNTL}
 _ON_ITSELF = ("kill", "tgkill", "prlimit64", "sched_setaffinity")
 """Allowed on the process itself; of the last two that is also 0."""
+_NEW_DESCRIPTOR_AT = {"close": _FIRST_AT, "dup2": _SECOND_AT, "dup3": _SECOND_AT}
+"""Call -> the place of the descriptor that it closes or replaces."""
 
 Instruction = tuple[int, int, int, int]
 _REFUSE_NOW: Instruction = (_RETURN, 0, 0, _ERROR | _NOT_PERMITTED)
 _ALLOWED: Instruction = (_RETURN, 0, 0, _ALLOW)
 
 
-def restrict_calls(send_listener: Callable[[int], None] | None = None, *, has_files_confined: bool = True) -> bool:
+def restrict_calls(send_listener: Callable[[int], None] | None = None, *, channel: int | None = None) -> bool:
     """Refuse all other calls from now on, for this thread and those that it starts.
 
     Args:
         send_listener: Gives the listener to the process that watches. Runs in a thread without the filter, which ends.
-        has_files_confined: Whether Landlock confines the folders in which files are made and removed.
+        channel: A descriptor that may not be closed or replaced.
 
     Returns:
         Whether the system supports it; if not, nothing has changed.
@@ -64,17 +66,17 @@ def restrict_calls(send_listener: Callable[[int], None] | None = None, *, has_fi
     system = ctypes.CDLL(None, use_errno=True)
     if machine not in ARCHITECTURES or system.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
         return False
-    # Unless Landlock confines them, the parent decides about them; without both, computing still needs them.
-    watched_calls = FOLDER_CALLS if has_files_confined else {}
-    if send_listener is not None and _install_watched(system, machine, watched_calls, send_listener):
-        return True
-    return _install(system, machine, filter_program(machine, os.getpid(), FOLDER_CALLS), 0) == 0
+    if send_listener is not None:
+        program = filter_program(machine, os.getpid(), channel=channel, is_watched=True)
+        if _install_watched(system, machine, program, send_listener):
+            return True
+    # Nothing outside decides about folders: computing still needs them.
+    return _install(system, machine, filter_program(machine, os.getpid(), FOLDER_CALLS, channel=channel), 0) == 0
 
 
 def _install_watched(
-    system: ctypes.CDLL, machine: str, folder_calls: Iterable[str], send_listener: Callable[[int], None]
+    system: ctypes.CDLL, machine: str, program: list[Instruction], send_listener: Callable[[int], None]
 ) -> bool:
-    program = filter_program(machine, os.getpid(), folder_calls, is_watched=True)
     listeners: list[int] = []
     is_installed = threading.Event()
 
@@ -107,7 +109,12 @@ def _install(system: ctypes.CDLL, machine: str, program: list[Instruction], flag
 
 
 def filter_program(
-    machine: str, process: int, folder_calls: Iterable[str] = (), *, is_watched: bool = False
+    machine: str,
+    process: int,
+    folder_calls: Iterable[str] = (),
+    *,
+    channel: int | None = None,
+    is_watched: bool = False,
 ) -> list[Instruction]:
     """Return (code, instructions to skip if true, if false, value) of each instruction.
 
@@ -115,6 +122,7 @@ def filter_program(
         machine: x86_64 or aarch64.
         process: The process that is restricted.
         folder_calls: Names of calls that are also allowed.
+        channel: A descriptor that stays open and what it is.
         is_watched: Whether a refused call is reported to a listener, and opening a file too.
     """
     other: Instruction = (_RETURN, 0, 0, _NOTIFY) if is_watched else _REFUSE_NOW
@@ -127,7 +135,8 @@ def filter_program(
         _REFUSE_NOW,
     ]
     opening = () if is_watched else ("open", "openat", "creat")
-    for name in (*ALLOWED, *folder_calls, *opening):
+    closing = (*_NEW_DESCRIPTOR_AT, "close_range") if channel is None else ()
+    for name in (*ALLOWED, *folder_calls, *opening, *closing):
         if (number := number_of(name, machine)) is not None:
             lines += [(_EQUAL, 0, 1, number), _ALLOWED]
     # Pretend that these do not exist: a filter cannot read their arguments in memory. The caller then uses others.
@@ -141,7 +150,20 @@ def filter_program(
     for name in _ON_ITSELF:
         itself = (process,) if name in ("kill", "tgkill") else (0, process)
         lines += _only(_known(name, machine), first, itself, other)
+    if channel is not None:
+        lines += _keep_open(machine, channel, other)
     return [*lines, other]
+
+
+def _keep_open(machine: str, channel: int, other: Instruction) -> list[Instruction]:
+    """Return instructions that allow to close and replace any descriptor but ``channel``."""
+    lines: list[Instruction] = []
+    for name, place in _NEW_DESCRIPTOR_AT.items():
+        if (number := number_of(name, machine)) is not None:
+            lines += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, place), (_EQUAL, 1, 0, channel), _ALLOWED, other]
+    first, last = (_LOAD, 0, 0, _FIRST_AT), (_LOAD, 0, 0, _SECOND_AT)
+    is_around = [first, (_AT_LEAST, 3, 0, channel + 1), last, (_AT_LEAST, 0, 1, channel), other, _ALLOWED]
+    return [*lines, (_EQUAL, 0, len(is_around), _known("close_range", machine)), *is_around]
 
 
 def _only(number: int, load: Instruction, values: Iterable[int], other: Instruction = _REFUSE_NOW) -> list[Instruction]:

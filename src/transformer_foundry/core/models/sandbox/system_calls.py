@@ -29,7 +29,7 @@ def _number(text: str) -> int | None:
 
 ALLOWED = _table("""
     read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, preadv 295 69, pwritev 296 70,
-    lseek 8 62, close 3 57, close_range 436 436, dup 32 23, dup2 33 -, dup3 292 24, fstat 5 80, newfstatat 262 79,
+    lseek 8 62, dup 32 23, fstat 5 80, newfstatat 262 79,
     stat 4 -, lstat 6 -, statx 332 291, statfs 137 43, fstatfs 138 44, getdents 78 -, getdents64 217 61, access 21 -,
     faccessat 269 48, faccessat2 439 439, readlink 89 -, readlinkat 267 78, getcwd 79 17, ftruncate 77 46, fsync 74
     82, fdatasync 75 83, fadvise64 221 223, flock 73 32, pipe 22 -, pipe2 293 59, poll 7 -, ppoll 271 73, select 23 -,
@@ -50,14 +50,14 @@ ALLOWED = _table("""
 """)
 
 FOLDER_CALLS = _table("mkdir 83 -, mkdirat 258 34, unlink 87 -, unlinkat 263 35, rmdir 84 -")
-"""Allowed if Landlock confines them to the scratch folder; otherwise the watching parent decides."""
+"""Watched from outside and refused outside the scratch folder; without a listener allowed: Landlock confines them."""
 
 OPENING = _table("open 2 -, openat 257 56, openat2 437 437, creat 85 -")
 """Allowed, and watched from outside."""
 
 SPECIAL = _table("""
     ioctl 16 29, fcntl 72 25, prctl 157 167, clone3 435 435, clone 56 220, kill 62 129, tkill 200 130, tgkill 234 131,
-    prlimit64 302 261, sched_setaffinity 203 122
+    prlimit64 302 261, sched_setaffinity 203 122, close 3 57, dup2 33 -, dup3 292 24, close_range 436 436
 """)
 """Allowed with some arguments."""
 
@@ -83,6 +83,7 @@ REPORTED: Mapping[str, _Table] = {
         renameat2 316 276, link 86 -, linkat 265 37, symlink 88 -, symlinkat 266 36, mknod 133 -, mknodat 259 33,
         truncate 76 45
     """),
+    "it closes the connection to its parent": _table("close 3 57, dup2 33 -, dup3 292 24, close_range 436 436"),
     "it uses memory files or shared memory": _table("""
         memfd_create 319 279, memfd_secret 447 447, shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190, semop
         65 193, semctl 66 191, msgget 68 186, msgsnd 69 189, msgrcv 70 188, msgctl 71 187, mq_open 240 180

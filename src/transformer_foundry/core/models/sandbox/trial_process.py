@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.base.python_text import parse_python
-from transformer_foundry.core.models.sandbox.audit_hook import watch
+from transformer_foundry.core.models.sandbox.audit_hook import kernel_report, watch
 from transformer_foundry.core.models.sandbox.landlock import restrict_files
 from transformer_foundry.core.models.sandbox.seccomp import restrict_calls
 from transformer_foundry.core.system.memory import system_available_bytes
@@ -37,11 +37,12 @@ _SHARE_OF_FREE_MEMORY = 0.9
 def main(job: dict[str, Any]) -> None:
     """Try the model that ``job`` describes, and send the result over ``job["channel"]``, a line of JSON each.
 
-    What the code tries is sent at once and cannot be taken back; what the kernel refuses, the parent sees by itself.
+    The channel is the model's own word. What the code tries goes to the parent through the kernel, which code cannot
+    close or fill; only a system without a listener of calls has nothing but the channel for it.
     """
     channel, readable = _take_output(job["channel"]), job["readable"]
     size_file = _open_size_file()
-    protections = _restrict(readable, job["scratch"], channel)
+    protections, is_watched = _restrict(readable, job["scratch"], channel)
     import torch  # before the limits, which are for the model: torch itself maps gigabytes
 
     from transformer_foundry.core.models.source.read import ModelSource
@@ -60,9 +61,11 @@ def main(job: dict[str, Any]) -> None:
         write(channel, dumps(message).encode() + b"\n")
 
     write, dumps = os.write, json.dumps  # the model's code can replace the attributes of modules
-    send(ready=True)
-    watch(lambda what: send(reached=what), readable, job["scratch"])
-    send(result=_try(export) | {"walls": protections})
+    # The last line before the model's code: until here nobody else has written to the channel.
+    send(ready=protections)
+    report = kernel_report() if is_watched else lambda what: send(reached=what)
+    watch(report, readable, job["scratch"])
+    send(result=_try(export))
     # Skip the threads and exit handlers of the model's code.
     os._exit(0)
 
@@ -83,21 +86,29 @@ def _open_size_file() -> int | None:
     return None
 
 
-def _restrict(readable: Sequence[str], scratch: str, channel: int) -> list[str]:
-    """Apply the protections that the system supports, before any thread starts, and return their names."""
+def _restrict(readable: Sequence[str], scratch: str, channel: int) -> tuple[list[str], bool]:
+    """Apply the protections that the system supports, before any thread starts.
+
+    Returns:
+        Their names, and whether the parent sees the calls that are refused.
+    """
     if not sys.platform.startswith("linux"):
-        return []
+        return [], False
     names = ["network"] if _leave_network() else []
     # Entering a namespace of users hides the process from its parent, which reads the paths that it opens.
     ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
     has_files = restrict_files(readable, (scratch, os.devnull))
     names += ["files"] if has_files else []
+    is_watched = False
 
     def send_listener(descriptor: int) -> None:
+        nonlocal is_watched
         with socket.socket(fileno=os.dup(channel)) as connection:
-            socket.send_fds(connection, [json.dumps({"confined": has_files}).encode() + b"\n"], [descriptor])
+            socket.send_fds(connection, [b"\n"], [descriptor])
+        is_watched = True
 
-    return [*names, "calls"] if restrict_calls(send_listener, has_files_confined=has_files) else names
+    names += ["calls"] if restrict_calls(send_listener, channel=channel) else []
+    return names, is_watched
 
 
 def _leave_network() -> bool:

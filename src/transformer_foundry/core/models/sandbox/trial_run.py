@@ -24,7 +24,7 @@ from transformer_foundry.core.base.errors import ModelError
 from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.models.options import TRIAL_RUN_SECONDS
-from transformer_foundry.core.models.sandbox.audit_hook import private_folders, readable_paths
+from transformer_foundry.core.models.sandbox.readable_paths import private_folders, readable_paths
 from transformer_foundry.core.models.sandbox.watcher import Watcher
 from transformer_foundry.core.models.source.cache import CONFIG_FILE, MODEL_FILE, default_cache
 from transformer_foundry.core.models.source.read import ModelSource
@@ -34,10 +34,10 @@ __all__ = ["require_trial_run"]
 _STARTING_SECONDS = 30.0
 """Time to start Python and import torch from a cold disk; the child limits the time of the model itself."""
 
-_RECORD_VERSION = 3
+_RECORD_VERSION = 4
 _MOST_ATTEMPTS = 50
 _MOST_QUOTED_CHARACTERS = 200
-_RESULT_TYPES = {"parameters": int, "bytes": int, "outcome": str, "walls": list, "too_large": str}
+_RESULT_TYPES = {"parameters": int, "bytes": int, "outcome": str, "too_large": str}
 _HAS_CHANNEL = hasattr(socket, "recv_fds")  # not on Windows
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROGRAM = (
@@ -122,7 +122,7 @@ def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
         watcher = None
         if ours is not None and theirs is not None:
             theirs.close()
-            watcher = Watcher(process.pid, ours, readable, scratch)
+            watcher = Watcher(process.pid, ours, readable, scratch, (folder, *paths))
         is_late = False
         try:
             process.communicate(json.dumps(job).encode(), timeout=seconds + _STARTING_SECONDS)
@@ -134,7 +134,8 @@ def _run(export: ModelSource, seconds: float) -> dict[str, Any]:
                 watcher.stop()
         output.seek(0)
         messages, reached = (output.read(), []) if watcher is None else (bytes(watcher.messages), watcher.reached)
-        return _result(messages, reached, process.returncode, is_late, seconds)
+        walls = [] if watcher is None else watcher.walls
+        return _result(messages, reached, process.returncode, is_late, seconds) | {"walls": walls}
 
 
 @contextlib.contextmanager
