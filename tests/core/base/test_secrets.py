@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+import markupsafe
 import plotly.graph_objects as go
 import pytest
 
@@ -60,6 +61,13 @@ def test_the_folder_of_the_shell_is_no_secret(monkeypatch: pytest.MonkeyPatch) -
         "API_KEYS",
         "HF_TOKENS",
         "DB_PASSWORD1",
+        "OPENAI_KEY_PROD",
+        "DB_PASS_STAGING",
+        "TOKEN_GITHUB",
+        "HUGGINGFACE_TOKEN_READ",
+        "SLACK_WEBHOOK",
+        "COOKIE",
+        "LDAP_BIND_PW",
     ],
 )
 def test_the_value_of_a_variable_named_like_a_secret_is_replaced(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -84,6 +92,12 @@ def test_an_ordinary_name_is_no_secret(name: str) -> None:
     assert not secrets.is_secret_name(name)
 
 
+@pytest.mark.parametrize("name", ["SSH_AUTH_SOCK", "TOKEN_FILE", "SSH_KEY_PATH", "KEYBOARD", "PASSPORT", "TOKENIZERS"])
+def test_the_value_of_another_variable_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, CANARY)
+    assert secrets.redact(f"at {CANARY}!") == f"at {CANARY}!"
+
+
 @pytest.mark.parametrize("text", ["hf_" + "a" * 34, "ghp_" + "b" * 36, "AIza" + "c" * 35])
 def test_what_looks_like_a_key_is_replaced_wherever_it_came_from(text: str) -> None:
     assert secrets.redact(f"token={text}") == "token=[redacted]"
@@ -93,6 +107,7 @@ KEYS = (
     "hf_" + "a" * 34, "ghp_" + "b" * 36, "github_pat_" + "c" * 30, "glpat-" + "d" * 20, "AIza" + "e" * 35,
     "AKIA" + "F" * 16, "ASIA" + "G" * 16, "wandb_v1_" + "h" * 30, "sk-" + "i" * 40, "sk-ant-api03-" + "j" * 30,
     "xoxb-123456789012-" + "k" * 24, "xapp-1-" + "l" * 20, "npm_" + "m" * 36, "pypi-" + "n" * 60, "sk_live_" + "o" * 24,
+    "hooks.slack.com/services/T00/B00/" + "v" * 24,
     "SG." + "p" * 22 + "." + "q" * 43, "123456789:" + "r" * 35, "eyJ" + "s" * 20 + ".eyJ" + "t" * 20 + "." + "u" * 20,
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQ\n-----END RSA PRIVATE KEY-----",
 )  # fmt: skip
@@ -116,6 +131,10 @@ SECRET = "pw2!"
         "https://me:pw2!@host/a.csv", "https://pw2!:x-oauth-basic@host/a.csv", "s3://me:a/b/pw2!@bucket/key",
         "zip://a.csv::https://pw2!@host/a.zip?sig=pw2!", "postgresql+psycopg2://me:p@ss/pw2!@host:5/name?sslkey=pw2!",
         "host/a.csv?access_token=pw2!", "password=pw2!", "{'api_key': 'pw2!'}", "SecretAccessKey: pw2!",
+        "password='a b pw2!'", 'password="a\'b pw2!"', 'passwd: "x y pw2!"', 'secret = """abc pw2!"""',
+        r'{\"password\": \"a pw2!\"}',
+        "//me:pw2!@host/a", r"https:\/\/me:pw2!@host\/a", "Authorization: Token pw2!", "Cookie: a=b; session=pw2!",
+        "run --password pw2! x", "run --db-password pw2!",
     ],
 )  # fmt: skip
 def test_an_address_keeps_scheme_host_and_path_only(address: str) -> None:
@@ -157,7 +176,7 @@ def test_credentials_of_the_project_are_secrets_too(monkeypatch: pytest.MonkeyPa
     assert secrets.redact(f"me {CANARY}") == "me [redacted]"
 
 
-HARD = 'a\tb  C4nary"q\\te-é ZZ\n"tail\'&0123%'
+HARD = 'a\tb  C4nary"q\\te-é ZZ\n"tail\'&/?0123%'
 
 
 @pytest.mark.parametrize(
@@ -165,7 +184,12 @@ HARD = 'a\tb  C4nary"q\\te-é ZZ\n"tail\'&0123%'
     [
         str, repr, ascii, json.dumps, lambda text: json.dumps(text, ensure_ascii=False), html.escape, quote, quote_plus,
         lambda text: " ".join(text.split()), lambda text: json.dumps(json.dumps({"a": text})), printable, one_line,
-        lambda text: repr(repr(text)), lambda text: repr(KeyError(text)),
+        lambda text: repr(repr(text)), lambda text: repr(KeyError(text)), lambda text: repr(text.encode()),
+        lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()), markupsafe.escape,
+        lambda text: "".join(f"&#{ord(character)};" for character in text),
+        lambda text: "".join(f"&#x{ord(character):x};" for character in text),
+        lambda text: json.dumps(text).replace("/", r"\/"),
     ],
 )  # fmt: skip
 def test_a_secret_is_redacted_in_every_form(monkeypatch: pytest.MonkeyPatch, form: Callable[[str], str]) -> None:
@@ -238,7 +262,7 @@ def test_the_traceback_of_an_unexpected_error_holds_no_secret(monkeypatch: pytes
 REPEATED = (
     "-", "_", ".", "a", "-a", "gl-", "sk-", "eyJ", "eyJ-", "SG.", "\\", " ", "\n", "password ", "password=", "?a",
     "?key", "bearer ", "://", "http://h/", "http://a@", ").", "::a", "-----BEGIN ", "123456789:", "aB1", "%0A",
-    "secret'",
+    "secret'", "cookie: ", "authorization:", "--token ", "--a-", "//a:", "password='", 'password="""', "&#", "%2",
 )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 __all__ = ["is_secret_name", "redact", "redact_texts", "redact_values", "remember_secrets", "without_secrets"]
 
@@ -21,8 +20,12 @@ _NAME = re.compile(
     r"|(api|access|private|secret|account)_?keys?)(_?[0-9]+)?$",
     re.I,
 )
-# Variables only: a model may have a parameter named "logits_key".
-_VARIABLE = re.compile(r"_(KEYS?|PASS|PWD|PASSPHRASE|PAT|AUTH|DSN|TOKENS)(_?[0-9]+)?$")
+# Variables only: a model may have a parameter named "logits_key". What says where a secret is, is none.
+_VARIABLE = re.compile(
+    r"(?:^|_)(?:TOKENS?|JWT|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASE|PASS|PWD?|CREDENTIALS?|KEYS?|PAT|AUTH|DSN|COOKIES?"
+    r"|WEBHOOKS?)(?:_?[0-9]+)?(?:_(?!(?:FILE|PATH|DIR|SOCK|HOST|PORT|NAME|ID|TYPE|TTL|STORE|SIZE|LENGTH|COUNT)(?:_|$))"
+    r"[A-Z0-9]+)*$"
+)
 
 # Every pattern takes time in proportion to the text: none begins with a part of any length that may fail behind it.
 # Formats of keys, as their issuers document them: Hugging Face, GitHub, GitLab, Google, AWS, W&B, OpenAI and Anthropic,
@@ -41,22 +44,39 @@ _VALUES = re.compile(
     | SG\.[\w-]{16,}\.[\w-]{16,} | shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32} | sq0[a-z]{3}-[\w-]{22,}
     | gsk_[A-Za-z0-9]{20,} | r8_[A-Za-z0-9]{20,} | hv[sb]\.[\w-]{20,} | dapi[a-f0-9]{32} | AKC[A-Za-z0-9]{20,}
     | \d{8,10}:[\w-]{35}(?![\w-])
+    | hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]+ | discord(?:app)?\.com/api/webhooks/[\w/-]+
+    | AGE-SECRET-KEY-1[A-Z0-9]{20,}
     | (?:(?<![\w-])eyJ[\w-]{8,}+ | eyJ[\w-]{8,1000})\.[\w-]{8,}(?:\.[\w-]*)?
     )
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----[\s\S]*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
     """,
     re.X,
 )
-# "password=...", "Authorization: Bearer ...".
+# "password=...": up to the closing quote, if there is one on the line.
 _ASSIGNED = re.compile(
     r"((?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|account[_-]?key"
     r"|private[_-]?key|secret[_-]?key|(?:auth|access|refresh|id|session|bearer|security)[_-]?token|signature|jwt)"
-    r"[\"']?\s*[=:]\s*[\"']?)(?!None\b|null\b|\[redacted\]|\*+)[^\s\"'&,;#)}\]]+",
+    r"(?:\\*[\"'])?\s*[=:]\s*)"
+    r"(?:(?P<open>\"{3}|'{3}|\\{0,8}[\"'])(?!\[redacted\]|None\b|null\b|\*+)(?:(?!(?P=open))[^\n])+(?=(?P=open))"
+    r"|(?P<lone>(?:\\*[\"'])*)(?!None\b|null\b|\[redacted\]|\*+)[^\s\"'&,;#)}\]]+)",
     re.I,
 )
 _SCHEME = re.compile(r"\b((?:bearer|basic)\s+)[\w.~+/=-]{16,}", re.I)
+# Headers, and options of a command line.
+_HEADER = re.compile(
+    r"(\bauthorization[\"']?\s*[=:]\s*[\"']?(?:[A-Za-z]+[ ])?|\b(?:set-)?cookie[\"']?\s*:\s*[\"']?)"
+    r"(?!\[redacted\])[^\r\n\"']+",
+    re.I,
+)
+_OPTION = re.compile(
+    r"((?<![\w-])--?(?:[a-z]+-){0,3}(?:password|passwd|passphrase|pwd|secret|token|api-?key|access-?key|secret-?key)\s+)"
+    r"(?!-|\[redacted\])[^\s\"']+",
+    re.I,
+)
 # An address ends at a blank, a quote or, in a chain of fsspec, at "::".
-_ADDRESS = re.compile(r"(?<=[A-Za-z0-9+.-])://((?:(?!::[A-Za-z])[^\s'\"<>`])*)")
+# JSON may write a slash as "\/".
+_ADDRESS = re.compile(r"(?<=[A-Za-z0-9+.-]):(\\*/\\*/)((?:(?!::[A-Za-z])[^\s'\"<>`])*)")
+_USER_WITHOUT_SCHEME = re.compile(r"(?<![:\w/\\])(//)[^\s/@:'\"<>`]*:[^\s/@'\"<>`]+(?=@[\w\[])")
 _AFTER_ADDRESS = ").,;:"
 _QUERY_WITHOUT_SCHEME = re.compile(
     r"([?&;](?:[\w.-]*(?:token|key|secret|password|pass|pwd|signature|credential|jwt|code)|sig|auth)=)"
@@ -108,12 +128,25 @@ def redact(text: str) -> str:
         'postgresql://[redacted]@host/name?[redacted]'
     """
     text = _known_secrets().sub(REDACTED, text)
-    if "://" in text:
-        text = _ADDRESS.sub(lambda found: f"://{_public_part(found[1])}", text)
+    if ":/" in text or ":\\" in text:
+        text = _ADDRESS.sub(_public_address, text)
     text = _VALUES.sub(REDACTED, text)
-    for pattern in (_QUERY_WITHOUT_SCHEME, _ASSIGNED, _SCHEME):
+    text = _ASSIGNED.sub(_without_value, text)
+    for pattern in (_QUERY_WITHOUT_SCHEME, _USER_WITHOUT_SCHEME, _SCHEME, _HEADER, _OPTION):
         text = pattern.sub(rf"\1{REDACTED}", text)
     return text
+
+
+def _public_address(found: re.Match[str]) -> str:
+    slashes, rest = found.groups()
+    if "\\" not in slashes:
+        return f":{slashes}{_public_part(rest)}"
+    escaped = slashes.partition("/")[0] + "/"
+    return f":{slashes}{_public_part(rest.replace(escaped, '/')).replace('/', escaped)}"
+
+
+def _without_value(found: re.Match[str]) -> str:
+    return f"{found[1]}{found['open'] or found['lone'] or ''}{REDACTED}"
 
 
 def redact_texts(value: Any) -> Any:
@@ -213,7 +246,10 @@ def _known_secrets() -> re.Pattern[str]:
 
 @functools.lru_cache(maxsize=8)
 def _pattern_of(secrets: frozenset[str]) -> re.Pattern[str]:
-    """Return what matches each secret as it is, with its lines joined, and as repr, JSON, HTML or a URL quote it."""
+    """Return what matches each secret as it is, with its lines joined, and as repr, JSON, HTML or a URL quote it.
+
+    In HTML and in a URL, either what must be quoted is quoted or every character is.
+    """
     # Longest first: one secret may contain another. Without secrets it matches nothing.
     return re.compile("|".join(map(_any_form, sorted(secrets, key=len, reverse=True))) or r"(?!)")
 
@@ -228,13 +264,20 @@ def _any_form(secret: str) -> str:
         elif len(part) > 1 or (part.isalnum() and part.isascii()):
             forms.append(part)
         else:
-            quoted = {
-                part,
-                ascii(part)[1:-1],
-                json.dumps(part)[1:-1],
-                html.escape(part),
-                quote(part, safe="", errors="replace"),
-            }
-            # Text that is quoted again has more backslashes.
-            forms.append(rf"\\*(?:{'|'.join(map(re.escape, sorted(quoted)))})")
-    return "".join(forms)
+            quoted = {part, ascii(part)[1:-1], json.dumps(part)[1:-1], html.escape(part), repr(_bytes_of(part))[2:-1]}
+            # Text that is quoted again has more backslashes; each byte may be quoted by digits of either case.
+            either = "|".join([*map(re.escape, sorted(quoted)), _in_html(part), _in_address(part)])
+            forms.append(rf"\\*(?:{either})")
+    return "|".join(["".join(forms), "".join(map(_in_html, secret)), _in_address(secret)])
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _in_html(character: str) -> str:
+    return rf"&\#(?:0*{ord(character)}|[xX]0*(?i:{ord(character):x}));"
+
+
+def _in_address(text: str) -> str:
+    return "".join(f"%(?i:{byte:02x})" for byte in _bytes_of(text))
