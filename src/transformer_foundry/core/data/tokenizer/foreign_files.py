@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.data.tokenizer.byte_level import byte_characters
+from transformer_foundry.core.data.tokenizer.limits import check_characters, check_token
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 from transformer_foundry.core.data.tokenizer.unigram import NEVER, blank_decoder
 
@@ -30,6 +32,7 @@ _Piece = TypeVar("_Piece", str, bytes)
 _ENDINGS = (".model", ".tiktoken")
 _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 2, 3, 4, 5, 6  # types of pieces; 1 is a normal one
 _UNIGRAM, _BPE = 1, 2
+_MOST_MISSING = 4096  # ranks without a token; published files lack a few at the end
 _BLANK = "\u2581"
 
 # Patterns by which tiktoken cuts a text into words before it merges, by the number of tokens of the file.
@@ -74,12 +77,22 @@ def read_foreign_tokenizer(path: Path) -> Tokenizer:
         if ranks:
             return _from_ranks(ranks)
         return _from_sentencepiece(_parse_model(content), path)
-    except (ValueError, IndexError, struct.error, KeyError) as err:
-        raise DataError(
-            f"The tokenizer {path} cannot be read as a sentencepiece model or tiktoken file: {err}.",
-            "Expected a complete file of one of them, tokenizer.json, a tokenizer folder or a Hub name.",
-            "Download it again, or write tokenizer.json with the library that made it.",
-        ) from err
+    except DataError:
+        raise
+    except (ValueError, IndexError, struct.error, KeyError, TypeError, AttributeError, OverflowError) as err:
+        raise _unreadable(path, err) from err
+    except Exception as err:  # tokenizers raises bare Exception on a damaged table
+        if type(err) is not Exception:
+            raise
+        raise _unreadable(path, err) from err
+
+
+def _unreadable(path: Path, err: Exception) -> DataError:
+    return DataError(
+        f"The tokenizer {path} cannot be read as a sentencepiece model or tiktoken file: {one_line(err, 200)}.",
+        "Expected a complete file of one of them, tokenizer.json, a tokenizer folder or a Hub name.",
+        "Download it again, or write tokenizer.json with the library that made it.",
+    )
 
 
 def _parse_ranks(content: bytes) -> dict[bytes, int]:
@@ -101,6 +114,7 @@ def _from_ranks(ranks: dict[bytes, int]) -> Tokenizer:
     import tokenizers
     from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 
+    _check_ranks(ranks)
     names = byte_characters()
     written = {token: "".join(names[byte] for byte in token) for token in ranks}
     merges = [(written[one], written[other]) for one, other in _merges(ranks.items(), ranks)]
@@ -119,6 +133,15 @@ def _from_ranks(ranks: dict[bytes, int]) -> Tokenizer:
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
     bos = special.get("<|begin_of_text|>")
     return Tokenizer(backend, SpecialIds(bos=bos, eos=list(special.values())[-1]))
+
+
+def _check_ranks(ranks: Mapping[bytes, int]) -> None:
+    """Refuse ranks that are no numbers of tokens: those that are missing are filled."""
+    highest = max(ranks.values())
+    if min(ranks.values()) < 0 or len(set(ranks.values())) < len(ranks):
+        raise ValueError("a rank is negative, or two tokens have the same")
+    if highest > len(ranks) + _MOST_MISSING:
+        raise ValueError(f"its highest rank is {highest}, but it has {len(ranks)} tokens")
 
 
 @dataclass
@@ -206,6 +229,8 @@ def _from_sentencepiece(model: _Model, path: Path) -> Tokenizer:
             "Set data.tokenizer=word or characters to train one on the data.",
         )
     assert model.ids is not None
+    if model.characters:
+        check_characters(model.characters)
     backend = tokenizers.Tokenizer(_merging(model) if model.kind == _BPE else _most_probable(model))
     steps: list[Any] = [normalizers.Precompiled(model.characters)] if model.characters else []
     if model.joins_blanks:
@@ -253,6 +278,7 @@ def _merges(tokens: Iterable[tuple[_Piece, float]], ids: Mapping[_Piece, int]) -
     """Yield the pairs that are merged to tokens, in the order of their ranks, then of the ids of both parts."""
     found: list[tuple[float, int, int, _Piece, _Piece]] = []
     for token, rank in tokens:
+        check_token(token)
         pairs = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
         found += [(rank, ids[one], ids[other], one, other) for one, other in pairs if one in ids and other in ids]
     found.sort(key=lambda merge: merge[:3])

@@ -97,7 +97,8 @@ def _download(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        pretrained = AutoTokenizer.from_pretrained(name, use_fast=True)
+        # None, the default, asks at the terminal whether to run code of the repository.
+        pretrained = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
         with tempfile.TemporaryDirectory() as folder:
             pretrained.save_pretrained(folder)
             return load_tokenizer(folder)

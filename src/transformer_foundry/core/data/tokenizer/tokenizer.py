@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.data.tokenizer.encode_cache import WordCache
+from transformer_foundry.core.data.tokenizer.limits import check_tokenizer
 from transformer_foundry.core.files.atomic import replace_file
 
 if TYPE_CHECKING:
@@ -50,8 +52,16 @@ class SpecialIds:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> SpecialIds:
-        """Return the ids that were written to JSON as ``__dict__``."""
-        return cls(**{**values, "sentinels": tuple(values.get("sentinels", ()))})
+        """Return the ids that were written to JSON as ``__dict__``.
+
+        Raises:
+            TypeError: If these are no ids of special tokens.
+        """
+        found = cls(**{**values, "sentinels": tuple(values.get("sentinels", ()))})
+        wrong = [number for number in found.ids() if not isinstance(number, int) or not 0 <= number < 2**31]
+        if wrong:
+            raise TypeError(f"the id of a special token is {wrong[0]!r}")
+        return found
 
     def ids(self) -> tuple[int, ...]:
         """Return the distinct ids, ascending."""
@@ -219,17 +229,21 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if folder.is_file():
         file, folder = folder, folder.parent
     try:
-        backend = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        check_tokenizer(json.loads(text))
+        backend = tokenizers.Tokenizer.from_str(text)
         config_file = folder / _CONFIG_FILE
         config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
-    except (OSError, ValueError) as err:
+        extra = config.get("foundry", {}) if isinstance(config, dict) else None
+        if not isinstance(extra, dict):
+            raise ValueError(f"{_CONFIG_FILE} is no object of JSON, or its 'foundry' is none")
+        special = SpecialIds.from_json(extra["special"]) if "special" in extra else _read_special(backend, config)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as err:
         raise _unreadable(folder, err) from err
     except Exception as err:  # tokenizers raises bare Exception on a damaged file
         if type(err) is not Exception:
             raise
         raise _unreadable(folder, err) from err
-    extra = config.get("foundry", {})
-    special = SpecialIds.from_json(extra["special"]) if "special" in extra else _read_special(backend, config)
     max_length = config.get("model_max_length")
     return Tokenizer(
         backend,
@@ -253,7 +267,7 @@ def _read_special(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> Spec
 
 def _unreadable(folder: Path, err: Exception) -> DataError:
     return DataError(
-        f"There is no readable tokenizer in {folder}: {err}",
+        f"There is no readable tokenizer in {folder}: {one_line(err, 200)}",
         f"Expected the files {_TOKENIZER_FILE} and {_CONFIG_FILE}.",
         "Run the data_engineering pipeline again, or set data.tokenizer to 'auto'.",
     )
