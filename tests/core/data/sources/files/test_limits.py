@@ -23,6 +23,7 @@ from tests.faults.limits import limited
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data import limits, read_corpus
 from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.data.sources.files import archive
 from transformer_foundry.core.data.sources.files.formats import open_table
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated import quoting
@@ -223,3 +224,36 @@ def test_a_record_of_very_many_lines_is_refused(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a.csv").write_text('text,b\n"a' + ("b" * 1000 + '\n","') * 100 + '"\n')
     with pytest.raises(DataError, match="a quote is opened that is never closed"):
         read(tmp_path / "a.csv")
+
+
+def write_archive(path: Path, names: list[str]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name in names:
+                file.writestr(name, "a text\n")
+    else:
+        with tarfile.open(path, "w:gz") as tar:
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.size = 7
+                tar.addfile(member, io.BytesIO(b"a text\n"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        ["a/" * 33 + "t.txt"],
+        [f"{number}/t.txt" for number in range(51)],
+        ["a/b/c/d/e/f/g/h/i/j/k" + f"/{number}/t.txt" for number in range(50)],
+    ],
+    ids=["deep", "many", "many in each other"],
+)
+def test_an_archive_of_folders_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, members: list[str]
+) -> None:
+    monkeypatch.setattr(archive, "_MOST_FOLDERS", 50)
+    with pytest.raises(DataError, match="has more than 50 folders, or more than 32 in each other"):
+        read(write_archive(tmp_path / name, members))
+    read(write_archive(tmp_path / f"sound-{name}", [f"x/{number % 40}/{number}.txt" for number in range(80)]))

@@ -20,6 +20,8 @@ __all__ = ["unpack", "zip_format"]
 
 _LARGEST = 8 * 2**30  # bytes, unpacked
 _MOST_MEMBERS = 20_000
+_MOST_FOLDERS = 10_000
+_DEEPEST = 32  # folders in folders
 _CHUNK_BYTES = 2**20
 _LARGEST_HEADER = 2**20  # bytes of a name or of attributes in a tar file
 _HEADERS = (
@@ -136,6 +138,7 @@ class _BoundedMember(tarfile.TarInfo):
 
 def _write(members: Iterator[tuple[str, IO[bytes]]], folder: Path, shown: str) -> None:
     left, count = _LARGEST, 0
+    folders: set[tuple[str, ...]] = set()
     for name, source in members:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if any(part.startswith(_JUNK) and part not in ("..", ".") for part in parts):
@@ -152,6 +155,14 @@ def _write(members: Iterator[tuple[str, IO[bytes]]], folder: Path, shown: str) -
             raise DataError(
                 f"{shown} has two members of the name {name!r}.",
                 "Expected each name once: which of them holds the data is unknown.",
+                "Unpack it yourself and set data.source to the folder.",
+            )
+        if len(parts) <= _DEEPEST:
+            folders.update(parts[:depth] for depth in range(1, len(parts)))
+        if len(parts) > _DEEPEST or len(folders) > _MOST_FOLDERS:
+            raise DataError(
+                f"{shown} has more than {_MOST_FOLDERS:,} folders, or more than {_DEEPEST} in each other.",
+                "Expected an archive of data: every folder takes room on the disk.",
                 "Unpack it yourself and set data.source to the folder.",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
