@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 import unicodedata
 from pathlib import Path
@@ -12,15 +13,21 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.architecture import PACKAGE
 from tests.core.publishing.package.test_model_card import MANIFEST
+from tests.core.publishing.registry.test_foreign_registry import PUBLISHED, REGISTERED, write_log
+from transformer_foundry.cli import cli
 from transformer_foundry.cli.tables import show_table, text_of
 from transformer_foundry.console.log_format import RedactedRecord
 from transformer_foundry.console.status_line import StatusLine
 from transformer_foundry.core.base.text import markdown_text, one_line, printable, spreadsheet_cell
 from transformer_foundry.core.checks.probing.finding import Finding
+from transformer_foundry.core.files.folder_manifest import manifest_text
+from transformer_foundry.core.files.run_paths import runs_folder
 from transformer_foundry.core.models import read_export
 from transformer_foundry.core.publishing import DeploymentOptions
 from transformer_foundry.core.publishing.package.model_card import make_card
@@ -61,8 +68,6 @@ def test_a_formula_is_no_formula_in_a_spreadsheet(sign: str) -> None:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Any:
-    import json
-
     (tmp_path / "model.py").write_text("class Model: pass\n")
     (tmp_path / "config.json").write_text(json.dumps({"model_name": HOSTILE.replace("\ud800", "")}))
     return read_export(tmp_path)
@@ -114,3 +119,36 @@ def test_findings_are_printable() -> None:
 
     report = Report("decoder-only", [Finding("c", "error", HOSTILE, HOSTILE, HOSTILE)], 0.1)
     assert is_printable(report.to_text(), lines=True)
+
+
+def test_commands_print_through_the_functions_that_escape_text() -> None:
+    folder = PACKAGE / "cli"
+    printing = {path.name for path in folder.rglob("*.py") if "click.echo(" in path.read_text(encoding="utf-8")}
+    assert printing == {"tables.py", "readable.py"}  # lines and tables; expected errors, which are escaped
+
+
+def write_run(folder: Path) -> None:
+    """A run from elsewhere, with one checkpoint: the seals of its manifests have no key."""
+    checkpoint = folder / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    values = {"format_version": 2, "step": 1, "best_step": 1, "reason": HOSTILE, "written_at": HOSTILE}
+    (checkpoint / "manifest.json").write_text(manifest_text({}, values))
+    (folder / "manifest.json").write_text(json.dumps({"parameters": {HOSTILE: HOSTILE}, "sessions": []}))
+
+
+def test_values_of_a_foreign_registry_and_run_are_printable(tmp_path: Path) -> None:
+    event = REGISTERED | {
+        "alias": HOSTILE,
+        "package_sha256": HOSTILE,
+        "registered_at": HOSTILE,
+        "metrics": {HOSTILE: 1},
+    }
+    event |= {"data_fingerprint": HOSTILE, "lineage": {HOSTILE: HOSTILE, "run": HOSTILE}}
+    write_log(tmp_path / "registry", event, PUBLISHED | {"repo_id": HOSTILE, "tag": HOSTILE, "revision": HOSTILE})
+    write_run(Path(runs_folder(str(tmp_path))) / "foreign")
+    for command in ("models list", "models show gpt", "models compare gpt gpt", "runs list",
+                    "runs compare foreign foreign", "checkpoints list foreign"):  # fmt: skip
+        shown = CliRunner().invoke(cli, [*command.split(), "--data-dir", str(tmp_path)]).output
+        assert shown.strip()
+        assert is_printable(shown, lines=True), command
+        assert not [line for line in shown.splitlines() if line.startswith("error: forged")], command

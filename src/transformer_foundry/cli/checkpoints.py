@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transformer_foundry.cli.runs import run_folder, storage_options
-from transformer_foundry.core.base.text import one_line
+from transformer_foundry.cli.tables import show_line
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ def list_command(run: str, storage: Storage) -> None:
             verify_checkpoint(folder)
             manifest = read_manifest(folder)
         except CheckpointError as err:
-            click.echo(f"{folder.name}  DAMAGED: {err.problem}")
+            show_line(f"{folder.name}  DAMAGED: {err.problem}")
             continue
         size = sum(file["size"] for file in manifest["files"].values())
         best = "  best" if manifest["best_step"] == manifest["step"] else ""
-        click.echo(
+        show_line(
             f"{folder.name}  step {manifest['step']}  {manifest['reason']}  {size / 2**20:.1f} MiB  "
             f"{manifest['written_at']}  intact{best}"
         )
     if not folders:
-        click.echo(f"The run {run} has no checkpoints.")
+        show_line(f"The run {run} has no checkpoints.")
 
 
 @checkpoints.command()
@@ -63,12 +63,13 @@ def inspect(run: str, step: int | None, storage: Storage) -> None:
     folder = _find(run, step, storage)
     state = read_checkpoint(folder)
     tensors = {id(tensor): tensor for tensor in state.model.values()}.values()
-    click.echo(f"{folder}\nstep {state.step} of {state.total_steps}, epoch {state.epoch}, {state.precision}")
-    click.echo(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors):,} elements in the model")
+    show_line(folder)
+    show_line(f"step {state.step} of {state.total_steps}, epoch {state.epoch}, {state.precision}")
+    show_line(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors):,} elements in the model")
     for title, values in (("metrics", state.metrics), ("options", state.options), ("identity", state.identity)):
-        click.echo(f"{title}:")
+        show_line(f"{title}:")
         for name, value in values.items():
-            click.echo(f"  {one_line(f'{name}: {value}')}")
+            show_line(f"  {name}: {value}")
 
 
 @checkpoints.command(short_help="Copy a checkpoint into a folder.")
@@ -87,7 +88,7 @@ def export(run: str, folder: Path, step: int | None, storage: Storage) -> None:
     target = folder / source.name
     _require_absent(target)
     copy_checkpoint(source, target)
-    click.echo(f"Exported to {target}.")
+    show_line(f"Exported to {target}.")
 
 
 @checkpoints.command(short_help="Resume a run from an earlier checkpoint.")
@@ -126,7 +127,7 @@ def restore(run: str, step: int | None, source: Path | None, storage: Storage) -
     mark_outdated(
         RunPaths.under(storage.data_dir, run).report, f"The checkpoint of step {step_of(source)} was restored"
     )
-    click.echo(f"{run} resumes from step {step_of(source)}; {len(moved)} later checkpoints were moved aside.")
+    show_line(f"{run} resumes from step {step_of(source)}; {len(moved)} later checkpoints were moved aside.")
 
 
 def _find(run: str, step: int | None, storage: Storage) -> Path:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transformer_foundry.cli.runs import storage_options
+from transformer_foundry.cli.tables import show_line
 from transformer_foundry.console.colab import is_colab
 from transformer_foundry.console.program import with_program
 from transformer_foundry.console.service_keys import KEYS
@@ -70,10 +71,10 @@ def doctor(storage: Storage) -> None:
     for check in checks:
         for found in check():
             failures += found.status == "FAIL"
-            click.echo(
-                with_program(f"{found.status:<4}  {found.message}" + (f"\n      -> {found.fix}" if found.fix else ""))
-            )
-    click.echo(with_program(f"{failures} problem(s) to fix." if failures else "Ready. Next: kedro run"))
+            show_line(with_program(f"{found.status:<4}  {found.message}"))
+            if found.fix:
+                show_line(with_program(f"      -> {found.fix}"))
+    show_line(with_program(f"{failures} problem(s) to fix." if failures else "Ready. Next: kedro run"))
     sys.exit(1 if failures else 0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from transformer_foundry.cli.tables import show_table, text_of
+from transformer_foundry.cli.tables import show_line, show_table, text_of
 
 __all__ = ["hub", "hub_token"]
 
@@ -31,7 +31,7 @@ def publish_command(folder: Path, repo: str, public: bool, overwrite: bool, data
     done = publish(folder, repo, token=hub_token(), private=not public, overwrite=overwrite)
     root = data_dir or data_dir_of_package(folder) or "data"
     Registration(read_package(folder), publication=done).enter(Registry(registry_folder(root)))
-    click.echo(
+    show_line(
         f"Published {done['tag']} to {done['url']} (revision {done['revision'][:12]}); "
         f"verified after download, largest difference {done['difference']:g}."
     )
@@ -69,7 +69,7 @@ def roll_back_command(repo: str, tag: str) -> None:
     """Restore the release TAG of REPO in a new commit."""
     from transformer_foundry.core.publishing import roll_back
 
-    click.echo(f"Restored {tag} in {repo} (revision {roll_back(repo, tag, token=hub_token())[:12]}).")
+    show_line(f"Restored {tag} in {repo} (revision {roll_back(repo, tag, token=hub_token())[:12]}).")
 
 
 def hub_token() -> str | None:

@@ -8,7 +8,7 @@ import click
 
 from transformer_foundry.cli.hub import hub_token
 from transformer_foundry.cli.runs import storage_options
-from transformer_foundry.cli.tables import show_table, text_of
+from transformer_foundry.cli.tables import show_line, show_table, text_of
 from transformer_foundry.console.program import with_program
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def list_models(storage: Storage) -> None:
             for item in versions
         ]
     if len(rows) == 1:
-        click.echo(with_program(f"No models in {storage.registry} yet. 'kedro run' trains and registers one."))
+        show_line(with_program(f"No models in {storage.registry} yet. 'kedro run' trains and registers one."))
         return
     show_table(rows)
 
@@ -60,15 +60,18 @@ def show(model: str, storage: Storage) -> None:
     """Show metrics, origin and publications of MODEL (NAME, NAME:VERSION or NAME@ALIAS), and whether it is damaged."""
     registry = _registry(storage)
     item = registry.find(model)
-    click.echo(f"{item.name}:{item.version}  {' '.join(item.aliases)}\n{item.folder}")
-    click.echo(f"package: {item.package_sha256}\nregistered: {item.registered_at}\ndata: {item.data_fingerprint}")
+    show_line(f"{item.name}:{item.version}  {' '.join(item.aliases)}")
+    show_line(item.folder)
+    show_line(f"package: {item.package_sha256}")
+    show_line(f"registered: {item.registered_at}")
+    show_line(f"data: {item.data_fingerprint}")
     for name, value in {**item.lineage, **{f"test {name}": value for name, value in item.metrics.items()}}.items():
-        click.echo(f"{name}: {text_of(value)}")
+        show_line(f"{name}: {text_of(value)}")
     for where in item.publications:
-        click.echo(f"published: {where['repo_id']} {where['tag']} {where['revision']}")
+        show_line(f"published: {where['repo_id']} {where['tag']} {where['revision']}")
     damage = registry.damage_of(item)
     if damage is not None:
-        click.echo(f"warning: {damage} Deploy that run again: its files are replaced.", err=True)
+        show_line(f"warning: {damage} Deploy that run again: its files are replaced.", err=True)
 
 
 @models.command("compare")
@@ -84,7 +87,7 @@ def compare_models(first: str, second: str, storage: Storage) -> None:
     rows += [(name, *(text_of(item.metrics.get(name)) for item in items)) for name in names]
     show_table(rows)
     same = items[0].data_fingerprint is not None and items[0].data_fingerprint == items[1].data_fingerprint
-    click.echo(
+    show_line(
         "Both were measured on the same test data."
         if same
         else "They were measured on DIFFERENT test data: do not compare these metrics."
@@ -103,7 +106,7 @@ def promote(model: str, alias: str, metric: str, force: bool, storage: Storage) 
     version = registry.find(model)
     before = registry.promote(version, alias, metric=metric, force=force)
     instead = f" (before: version {before.version})" if before and before.version != version.version else ""
-    click.echo(f"{version.name}:{version.version} is now {alias}{instead}.")
+    show_line(f"{version.name}:{version.version} is now {alias}{instead}.")
     _mirror(version, alias)
 
 
@@ -114,7 +117,7 @@ def promote(model: str, alias: str, metric: str, force: bool, storage: Storage) 
 def roll_back_model(name: str, alias: str, storage: Storage) -> None:
     """Return the alias of the model NAME to the version that had it before."""
     version = _registry(storage).roll_back(name, alias)
-    click.echo(f"{version.name}:{version.version} is {alias} again; package: {version.folder}")
+    show_line(f"{version.name}:{version.version} is {alias} again; package: {version.folder}")
     _mirror(version, alias)
 
 
@@ -126,9 +129,9 @@ def _mirror(version: ModelVersion, alias: str) -> None:
     for where in version.publications:
         try:
             mark_release(where["repo_id"], alias, where["revision"], token=hub_token())
-            click.echo(f"The tag {alias} of {where['repo_id']} now points to {where['tag']}.")
+            show_line(f"The tag {alias} of {where['repo_id']} now points to {where['tag']}.")
         except DeploymentError as err:
-            click.echo(f"warning: the tag {alias} of {where['repo_id']} was not moved: {err.problem}", err=True)
+            show_line(f"warning: the tag {alias} of {where['repo_id']} was not moved: {err.problem}", err=True)
 
 
 def _registry(storage: Storage) -> Registry:

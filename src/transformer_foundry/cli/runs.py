@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from transformer_foundry.cli.tables import show_table, text_of
+from transformer_foundry.cli.tables import show_line, show_table, text_of
 from transformer_foundry.console.params_text import merge_params, parse_params
 from transformer_foundry.console.program import with_program
-from transformer_foundry.core.base.text import one_line
 
 if TYPE_CHECKING:
     from transformer_foundry.config.storage import Storage
@@ -69,7 +68,7 @@ def list_runs_command(storage: Storage) -> None:
 
     found = list_runs(storage.runs())
     if not found:
-        click.echo(with_program(f"No runs in {storage.folder} yet. 'kedro run' creates one."))
+        show_line(with_program(f"No runs in {storage.folder} yet. 'kedro run' creates one."))
         return
     rows = [("run", "step", "of", "sessions", "train loss", "best eval", "started", "model")]
     rows += [
@@ -104,12 +103,12 @@ def compare(first: str, second: str, storage: Storage) -> None:
     folders = [run_folder(name, storage) for name in (first, second)]
     manifests = [read_run_manifest(folder) for folder in folders]
     for name, (before, now) in compare_manifests(*manifests).items():
-        click.echo(one_line(f"{name}: {before} | {now}"))
+        show_line(f"{name}: {before} | {now}")
     summaries = [summarize_run(folder) for folder in folders]
-    click.echo(f"train loss: {' | '.join(_number(run.train_loss) for run in summaries)}")
-    click.echo(f"best eval loss: {' | '.join(_number(run.best_eval_loss) for run in summaries)}")
+    show_line(f"train loss: {' | '.join(_number(run.train_loss) for run in summaries)}")
+    show_line(f"best eval loss: {' | '.join(_number(run.best_eval_loss) for run in summaries)}")
     verdict = {True: "bit-for-bit identical", False: "different", None: "unknown: a run has not finished"}
-    click.echo(f"final weights and optimizer: {verdict[is_same_result(*manifests)]}")
+    show_line(f"final weights and optimizer: {verdict[is_same_result(*manifests)]}")
 
 
 def run_folder(run: str, storage: Storage) -> Path:

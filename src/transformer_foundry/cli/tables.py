@@ -9,7 +9,12 @@ import click
 
 from transformer_foundry.core.base.text import one_line
 
-__all__ = ["show_table", "text_of"]
+__all__ = ["show_line", "show_table", "text_of"]
+
+
+def show_line(text: object, *, err: bool = False) -> None:
+    """Print one line; what a file or a server says in it controls no terminal and makes no line of its own."""
+    click.echo(one_line(text), err=err)
 
 
 def show_table(rows: Sequence[Sequence[str]]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transformer_foundry.cli.runs import run_folder, storage_options
+from transformer_foundry.cli.tables import show_line
 from transformer_foundry.core.files.run_paths import RunPaths
 
 if TYPE_CHECKING:
@@ -33,4 +34,4 @@ def replay(run: str, project: str, storage: Storage) -> None:
     folder = run_folder(run, storage)
     manifest = read_run_manifest(folder)
     rows = replay_run(folder, RunPaths.under(storage.data_dir, run).reports, TrackingOptions(project=project), manifest)
-    click.echo(f"{rows} rows logged.")
+    show_line(f"{rows} rows logged.")

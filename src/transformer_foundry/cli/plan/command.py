@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 
 from transformer_foundry.cli.plan.stages import plan_stages
 from transformer_foundry.cli.run_selection import check_selection, make_runner
-from transformer_foundry.cli.tables import show_table
+from transformer_foundry.cli.tables import show_line, show_table
 
 if TYPE_CHECKING:
     from transformer_foundry.hooks import KedroHooks
@@ -65,7 +65,7 @@ def _plan(**options: Any) -> None:
     finally:
         logging.disable(logging.NOTSET)
     if line:
-        click.echo(line)
+        show_line(line)
     show_table([("stage", "", "why"), *rows])
 
 
