@@ -230,13 +230,14 @@ def write_archive(path: Path, names: list[str]) -> Path:
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as file:
             for name in names:
-                file.writestr(name, "a text\n")
+                file.writestr(name, f"the text of {name}\n")
     else:
         with tarfile.open(path, "w:gz") as tar:
             for name in names:
                 member = tarfile.TarInfo(name)
-                member.size = 7
-                tar.addfile(member, io.BytesIO(b"a text\n"))
+                text = f"the text of {name}\n".encode()
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
     return path
 
 
