@@ -53,7 +53,9 @@ def forget_packages() -> None:
 
 def module_of(folder: Path, name: str) -> ModuleType:
     """Import ``name``.py of a package, and before it what it imports by plain names."""
-    for needed in {"inference": ("verify_files",), "server": ("inference", "server_limits")}.get(name, ()):
+    for needed in {"inference": ("verify_files", "text_encoding"), "server": ("inference", "server_limits")}.get(
+        name, ()
+    ):
         module_of(folder, needed)
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None

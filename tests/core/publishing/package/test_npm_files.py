@@ -93,6 +93,7 @@ def test_a_package_without_npm_or_network_has_no_page_and_a_reason(
         "requirements.txt",
         "server.py",
         "server_limits.py",
+        "text_encoding.py",
         "verify_files.py",
     ]
 

@@ -54,7 +54,7 @@ def model_of(task: str) -> Any:
 @pytest.mark.parametrize("text", TEXTS)
 def test_greedy_continuations_have_the_ids_of_the_torch_model(text: str) -> None:
     adapter, model = served_package("causal_lm")[0], model_of("causal_lm")
-    ids = model.encode(text)
+    ids = model.text.encode(text)
     expected = generate(adapter, torch.tensor([ids]), 30, temperature=0, eos_token_id=2, max_length=24)
     new = expected[0, len(ids) :].tolist()
     following = adapter(input_ids=torch.tensor([ids]))[0, -1].detach()
@@ -65,7 +65,7 @@ def test_greedy_continuations_have_the_ids_of_the_torch_model(text: str) -> None
 @pytest.mark.parametrize("text", TEXTS)
 def test_greedy_translations_have_the_ids_of_the_torch_model(text: str) -> None:
     adapter, model = served_package("seq2seq_lm")[0], model_of("seq2seq_lm")
-    ids = torch.tensor([model.encode(text)])
+    ids = torch.tensor([model.text.encode(text)])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": torch.tensor([[0]])}
     new = translate(adapter, batch, 12, eos_token_id=2)[0].tolist()
     assert model.generate(text, max_new_tokens=12, temperature=0).ids == [token for token in new if token != 2]
@@ -83,7 +83,7 @@ def test_sampled_texts_follow_the_seed_and_top_k() -> None:
 def test_labels_of_texts_of_unequal_length_are_the_torch_models() -> None:
     adapter, model = served_package("sequence_classification")[0], model_of("sequence_classification")
     for text, labels in zip(TEXTS, model.classify(TEXTS), strict=True):
-        ids = torch.tensor([model.encode(text)])
+        ids = torch.tensor([model.text.encode(text)])
         shares = adapter(input_ids=ids, attention_mask=torch.ones_like(ids))[0].softmax(-1)
         assert {int(item["label"]): item["score"] for item in labels} == pytest.approx(dict(enumerate(shares.tolist())))
 
@@ -132,9 +132,9 @@ def without_a_limit(task: str, folder: Path, longest_text: int) -> Path:
 def test_a_model_without_a_limit_reads_no_more_than_it_was_trained_with(task: str, path: str, tmp_path: Path) -> None:
     folder = without_a_limit(task, tmp_path / "package", 5)
     model = module_of(folder, "inference").Model(folder, threads=1)
-    assert len(model.encode("w20 w21 w22")) >= 3
+    assert len(model.text.encode("w20 w21 w22")) >= 3
     with pytest.raises(ValueError, match=r"has \d tokens, but this model was trained and verified with at most 5"):
-        model.encode("w20 w21 w22 w23 w24 w25")
+        model.text.encode("w20 w21 w22 w23 w24 w25")
     body = {"text": "w20 " * 4000} if path == "/generate" else {"texts": ["w20", "w20 " * 4000]}
     with running_server(folder) as port:
         status, answer = ask(port, path, body)
@@ -269,7 +269,7 @@ def test_a_body_that_is_not_sent_as_json_is_refused_with_the_header_that_it_need
 
 def test_server_and_program_refuse_an_empty_text_with_one_sentence(port: int) -> None:
     model = model_of("causal_lm")
-    model._encoding["prefix"] = [1]  # a model with a first token could write without a text
+    model.text.settings["prefix"] = [1]  # a model with a first token could write without a text
     with pytest.raises(Exception, match="There is nothing in the text") as caught:
         model.answer("")
     assert ask(port, "/generate", {"text": ""}) == (422, {"error": str(caught.value)})
@@ -466,5 +466,5 @@ def test_the_templates_are_copied_unchanged() -> None:
     from transformer_foundry.core.publishing.package import programs
 
     folder = served_package("causal_lm")[1].folder
-    for name in ("inference.py", "server.py", "server_limits.py", "verify_files.py", "Dockerfile"):
+    for name in ("inference.py", "text_encoding.py", "server.py", "server_limits.py", "verify_files.py", "Dockerfile"):
         assert (folder / name).read_bytes() == (Path(programs.__file__).parent / "templates" / name).read_bytes()

@@ -173,7 +173,7 @@ def test_a_module_of_the_package_runs_only_from_verified_bytes(
 
 @pytest.mark.parametrize("program", ["inference", "server", "load_example", "verify_files"])
 def test_a_program_runs_no_file_that_stands_for_a_library(tmp_path: Path, program: str) -> None:
-    names = ("inference", "server", "server_limits", "load_example", "verify_files")
+    names = ("inference", "text_encoding", "server", "server_limits", "load_example", "verify_files")
     write_package(tmp_path, **{name: (TEMPLATES / f"{name}.py").read_text() for name in names})
     for library in ("argparse", "html", "hashlib", "json", "onnxruntime", "uvicorn", "torch", "tempfile"):
         (tmp_path / f"{library}.py").write_text("raise SystemExit('it ran')")

@@ -133,12 +133,14 @@ def prepare_tokenizer(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Let the tokenizer of a package make rows as its programs do, for transformers.
 
     Before a text to continue comes the token that begins documents in training, and padding comes before both, as
-    generation requires. A mask token takes the space before it where words include theirs.
+    generation requires. A mask token takes the space before it where words include theirs. Names of special tokens in a
+    text are ordinary text, unless the model has a mask token, which is written by its name.
     """
     task, encoding = manifest["model"]["task"], manifest["encoding"]
     settings, file = folder / "tokenizer_config.json", folder / "tokenizer.json"
-    if task == "causal_lm" and settings.is_file():
-        write_json(settings, json.loads(settings.read_text(encoding="utf-8")) | {"padding_side": "left"})
+    if settings.is_file():
+        written = json.loads(settings.read_text(encoding="utf-8")) | {"split_special_tokens": task != "masked_lm"}
+        write_json(settings, written | ({"padding_side": "left"} if task == "causal_lm" else {}))
     if not file.is_file() or task not in ("causal_lm", "masked_lm"):
         return
     from tokenizers import Tokenizer, processors

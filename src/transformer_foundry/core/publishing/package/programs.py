@@ -20,7 +20,7 @@ _LOGGER = logging.getLogger(__name__)
 PAGE_FILE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 _REQUIREMENTS = "requirements.txt"
-_INFERENCE = ("inference.py", "verify_files.py", _REQUIREMENTS)
+_INFERENCE = ("inference.py", "text_encoding.py", "verify_files.py", _REQUIREMENTS)
 _SERVER = ("server.py", "server_limits.py", "Dockerfile")
 _PAGE = (PAGE_FILE, "page.js", "model.js")
 # A browser keeps the file and a copy of it in 4 GB of memory.

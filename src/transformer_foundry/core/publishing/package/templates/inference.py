@@ -21,7 +21,6 @@ sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in _HERE]
 import argparse
 import hashlib
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from typing import Any
 try:
     import numpy as np
     import onnxruntime
-    import tokenizers
+    import tokenizers  # noqa: F401 (for text_encoding.py)
 except ImportError as err:
     raise SystemExit(f"{err.name} is missing: pip install -r requirements.txt") from err
 
@@ -65,6 +64,12 @@ FOLDER = Path(__file__).absolute().parent
 _files = _verified(FOLDER, "--no-verify" not in sys.argv)
 PackageError, one_line, plain_name = _files.PackageError, _files.one_line, _files.plain_name
 read_manifest, verify = _files.read_manifest, _files.verify
+try:
+    _code = _files.VerifiedCode(FOLDER, read_manifest(FOLDER), check="--no-verify" not in sys.argv)
+    _text = _code.load("text_encoding.py")
+except PackageError as err:
+    raise SystemExit(str(err)) from err
+EMPTY, InputError, TextEncoding = _text.EMPTY, _text.InputError, _text.TextEncoding
 
 # A text, two texts, or the example of the package.
 Given = str | Sequence[str] | None
@@ -73,14 +78,7 @@ __all__ = ["Generated", "InputError", "Model", "PackageError"]
 
 NEW_TOKENS, TEMPERATURE, TOP_K = 40, 0.8, 40
 BATCH_ROWS = 8
-EMPTY = "There is nothing in the text; write at least one word."
-# How users write a hidden token, besides the tokenizer's own name for it.
 TEXT_TASKS = ("sequence_classification", "multi_label_classification", "regression")
-MASK_WORDS = ("[MASK]", "<mask>")
-
-
-class InputError(ValueError):
-    """A text or a setting that this model cannot take; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -136,18 +134,8 @@ class Model:
         path = str(folder / self.file)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._inputs = [entry.name for entry in self._session.get_inputs()]
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        # Special tokens that are written out in a text are ordinary text, as in training.
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        # Threads share it, so its truncation is set once.
-        self._pair_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._pair_tokenizer.encode_special_tokens = True
-        self._pair_tokenizer.no_padding()
-        self._pair_tokenizer.no_truncation()
-        if self.max_length is not None:
-            self._pair_tokenizer.enable_truncation(self.max_length, strategy="longest_first")
+        given = (folder / "tokenizer.json", self._encoding, self.task, self.max_length, self.special["mask"])
+        self.text = TextEncoding(*given)
 
     def _read_settings(self) -> None:
         """Take the settings out of the manifest; each must have the type that it is used with."""
@@ -160,67 +148,18 @@ class Model:
             name: _typed(special[name], int, optional=True) for name in ("pad", "eos", "mask", "decoder_start")
         }
         self.label_names: list[str] = _typed_list(self.manifest["label_names"] or [], str)
+        self.longest_text: int = _typed(encoding["longest_text"], int)
         self._encoding: dict[str, Any] = {
             "prefix": _typed_list(encoding["prefix"], int),
             "suffix": _typed_list(encoding["suffix"], int),
             "mask_text": _typed(encoding["mask_text"], str, optional=True),
             "mask_takes_space": _typed(encoding["mask_takes_space"], bool),
+            "reads_pairs": _typed(encoding["reads_pairs"], bool),
+            "longest_text": self.longest_text,
         }
-        self.longest_text: int = _typed(encoding["longest_text"], int)
-        self.reads_pairs: bool = _typed(encoding["reads_pairs"], bool)
         prompt = self.manifest["prompt"]
         self.prompt_text = _typed(prompt["text"], str)
         self._prompt_ids = _typed_list(prompt["input_ids"], int)
-
-    def encode(self, text: str, pair: str | None = None) -> list[int]:
-        """Return the ids of ``text`` as the model expects them: with special tokens, cut to the model's length.
-
-        A text to continue keeps its end, any other text its beginning; of a pair the longer text is cut first.
-
-        Raises:
-            InputError: If the text is empty or not valid Unicode, the model reads pairs and ``pair`` is missing, or the
-                model states no limit and the text is longer than it was trained and verified with.
-        """
-        if (pair is not None) != self.reads_pairs:
-            raise InputError(f"This model reads {'two texts' if self.reads_pairs else 'one text'} at a time.")
-        if pair is None:
-            return self._frame(self._plain_ids(text))
-        if not self._plain_ids(text) or not self._plain_ids(pair):
-            raise InputError(EMPTY)
-        return self._short_enough(list(self._pair_tokenizer.encode(text, pair).ids))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids``, without special tokens."""
-        return str(self._tokenizer.decode(list(ids)))
-
-    def _plain_ids(self, text: str) -> list[int]:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as err:
-            raise InputError("The text holds half of a surrogate pair; send valid Unicode.") from err
-        try:
-            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        except Exception as err:  # tokenizers raises a bare Exception
-            raise InputError(f"The tokenizer does not know all of the text ({err}); token ids are numbers.") from err
-
-    def _frame(self, ids: list[int]) -> list[int]:
-        before, after = self._encoding["prefix"], self._encoding["suffix"]
-        if not ids:
-            raise InputError(EMPTY)
-        if self.max_length is None:
-            return self._short_enough([*before, *ids, *after])
-        if self.task == "causal_lm":
-            return [*before, *ids][-self.max_length :]
-        return [*before, *ids[: max(0, self.max_length - len(before) - len(after))], *after][: self.max_length]
-
-    def _short_enough(self, ids: list[int]) -> list[int]:
-        # Memory and time of a model without a limit grow with the square of the length.
-        if len(ids) > self.longest_text:
-            raise InputError(
-                f"The text has {len(ids):,} tokens, but this model was trained and verified with at most "
-                f"{self.longest_text:,}; send a shorter text."
-            )
-        return ids
 
     def generate(
         self,
@@ -249,7 +188,7 @@ class Model:
             raise InputError(f"This model does not write text (its task is {self.task}); use predict.")
         if max_new_tokens < 1 or not 0 <= temperature < float("inf") or (top_k is not None and top_k < 1):
             raise InputError("max_new_tokens and top_k must be at least 1, temperature finite and not below 0.")
-        ids = list(self._prompt_ids) if text is None else self.encode(text)
+        ids = list(self._prompt_ids) if text is None else self.text.encode(text)
         stop_at = None if seconds is None else time.monotonic() + seconds
         written: list[int] = []
         generator = np.random.default_rng(seed)
@@ -259,11 +198,11 @@ class Model:
         for logits in self._next_logits(ids, written, limit):
             token = _draw(logits, temperature, top_k, generator)
             if token == self.special["eos"]:
-                return Generated(self.decode(written), written, "end")
+                return Generated(self.text.decode(written), written, "end")
             written.append(token)
             if stop_at is not None and time.monotonic() > stop_at:
-                return Generated(self.decode(written), written, "time")
-        return Generated(self.decode(written), written, "length")
+                return Generated(self.text.decode(written), written, "time")
+        return Generated(self.text.decode(written), written, "length")
 
     def _next_logits(self, ids: list[int], written: list[int], limit: int) -> Iterator[np.ndarray]:
         """Yield the logits after what is written so far, ``limit`` times."""
@@ -303,7 +242,7 @@ class Model:
         Returns:
             For each text and each hidden token ``position``, and ``guesses``: ``token``, ``id``, ``score``.
         """
-        rows = [self._hide_one() if text is None else self._hidden_ids(text) for text in texts]
+        rows = [self._hide_one() if text is None else self.text.hidden_ids(text) for text in texts]
         answers = []
         for ids, logits in zip(rows, self._rows_of_logits(rows, seconds), strict=True):
             places = [place for place, number in enumerate(ids) if number == self.special["mask"]]
@@ -328,9 +267,9 @@ class Model:
         rows = [
             list(self._prompt_ids)
             if text is None
-            else self.encode(text)
+            else self.text.encode(text)
             if isinstance(text, str)
-            else self.encode(*text)
+            else self.text.encode(*text)
             for text in texts
         ]
         answers: list[list[dict[str, Any]]] = []
@@ -343,46 +282,21 @@ class Model:
             else:
                 best = [_most_likely(scores, 1)[0] for scores in logits]
                 named = [{"label": self._label(at), "score": share} for at, share in best]
-                answers.append([{"token": self.token(number)} | name for number, name in zip(ids, named, strict=True)])
+                answers.append(
+                    [{"token": self.text.token(number)} | name for number, name in zip(ids, named, strict=True)]
+                )
         return answers
-
-    def token(self, number: int) -> str:
-        """Return the text of one id, the name of a special token."""
-        text = self.decode([number])
-        return text or str(self._tokenizer.id_to_token(number) or "")
 
     def _label(self, index: int) -> str:
         return self.label_names[index] if index < len(self.label_names) else str(index)
 
     def _guesses(self, logits: np.ndarray, top_k: int) -> list[dict[str, Any]]:
-        return [{"token": self.token(at), "id": at, "score": share} for at, share in _most_likely(logits, top_k)]
+        return [{"token": self.text.token(at), "id": at, "score": share} for at, share in _most_likely(logits, top_k)]
 
     def _hide_one(self) -> list[int]:
         ids = list(self._prompt_ids)
-        ids[len(ids) // 2] = self._mask_id()
+        ids[len(ids) // 2] = self.text.mask_id()
         return ids
-
-    def _hidden_ids(self, text: str) -> list[int]:
-        mask = self._mask_id()
-        words = {word for word in (*MASK_WORDS, self._encoding["mask_text"]) if word}
-        # In most vocabularies a token includes the space before its word, so the mask replaces that space too.
-        space = " ?" if self._encoding["mask_takes_space"] else ""
-        parts = re.split(space + "(?:" + "|".join(map(re.escape, sorted(words))) + ")", text)
-        ids = self._plain_ids(parts[0])
-        for part in parts[1:]:
-            ids += [mask, *self._plain_ids(part)]
-        if len(parts) == 1:
-            raise InputError("No token is hidden; write [MASK] where the model shall guess.")
-        framed = self._frame(ids)
-        if mask not in framed:
-            raise InputError(f"The hidden token is beyond the {self.max_length} tokens that the model reads.")
-        return framed
-
-    def _mask_id(self) -> int:
-        number = self.special["mask"]
-        if number is None:
-            raise InputError("This model has no token that hides another.")
-        return number
 
     def _rows_of_logits(self, rows: list[list[int]], seconds: float | None) -> list[np.ndarray]:
         """Return the logits of each row; rows are padded to batches if the model takes an attention mask."""
@@ -443,7 +357,7 @@ def _choose_file(manifest: dict[str, Any], wanted: str | None) -> str:
 def _files_of(manifest: dict[str, Any], file: str) -> list[str]:
     """Return the files that are read: the ONNX file, the separate file of its weights, and the tokenizer."""
     data = [name for name in manifest.get("files") or {} if name == f"{file}.data"]
-    return ["inference.py", "tokenizer.json", file, *data]
+    return ["inference.py", "text_encoding.py", "tokenizer.json", file, *data]
 
 
 def _typed(value: Any, kind: type, *, optional: bool = False) -> Any:

@@ -3,7 +3,12 @@ import * as ort from "./ort.wasm.bundle.min.mjs";
 import { Tokenizer } from "./tokenizers.min.mjs";
 
 const MASK_WORDS = ["[MASK]", "<mask>"];
+const EMPTY = "There is nothing in the text; write at least one word.";
 const TOP_K = 40;
+// White_Space of Unicode, which the tokenizers library takes before a mask; \s of JavaScript differs.
+const BLANKS = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]*";
+// A file of up to this size is loaded in full precision: its answers are those of the other programs.
+const FULL_PRECISION_BYTES = 32e6;
 const here = (name) => new URL(name, import.meta.url).href;
 
 // An error in the visitor's input, not in the program.
@@ -45,10 +50,12 @@ async function fetchJson(name) {
   }
 }
 
-// The smallest file (int8) loads and runs fastest; half precision is slow without a graphics card.
+// Of a large model the smallest file (int8) loads fastest; half precision is slow without a graphics card.
 function chooseFile(manifest) {
   const files = manifest.formats.filter((entry) => entry.file?.endsWith(".onnx"));
   if (!files.length) throw new Error("This package has no ONNX file.");
+  const exact = files.find((entry) => entry.file === "model.onnx" && entry.size_bytes <= FULL_PRECISION_BYTES);
+  if (exact) return exact;
   const isSlow = ({ computes }) => /^b?float16$/.test(computes ?? "");
   return files.sort((one, other) => isSlow(one) - isSlow(other) || one.size_bytes - other.size_bytes)[0];
 }
@@ -66,22 +73,41 @@ export class Text {
     const ordinary = { ...content, added_tokens: content.added_tokens.filter((token) => !token.special) };
     this.backend = new Tokenizer(ordinary, { clean_up_tokenization_spaces: false });
     this.unknown = content.model.unk_token == null ? undefined : this.backend.token_to_id(content.model.unk_token);
+    this.hasBytes = content.model.type === "Unigram" && content.model.byte_fallback;
+    if (this.hasBytes) this.unknown = content.model.unk_id;
     this.unknown ??= special.find((token) => token.content === content.model.unk_token)?.id;
   }
 
   plainIds(text) {
     if (!text) return [];
-    const ids = this.backend.encode(text, { add_special_tokens: false }).ids;
-    return ids.map((id) => id ?? this.unknown).filter((id) => id !== undefined);
+    const { ids, tokens } = this.backend.encode(text, { add_special_tokens: false });
+    return ids.flatMap((id, at) => this.bytesOf(id, tokens[at]) ?? id ?? this.unknown ?? []);
+  }
+
+  // A unigram model writes unknown text as its bytes, which the JavaScript library leaves out.
+  bytesOf(id, token) {
+    if (!this.hasBytes || id !== this.unknown) return undefined;
+    const name = (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+    const ids = Array.from(new TextEncoder().encode(token), (byte) => this.backend.token_to_id(name(byte)));
+    return ids.includes(undefined) ? undefined : ids;
   }
 
   frame(ids) {
     const { prefix, suffix } = this.encoding;
-    if (!prefix.length && !ids.length) throw new InputError("There is nothing in the text; write at least one word.");
-    if (this.maxLength === null) return [...prefix, ...ids, ...suffix];
+    if (!ids.length) throw new InputError(EMPTY);
+    if (this.maxLength === null) return this.shortEnough([...prefix, ...ids, ...suffix]);
     if (this.task === "causal_lm") return [...prefix, ...ids].slice(-this.maxLength);
     const room = Math.max(0, this.maxLength - prefix.length - suffix.length);
     return [...prefix, ...ids.slice(0, room), ...suffix].slice(0, this.maxLength);
+  }
+
+  // Memory and time of a model without a limit grow with the square of the length.
+  shortEnough(ids) {
+    const [found, longest] = [ids.length, this.encoding.longest_text].map((count) => count.toLocaleString("en"));
+    if (ids.length <= this.encoding.longest_text) return ids;
+    throw new InputError(
+      `The text has ${found} tokens, but this model was trained and verified with at most ${longest}; send a shorter text.`,
+    );
   }
 
   encode(text) {
@@ -90,9 +116,10 @@ export class Text {
 
   hiddenIds(text) {
     if (this.maskId === null) throw new InputError("This model has no token that hides another.");
+    if (!text) throw new InputError(EMPTY);
     const words = [...new Set([...MASK_WORDS, this.encoding.mask_text])].filter(Boolean);
     const quoted = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|");
-    const parts = text.split(new RegExp(`${this.encoding.mask_takes_space ? " ?" : ""}(?:${quoted})`));
+    const parts = text.split(new RegExp(`${this.encoding.mask_takes_space ? BLANKS : ""}(?:${quoted})`));
     if (parts.length === 1) throw new InputError("No token is hidden; write [MASK] where the model shall guess.");
     const ids = this.frame(parts.flatMap((part, at) => [...(at ? [this.maskId] : []), ...this.plainIds(part)]));
     if (!ids.includes(this.maskId))
@@ -165,12 +192,12 @@ export class Model {
     }
   }
 
-  // [{ position, guesses: [{ token, score }] }], one for each hidden token.
+  // [{ position, guesses: [{ token, id, score }] }], one for each hidden token.
   async fillMask(text, topK = 5) {
     const ids = this.text.hiddenIds(text);
     const found = await this.logits(ids);
     const places = ids.flatMap((id, at) => (id === this.special.mask ? [at] : []));
-    const named = ([id, score]) => ({ token: this.text.token(id), score });
+    const named = ([id, score]) => ({ token: this.text.token(id), id, score });
     return places.map((at) => ({ position: at, guesses: likeliest(found.row(at), topK).map(named) }));
   }
 
