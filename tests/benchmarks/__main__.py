@@ -27,6 +27,7 @@ BENCHMARKS = (
     "export_speed",
     "package_environment",
     "browser_page",
+    "cached_generation",
     "search_kills",
     "search_real",
     "search_replay",

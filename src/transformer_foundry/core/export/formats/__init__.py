@@ -18,6 +18,8 @@ To add a smaller variant of the ONNX file, such as ``onnx-bf16``:
    ``variants`` writes, scores and keeps or deletes it; ``ways`` of a format has no part in it.
 2. Add an entry to ``FORMATS`` in ``table``, like that of ``onnx-fp16``: the module ``onnx`` opens it.
 3. Add it to the table of formats in ``docs/export.md``. The model card follows from its entry in the manifest; so does
-   the file of the browser page (``chooseFile`` of ``publishing/package/templates/model.js``): the smallest that does
-   not compute in half precision.
+   the file of the browser page (``chooseFile`` of ``publishing/package/templates/model.js``): of a large
+   model the smallest that does not compute in half precision.
+
+``cached_onnx`` is no format of its own: the file with a cache that it writes is proved equal to the ONNX file.
 """

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from transformer_foundry.core.export.files import NATIVE_FOLDER, describe_file
+from transformer_foundry.core.export.formats.cached_onnx import add_cached_steps
 from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
 from transformer_foundry.core.export.native.proof import build, load_weights, quiet_transformers
 from transformer_foundry.core.export.native.recognize import recognize
@@ -61,7 +62,8 @@ def add_native_model(
 
     Returns:
         The entry of the manifest's ``formats``, None if the model is no such architecture, and the manifest's
-        ``native``: ``architecture``, ``model_type``, ``folder``, or ``reason``.
+        ``native``: ``architecture``, ``model_type``, ``folder``, of decoders with an ONNX file ``cache``; or
+        ``reason``.
     """
     pad = manifest["special_token_ids"]["pad"]
     recognition = recognize(adapter, pad, token_ids(manifest))
@@ -92,7 +94,18 @@ def add_native_model(
     _LOGGER.info("The model is a %s: the package loads without code of its own.", candidate.architecture)
     entry |= {"architecture": candidate.architecture, "auto_class": auto_class(manifest)}
     entry |= describe_file(native / "model.safetensors") | {"file": f"{NATIVE_FOLDER}/model.safetensors"}
-    named = {"architecture": candidate.architecture, "model_type": candidate.model_type, "folder": NATIVE_FOLDER}
+    named: dict[str, Any] = {
+        "architecture": candidate.architecture,
+        "model_type": candidate.model_type,
+        "folder": NATIVE_FOLDER,
+    }
+    plain = next((item for item in manifest["formats"] if item["format"] == "onnx"), {"status": "failed"})
+    if manifest["model"]["task"] == "causal_lm" and plain["status"] == "verified":
+        longest = adapter.contract.max_length or LONGEST_UNLIMITED
+        with quiet_transformers():
+            named["cache"] = add_cached_steps(
+                folder, model, vocab_size=adapter.contract.vocab_size, longest=longest, bound=entry["tolerance"]
+            )
     return entry, named
 
 

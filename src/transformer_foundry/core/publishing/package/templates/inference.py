@@ -101,7 +101,8 @@ class Model:
 
     Args:
         folder: The folder of the package.
-        file: Name of the ONNX file; by default the one in full precision, else the first there is.
+        file: Name of the ONNX file; by default the one with a cache for generation, else the one in full precision,
+            else the first there is.
         threads: Threads of ONNX Runtime; 0 takes all cores.
         check: Whether the files are compared with their digests in the manifest.
 
@@ -117,7 +118,7 @@ class Model:
         self.manifest: dict[str, Any] = read_manifest(folder)
         try:
             self._read_settings()
-            self.file = _choose_file(self.manifest, file)
+            self.file, self._past_shape = _choose_file(self.manifest, file)
             if check:
                 verify(folder, self.manifest, _files_of(self.manifest, self.file))
             self._load(folder, threads)
@@ -207,12 +208,25 @@ class Model:
     def _next_logits(self, ids: list[int], written: list[int], limit: int) -> Iterator[np.ndarray]:
         """Yield the logits after what is written so far, ``limit`` times."""
         start = self.special["decoder_start"]
+        past: np.ndarray | None = None
         for _ in range(limit):
             if self.task == "seq2seq_lm":
                 yield self._run([ids], [[0 if start is None else start, *written]])[0, -1]
-            else:
-                # The model reads the last max_length tokens.
-                yield self._run([[*ids, *written][-(self.max_length or 0) :]])[0, -1]
+                continue
+            # The model reads the last max_length tokens; when the first one leaves, all positions change.
+            row = [*ids, *written][-(self.max_length or 0) :]
+            if self._past_shape is None:
+                yield self._run([row])[0, -1]
+                continue
+            fits = len(row) == len(ids) + len(written)
+            logits, past = self._step(row[-1:], past) if fits and past is not None else self._step(row, None)
+            yield logits
+
+    def _step(self, new: list[int], past: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits after ``new`` tokens, and the keys and values of all tokens so far."""
+        seen = np.zeros(self._past_shape or [], dtype=np.float32) if past is None else past
+        logits, present = self._session.run(None, {"input_ids": np.array([new], dtype=np.int64), "past": seen})
+        return np.asarray(logits[0, -1], dtype=np.float32), present
 
     def predict(self, texts: Sequence[Given], top_k: int = 5, *, seconds: float | None = None) -> list[Any]:
         """Return for each text, or pair of texts, the result of ``fill_mask`` or ``classify``, by the model's task.
@@ -342,16 +356,21 @@ class Model:
         return "\n".join(lines)
 
 
-def _choose_file(manifest: dict[str, Any], wanted: str | None) -> str:
+def _choose_file(manifest: dict[str, Any], wanted: str | None) -> tuple[str, list[int] | None]:
+    """Return the ONNX file to run, and the shape of its cache before the first token if it has one."""
     entries = [entry for entry in manifest["formats"] if str(entry.get("file")).endswith(".onnx")]
     files = [plain_name(entry["file"]) for entry in entries]
-    if wanted is not None and wanted not in files:
+    # Packages made before there was a cache have no such entry.
+    cache = (manifest.get("native") or {}).get("cache") or {}
+    cached = plain_name(cache["file"]) if cache.get("file") is not None else None
+    if wanted is not None and wanted not in (*files, cached):
         raise InputError(
             f"There is no verified file {one_line(wanted, 100)} in this package, only {', '.join(files) or 'none'}."
         )
     if not files:
         raise InputError("This package has no verified ONNX file; manifest.json says why. Use load_example.py.")
-    return wanted or ("model.onnx" if "model.onnx" in files else files[0])
+    file = wanted or cached or ("model.onnx" if "model.onnx" in files else files[0])
+    return file, _typed_list(cache["past"], int) if file == cached else None
 
 
 def _files_of(manifest: dict[str, Any], file: str) -> list[str]:

@@ -54,6 +54,8 @@ async function fetchJson(name) {
 function chooseFile(manifest) {
   const files = manifest.formats.filter((entry) => entry.file?.endsWith(".onnx"));
   if (!files.length) throw new Error("This package has no ONNX file.");
+  const cache = manifest.native?.cache;
+  if (cache?.file && cache.size_bytes <= FULL_PRECISION_BYTES) return cache;
   const exact = files.find((entry) => entry.file === "model.onnx" && entry.size_bytes <= FULL_PRECISION_BYTES);
   if (exact) return exact;
   const isSlow = ({ computes }) => /^b?float16$/.test(computes ?? "");
@@ -171,18 +173,34 @@ export class Model {
     return { count: rows, isSequence: output.dims.length > 2, row: (at) => output.data.subarray(at * width, (at + 1) * width) };
   }
 
+  // Logits after a row, of which all tokens but the last are in the cache unless it is null.
+  async step(row, past) {
+    const ids = past ? row.slice(-1) : row;
+    const feeds = {
+      input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
+      past: past ?? new ort.Tensor("float32", new Float32Array(0), this.entry.past),
+    };
+    const { logits, present } = await this.session.run(feeds);
+    const width = logits.dims.at(-1);
+    return { count: ids.length, present, row: (at) => logits.data.subarray(at * width, (at + 1) * width) };
+  }
+
   // Yields { token, text } after each new token; text is all text so far.
   async *generate(text, { maxNewTokens = 40, temperature = 0.8, topK = TOP_K } = {}) {
     const source = this.text.encode(text);
     const longest = this.text.maxLength;
     const written = [];
+    let past = null;
     const isPair = this.task === "seq2seq_lm";
     const limit = isPair && longest !== null ? Math.min(maxNewTokens, longest) : maxNewTokens;
     while (written.length < limit) {
       const seen = longest === null ? [...source, ...written] : [...source, ...written].slice(-longest);
       const found = isPair
         ? await this.logits(source, [this.special.decoder_start ?? 0, ...written])
-        : await this.logits(seen);
+        : this.entry.past
+          ? await this.step(seen, seen.length === source.length + written.length ? past : null)
+          : await this.logits(seen);
+      past = found.present ?? null;
       const token = draw(found.row(found.count - 1), temperature, topK);
       if (token === this.special.eos) return;
       written.push(token);
