@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from transformer_foundry.config.loader import FoundryConfigLoader
+from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.core.base.errors import ParameterError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -70,6 +71,18 @@ def test_an_environment_of_the_user_keeps_the_meaning_that_kedro_gives_it(conf: 
     write(conf / "standard" / "parameters.yml", "training: {max_steps: 5}\n")
     found = training(conf, "standard", preset="thorough")
     assert (found["max_steps"], found.get("eval_steps")) == (5, 500)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_without_a_value_changes_nothing(conf: Path, section: str) -> None:
+    write(conf / "local" / "parameters.yml", "training: {max_steps: 7}\nmodel: {source: data/01_raw/exports/bert}\n")
+    assert loader(conf, **{section: None})["parameters"] == loader(conf)["parameters"]
+
+
+def test_a_section_without_a_value_replaces_none_either(conf: Path) -> None:
+    before = loader(conf)["parameters"]
+    write(conf / "local" / "parameters.yml", "training:\n")
+    assert loader(conf, {"parameters": "destructive"})["parameters"] == before
 
 
 @pytest.mark.parametrize("suffix", [".yml", ".yaml", ".json"])

@@ -75,7 +75,7 @@ class FoundryConfigLoader(OmegaConfigLoader):
             _log.info("--env %s means --params preset=%s now; conf/local counts on top of it.", preset, preset)
             env, runtime_params = None, {"preset": preset} | dict(runtime_params or {})
         settings = _KEDROS_SETTINGS | settings
-        runtime_params = unfold_dotted(runtime_params or {})
+        runtime_params = _without_empty_sections(unfold_dotted(runtime_params or {}))
         default = settings.get("default_run_env")
         if default and environments and default not in environments:
             settings["default_run_env"] = settings.get("base_env")  # an archive of conf/ may lack the empty conf/local
@@ -167,13 +167,8 @@ class FoundryConfigLoader(OmegaConfigLoader):
         else:
             replaced = set()
         preset = self._preset((base | own | given).get("preset", QUICK), env)
-        # "training:" with all its keys commented out changes nothing.
         layers = (
-            {
-                key: value
-                for key, value in layer.items()
-                if key not in hidden and (value is not None or key not in SECTIONS)
-            }
+            {key: value for key, value in _without_empty_sections(layer).items() if key not in hidden}
             for layer, hidden in ((base, replaced), (preset, replaced), (own, ()), (given, ()))
         )
         merged = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
@@ -202,7 +197,7 @@ class FoundryConfigLoader(OmegaConfigLoader):
         for pattern in self.config_patterns["parameters"]:
             for path in self._fs.glob(f"{self._get_conf_env_path(env)}/{pattern}"):
                 if path.endswith(SUFFIXES):
-                    found |= {str(key) for key in OmegaConf.create(self._fs.cat_file(path).decode())}
+                    found |= {*_without_empty_sections(OmegaConf.create(self._fs.cat_file(path).decode()))}
         return found
 
     def _texts(self) -> dict[str, str]:
@@ -263,6 +258,11 @@ class FoundryConfigLoader(OmegaConfigLoader):
                 f"Set {path} in conf/ or with --params {path}=VALUE.",
             )
         return default[0] if value is None else value
+
+
+def _without_empty_sections(parameters: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the parameters without sections that have no value: they change nothing, as all keys commented out do."""
+    return {str(key): value for key, value in parameters.items() if value is not None or key not in SECTIONS}
 
 
 def place_of_entry(name: str, kind: str = "catalog") -> str:
