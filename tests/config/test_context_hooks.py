@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -127,8 +129,25 @@ def test_the_token_in_the_credentials_is_used_by_its_session_alone(monkeypatch: 
     assert os.environ["HF_TOKEN"] == "hf_own"
 
 
-def test_other_hooks_see_the_parameters_of_a_node_as_plain_values() -> None:
+class Seen:
+    """A hook of a user, once before ours and once after them."""
+
+    def __init__(self) -> None:
+        self.inputs: list[dict[str, Any]] = []
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, inputs: dict[str, Any]) -> None:
+        self.inputs.append(dict(inputs))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_hooks_see_plain_values_before_a_node_whatever_their_order(is_first: bool) -> None:
+    manager, seen = _create_hook_manager(), Seen()
+    for plugin in (seen, ContextHooks()) if is_first else (ContextHooks(), seen):
+        manager.register(plugin)
     inputs: dict[str, Any] = {"params:training": TrainingOptions(max_steps=3), "token_splits": ValidationOptions()}
-    ContextHooks().before_node_run(inputs)
-    assert inputs["params:training"]["max_steps"] == 3
-    assert isinstance(inputs["token_splits"], ValidationOptions)
+    before = dict(inputs)
+    manager.hook.before_node_run(node=None, catalog=None, inputs=inputs, is_async=False, run_id="")
+    assert seen.inputs[0]["params:training"]["max_steps"] == 3
+    assert isinstance(seen.inputs[0]["token_splits"], ValidationOptions)
+    assert inputs == before

@@ -77,15 +77,17 @@ class ContextHooks:
                     f"Add it to {name} in conf/, or leave this version out.",
                 )
 
-    @hook_impl(tryfirst=True)
-    def before_node_run(self, inputs: dict[str, Any]) -> None:
-        """Show other hooks the sections of the parameters as plain values: trackers split mappings into single keys.
+    @hook_impl(hookwrapper=True)
+    def before_node_run(self, inputs: dict[str, Any]) -> Iterator[None]:
+        """Show this hook of all others the sections as plain values: trackers split mappings into single keys.
 
-        ``inputs`` is a copy of Kedro's for hooks; the node gets its typed options.
+        ``inputs`` is a copy that Kedro makes for this call: the node and the other hooks get its typed options. A
+        wrapper comes before all hooks that are none, so their order does not matter.
         """
-        for name, value in inputs.items():
-            if name.startswith("params:") and dataclasses.is_dataclass(value) and not isinstance(value, type):
-                inputs[name] = dataclasses.asdict(value)
+        typed = {name: value for name, value in inputs.items() if name.startswith("params:") and _is_options(value)}
+        inputs.update({name: dataclasses.asdict(value) for name, value in typed.items()})
+        yield
+        inputs.update(typed)
 
     @hook_impl(hookwrapper=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> Iterator[None]:
@@ -96,6 +98,10 @@ class ContextHooks:
         # Kedro has taken the pipelines of this session from its registry, which all sessions of a process share.
         replace_training(by_comparison=False)
         yield
+
+
+def _is_options(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def use_token(config: Mapping[str, Any]) -> None:
