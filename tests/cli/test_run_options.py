@@ -10,12 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
+from kedro.pipeline import pipeline
 
 from transformer_foundry.cli import cli, run
 from transformer_foundry.cli.run_selection import check_selection
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.hooks.preflight.processes import require_alone
+from transformer_foundry.pipelines import training
 
 PROJECT = Path(__file__).parents[2]
 
@@ -29,13 +32,24 @@ BAD = [
     (("--nodes", "draw_curve"), "node_names", "Did you mean 'draw_curves'?"),
     (("--pipelines", "validation", "--nodes", "train_model"), "node_names", "no node named 'train_model'"),
     (("--namespaces", "validation", "--nodes", "train_model"), "node_names", "No node is in --nodes train_model"),
+    (("--nodes", "compare_models"), "node_names", "Use --pipelines comparison"),
+    (("--to-outputs", "comparison_results"), "to_outputs", "Use --pipelines comparison"),
+    (("--tags", "comparison"), "tags", "Use --pipelines comparison"),
+    (("--namespaces", "tuning"), "namespaces", "Use --pipelines tuning"),
+    (
+        ("--nodes", "train_model", "--params", "benchmark.models=[a,b]"),
+        "node_names",
+        "The registered pipeline training",
+    ),
     (("--runner", "ThreadRuner"), "runner", "Did you mean 'ThreadRunner'?"),
     (("--runner", "no.such.Runner"), "runner", "no runner named"),
     (("--runner", "pathlib.Path"), "runner", "which is no runner"),
     (("--runner-params", "max_worker=2", "--runner", "ThreadRunner"), "runner_params", "Did you mean 'max_workers'?"),
     (("--runner-params", "max_workers=0", "--runner", "ThreadRunner"), "runner_params", "max_workers"),
     (("--runner-params", "x"), "runner_params", "must contain a key and a value"),
-    (("--async",), "is_async", "--async cannot run"),
+    (("--async",), "is_async", "--async cannot run train_model."),
+    (("--async", "--params", "benchmark.models=[a,b]"), "is_async", "--async cannot run compare_models."),
+    (("--async", "--pipelines", "both"), "is_async", "--async cannot run second.train_model, training.train_model."),
     (("--env", "locl"), "env", "Did you mean 'local'?"),
     (("--env", "thorogh"), "env", "Did you mean 'thorough'?"),
     (("--tags", "trainin"), "tags", "Did you mean 'training'?"),
@@ -67,6 +81,8 @@ BAD = [
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     bootstrap_project(PROJECT)
+    second = pipeline(training.create_pipeline(), namespace="second")
+    monkeypatch.setitem(pipelines, "both", pipelines["training"] + second)
     (tmp_path / "list.yml").write_text("- run\n")
     (tmp_path / "broken.yml").write_text("run: {\n")
     (tmp_path / "typo.yml").write_text("run: {pipelins: training}\n")

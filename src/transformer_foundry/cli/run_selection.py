@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
 from kedro.pipeline import Pipeline
 from kedro.runner import AbstractRunner
 from kedro.utils import load_obj
 
+from transformer_foundry.config.context_hooks import replace_training
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.hooks.preflight.processes import require_alone
@@ -20,8 +22,6 @@ __all__ = ["check_selection", "make_runner", "require_known"]
 
 _DEFAULT = "__default__"
 _DEFAULT_RUNNER = "SequentialRunner"
-_REPLACEMENT = "comparison"
-"""Pipeline that may replace training in the context, after these checks: its names are known too."""
 
 _NODE_OPTIONS = {"node_names": "--nodes", "from_nodes": "--from-nodes", "to_nodes": "--to-nodes"}
 _DATASET_OPTIONS = {"from_inputs": "--from-inputs", "to_outputs": "--to-outputs"}
@@ -45,9 +45,7 @@ def check_selection(options: Mapping[str, Any]) -> None:
     require_alone(requested)
     known = sorted(name for name in pipelines if name != _DEFAULT)
     require_known("pipeline", requested, known, "Use one of these names, or leave --pipelines out to run the default.")
-    chosen = sum((pipelines[name] for name in [*(requested or [_DEFAULT])]), Pipeline([]))
-    if _REPLACEMENT in pipelines and ("training" in requested or not requested):
-        chosen += pipelines[_REPLACEMENT]
+    chosen = _pipelines_of(requested, options)
     _check_names(options, chosen)
     make_runner(options)
     selected = _selected(options, chosen)
@@ -70,24 +68,80 @@ def require_known(kind: str, names: Iterable[str], known: Sequence[str], remedy:
             )
 
 
+def _pipelines_of(requested: Sequence[str], options: Mapping[str, Any]) -> Pipeline:
+    """Return what the run chooses from: the comparison in place of training, if there are models to compare."""
+    selects = any(options.get(key) for key in (*_OPTION_NAMES, "load_versions", "is_async", "runner_params"))
+    replace_training(by_comparison=selects and _compares_models(options))
+    try:
+        return sum((pipelines[name] for name in [*(requested or [_DEFAULT])]), Pipeline([]))
+    finally:
+        replace_training(by_comparison=False)
+
+
+def _compares_models(options: Mapping[str, Any]) -> bool:
+    session = KedroSession.create(
+        env=options.get("env"), conf_source=options.get("conf_source"), runtime_params=options.get("params")
+    )
+    # The configuration alone: a context would call the hooks of plugins once more.
+    parameters = session._get_config_loader()["parameters"]
+    return bool((parameters.get("benchmark") or {}).get("models"))
+
+
 def _check_names(options: Mapping[str, Any], chosen: Pipeline) -> None:
-    full_names = {node.name for node in chosen.nodes}
-    # A pipeline of plain Kedro knows the full names only.
-    bare_names = sorted({*map(bare_name, full_names)}) if isinstance(chosen, StagedPipeline) else sorted(full_names)
     for key, option in _NODE_OPTIONS.items():
         for name in options.get(key) or []:
-            known = sorted(full_names) if "." in name else bare_names
-            require_known("node", [name], known, f"Use one of these names after {option}.")
-    datasets = sorted(chosen.datasets())
+            names_in = _full_names if "." in name else _node_names
+            _require_in(chosen, "node", [name], names_in, f"Use one of these names after {option}.")
     for key, option in _DATASET_OPTIONS.items():
-        found = sorted(chosen.all_outputs()) if key == "to_outputs" else datasets
-        require_known("dataset", options.get(key) or [], found, f"Use one of these names after {option}.")
+        names_in = _outputs if key == "to_outputs" else _datasets
+        _require_in(chosen, "dataset", options.get(key) or [], names_in, f"Use one of these names after {option}.")
     versions = options.get("load_versions") or {}
-    require_known("dataset", versions, datasets, "Use one of these names: --load-versions NAME:VERSION.")
-    tags = sorted({tag for node in chosen.nodes for tag in node.tags})
-    require_known("tag", options.get("tags") or [], tags, "Use one of these names, or leave --tags out.")
-    spaces = sorted({prefix for node in chosen.nodes for prefix in _prefixes(node.namespace)})
-    require_known("namespace", options.get("namespaces") or [], spaces, "Use one of these, or leave --namespaces out.")
+    _require_in(chosen, "dataset", versions, _datasets, "Use one of these names: --load-versions NAME:VERSION.")
+    _require_in(chosen, "tag", options.get("tags") or [], _tags, "Use one of these names, or leave --tags out.")
+    spaces = options.get("namespaces") or []
+    _require_in(chosen, "namespace", spaces, _namespaces, "Use one of these, or leave --namespaces out.")
+
+
+def _require_in(
+    chosen: Pipeline, kind: str, names: Iterable[str], names_in: Callable[[Pipeline], set[str]], remedy: str
+) -> None:
+    known = names_in(chosen)
+    for name in names:
+        homes = [home for home in pipelines if home != _DEFAULT and name in names_in(pipelines[home])]
+        if name not in known and homes:
+            home = min(homes, key=lambda home: len(pipelines[home].nodes))
+            raise ParameterError(
+                f"There is no {kind} named {name!r} in the pipelines of this run.",
+                f"The registered pipeline {home} has it.",
+                f"Use --pipelines {home} with this option.",
+            )
+        require_known(kind, [name], sorted(known), remedy)
+
+
+def _full_names(pipeline: Pipeline) -> set[str]:
+    return {node.name for node in pipeline.nodes}
+
+
+def _node_names(pipeline: Pipeline) -> set[str]:
+    # A pipeline of plain Kedro knows the full names only.
+    full = _full_names(pipeline)
+    return {*map(bare_name, full)} if isinstance(pipeline, StagedPipeline) else full
+
+
+def _datasets(pipeline: Pipeline) -> set[str]:
+    return pipeline.datasets()
+
+
+def _outputs(pipeline: Pipeline) -> set[str]:
+    return pipeline.all_outputs()
+
+
+def _tags(pipeline: Pipeline) -> set[str]:
+    return {tag for node in pipeline.nodes for tag in node.tags}
+
+
+def _namespaces(pipeline: Pipeline) -> set[str]:
+    return {prefix for node in pipeline.nodes for prefix in _prefixes(node.namespace)}
 
 
 def _prefixes(namespace: str | None) -> list[str]:
@@ -111,7 +165,9 @@ def _selected(options: Mapping[str, Any], chosen: Pipeline) -> Pipeline:
 
 def _refuse_async(selected: Pipeline) -> None:
     """Refuse nodes that yield events while they run: Kedro would do so when it comes to them."""
-    picked = [bare_name(node.name) for node in selected.nodes if inspect.isgeneratorfunction(node.func)]
+    names = [node.name for node in selected.nodes if inspect.isgeneratorfunction(node.func)]
+    bare = [bare_name(name) for name in names]
+    picked = [short if bare.count(short) == 1 else name for name, short in zip(names, bare, strict=True)]
     if picked:
         raise ParameterError(
             f"--async cannot run {short_list(picked)}.",
