@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError
 from kedro_datasets.json import JSONDataset
 
 from transformer_foundry.console.expected_errors import expected_error
@@ -51,3 +51,13 @@ def test_an_error_of_a_rust_library_is_recognized_by_its_number():
 
 def test_other_system_errors_are_not_expected():
     assert expected_error(OSError(errno.EINTR, "interrupted")) is None
+
+
+@pytest.mark.parametrize("kind", ["PlotlyFigureDataset", "FigureDataset", "PackageDataset", "TokenizerDataset"])
+def test_a_value_that_its_entry_cannot_keep_is_told_with_the_entry(kind: str, tmp_path: Path) -> None:
+    entry = {"type": f"transformer_foundry.datasets.{kind}", "filepath": str(tmp_path / "kept")}
+    with pytest.raises(DatasetError) as caught:
+        DataCatalog.from_config({"my_figure": entry}).save("my_figure", {"a": 1})
+    lines = str(expected_error(caught.value)).splitlines()
+    assert lines[0].startswith("my_figure of the catalog cannot keep what the node returned: 'dict' object has no")
+    assert (len(lines), kind in lines[1]) == (3, True)

@@ -71,6 +71,12 @@ def test_missing_inputs_are_named_with_the_pipelines_that_make_them(tmp_path: Pa
     assert all(name in str(caught.value) for name in TRAINING_INPUTS)
 
 
+def test_an_input_in_memory_is_refused_unless_it_has_a_value(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="tokenizer of this run has no value, and MemoryDataset keeps none"):
+        check(tmp_path, training.create_pipeline(), present=TRAINING_INPUTS, tokenizer=MemoryDataset())
+    check(tmp_path, training.create_pipeline(), present=TRAINING_INPUTS, tokenizer=MemoryDataset("of a notebook"))
+
+
 def test_a_run_with_all_it_needs_goes_ahead(tmp_path: Path) -> None:
     check(tmp_path, training.create_pipeline(), present=TRAINING_INPUTS)
     check(tmp_path, data_engineering.create_pipeline())

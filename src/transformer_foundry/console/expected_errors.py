@@ -32,6 +32,8 @@ _KEDRO_CHECKS = (
 """Modules and functions of Kedro that refuse what a user gave; others also run code of nodes and datasets."""
 _LONGEST = 300
 
+_SAVING = re.compile(r"([^\s:]+): Failed while saving data to dataset ([\w.]+)\(")
+
 _DISK_ERRORS = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up, no space is left",
@@ -42,7 +44,13 @@ _DISK_ERRORS = {
 
 def expected_error(error: BaseException) -> FoundryError | None:
     """Return the expected error in the chain of ``error``, or one for what Kedro or the system refuses."""
-    return find_foundry_error(error) or _disk_error(error) or _file_error(error) or _kedro_error(error)
+    return (
+        find_foundry_error(error)
+        or _disk_error(error)
+        or _file_error(error)
+        or _unsuitable_value(error)
+        or _kedro_error(error)
+    )
 
 
 def _disk_error(error: BaseException) -> FoundryError | None:
@@ -77,6 +85,21 @@ def _file_error(error: BaseException) -> FoundryError | None:
         elif file and isinstance(current, OSError | ValueError):
             return _explain(file, current, is_saving)
     return None
+
+
+def _unsuitable_value(error: BaseException) -> FoundryError | None:
+    """Return the error for a value that the type of its entry cannot keep: a picture of another library, a mapping."""
+    chain = list(cause_chain(error))
+    # Kedro puts the name of the entry before the text of the dataset.
+    found = next(filter(None, (_SAVING.match(str(item)) for item in chain if isinstance(item, DatasetError))), None)
+    if found is None or not isinstance(chain[-1], AttributeError | TypeError):
+        return None
+    name, kind = found[1], found[2].rpartition(".")[2]
+    return FoundryError(
+        f"{name} of the catalog cannot keep what the node returned: {str(chain[-1])[:_LONGEST]}.",
+        f"Expected a value that {kind} keeps, the type of its entry or of a pattern that fits its name.",
+        f"Give {name} an entry with another type in conf/local/catalog.yml, or its output another name.",
+    )
 
 
 def _kedro_error(error: BaseException) -> FoundryError | None:

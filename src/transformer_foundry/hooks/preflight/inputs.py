@@ -37,8 +37,7 @@ def require_inputs(context: RunContext) -> None:
             stage = (node.namespace or name).partition(".")[0]
             producers |= {entry: stage for entry in node.outputs if entry not in producers}
     inputs = sorted(entry for entry in context.pipeline.inputs() if entry in producers or _is_kedros(catalog, entry))
-    kept = [entry for entry in inputs if not isinstance(catalog.get(entry), MemoryDataset)]
-    missing = [entry for entry in kept if not (_is_readable(catalog, entry) or _has_copy(context, entry))]
+    missing = [entry for entry in inputs if not (_is_readable(catalog, entry) or _has_copy(context, entry))]
     optional = [entry for entry in missing if _is_kedros(catalog, entry) and _may_be_none(context.pipeline, entry)]
     makers = sorted({producers[entry] for entry in optional if entry in producers})
     first = f"; or run 'kedro run --pipelines {','.join(makers)}' first" if makers else ""
@@ -53,6 +52,13 @@ def require_inputs(context: RunContext) -> None:
     if missing := [entry for entry in missing if entry in producers]:
         needed = {producers[entry] for entry in missing}
         names = [name for name in pipelines if name in needed]
+        in_memory = [entry for entry in missing if isinstance(catalog.get(entry), MemoryDataset)]
+        if in_memory:
+            raise DataError(
+                f"{short_list(in_memory)} of this run has no value, and MemoryDataset keeps none between commands.",
+                f"Made by {', '.join(sorted({producers[entry] for entry in in_memory}))}, which this run leaves out.",
+                "Give it a type that keeps it in conf/, or run the pipelines that make and read it in one command.",
+            )
         raise DataError(
             f"Missing for this run: {', '.join(missing)}.",
             run_line(context)
