@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from transformer_foundry.cli.run_selection import require_known
-from transformer_foundry.cli.tables import show_table
+from transformer_foundry.cli.tables import show_line, show_table
 from transformer_foundry.console.command_line import with_values
 from transformer_foundry.console.program import with_program
 from transformer_foundry.core.base.errors import ParameterError
@@ -94,17 +94,17 @@ def example(name: str | None, folder: Path | None) -> None:
         show_table(
             [("example", "model", "learns"), *((key, item.export, item.learns) for key, item in _EXAMPLES.items())]
         )
-        click.echo(with_program("Next: kedro example NAME"))
+        show_line(with_program("Next: kedro example NAME"))
         return
     require_known("example", [name], list(_EXAMPLES), "'kedro example' lists them.")
     chosen, target = _EXAMPLES[name], folder or _DEFAULT_FOLDER / name
     rows = _copy(chosen, target)
-    click.echo(
+    show_line(
         f"{target}: model.py, config.json, run.yml, and data.csv with {rows:,} rows ({', '.join(chosen.columns)})."
     )
-    click.echo(f"The model learns {chosen.learns}.")
-    click.echo(with_program(f"Train it: {shlex.join(['kedro', 'run', '--config', (target / _RUN).as_posix()])}"))
-    click.echo(
+    show_line(f"The model learns {chosen.learns}.")
+    show_line(with_program(f"Train it: {shlex.join(['kedro', 'run', '--config', (target / _RUN).as_posix()])}"))
+    show_line(
         "Make it yours: put your own rows into data.csv, or your own export in place of model.py and config.json."
     )
 
