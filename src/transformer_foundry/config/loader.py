@@ -327,9 +327,13 @@ def _unresolved(error: OmegaConfBaseException, kind: str) -> Exception:
     """Return the error for a value of the configuration that cannot be resolved, with its key and file."""
     found = find_foundry_error(error)
     key = str(getattr(error, "full_key", None) or "")
+    place = place_of_entry(key.partition(".")[0], kind) if key else ""
+    if not key:  # omegaconf 2.3 names none when a whole file is resolved
+        named = re.search(r"'([^']+)'", str(error))
+        places = _find_lines(rf".*\$\{{[^}}]*{re.escape(named[1])}\b", kind) if named else iter(())
+        key, place = next(places, ("", ""))
     if found is not None or not key:
         return found or error
-    place = place_of_entry(key.partition(".")[0], kind)
     reason = (
         error_message(error, first_line=True)
         .removeprefix("KeyError raised while resolving interpolation: ")
