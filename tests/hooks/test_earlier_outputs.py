@@ -9,7 +9,9 @@ import pytest
 from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node, pipeline
 from kedro_datasets.json import JSONDataset
+from kedro_datasets.yaml import YAMLDataset
 
+from transformer_foundry.core.files.provenance import with_origin
 from transformer_foundry.datasets import AtomicJSONDataset
 from transformer_foundry.hooks.kedro_hooks.earlier_outputs import supply_earlier
 from transformer_foundry.hooks.kedro_hooks.free_inputs import complete_inputs
@@ -34,6 +36,23 @@ def test_a_node_gets_what_its_outputs_hold_under_any_name_and_at_any_place(
     assert given is not None
     assert list(given["mine.earlier_results"]) == [{"step": 3}, None]
     assert found == [{"step": 3}]
+
+
+@pytest.mark.parametrize("kind", [AtomicJSONDataset, JSONDataset, YAMLDataset])
+def test_a_result_that_has_changed_since_it_was_written_is_none_and_said(
+    tmp_path: Path, kind: type[AbstractDataset[Any, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file = tmp_path / "quality"
+    catalog = DataCatalog({"evaluation": kind(filepath=str(file)), "samples": kind(filepath=str(tmp_path / "samples"))})  # type: ignore[call-arg]
+    kept = with_origin({"step": 3, "loss": 4.636}, {"step": 3})
+    catalog["evaluation"].save(kept)
+    given = supply_earlier(evaluation(training.create_pipeline()), catalog, lambda _: None)
+    assert given is not None
+    assert given["earlier_results"][0] == kept
+    file.write_text(file.read_text().replace("4.636", "2.636"))
+    assert given["earlier_results"][0] is None
+    assert "evaluation of an earlier command has changed since it was written" in caplog.text
 
 
 def test_what_is_kept_in_memory_only_or_in_no_entry_is_nothing() -> None:

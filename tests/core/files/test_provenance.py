@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from transformer_foundry.core.base.secrets import redact_texts
 from transformer_foundry.core.files.provenance import (
     difference_text,
     digest_of,
+    has_changed,
     is_made_from,
     model_digest,
     origin_differences,
@@ -27,6 +31,39 @@ def test_an_artefact_keeps_its_origin_and_its_other_keys() -> None:
 
     assert artefact["step"] == 400
     assert origin_of(artefact) == ORIGIN
+
+
+RESULT = {"validation": {"loss": 4.636, "none": float("nan")}, "shape": (2, 3), "texts": ["A\u2028", 1e-07], 7: None}
+
+
+def test_a_result_comes_back_unchanged_through_json_and_yaml_and_may_get_further_keys() -> None:
+    kept = with_origin(RESULT, ORIGIN)
+    for found in (kept, json.loads(json.dumps(kept)), yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(kept))))):
+        assert not has_changed(found)
+        assert is_made_from(found | {"mine": 1}, ORIGIN)
+
+
+@pytest.mark.parametrize("change", [{"validation": {"loss": 2.636}}, {"shape": [2]}, {"content_digest": {}}])
+def test_a_result_whose_content_has_changed_is_made_from_nothing(change: dict[str, object]) -> None:
+    changed = with_origin(RESULT, ORIGIN) | change
+
+    assert has_changed(changed)
+    assert not is_made_from(changed, ORIGIN)
+    assert not is_made_from(changed, {})
+    assert difference_text(ORIGIN, origin_of(changed)) == "content that has changed since it was written"
+
+
+def test_a_result_that_has_lost_a_key_has_changed_and_one_without_a_digest_has_not() -> None:
+    kept = with_origin({"loss": 4.6, "step": 3}, ORIGIN)
+
+    assert has_changed({name: kept[name] for name in kept if name != "loss"})
+    assert is_made_from({"loss": 4.6, "made_from": ORIGIN}, ORIGIN)
+
+
+def test_the_digest_of_a_result_is_that_of_its_file_which_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "a-secret-of-the-user")
+
+    assert not has_changed(redact_texts(with_origin({"text": "say a-secret-of-the-user"}, ORIGIN)))
 
 
 @pytest.mark.parametrize("artefact", [{}, None, [], {"made_from": "x"}, {"made_from": None}, {"made_from": {"a": []}}])

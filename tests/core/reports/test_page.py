@@ -206,6 +206,17 @@ def test_what_belongs_to_another_checkpoint_is_not_shown_but_named(
     assert "of unknown origin" in render(tmp_path)
 
 
+def test_a_result_that_has_changed_since_it_was_written_is_not_shown_but_named(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (path,) = tmp_path.rglob("evaluation.json")
+    content = json.loads(path.read_text())
+    kept = with_origin(content, content["made_from"])
+    path.write_text(json.dumps(kept | {"validation": {"loss": 0.125}}))
+    document = render(tmp_path)
+    assert "The evaluation is of content that has changed since it was written. Not shown" in document
+    assert "0.125" not in document
+
+
 def test_a_better_checkpoint_makes_outdated_what_was_made_of_the_earlier_one(tmp_path: Path) -> None:
     write_run(tmp_path)
     write_checkpoint(tmp_path / "06_models/gpt/checkpoints/step-00000060", b"better")

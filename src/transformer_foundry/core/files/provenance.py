@@ -13,6 +13,9 @@ refused depends on these values, never on names or times of files. The names:
 | ``parameters`` | the options that matter, as JSON (``settings_text``); a digest where they are many |
 | ``code`` | version of this package |
 | ``evaluation``, ``package`` | digest of such an artefact |
+
+A result in JSON also keeps the digest of its content (``content_digest``): one that has changed since is not used. A
+result without it, of a node of the user for example, is taken for what its origin says.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from transformer_foundry import __version__
+from transformer_foundry.core.base.secrets import redact_texts
 from transformer_foundry.core.base.text import short_list
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "Origin",
     "difference_text",
     "digest_of",
+    "has_changed",
     "is_made_from",
     "model_digest",
     "origin_differences",
@@ -41,10 +46,14 @@ __all__ = [
 ]
 
 MADE_FROM = "made_from"
+CONTENT = "content_digest"
 CODE_VERSION = __version__
 
 Origin: TypeAlias = Mapping[str, str | int]
 """Name -> digest; an integer for ``step``. Empty for an artefact of unknown origin."""
+
+_CHANGED: Origin = {CONTENT: "changed"}
+"""What an artefact stands for whose content is not what was written."""
 
 _DIGEST = "_sha256"
 _MOST_SETTINGS, _MOST_CHARACTERS = 3, 60
@@ -102,12 +111,41 @@ def run_origin(identity: Mapping[str, str]) -> dict[str, str | int]:
 
 
 def with_origin(artefact: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
-    """Return a result for JSON with its origin as the key ``made_from``."""
-    return {**artefact, MADE_FROM: dict(origin)}
+    """Return a result for JSON, without secrets, with its origin and the digest of its content as further keys.
+
+    Example:
+        >>> sorted(with_origin({"step": 400}, {"model": "3f"}))
+        ['content_digest', 'made_from', 'step']
+    """
+    bare = {name: value for name, value in artefact.items() if name not in (MADE_FROM, CONTENT)}
+    kept: dict[str, Any] = redact_texts(bare)  # as its file will hold it
+    content = {"keys": sorted(map(str, kept)), "sha256": _content_digest(kept)}
+    return {**kept, MADE_FROM: dict(origin), CONTENT: content}
+
+
+def has_changed(artefact: object) -> bool:
+    """Return whether the content of a result is not what was written; keys that were added since do not count."""
+    content = artefact.get(CONTENT) if isinstance(artefact, Mapping) else None
+    if not isinstance(content, Mapping) or not isinstance(artefact, Mapping):
+        return False
+    names = content.get("keys")
+    names = set(map(str, names)) if isinstance(names, list | tuple) else set()
+    written = {name: value for name, value in artefact.items() if str(name) in names}
+    return content.get("sha256") != _content_digest(written)
+
+
+def _content_digest(content: Mapping[str, Any]) -> str:
+    # As it is after a round trip through JSON: tuples are lists there, and all keys are texts.
+    return digest_of(json.loads(json.dumps(content, default=repr)))
 
 
 def origin_of(artefact: object) -> dict[str, str | int]:
-    """Return the origin of a result or of the manifest of a folder; empty if unknown, as version 0.1.0 left it."""
+    """Return the origin of a result or of the manifest of a folder; empty if unknown, as version 0.1.0 left it.
+
+    Of a result that has changed since it was written, it is none that is ever expected.
+    """
+    if has_changed(artefact):
+        return dict(_CHANGED)
     origin = artefact.get(MADE_FROM) if isinstance(artefact, Mapping) else None
     if not isinstance(origin, Mapping):
         return {}
@@ -133,7 +171,7 @@ def origin_differences(expected: Origin, found: Origin, names: Sequence[str] | N
 def is_made_from(artefact: object, expected: Origin, names: Sequence[str] | None = None) -> bool:
     """Return whether an artefact (a result, or a manifest) says that it was made from ``expected``."""
     origin = origin_of(artefact)
-    return bool(origin) and not origin_differences(expected, origin, names)
+    return bool(origin) and origin != _CHANGED and not origin_differences(expected, origin, names)
 
 
 def difference_text(expected: Origin, found: Origin, names: Sequence[str] | None = None) -> str:
@@ -148,9 +186,13 @@ def difference_text(expected: Origin, found: Origin, names: Sequence[str] | None
         'other settings (tier 1 -> 2)'
         >>> difference_text({"model": "3f"}, {})
         'unknown origin'
+        >>> difference_text({"model": "3f"}, origin_of(with_origin({"loss": 4.6}, {"model": "3f"}) | {"loss": 2.6}))
+        'content that has changed since it was written'
     """
     if not found:
         return "unknown origin"
+    if found == _CHANGED:
+        return "content that has changed since it was written"
     differing = origin_differences(expected, found, names)
     if "step" in differing and "step" in found:
         # Weights of another step are other weights: one of the two is enough.

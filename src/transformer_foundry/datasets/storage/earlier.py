@@ -8,6 +8,7 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 
 from transformer_foundry.core.base.errors import error_message, find_foundry_error
+from transformer_foundry.core.files.provenance import has_changed
 
 __all__ = ["load_earlier"]
 
@@ -15,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_earlier(dataset: AbstractDataset[Any, Any], name: str) -> Any:
-    """Return what a dataset holds; None if it is missing, or damaged, which is logged: it is made again.
+    """Return what a dataset holds; None if it is missing, or damaged or changed, which is logged: it is made again.
 
     Args:
         dataset: A dataset of this project, of Kedro or of another package.
@@ -24,6 +25,14 @@ def load_earlier(dataset: AbstractDataset[Any, Any], name: str) -> Any:
     Raises:
         FoundryError: If it is unknown what is there: a server does not answer, or credentials are wrong.
     """
+    found = _load_if_readable(dataset, name)
+    if has_changed(found):
+        _log.info("%s of an earlier command has changed since it was written, and is not used.", name)
+        return None
+    return found
+
+
+def _load_if_readable(dataset: AbstractDataset[Any, Any], name: str) -> Any:
     if hasattr(dataset, "load_if_whole"):
         return dataset.load_if_whole()
     if not dataset.exists():

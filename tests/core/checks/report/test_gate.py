@@ -8,6 +8,7 @@ import pytest
 
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.checks.report.gate import approve_report, require_sound
+from transformer_foundry.core.files.provenance import with_origin
 
 
 def report(*severities: str) -> dict[str, Any]:
@@ -52,3 +53,12 @@ def test_the_verdict_on_a_report_is_judged_as_the_report_is() -> None:
 def test_a_model_that_was_never_judged_is_refused() -> None:
     with pytest.raises(TrainingError, match="has not been checked"):
         require_sound(None, "abc")
+
+
+@pytest.mark.parametrize("change", [{"findings": []}, {"model": {"identity": "abc", "name": "other"}}])
+def test_a_report_or_verdict_that_has_changed_since_it_was_written_is_refused(change: dict[str, Any]) -> None:
+    kept = with_origin(report("error"), {"model": "abc"})
+    for found in (kept, approve_report(kept)):
+        require_sound(found, "abc", "warn")
+        with pytest.raises(TrainingError, match="has changed since it was written"):
+            require_sound(found | change, "abc", "warn")

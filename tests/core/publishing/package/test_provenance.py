@@ -8,19 +8,27 @@ from typing import Any
 import pytest
 
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.files.provenance import with_origin
 from transformer_foundry.core.publishing.package.provenance import require_consistent
 
 
-def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = "m", made_from: Any = None) -> None:
+def check(
+    *, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = "m", made_from: Any = None, lost: str = ""
+) -> None:
     checkpoint = {"model": "m", "data": "d", "weights": "w", "step": 7}
     state: Any = SimpleNamespace(step=7, identity={"data": "d", "tokenizer": "t"}, made_from=checkpoint)
+    parts: dict[str, dict[str, Any]] = {
+        "profile": with_origin({"fingerprint": data}, {}),
+        "evaluation": with_origin({"step": step, "loss": 4.6}, checkpoint | (made_from or {})),
+        "report": with_origin({"model": {"identity": model}, "status": "passed"}, {}),
+    }
+    if lost:
+        parts[lost] |= {"content_digest": {}}
     require_consistent(
         state,
         SimpleNamespace(identity="m"),  # type: ignore[arg-type]
         SimpleNamespace(digest=lambda: tokenizer),  # type: ignore[arg-type]
-        {"fingerprint": data},
-        {"step": step, "made_from": checkpoint | (made_from or {})},
-        {"model": {"identity": model}},
+        *parts.values(),
     )
 
 
@@ -32,6 +40,9 @@ def check(*, data: str = "d", tokenizer: str = "t", step: int = 7, model: str = 
         ({"step": 6}, "The evaluation is not of step 7"),
         ({"made_from": {"weights": "x"}}, "The evaluation is not of this checkpoint: other weights"),
         ({"made_from": {"weights": "x", "step": 5}}, "step 5 instead of 7"),
+        ({"lost": "profile"}, "The profile of the data has changed since it was written"),
+        ({"lost": "evaluation"}, "The evaluation has changed since it was written"),
+        ({"lost": "report"}, "The validation report has changed since it was written"),
         ({"model": "x"}, "The validation report is about another model"),
     ],
 )

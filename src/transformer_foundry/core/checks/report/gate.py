@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformer_foundry.core.base.errors import TrainingError
-from transformer_foundry.core.files.provenance import CODE_VERSION, settings_text
+from transformer_foundry.core.files.provenance import CODE_VERSION, has_changed, origin_of, settings_text, with_origin
 
 __all__ = ["approve_report", "report_origin", "require_sound"]
 
@@ -28,8 +28,8 @@ def approve_report(report: Mapping[str, Any]) -> dict[str, Any]:
     ``require_sound`` takes a verdict as it takes a report.
     """
     errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
-    kept = {name: report[name] for name in ("status", "model", "made_from") if name in report}
-    return kept | {"findings": errors}
+    kept = {name: report[name] for name in ("status", "model") if name in report}
+    return with_origin(kept | {"findings": errors}, origin_of(report))
 
 
 def require_sound(report: Mapping[str, Any] | None, identity: str, on_errors: str = "refuse") -> None:
@@ -42,13 +42,19 @@ def require_sound(report: Mapping[str, Any] | None, identity: str, on_errors: st
         on_errors: ``refuse``, or ``warn`` to accept a model with errors.
 
     Raises:
-        TrainingError: If there is no report, it is about another model, or the model has errors.
+        TrainingError: If there is no report, it has changed, it is about another model, or the model has errors.
     """
     if report is None:
         raise TrainingError(
             "The model has not been checked.",
             "Expected the verdict of the validation pipeline on it.",
             "Run 'kedro run --pipelines validation' with the same --params first.",
+        )
+    if has_changed(report):
+        raise TrainingError(
+            "The validation report has changed since it was written: its digest is another one.",
+            "Expected the verdict of the validation pipeline, as it wrote it.",
+            "Run 'kedro run --pipelines validation' with the same --params: it is made again.",
         )
     if report.get("model", {}).get("identity") != identity:
         raise TrainingError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
-from transformer_foundry.core.files.provenance import difference_text, origin_differences, origin_of
+from transformer_foundry.core.files.provenance import difference_text, has_changed, origin_differences, origin_of
 
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenizer.tokenizer import Tokenizer
@@ -46,6 +46,17 @@ def require_consistent(
         ("The evaluation", evaluation.get("step"), state.step, f"is not of step {state.step}", "training"),
         ("The validation report", validated, export.identity, "is about another model", "validation"),
     )
+    for part, result, pipelines in (
+        ("The profile of the data", data_profile, "data_engineering"),
+        ("The evaluation", evaluation, "training"),
+        ("The validation report", validation_report, "validation"),
+    ):
+        if has_changed(result):
+            raise DeploymentError(
+                f"{part} has changed since it was written: its digest is another one.",
+                "Expected the content that the pipeline wrote.",
+                f"Run 'kedro run --pipelines {pipelines}' with the settings of the run: it is made again.",
+            )
     measured = origin_of(evaluation)
     if measured and origin_differences(state.made_from, measured):
         raise DeploymentError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from transformer_foundry.core.base.errors import ParameterError, TuningError
+from transformer_foundry.core.files.provenance import with_origin
 from transformer_foundry.core.studies.tuning.results.best_parameters import use_best_parameters
 from transformer_foundry.core.training.options import TrainingOptions
 
@@ -39,3 +40,9 @@ def test_a_damaged_result_is_refused_like_any_bad_parameter() -> None:
 def test_a_result_that_sets_anything_but_training_parameters_is_refused() -> None:
     with pytest.raises(TuningError, match="was not written by a search"):
         use_best_parameters(TrainingOptions(use_best=True), FOUND | {"parameters": {"trust_code": True}}, "m", "d")
+
+
+def test_a_result_that_was_edited_is_refused() -> None:
+    edited = with_origin(FOUND, {"model": "m"}) | {"parameters": {"learning_rate": 0.5}}
+    with pytest.raises(TuningError, match="has changed since the search wrote it"):
+        use_best_parameters(TrainingOptions(use_best=True), edited, "m", "d")

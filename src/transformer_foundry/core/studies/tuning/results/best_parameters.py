@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformer_foundry.core.base.errors import TuningError
+from transformer_foundry.core.files.provenance import has_changed
 from transformer_foundry.core.training.options import TrainingOptions
 
 __all__ = ["use_best_parameters"]
@@ -25,8 +26,8 @@ def use_best_parameters(
         data: Fingerprint of the data at hand (``TokenSplits.fingerprint``).
 
     Raises:
-        TuningError: If they are asked for and missing, from another model or other data, or from a search that changed
-            the model itself.
+        TuningError: If they are asked for and missing, edited, from another model or other data, or from a search that
+            changed the model itself.
     """
     if not options.use_best:
         return options
@@ -42,6 +43,12 @@ def use_best_parameters(
             "training.use_best is true, but best_parameters.json was not written by a search.",
             "Expected an object with the training parameters, the model and the data of the search.",
             "Run 'kedro run --pipelines tuning' again, or leave training.use_best out.",
+        )
+    if has_changed(best_parameters):
+        raise TuningError(
+            "training.use_best is true, but best_parameters.json has changed since the search wrote it.",
+            "Expected the values that the search found.",
+            "Run 'kedro run --pipelines tuning' again: it is made again. Values of your own go into conf/.",
         )
     found = {"model": best_parameters.get("model"), "data": best_parameters.get("data")}
     if found != {"model": model, "data": data}:
