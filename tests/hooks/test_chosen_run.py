@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +21,13 @@ from transformer_foundry.config.run_name import accept_run
 from transformer_foundry.console.params_text import parse_params
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.options import parse_options
+from transformer_foundry.core.files.run_paths import RunPaths
+from transformer_foundry.core.models.source.read import read_export
+from transformer_foundry.core.training.checkpointing.run_files import write_run_record
 from transformer_foundry.hooks import KedroHooks
-from transformer_foundry.hooks.preflight.chosen_run import remedy
+from transformer_foundry.hooks.preflight.chosen_run import remedy, run_line
 from transformer_foundry.hooks.preflight.inputs import require_inputs
+from transformer_foundry.hooks.preflight.start_from import ignored_weights
 from transformer_foundry.hooks.run_context import make_run_contexts
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +60,11 @@ def context_of(loader: FoundryConfigLoader) -> Any:
         env=None,
         conf_source="",
         data_dir=Path(parameters["data_dir"]),
+        paths=RunPaths.under(parameters["data_dir"], "gpt"),
+        trains=True,
+        study=None,
+        run_choice=loader.run_choice,
+        is_main_process=True,
         options=lambda kind: parse_options(kind, parameters[SECTION_OF[kind]], SECTION_OF[kind]),
     )
 
@@ -140,3 +151,77 @@ def test_a_file_that_has_changed_leaves_no_command_without_a_checkpoint(tmp_path
     context = context_of(loader)
     assert loader.run_choice is not None
     assert remedy(context, loader.run_choice) == ""
+
+
+def edited_model(at: Path, config: str = "") -> tuple[Any, Any]:
+    """Return the context of a command whose model was edited after gpt had trained, and its choice of a run."""
+    (at / "texts.txt").write_text("text\n")
+    shutil.copytree(ROOT / "data/01_raw/exports/gpt", at / "gpt")
+    sections = {"model": {"source": str(at / "gpt")}}
+    accept(at, sections)
+    run = at / "data" / "06_models" / "gpt"
+    (run / "checkpoints" / "step-00000010").mkdir()
+    (run / "checkpoints" / "step-00000010" / "manifest.json").touch()
+    write_run_record(run, {"identity": {"config": read_export(str(at / "gpt")).sha256["config.json"]}})
+    with (at / "gpt" / "model.py").open("a") as file:
+        file.write("# edited\n")
+    with (at / "gpt" / "config.json").open("a") as file:
+        file.write(config)
+    loader = load(at, sections)
+    context = context_of(loader)
+    return context, loader.run_choice
+
+
+def report_kinds(at: Path, choice: Any, *kinds: str | None) -> None:
+    for number, (identity, kind) in enumerate(zip(choice.changes["model.files"], kinds, strict=True)):
+        folder = at / "data" / "08_reporting" / f"gpt-{number}"
+        folder.mkdir(parents=True)
+        (folder / "validation_report.json").write_text(json.dumps({"kind": kind, "model": {"identity": identity}}))
+
+
+def test_an_edited_model_may_start_from_the_weights_of_the_run_only_where_it_trains(tmp_path: Path) -> None:
+    context, choice = edited_model(tmp_path)
+    assert "To start from its weights, if its shapes still fit: " in remedy(context, choice)
+    context.trains = False
+    assert remedy(context, choice) == ""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_offered"),
+    [
+        (("decoder-only", "decoder-only"), True),
+        (("decoder-only", "encoder-only"), False),
+        (("decoder-only", None), False),
+    ],
+)
+def test_only_a_model_of_the_same_kind_may_start_from_its_weights(
+    tmp_path: Path, kinds: tuple[str | None, str | None], is_offered: bool
+) -> None:
+    context, choice = edited_model(tmp_path, config="\n")
+    report_kinds(tmp_path, choice, *kinds)
+    assert ("model.init_from=gpt" in remedy(context, choice)) == is_offered
+
+
+def test_a_search_says_that_it_does_not_start_from_the_weights_that_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("text\n")
+    context = context_of(load(tmp_path, {"model": {"init_from": "gpt"}}))
+    context.study, context.trains = "study", False
+    said = "The search trains from new weights. model.init_from=gpt: not used here, only by a training."
+    assert ignored_weights(context) == said
+    context.trains = True
+    assert ignored_weights(context).endswith("model.init_from=gpt: only the training after it begins so.")
+    assert ignored_weights(context_of(load(tmp_path, {}))) == ""
+
+
+def test_a_run_that_is_continued_is_not_explained_as_another_one(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("text\n")
+    accept(tmp_path, {})
+    lines = []
+    for _ in range(2):
+        loader = load(tmp_path, OTHER)
+        lines.append(run_line(context_of(loader)).partition(" To continue")[0])
+        accept(tmp_path, OTHER)
+    assert lines == [
+        "Starts the run gpt-2; gpt is another one: training.weight_decay was 0.1 and is 0.07.",
+        "Continues the run gpt-2, not gpt: training.weight_decay was 0.1 and is 0.07.",
+    ]

@@ -6,14 +6,12 @@ import logging
 from typing import Any
 
 from transformer_foundry.config.run_name import RunChoice, accept_run, require_free
-from transformer_foundry.config.run_options import RunOptions
 from transformer_foundry.core.base.errors import CheckpointError, ParameterError
 from transformer_foundry.core.files.run_paths import runs_folder
-from transformer_foundry.core.models.options import ModelOptions
-from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.preflight.reads import writes_dataset
-from transformer_foundry.hooks.preflight.start import command_with, vocabulary_values
+from transformer_foundry.hooks.preflight.start import command_with
+from transformer_foundry.hooks.preflight.start_from import ignored_weights, start_from
 from transformer_foundry.hooks.run_context import RunContext
 
 __all__ = ["announce_catalog", "announce_run", "keep_name", "remedy", "require_run", "run_line"]
@@ -67,11 +65,11 @@ def require_run(context: RunContext) -> None:
 
 
 def announce_run(context: RunContext) -> None:
-    """Log which run it is if it is not the one of that name, what differs, and how to continue that one."""
-    text = run_line(context)
-    if text and text not in _announced:
-        _announced.add(text)
-        _log.info(text)
+    """Log which run it is if it is not the one of that name, how to continue that one, and what is not used."""
+    for text in (run_line(context), ignored_weights(context)):
+        if text and text not in _announced:
+            _announced.add(text)
+            _log.info(text)
 
 
 def run_line(context: RunContext, *, is_planned: bool = False) -> str:
@@ -85,8 +83,10 @@ def run_line(context: RunContext, *, is_planned: bool = False) -> str:
     if choice is None or choice.name == choice.stem or not choice.changes:
         return ""
     verb = ("start" if choice.is_new else "continue") if _takes_name(context) else "work on"
+    # A run that is continued was chosen by an earlier command, which has said why.
+    other = f", not {choice.stem}" if verb == "continue" else f"; {choice.stem} is another one"
     verb = f"Would {verb}" if is_planned else "Works on" if verb == "work on" else f"{verb.capitalize()}s"
-    text = f"{verb} the run {choice.name}; {choice.stem} is another one: {_describe(choice)}. {remedy(context, choice)}"
+    text = f"{verb} the run {choice.name}{other}: {_describe(choice)}. {remedy(context, choice)}"
     return text.rstrip()
 
 
@@ -135,12 +135,11 @@ def remedy(context: RunContext, choice: RunChoice) -> str:
     """Return the command that continues the run of that name, or if its files have changed, starts from its weights.
 
     Returns:
-        Empty if there is no such command: its tokenizer is gone, this one already starts from weights, or this run
-        has steps of its own.
+        Empty if there is no such command: this run has steps of its own, or ``start_from`` has none.
     """
     gone = [name for name in choice.changes if _is_gone(name, choice)]
     if gone:
-        return _start_from(context, choice) if choice.is_new else ""
+        return start_from(context, choice) if choice.is_new else ""
     values: dict[str, Any] = {
         _SOURCES.get(name, name): choice.sources[_SOURCES[name]] if name in _SOURCES else before
         for name, (before, _) in choice.changes.items()
@@ -159,19 +158,3 @@ def _refusal_remedy(command: str) -> str:
 def _is_gone(name: str, choice: RunChoice) -> bool:
     """Return whether no value of a parameter brings back what a run was started with."""
     return name in _CONTENTS or (name in _FILES and _SOURCES[name] not in choice.sources)
-
-
-def _start_from(context: RunContext, choice: RunChoice) -> str:
-    """Return the command of a new run with the weights of the run of that name."""
-    origin = runs_folder(context.data_dir) / choice.stem
-    starts_from = (context.options(RunOptions).fork_from, context.options(ModelOptions).init_from)
-    if starts_from != (None, None) or not list_checkpoints(origin):
-        return ""
-    values = vocabulary_values(context, origin, choice.changes)
-    if values is None:
-        return ""
-    when = "To start from its weights" + (", if its shapes still fit" if "model.files" in choice.changes else "")
-    values = {"model.init_from": choice.stem, **values}
-    if context.parameters["run"].get("on_change") == "refuse":
-        values["run.on_change"] = "new"
-    return f"{when}: {command_with(context, values)}"
