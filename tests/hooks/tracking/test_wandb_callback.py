@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,22 @@ def test_a_run_in_two_sessions_logs_each_row_once(run):
     assert sorted(metric_steps(run)) == [10, 20, 30, 40]
     assert len({session.run_id for session in logged(run)}) == 1
     assert sorted(session.exit_code for session in logged(run)) == [0, 1]
+
+
+def test_the_line_about_an_upload_names_every_session_that_is_not_uploaded(run, caplog):
+    caplog.set_level("INFO")
+    for start, end in ((0, 10), (10, 20), (20, 30)):
+        train(run, start, end, checkpoints=(end,))
+        run.end()
+        if start == 0:  # as ``wandb sync`` does
+            (first,) = (run.data_dir / "08_reporting").rglob("run-*.wandb")
+            first.with_name(f"{first.name}.synced").touch()
+    sessions = logged(run)
+    assert [row["_step"] for session in sessions for row in session.history] == [0, 1, 2]
+    lines = [text for text in caplog.messages if "recorded offline; upload with: wandb sync " in text]
+    named = [shlex.split(line.partition("wandb sync ")[2]) for line in lines]
+    folders = sorted(str(path) for path in (run.data_dir / "08_reporting").rglob("offline-run-*"))
+    assert named == [folders[:1], folders[1:2], folders[1:]]
 
 
 def test_a_run_that_falls_back_to_an_older_checkpoint_logs_no_row_twice(run):

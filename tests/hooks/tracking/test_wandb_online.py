@@ -28,16 +28,16 @@ def run(tmp_path):
     return Run(tmp_path / "data")
 
 
-def start(run, server, *arguments):
+def start(run, server, *arguments, **others):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     command = [sys.executable, "-m", "tests.hooks.tracking.tracked_process", str(run.data_dir), *map(str, arguments)]
-    environment = inherited | server.environment()
+    environment = inherited | server.environment() | others
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
 
 
-def track(run, server, *arguments):
-    process = start(run, server, *arguments)
+def track(run, server, *arguments, **others):
+    process = start(run, server, *arguments, **others)
     _, errors = process.communicate(timeout=120)
     return process.returncode, errors
 
@@ -63,6 +63,22 @@ def test_a_run_that_was_killed_is_resumed_without_gap_or_double(run, server):
     assert track(run, server, 20, 40, "kill")[0] == -signal.SIGKILL
     assert track(run, server, 40, 60, "end")[0] == 0
     assert sorted(arrived(server)) == [10, 20, 30, 40, 50, 60]
+
+
+def test_the_folders_of_a_killed_and_a_later_session_are_uploaded_into_one_run_in_order(run, server):
+    assert track(run, server, 0, 20, "kill", WANDB_MODE="offline")[0] == -signal.SIGKILL
+    assert track(run, server, 20, 40, "kill", WANDB_MODE="offline")[0] == -signal.SIGKILL
+    assert track(run, server, 40, 60, "end", WANDB_MODE="offline")[0] == 0
+    folders = sorted(map(str, (run.data_dir / "08_reporting").rglob("offline-run-*")))
+    assert len(folders) == 3
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    for _ in range(2):  # what is uploaded is left out
+        command = [sys.executable, "-m", "wandb", "sync", *folders]
+        subprocess.run(command, env=environment | server.environment(), check=True, capture_output=True, timeout=120)
+        assert arrived(server) == [10, 20, 30, 40, 50, 60]
+    (name,) = server.runs
+    steps = [row["_step"] for row in server.history(name)]
+    assert steps == sorted(set(steps))
 
 
 @pytest.mark.parametrize("status", [401, 500])

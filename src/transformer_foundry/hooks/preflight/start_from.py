@@ -13,7 +13,6 @@ from transformer_foundry.core.files.run_paths import runs_folder
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
 from transformer_foundry.core.training.checkpointing.run_files import read_run_record
-from transformer_foundry.hooks.preflight.reads import writes_dataset
 from transformer_foundry.hooks.preflight.start import command_with, vocabulary_values
 from transformer_foundry.hooks.run_context import RunContext
 
@@ -46,23 +45,16 @@ def start_from(context: RunContext, choice: RunChoice) -> str:
 
 
 def ignored_weights(context: RunContext) -> str:
-    """Return that a search or a comparison starts from new weights although others are asked for; empty if not."""
-    from transformer_foundry.datasets import ComparisonDataset
-
-    given = {"model.init_from": context.options(ModelOptions).init_from, "run.fork_from": _fork_of(context)}
+    """Return that a search starts from new weights although others are asked for; empty if it is not so."""
+    given = {
+        "model.init_from": context.options(ModelOptions).init_from,
+        "run.fork_from": context.options(RunOptions).fork_from,
+    }
     names = [f"{name}={value}" for name, value in given.items() if value is not None]
-    if not names:
+    if context.study is None or not names:
         return ""
-    is_search = context.study is not None
-    if not is_search and not writes_dataset(context, ComparisonDataset):
-        return ""
-    what = "search" if is_search else "comparison"
     use = "only the training after it begins so" if context.trains else "not used here, only by a training"
-    return f"The {what} trains from new weights. {' and '.join(names)}: {use}."
-
-
-def _fork_of(context: RunContext) -> str | None:
-    return context.options(RunOptions).fork_from
+    return f"The search trains from new weights. {' and '.join(names)}: {use}."
 
 
 def _fits_model(context: RunContext, choice: RunChoice, origin: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Read the last logged step from W&B's offline files of a run.
+"""Read the last logged step from W&B's offline files of a run, and which of them are not uploaded.
 
 wandb keeps rows in memory for a while, and a kill loses them; only the file shows which rows are safe. A
 ``run-*.wandb`` file is a log in LevelDB's format: a header of 7 bytes, then blocks of 32 KiB with chunks of
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["last_logged_step"]
+__all__ = ["folders_to_sync", "last_logged_step"]
 
 _HEADER_BYTES = 7
 _BLOCK_BYTES = 32768
@@ -31,6 +31,18 @@ def last_logged_step(folder: Path, run_id: str, metric: str) -> int:
     """
     files = folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
     return max((step for path in files for step in _steps(path, metric)), default=-1)
+
+
+def folders_to_sync(folder: Path, run_id: str) -> list[Path]:
+    """Return the folders of the offline sessions of a run that ``wandb sync`` has not uploaded, the oldest first.
+
+    Args:
+        folder: The ``dir`` that wandb was given.
+        run_id: Id of the run.
+    """
+    found = sorted(folder.glob(f"wandb/offline-run-*-{run_id}"))
+    # wandb marks what it has uploaded with an empty file.
+    return [path for path in found if not (path / f"run-{run_id}.wandb.synced").exists()]
 
 
 def _steps(path: Path, metric: str) -> Iterator[int]:

@@ -25,7 +25,7 @@ from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE, SAMPLES_FILE, TRACKING_FILE
-from transformer_foundry.hooks.tracking.wandb_offline_log import last_logged_step
+from transformer_foundry.hooks.tracking.wandb_offline_log import folders_to_sync, last_logged_step
 
 if TYPE_CHECKING:
     from transformer_foundry.core.studies.tuning import TrialResult
@@ -38,6 +38,9 @@ STEP_METRIC = "train/step"
 INIT_TIMEOUT_S = 15
 FINISH_TIMEOUT_S = 60.0
 """Longest wait for W&B to take the rest at the end of a run."""
+
+_MOST_FOLDERS = 4
+"""Folders of offline sessions that a line names; of more, their pattern."""
 
 _DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 """Where wandb goes by default: before and since version 0.31."""
@@ -68,6 +71,7 @@ class WandbRun:
         self._asked_step = -1
         self._is_resumed = False
         self._refused: dict[str, str] = {}
+        self._trials: list[Path] = []
 
     @property
     def run(self) -> Any:
@@ -172,6 +176,7 @@ class WandbRun:
             trial.summary["loss"] = record.loss
         if record.error is not None:
             trial.summary["error"] = redact(record.error)
+        self._trials += [Path(trial.dir).parent] if self._mode == "offline" else []
         _finish(trial, exit_code=1 if record.state == "failed" else 0)
 
     def finish(self, exit_code: int = 0) -> None:
@@ -181,10 +186,11 @@ class WandbRun:
         self._say_refused()
         if run is None:
             return
-        run_files = Path(run.dir).parent
+        run_files, run_id = Path(run.dir).parent, run.id
         is_complete = _finish(run, exit_code)
         if self._mode == "offline":
-            _log.info("W&B: recorded offline; upload with: wandb sync %s", run_files)
+            folders = [*self._trials, *(folders_to_sync(self._folder, run_id) or [run_files])]
+            _log.info("W&B: recorded offline; upload with: wandb sync %s", _sync_arguments(folders))
         elif not is_complete:
             _log.warning("W&B: the upload is not complete; resume it with: wandb sync %s", run_files)
 
@@ -246,6 +252,9 @@ class WandbRun:
         self._run = self._start_run(run_id, name=self._run_name, job_type="training", config=self._config)
         self._run.define_metric("*", step_metric=STEP_METRIC)
         reached = last_logged_step(self._folder, run_id, STEP_METRIC)
+        if self._mode == "offline" and (count := last_logged_step(self._folder, run_id, "_step")) >= 0:
+            # Offline, wandb counts the rows of each session from 0; uploaded, they are rows of one run.
+            self._run.log({}, step=count + 1)
         if self._mode == "online":
             reached = max(reached, int(self._run.summary.get(STEP_METRIC, -1)))
             _log.info("W&B: %s", self._run.url)
@@ -338,6 +347,13 @@ def _settings(mode: str) -> Any:
     import wandb
 
     return wandb.Settings(mode=mode, silent=True, console="off", init_timeout=INIT_TIMEOUT_S)
+
+
+def _sync_arguments(folders: Sequence[Path]) -> str:
+    """Return the folders of offline sessions as arguments of ``wandb sync``, which skips those that are uploaded."""
+    if len(folders) <= _MOST_FOLDERS:
+        return shlex.join(map(str, folders))
+    return f"{shlex.quote(str(folders[0].parent))}/offline-run-*"
 
 
 def _table(columns: list[str], data: list[list[Any]]) -> Any:
