@@ -41,6 +41,9 @@ def test_a_damaged_model_is_shown_as_damaged(data: Path) -> None:
     shown = kedro(data, "models", "show", "gpt:1").output
     assert "run: first" in shown
     assert "warning: model.safetensors" in shown
+    assert "this version is lost; its metrics remain" in " ".join(shown.split())
+    lines = kedro(data, "models", "list").output.splitlines()
+    assert ["DAMAGED" in line for line in lines] == [False, True, False]
 
 
 def test_a_worse_model_is_refused_with_the_figures(data: Path) -> None:

@@ -38,6 +38,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "model.init_from=gpt,run.fork_from=gpt,run.name=new": ("run.fork_from", "model.init_from"),
     "run.fork_from=nosuch": ("run.fork_from", "nosuch"),
     "run.name=a/b": ("run.name", "a/b"),
+    "run.preparation=gptt,run.name=new": ("run.preparation", "gptt", "'gpt'"),
     "run.preparation=../x": ("run.preparation", "../x"),
     "run.on_change=refuse,training.seed=1": ("run.on_change", "training.seed", "1"),
     "run.on_change=ask": ("run.on_change", "ask"),

@@ -31,13 +31,14 @@ def models() -> None:
 @models.command("list")
 @storage_options
 def list_models(storage: Storage) -> None:
-    """List every version of every model."""
+    """List every version of every model; its files are read and hashed, and it is marked if they are damaged."""
+    registry = _registry(storage)
     rows = [("model", "aliases", "test loss", "step", "run", "data", "hub", "registered")]
-    for versions in _registry(storage).versions().values():
+    for versions in registry.versions().values():
         rows += [
             (
                 f"{item.name}:{item.version}",
-                ",".join(item.aliases),
+                ",".join([*item.aliases, *["DAMAGED"] * (registry.damage_of(item) is not None)]),
                 text_of(item.metrics.get("loss")),
                 text_of(item.lineage.get("step")),
                 text_of(item.lineage.get("run")),
@@ -58,6 +59,8 @@ def list_models(storage: Storage) -> None:
 @storage_options
 def show(model: str, storage: Storage) -> None:
     """Show metrics, origin and publications of MODEL (NAME, NAME:VERSION or NAME@ALIAS), and whether it is damaged."""
+    from transformer_foundry.core.publishing.registry.damage import remedy_of_damage
+
     registry = _registry(storage)
     item = registry.find(model)
     show_line(f"{item.name}:{item.version}  {' '.join(item.aliases)}")
@@ -71,7 +74,7 @@ def show(model: str, storage: Storage) -> None:
         show_line(f"published: {where['repo_id']} {where['tag']} {where['revision']}")
     damage = registry.damage_of(item)
     if damage is not None:
-        show_line(f"warning: {damage} Deploy that run again: its files are replaced.", err=True)
+        show_line(f"warning: {damage} {remedy_of_damage(item)}", err=True)
 
 
 @models.command("compare")

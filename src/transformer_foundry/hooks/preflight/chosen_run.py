@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
+from transformer_foundry.config.drive_folder import find_folder
+from transformer_foundry.config.hook_options import DriveOptions
 from transformer_foundry.config.run_name import RunChoice, accept_run, require_free
-from transformer_foundry.core.base.errors import CheckpointError, ParameterError
+from transformer_foundry.core.base.errors import CheckpointError, ParameterError, suggestion
 from transformer_foundry.core.files.run_paths import runs_folder
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.preflight.reads import writes_dataset
@@ -18,6 +21,7 @@ __all__ = ["announce_catalog", "announce_run", "keep_name", "remedy", "require_r
 
 _log = logging.getLogger(__name__)
 
+_NUMBER = re.compile(r"-\d+$")
 _MOST_CHANGES = 3
 """Changes that a line names; so many more are counted."""
 
@@ -42,9 +46,11 @@ def require_run(context: RunContext) -> None:
     Raises:
         CheckpointError: If it is unknown whether the run is the one of this command, or another process has taken its
             name since.
-        ParameterError: If another run of that name would have to change.
+        ParameterError: If another run of that name would have to change, or ``run.preparation`` does not exist.
     """
     choice = context.run_choice
+    if choice is not None:
+        _require_preparation(context, choice)
     if choice is None or not _takes_name(context):
         return
     if choice.unreadable:
@@ -62,6 +68,25 @@ def require_run(context: RunContext) -> None:
             "Expected the data, the model and the values that it was started with.",
             _refusal_remedy(remedy(context, choice)),
         )
+
+
+def _require_preparation(context: RunContext, choice: RunChoice) -> None:
+    """Refuse a preparation of which nothing is there, here and on Drive: a misspelled name would start one."""
+    # A search of this command may make that of use_best.
+    if choice.preparation == choice.name or context.options(TrainingOptions).use_best:
+        return
+    paths, copies = context.paths, find_folder(context.options(DriveOptions).folder)
+    roots = [paths.run.parent, paths.model_input.parent, paths.shared_reports.parent, *([copies] if copies else [])]
+    given = _NUMBER.sub("", choice.preparation)
+    if any((root / name).exists() for root in roots for name in (given, choice.preparation)):
+        return
+    known = {folder.name for root in roots[:2] for folder in root.glob("*/")}
+    raise ParameterError(
+        f"run.preparation is {choice.preparation!r}, but there is no such run in {context.data_dir}."
+        + suggestion(given, known),
+        "Expected the name of a run whose validation report, tokens and search are used.",
+        "See 'kedro runs list' for the runs, or leave run.preparation out.",
+    )
 
 
 def announce_run(context: RunContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.files.atomic import write_json
 from transformer_foundry.core.publishing import Package, Registration, Registry
 from transformer_foundry.core.publishing.package.package import list_files
+from transformer_foundry.core.publishing.registry.damage import remedy_of_damage
 
 REGISTER = """
 import sys
@@ -80,6 +82,27 @@ def test_a_damaged_version_gets_no_alias_and_is_replaced_by_the_same_package(
     assert registry.find("gpt@production").version == 2
     registry.register(Package(tmp_path / "a", json.loads((tmp_path / "a" / "manifest.json").read_text())))
     assert registry.roll_back("gpt").version == 1
+
+
+def test_damage_of_a_package_in_place_leaves_its_version_whole(registry: Registry, tmp_path: Path) -> None:
+    version = registry.register(package(tmp_path / "a", 2.0))
+    for file in (path for path in (tmp_path / "a").rglob("*") if path.is_file()):
+        with file.open("r+b") as opened:
+            opened.write(b"damage")
+        assert not file.samefile(version.folder / file.relative_to(tmp_path / "a"))
+    assert registry.damage_of(version) is None
+
+
+@pytest.mark.parametrize(("weights", "said"), [("w", "Deploy the run r again"), ("x", "this version is lost")])
+def test_a_damaged_version_is_made_again_only_if_its_checkpoint_is_still_the_best(
+    registry: Registry, tmp_path: Path, weights: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = dataclasses.replace(
+        registry.register(package(tmp_path / "a", 2.0), run="r"), made_from={"weights": "w", "step": 3}
+    )
+    checkpoint = {"weights": weights, "step": 3}
+    monkeypatch.setattr("transformer_foundry.core.publishing.registry.damage.best_origin", lambda _: checkpoint)
+    assert said in remedy_of_damage(version)
 
 
 def test_a_publication_is_recorded_once(registry: Registry, tmp_path: Path) -> None:

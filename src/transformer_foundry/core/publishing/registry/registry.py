@@ -5,10 +5,8 @@ A registry is a folder: ``log.jsonl``, which is only appended to and is authorit
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.provenance import MADE_FROM, origin_of
 from transformer_foundry.core.publishing.package.package import Package, package_files, read_package, require_whole
+from transformer_foundry.core.publishing.registry.damage import find_damage, require_undamaged
 from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.publishing.registry.events import RegistryState, folder_name, package_folder
 from transformer_foundry.core.publishing.registry.model_version import ModelVersion, require_better
@@ -32,8 +31,9 @@ CANDIDATE, PRODUCTION = "candidate", "production"
 _logger = logging.getLogger(__name__)
 
 _PUBLICATION_KEYS = ("repo_id", "tag", "revision", "difference", "url")
-# Files of at least this size are hard links to the package's own folder where the file system can do that.
-_LINKED_BYTES = 1 << 20
+# The request of ``ioctl`` by which btrfs, XFS and others let two files share their blocks (linux/fs.h, FICLONE).
+_CLONE = 0x40049409
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Registry:
         Files of that version that were damaged since are replaced.
 
         Args:
-            package: The package; its files are copied, or linked where that is possible.
+            package: The package; its files are copied.
             name: Name of the model; that of the export by default.
             **lineage: Its origin, for example ``run``.
 
@@ -132,7 +132,7 @@ class Registry:
             known = state.versions.get(name, {})
             for item in known.values():
                 if item.package_sha256 == digest:
-                    if _damage(item) is not None:
+                    if find_damage(item) is not None:
                         _logger.warning(
                             "%s:%d in the registry was damaged: its files are replaced.", name, item.version
                         )
@@ -190,7 +190,7 @@ class Registry:
 
     def damage_of(self, version: ModelVersion) -> str | None:
         """Return what is wrong with the files of a version, each of which is read and hashed; None if nothing is."""
-        damage = _damage(version)
+        damage = find_damage(version)
         return None if damage is None else damage.problem
 
     def note_publication(self, version: ModelVersion, publication: Mapping[str, Any]) -> None:
@@ -215,7 +215,7 @@ class Registry:
         Raises:
             DeploymentError: If its files are damaged, it is not better, or the two were not tested on the same data.
         """
-        _require_undamaged(version)
+        require_undamaged(version)
         with self._log.locked():
             state = self._read()
             history = state.aliases.get(version.name, {}).get(alias, [])
@@ -242,7 +242,7 @@ class Registry:
                     f"Expected two promotions at least; there {'was one' if history else 'were none'}.",
                     f"Name a version with 'kedro models promote {name}:VERSION --alias {alias} --force'.",
                 )
-            _require_undamaged(self.find(f"{name}:{history[-2]}"))
+            require_undamaged(self.find(f"{name}:{history[-2]}"))
             self._log.append({"event": "rolled back", "name": name, "alias": alias})
         return self.find(f"{name}@{alias}")
 
@@ -281,24 +281,6 @@ def _release(publication: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(publication.get(key) for key in ("repo_id", "tag", "revision"))
 
 
-def _damage(version: ModelVersion) -> DeploymentError | None:
-    try:
-        read_package(version.folder)
-    except DeploymentError as err:
-        return err
-    return None
-
-
-def _require_undamaged(version: ModelVersion) -> None:
-    damage = _damage(version)
-    if damage is not None:
-        raise DeploymentError(
-            f"{version.name}:{version.version} is damaged: {damage.problem}",
-            "Expected the files that were registered.",
-            "Deploy that run again: a package with the same bytes replaces them.",
-        ) from damage
-
-
 def _model_name(package: Package, name: str | None) -> str:
     return folder_name(name or str(package.manifest["model"]["name"]))
 
@@ -316,7 +298,7 @@ def _copy(package: Package, target: Path) -> Path:
         unfinished.mkdir(parents=True)
         for name in package_files(package):
             (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(package.folder / name, unfinished / name)
+            _copy_file(package.folder / name, unfinished / name)
         unfinished.rename(target)
     except OSError as err:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -329,12 +311,13 @@ def _copy(package: Package, target: Path) -> Path:
     return target
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Link large files: a package is replaced as a whole, its files are never changed in place."""
-    source = source.resolve()  # the Hub's cache has links, which the registry must not depend on
-    if source.stat().st_size >= _LINKED_BYTES:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file, sharing its blocks where the file system can: no hard link, which damage of one would damage too."""
+    with source.open("rb") as read, target.open("wb") as written:
+        try:
+            import fcntl
+
+            fcntl.ioctl(written.fileno(), _CLONE, read.fileno())
+        except (ImportError, OSError):
+            shutil.copyfileobj(read, written, _BUFFER_BYTES)
     sync(target)
