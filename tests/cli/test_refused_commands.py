@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "data.source={at}/empty": ("empty",),
     "data.source={at}/text.txt,data.split=nosuch": ("data.split", "nosuch"),
     "data.tokenizer={at}/nosuch": ("data.tokenizer", "nosuch"),
+    "data.tokenizer=bpee": ("data.tokenizer", "bpee", "'bpe'"),
     "data.validation_share=0.9": ("data.validation_share", "0.9"),
     "training.device=cuda": ("training.device", "cuda"),
     "training.learning_rate=-1": ("training.learning_rate", "-1"),

@@ -51,7 +51,9 @@ def require_sources(context: RunContext) -> None:
         for name in context.options(BenchmarkOptions).models:
             _require_compared(name)
     if writes_dataset(context, TokenSplitsDataset) and reads_section(context, "data"):
-        _require_data(context.options(DataOptions), model.task)
+        data = context.options(DataOptions)
+        _require_data(data, model.task)
+        _require_tokenizer(context, data)
 
 
 def _entries_read(context: RunContext) -> set[str]:
@@ -146,13 +148,6 @@ def _require_data(data: DataOptions, task: str | None) -> None:
     from transformer_foundry.core.data.sources.local_files import looks_like_local_path
     from transformer_foundry.core.data.sources.open_tables import open_table_source
 
-    tokenizer = data.tokenizer
-    if looks_like_local_path(tokenizer) and not Path(tokenizer).expanduser().exists():
-        raise ParameterError(
-            f"data.tokenizer is {tokenizer}, but there is no such folder.",
-            "Expected auto, bpe, bytes, characters, the folder of a tokenizer or its name on the Hub.",
-            "Check the spelling of data.tokenizer.",
-        )
     if is_built_in(data.source) or "://" in data.source or not looks_like_local_path(data.source):
         return
     refused: DataError | None = None
@@ -167,3 +162,23 @@ def _require_data(data: DataOptions, task: str | None) -> None:
             return
     assert refused is not None
     raise refused
+
+
+def _require_tokenizer(context: RunContext, data: DataOptions) -> None:
+    """Refuse the name of a tokenizer that is nowhere; the Hub is asked for one that was never prepared or cached."""
+    from transformer_foundry.core.data.sources.local_files import looks_like_local_path
+    from transformer_foundry.core.data.tokenizer.given import require_on_hub
+    from transformer_foundry.core.data.tokenizer.train import fitted_kind
+    from transformer_foundry.datasets import TokenizerDataset
+
+    if data.vocab_size is not None or fitted_kind(data) or Path(data.tokenizer).expanduser().exists():
+        return
+    if looks_like_local_path(data.tokenizer):
+        raise ParameterError(
+            f"data.tokenizer is {data.tokenizer}, but there is no such folder.",
+            "Expected auto, bpe, bytes, characters, the folder of a tokenizer or its name on the Hub.",
+            "Check the spelling of data.tokenizer.",
+        )
+    made = map(context.catalog.get, sorted(context.pipeline.all_outputs()))
+    if not any(isinstance(dataset, TokenizerDataset) and dataset.exists() for dataset in made):
+        require_on_hub(data.tokenizer)

@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.data.tokenizer.foreign_files import find_foreign_file, read_foreign_tokenizer
 from transformer_foundry.core.data.tokenizer.special_tokens import decoder_start_id, set_special_token_template
 from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
+from transformer_foundry.core.system.hub_client import limit_hub_waits, network_errors
 
 if TYPE_CHECKING:
     from transformer_foundry.core.models.contract import Contract
 
-__all__ = ["fit_given", "read_local"]
+__all__ = ["FITTED", "fit_given", "read_local", "require_on_hub"]
+
+FITTED = ("auto", "bpe", "bytes", "characters", "word", "wordpiece", "unigram")
+"""Kinds of tokenizers that are fitted to the data."""
+
+_HUB_SECONDS = 10.0
+_HUB_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.json", "vocab.txt")
 
 
 def fit_given(
@@ -68,6 +75,32 @@ def read_local(name: str) -> Tokenizer | None:
     return load_tokenizer(path) if path.exists() else None
 
 
+def require_on_hub(name: str) -> None:
+    """Refuse the name of a tokenizer that is neither in the cache of the Hub nor, asked once, a repository there.
+
+    Raises:
+        DataError: If it is not.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    limit_hub_waits()
+    failures: tuple[type[BaseException], ...] = (*network_errors(), ValueError)
+    try:
+        if any(isinstance(try_to_load_from_cache(name, file), str) for file in _HUB_FILES):
+            return
+        HfApi().model_info(name, timeout=_HUB_SECONDS)
+    except failures as err:
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+        is_answer = isinstance(err, RepositoryNotFoundError | HFValidationError)
+        why = "the Hub has no such repository" if is_answer else "the Hub did not answer, and its cache has none"
+        raise DataError(
+            f"data.tokenizer is {name}: there is no such file or folder, and {why} ({type(err).__name__}).",
+            f"Expected a kind ({', '.join(FITTED)}), a folder, a file or a name on the Hub.{suggestion(name, FITTED)}",
+            "Set data.tokenizer to 'auto', or check the name and the network; a private repository needs HF_TOKEN.",
+        ) from err
+
+
 def _complete(given: Tokenizer, contract: Contract, name: str, needed: Sequence[str]) -> SpecialIds:
     """Add the special tokens that the task needs: those of the contract, else another; a mask cannot be replaced.
 
@@ -105,6 +138,6 @@ def _download(name: str) -> Tokenizer:
     except (OSError, ValueError) as err:
         raise DataError(
             f"The tokenizer {name} cannot be read: {str(err).splitlines()[0]}",
-            "Expected a kind (auto, bpe, bytes, characters, word, wordpiece, unigram), a folder, a file or a Hub name.",
+            f"Expected a kind ({', '.join(FITTED)}), a folder, a file or a Hub name.",
             "Set data.tokenizer to 'auto', or check the name and the connection.",
         ) from err

@@ -14,7 +14,7 @@ from transformer_foundry.core.data.document import STREAM_COLUMN
 from transformer_foundry.core.data.masking import count_spans
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.tokenizer.byte_level import byte_alphabet
-from transformer_foundry.core.data.tokenizer.given import fit_given
+from transformer_foundry.core.data.tokenizer.given import FITTED, fit_given
 from transformer_foundry.core.data.tokenizer.ids import number_tokens
 from transformer_foundry.core.data.tokenizer.special_tokens import (
     add_special_tokens,
@@ -43,7 +43,6 @@ _NEEDED = {
     "seq2seq_lm": ("pad", "eos"),
     **dict.fromkeys((*TEXT_TASKS, "token_classification"), ("pad", "bos")),
 }
-_FITTED = ("auto", "bpe", "bytes", "characters", "word", "wordpiece", "unigram")
 _OTHER_NAMES = {"byte": "bytes", "char": "characters", "chars": "characters", "words": "word"}
 _SYMBOLS = {
     "characters": fit_characters,
@@ -79,7 +78,7 @@ def fit_tokenizer(
     kind = _kind(options)
     if corpus.columns.vocab_size is not None:
         return _number_ids(corpus, contract, options, max_length, sentinels)
-    if kind not in _FITTED:
+    if kind not in FITTED:
         return fit_given(options.tokenizer, contract, vocab_size, max_length, needed, sentinels)
     if previous is not None and is_trained_for(previous, corpus, contract, options):
         return previous
@@ -106,7 +105,7 @@ def is_trained_for(tokenizer: Tokenizer, corpus: Corpus, contract: Contract, opt
     """Return whether ``fit_tokenizer`` would return the same tokenizer; one from the Hub is not downloaded for that."""
     if corpus.columns.vocab_size is not None:
         return tokenizer.digest() == fit_tokenizer(corpus, contract, options).digest()
-    if _kind(options) in _FITTED:
+    if _kind(options) in FITTED:
         return tokenizer.request == _request(corpus, contract, options)
     if Path(options.tokenizer).expanduser().exists():
         return tokenizer.digest() == fit_tokenizer(corpus, contract, options).digest()
@@ -116,7 +115,7 @@ def is_trained_for(tokenizer: Tokenizer, corpus: Corpus, contract: Contract, opt
 def fitted_kind(options: DataOptions) -> str | None:
     """Return the kind of tokenizer that is fitted to the text; None if ``data.tokenizer`` names one that exists."""
     kind = _kind(options)
-    return kind if kind in _FITTED else None
+    return kind if kind in FITTED else None
 
 
 def _kind(options: DataOptions) -> str:
