@@ -249,7 +249,8 @@ def test_the_counters_in_a_file_have_the_names_of_version_0_1_0(tmp_path: Path) 
     state = dataclasses.replace(made.state, time_plan=TimePlan(7.5, (PlannedEnd(3, 0.25, 40, 0.5),)))
     folder = write_checkpoint(tmp_path, dataclasses.replace(made, state=state))
     counters = json.loads((folder / "state.json").read_text())["counters"]
-    assert sorted(counters) == sorted(COUNTERS_OF_0_1_0)
+    added = {"rows_per_batch", "batches_per_step", "world_size"}
+    assert sorted(counters) == sorted({*COUNTERS_OF_0_1_0, *added})
     assert (counters["trained_s"], counters["time_plan"]) == (7.5, [[3, 0.25, 40, 0.5]])
     assert sorted(counters["memory_plan"]) == ["activation_checkpointing", "budget_bytes", "chunked_loss", "rows"]
     assert read_checkpoint(folder).checkpointed == state.checkpointed
