@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline, node, pipeline
 
+from tests.hooks.runs import make_checkpoint
 from transformer_foundry.cli import cli
 from transformer_foundry.cli.plan.stages import STAGES, plan_stages
+from transformer_foundry.core.training import Started
 from transformer_foundry.datasets import AtomicJSONDataset, ModelExportDataset, TrainingRunDataset
 from transformer_foundry.hooks.run_context import function_of
 from transformer_foundry.pipeline_registry import register_pipelines
@@ -103,6 +106,31 @@ def test_a_stage_has_the_entries_that_its_node_has_under_any_name(tmp_path: Path
     ]
     trained = renamed.filter(node_names=["evaluate_model"])
     assert plan_stages(trained, trained, catalog, given)[0][2] == "no samples of gpt-second yet"
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "max_steps", "expected"),
+    [
+        (122, "interrupt", 200, ("would resume", "run at step 122 of 200, because it was interrupted")),
+        (122, "interrupt", 300, ("would resume", "run at step 122 of 300, because it was interrupted")),
+        (120, "steps", 200, ("would resume", "run at step 120 of 200, because it is not finished")),
+        (200, "end", 300, ("would resume", "run at step 200 of 300, because training.max_steps is 300")),
+        (150, "end", 300, ("would resume", "run at step 150 of 300, because training.max_steps is 300")),
+        (150, "end", 200, ("up to date", "run, step 150 of 200")),  # it stopped early
+        (200, "end", 200, ("up to date", "run, step 200 of 200")),
+        (200, "end", 150, ("up to date", "run is at step 200, after the 150 that are asked for")),
+    ],
+)
+def test_a_plan_says_why_a_training_is_continued_or_not(
+    step: int, reason: str, max_steps: int, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    run = TrainingRunDataset(filepath=str(tmp_path / "run"))
+    run.save(Started(0, 200, False, {"identity": {}, "total_steps": 200}))
+    run.save(dataclasses.replace(make_checkpoint(step), reason=reason))
+    run.wait()
+    trained = training.create_pipeline().filter(node_names=["train_model"])
+    rows = plan_stages(trained, trained, entries(tmp_path), {"training": {"max_steps": max_steps}})
+    assert rows == [("training", *expected)]
 
 
 def test_nodes_of_the_users_own_are_shown_one_by_one(tmp_path: Path) -> None:

@@ -268,11 +268,26 @@ def _training(plan: _Plan) -> tuple[str, str]:
         require_same_identity(run.manifest.get("identity", {}), identity, step)
     end = options.max_steps if options.num_train_epochs is None else planned
     if step < end and (skipped or not run.is_finished(end)):
-        why = f"training.max_steps is {end}" if options.num_train_epochs is None else "it is not finished"
-        if skipped:
-            why = f"the checkpoint of step {run.step} is damaged"
+        why = f"the checkpoint of step {run.step} is damaged" if skipped else _unfinished_text(run, newest, options)
         return plan.run(f"{name} at step {step} of {end}, because {why}", "would resume")
+    if _ends_by_steps(options) and step > end:
+        return UP_TO_DATE, f"{name} is at step {step}, after the {end} that are asked for"
     return UP_TO_DATE, f"{name}, step {step} of {planned or step}"
+
+
+def _ends_by_steps(options: Any) -> bool:
+    """Return whether ``training.max_steps`` says how long a run is."""
+    return options.num_train_epochs is None and options.max_hours is None
+
+
+def _unfinished_text(run: Any, newest: Path, options: Any) -> str:
+    """Return why a run is to continue from its newest checkpoint: it was cut short, or is to become longer."""
+    from transformer_foundry.core.files.folder_manifest import read_manifest
+
+    if read_manifest(newest).get("reason") == "interrupt":
+        return "it was interrupted"
+    is_longer = run.manifest.get("result", {}).get("step") == run.step and _ends_by_steps(options)
+    return f"training.max_steps is {options.max_steps}" if is_longer else "it is not finished"
 
 
 def _start_text(plan: _Plan, name: str, options: Any, fork_from: Any) -> str:
