@@ -2,6 +2,7 @@ import io
 
 import pytest
 
+from tests.core.training.tiny import make_splits
 from tests.hooks.runs import Run
 from transformer_foundry.core.studies.tuning import TrialResult
 from transformer_foundry.core.training import Started
@@ -143,6 +144,18 @@ def test_a_stage_that_takes_time_is_shown_and_every_other_is_not(tmp_path, hub_r
     assert "Checks of the model ...\n" in stream.getvalue()
     assert "Package, with every format compared" in stream.getvalue()
     assert len(stream.getvalue().splitlines()) == stages
+
+
+@pytest.mark.parametrize(("task", "lines"), [("causal_lm", []), ("seq2seq_lm", ["Errors of the model ..."])])
+def test_errors_are_announced_only_where_they_are_analyzed(tmp_path, task, lines):
+    stream = io.StringIO()
+    run = Run(tmp_path, ProgressCallback(stream))
+    run.begin(inputs=("token_splits",))
+    run.read("token_splits", make_splits(task))
+    run.start_node(
+        next(node for node in register_pipelines()["training"].nodes if function_of(node) == "analyze_errors")
+    )
+    assert stream.getvalue().splitlines() == lines
 
 
 @pytest.mark.parametrize(("colab", "remedy"), [(True, "Runtime > Change runtime type"), (False, "'kedro doctor'")])

@@ -102,24 +102,29 @@ class ProgressCallback(Callback):
         self._line, self._clock = LINE if stream is None else StatusLine(stream), clock
         self._figure: LiveFigure | None = None
         self._baselines: Mapping[str, float] = {}
+        self._has_errors = True
         self._state = _State(self._clock())
 
     def on_run_start(self, context: RunContext) -> None:
         """Forget earlier runs."""
-        self._context, self._figure, self._baselines = context, None, {}
+        self._context, self._figure, self._baselines, self._has_errors = context, None, {}, True
         self._state = _State(self._clock())
 
     def on_node_start(self, node: Node) -> None:
         """Print what starts."""
         function = function_of(node)
-        # The node runs in every deployment; without a repository it has nothing to do.
-        is_idle = function == "publish_package" and not self._context.options(DeploymentOptions).hub_repo
+        # These nodes always run; without a repository, or for a language model, they have nothing to do.
+        is_idle = (function == "publish_package" and not self._context.options(DeploymentOptions).hub_repo) or (
+            function == "analyze_errors" and not self._has_errors
+        )
         if function in STAGES and not is_idle:
             self._line.replace(f"{self._prefix}{STAGES[function]} ...")
 
     def on_token_splits(self, splits: TokenSplits, *, is_new: bool) -> None:
-        """Keep the baselines of the tokens for the figure."""
-        self._baselines = splits.baselines
+        """Keep the baselines of the tokens for the figure, and whether errors are analyzed."""
+        from transformer_foundry.core.evaluation.error_analysis import is_analyzed
+
+        self._baselines, self._has_errors = splits.baselines, is_analyzed(splits)
 
     def on_started(self, started: Started) -> None:
         """Print whether the run starts, resumes or returns to a checkpoint."""

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
     from transformer_foundry.core.system.precision import Precision
 
-__all__ = ["ANALYZED_TASKS", "Predictions", "predict_examples"]
+__all__ = ["Predictions", "is_analyzed", "predict_examples"]
 
-ANALYZED_TASKS = (*TEXT_TASKS, "token_classification", "seq2seq_lm")
+_ANALYZED_TASKS = (*TEXT_TASKS, "token_classification", "seq2seq_lm")
 
 MAX_EXAMPLES = 4096
 """Number of examples that are analyzed, from the start of the split."""
+
+
+def is_analyzed(splits: TokenSplits, split: str = "validation") -> bool:
+    """Return whether the examples of a split are texts that can be read, not blocks of running text."""
+    return splits.task in _ANALYZED_TASKS and not splits.splits[split].is_packed(splits.task)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformer_foundry.core.evaluation.assess import evaluation_origin
-from transformer_foundry.core.evaluation.error_analysis.predictions import ANALYZED_TASKS, Predictions, predict_examples
+from transformer_foundry.core.evaluation.error_analysis.predictions import Predictions, is_analyzed, predict_examples
 from transformer_foundry.core.evaluation.error_analysis.segments import find_segments
 from transformer_foundry.core.evaluation.text_answers import label_list
 from transformer_foundry.core.files.provenance import Origin, with_origin
@@ -61,7 +61,7 @@ def analyze_errors(
     """
     origin = evaluation_origin(made_from or {}, precision=precision, batch_size=batch_size)
     empty = with_origin({"task": splits.task, "split": split, "examples": 0}, origin)
-    if splits.task not in ANALYZED_TASKS or splits.splits[split].is_packed(splits.task):
+    if not is_analyzed(splits, split):
         return empty
     adapter.to(precision.device)
     found = predict_examples(adapter, splits, split, batch_size=batch_size, precision=precision)
