@@ -296,6 +296,39 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
     assert not list(path.parent.glob("*.new*"))
 
 
+def test_an_interrupted_run_is_at_the_step_of_its_newest_checkpoint(tmp_path: Path) -> None:
+    manifest = FILES["06_models/gpt/manifest.json"] | {"total_steps": 200, "result": {}}
+    write_run(tmp_path, FILES | {"06_models/gpt/manifest.json": manifest})
+    write_checkpoint(tmp_path / "06_models/gpt/checkpoints/step-00000043")  # three steps after the last row of metrics
+    assert "training: step 43 of 200" in Reader(render(tmp_path)).shown
+
+
+def test_a_run_that_has_ended_is_trained(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert "trained: step 40 of 40" in Reader(render(tmp_path)).shown
+
+
+def test_a_language_model_has_no_link_to_errors(tmp_path: Path) -> None:
+    name = "08_reporting/gpt/error_analysis.json"
+    write_run(tmp_path)
+    assert "Errors of the model" in Reader(render(tmp_path)).shown
+    write_run(tmp_path, {name: {"task": "causal_lm", "split": "validation", "examples": 0}})
+    assert "Errors of the model" not in Reader(render(tmp_path)).shown
+
+
+@pytest.mark.parametrize(
+    ("judged_by", "shown"),
+    [
+        ("accuracy on rows of the test split", "accuracy +0.00%"),
+        ("divergence from the model's predictions", "perplexity +0.00%"),
+    ],
+)
+def test_a_smaller_format_names_the_metric_that_decided(judged_by: str, shown: str, tmp_path: Path) -> None:
+    small = {"format": "onnx-int8", "status": "verified", "relative_change": -0.00001, "judged_by": judged_by}
+    write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [small]}})
+    assert shown in Reader(render(tmp_path)).shown
+
+
 def test_a_smaller_format_shows_its_change_of_perplexity(tmp_path: Path) -> None:
     small = {"format": "onnx-int8", "status": "verified", "max_abs_error": 0.05, "relative_change": 0.00123}
     write_run(tmp_path, {"07_model_output/gpt/manifest.json": {"formats": [small]}})

@@ -90,6 +90,16 @@ def format_number(value: object, digits: int = 4) -> str:
     return f"{value:,.0f}" if 10.0**digits <= abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
+def format_change(share: float) -> str:
+    """Return a relative change as a signed percentage; one that rounds to zero has a plus sign.
+
+    Example:
+        >>> format_change(0.00123), format_change(-0.00001)
+        ('+0.12%', '+0.00%')
+    """
+    return f"{share:+z.2%}"
+
+
 def format_size(size_bytes: object) -> str:
     """Return a size in the largest binary unit that fits; "-" for a value that is not a number.
 

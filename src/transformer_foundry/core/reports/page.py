@@ -137,7 +137,9 @@ def _chips(record: RunRecord) -> list[tuple[str, str]]:
         chips.append(("model sound", "good") if is_sound else ("model has problems", "bad"))
     if models := sequence(record.models.get("models")):
         chips.append((f"{len(models)} models compared", "calm"))
-    if (step := newest(record.metrics, "step")) is not None:
+    # Rows of metrics are rarer than steps, and those after the newest checkpoint are lost if training is killed.
+    step = newest(record.metrics, "step") if record.step is None else record.step
+    if step is not None:
         is_done = mapping(record.manifest.get("result")).get("step") == step
         planned = format_number(record.manifest.get("total_steps"))
         label = f"{'trained' if is_done else 'training'}: step {format_number(step)} of {planned}"

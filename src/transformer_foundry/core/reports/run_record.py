@@ -13,6 +13,7 @@ from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.run_paths import RunPaths
+from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
 
 __all__ = ["Row", "RunRecord", "default_command", "read_files"]
 
@@ -34,6 +35,7 @@ class RunRecord:
         profile: ``data_profile.json``.
         manifest: ``manifest.json`` of the run.
         metrics: Rows of ``metrics.jsonl``.
+        step: Step of the newest checkpoint, from which training continues; None before the first.
         sampled: Rows of ``samples.jsonl``: texts that the model wrote during training.
         evaluation: ``evaluation.json``.
         errors: ``error_analysis.json``.
@@ -57,6 +59,7 @@ class RunRecord:
     profile: Row = field(default_factory=dict)
     manifest: Row = field(default_factory=dict)
     metrics: tuple[Row, ...] = ()
+    step: int | None = None
     sampled: tuple[Row, ...] = ()
     evaluation: Row = field(default_factory=dict)
     errors: Row = field(default_factory=dict)
@@ -120,6 +123,7 @@ def read_files(
         **{name: results[name] if name in results else _part(files, name) for name in _JSON_PARTS},
         manifest=_json(paths.manifest),
         metrics=_json_lines(paths.metrics),
+        step=max(map(step_of, list_checkpoints(paths.run)), default=None),
         sampled=_json_lines(paths.samples),
         trials=tuple(trials) if trials is not None else _csv(files["trials"]) if "trials" in files else (),
         package=package,

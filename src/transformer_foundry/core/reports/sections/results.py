@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.text import format_number, format_size
+from transformer_foundry.core.base.text import format_change, format_number, format_size
 from transformer_foundry.core.reports.rendering import mapping, mappings, render_chip, sequence
 from transformer_foundry.core.reports.run_record import RunRecord
 from transformer_foundry.core.reports.svg_charts import line_chart
@@ -87,13 +87,14 @@ def provenance_values(record: RunRecord) -> dict[str, Any]:
 def links_values(record: RunRecord) -> dict[str, Any]:
     """Return label -> address: relative to the report on this machine, and on the Hub."""
     paths = record.paths
+    empty = {"errors"} if record.errors.get("examples") == 0 else set()  # of a language model
     places = {
         "Package": paths.package,
         "Model card": paths.package / "README.md",
         "Run: checkpoints and metrics": paths.run,
         "Metrics, one object a line": paths.metrics,
         "Manifest of the run": paths.manifest,
-        **{label: record.files[name] for name, label in _LINKED.items() if name in record.files},
+        **{label: record.files[name] for name, label in _LINKED.items() if name in record.files and name not in empty},
     }
     links = {
         f"{release.get('repo_id')} {release.get('tag')} on the Hugging Face Hub": str(release["url"])
@@ -110,10 +111,11 @@ def links_values(record: RunRecord) -> dict[str, Any]:
 
 
 def _judgement(entry: Mapping[str, Any]) -> str:
-    """Return what a format was judged by: the tolerance, or its change of the perplexity."""
+    """Return what a format was judged by: the tolerance, or its change of the metric."""
     change = entry.get("relative_change")
     if isinstance(change, int | float):
-        return f"perplexity {change:+.2%}".replace("-0.00%", "+0.00%")
+        metric = str(entry.get("judged_by")).partition(" ")[0]
+        return f"{metric if metric in ('accuracy', 'rmse') else 'perplexity'} {format_change(change)}"
     return format_number(entry.get("tolerance"), 2)
 
 
