@@ -262,4 +262,4 @@ def test_a_package_answers_with_labels_that_do_not_exclude_each_other(labels: St
     assert {label for label, score in found.items() if score > 0.5} == {"amber", "cedar"}
     assert manifest["label_names"] == WORDS[:4]
     int8 = next(entry for entry in manifest["formats"] if entry["format"] == "onnx-int8")
-    assert int8["judged_by"] == "accuracy on labelled rows"
+    assert int8["judged_by"] == "accuracy on rows of the test split"

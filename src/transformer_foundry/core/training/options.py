@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.core.base.options import check_options, option
 from transformer_foundry.core.evaluation.options import SampleOptions
 from transformer_foundry.core.training.optim.schedules import SCHEDULES
 
-__all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions"]
+__all__ = ["CHANGEABLE", "DEFAULT_BATCH_SIZE", "TrainingOptions", "options_in_effect"]
 
 DEFAULT_BATCH_SIZE = 16
 """Rows of a batch if none are given."""
@@ -26,6 +27,30 @@ CHANGEABLE = frozenset(
 )  # fmt: skip
 """Options that may differ when a run resumes: they change its length and what is logged and saved, not what a step
 does. Every other option changes the weights, which requires another run: a fork."""
+
+_USED_BY: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "momentum": ("optimizer", ("muon", "sgd")),
+    "beta1": ("optimizer", ("adamw", "muon")),
+    "beta2": ("optimizer", ("adamw", "muon")),
+    "decay_ratio": ("lr_scheduler_type", ("warmup_stable_decay",)),
+    "min_lr_ratio": ("lr_scheduler_type", tuple(name for name in SCHEDULES if name != "constant")),
+}
+"""Option -> the option that decides whether it has an effect, and the values with which it has."""
+
+
+def options_in_effect(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a training without those that its optimizer or its schedule does not use.
+
+    Example:
+        >>> options_in_effect({"optimizer": "adamw", "beta1": 0.9, "momentum": 0.95})
+        {'optimizer': 'adamw', 'beta1': 0.9}
+    """
+    used_by = {name: _USED_BY.get(name, ("", ())) for name in values}
+    return {
+        name: value
+        for name, value in values.items()
+        if used_by[name][0] not in values or values[used_by[name][0]] in used_by[name][1]
+    }
 
 
 @dataclass(frozen=True)

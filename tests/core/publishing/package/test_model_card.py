@@ -87,6 +87,21 @@ def test_the_parameters_of_training_are_listed() -> None:
     assert "| `learning_rate` | `0.001` |" in text
 
 
+def test_a_parameter_of_training_that_has_no_effect_is_not_listed() -> None:
+    values = {"optimizer": "adamw", "momentum": 0.95, "beta1": 0.9, "lr_scheduler_type": "cosine", "decay_ratio": 0.2}
+    text = card(training={"step": None, "options": values})
+    assert "`beta1`" in text
+    assert "`momentum`" not in text
+    assert "`decay_ratio`" not in text
+
+
+def test_a_variant_that_changes_next_to_nothing_is_not_better_by_minus_zero() -> None:
+    entry = {"format": "onnx-fp16", "status": "verified", "file": "model.fp16.onnx", "max_abs_error": 0.0, "shapes": [],
+             "judged_by": "perplexity on rows of the test split", "relative_change": -0.00001}  # fmt: skip
+    text = card(formats=[entry])
+    assert "perplexity on rows of the test split: +0.00%, 1 % worse is allowed" in text
+
+
 def test_the_card_names_the_address_of_the_run_only_if_others_can_see_it(tmp_path: Path) -> None:
     from transformer_foundry.core.publishing.package.manifest import describe_training, tracking_url
 

@@ -21,7 +21,10 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.system.interrupts import hold_interrupts
 from transformer_foundry.core.training import Progress, fit
 from transformer_foundry.core.training.optim.ema import EMA
+from transformer_foundry.core.training.optim.learning_rate import learning_rate_at
 from transformer_foundry.core.training.optim.optimizers import build_optimizers
+from transformer_foundry.core.training.optim.schedules import SCHEDULES
+from transformer_foundry.core.training.options import options_in_effect
 
 CHANGES: list[dict[str, Any]] = [
     {"optimizer": "muon"},
@@ -84,6 +87,29 @@ def test_sgd_is_the_textbook_one() -> None:
     weight.grad = torch.tensor([[1.0, 1.0]])
     optimizer.step()
     torch.testing.assert_close(weight.detach(), torch.tensor([[1.0 - 0.5 * (1 + 0.1), -2.0 - 0.5 * (1 - 0.2)]]))
+
+
+def settings_of(options: Any) -> list[dict[str, Any]]:
+    optimizers = build_optimizers(TinyTransformer(), options)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
+
+
+@pytest.mark.parametrize("name", ["momentum", "beta1", "beta2"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_an_option_is_in_effect_if_it_changes_the_optimizer(optimizer: str, name: str) -> None:
+    given: dict[str, Any] = {"optimizer": optimizer, name: 0.5}
+    changes = settings_of(make_options(**given)) != settings_of(make_options(**given | {name: 0.6}))
+    assert (name in options_in_effect(given)) == changes
+
+
+@pytest.mark.parametrize("name", ["decay_ratio", "min_lr_ratio"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_an_option_is_in_effect_if_it_changes_the_learning_rate(schedule: str, name: str) -> None:
+    given: dict[str, Any] = {"lr_scheduler_type": schedule, name: 0.5}
+    low, high = (make_options(**given | {name: value}) for value in (0.3, 0.5))
+    changes = any(learning_rate_at(step, 100, low) != learning_rate_at(step, 100, high) for step in range(100))
+    assert (name in options_in_effect(given)) == changes
 
 
 def test_the_average_follows_its_formula() -> None:

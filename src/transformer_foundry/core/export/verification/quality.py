@@ -144,7 +144,7 @@ def _judge_score(score: Score, reference: Score) -> tuple[str, dict[str, Any]]:
     metric, value, expected = score.metric, score.value, reference.value
     change = (value - expected) / max(abs(expected), 1e-12)
     judged = {
-        "judged_by": f"{metric} on labelled rows",
+        "judged_by": f"{metric} on rows of the test split",
         "targets": score.targets,
         metric: value,
         f"model_{metric}": expected,

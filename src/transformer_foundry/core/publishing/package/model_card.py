@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.text import markdown_text, one_line
+from transformer_foundry.core.base.text import format_change, markdown_text, one_line
 from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
 from transformer_foundry.core.models.options import TEXT_TASKS
 from transformer_foundry.core.publishing.options import DeploymentOptions
+from transformer_foundry.core.training.options import options_in_effect
 
 __all__ = ["make_card"]
 
@@ -61,7 +62,7 @@ def make_card(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"thousands": "{:,}".format, "short": _short}
+    environment.filters |= {"thousands": "{:,}".format, "short": _short, "change": format_change}
     shown = _shown(manifest)
     contract = manifest["model"]["contract"]
     splits = {name: _finite(manifest["evaluation"].get(name) or {}) for name in ("validation", "test")}
@@ -73,6 +74,7 @@ def make_card(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]
         task=_TASKS[manifest["model"]["task"]].format(classes=classes),
         loss_unit=_LOSS_UNITS.get(manifest["model"]["task"], "nats per target token"),
         is_trained=manifest["training"]["step"] is not None,
+        training_options=options_in_effect(shown["training"]["options"]),
         **splits,
         metric_names=[name for name in {**splits["validation"], **splits["test"]} if name != "targets"],
         comparisons=shown["evaluation"].get("comparisons", []),

@@ -10,7 +10,7 @@ To add one:
 3. If it has an option of its own, that is a field of ``Place``, set in ``learning_rate_at`` of the module beside; a
    field of ``TrainingOptions`` whose help names the schedule; and a value in ``CHANGES`` of
    ``tests/core/training/checkpointing/test_compatibility.py``: the option changes the weights. If it ignores one of the
-   options here, say so in the help of that option.
+   options here, say so in the help of that option. ``_USED_BY`` of ``core/training/options.py`` lists both.
 """
 
 from __future__ import annotations
