@@ -79,7 +79,7 @@ def run(
 
 def _only_with_lock(set_state: Callable[[Any], None]) -> Callable[[Any], None]:
     def guarded(state: Any) -> None:
-        assert RANDOM_LOCK.is_held(), "a node without @seeds_random changes the global random generators"
+        assert RANDOM_LOCK.is_held(), "a node changes the global random generators without RANDOM_LOCK"
         set_state(state)
 
     return guarded

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import typing
 
+import kedro.ipython
 import pytest
+from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from transformer_foundry.pipeline_registry import register_pipelines
@@ -31,6 +33,19 @@ def test_every_parameter_of_a_node_has_a_dataclass_hint_at_run_time(node: Node) 
 def test_no_argument_of_a_node_is_untyped(node: Node) -> None:
     annotations = inspect.get_annotations(node.func)
     assert [name for name, hint in annotations.items() if hint in ("Any", typing.Any)] == []
+
+
+@pytest.mark.filterwarnings("ignore:This is an experimental feature")
+@pytest.mark.parametrize("node", NODES, ids=[node.name for node in NODES])
+def test_load_node_brings_a_node_with_the_helpers_of_its_module(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(kedro.ipython.logger, "warning", lambda text, *values: warned.append(text % values))
+    *_, imports, definition, _ = kedro.ipython._load_node(node.name, {"all": Pipeline([node])})
+    assert warned == []
+    cells: dict[str, object] = {}
+    exec(f"{imports}\n{definition}", cells)
+    read = set(node.func.__code__.co_names) & set(node.func.__globals__)
+    assert sorted(read - cells.keys()) == []
 
 
 def test_the_pipelines_load_no_heavy_library() -> None:

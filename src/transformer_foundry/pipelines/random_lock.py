@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar, cast
 
-__all__ = ["RANDOM_LOCK", "seeds_random"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["RANDOM_LOCK"]
 
 _LOOK_S = 1.0
 """Seconds between two looks at whether the thread that holds the lock has ended."""
@@ -57,26 +51,12 @@ class _ThreadLock:
 
 
 RANDOM_LOCK = _ThreadLock()
+"""A node holds this lock while it seeds the global generators, or draws from them.
 
+Training draws dropout at every step, so two trainings that take turns would get other weights than one after the other.
+A node that yields holds it until its last item. It is no decorator: ``%load_node`` of Kedro would not find the source
+of the node.
 
-def seeds_random(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a node hold ``RANDOM_LOCK`` until it returns, or has yielded its last item.
-
-    It is for nodes that seed the global generators, or draw from them: training draws dropout at every step, so two
-    trainings that take turns would get other weights than one after the other.
-    """
-    if inspect.isgeneratorfunction(function):  # Kedro looks whether the function itself is one
-
-        @functools.wraps(function)
-        def generate(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-            with RANDOM_LOCK.hold():
-                yield from cast("Callable[P, Iterator[Any]]", function)(*args, **kwargs)
-
-        return cast("Callable[P, R]", generate)
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with RANDOM_LOCK.hold():
-            return function(*args, **kwargs)
-
-    return call
+Example:
+    ``with RANDOM_LOCK.hold(): return train(...)``
+"""

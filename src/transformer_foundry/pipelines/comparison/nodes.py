@@ -18,7 +18,7 @@ from transformer_foundry.core.studies import comparison
 from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
 from transformer_foundry.core.studies.comparison.run import CandidateResult
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.pipelines.random_lock import seeds_random
+from transformer_foundry.pipelines.random_lock import RANDOM_LOCK
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date
 from transformer_foundry.pipelines.types import DataFrame, Figure
 
@@ -27,7 +27,6 @@ __all__ = ["compare_models", "draw_comparison"]
 _log = logging.getLogger(__name__)
 
 
-@seeds_random
 def compare_models(
     previous_comparison_results: list[CandidateResult],
     model_export: ModelSource,
@@ -42,8 +41,9 @@ def compare_models(
     benchmark = as_options(BenchmarkOptions, benchmark, "benchmark")
     validation = as_options(ValidationOptions, validation, "validation")
     require_sound(model_approval, model_export.identity, validation.on_errors)
-    candidates = comparison.find_candidates(benchmark.models, token_splits, model_export)
-    yield from comparison.compare_models(candidates, token_splits, training, benchmark, previous_comparison_results)
+    with RANDOM_LOCK.hold():
+        candidates = comparison.find_candidates(benchmark.models, token_splits, model_export)
+        yield from comparison.compare_models(candidates, token_splits, training, benchmark, previous_comparison_results)
 
 
 def draw_comparison(

@@ -17,7 +17,7 @@ from transformer_foundry.core.files.provenance import with_origin
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.models.source.read import ModelSource
-from transformer_foundry.pipelines.random_lock import seeds_random
+from transformer_foundry.pipelines.random_lock import RANDOM_LOCK
 from transformer_foundry.pipelines.reuse import (
     EarlierResults,
     contract_origin,
@@ -30,7 +30,6 @@ from transformer_foundry.pipelines.types import DataFrame, Figure
 __all__ = ["draw_data", "fit_tokenizer", "prepare_tokens", "profile_data", "read_contract", "read_data"]
 
 
-@seeds_random
 def read_contract(model_export: ModelSource, model: ModelOptions, earlier_results: EarlierResults) -> dict[str, Any]:
     """Return the contract of the model: task, sizes and special tokens, which the data must fit."""
     model = as_options(ModelOptions, model, "model")
@@ -38,8 +37,9 @@ def read_contract(model_export: ModelSource, model: ModelOptions, earlier_result
     earlier: dict[str, Any] | None = earlier_of(earlier_results)[0]
     if earlier is not None and is_up_to_date(earlier, origin):
         return earlier
-    contract = models.load_model(model_export, kind=model.kind, task=model.task).contract
-    return with_origin(contract.to_dict(), origin)
+    with RANDOM_LOCK.hold():
+        contract = models.load_model(model_export, kind=model.kind, task=model.task).contract
+        return with_origin(contract.to_dict(), origin)
 
 
 def read_data(contract: dict[str, Any], data: DataOptions, model_approval: dict[str, Any] | None) -> Corpus:  # noqa: ARG001

@@ -22,13 +22,12 @@ from transformer_foundry.core.publishing.package.package import Package
 from transformer_foundry.core.publishing.package.provenance import require_consistent
 from transformer_foundry.core.publishing.registry.registry import Registration, Registry
 from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
-from transformer_foundry.pipelines.random_lock import seeds_random
+from transformer_foundry.pipelines.random_lock import RANDOM_LOCK
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date
 
 __all__ = ["make_package", "note_publication", "publish_package", "register_package"]
 
 
-@seeds_random
 def make_package(
     training_run: TrainingRun,
     model_export: ModelSource,
@@ -55,19 +54,20 @@ def make_package(
             return earlier
     state = training_run.require_best()
     require_consistent(state, model_export, tokenizer, data_profile, evaluation, validation_report)
-    adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
-    return core_publishing.build_package(
-        adapter,
-        model_export,
-        tokenizer,
-        training_state=state,
-        evaluation=evaluation,
-        data_profile=data_profile,
-        validation_report=validation_report,
-        run_manifest=run_manifest,
-        options=deployment,
-        splits=token_splits,
-    )
+    with RANDOM_LOCK.hold():
+        adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
+        return core_publishing.build_package(
+            adapter,
+            model_export,
+            tokenizer,
+            training_state=state,
+            evaluation=evaluation,
+            data_profile=data_profile,
+            validation_report=validation_report,
+            run_manifest=run_manifest,
+            options=deployment,
+            splits=token_splits,
+        )
 
 
 def register_package(

@@ -26,7 +26,7 @@ from transformer_foundry.core.studies.tuning.results.best_parameters import use_
 from transformer_foundry.core.training.checkpointing.training_run import TrainingRun
 from transformer_foundry.core.training.events import Event, Started
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.pipelines.random_lock import seeds_random
+from transformer_foundry.pipelines.random_lock import RANDOM_LOCK
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date, say_up_to_date
 from transformer_foundry.pipelines.types import Adapter, Figure
 
@@ -38,7 +38,6 @@ __all__ = ["analyze_errors", "draw_curves", "draw_errors", "evaluate_model", "tr
 _log = logging.getLogger(__name__)
 
 
-@seeds_random
 def train_model(
     previous_run: TrainingRun,
     model_export: ModelSource,
@@ -57,49 +56,49 @@ def train_model(
     validation = as_options(ValidationOptions, validation, "validation")
     require_sound(model_approval, model_export.identity, validation.on_errors)
     options = use_best_parameters(training, best_parameters, model_export.identity, token_splits.fingerprint)
-    adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
-    state = previous_run.latest()
-    vocabulary = core_training.vocabulary_digest(tokenizer)
-    start = core_training.load_initial_weights(
-        adapter,
-        model.init_from,
-        state=state,
-        manifest=previous_run.manifest,
-        runs_folder=previous_run.folder.parent,
-        vocabulary=vocabulary,
-    )
-    described = {"kind": adapter.contract.kind, "task": adapter.contract.task, "vocabulary": vocabulary}
-    events = core_training.fit(
-        adapter,
-        token_splits,
-        options,
-        tokenizer=tokenizer,
-        resume_from=state,
-        identity=core_training.run_identity(model_export, token_splits, tokenizer),
-        manifest={
-            # What was trained: the entry of another project's catalog need not read model.source.
-            "parameters": {"model": {**asdict(model), "source": model_export.source}, "data": asdict(data)},
-            "seeds": {"data": data.seed},
-            "model": described,
-            **start,
-        },
-        rehearsal=True,
-    )
-    started = next(events)
-    if isinstance(started, Started) and started.is_finished:
-        # A session in which nothing is trained is no session of the run: its manifest and its tracker stay as they are.
-        end = f" of {started.total_steps}" if started.step <= started.total_steps else ""
-        what = f"{previous_run.folder.name}, step {started.step}{end}"
-        newest = previous_run.checkpoints[-1] / MANIFEST_FILE if previous_run.checkpoints else None
-        say_up_to_date("training", what, newest)
-        for note in started.notes:
-            _log.info("%s", note)
-        return
-    yield started
-    yield from events
+    with RANDOM_LOCK.hold():
+        adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=options.seed)
+        state = previous_run.latest()
+        vocabulary = core_training.vocabulary_digest(tokenizer)
+        start = core_training.load_initial_weights(
+            adapter,
+            model.init_from,
+            state=state,
+            manifest=previous_run.manifest,
+            runs_folder=previous_run.folder.parent,
+            vocabulary=vocabulary,
+        )
+        described = {"kind": adapter.contract.kind, "task": adapter.contract.task, "vocabulary": vocabulary}
+        events = core_training.fit(
+            adapter,
+            token_splits,
+            options,
+            tokenizer=tokenizer,
+            resume_from=state,
+            identity=core_training.run_identity(model_export, token_splits, tokenizer),
+            manifest={
+                # What was trained: the entry of another project's catalog need not read model.source.
+                "parameters": {"model": {**asdict(model), "source": model_export.source}, "data": asdict(data)},
+                "seeds": {"data": data.seed},
+                "model": described,
+                **start,
+            },
+            rehearsal=True,
+        )
+        started = next(events)
+        if isinstance(started, Started) and started.is_finished:
+            # A session in which nothing is trained is no session of the run: manifest and tracker stay as they are.
+            end = f" of {started.total_steps}" if started.step <= started.total_steps else ""
+            what = f"{previous_run.folder.name}, step {started.step}{end}"
+            newest = previous_run.checkpoints[-1] / MANIFEST_FILE if previous_run.checkpoints else None
+            say_up_to_date("training", what, newest)
+            for note in started.notes:
+                _log.info("%s", note)
+            return
+        yield started
+        yield from events
 
 
-@seeds_random
 def evaluate_model(
     training_run: TrainingRun,
     model_export: ModelSource,
@@ -122,21 +121,21 @@ def evaluate_model(
         what = f"step {best['step']} is evaluated"
         if is_made_from(samples, origin) and is_up_to_date(evaluation, origin, "evaluation", what):
             return evaluation, samples
-    adapter, state = _load_best(training_run, model_export, model)
-    return assess(
-        adapter,
-        token_splits,
-        tokenizer,
-        step=state.step,
-        precision=precision,
-        batch_size=rows,
-        samples=training.samples,
-        seed=seed,
-        made_from=state.made_from,
-    )
+    with RANDOM_LOCK.hold():
+        adapter, state = _load_best(training_run, model_export, model)
+        return assess(
+            adapter,
+            token_splits,
+            tokenizer,
+            step=state.step,
+            precision=precision,
+            batch_size=rows,
+            samples=training.samples,
+            seed=seed,
+            made_from=state.made_from,
+        )
 
 
-@seeds_random
 def analyze_errors(
     training_run: TrainingRun,
     model_export: ModelSource,
@@ -156,10 +155,11 @@ def analyze_errors(
     if best and is_made_from(earlier, evaluation_origin(best, precision=precision, batch_size=rows)):
         assert earlier is not None
         return earlier
-    adapter, state = _load_best(training_run, model_export, model)
-    return core_error_analysis.analyze_errors(
-        adapter, token_splits, tokenizer, batch_size=rows, precision=precision, made_from=state.made_from
-    )
+    with RANDOM_LOCK.hold():
+        adapter, state = _load_best(training_run, model_export, model)
+        return core_error_analysis.analyze_errors(
+            adapter, token_splits, tokenizer, batch_size=rows, precision=precision, made_from=state.made_from
+        )
 
 
 def draw_errors(error_analysis: dict[str, Any]) -> tuple[Figure, Figure, Figure]:

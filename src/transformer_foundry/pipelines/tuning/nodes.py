@@ -19,7 +19,7 @@ from transformer_foundry.core.studies.tuning.options import TuningOptions
 from transformer_foundry.core.studies.tuning.results.trial_result import TrialResult
 from transformer_foundry.core.studies.tuning.storage import StudyHandle
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.pipelines.random_lock import seeds_random
+from transformer_foundry.pipelines.random_lock import RANDOM_LOCK
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date
 from transformer_foundry.pipelines.types import DataFrame, Figure
 
@@ -28,7 +28,6 @@ __all__ = ["confirm_best", "draw_search", "search_parameters"]
 _log = logging.getLogger(__name__)
 
 
-@seeds_random
 def search_parameters(
     previous_study: StudyHandle,
     model_export: ModelSource,
@@ -43,40 +42,40 @@ def search_parameters(
     model, training, tuning = _options(model, training, tuning)
     validation = as_options(ValidationOptions, validation, "validation")
     require_sound(model_approval, model_export.identity, validation.on_errors)
-    space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
-    train_trial = core_tuning.make_train_trial(
-        model_export, token_splits, training, tuning, space=space, kind=model.kind, task=model.task
-    )
-    yield from core_tuning.search(
-        space,
-        train_trial,
-        tuning,
-        previous_study.storage(),
-        identity=core_tuning.trial_identity(model_export, token_splits, training, space),
-        checkpoints=core_tuning.paused_checkpoints_in(previous_study.paused_folder, tuning.paused_gib),
-        study_name=previous_study.name,
-        on_session=previous_study.keep_copy,
-    )
+    with RANDOM_LOCK.hold():
+        space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
+        train_trial = core_tuning.make_train_trial(
+            model_export, token_splits, training, tuning, space=space, kind=model.kind, task=model.task
+        )
+        yield from core_tuning.search(
+            space,
+            train_trial,
+            tuning,
+            previous_study.storage(),
+            identity=core_tuning.trial_identity(model_export, token_splits, training, space),
+            checkpoints=core_tuning.paused_checkpoints_in(previous_study.paused_folder, tuning.paused_gib),
+            study_name=previous_study.name,
+            on_session=previous_study.keep_copy,
+        )
 
 
-@seeds_random
 def draw_search(
     study: StudyHandle, model_export: ModelSource, model: ModelOptions, training: TrainingOptions, tuning: TuningOptions
 ) -> tuple[DataFrame, Figure, Figure, Figure, Figure]:
     """Return the table of the trials and the figures of the search."""
     model, training, tuning = _options(model, training, tuning)
-    found = study.study()
-    space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
-    return (
-        core_tuning.trials_table(found),
-        core_tuning.history_figure(found),
-        core_tuning.importance_figure(found),
-        core_tuning.parallel_figure(found, space),
-        core_tuning.timeline_figure(found, tuning.max_steps),
-    )
+    with RANDOM_LOCK.hold():
+        found = study.study()
+        space = core_tuning.model_space(model_export, tuning, training, kind=model.kind, task=model.task)
+        return (
+            core_tuning.trials_table(found),
+            core_tuning.history_figure(found),
+            core_tuning.importance_figure(found),
+            core_tuning.parallel_figure(found, space),
+            core_tuning.timeline_figure(found, tuning.max_steps),
+        )
 
 
-@seeds_random
 def confirm_best(
     study: StudyHandle,
     model_export: ModelSource,
@@ -97,17 +96,18 @@ def confirm_best(
         if is_up_to_date(comparison, origin, "tuning", counted(len(trials), "trial"), ended):
             return best, comparison
     steps, n_seeds, first_seed = settings["steps"], settings["n_seeds"], settings["first_seed"]
-    train = core_tuning.make_full_training(
-        model_export, token_splits, training, steps, kind=model.kind, task=model.task
-    )
-    best, comparison = core_tuning.confirm(found, train, steps=steps, n_seeds=n_seeds, first_seed=first_seed)
-    _log.info(
-        "The search ended: %s. %s",
-        found.user_attrs.get("stopped") or "it continues in another process",
-        comparison["verdict"],
-    )
-    searched = {"model": model_export.identity, "data": token_splits.fingerprint}
-    return with_origin(best | searched, origin), with_origin(comparison, origin)
+    with RANDOM_LOCK.hold():
+        train = core_tuning.make_full_training(
+            model_export, token_splits, training, steps, kind=model.kind, task=model.task
+        )
+        best, comparison = core_tuning.confirm(found, train, steps=steps, n_seeds=n_seeds, first_seed=first_seed)
+        _log.info(
+            "The search ended: %s. %s",
+            found.user_attrs.get("stopped") or "it continues in another process",
+            comparison["verdict"],
+        )
+        searched = {"model": model_export.identity, "data": token_splits.fingerprint}
+        return with_origin(best | searched, origin), with_origin(comparison, origin)
 
 
 def _options(

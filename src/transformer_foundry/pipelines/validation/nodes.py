@@ -14,14 +14,13 @@ from transformer_foundry.core.files.provenance import with_origin
 from transformer_foundry.core.models import ModelSource
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.training.options import TrainingOptions
-from transformer_foundry.pipelines.random_lock import seeds_random
+from transformer_foundry.pipelines.random_lock import RANDOM_LOCK
 from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_up_to_date
 from transformer_foundry.pipelines.types import MatplotlibFigure
 
 __all__ = ["check_export", "judge_model"]
 
 
-@seeds_random
 def check_export(
     model_export: ModelSource,
     model: ModelOptions,
@@ -42,12 +41,13 @@ def check_export(
         report = None
     if report and figure and is_up_to_date(report, origin, "validation", f"{model_export.name} is checked"):
         return report, figure
-    found = checks.run_checks(model_export, kind=model.kind, tier=validation.tier)
-    found = core_training.add_rehearsal(
-        found, model_export, previous_splits, training, kind=model.kind, task=model.task
-    )
-    checked = {"model": {"name": model_export.name, "identity": model_export.identity}}
-    return with_origin(found.to_dict() | checked, origin), checks.draw_report(found, origin)
+    with RANDOM_LOCK.hold():
+        found = checks.run_checks(model_export, kind=model.kind, tier=validation.tier)
+        found = core_training.add_rehearsal(
+            found, model_export, previous_splits, training, kind=model.kind, task=model.task
+        )
+        checked = {"model": {"name": model_export.name, "identity": model_export.identity}}
+        return with_origin(found.to_dict() | checked, origin), checks.draw_report(found, origin)
 
 
 def judge_model(
