@@ -56,6 +56,24 @@ def test_a_new_package_leaves_nothing_of_the_old_one(dataset: PackageDataset, tm
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["run"]
 
 
+def test_only_the_files_of_the_manifest_and_the_card_are_copied(dataset: PackageDataset, tmp_path: Path) -> None:
+    foreign = make_package(tmp_path / "foreign", "first")
+    (tmp_path / "secret").write_text("private")
+    (foreign.folder / "stolen").symlink_to(tmp_path / "secret")
+    (foreign.folder / "README.md").write_text("card")
+    dataset.save(foreign)
+    assert {path.name for path in dataset.folder.iterdir()} == {"model.py", "README.md", "manifest.json"}
+
+
+def test_a_card_that_is_a_link_out_of_the_package_is_refused(dataset: PackageDataset, tmp_path: Path) -> None:
+    foreign = make_package(tmp_path / "foreign", "first")
+    (tmp_path / "secret").write_text("private")
+    (foreign.folder / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(DatasetError, match="leads out of it"):
+        dataset.save(foreign)
+    assert not dataset.exists()
+
+
 def test_a_loaded_package_can_be_saved_again(dataset: PackageDataset, tmp_path: Path) -> None:
     dataset.save(make_package(tmp_path / "first", "first"))
     dataset.save(dataset.load())

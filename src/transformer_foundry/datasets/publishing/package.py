@@ -14,7 +14,7 @@ from transformer_foundry.core.export.files import NATIVE_FOLDER
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing import Package, read_package
-from transformer_foundry.core.publishing.package.package import CARD_FILE
+from transformer_foundry.core.publishing.package.package import CARD_FILE, package_files
 from transformer_foundry.core.system.process import remove_build_folder
 from transformer_foundry.datasets.storage.folder import FolderDataset
 
@@ -50,17 +50,18 @@ class PackageDataset(FolderDataset[Package]):
         """Copy ``data`` into place, and remove the folder that it was built in.
 
         Raises:
-            DeploymentError: If ``data`` is gone, the folder holds something else, or it cannot be written.
+            DeploymentError: If ``data`` is gone or damaged, the folder holds something else, or it cannot be written.
         """
         _recover(folder)
         if data.folder.resolve() == folder.resolve():
             return  # a package that was loaded from here is kept
         _require_manifest(data.folder)
+        package = read_package(data.folder)
         _refuse_foreign_folder(folder)
         new, old = _beside(folder)
         shutil.rmtree(new, ignore_errors=True)
         try:
-            _copy(data.folder, new)
+            _copy(package, new)
         except OSError as err:
             shutil.rmtree(new, ignore_errors=True)
             raise DeploymentError(
@@ -142,13 +143,13 @@ def _is_complete(folder: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy the files of a package durably, the manifest last."""
+def _copy(package: Package, target: Path) -> None:
+    """Copy the files of a package durably, the manifest last; others in its folder may be links to anything."""
     target.mkdir(parents=True)
-    names = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
-    for name in sorted(names, key=lambda item: (item.name == MANIFEST_FILE, item.as_posix())):
-        (target / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, target / name)
+    names = package_files(package)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package.folder / name, target / name)
         sync(target / name)
     for folder in {target, *((target / name).parent for name in names)}:
         sync(folder)
