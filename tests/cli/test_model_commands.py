@@ -36,12 +36,19 @@ def test_models_are_listed_promoted_and_rolled_back(data: Path) -> None:
 
 def test_a_damaged_model_is_shown_as_damaged(data: Path) -> None:
     assert "warning:" not in kedro(data, "models", "show", "gpt:1").output
-    for path in (data / "registry/gpt/v1").glob("*.safetensors"):
-        path.unlink()
+    (weights,) = (data / "registry/gpt/v1").glob("*.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(bytes(len(content)))
+    marked = [
+        ["DAMAGED" in line for line in kedro(data, "models", "list", *options).output.splitlines()]
+        for options in ([], ["--verify"])
+    ]
+    assert marked == [[False, False, False], [False, True, False]]
+    weights.unlink()
     shown = kedro(data, "models", "show", "gpt:1").output
     assert "run: first" in shown
     assert "warning: model.safetensors" in shown
-    assert "this version is lost; its metrics remain" in " ".join(shown.split())
+    assert "Deploy its run again where its checkpoints are" in " ".join(shown.split())
     lines = kedro(data, "models", "list").output.splitlines()
     assert ["DAMAGED" in line for line in lines] == [False, True, False]
 

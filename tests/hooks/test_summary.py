@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
@@ -39,11 +40,14 @@ def summarize(
     *saved: Any,
     data_dir: str = "data",
     entries: dict[str, Any] | None = None,
+    sections: dict[str, Any] | None = None,
     **run_params: Any,
 ) -> str:
     """Return what is logged of a pipeline that has saved these results."""
     caplog.set_level(logging.INFO)
-    run = Run(Path(data_dir), SummaryCallback(), sections={"run": {"name": "gpt", "preparation": "base"}})
+    run = Run(
+        Path(data_dir), SummaryCallback(), sections={"run": {"name": "gpt", "preparation": "base"}, **(sections or {})}
+    )
     for name, dataset in (entries or {}).items():
         run.catalog[name] = dataset
     run.begin(pipeline.inputs(), pipeline.all_outputs(), **run_params)
@@ -109,7 +113,8 @@ def test_a_search_shows_its_result_and_how_to_train_with_it(caplog: pytest.LogCa
 def test_a_package_can_be_tried_next(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made/inference.py").touch()
-    (tmp_path / "made/manifest.json").write_text("{}")
+    listed = {"files": {"inference.py": {"sha256": hashlib.sha256(b"").hexdigest()}}}
+    (tmp_path / "made/manifest.json").write_text(json.dumps(listed))
     package = Package(tmp_path / "made", {"formats": [{"format": "onnx", "status": "verified"}]})
     folder = tmp_path / "07_model_output/gpt"
     dataset = PackageDataset(filepath=str(folder))
@@ -187,6 +192,11 @@ def test_a_model_that_has_not_learned_enough_is_to_be_trained_longer(caplog: pyt
     text = summarize(caplog, training.create_pipeline(), STARTED, evaluation, **given)
     assert "It beats the most frequent class, but it does not beat naive Bayes" in text
     assert "To train longer: kedro run --params data.source=a.csv,preset=standard" in text
+    caplog.clear()
+    given = {"runtime_params": {"training": {"max_steps": 200}}, "sections": {"training": {"max_steps": 200}}}
+    text = summarize(caplog, training.create_pipeline(), STARTED, evaluation, **given)
+    assert "does not beat naive Bayes" in text
+    assert "To train longer" not in text
 
 
 def finished(data_dir: Path) -> None:

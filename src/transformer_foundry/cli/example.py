@@ -139,7 +139,7 @@ def _write_run(chosen: _Example, target: Path) -> None:
     places = {"model.source": target.as_posix(), "data.source": (target / "data.csv").as_posix()}
     parameters = with_values({}, {**places, **chosen.parameters})
     text = yaml.safe_dump({"run": {"params": parameters}}, sort_keys=False)
-    (target / _RUN).write_text(f"# Parameters of the run: docs/reference/parameters\n{text}", encoding="utf-8")
+    (target / _RUN).write_text(f"# Parameters of the run; others are on the page of parameters in the docs.\n{text}")
 
 
 def _write_table(chosen: _Example, path: Path) -> int:

@@ -29,16 +29,19 @@ def models() -> None:
 
 
 @models.command("list")
+@click.option("--verify", is_flag=True, help="Read and hash every file; without it, only sizes are compared.")
 @storage_options
-def list_models(storage: Storage) -> None:
-    """List every version of every model; its files are read and hashed, and it is marked if they are damaged."""
+def list_models(storage: Storage, *, verify: bool) -> None:
+    """List every version of every model; one is marked whose files are missing or damaged."""
+    from transformer_foundry.core.publishing.registry.damage import find_damage, is_incomplete
+
     registry = _registry(storage)
     rows = [("model", "aliases", "test loss", "step", "run", "data", "hub", "registered")]
     for versions in registry.versions().values():
         rows += [
             (
                 f"{item.name}:{item.version}",
-                ",".join([*item.aliases, *["DAMAGED"] * (registry.damage_of(item) is not None)]),
+                ",".join([*item.aliases, *["DAMAGED"] * (is_incomplete(item) or (verify and bool(find_damage(item))))]),
                 text_of(item.metrics.get("loss")),
                 text_of(item.lineage.get("step")),
                 text_of(item.lineage.get("run")),

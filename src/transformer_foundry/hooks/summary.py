@@ -18,6 +18,7 @@ from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import format_number, short_list, short_sample
 from transformer_foundry.core.files.provenance import digest_of, is_made_from
+from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.preflight.reads import reads_dataset, writes_dataset
 from transformer_foundry.hooks.run_context import RunContext
@@ -183,9 +184,17 @@ def _verdict_lines(context: RunContext, evaluation: Evaluation | None) -> Iterat
     elif missed:
         but = f"It beats {beaten}, but it" if beaten else "The model"
         yield f"{but} does not beat {missed}: it needs more steps, more data or other settings."
-        if not in_notebook() and not context.runtime_params.get("preset"):
+        if not in_notebook() and _has_length_of_preset(context):
             given = {**context.runtime_params, "preset": "standard"}
             yield f"To train longer: {run_command([], context.env, given, context.conf_source)}"
+
+
+def _has_length_of_preset(context: RunContext) -> bool:
+    """Return whether a longer preset makes the run longer: a length that is given would count on top of it."""
+    options, usual = context.options(TrainingOptions), TrainingOptions()
+    lengths = (options.max_steps, options.num_train_epochs, options.max_hours)
+    is_usual = lengths == (usual.max_steps, usual.num_train_epochs, usual.max_hours)
+    return is_usual and not context.runtime_params.get("preset")
 
 
 def _changed_since(context: RunContext, manifest: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 from tests.faults.full_disk import room_for
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.files.atomic import write_json
+from transformer_foundry.core.files.run_paths import runs_folder
 from transformer_foundry.core.publishing import Package, Registration, Registry
 from transformer_foundry.core.publishing.package.package import list_files
 from transformer_foundry.core.publishing.registry.damage import remedy_of_damage
@@ -93,13 +94,18 @@ def test_damage_of_a_package_in_place_leaves_its_version_whole(registry: Registr
     assert registry.damage_of(version) is None
 
 
-@pytest.mark.parametrize(("weights", "said"), [("w", "Deploy the run r again"), ("x", "this version is lost")])
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [("w", "Deploy the run r again"), ("x", "this version is lost"), ("", "where its checkpoints are")],
+)
 def test_a_damaged_version_is_made_again_only_if_its_checkpoint_is_still_the_best(
     registry: Registry, tmp_path: Path, weights: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = dataclasses.replace(
         registry.register(package(tmp_path / "a", 2.0), run="r"), made_from={"weights": "w", "step": 3}
     )
+    if weights:  # else the run is on another machine, or elsewhere by the catalog
+        (runs_folder(version.folder.parents[2]) / "r").mkdir(parents=True)
     checkpoint = {"weights": weights, "step": 3}
     monkeypatch.setattr("transformer_foundry.core.publishing.registry.damage.best_origin", lambda _: checkpoint)
     assert said in remedy_of_damage(version)

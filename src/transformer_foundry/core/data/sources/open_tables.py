@@ -43,7 +43,7 @@ def open_table_source(options: DataOptions, task: str, num_labels: int | None = 
     """
     if "://" in options.source:
         require_readable_address(options.source)
-        if options.streaming and ending_of(options.source) in LINES:
+        if options.streaming and options.source.partition("?")[0].lower().endswith(LINES):
             return _open_local(options, task, num_labels, download_lines(options))
         builder = STREAMED.get(ending_of(options.source)) if options.streaming else None
         if builder:

@@ -38,6 +38,8 @@ def catchable_errors() -> tuple[type[BaseException], ...]:
     for name in ("httpx", "httpx2"):
         with contextlib.suppress(ImportError):
             found.append(importlib.import_module(name).HTTPError)
+    with contextlib.suppress(ImportError):  # of fsspec: a connection that ends in the middle of an answer
+        found.append(importlib.import_module("aiohttp").ClientError)
     return tuple(found)
 
 

@@ -127,9 +127,11 @@ def _copy_lines(source: str, limit: int) -> Path:
     atexit.register(folder.cleanup)
     path = Path(folder.name) / f"rows{ending_of(source)}"
     scheme = source.partition("://")[0]
+    headers = {"headers": {"Accept-Encoding": "identity"}} if scheme in _WEB else {}
     _log.info("Reading from %s; each of %d attempts waits %g s for a piece.", redact(source), _STREAM_ATTEMPTS, READ_S)
     with (
-        fsspec.open(source, "rb", compression="infer", **_limits().get(scheme, {})) as file,
+        # Lengths and ranges are those of the compressed answer otherwise: fsspec cuts it.
+        fsspec.open(source, "rb", **_limits().get(scheme, {}), **headers) as file,
         path.open("wb") as copy,
     ):
         copy.writelines(itertools.islice(_lines_of(file), limit))

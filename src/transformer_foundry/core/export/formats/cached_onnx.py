@@ -51,7 +51,10 @@ def add_cached_steps(
     try:
         shape = _write(native, vocab_size, path)
         result = _prove(path, folder / plain, shape, vocab_size, longest, bound)
-    except EXPORTER_ERRORS as err:
+    except Exception as err:
+        # The errors of onnxruntime derive from Exception alone.
+        if not isinstance(err, EXPORTER_ERRORS) and not type(err).__module__.startswith("onnxruntime"):
+            raise
         _LOGGER.debug("No file with a cache.", exc_info=err)
         result = {"reason": f"it cannot be written or run ({type(err).__name__})"}
     if "reason" in result:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.files.run_paths import runs_folder
-from transformer_foundry.core.publishing.package.package import read_package
+from transformer_foundry.core.publishing.package.package import CARD_FILE, read_package
 from transformer_foundry.core.publishing.registry.model_version import ModelVersion
 from transformer_foundry.core.training.checkpointing.directory import best_origin
 
-__all__ = ["find_damage", "remedy_of_damage", "require_undamaged"]
+__all__ = ["find_damage", "is_incomplete", "remedy_of_damage", "require_undamaged"]
+
+
+def is_incomplete(version: ModelVersion) -> bool:
+    """Return whether a file of a version is missing or has another size; nothing is hashed."""
+    try:
+        files = json.loads((version.folder / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        sizes = {name: (version.folder / name).stat().st_size for name in files if name != CARD_FILE}
+        return any(size != files[name].get("size_bytes", size) for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return True
 
 
 def find_damage(version: ModelVersion) -> DeploymentError | None:
@@ -38,7 +51,13 @@ def require_undamaged(version: ModelVersion) -> None:
 def remedy_of_damage(version: ModelVersion) -> str:
     """Return how the files of a damaged version come back, or that they are lost and what remains of it."""
     run, step = version.lineage.get("run"), version.lineage.get("step")
-    best = best_origin(runs_folder(version.folder.parents[2]) / str(run)) if run else {}
+    folder = runs_folder(version.folder.parents[2]) / str(run)
+    if not run or not folder.is_dir():
+        return (
+            "Deploy its run again where its checkpoints are, with its settings: 'kedro run --pipelines deployment'; a "
+            "package with the same bytes replaces them."
+        )
+    best = best_origin(folder)
     weights = version.made_from.get("weights")
     if best and weights is not None and best.get("weights") == weights:
         return (

@@ -13,7 +13,9 @@ EMPTY = "There is nothing in the text; write at least one word."
 # How users write a hidden token, besides the tokenizer's own name for it.
 MASK_WORDS = ("[MASK]", "<mask>")
 # White_Space of Unicode, which the tokenizers library takes before a mask; Python's and JavaScript's \s differ.
-_BLANKS = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*"
+_BLANK = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+# From their beginning only: tried from each of many blanks, a search takes quadratic time.
+_BLANKS = f"(?<!{_BLANK}){_BLANK}*"
 
 
 class InputError(ValueError):
