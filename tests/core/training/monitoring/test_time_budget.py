@@ -117,8 +117,8 @@ def test_a_step_that_compiles_does_not_make_the_plan_short(clock: Clock) -> None
 
 
 def test_a_long_budget_is_enough_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = lambda *_: (None, "Tried to compile.")  # noqa: E731
-    monkeypatch.setattr("transformer_foundry.core.training.compile.compile_model", tried)
+    tried = lambda *_, **__: (None, "Tried to compile.")  # noqa: E731
+    monkeypatch.setattr("transformer_foundry.core.training.compile._compile", tried)
     notes = {}
     for hours in (0.1, 1.0):
         started = next(fit(TinyTransformer(), make_splits(), make_options(max_hours=hours, compile="auto")))
