@@ -81,6 +81,8 @@ def _require_preparation(context: RunContext, choice: RunChoice) -> None:
     if any((root / name).exists() for root in roots for name in (given, choice.preparation)):
         return
     known = {folder.name for root in roots[:2] for folder in root.glob("*/")}
+    if not known:
+        return  # another machine: what Drive does not hold is prepared again, under the name that the run has recorded
     raise ParameterError(
         f"run.preparation is {choice.preparation!r}, but there is no such run in {context.data_dir}."
         + suggestion(given, known),
