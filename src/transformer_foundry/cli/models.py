@@ -28,7 +28,7 @@ def models() -> None:
     """List, compare, promote and roll back the registered models."""
 
 
-@models.command("list")
+@models.command("list", short_help="List every version of every model.")
 @click.option("--verify", is_flag=True, help="Read and hash every file; without it, only sizes are compared.")
 @storage_options
 def list_models(storage: Storage, *, verify: bool) -> None:
