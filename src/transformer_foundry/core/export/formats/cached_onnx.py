@@ -51,8 +51,7 @@ def add_cached_steps(
     try:
         shape = _write(native, vocab_size, path)
         result = _prove(path, folder / plain, shape, vocab_size, longest, bound)
-    except Exception as err:
-        # The errors of onnxruntime derive from Exception alone.
+    except Exception as err:  # the errors of onnxruntime derive from Exception alone; others are raised again
         if not isinstance(err, EXPORTER_ERRORS) and not type(err).__module__.startswith("onnxruntime"):
             raise
         _LOGGER.debug("No file with a cache.", exc_info=err)
