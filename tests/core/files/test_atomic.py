@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from transformer_foundry.core.files.atomic import replace_file
+from transformer_foundry.core.files.atomic import make_folder, replace_file
 
 
 def test_a_text_takes_the_place_of_another(tmp_path: Path) -> None:
@@ -29,3 +29,14 @@ def test_a_kill_leaves_the_old_text_whole(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "file").read_text() == "first"
     replace_file(tmp_path / "file", "third")
     assert (tmp_path / "file").read_text() == "third"
+
+
+def test_nothing_is_made_where_a_mount_has_vanished(tmp_path: Path) -> None:
+    (tmp_path / "point").mkdir()
+    root = tmp_path / "point" / "drive"
+    with pytest.raises(FileNotFoundError):
+        make_folder(root / "a" / "b", root)
+    assert not list((tmp_path / "point").iterdir())
+    root.mkdir()
+    make_folder(root / "a" / "b", root)
+    assert (root / "a" / "b").is_dir()

@@ -11,6 +11,7 @@ import pytest
 from tests.hooks.runs import Run
 from tests.loopback.mini_wandb import MiniWandb
 from tests.loopback.wandb_offline_reader import read_runs
+from transformer_foundry.hooks.tracking.wandb_offline_log import folders_to_sync
 
 ROOT = Path(__file__).parents[3]
 
@@ -69,11 +70,17 @@ def test_the_folders_of_a_killed_and_a_later_session_are_uploaded_into_one_run_i
     assert track(run, server, 0, 20, "kill", WANDB_MODE="offline")[0] == -signal.SIGKILL
     assert track(run, server, 20, 40, "kill", WANDB_MODE="offline")[0] == -signal.SIGKILL
     assert track(run, server, 40, 60, "end", WANDB_MODE="offline")[0] == 0
-    folders = sorted(map(str, (run.data_dir / "08_reporting").rglob("offline-run-*")))
-    assert len(folders) == 3
+    last = sorted((run.data_dir / "08_reporting").rglob("offline-run-*/run-*.wandb"))[-1]
+    # A kill may leave the header alone, and wandb's program uploads nothing at all if it is given such a folder.
+    killed = last.parent.with_name("offline-run-20260101_000000-" + last.stem.removeprefix("run-"))
+    killed.mkdir()
+    (killed / last.name).write_bytes(last.read_bytes()[:7])
+    folders = folders_to_sync(run.data_dir / "08_reporting" / run.name, last.stem.removeprefix("run-"))
+    assert last.parent in folders
+    assert killed not in folders
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     for _ in range(2):  # what is uploaded is left out
-        command = [sys.executable, "-m", "wandb", "sync", *folders]
+        command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
         subprocess.run(command, env=environment | server.environment(), check=True, capture_output=True, timeout=120)
         assert arrived(server) == [10, 20, 30, 40, 50, 60]
     (name,) = server.runs

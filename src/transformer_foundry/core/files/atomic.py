@@ -44,11 +44,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
-    """Create ``folder`` and its missing parents durably."""
+def make_folder(folder: Path, root: Path | None = None) -> None:
+    """Create ``folder`` and its missing parents durably.
+
+    Args:
+        folder: The folder.
+        root: A folder above it that is never made, nor what lies above it: a mount may vanish at any moment.
+
+    Raises:
+        OSError: If it cannot be made, or ``root`` is missing.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    if root is not None:
+        missing = [path for path in missing if root in path.parents]
     for path in reversed(missing):
+        path.mkdir(exist_ok=True)
         sync(path.parent)
 
 
@@ -108,21 +118,21 @@ def _is_full(err: BaseException | None) -> bool:
     return err is not None and _is_full(err.__cause__)
 
 
-def check_writable(folder: Path) -> None:
-    """Create ``folder`` and write a file into it for a moment.
+def check_writable(folder: Path, root: Path | None = None) -> None:
+    """Create ``folder`` and write a file into it for a moment; ``root`` as in ``make_folder``.
 
     Raises:
         OSError: If that fails.
     """
-    make_folder(folder)
+    make_folder(folder, root)
     probe = folder / f".write-test-{os.getpid()}"
     probe.write_bytes(b"x")
     probe.unlink()
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy one file durably."""
-    make_folder(target.parent)
+def copy_file(source: Path, target: Path, root: Path | None = None) -> None:
+    """Copy one file durably; ``root`` as in ``make_folder``."""
+    make_folder(target.parent, root)
     shutil.copyfile(source, target)
     sync(target)
 

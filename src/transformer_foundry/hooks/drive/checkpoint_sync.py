@@ -55,7 +55,7 @@ class CheckpointSync:
 
     Args:
         run_folder: Folder of the run.
-        copy_folder: Folder of the copy; made when there is something to copy.
+        copy_folder: Folder of the copy; made when there is something to copy, in a folder that must be there.
         upload_bytes_per_s: How fast files leave the machine. A checkpoint is copied when the one before should have
             left it: more would only queue up, the newest last.
         check: Called before each file that is written; raises an ``OSError`` if the place is not what it was.
@@ -95,7 +95,7 @@ class CheckpointSync:
             OSError: If it cannot.
         """
         self._check_place()
-        check_writable(self._copy_folder)
+        check_writable(self._copy_folder, self._copy_folder.parent)
 
     def restore(self) -> str | None:
         """Restore the newest checkpoint of the copy if the run's folder has none as new, and the best one with it.
@@ -149,7 +149,7 @@ class CheckpointSync:
 
     def _update(self, is_last: bool) -> float | None:
         self._check_place()
-        make_folder(self._copy_folder / CHECKPOINTS_FOLDER)
+        make_folder(self._copy_folder / CHECKPOINTS_FOLDER, self._copy_folder.parent)
         damaged: set[str] = set()
         while (folder := self._next_to_copy(damaged)) is not None:
             wait_s = self._busy_until - self._clock()
@@ -162,7 +162,7 @@ class CheckpointSync:
             # Equal files are not written again: a kill during the write would leave an incomplete file.
             if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
                 self._check_place()
-                copy_file(source, target)
+                copy_file(source, target, self._copy_folder.parent)
         self._check_place()
         self._prune()
         return None
@@ -184,7 +184,7 @@ class CheckpointSync:
         try:
             if not manifest or _manifest_bytes(target) != manifest or not is_intact(target):
                 verify_checkpoint(folder)
-                copy_checkpoint(folder, target, self._check_place)
+                copy_checkpoint(folder, target, self._check_place, self._copy_folder.parent)
                 self._busy_until = self._clock() + self._upload_s(folder)
             self._verified[folder.name] = manifest
             self._copied_at.setdefault(folder.name, self._clock())

@@ -62,7 +62,7 @@ class FileSync:
 
     Args:
         data_dir: Root of what is copied.
-        copy_folder: Root of the copies.
+        copy_folder: Root of the copies, in a folder that must be there.
         check: Called before each file that is written; raises an ``OSError`` if the place is not what it was.
     """
 
@@ -153,7 +153,7 @@ class FileSync:
             target = self.copies_of(path) / f"{number:06d}-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
             _in_progress.add(target)
             try:
-                copy_files(files, target, values, self.check)
+                copy_files(files, target, values, self.check, self.copy_folder.parent)
             except BaseException:  # a part of a copy takes space, and one with a manifest counts as finished
                 shutil.rmtree(target, ignore_errors=True)
                 raise

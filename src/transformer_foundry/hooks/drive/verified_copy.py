@@ -18,7 +18,11 @@ __all__ = ["copy_files", "problem_of"]
 
 
 def copy_files(
-    files: Mapping[str, Path], target: Path, values: Mapping[str, Any], check: Callable[[], None] | None = None
+    files: Mapping[str, Path],
+    target: Path,
+    values: Mapping[str, Any],
+    check: Callable[[], None] | None = None,
+    root: Path | None = None,
 ) -> None:
     """Copy ``files`` by name into the new folder ``target``, a manifest last, and read the copy back.
 
@@ -27,6 +31,7 @@ def copy_files(
         target: The folder of the copy.
         values: More for the manifest.
         check: Called before each file, and at the end; raises an ``OSError`` if the place is not what it was.
+        root: A folder above ``target`` that is never made.
 
     Raises:
         OSError: If a file cannot be read or written.
@@ -36,7 +41,7 @@ def copy_files(
     check = check or _no_check
     for name, path in files.items():
         check()
-        copy_file(path, target / name)
+        copy_file(path, target / name, root)
     check()
     write_text(target / MANIFEST_FILE, text)
     sync(target)

@@ -36,13 +36,17 @@ def last_logged_step(folder: Path, run_id: str, metric: str) -> int:
 def folders_to_sync(folder: Path, run_id: str) -> list[Path]:
     """Return the folders of the offline sessions of a run that ``wandb sync`` has not uploaded, the oldest first.
 
+    A session that was killed before wandb wrote its first record is left out: ``wandb sync`` ends at such a folder and
+    uploads none of those that it is called with.
+
     Args:
         folder: The ``dir`` that wandb was given.
         run_id: Id of the run.
     """
-    found = sorted(folder.glob(f"wandb/offline-run-*-{run_id}"))
+    found = sorted(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
     # wandb marks what it has uploaded with an empty file.
-    return [path for path in found if not (path / f"run-{run_id}.wandb.synced").exists()]
+    left = [path for path in found if not path.with_name(f"{path.name}.synced").exists()]
+    return [path.parent for path in left if next(_records(path.read_bytes()), None) is not None]
 
 
 def _steps(path: Path, metric: str) -> Iterator[int]:

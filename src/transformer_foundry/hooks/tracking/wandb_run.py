@@ -40,7 +40,7 @@ FINISH_TIMEOUT_S = 60.0
 """Longest wait for W&B to take the rest at the end of a run."""
 
 _MOST_FOLDERS = 4
-"""Folders of offline sessions that a line names; of more, their pattern."""
+"""Folders of offline sessions that a line names; of more, their pattern if it fits nothing else."""
 
 _DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 """Where wandb goes by default: before and since version 0.31."""
@@ -351,9 +351,10 @@ def _settings(mode: str) -> Any:
 
 def _sync_arguments(folders: Sequence[Path]) -> str:
     """Return the folders of offline sessions as arguments of ``wandb sync``, which skips those that are uploaded."""
-    if len(folders) <= _MOST_FOLDERS:
-        return shlex.join(map(str, folders))
-    return f"{shlex.quote(str(folders[0].parent))}/offline-run-*"
+    parent = folders[0].parent
+    if len(folders) > _MOST_FOLDERS and set(folders) == set(parent.glob("offline-run-*")):
+        return f"{shlex.quote(str(parent))}/offline-run-*"
+    return shlex.join(map(str, folders))
 
 
 def _table(columns: list[str], data: list[list[Any]]) -> Any:

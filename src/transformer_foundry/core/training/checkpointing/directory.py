@@ -107,13 +107,16 @@ def best_origin(run_folder: Path) -> dict[str, str | int]:
     return {}
 
 
-def copy_checkpoint(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
+def copy_checkpoint(
+    source: Path, target: Path, check: Callable[[], None] = lambda: None, root: Path | None = None
+) -> None:
     """Copy a checkpoint, its manifest last, and verify the copy.
 
     Args:
         source: Folder of the checkpoint.
         target: Folder of the copy.
         check: Called before each file, and at the end; raises an ``OSError`` if the place is not what it was.
+        root: A folder above ``target`` that is never made.
 
     Raises:
         OSError: If a file cannot be read or written.
@@ -122,7 +125,7 @@ def copy_checkpoint(source: Path, target: Path, check: Callable[[], None] = lamb
     # Without a manifest the target counts as unfinished while its files are being replaced.
     check()
     (target / MANIFEST_FILE).unlink(missing_ok=True)
-    make_folder(target)
+    make_folder(target, root)
     for name in read_manifest(source)["files"]:
         check()
         copy_file(source / name, target / name)
