@@ -61,8 +61,13 @@ _LIBRARIES = (
 _READ_AT_IMPORT = ("HF_", "HUGGINGFACE_", "KEDRO_", "MPL", "OMP_", "TORCH", "TRANSFORMERS_")
 """Beginnings of variables that libraries read when they are imported: commands with other values start anew."""
 
-_NEVER_SENT = {"HF_HUB_DISABLE_TELEMETRY"}
-"""What makes no difference without a network."""
+_SET_BY_EACH = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS",
+    "HF_HUB_DISABLE_PROGRESS_BARS",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_UPDATE_DOWNLOAD_COUNTS",
+}
+"""What every command of the project sets itself, so also a test that has run one in this process."""
 
 _environment = dict(os.environ)
 """The environment of the server: that of the tests before the first of them runs."""
@@ -155,7 +160,7 @@ def verifications_forked() -> Iterator[None]:
 
 
 def _reads_something_else(environment: Mapping[str, str]) -> bool:
-    names = {name for name in {*environment, *_environment} if name.startswith(_READ_AT_IMPORT)} - _NEVER_SENT
+    names = {name for name in {*environment, *_environment} if name.startswith(_READ_AT_IMPORT)} - _SET_BY_EACH
     return any(environment.get(name) != _server_environment().get(name) for name in names)
 
 
