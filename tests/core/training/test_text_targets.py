@@ -232,13 +232,13 @@ def test_a_package_reads_pairs_as_training_did(pairs: Story, tmp_path: Path) -> 
     programs = module_of(folder, "inference")
     model, row = programs.Model(folder), int(np.argmax(pairs.splits.train.input_ids.lengths()))
     texts = ("amber birch cedar cedar fern", "kelp " * 60)
-    assert len(model.encode(*texts)) == model.max_length
+    assert len(model.text.encode(*texts)) == model.max_length
     written = pairs.splits.train.input_ids[row].tolist()
     sides = [pairs.tokenizer.decode(part) for part in np.split(written, [written.index(pairs.tokenizer.eos_token_id)])]
-    assert model.encode(*sides) == written
+    assert model.text.encode(*sides) == written
     given = ("amber birch amber fern iris", "lotus kelp jade jade iris")
     values = [answer[0]["value"] for answer in model.predict([given, given[::-1], None])]
-    ids, (mean, std) = torch.tensor([model.encode(*given)]), pairs.splits.target_scale or (0.0, 0.0)
+    ids, (mean, std) = torch.tensor([model.text.encode(*given)]), pairs.splits.target_scale or (0.0, 0.0)
     with torch.no_grad():
         expected = float(pairs.adapter.eval()(ids, torch.ones_like(ids))) * std + mean
     assert values[0] == pytest.approx(expected, rel=1e-4)
@@ -246,7 +246,7 @@ def test_a_package_reads_pairs_as_training_did(pairs: Story, tmp_path: Path) -> 
     with pytest.raises(programs.InputError, match="two texts at a time"):
         model.predict(["amber"])
     prompt = manifest["prompt"]
-    assert prompt["input_ids"] == model.encode(prompt["text"], prompt["pair"])
+    assert prompt["input_ids"] == model.text.encode(prompt["text"], prompt["pair"])
     done = subprocess.run(
         [sys.executable, "load_example.py", *given],
         cwd=folder, capture_output=True, text=True, check=True,
