@@ -134,7 +134,7 @@ def _mirror(version: ModelVersion, alias: str) -> None:
 
     for where in version.publications:
         try:
-            mark_release(where["repo_id"], alias, where["revision"], token=hub_token())
+            mark_release(where["repo_id"], alias, where["revision"], version.package_sha256, token=hub_token())
             show_line(f"The tag {alias} of {where['repo_id']} now points to {where['tag']}.")
         except DeploymentError as err:
             show_line(f"warning: the tag {alias} of {where['repo_id']} was not moved: {err.problem}", err=True)

@@ -131,8 +131,10 @@ def test_a_new_package_replaces_the_old_one_and_nothing_else(tmp_path: Path, sto
     storage.pipe_file("/bucket/pack/NOTES.txt", b"mine")
     dataset = PackageDataset(filepath="memory://bucket/pack")
     first = make_package(make_build_folder("test-package"), "first")
-    (first.folder / "extra.onnx").write_bytes(b"1")
+    (tmp_path / "private").write_text("mine")
+    (first.folder / "extra.onnx").symlink_to(tmp_path / "private")  # not of the package, whoever has put it there
     dataset.save(first)
+    assert not storage.exists("/bucket/pack/extra.onnx")
     dataset.save(make_package(tmp_path / "second", "second"))
     loaded = PackageDataset(filepath="memory://bucket/pack").load()
     assert loaded is not None

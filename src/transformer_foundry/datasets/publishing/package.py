@@ -91,7 +91,10 @@ class PackageDataset(FolderDataset[Package]):
 
     def _source(self, data: Package) -> Path | None:
         _require_manifest(data.folder)
-        return data.folder
+        files = set(package_files(read_package(data.folder)))
+        present = {path.relative_to(data.folder).as_posix() for path in data.folder.rglob("*") if not path.is_dir()}
+        # A foreign package may lie beside links to any file of this machine: then its own files are copied first.
+        return data.folder if present == files else None
 
     def _drop(self, data: Package) -> None:
         remove_build_folder(data.folder)

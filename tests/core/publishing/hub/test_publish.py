@@ -146,9 +146,15 @@ def test_releases_are_listed_compared_and_restored(
     assert listed() == [("v1", True), ("v2", False)]
     assert contents(hub, "alice/versions") == files_of(folder)
     assert len(hub.repo("alice/versions").commits) == 4
-    for release in (second, first):
-        client.call(f"{versions}mark_release", "alice/versions", "production", release["revision"], **options)
+    digests = [sha256_of(where / "manifest.json") for where in (more, folder)]
+    for release, digest in zip((second, first), digests, strict=True):
+        marked = ("alice/versions", "production", release["revision"])
+        client.call(f"{versions}mark_release", *marked, digest, **options)
         assert hub.repo("alice/versions").tags["production"] == release["revision"]
+    # A registry that came from elsewhere may name any repository.
+    answer = client.call(f"{versions}mark_release", "alice/versions", "production", second["revision"], "0", **options)
+    assert "does not hold this package" in answer["problem"]
+    assert hub.repo("alice/versions").tags["production"] == first["revision"]
     answer = client.call(f"{versions}roll_back", "alice/versions", "v7", **options)
     assert answer["problem"].startswith("alice/versions has no release 'v7'.")
     answer = client.call(f"{versions}list_releases", "alice/verisons", **options)

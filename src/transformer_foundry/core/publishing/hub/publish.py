@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import DeploymentError
+from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import publish_later, translate_hub_errors, with_retries
 from transformer_foundry.core.publishing.options import is_repo_id
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
 
-__all__ = ["commit_files", "connect", "next_tag", "publish", "published_manifest", "release_tags"]
+__all__ = ["commit_files", "connect", "manifest_digest", "next_tag", "publish", "published_manifest", "release_tags"]
 
 _TAG = re.compile(r"v(\d+)")
 # Files of a repository that is new: they may be replaced without asking.
@@ -135,6 +136,16 @@ def published_manifest(api: HfApi, repo_id: str, revision: str) -> dict[str, Any
         return None
     is_ours = isinstance(manifest, dict) and {"format_version", "model", "files"} <= manifest.keys()
     return manifest if is_ours else None
+
+
+def manifest_digest(api: HfApi, repo_id: str, revision: str) -> str | None:
+    """Return the digest of the package at a revision, as ``Package.digest`` is; None if it holds none."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return sha256_of(Path(api.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision)))
+    except EntryNotFoundError:
+        return None
 
 
 def _check_name(repo_id: str) -> None:

@@ -10,7 +10,13 @@ from transformer_foundry.core.base.errors import DeploymentError, suggestion
 from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 from transformer_foundry.core.publishing.hub.errors import translate_hub_errors, with_retries
-from transformer_foundry.core.publishing.hub.publish import commit_files, connect, published_manifest, release_tags
+from transformer_foundry.core.publishing.hub.publish import (
+    commit_files,
+    connect,
+    manifest_digest,
+    published_manifest,
+    release_tags,
+)
 from transformer_foundry.core.publishing.package.package import Package, read_package
 
 if TYPE_CHECKING:
@@ -84,13 +90,31 @@ def roll_back(repo_id: str, tag: str, *, token: str | None = None, endpoint: str
 
 
 def mark_release(
-    repo_id: str, alias: str, revision: str, *, token: str | None = None, endpoint: str | None = None
+    repo_id: str,
+    alias: str,
+    revision: str,
+    package_sha256: str,
+    *,
+    token: str | None = None,
+    endpoint: str | None = None,
 ) -> None:
-    """Move the tag ``alias`` (``production``, say) to ``revision``."""
+    """Move the tag ``alias`` (``production``, say) to ``revision``, which must hold the package with that digest.
+
+    A registry that came from elsewhere can name any repository in which the user may write.
+
+    Raises:
+        DeploymentError: If the revision holds another package or none, or the Hub does not answer.
+    """
     from huggingface_hub.errors import RevisionNotFoundError
 
     with translate_hub_errors(repo_id, None):
         api = connect(repo_id, token, endpoint)
+        if manifest_digest(api, repo_id, revision) != package_sha256:
+            raise DeploymentError(
+                f"revision {revision[:12]} of {repo_id} does not hold this package.",
+                "Expected the release that the package was published as.",
+                "Publish it again with 'kedro hub publish'.",
+            )
         tags = {tag.name: tag.target_commit for tag in with_retries(lambda: api.list_repo_refs(repo_id)).tags}
         if tags.get(alias) == revision:
             return
