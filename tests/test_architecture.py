@@ -23,7 +23,8 @@ MAY_IMPORT_TORCH = ("core/models", "core/checks", "core/training", "core/data", 
                     "core/studies", "core/publishing", "core/system", "core/files")  # fmt: skip
 COPIED_INTO_PACKAGES = ("core/export/transformers_code/configuration_foundry.py",
                         "core/export/transformers_code/modeling_foundry.py",
-                        "core/publishing/package/templates/server_limits.py")  # fmt: skip
+                        "core/publishing/package/templates/server/server_limits.py",
+                        "core/publishing/package/templates/server/server_openai.py")  # fmt: skip
 
 
 def libraries(names: Iterable[str]) -> set[str]:

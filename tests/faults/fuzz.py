@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -153,7 +153,9 @@ def ask_server(folder: Path, request: tuple[str, str, bytes, bytes]) -> None:
     }  # fmt: skip
 
     async def receive() -> dict[str, Any]:
-        return waiting.pop() if waiting else {"type": "http.disconnect"}
+        if not waiting:
+            await asyncio.Event().wait()  # the client stays
+        return waiting.pop()
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -164,7 +166,7 @@ def ask_server(folder: Path, request: tuple[str, str, bytes, bytes]) -> None:
 
     asyncio.run(run())
     status = sent[0]["status"]
-    if status not in (200, 404, 405, 413, 421, 422):
+    if status not in (200, 404, 405, 413, 421, 400 if path.startswith("/v1/") else 422):
         raise AssertionError(f"{status} for {request}")
     if status >= 400:
         json.loads(b"".join(message.get("body", b"") for message in sent))["error"]
@@ -178,7 +180,7 @@ def _server() -> tuple[Any, Callable[[], Any]]:
 
     folder = Path(tempfile.mkdtemp(prefix="foundry-server-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for path in (Path(programs.__file__).parent / "templates").glob("*.py"):
+    for path in (Path(programs.__file__).parent / "templates").rglob("*.py"):
         shutil.copy(path, folder)
     files = {path.name: {"sha256": sha256_of(path)} for path in folder.iterdir()}
     (folder / "manifest.json").write_text(json.dumps({"files": files}))
@@ -186,9 +188,14 @@ def _server() -> tuple[Any, Callable[[], Any]]:
 
     class Echo:
         name, task, max_length, file = "echo", "causal_lm", 16, "model.onnx"
+        longest_text, prompt_text, text = 16, "a", SimpleNamespace(encode=list)
 
         def generate(self, text: str, **_: Any) -> Any:
-            return SimpleNamespace(text=text, ids=[1], stopped="end")
+            return SimpleNamespace(text=text, ids=[1], stopped="end", prompt_tokens=1)
+
+        def stream(self, text: str, **_: Any) -> Iterator[str]:
+            yield text
+            return self.generate(text)
 
         def predict(self, texts: list[str], top_k: int, *, seconds: float) -> list[list[Any]]:
             return [[] for _ in texts[:top_k]]
@@ -199,10 +206,11 @@ def _server() -> tuple[Any, Callable[[], Any]]:
 
 def _requests() -> st.SearchStrategy[tuple[str, str, bytes, bytes]]:
     good = {"text": "a", "max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "seed": 1}
-    body = edited(good) | edited({"texts": ["a", "b"], "top_k": 2}) | damaged(json.dumps(good).encode()) | ANYTHING
-    path = st.sampled_from(("/generate", "/predict", "/health", "/", "/docs", "//x", "/generate/")) | st.text(
-        max_size=8
-    )
+    openai = {"model": "echo", "prompt": ["a", "b"], "max_tokens": 3, "stop": ["c"], "top_p": 0.5, "stream": True}
+    bodies = [edited(item) for item in (good, {"texts": ["a", "b"], "top_k": 2}, openai, openai | {"stream": False})]
+    body = st.one_of(*bodies, damaged(json.dumps(good).encode()), damaged(json.dumps(openai).encode()), ANYTHING)
+    known = ("/generate", "/predict", "/v1/completions", "/v1/chat/completions", "/v1/models", "/metrics", "/health")
+    path = st.sampled_from((*known, "/", "/docs", "//x", "/generate/")) | st.text(max_size=8)
     host = st.sampled_from((b"localhost", b"127.0.0.1:80")) | st.binary(max_size=20)
     return st.tuples(st.sampled_from(("POST", "GET", "PUT")), path, host, body)
 

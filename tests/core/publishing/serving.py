@@ -34,6 +34,10 @@ MODELS = {
 }
 # What a machine that only serves the model does not have.
 ABSENT = ("torch", "transformers", "transformer_foundry", "safetensors", "onnx", "pandas", "kedro")
+_NEEDED = {
+    "inference": ("verify_files", "text_encoding", "text_generation"),
+    "server": ("inference", "server_limits", "server_metrics", "server_openai", "server_pages"),
+}
 
 
 @functools.cache
@@ -53,9 +57,7 @@ def forget_packages() -> None:
 
 def module_of(folder: Path, name: str) -> ModuleType:
     """Import ``name``.py of a package, and before it what it imports by plain names."""
-    for needed in {"inference": ("verify_files", "text_encoding"), "server": ("inference", "server_limits")}.get(
-        name, ()
-    ):
+    for needed in _NEEDED.get(name, ()):
         module_of(folder, needed)
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None

@@ -93,7 +93,11 @@ def test_a_package_without_npm_or_network_has_no_page_and_a_reason(
         "requirements.txt",
         "server.py",
         "server_limits.py",
+        "server_metrics.py",
+        "server_openai.py",
+        "server_pages.py",
         "text_encoding.py",
+        "text_generation.py",
         "verify_files.py",
     ]
 

@@ -20,6 +20,7 @@ from transformer_foundry.core.publishing.package import programs
 from transformer_foundry.core.publishing.package.manifest import describe_encoding, special_token_ids
 from transformer_foundry.core.publishing.package.npm_files import page_scripts
 from transformer_foundry.core.publishing.package.templates.text_encoding import InputError, TextEncoding
+from transformer_foundry.core.publishing.package.templates.text_generation import GrowingText
 
 pytestmark = pytest.mark.slow
 
@@ -146,3 +147,14 @@ def test_the_page_makes_the_rows_of_the_program(rows: list[Any], tmp_path: Path)
     different = differences(rows, printed_ids(command, [(str(folder), texts) for folder, _, texts in rows]))
     # The JavaScript library takes these two for a blank and for nothing, the other way round than Rust's.
     assert [item for item in different if not ("wordpiece" in item[0] and set("\ufeff\x85") & set(item[1]))] == []
+
+
+def test_pieces_of_text_join_to_the_whole(rows: list[Any]) -> None:
+    for folder, expected, _ in rows:
+        settings = json.loads((folder / "manifest.json").read_text())["encoding"]
+        text = TextEncoding(folder / "tokenizer.json", settings, "causal_lm", MAX_LENGTH, None)
+        for ids in expected:
+            # Another order tears characters apart.
+            for order in [ids, ids[::-1]] if isinstance(ids, list) else []:
+                grown = GrowingText(text.decode, text.name)
+                assert "".join([*map(grown.add, order), grown.finish()]) == text.decode(order), folder.name

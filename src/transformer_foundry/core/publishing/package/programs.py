@@ -20,8 +20,13 @@ _LOGGER = logging.getLogger(__name__)
 PAGE_FILE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 _REQUIREMENTS = "requirements.txt"
-_INFERENCE = ("inference.py", "text_encoding.py", "verify_files.py", _REQUIREMENTS)
-_SERVER = ("server.py", "server_limits.py", "Dockerfile")
+_INFERENCE = ("inference.py", "text_encoding.py", "text_generation.py", "verify_files.py", _REQUIREMENTS)
+_SERVER = tuple(
+    f"server/{name}"
+    for name in (
+        "server.py", "server_limits.py", "server_metrics.py", "server_openai.py", "server_pages.py", "Dockerfile"
+    )
+)  # fmt: skip
 _PAGE = (PAGE_FILE, "page.js", "model.js")
 # A browser keeps the file and a copy of it in 4 GB of memory.
 _LARGEST_IN_BROWSER = 10**9
@@ -62,11 +67,13 @@ def add_programs(
 
 
 def _copy(part: str, folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    for name in names:
-        shutil.copyfile(_TEMPLATES / name, folder / name)
-        if name == _REQUIREMENTS:
-            (folder / name).write_text(_pinned((_TEMPLATES / name).read_text(encoding="utf-8")), encoding="utf-8")
-    return {"part": part, "status": "made", "files": list(names)}
+    """Copy templates; a package has all of them in its own folder."""
+    files = [_TEMPLATES / name for name in names]
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+        if path.name == _REQUIREMENTS:
+            (folder / path.name).write_text(_pinned(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return {"part": part, "status": "made", "files": [path.name for path in files]}
 
 
 def _pinned(requirements: str) -> str:

@@ -22,8 +22,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,10 +65,11 @@ PackageError, one_line, plain_name = _files.PackageError, _files.one_line, _file
 read_manifest, verify = _files.read_manifest, _files.verify
 try:
     _code = _files.VerifiedCode(FOLDER, read_manifest(FOLDER), check="--no-verify" not in sys.argv)
-    _text = _code.load("text_encoding.py")
+    _text, _generation = _code.load("text_encoding.py"), _code.load("text_generation.py")
 except PackageError as err:
     raise SystemExit(str(err)) from err
 EMPTY, InputError, TextEncoding = _text.EMPTY, _text.InputError, _text.TextEncoding
+Generated, GrowingText, draw = _generation.Generated, _generation.GrowingText, _generation.draw
 
 # A text, two texts, or the example of the package.
 Given = str | Sequence[str] | None
@@ -78,22 +78,8 @@ __all__ = ["Generated", "InputError", "Model", "PackageError"]
 
 NEW_TOKENS, TEMPERATURE, TOP_K = 40, 0.8, 40
 BATCH_ROWS = 8
+WRITING_TASKS = ("causal_lm", "seq2seq_lm")
 TEXT_TASKS = ("sequence_classification", "multi_label_classification", "regression")
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Generated text.
-
-    Attributes:
-        text: The new text alone.
-        ids: The new ids, without the end token.
-        stopped: Why generation ended: ``end`` (the end token), ``length`` or ``time``.
-    """
-
-    text: str
-    ids: list[int]
-    stopped: str
 
 
 class Model:
@@ -162,48 +148,79 @@ class Model:
         self.prompt_text = _typed(prompt["text"], str)
         self._prompt_ids = _typed_list(prompt["input_ids"], int)
 
-    def generate(
+    def generate(self, text: str | None = None, **settings: Any) -> Any:
+        """Continue ``text``, or answer it with an encoder-decoder; return it as ``Generated``.
+
+        Args and errors are those of ``stream``.
+        """
+        pieces = self.stream(text, **settings)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                return end.value
+
+    def stream(
         self,
         text: str | None = None,
         *,
         max_new_tokens: int = NEW_TOKENS,
         temperature: float = TEMPERATURE,
         top_k: int | None = TOP_K,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
         seed: int | None = None,
         seconds: float | None = None,
-    ) -> Generated:
-        """Continue ``text``, or answer it with an encoder-decoder.
+    ) -> Generator[str, None, Any]:
+        """Return an iterator over the pieces of the new text, one for each token; it returns ``Generated``.
+
+        A piece is empty until the text is certain: a character may have several tokens.
 
         Args:
             text: Text to continue or to turn into another text; None takes the package's example.
             max_new_tokens: Largest number of new tokens.
             temperature: Sampling temperature; 0 takes the most likely token each time.
             top_k: Sample among this many most likely tokens; None samples among all.
+            top_p: Sample among the fewest most likely tokens that have this share of the probability, 0 to 1.
+            stop: Texts before the first of which the new text ends.
             seed: Seed of the samples.
             seconds: Stop after this time.
 
         Raises:
             InputError: If the model does not generate text, or a setting is out of range.
         """
-        if self.task not in ("causal_lm", "seq2seq_lm"):
+        if self.task not in WRITING_TASKS:
             raise InputError(f"This model does not write text (its task is {self.task}); use predict.")
         if max_new_tokens < 1 or not 0 <= temperature < float("inf") or (top_k is not None and top_k < 1):
             raise InputError("max_new_tokens and top_k must be at least 1, temperature finite and not below 0.")
+        if not 0 <= top_p <= 1 or "" in stop:
+            raise InputError("top_p must be from 0 to 1, and a text to stop at must not be empty.")
         ids = list(self._prompt_ids) if text is None else self.text.encode(text)
-        stop_at = None if seconds is None else time.monotonic() + seconds
-        written: list[int] = []
-        generator = np.random.default_rng(seed)
         limit = max_new_tokens
         if self.task == "seq2seq_lm" and self.max_length is not None:
             limit = min(limit, self.max_length)
-        for logits in self._next_logits(ids, written, limit):
-            token = _draw(logits, temperature, top_k, generator)
+        stop_at = None if seconds is None else time.monotonic() + seconds
+        grown = GrowingText(self.text.decode, self.text.name, stop)
+        generator = np.random.default_rng(seed)
+        return self._write(ids, grown, limit, stop_at, lambda row: draw(row, temperature, top_k, top_p, generator))
+
+    def _write(
+        self, ids: list[int], grown: Any, limit: int, stop_at: float | None, choose: Callable[[np.ndarray], int]
+    ) -> Generator[str, None, Any]:
+        stopped = "length"
+        for logits in self._next_logits(ids, grown.ids, limit):
+            token = choose(logits)
             if token == self.special["eos"]:
-                return Generated(self.text.decode(written), written, "end")
-            written.append(token)
+                stopped = "end"
+                break
+            yield grown.add(token)
+            if grown.is_stopped:
+                break
             if stop_at is not None and time.monotonic() > stop_at:
-                return Generated(self.text.decode(written), written, "time")
-        return Generated(self.text.decode(written), written, "length")
+                stopped = "time"
+                break
+        yield grown.finish()
+        return Generated(grown.text, grown.ids, "stop" if grown.is_stopped else stopped, len(ids))
 
     def _next_logits(self, ids: list[int], written: list[int], limit: int) -> Iterator[np.ndarray]:
         """Yield the logits after what is written so far, ``limit`` times."""
@@ -341,8 +358,8 @@ class Model:
 
     def answer(self, text: str | None = None, pair: str | None = None, **settings: Any) -> str:
         """Return the model's answer to ``text``, or to a pair, as readable text, whatever its task is."""
-        if self.task in ("causal_lm", "seq2seq_lm"):
-            return self.generate(text, **settings).text
+        if self.task in WRITING_TASKS:
+            return str(self.generate(text, **settings).text)
         lines = []
         for item in self.predict([text if pair is None or text is None else (text, pair)])[0]:
             if "guesses" in item:
@@ -376,7 +393,7 @@ def _choose_file(manifest: dict[str, Any], wanted: str | None) -> tuple[str, lis
 def _files_of(manifest: dict[str, Any], file: str) -> list[str]:
     """Return the files that are read: the ONNX file, the separate file of its weights, and the tokenizer."""
     data = [name for name in manifest.get("files") or {} if name == f"{file}.data"]
-    return ["inference.py", "text_encoding.py", "tokenizer.json", file, *data]
+    return ["inference.py", "text_encoding.py", "text_generation.py", "tokenizer.json", file, *data]
 
 
 def _typed(value: Any, kind: type, *, optional: bool = False) -> Any:
@@ -410,16 +427,6 @@ def _applying(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
     """Return the labels with the highest probability; each applies or not, whatever the others do."""
     shares = 1 / (1 + np.exp(-logits.astype(np.float64)))
     return [(int(at), float(shares[at])) for at in np.argsort(-shares, kind="stable")[:count]]
-
-
-def _draw(logits: np.ndarray, temperature: float, top_k: int | None, generator: np.random.Generator) -> int:
-    if temperature == 0:
-        return int(logits.argmax())
-    order = np.argsort(-logits, kind="stable")[:top_k]
-    # Subtract the largest logit first: dividing by a tiny temperature would overflow otherwise.
-    with np.errstate(over="ignore"):
-        shares = np.exp((logits[order].astype(np.float64) - float(logits.max())) / temperature)
-    return int(generator.choice(order, p=shares / shares.sum()))
 
 
 def _arguments() -> argparse.Namespace:

@@ -100,7 +100,11 @@ class TextEncoding:
 
     def token(self, number: int) -> str:
         """Return the text of one id, the name of a special token."""
-        return self.decode([number]) or str(self._single.id_to_token(number) or "")
+        return self.decode([number]) or self.name(number)
+
+    def name(self, number: int) -> str:
+        """Return the name of an id in the vocabulary, empty if it has none."""
+        return str(self._single.id_to_token(number) or "")
 
     def plain_ids(self, text: str) -> list[int]:
         """Return the ids of ``text`` alone.

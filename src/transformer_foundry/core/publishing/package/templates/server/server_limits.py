@@ -10,10 +10,21 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["BodyLimits", "Busy", "ImpatientProtocol", "Limits", "Workers", "client_of", "error"]
+__all__ = [
+    "BodyLimits",
+    "Busy",
+    "ImpatientProtocol",
+    "Limits",
+    "Workers",
+    "address_of",
+    "client_of",
+    "error",
+    "error_object",
+]
 
 Answer = TypeVar("Answer")
 Message = MutableMapping[str, Any]
@@ -82,6 +93,16 @@ class Workers:
         self._taken: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
+    @property
+    def running(self) -> int:
+        """Requests whose thread runs."""
+        return self._limits.max_running - self._free
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return self._taken.total() - self.running
+
     async def run(self, client: str, work: Callable[[], Answer]) -> Answer:
         """Return the result of ``work``, which runs in a thread when it is the turn of ``client``.
 
@@ -149,16 +170,19 @@ class BodyLimits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        path = scope["path"]
         if not self._knows(dict(scope["headers"]).get(b"host", b"")):
-            answer = error(421, "This server does not answer to that name; ALLOWED_HOSTS=NAME allows another one.")
+            answer = error(
+                421, "This server does not answer to that name; ALLOWED_HOSTS=NAME allows another one.", path
+            )
             await self._refuse(answer, scope, receive, send)
             return
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self.limits.read_seconds)
         except _TooLarge:
-            answer = error(413, f"The body is larger than {self.limits.max_body_bytes} bytes.")
+            answer = error(413, f"The body is larger than {self.limits.max_body_bytes} bytes.", path)
         except TimeoutError:
-            answer = error(408, f"The body did not arrive within {self.limits.read_seconds} seconds.")
+            answer = error(408, f"The body did not arrive within {self.limits.read_seconds} seconds.", path)
         else:
             pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
             await self.app(scope, lambda: _first(pending, receive), send)
@@ -194,9 +218,22 @@ async def _first(pending: list[Message], receive: Receive) -> Message:
     return pending.pop() if pending else await receive()
 
 
-def error(status: int, message: str) -> JSONResponse:
-    """Return an answer that says in one sentence what is wrong."""
-    return JSONResponse({"error": message}, status)
+def error(status: int, message: str, path: str = "", param: str | None = None, code: str | None = None) -> JSONResponse:
+    """Return an answer that says in one sentence what is wrong, as OpenAI's clients read it if ``path`` is theirs."""
+    if not path.startswith("/v1/"):
+        return JSONResponse({"error": message}, status)
+    return JSONResponse(error_object(status, message, param, code), status)
+
+
+def error_object(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """Return the error that OpenAI's clients read."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def address_of(request: Request) -> str:
+    """Return the client of a request, empty if it has no address."""
+    return client_of(request.client.host) if request.client else ""
 
 
 def client_of(address: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from transformer_foundry.core.publishing.package.templates.server_limits import ImpatientProtocol, client_of
+from transformer_foundry.core.publishing.package.templates.server.server_limits import ImpatientProtocol, client_of
 
 
 async def long_answer(scope: Any, receive: Any, send: Any) -> None:

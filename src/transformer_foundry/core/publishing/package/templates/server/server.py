@@ -1,4 +1,4 @@
-"""Serve this model over HTTP: ``python server.py``, then ``GET /health``, ``POST /predict``, ``POST /generate``.
+"""Serve this model over HTTP: ``python server.py``; ``GET /docs`` describes the endpoints.
 
 Needs the packages in ``requirements.txt``. Settings come from the environment, each with the default shown in
 ``Limits``: ``HOST``, ``PORT``, ``MAX_BODY_BYTES``, ``MAX_CHARACTERS``, ``MAX_TEXTS``, ``MAX_NEW_TOKENS``,
@@ -19,7 +19,6 @@ _PATHS = list(sys.path)
 sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in _HERE]
 
 import hashlib
-import html
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,7 +30,7 @@ try:
     import uvicorn
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import HTMLResponse, JSONResponse
+    from fastapi.responses import HTMLResponse, JSONResponse, Response
     from pydantic import BaseModel, ConfigDict, Field
     from starlette.exceptions import HTTPException
 except ImportError as err:
@@ -67,35 +66,20 @@ _CHECK = "--no-verify" not in sys.argv
 _files = _verified(FOLDER, _CHECK)
 try:
     _code = _files.VerifiedCode(FOLDER, _files.read_manifest(FOLDER), check=_CHECK)
-    _limits, _inference = _code.load("server_limits.py"), _code.load("inference.py")
+    _limits, _metrics = _code.load("server_limits.py"), _code.load("server_metrics.py")
+    _openai, _pages = _code.load("server_openai.py"), _code.load("server_pages.py")
+    _inference = _code.load("inference.py")
 except _files.PackageError as err:
     raise SystemExit(str(err)) from err
 EMPTY, InputError, PackageError = _inference.EMPTY, _inference.InputError, _inference.PackageError
 BodyLimits, Busy, Limits, Workers = _limits.BodyLimits, _limits.Busy, _limits.Limits, _limits.Workers
 ImpatientProtocol, LARGEST, error = _limits.ImpatientProtocol, _limits.LARGEST, _limits.error
+CountRequests, Metrics = _metrics.CountRequests, _metrics.Metrics
 
 __all__ = ["Limits", "make_app"]
 
-_error: Callable[[int, str], JSONResponse] = error
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name}</title></head>
-<body style="font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem">
-<h1>{name}</h1>
-<ul>
-<li><code>GET /health</code>: the model, its task and the longest text.</li>
-{endpoint}
-<li><code>GET <a href="/openapi.json">/openapi.json</a></code>: all fields and their limits.</li>
-</ul>
-<pre>curl -H 'content-type: application/json' -d '{body}' http://{host}{path}</pre>
-</body></html>
-"""
-_ENDPOINTS = {
-    "/generate": ('{"text": "A text"}', "<li><code>POST /generate</code>: continues or answers a text.</li>"),
-    "/predict": (
-        '{"texts": ["A text"]}',
-        "<li><code>POST /predict</code>: labels texts, or guesses hidden tokens.</li>",
-    ),
-}
+_error: Callable[..., JSONResponse] = error
+_NOT_JSON = "The body is not valid JSON."
 
 
 class _Request(BaseModel):
@@ -113,13 +97,19 @@ def make_app(model: Any, limits: Any) -> FastAPI:
 
     # No redirect to the path without a slash: its address would be made from the Host header.
     app = FastAPI(title=model.name, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    metrics = Metrics()
+    _add_routes(app, model, limits, metrics)
+    _openai.add_openai_routes(app, model, limits, metrics.count_tokens)
+    _add_pages(app, model, limits, metrics)
     app.add_middleware(BodyLimits, limits=limits)
-    _add_routes(app, model, limits)
+    # The last one is the outermost: what the limits refuse is counted too.
+    paths = [str(getattr(route, "path", "")) for route in app.routes]
+    app.add_middleware(CountRequests, metrics=metrics, paths=paths)
     _add_handlers(app)
     return app
 
 
-def _add_routes(app: FastAPI, model: Any, limits: Any) -> None:
+def _add_routes(app: FastAPI, model: Any, limits: Any, metrics: Any) -> None:
     text = Annotated[str, Field(min_length=1, max_length=limits.max_characters)]
 
     pair = Annotated[list[text], Field(min_length=2, max_length=2)]
@@ -139,72 +129,93 @@ def _add_routes(app: FastAPI, model: Any, limits: Any) -> None:
         contract = {"task": model.task, "max_length": model.longest_text}
         return {"status": "ok", "model": model.name, "file": model.file} | contract
 
-    async def page(request: Request) -> HTMLResponse:
-        path = "/generate" if model.task in ("causal_lm", "seq2seq_lm") else "/predict"
-        body, endpoint = _ENDPOINTS[path]
-        host = html.escape(request.headers["host"])
-        text = _PAGE.format(name=html.escape(model.name), body=body, endpoint=endpoint, host=host, path=path)
-        return HTMLResponse(text, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"})
-
     async def predict(request: Request, body: Prediction) -> dict[str, Any]:
         answers = await app.state.workers.run(
-            _address(request), lambda: model.predict(body.texts, body.top_k, seconds=limits.answer_seconds)
+            _limits.address_of(request), lambda: model.predict(body.texts, body.top_k, seconds=limits.answer_seconds)
         )
         return {"answers": answers}
 
     async def generate(request: Request, body: Generation) -> dict[str, Any]:
         settings = body.model_dump(exclude={"text"}) | {"seconds": limits.answer_seconds}
-        made = await app.state.workers.run(_address(request), lambda: model.generate(body.text, **settings))
+        client = _limits.address_of(request)
+        made = await app.state.workers.run(client, lambda: model.generate(body.text, **settings))
+        metrics.count_tokens(len(made.ids))
         return {"text": made.text, "tokens": len(made.ids), "stopped": made.stopped}
 
     # Annotations of local classes cannot be found by name.
     predict.__annotations__["body"], generate.__annotations__["body"] = Prediction, Generation
-    for path in ("/", "/docs"):
-        app.get(path, include_in_schema=False)(page)
     app.get("/health")(health)
     app.post("/predict")(predict)
     app.post("/generate")(generate)
 
 
-def _address(request: Request) -> str:
-    return str(_limits.client_of(request.client.host)) if request.client else ""
+def _add_pages(app: FastAPI, model: Any, limits: Any, metrics: Any) -> None:
+    async def ask() -> HTMLResponse:
+        page, headers = _pages.ask_page(model, limits)
+        return HTMLResponse(page, headers=headers)
+
+    async def docs(request: Request) -> HTMLResponse:
+        page, headers = _pages.docs_page(model, request.headers["host"])
+        return HTMLResponse(page, headers=headers)
+
+    async def figures() -> Response:
+        workers = app.state.workers
+        return Response(metrics.text(workers.running, workers.waiting), media_type=_metrics.CONTENT_TYPE)
+
+    for path, answer in (("/", ask), ("/docs", docs), ("/metrics", figures)):
+        app.get(path, include_in_schema=False)(answer)
 
 
 def _add_handlers(app: FastAPI) -> None:
-    def refused(_: Request, err: Exception) -> JSONResponse:
-        return _error(422, str(err))
+    def refused(request: Request, err: Exception) -> JSONResponse:
+        return _invalid(request, str(err))
 
     def invalid(request: Request, err: Exception) -> JSONResponse:
         assert isinstance(err, RequestValidationError)
-        is_json = "json" in request.headers.get("content-type", "").lower()
-        if not is_json and any(item["loc"] == ("body",) for item in err.errors()):
-            return _error(422, "The body is read as JSON; send it with the header content-type: application/json.")
-        if any(item["type"] == "string_too_short" for item in err.errors()):
-            return _error(422, EMPTY)
-        # The value is not repeated: it may be long, or a number that JSON cannot express.
-        if any(item["type"] == "json_invalid" for item in err.errors()):
-            return _error(422, "The body is not valid JSON.")
-        places = [(".".join(map(str, item["loc"][1:])) or "body", str(item["msg"])) for item in err.errors()[:3]]
-        return _error(422, "; ".join(f"{place}: {problem}" for place, problem in places)[:500])
+        return _invalid(request, *_problem(request, err))
 
-    def busy(_: Request, __: Exception) -> JSONResponse:
-        answer = _error(503, "Too many requests are waiting; try again in a moment.")
+    def busy(request: Request, __: Exception) -> JSONResponse:
+        answer = _error(503, "Too many requests are waiting; try again in a moment.", request.url.path)
         answer.headers["retry-after"] = "1"
         return answer
 
-    def known(_: Request, err: Exception) -> JSONResponse:
+    def known(request: Request, err: Exception) -> JSONResponse:
         assert isinstance(err, HTTPException)
         if err.status_code == 400:
             # JSON that is nested too deeply, or has too long a number, for this version of Python.
-            return _error(422, "The body is not valid JSON.")
-        return JSONResponse({"error": str(err.detail)}, err.status_code, headers=err.headers)
+            return _invalid(request, _NOT_JSON)
+        answer = _error(err.status_code, str(err.detail), request.url.path)
+        answer.headers.update(err.headers or {})
+        return answer
 
-    def unknown(_: Request, __: Exception) -> JSONResponse:
-        return _error(500, "The model could not answer; the log of the server says why.")
+    def unknown(request: Request, __: Exception) -> JSONResponse:
+        return _error(500, "The model could not answer; the log of the server says why.", request.url.path)
 
     handlers = (InputError, refused), (RequestValidationError, invalid), (Busy, busy), (HTTPException, known)
     for kind, handler in (*handlers, (Exception, unknown)):
         app.add_exception_handler(kind, handler)
+
+
+def _invalid(request: Request, message: str, param: str | None = None) -> JSONResponse:
+    # OpenAI's clients know 400 for it.
+    path = request.url.path
+    return _error(400 if path.startswith("/v1/") else 422, message, path, param)
+
+
+def _problem(request: Request, err: RequestValidationError) -> tuple[str, str | None]:
+    """Return what is wrong with a body, and the field that is wrong."""
+    errors = err.errors()
+    is_json = "json" in request.headers.get("content-type", "").lower()
+    if not is_json and any(item["loc"] == ("body",) for item in errors):
+        return "The body is read as JSON; send it with the header content-type: application/json.", None
+    field = str(errors[0]["loc"][1]) if len(errors[0]["loc"]) > 1 else None
+    if any(item["type"] == "string_too_short" and field != "stop" for item in errors):
+        return EMPTY, field
+    # The value is not repeated: it may be long, or a number that JSON cannot express.
+    if any(item["type"] == "json_invalid" for item in errors):
+        return _NOT_JSON, None
+    places = [(".".join(map(str, item["loc"][1:])) or "body", str(item["msg"])) for item in errors[:3]]
+    return "; ".join(f"{place}: {problem}" for place, problem in places)[:500], field
 
 
 def main() -> None:
