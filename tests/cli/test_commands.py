@@ -91,6 +91,47 @@ def test_the_runs_are_listed_with_their_figures(run):
     assert {tuple(row[1:4]) for row in rows[1:]} == {("12", "12", "1")}
 
 
+def listed(run, *arguments):
+    code, output = run("runs", "list", *arguments)
+    assert code == 0, output
+    return [line.split() for line in output.splitlines()]
+
+
+def test_the_losses_of_a_list_are_those_of_the_newest_checkpoint_and_not_read_from_its_rows(run, data_dir):
+    folder = data_dir / "06_models" / "gpt"
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    train = [row["train/loss"] for row in rows if "train/loss" in row][-1]
+    best = min(row["eval/loss"] for row in rows if "eval/loss" in row)
+    (folder / "metrics.jsonl").unlink()
+    (shown,) = listed(run, "--where", "run=gpt")[1:]
+    assert shown[4:6] == [f"{train:.4f}", f"{best:.4f}"]
+
+
+def test_runs_are_filtered_and_sorted_by_columns_and_parameters(run):
+    assert [row[0] for row in listed(run, "--where", "training.seed=1", "--where", "step>=12")[1:]] == ["other"]
+    assert {row[0] for row in listed(run, "--where", "run~a")[1:]} == {"again"}
+    rows = listed(run, "--sort", "training.seed")
+    assert (rows[0][-1], [row[-1] for row in rows[1:]]) == ("training.seed", ["0", "0", "1"])
+    assert len(listed(run, "--last", 2)) == 3
+    losses = [float(row[5]) for row in listed(run, "--sort", "best_eval")[1:]]
+    assert losses == sorted(losses)
+    assert run("runs", "list", "--where", "best_eval<0") == (0, "No run fits best_eval<0.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--sort", "training.sed"], "Did you mean 'training.seed'?"),
+        (["--where", "training.sed=1"], "Did you mean 'training.seed'?"),
+        (["--where", "best_eval"], "'best_eval' is no condition."),
+    ],
+)
+def test_a_wrong_name_or_condition_is_refused(run, arguments, expected):
+    code, output = run("runs", "list", *arguments)
+    assert (code, output.count("\n")) == (2, 3)
+    assert expected in output
+
+
 def test_two_equal_runs_are_identical_bit_for_bit(run):
     assert "optimizer: bit-for-bit identical" in run("runs", "compare", "gpt", "again")[1]
 

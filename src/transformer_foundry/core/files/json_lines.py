@@ -17,7 +17,7 @@ from typing import Any
 from transformer_foundry.core.base.secrets import redact_texts
 from transformer_foundry.core.files.atomic import write_when_there_is_space
 
-__all__ = ["append_row", "parse_rows", "read_rows", "row_text", "rows_up_to"]
+__all__ = ["append_row", "last_value", "parse_rows", "read_rows", "row_text", "rows_up_to"]
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -58,6 +58,14 @@ def rows_up_to(path: Path, step: int) -> str:
     while lines and not (_is_row(lines[-1]) and json.loads(lines[-1])["step"] <= step):
         lines.pop()
     return "".join(lines)
+
+
+def last_value(text: str, name: str) -> Any:
+    """Return the value of ``name`` in the last row of a text that has one; None without such a row."""
+    for line in reversed(_whole_lines(text)):
+        if name in line and _is_row(line) and name in (row := json.loads(line)):
+            return row[name]
+    return None
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -22,8 +22,8 @@ from torch import Tensor
 from transformer_foundry.core.base.errors import CheckpointError, error_message
 from transformer_foundry.core.files.atomic import copy_file, make_folder, sync, write_text
 from transformer_foundry.core.files.folder_manifest import damaged_checkpoint, is_finished, write_folder_manifest
-from transformer_foundry.core.files.json_lines import rows_up_to
-from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, RUN_MANIFEST_FILE
+from transformer_foundry.core.files.json_lines import last_value, rows_up_to
+from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, METRICS_FILE, RUN_MANIFEST_FILE
 from transformer_foundry.core.system.random_state import RandomState
 from transformer_foundry.core.training.checkpointing.directory import (
     FORMAT_VERSION,
@@ -174,8 +174,9 @@ def state_size_bytes(state: TrainingState) -> int:
 def _write_folder(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path], session: SessionMark) -> None:
     make_folder(folder)
     write_state(folder, checkpoint.state)
-    for log in logs:
-        write_text(folder / log.name, rows_up_to(log, checkpoint.step))
+    texts = {log.name: rows_up_to(log, checkpoint.step) for log in logs}
+    for name, text in texts.items():
+        write_text(folder / name, text)
     run_manifest = folder.parent.parent / RUN_MANIFEST_FILE
     if run_manifest.is_file():
         copy_file(run_manifest, folder / RUN_COPY_FILE)
@@ -185,6 +186,11 @@ def _write_folder(folder: Path, checkpoint: Checkpoint, logs: Sequence[Path], se
         "epoch": checkpoint.epoch,
         "reason": checkpoint.reason,
         "best_step": checkpoint.state.loop.best_step,
+        # For lists of thousands of runs, each with tens of thousands of rows.
+        "losses": {
+            "train": last_value(texts.get(METRICS_FILE, ""), "train/loss"),
+            "eval": checkpoint.state.loop.best_loss,
+        },
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "identity": dict(checkpoint.state.identity),
         "is_averaged": checkpoint.state.options.get("ema_decay") is not None,

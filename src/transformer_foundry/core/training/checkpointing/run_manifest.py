@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.base.nested import differences
 from transformer_foundry.core.base.secrets import redact_values
+from transformer_foundry.core.files.folder_manifest import read_manifest
 from transformer_foundry.core.files.json_lines import read_rows
 from transformer_foundry.core.files.run_paths import METRICS_FILE
 from transformer_foundry.core.system.environment import describe_environment
@@ -96,6 +98,7 @@ class RunSummary:
         best_eval_loss: Lowest validation loss up to ``step``.
         model: Where the model came from.
         started_at: Start of the first session.
+        parameters: What it was trained with, by section.
     """
 
     name: str
@@ -106,6 +109,7 @@ class RunSummary:
     best_eval_loss: float | None
     model: str
     started_at: str
+    parameters: Mapping[str, Any]
 
 
 def list_runs(run_folders: Iterable[Path]) -> list[RunSummary]:
@@ -116,21 +120,33 @@ def list_runs(run_folders: Iterable[Path]) -> list[RunSummary]:
 def summarize_run(run_folder: Path) -> RunSummary:
     """Return the key figures of a run; None stands for what cannot be read."""
     manifest = read_run_record(run_folder)
-    step = max(map(step_of, list_checkpoints(run_folder)), default=None)
-    # What was logged after the newest checkpoint is lost: the losses are those of the step that is shown.
-    rows = [row for row in read_rows(run_folder / METRICS_FILE) if step is not None and row.get("step", 0) <= step]
-    sessions = manifest.get("sessions", [])
-    losses = [row["eval/loss"] for row in rows if "eval/loss" in row]
+    checkpoints = list_checkpoints(run_folder)
+    step = step_of(checkpoints[-1]) if checkpoints else None
+    train_loss, best_eval_loss = _losses(run_folder, checkpoints[-1]) if checkpoints else (None, None)
+    sessions, parameters = manifest.get("sessions", []), manifest.get("parameters", {})
     return RunSummary(
         name=run_folder.name,
         step=step,
         total_steps=manifest.get("total_steps"),
         sessions=len(sessions),
-        train_loss=next((row["train/loss"] for row in reversed(rows) if "train/loss" in row), None),
-        best_eval_loss=min(losses, default=None),
-        model=str(manifest.get("parameters", {}).get("model", {}).get("source", "")),
+        train_loss=train_loss,
+        best_eval_loss=best_eval_loss,
+        model=str(parameters.get("model", {}).get("source", "")),
         started_at=str(sessions[0].get("started_at", "")) if sessions else "",
+        parameters=parameters,
     )
+
+
+def _losses(run_folder: Path, newest: Path) -> tuple[float | None, float | None]:
+    """Return the newest training loss and the lowest validation loss up to a checkpoint; what came later is lost."""
+    with contextlib.suppress(CheckpointError):
+        losses = read_manifest(newest).get("losses")
+        if isinstance(losses, dict):
+            return losses.get("train"), losses.get("eval")
+    # Checkpoints of version 0.1.0 have none.
+    rows = [row for row in read_rows(run_folder / METRICS_FILE) if row.get("step", 0) <= step_of(newest)]
+    train = next((row["train/loss"] for row in reversed(rows) if "train/loss" in row), None)
+    return train, min((row["eval/loss"] for row in rows if "eval/loss" in row), default=None)
 
 
 def read_run_manifest(run_folder: Path) -> dict[str, Any]:
