@@ -28,6 +28,7 @@ BENCHMARKS = (
     "package_environment",
     "browser_page",
     "cached_generation",
+    "server_load",
     "search_kills",
     "search_real",
     "search_replay",
