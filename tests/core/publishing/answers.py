@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -155,6 +157,25 @@ def by_server(package: Package, texts: list[str]) -> list[Any]:
             else:
                 status, answer = ask(port, "/predict", {"texts": [text], "top_k": 3})
                 answers.append(_guesses(answer["answers"][0]) if status == 200 else answer)
+    return answers
+
+
+def by_stream(package: Package, texts: list[str]) -> list[Any]:
+    """Return the joined pieces that the server streams to a client of OpenAI; a refusal is ``{"error": sentence}``."""
+    answers: list[Any] = []
+    with running_server(package.folder) as port:
+        for text in texts:
+            body = {"prompt": text, "max_tokens": NEW_TOKENS, "temperature": 0, "stream": True}
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+            connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read().decode()
+            connection.close()
+            if answer.status != 200:
+                answers.append({"error": json.loads(content)["error"]["message"]})
+                continue
+            events = re.findall(r"^data: ({.*})$", content, re.M)
+            answers.append("".join(json.loads(event)["choices"][0]["text"] for event in events))
     return answers
 
 

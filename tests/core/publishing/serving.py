@@ -39,19 +39,22 @@ _NEEDED = {
     "server": ("inference", "server_limits", "server_metrics", "server_openai", "server_pages"),
 }
 
+_MADE: list[Path] = []
+
 
 @functools.cache
 def served_package(task: str) -> tuple[Adapter, Package]:
     """Return a model of the task and its package with an ONNX file, made once in a process."""
     model, config = MODELS[task]
     folder = Path(tempfile.mkdtemp(prefix="foundry-served-"))
+    _MADE.append(folder)
     return make_package(write_export(folder / task, model, **config), formats=["pytorch", "onnx"], page=False)
 
 
 def forget_packages() -> None:
     """Delete what ``served_package`` has made."""
-    for task in MODELS if served_package.cache_info().currsize else ():
-        shutil.rmtree(served_package(task)[1].folder.parent, ignore_errors=True)
+    while _MADE:
+        shutil.rmtree(_MADE.pop(), ignore_errors=True)
     served_package.cache_clear()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.publishing.answers import answering_package, by_page, by_program, by_server, by_transformers
+from tests.core.publishing.answers import answering_package, by_page, by_program, by_server, by_stream, by_transformers
 from tests.core.publishing.package.test_text_encoding import HIDDEN, PLAIN, SPECIAL, TOO_LONG
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.publishing import Package
@@ -52,6 +52,8 @@ def test_one_text_has_one_answer(packages: dict[str, Package], name: str, texts:
     assert answers[-1]["error"]
     assert len({str(answer) for answer in answers}) > len(texts) // 2
     assert different(given, answers, by_server(package, given)) == []
+    if name == "gpt":
+        assert different(given, answers, by_stream(package, given)) == []
     if _has_page():
         assert different(given, answers, by_page(package, given, tmp_path)) == []
     # transformers cuts no text to continue, and has no rule for one that is empty or whose mask is cut off.

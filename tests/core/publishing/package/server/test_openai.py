@@ -177,7 +177,7 @@ def test_chat_says_that_there_is_no_template(port: int) -> None:
 
 @pytest.fixture(scope="module")
 def slow_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A server with one place and one to wait, whose model takes a tenth of a second for each token."""
+    """A server with one place and one to wait, whose model is slow and breaks in the middle of 13 tokens."""
     folder = tmp_path_factory.mktemp("slow") / "model"
     shutil.copytree(served_package("causal_lm")[1].folder, folder)
     slow_down(folder)
@@ -191,7 +191,8 @@ def slow_down(folder: Path) -> None:
     code = path.read_text()
     called = "            token = choose(logits)\n"
     assert called in code
-    path.write_text(code.replace(called, called + "            time.sleep(0.1)\n"))
+    broken = "            if limit == 13 and len(grown.ids) == 2:\n                raise RuntimeError('broken')\n"
+    path.write_text(code.replace(called, called + "            time.sleep(0.1)\n" + broken))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["inference.py"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -252,6 +253,16 @@ def test_pieces_arrive_while_the_text_is_written(slow_port: int) -> None:
     answer.read()
     assert first < 0.5 * (time.monotonic() - began)
     client.close()
+
+
+def test_a_text_that_cannot_be_finished_ends_with_an_error(slow_port: int) -> None:
+    status, answer = ask(slow_port, "/v1/completions", GREEDY | {"max_tokens": 13})
+    assert (status, answer["error"]["type"]) == (500, "server_error")
+    first, *_, last = events(slow_port, GREEDY | {"max_tokens": 13})
+    assert first["choices"][0]["text"]
+    assert last["error"]["message"].startswith("The text could not be finished")
+    assert "broken" not in json.dumps([answer, last])
+    wait_for(slow_port, running=0)
 
 
 def test_a_model_that_writes_no_text_completes_none(tmp_path: Path) -> None:

@@ -189,7 +189,9 @@ class _Events(StreamingResponse):
 
     def __init__(self, run: _Run, task: asyncio.Future[Any], first: dict[str, Any]) -> None:
         self._run, self._task = run, task
-        super().__init__(self._lines(first), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        # The second is for nginx, which otherwise collects the events.
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(self._lines(first), media_type="text/event-stream", headers=headers)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
