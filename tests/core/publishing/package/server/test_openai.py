@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.client
 import json
@@ -9,8 +10,9 @@ import re
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -273,3 +275,30 @@ def test_a_model_that_writes_no_text_completes_none(tmp_path: Path) -> None:
         docs = urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=30).read().decode()
     assert "POST /predict" in docs
     assert "/v1/" not in docs.replace("<code>/v1</code>", "")
+
+
+def test_a_client_that_reads_late_gets_larger_pieces_of_the_same_texts() -> None:
+    folder = served_package("causal_lm")[1].folder
+    server = module_of(folder, "server")
+    settings = {"max_tokens": 60, "temperature": 0, "top_p": None, "stop": None, "seed": None, "stream_options": None}
+    body = SimpleNamespace(prompt=[f"w{number}" for number in range(20, 30)], **settings)
+
+    async def read_late() -> tuple[list[Any], list[Any]]:
+        run = server._openai._Run(model(), body, server.Limits(), lambda _: None)
+        made = await asyncio.to_thread(run.write)
+        await asyncio.sleep(0)
+        run.end()
+        return made, [choice async for choice in until_none(run.next_choice)]
+
+    made, choices = asyncio.run(read_late())
+    assert sum(len(item.ids) for item in made) > 200
+    assert len(choices) <= 64 + len(made)
+    for index, item in enumerate(made):
+        own = [choice for choice in choices if choice["index"] == index]
+        assert "".join(choice["text"] for choice in own) == item.text
+        assert [choice["finish_reason"] for choice in own if choice["finish_reason"]] == [own[-1]["finish_reason"]]
+
+
+async def until_none(call: Callable[[], Awaitable[Any]]) -> AsyncIterator[Any]:
+    while (item := await call()) is not None:
+        yield item

@@ -8,6 +8,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,8 @@ __all__ = ["add_openai_routes"]
 _LOGGER = logging.getLogger("uvicorn.error")
 # The defaults of OpenAI's completions.
 _MAX_TOKENS, _TEMPERATURE = 16, 1.0
+# Pieces of text that are kept apart for a client that takes none.
+_MOST_WAITING = 64
 # No standard has a status for an answer that nobody receives; proxies log this one.
 CLIENT_IS_GONE = 499
 _NO_CHAT = "This package has no chat template, so it cannot tell who says what; send the whole text to /v1/completions."
@@ -59,7 +62,7 @@ def add_openai_routes(app: FastAPI, model: Any, limits: Any, count_tokens: Calla
         _check(body, model)
         run = _Run(model, body, limits, count_tokens)
         task = asyncio.ensure_future(app.state.workers.run(address_of(request), run.write))
-        task.add_done_callback(lambda _: run.chunks.put_nowait(None))
+        task.add_done_callback(lambda _: run.end())
         if body.stream:
             return await _streamed(request, run, task)
         if not await _is_done(request, task):
@@ -144,10 +147,10 @@ class _Run:
             "created": int(time.time()),
             "model": model.name,
         }
-        self._shows_usage = body.stream_options is not None and body.stream_options.include_usage
+        self.shows_usage = body.stream_options is not None and body.stream_options.include_usage
         self._loop = asyncio.get_running_loop()
-        # Bounded by the tokens that a request may ask for; None is the end.
-        self.chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._waiting: deque[dict[str, Any] | None] = deque()
+        self._has_news = asyncio.Event()
         self._is_given_up = threading.Event()
 
     def write(self) -> list[Any]:
@@ -163,21 +166,35 @@ class _Run:
                     self._count_tokens(count)
                     return made
                 if piece:
-                    self._put(_choice(index, piece, None))
+                    self._loop.call_soon_threadsafe(self._add, index, piece, None)
             self._count_tokens(len(made[-1].ids))
-            self._put(_choice(index, "", _reason(made[-1])))
-        if self._shows_usage:
-            self._put(None, _usage(made))
+            self._loop.call_soon_threadsafe(self._add, index, "", _reason(made[-1]))
         return made
 
     def _pieces(self, prompt: str, seconds: float, made: list[Any]) -> Iterator[str]:
         made.append((yield from self._model.stream(prompt, **self._settings, seconds=seconds)))
 
-    def _put(self, choice: dict[str, Any] | None, usage: dict[str, int] | None = None) -> None:
-        chunk = self.head | {"choices": [] if choice is None else [choice]}
-        if self._shows_usage:
-            chunk["usage"] = usage
-        self._loop.call_soon_threadsafe(self.chunks.put_nowait, chunk)
+    def _add(self, index: int, text: str, reason: str | None) -> None:
+        """Keep a piece until the client takes it; a slow client gets larger ones, which take less memory."""
+        last = self._waiting[-1] if len(self._waiting) >= _MOST_WAITING else None
+        if last is not None and last["index"] == index:
+            last["text"] += text
+            last["finish_reason"] = reason
+        else:
+            self._waiting.append(_choice(index, text, reason))
+        self._has_news.set()
+
+    def end(self) -> None:
+        """Let ``next_choice`` return None after the last piece."""
+        self._waiting.append(None)
+        self._has_news.set()
+
+    async def next_choice(self) -> dict[str, Any] | None:
+        """Return the next piece of a text, None at the end."""
+        while not self._waiting:
+            self._has_news.clear()
+            await self._has_news.wait()
+        return self._waiting.popleft()
 
     def give_up(self) -> None:
         """End generation with the next token: nobody waits for the text."""
@@ -201,28 +218,32 @@ class _Events(StreamingResponse):
             self._task.cancel()
 
     async def _lines(self, first: dict[str, Any]) -> AsyncIterator[str]:
-        chunk: dict[str, Any] | None = first
-        while chunk is not None:
-            yield _event(chunk)
-            chunk = await self._run.chunks.get()
+        run = self._run
+        rest = {"usage": None} if run.shows_usage else {}
+        choice: dict[str, Any] | None = first
+        while choice is not None:
+            yield _event(run.head | {"choices": [choice]} | rest)
+            choice = await run.next_choice()
         try:
-            await self._task
+            made = await self._task
         except Exception:  # the status is sent: the error can only be the last event
             _LOGGER.exception("A text could not be finished.")
             yield _event(error_object(500, "The text could not be finished; the log of the server says why."))
-        else:
-            yield "data: [DONE]\n\n"
+            return
+        if run.shows_usage:
+            yield _event(run.head | {"choices": [], "usage": _usage(made)})
+        yield "data: [DONE]\n\n"
 
 
 async def _streamed(request: Request, run: _Run, task: asyncio.Future[Any]) -> Response:
     """Return the events; a request that is refused is refused before the first one."""
-    waiting = asyncio.ensure_future(run.chunks.get())
+    waiting = asyncio.ensure_future(run.next_choice())
     if not await _is_done(request, waiting):
         return _give_up(run, task, waiting)
     first = waiting.result()
     if first is None:
         await task
-        raise RuntimeError("a run without a chunk")
+        raise RuntimeError("a run without a text")
     return _Events(run, task, first)
 
 
