@@ -46,6 +46,10 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
                             "pair": [], "special_tokens": {}}}, "more than 64 steps"),
     "a table that asks for memory": (
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": TABLE}}, "table of characters is damaged"),
+    "tokens that grow before they are searched for": (
+        sequence("normalizer", [GROWING] * 3)
+        | {"added_tokens": [{"id": 0, "content": "a" * 5000, "normalized": True, "special": False}]},
+        "added tokens have more than"),
     "words of any length": ({"model": {"type": "WordPiece", "max_input_chars_per_word": 10**9}}, "cuts words of more"),
 }  # fmt: skip
 
@@ -132,6 +136,23 @@ def test_a_damaged_configuration_ends_in_three_lines(tmp_path: Path, config: obj
     with pytest.raises(DataError, match="no readable tokenizer") as caught:
         load_tokenizer(tmp_path)
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_tokenizer_of_the_hub_is_checked_before_another_library_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformer_foundry.core.data.tokenizer.given import _download
+
+    repository = tmp_path / "models--evil--words"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    write(snapshot, **sequence("normalizer", [GROWING] * 7))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(DataError, match="normalizer makes a text more than"):
+        _download("evil/words")
 
 
 def test_code_of_a_tokenizer_s_repository_does_not_run_whatever_is_answered(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.core.publishing.packaging import make_package, write_export
 from tests.core.training.tiny import VOCAB_SIZE, TinyTransformer, checkpoints, make_model, make_splits, run
 from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.atomic import sha256_of
 from transformer_foundry.core.models import Adapter, adapt
 from transformer_foundry.core.publishing import Package
 from transformer_foundry.core.training import (
@@ -196,6 +198,25 @@ def test_a_package_whose_weights_changed_or_failed_is_refused(package: tuple[Ada
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"formats": failed}))
     with pytest.raises(CheckpointError, match="the status 'failed'"):
         read_weight_source(str(tmp_path), tmp_path / "runs")
+
+
+def test_a_package_whose_tokenizer_takes_any_memory_is_refused(
+    package: tuple[Adapter, Package], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(package[1].folder, tmp_path / "package"))
+    growing = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+    described = {
+        "version": "1.0", "truncation": None, "padding": None, "pre_tokenizer": None, "post_processor": None,
+        "decoder": None, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+        "added_tokens": [{"id": 0, "content": "a", "normalized": True, "special": False}],
+        "normalizer": {"type": "Sequence", "normalizers": [growing] * 3},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["tokenizer.json"] = {"sha256": sha256_of(folder / "tokenizer.json")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="normalizer makes a text more than"):
+        read_weight_source(str(folder), tmp_path / "runs")
 
 
 READ = """

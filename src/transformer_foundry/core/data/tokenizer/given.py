@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformer_foundry.core.base.errors import DataError, suggestion
+from transformer_foundry.core.base.errors import DataError, error_message, suggestion
 from transformer_foundry.core.data.tokenizer.foreign_files import find_foreign_file, read_foreign_tokenizer
+from transformer_foundry.core.data.tokenizer.limits import build_backend
 from transformer_foundry.core.data.tokenizer.special_tokens import decoder_start_id, set_special_token_template
 from transformer_foundry.core.data.tokenizer.tokenizer import SENTINEL, SpecialIds, Tokenizer, load_tokenizer
 from transformer_foundry.core.system.hub_client import limit_hub_waits, network_errors
@@ -130,14 +131,33 @@ def _download(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
+        revision = _checked_revision(name)
         # None, the default, asks at the terminal whether to run code of the repository.
-        pretrained = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+        pretrained = AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
         with tempfile.TemporaryDirectory() as folder:
             pretrained.save_pretrained(folder)
             return load_tokenizer(folder)
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise DataError(
-            f"The tokenizer {name} cannot be read: {str(err).splitlines()[0]}",
+            f"The tokenizer {name} cannot be read: {error_message(err, 200)}",
             f"Expected a kind ({', '.join(FITTED)}), a folder, a file or a Hub name.",
             "Set data.tokenizer to 'auto', or check the name and the connection.",
         ) from err
+
+
+def _checked_revision(name: str) -> str | None:
+    """Return the commit whose ``tokenizer.json`` is within the limits; None if the repository has no such file.
+
+    Raises:
+        ValueError: If the file is beyond them, or cannot be read.
+        OSError: If the Hub does not answer.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+    try:
+        file = Path(hf_hub_download(name, "tokenizer.json"))
+    except (EntryNotFoundError, HFValidationError):  # the cache may lack it while the Hub is not asked
+        return None
+    build_backend(file.read_text(encoding="utf-8"))
+    return file.parent.name

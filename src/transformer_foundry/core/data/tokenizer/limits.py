@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_characters", "check_token", "check_tokenizer"]
+from transformer_foundry.core.base.errors import error_message
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["build_backend", "check_characters", "check_token", "check_tokenizer"]
 
 MOST_GROWTH = 1000.0
 """Bytes that the steps of a tokenizer may make of one byte of a text; those of published ones reach about a hundred."""
@@ -18,6 +24,8 @@ LONGEST_TOKEN = 1024
 """Bytes of a token that merges lead to: every place in it is tried. The longest of published ones has 128."""
 LARGEST_COUNT = 10_000
 """Characters of a word that a WordPiece model cuts: it tries every part."""
+MOST_ADDED_BYTES = 4_000_000
+"""Bytes of all added tokens after the normalizer: the library searches for them with about seventy bytes for each."""
 
 # Bytes of a byte: U+FDFA in compatibility forms, decomposition, a byte above 127 as a letter.
 _GROWTH = {"NFKC": 11.0, "NFKD": 11.0, "Precompiled": 11.0, "NFD": 3.0, "BertNormalizer": 3.0, "Lowercase": 1.5,
@@ -48,6 +56,8 @@ def check_tokenizer(description: object) -> None:
                 raise ValueError(f"its {part} has more than {MOST_STEPS} steps")
             if growth > MOST_GROWTH:
                 raise ValueError(f"its {part} makes a text more than {MOST_GROWTH:,.0f} times as long")
+        if part == "normalizer" and _added_bytes(description.get("added_tokens"), growth) > MOST_ADDED_BYTES:
+            raise ValueError(f"its added tokens have more than {MOST_ADDED_BYTES:,} bytes")
     model = description.get("model")
     longest = model.get("max_input_chars_per_word") if isinstance(model, Mapping) else None
     if isinstance(longest, int) and longest > LARGEST_COUNT:
@@ -73,6 +83,34 @@ def check_characters(table: bytes) -> None:
     size = struct.unpack_from("<I", table)[0] if len(table) >= 4 else len(table)
     if size % 4 or size > len(table) - 4:
         raise ValueError("its table of characters is damaged")
+
+
+def build_backend(text: str) -> tokenizers.Tokenizer:
+    """Build the tokenizer that the text of a tokenizer.json describes.
+
+    Raises:
+        ValueError: If it is beyond the limits, or the library cannot read it.
+    """
+    import tokenizers
+
+    check_tokenizer(json.loads(text))
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except BaseException as err:
+        # tokenizers raises bare Exception on a damaged file; a panic of Rust is an exception of no importable class.
+        if type(err) is Exception or type(err).__name__ == "PanicException":
+            raise ValueError(error_message(err, 200)) from err
+        raise
+
+
+def _added_bytes(tokens: object, growth: float) -> float:
+    """Return the bytes of added tokens; those that are normalized grow as a text does."""
+    total = 0.0
+    for token in tokens if isinstance(tokens, list) else ():
+        if isinstance(token, Mapping):
+            size = len(str(token.get("content", "")).encode("utf-8", "replace"))
+            total += size * (growth if token.get("normalized", True) else 1.0)
+    return total
 
 
 def _steps(step: object) -> Iterator[Mapping[str, Any]]:

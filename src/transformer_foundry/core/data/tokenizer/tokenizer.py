@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.data.tokenizer.encode_cache import WordCache
-from transformer_foundry.core.data.tokenizer.limits import check_tokenizer
+from transformer_foundry.core.data.tokenizer.limits import build_backend
 from transformer_foundry.core.files.atomic import replace_file
 
 if TYPE_CHECKING:
@@ -222,16 +222,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises:
         DataError: If the folder contains no complete tokenizer.
     """
-    import tokenizers
-
     folder = Path(folder)
     file = folder / _TOKENIZER_FILE
     if folder.is_file():
         file, folder = folder, folder.parent
     try:
-        text = file.read_text(encoding="utf-8")
-        check_tokenizer(json.loads(text))
-        backend = tokenizers.Tokenizer.from_str(text)
+        backend = build_backend(file.read_text(encoding="utf-8"))
         config_file = folder / _CONFIG_FILE
         config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
         extra = config.get("foundry", {}) if isinstance(config, dict) else None
@@ -239,10 +235,6 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             raise ValueError(f"{_CONFIG_FILE} is no object of JSON, or its 'foundry' is none")
         special = SpecialIds.from_json(extra["special"]) if "special" in extra else _read_special(backend, config)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as err:
-        raise _unreadable(folder, err) from err
-    except Exception as err:  # tokenizers raises bare Exception on a damaged file
-        if type(err) is not Exception:
-            raise
         raise _unreadable(folder, err) from err
     max_length = config.get("model_max_length")
     return Tokenizer(

@@ -115,7 +115,7 @@ def _read_package(name: str, folder: Path, origin: str) -> WeightSource:
 
     try:
         return _read_verified(name, folder, origin, _package_manifest(name, folder))
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as err:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError, SafetensorError) as err:
         # A repository is untrusted input: its manifest may contain anything.
         what = error_message(err, 100)
         raise _not_verified(name, f"it is not as a package is made ({type(err).__name__}: {what})") from err
@@ -196,12 +196,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _read_vocabulary(path: Path) -> str:
     if not path.is_file():
         return ""
-    from tokenizers import Tokenizer as Backend
+    from transformer_foundry.core.data.tokenizer.limits import build_backend
 
     try:
-        return _digest_of(Backend.from_file(str(path)).get_vocab())
-    except Exception as err:  # tokenizers raises bare Exception on a damaged file
-        raise ValueError(f"{path.name}: {err}") from err
+        return _digest_of(build_backend(path.read_text(encoding="utf-8")).get_vocab())
+    except (ValueError, RecursionError) as err:
+        raise ValueError(f"{path.name}: {error_message(err, 200)}") from err
 
 
 def _digest_of(vocabulary: Mapping[str, int]) -> str:
