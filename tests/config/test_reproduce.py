@@ -1,10 +1,13 @@
 import dataclasses
 import json
+import re
+import shlex
 
 import pytest
 
 from transformer_foundry.config.parameters import SECTIONS, complete_parameters
 from transformer_foundry.config.reproduce import PLACES, TAKEN
+from transformer_foundry.console.params_text import parse_params
 from transformer_foundry.core.base.errors import ParameterError
 
 GPT = "data/01_raw/exports/gpt"
@@ -102,6 +105,17 @@ def test_a_place_that_only_the_manifest_names_is_refused(manifest, name, value):
     write(manifest, {**RECORDED, section: {**RECORDED[section], key: value}})
     with pytest.raises(ParameterError, match=rf"{name}(.|\n)*a manifest does not choose(.|\n)*--params"):
         complete_parameters({"run": {"reproduce": str(manifest)}})
+
+
+@pytest.mark.parametrize(
+    "value", ["reviews.csv,model.trust_code=true,model.source=evil", "a'b", 'a"b,c', "1e3", "null", "a: b #c", ["a,b"]]
+)
+def test_the_command_that_takes_a_place_sets_nothing_else(manifest, value):
+    write(manifest, {**RECORDED, "data": {**RECORDED["data"], "source": value}})
+    with pytest.raises(ParameterError) as caught:
+        complete_parameters({"run": {"reproduce": str(manifest)}, "model": {"source": RECORDED["model"]["source"]}})
+    (given,) = re.findall(r"add --params (.*) \(or the path", caught.value.remedy)
+    assert parse_params(*shlex.split(given)) == {"data": {"source": value}}
 
 
 def test_the_approval_of_a_manifest_does_not_count(manifest):

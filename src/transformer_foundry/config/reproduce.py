@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,12 +125,20 @@ def _require_own_places(
             elif not _is_same_place(found, now):
                 missing[name] = found
     if missing:
-        given = ",".join(f"{name}={value}" for name, value in missing.items())
+        # A value may contain commas and names of its own: in quotes, nothing of it is another parameter.
+        given = ",".join(
+            f"{name}={value if _is_plain(value) else json.dumps(value)}" for name, value in missing.items()
+        )
         raise ParameterError(
             f"run.reproduce is {str(path)!r}, a run with {short_list([f'{n} {v!r}' for n, v in missing.items()], 4)}.",
             "Expected the same in your own configuration: a manifest does not choose what is read or run.",
             f"If you trust it, add --params {shlex.quote(given)} (or the path on this machine).",
         )
+
+
+def _is_plain(value: object) -> bool:
+    # Not one word alone, which may be null or true to YAML.
+    return isinstance(value, str) and re.fullmatch(r"[\w-]*[./][\w./:@-]*[A-Za-z_-]", value) is not None
 
 
 def _is_same_place(recorded: object, now: object) -> bool:

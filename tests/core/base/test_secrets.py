@@ -172,8 +172,11 @@ def test_secrets_are_replaced_at_any_depth() -> None:
 
 def test_credentials_of_the_project_are_secrets_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "_remembered", set())
-    secrets.remember_secrets({"bucket": {"keys": [CANARY], "user": "me"}})
+    secrets.remember_secrets(
+        {"bucket": {"keys": [CANARY], "user": "me"}, "db": {"password": 1234567890123, "port": 5432}}
+    )
     assert secrets.redact(f"me {CANARY}") == "me [redacted]"
+    assert secrets.redact("1234567890123 at 5432") == "[redacted] at 5432"
 
 
 HARD = 'a\tb  C4nary"q\\te-é ZZ\n"tail\'&/?0123%'

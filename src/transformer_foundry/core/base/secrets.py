@@ -106,14 +106,16 @@ def is_secret_name(name: str) -> bool:
 
 
 def remember_secrets(values: Any) -> None:
-    """Treat every string in ``values`` (from ``conf/local/credentials.yml``) as a secret from now on."""
+    """Treat every value in ``values`` (from ``conf/local/credentials.yml``) of 8 characters or more as a secret."""
     if isinstance(values, Mapping):
         for value in values.values():
             remember_secrets(value)
-    elif isinstance(values, str):
-        if len(values.strip()) >= _MIN_LENGTH:
-            _remembered.add(values.strip())
-    elif isinstance(values, Iterable) and not isinstance(values, bytes):
+    elif isinstance(values, bytes):
+        remember_secrets(values.decode(errors="replace"))
+    elif isinstance(values, str | int | float):  # YAML reads digits as a number
+        if len(text := str(values).strip()) >= _MIN_LENGTH:
+            _remembered.add(text)
+    elif isinstance(values, Iterable):
         for value in values:
             remember_secrets(value)
 
