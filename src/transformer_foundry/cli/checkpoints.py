@@ -45,8 +45,8 @@ def list_command(run: str, storage: Storage) -> None:
         size = sum(file["size"] for file in manifest["files"].values())
         best = "  best" if manifest["best_step"] == manifest["step"] else ""
         show_line(
-            f"{folder.name}  step {manifest['step']}  {manifest['reason']}  {size / 2**20:.1f} MiB  "
-            f"{manifest['written_at']}  intact{best}"
+            f"{folder.name}  step {manifest['step']}  {manifest.get('reason', '-')}  {size / 2**20:.1f} MiB  "
+            f"{manifest.get('written_at', '-')}  intact{best}"
         )
     if not folders:
         show_line(f"The run {run} has no checkpoints.")

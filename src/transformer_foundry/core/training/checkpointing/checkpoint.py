@@ -223,6 +223,9 @@ def read_state(folder: Path, *, notes: tuple[str, ...] = ()) -> TrainingState:
     """Read the files of ``write_state``, which must be verified before."""
     values = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
     weights = _load_tensors(folder / _WEIGHTS_FILE)
+    for name in ("identity", "options"):
+        if not isinstance(values[name], dict):
+            raise TypeError(f"{name} is no object of JSON")
     return TrainingState(
         model={name: weights[values["aliases"].get(name, name)] for name in [*weights, *values["aliases"]]},
         optimizer=OptimizerState(_load_tensors(folder / _OPTIMIZER_FILE), **values["optimizer"]),

@@ -114,7 +114,19 @@ def _read_sealed(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         return None
     seal = values.pop(_SEAL, None)
-    return values if seal in (None, digest_of(values)) else None  # earlier versions have none
+    is_whole = seal in (None, digest_of(values))  # earlier versions have none
+    return values if is_whole and _is_manifest(values) else None
+
+
+def _is_manifest(values: Mapping[str, Any]) -> bool:
+    """Return whether the parts of a manifest are of their types: the folder of a run may come from someone else."""
+    parameters, sessions = values.get("parameters", {}), values.get("sessions", [])
+    if not (isinstance(parameters, Mapping) and isinstance(sessions, list)):
+        return False
+    parts = [values.get(name, {}) for name in ("environment", "identity", "init_from", "model", "seeds")]
+    parts += [parameters.get(name, {}) for name in ("data", "model", "training")]
+    parts += [values.get("result") or {}, *sessions]
+    return all(isinstance(part, Mapping) for part in parts) and isinstance(values.get("total_steps"), int | None)
 
 
 def _copies(run_folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -123,6 +135,8 @@ def _copies(run_folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         content = _verified(checkpoint, RUN_COPY_FILE)
         if content is not None:
             manifest = json.loads(content)
+            if not (isinstance(manifest, dict) and _is_manifest(manifest)):
+                continue
             manifest.pop(_SEAL, None)
             if read_manifest(checkpoint).get("reason") == "end":
                 manifest["result"] = result_of(checkpoint)

@@ -34,6 +34,9 @@ __all__ = [
 
 MANIFEST_FORMAT_VERSION = 1
 
+_LARGEST = 1e300
+"""Beyond it a whole number of a file is too large for a float."""
+
 _COMPARED = ("identity", "parameters", "seeds", "total_steps")
 _ENVIRONMENT = ("python", "packages", "platform", "gpu", "git_revision")
 
@@ -142,11 +145,20 @@ def _losses(run_folder: Path, newest: Path) -> tuple[float | None, float | None]
     with contextlib.suppress(CheckpointError):
         losses = read_manifest(newest).get("losses")
         if isinstance(losses, dict):
-            return losses.get("train"), losses.get("eval")
+            return _number(losses.get("train")), _number(losses.get("eval"))
     # Checkpoints of version 0.1.0 have none.
-    rows = [row for row in read_rows(run_folder / METRICS_FILE) if row.get("step", 0) <= step_of(newest)]
-    train = next((row["train/loss"] for row in reversed(rows) if "train/loss" in row), None)
-    return train, min((row["eval/loss"] for row in rows if "eval/loss" in row), default=None)
+    last, rows = step_of(newest), read_rows(run_folder / METRICS_FILE)
+    rows = [row for row in rows if isinstance(step := row.get("step", 0), int) and step <= last]
+    train, evaluated = ([_number(row.get(name)) for row in rows] for name in ("train/loss", "eval/loss"))
+    return (
+        next((loss for loss in reversed(train) if loss is not None), None),
+        min((loss for loss in evaluated if loss is not None), default=None),
+    )
+
+
+def _number(value: object) -> float | None:
+    """Return a number of a file, which may come from someone else; None for anything else."""
+    return float(value) if isinstance(value, int | float) and abs(value) < _LARGEST else None
 
 
 def read_run_manifest(run_folder: Path) -> dict[str, Any]:

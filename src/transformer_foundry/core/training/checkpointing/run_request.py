@@ -170,14 +170,14 @@ def _defaults() -> dict[str, Any]:
 
 def _approved_digest(model: ModelOptions) -> str | None:
     """Return the digest that a gist must have, which is checked when it is downloaded."""
-    is_local = Path(model.source).expanduser().exists()
+    is_local = _exists(model.source)
     return model.sha256.strip().lower() if model.sha256 and not is_local else None
 
 
-def _model_files(source: str) -> str | None:
+def _model_files(source: object) -> str | None:
     from transformer_foundry.core.models.source.read import read_export
 
-    if not Path(source).expanduser().exists():
+    if not isinstance(source, str) or not _exists(source):
         return None
     try:
         with tempfile.TemporaryDirectory(prefix="foundry-request-") as cache:
@@ -186,11 +186,18 @@ def _model_files(source: str) -> str | None:
         return None
 
 
-def _data_files(source: str) -> str | None:
+def _data_files(source: object) -> str | None:
     try:
-        return source_digest(source)
-    except OSError:  # the check before the run reports it
+        return source_digest(source) if isinstance(source, str) else None
+    except (OSError, ValueError):  # the check before the run reports it
         return None
+
+
+def _exists(source: str) -> bool:
+    try:
+        return Path(source).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, of no user, with a zero byte
+        return False
 
 
 def _address_mark(source: str) -> str | None:
