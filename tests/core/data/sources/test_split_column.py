@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -32,6 +33,14 @@ USED = {
     "sorted": sorted(ROWS, key=lambda row: WORDS.index(row["split"])),
     "capitals": renamed("Set", {"train": "TRAIN", "dev": "Valid", "test": "Test"}),
     "another name": renamed("usage"),
+    "with set": renamed("set", {"train": "Training set", "dev": "dev set", "test": "Test set"}),
+    "shortened": renamed("partition", {"train": "tr", "dev": "va", "test": "te"}),
+    "shortened to three": renamed("split", {"train": "trn", "dev": "dev", "test": "tst"}),
+    "hyphens": renamed("split", {"train": "train-clean", "dev": "dev-clean", "test": "test-other"}),
+    "German": renamed("split", {"train": "Trainingsdaten", "dev": "Validierung", "test": "Testdaten"}),
+    "Vertex AI": renamed("ml_use", {"train": "TRAIN", "dev": "VALIDATE", "test": "TEST"}),
+    "years": renamed("origin", {"train": "train_2019", "dev": "dev_2020", "test": "test_2020"}),
+    "held out": renamed("fold", {"train": "train", "dev": "dev", "test": "held-out"}),
     "a contest": renamed("Usage", {"train": "Training", "dev": "PublicTest", "test": "PrivateTest"}),
 }
 
@@ -71,6 +80,86 @@ def test_a_column_that_may_mark_the_split_asks(tmp_path):
     assert "data.split_column=train to hold them out" in caught.value.remedy
     assert corpus_of(tmp_path, rows, split_column="train").source.splits == ("train", "test")
     assert corpus_of(tmp_path, rows, split_column="").source.splits == ("train",)
+
+
+REFUSED = {  # what is said of rows: where the cell of a split is not one of the split that it stands for
+    "only test is marked": (renamed("split", SPLITS | {"train": "", "dev": ""}), "line 1: .* is ''"),
+    "null": (renamed("set", {"train": None, "dev": None, "test": "test"}), "line 1: .* is ''"),
+    "some are empty": (renamed("split", SPLITS | {"dev": ""}), "line 4: .* is ''"),
+    "unassigned": (renamed("ml_use", SPLITS | {"dev": "UNASSIGNED"}), "line 4: .* is 'UNASSIGNED'"),
+    "two tests": (renamed("split", SPLITS | {"dev": "test_scaffolds"}), "line 4: .* is 'test_scaffolds'"),
+    "is_valid": (renamed("is_valid", {"train": False, "dev": True, "test": False}), "is_valid has only yes and no"),
+    "numbers": (renamed("partition", {"train": 0, "dev": 1, "test": 2}), "partition has numbers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_column_that_names_splits_in_part_is_refused(tmp_path, name):
+    rows, said = REFUSED[name]
+    with pytest.raises(DataError, match=said) as caught:
+        corpus_of(tmp_path, rows)
+    assert "data.split_column=''" in caught.value.remedy
+    assert corpus_of(tmp_path, rows, split_column="").source.splits == ("train",)
+
+
+def test_masks_of_each_split_are_refused(tmp_path):
+    rows = [
+        {"text": row["text"], "label": row["label"]} | {f"{split}_mask": row["split"] == split for split in SPLITS}
+        for row in ROWS
+    ]
+    with pytest.raises(DataError, match="Columns train_mask, dev_mask, test_mask mark the split"):
+        corpus_of(tmp_path, rows)
+
+
+WARNED = {
+    "another value": (
+        renamed("subset", {"train": "bus", "dev": "test", "test": "law"}),
+        "subset has test, .* bus, law",
+    ),
+    "a column of another name": (renamed("by", SPLITS | {"dev": "law"}), "by has train, test, .* also law"),
+    "shares of train": (
+        renamed("split", {"train": "train[:80%]", "dev": "train[80%:90%]", "test": "train[90%:]"}),
+        "split has only train",
+    ),
+    "no train": (renamed("split", {"train": "test", "dev": "dev", "test": "test"}), "split has no rows for train"),
+}
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_a_column_that_looks_like_splits_and_is_not_used_is_a_warning(tmp_path, name):
+    rows, said = WARNED[name]
+    corpus = corpus_of(tmp_path, rows)
+    assert corpus.source.splits == ("train",)
+    (warning,) = corpus.columns.warnings
+    assert re.search(said, warning)
+
+
+NO_SPLITS = {
+    "valid and invalid": ("status_set", ("valid", "invalid")),
+    "sets of essays": ("essay_set", (1, 2, 3)),
+    "folds": ("fold", (0, 1, 2, 3, 4)),
+    "languages": ("language", ("tr", "te")),
+    "departments": ("department", ("dev", "ops")),
+    "topics": ("subset", ("train station", "bus")),
+    "all for training": ("split", ("train",)),
+    "never wrong": ("is_valid", (True,)),
+    "nothing assigned": ("ml_use", ("UNASSIGNED",)),
+}
+
+
+@pytest.mark.parametrize("name", NO_SPLITS)
+def test_a_column_that_says_nothing_of_splits_is_no_warning(tmp_path, name):
+    column, values = NO_SPLITS[name]
+    rows = [{"text": row["text"], "label": row["label"], column: values[n % len(values)]} for n, row in enumerate(ROWS)]
+    corpus = corpus_of(tmp_path, rows)
+    assert corpus.source.splits == ("train",)
+    assert corpus.columns.warnings == ()
+
+
+def test_splits_that_begin_far_below_are_found(tmp_path):
+    rows = [{"text": f"{text} {n}", "split": "test" if n > 150 else ""} for n, text in enumerate(sentences(160))]
+    with pytest.raises(DataError, match="line 1: the split"):
+        corpus_of(tmp_path, rows, "causal_lm")
 
 
 def test_a_topic_among_labels_of_yes_and_no_marks_no_split(tmp_path):

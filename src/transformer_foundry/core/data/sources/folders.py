@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from transformer_foundry.core.data.columns.split_column import SPLIT_WORDS
+from transformer_foundry.core.data.columns.rows.split_words import SPLIT_WORDS
 
 __all__ = ["are_shards", "class_folders", "parallel_files", "skipped_folder", "split_files", "split_from_name"]
 

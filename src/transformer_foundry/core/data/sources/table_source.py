@@ -14,18 +14,14 @@ from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.nested import flatten
 from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import counted, one_line, short_list
+from transformer_foundry.core.data.columns.cells import is_missing
 from transformer_foundry.core.data.columns.choose import choose_columns
 from transformer_foundry.core.data.columns.documents import to_document
 from transformer_foundry.core.data.columns.prompts.turn_rows import TurnLayout, find_turn_layout
 from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
 from transformer_foundry.core.data.columns.rows.annotations import find_annotation, is_accepted, warn_of_annotation
 from transformer_foundry.core.data.columns.rows.nesting import find_nesting, unfold
-from transformer_foundry.core.data.columns.split_column import (
-    find_split_column,
-    is_named_as_split,
-    split_of,
-    words_for_splits,
-)
+from transformer_foundry.core.data.columns.split_column import SplitColumn, find_split_column
 from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_tag_layout
 from transformer_foundry.core.data.columns.targets import read_flag
 from transformer_foundry.core.data.document import SPLIT_NAMES, Document
@@ -82,11 +78,15 @@ class TableSource:
         self._location = location
         self._digest = digest
         self._refused_by: str | None = None
-        split_column, splits = self._split_by_column(options, name)
+        sample = self._tables["train"].sample(_ROWS_TO_GUESS_FROM)
+        column, found_splits = find_split_column(sample, options, name, is_split=len(self._tables) > 1)
+        split_column, splits = self._split_by_column(column, options, found_splits)
         self._has_tags = task == "token_classification"
         is_stream = isinstance(self._tables["train"], StreamedRows)
-        raw, refused = self._examine(split_column, task, options)
-        warnings = [*warnings, *refused]
+        if split_column is not None:
+            sample = self._tables["train"].sample(_ROWS_TO_GUESS_FROM)
+        raw, refused = self._examine(sample, split_column, task, options)
+        warnings = [*warnings, *found_splits, *refused]
         self._nesting = () if self._has_tags else find_nesting(raw)
         first = [item for row in raw[:_ROWS_TO_GUESS_FROM] for item in unfold(row, self._nesting)]
         examined = [*first, *(item for row in raw[_ROWS_TO_GUESS_FROM:] for item in unfold(row, self._nesting))]
@@ -141,9 +141,11 @@ class TableSource:
             number = next(itertools.islice(self._items(split), number, None))[0]
         return self._location(split, number)
 
-    def _examine(self, split_column: str | None, task: str, options: DataOptions) -> tuple[list[Row], list[str]]:
+    def _examine(
+        self, sample: Sequence[Row], split_column: str | None, task: str, options: DataOptions
+    ) -> tuple[list[Row], list[str]]:
         """Return the rows that columns are chosen from; leave out what annotators refused, and say so."""
-        raw = [_without(row, split_column) for row in self._tables["train"].sample(_ROWS_TO_GUESS_FROM)]
+        raw = [_without(row, split_column) for row in sample]
         column = find_annotation(raw, options)
         if column is None:
             return raw, []
@@ -184,41 +186,43 @@ class TableSource:
         refused = () if self._refused_by is None else (self._refused_by,)
         return hashlib.sha256(repr((self._digest(), self.columns, self.splits, *refused)).encode()).hexdigest()
 
-    def _split_by_column(self, options: DataOptions, name: str) -> tuple[str | None, str]:
+    def _split_by_column(
+        self, column: SplitColumn | None, options: DataOptions, warnings: list[str]
+    ) -> tuple[str | None, str]:
         """Give each split its rows if a column names them; return the column and a sentence, or None.
 
         Raises:
             DataError: If the column names no split in a row.
         """
-        table, location = self._tables["train"], self._location
-        first, is_split = table.head(_ROWS_TO_GUESS_FROM), len(self._tables) > 1
-        column = find_split_column(first, options, name, is_split=is_split)
         if column is None:
             return None, ""
-        is_known = options.split_column is not None or is_named_as_split(column)
-        if is_split:
-            return (column, "") if is_known else (None, "")
+        if len(self._tables) > 1:
+            return (column.name if column.is_sure else None), ""
+        table, location, name = self._tables["train"], self._location, column.name
         counts = Counter[str]()
         for number, row in enumerate(table):
-            split = split_of(row.get(column), column)
-            if split is None and not is_known:
+            split = column.split_of(row.get(name))
+            if split is None and not column.is_sure:
                 return None, ""
             if split is None:
+                cell = "" if is_missing(row.get(name)) else str(row.get(name))[:60]
                 raise DataError(
-                    f"{location('train', number)}: the split (column {column}) is {str(row.get(column))[:60]!r}.",
-                    f"Expected one of {words_for_splits(column)}.",
+                    f"{location('train', number)}: the split (column {name}) is {cell!r}.",
+                    f"Expected one of {column.words}.",
                     "Correct the row, or set data.split_column='' to draw the splits.",
                 )
             counts[split] += 1
+        found = ", ".join(f"{split} {counts[split]}" for split in SPLIT_NAMES if split in counts)
         if "train" not in counts or len(counts) == 1 or options.split not in (None, *counts):
-            return (column, "") if is_known else (None, "")
+            if column.is_sure and len(counts) > 1:
+                warnings.append(f"Column {name} has no rows for train ({found}): the splits are drawn from all rows.")
+            return (name if column.is_sure else None), ""
         parts = {split: _rows_of_split(table, column, split) for split in SPLIT_NAMES if split in counts}
         if options.split is not None:
             parts = {"train": parts[options.split]}
         self._tables = dict(parts)
         self._location = lambda split, number: location("train", parts[split].place(number))
-        found = ", ".join(f"{split} {counts[split]}" for split in SPLIT_NAMES if split in counts)
-        return column, f"Column {column} gives the split of each row: {found}."
+        return name, f"Column {name} gives the split of each row: {found}."
 
     def _require_columns(self, names: list[str]) -> None:
         """Refuse a split that lacks a column in all of its first rows: its texts would be empty."""
@@ -268,8 +272,8 @@ class TableSource:
         return True
 
 
-def _rows_of_split(table: Rows, column: str, split: str) -> FilteredRows:
-    return FilteredRows(table, column, lambda cell: split_of(cell, column) == split)
+def _rows_of_split(table: Rows, column: SplitColumn, split: str) -> FilteredRows:
+    return FilteredRows(table, column.name, lambda cell: column.split_of(cell) == split)
 
 
 def _without(row: Row, column: str | None) -> Row:
