@@ -113,3 +113,23 @@ def test_what_is_given_for_one_run_must_be_read_somewhere(conf: Path, text: str,
     else:
         with pytest.raises(ParameterError, match="Unknown parameter date"):
             check_names({"date": 1}, given=given, files=files_of(conf))
+
+
+@pytest.mark.parametrize("name", ["seed", "globals", "mine"])
+def test_what_other_resolvers_read_is_no_parameter(conf: Path, name: str) -> None:
+    (conf / "base" / "parameters_mine.yml").write_text("x: ${globals:seed,1}\ny: ${oc.env:mine,1}\nz: ${data.mine}\n")
+    with pytest.raises(ParameterError, match=f"Unknown parameter {name}"):
+        check_names({name: 5}, given={name: 5}, files=files_of(conf))
+
+
+def test_a_name_of_a_file_with_globals_leads_to_it(conf: Path) -> None:
+    for values in ({"seed": 5}, {"globals": {"seed": 5}}):
+        with pytest.raises(ParameterError, match=r"training\.seed") as caught:
+            check_names(values, given=values, files=files_of(conf))
+        assert "conf/ENV/globals.yml" in str(caught.value)
+
+
+def test_a_seed_in_a_file_of_parameters_is_refused_too(conf: Path) -> None:
+    (conf / "local" / "parameters_mine.yml").write_text("seed: 5\n")
+    with pytest.raises(ParameterError, match=r"data\.seed"):
+        check_names({"seed": 5}, given={}, files=files_of(conf))

@@ -20,6 +20,10 @@ _MOST_SUGGESTED = 3
 _CLOSE, _VERY_CLOSE = 0.6, 0.8
 """Ratio of ``difflib`` from which a name is close enough within its own section, and anywhere."""
 
+_GLOBALS = "globals"
+_RESOLVERS = ("parameters", "runtime_params", "oc.select")
+"""Those that read parameters: ``${parameters:name}``."""
+
 
 def check_names(parameters: Mapping[str, Any], *, given: Mapping[str, Any], files: Files) -> None:
     """Refuse misspelled names: unknown keys in our sections, and names of sections that are nearly ours.
@@ -142,6 +146,10 @@ def _check_section(name: str, value: Any, *, is_given: bool, files: Files) -> No
     texts = files()
     is_known = _is_read(name, texts) or (not near and _is_set(name, texts))
     if not is_known and not _is_read_by_nodes(name):
+        globals_of = value if name == _GLOBALS and isinstance(value, Mapping) else [name]
+        if any(_is_set(str(key), texts, _GLOBALS) for key in globals_of):
+            near = near or [found for key in globals_of for found in nearest_names(str(key))]
+            raise _unknown(name, value, f"Values of several sections are set in conf/ENV/{_GLOBALS}.yml", [], near)
         raise _unknown(name, value, "Known sections", [*SECTIONS, *TOP_LEVEL], near)
 
 
@@ -151,7 +159,7 @@ def _unknown(name: str, value: Any, title: str, known: list[str], near: list[str
     hint = f" Did you mean {' or '.join(filter(None, [', '.join(quoted[:-1]), quoted[-1]]))}?" if quoted else ""
     return ParameterError(
         f"Unknown parameter {name} (value {value!r}).{hint}",
-        f"{title}: {short_list(known, limit=12)}."
+        (f"{title}: {short_list(known, limit=12)}." if known else f"{title}.")
         + ("" if "." in name else " Others must be read by a node or as ${...}."),
         "Correct or remove it in conf/ or in --params.",
     )
@@ -171,20 +179,23 @@ def _is_read_by_nodes(name: str) -> bool:
 
 
 def _is_read(name: str, texts: Mapping[str, str]) -> bool:
-    """Return whether a file of ``conf`` reads the parameter, as in ``${runtime_params:name}`` or ``${name.key}``."""
-    # A dot before it makes it a key of another section: ${parameters:data.tokenizer} does not read tokenizer.
-    pattern = re.compile(rf"\$\{{(?:[^}}]*[^\w.}}])?{re.escape(name)}\b")
+    """Return whether a file of ``conf`` reads the parameter: as ``${name}``, or by a resolver that knows parameters.
+
+    ``${globals:name}`` reads another value, and ``${parameters:data.name}`` one of a section.
+    """
+    resolvers = "|".join(map(re.escape, _RESOLVERS))
+    pattern = re.compile(rf"\$\{{\s*(?:(?:{resolvers})\s*:\s*)?{re.escape(name)}(?![\w:])")
     return any(map(pattern.search, texts.values()))
 
 
-def _is_set(name: str, texts: Mapping[str, str]) -> bool:
+def _is_set(name: str, texts: Mapping[str, str], kind: str = "parameters") -> bool:
     """Return whether a file of parameters sets it; an entry of the catalog may have the same name."""
     pattern = re.compile(rf"""^(?:{re.escape(name)}|[{{\s]*["']{re.escape(name)}["'])\s*:""", re.MULTILINE)
-    return any(pattern.search(text) for path, text in texts.items() if _is_of_parameters(path))
+    return any(pattern.search(text) for path, text in texts.items() if _is_of_kind(path, kind))
 
 
-def _is_of_parameters(path: str) -> bool:
-    return any(part.startswith("parameters") for part in path.split("/")[-2:])
+def _is_of_kind(path: str, kind: str) -> bool:
+    return any(part.startswith(kind) for part in path.split("/")[-2:])
 
 
 def _distance(first: str, second: str) -> int:
