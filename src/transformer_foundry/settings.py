@@ -20,8 +20,8 @@ install_log_format()
 
 CONFIG_LOADER_CLASS = FoundryConfigLoader
 
-# In any order: each callback says how it nests (Callback.nesting). Each can be removed, and yours can be added, here or
-# as Kedro hooks of your own beside these.
+# In any order: each callback says how it nests (Callback.nesting). Each can be removed but ContextHooks, which lets the
+# parameters decide what runs. Yours can be added, here or as Kedro hooks of your own beside these.
 HOOKS = (
     ContextHooks(),
     LoggingHooks(),

@@ -22,7 +22,7 @@ from transformer_foundry.core.training.checkpointing.run_files import write_run_
 from transformer_foundry.datasets import AtomicJSONDataset, OptionalJSONDataset, TrainingRunDataset
 from transformer_foundry.hooks import PreflightCallback
 from transformer_foundry.hooks.run_context import make_run_contexts
-from transformer_foundry.pipelines import data_engineering, deployment, training
+from transformer_foundry.pipelines import comparison, data_engineering, deployment, training
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,17 @@ def test_a_run_with_all_it_needs_goes_ahead(tmp_path: Path) -> None:
     check(tmp_path, training.create_pipeline(), present=TRAINING_INPUTS)
     check(tmp_path, data_engineering.create_pipeline())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [("deployment",), ("mine",), ("training", "deployment")])
+def test_models_to_compare_are_not_ignored_where_one_is_trained(tmp_path: Path, names: tuple[str, ...]) -> None:
+    chosen = training.create_pipeline() + (comparison.create_pipeline() if "training" in names else Pipeline([]))
+    config = {"parameters": {"data_dir": str(tmp_path), "benchmark": {"models": ["gpt2", "llama"]}}, "catalog": {}}
+    catalog = DataCatalog({"training_run": TrainingRunDataset(filepath=str(tmp_path / "gpt"))})
+    (context,) = make_run_contexts(config, {"pipeline_names": names}, chosen, catalog)
+    with pytest.raises(ParameterError, match=r"\[gpt2, llama\], but .* trains one model, gpt") as caught:
+        PreflightCallback().check_run(context)
+    assert len(str(caught.value).splitlines()) == 3
 
 
 def test_a_fork_that_the_entry_of_the_run_does_not_read_is_refused(tmp_path: Path) -> None:

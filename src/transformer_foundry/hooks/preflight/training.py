@@ -8,6 +8,8 @@ import shutil
 from transformer_foundry.config.drive_folder import find_folder
 from transformer_foundry.config.hook_options import DriveOptions, TrackingOptions
 from transformer_foundry.core.base.errors import ParameterError, TrainingError, TuningError
+from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
 from transformer_foundry.core.training.checkpointing.compatibility import require_same_options
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints, step_of
 from transformer_foundry.core.training.checkpointing.run_files import read_run_record
@@ -15,7 +17,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.preflight.reads import reads_section, writes_dataset
 from transformer_foundry.hooks.preflight.start import require_start
 from transformer_foundry.hooks.run_context import RunContext
-from transformer_foundry.hooks.run_context.flow import entry_of
+from transformer_foundry.hooks.run_context.flow import entry_of, function_of
 
 __all__ = ["require_training"]
 
@@ -31,17 +33,32 @@ def require_training(context: RunContext) -> None:
         CheckpointError: If what the run starts from does not exist, or knows other ids than the data will have, or its
             options may not change as they have.
         TuningError: If the result of a search is asked for and there was none.
-        ParameterError: If a key is missing or the disk is full.
+        ParameterError: If models are to be compared, a key is missing or the disk is full.
     """
     if reads_section(context, "training"):
         _require_device(context.options(TrainingOptions))
     if context.trains:
+        _require_no_comparison(context)
         require_start(context)
         _require_same_options(context)
         _require_search(context)
         _require_key(context.options(TrackingOptions))
     if context.pipeline.all_outputs():
         _require_space(context)
+
+
+def _require_no_comparison(context: RunContext) -> None:
+    """Refuse models to compare where one is trained; a pipeline of the user's own may do both."""
+    models = context.options(BenchmarkOptions).models
+    compares = any(function_of(node) == "compare_models" for node in context.pipeline.nodes)
+    if models and not (compares and len(context.pipeline_names) <= 1):
+        assert context.run is not None
+        asked = ",".join(context.pipeline_names) or "this pipeline"
+        raise ParameterError(
+            f"benchmark.models is [{short_list(models, 3)}], but {asked} trains one model, {context.run.folder.name}.",
+            "Expected a comparison: it replaces training, and evaluates, tunes and packages none of the models.",
+            "Use --pipelines comparison, or remove the models: --params benchmark.models=[].",
+        )
 
 
 def _require_device(options: TrainingOptions) -> None:
