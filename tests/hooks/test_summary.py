@@ -14,6 +14,7 @@ from kedro.pipeline import Pipeline
 
 from tests.core.training.tiny import make_splits
 from tests.hooks.runs import Run
+from transformer_foundry.core.evaluation.assess import compare_with_baselines
 from transformer_foundry.core.publishing import Package
 from transformer_foundry.core.publishing.package.package import list_files
 from transformer_foundry.core.training import Started
@@ -172,8 +173,8 @@ def test_training_shows_how_good_the_model_is(caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_verdict_is_in_words_with_a_sample(caplog: pytest.LogCaptureFixture) -> None:
-    good = {"sentence": "loss 2.000 beats a bigram model (2.500)", "is_beaten": True}
-    evaluation = {"step": 10, "validation": {"loss": 2.0}, "comparisons": [good]}
+    comparisons = compare_with_baselines({"loss": 2.0}, {"bigram_loss": 2.5})
+    evaluation = {"step": 10, "validation": {"loss": 2.0}, "comparisons": comparisons}
     samples = {"step": 10, "task": "causal_lm", "samples": ["Name: Fiji >> Climate: hot", "Name: Chad >> dry"]}
     text = summarize(caplog, training.create_pipeline(), STARTED, evaluation, samples)
     assert "After training: Name: Fiji >> Climate: hot\n" in text
@@ -183,10 +184,8 @@ def test_the_verdict_is_in_words_with_a_sample(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_model_that_has_not_learned_enough_is_to_be_trained_longer(caplog: pytest.LogCaptureFixture) -> None:
-    comparisons = [
-        {"sentence": "accuracy 0.474 beats the most frequent class (0.250)", "is_beaten": True},
-        {"sentence": "accuracy 0.474 does not beat naive Bayes (0.592)", "is_beaten": False},
-    ]
+    baselines = {"majority_accuracy": 0.25, "naive_bayes_accuracy": 0.592}
+    comparisons = compare_with_baselines({"accuracy": 0.474}, baselines)
     evaluation = {"step": 10, "validation": {"accuracy": 0.474}, "comparisons": comparisons}
     given = {"runtime_params": {"data": {"source": "a.csv"}}}
     text = summarize(caplog, training.create_pipeline(), STARTED, evaluation, **given)

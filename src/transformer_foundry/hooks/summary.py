@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from transformer_foundry.console.status_line import in_notebook
 from transformer_foundry.core.base.errors import DeploymentError
 from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import format_number, short_list, short_sample
+from transformer_foundry.core.evaluation.assess import baselines_of
 from transformer_foundry.core.files.provenance import digest_of, is_made_from
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.callback import Callback
@@ -43,7 +43,6 @@ _log = logging.getLogger(__name__)
 
 _SHOWN_CHANGES = 8
 
-_BASELINE = re.compile(r"\bbeats? (.+) \([^()]*\)$")
 """The baseline that the sentence of a comparison names."""
 
 _OF_RESULT = ("identity", "parameters", "seeds", "total_steps")
@@ -170,14 +169,7 @@ def _verdict_lines(context: RunContext, evaluation: Evaluation | None) -> Iterat
     if evaluation is None or not evaluation["comparisons"]:
         return
     beaten, missed = (
-        short_list(
-            dict.fromkeys(
-                found[1]
-                for item in evaluation["comparisons"]
-                if item.get("is_beaten") is is_beaten and (found := _BASELINE.search(item["sentence"]))
-            )
-        )
-        for is_beaten in (True, False)
+        short_list(baselines_of(evaluation["comparisons"], is_beaten=is_beaten)) for is_beaten in (True, False)
     )
     if beaten and not missed:
         yield f"The model has learned more than counting: it beats {beaten}."

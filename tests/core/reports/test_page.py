@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 import shutil
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.core.reports.runs import FILES, PARITY, ROWS, with_every_text, write_checkpoint, write_run
+from transformer_foundry.core.evaluation.assess import compare_with_baselines
 from transformer_foundry.core.files.provenance import digest_of, with_origin
 from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.publishing import Package
 from transformer_foundry.core.publishing.registry.event_log import RegistryLog
 from transformer_foundry.core.reports import read_run, render_report, write_report
+from transformer_foundry.core.reports.summary import summarize
 
 ATTACK = "<script>boom()</script><img src=x onerror=boom()>\"' onload='boom()'></style></title></svg>&amp;\x00\ud800"
 ALL = [
@@ -67,6 +70,34 @@ def render(data_dir: Path) -> str:
     document = render_report(read_run(RunPaths.under(data_dir, "gpt")), written_at=datetime(2026, 1, 2, tzinfo=UTC))
     assert document is not None
     return document
+
+
+def test_the_report_begins_with_a_summary_in_plain_words(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    paths = RunPaths.under(tmp_path, "gpt")
+    record = dataclasses.replace(
+        read_run(paths),
+        profile={"task": "causal_lm", "splits": {"train": {"documents": 355, "tokens": 156305}}},
+        validation={"model": {"name": "SampleGPT"}},
+        metrics=({"step": 400, "train/tokens_seen": 818362.0},),
+        evaluation={
+            "validation": {"loss": 3.359, "perplexity": 28.76},
+            "comparisons": compare_with_baselines({"loss": 3.359}, {"unigram_loss": 5.3, "bigram_loss": 3.53}),
+        },
+        package={"model": {"parameter_count": 875264}, "formats": [{"status": "verified"}] * 7},
+    )
+    assert summarize(record) == (
+        "SampleGPT is a model with 875,264 parameters that continues texts. It learned from 355 texts "
+        "(156,305 tokens), which it has read 5 times. On texts that it has not seen it is as unsure of the next token "
+        "as if it chose among 29 equally likely ones. That is better than token frequencies, a bigram model: it has "
+        "learned more than counting. The package holds it in 7 formats, each of which gives the model's own answers."
+    )
+    worse = compare_with_baselines({"loss": 6.0}, {"unigram_loss": 5.3})
+    poor = dataclasses.replace(record, evaluation={"comparisons": worse}, package={}, profile={}, metrics=())
+    advice = "it needs more steps, more data or other settings."
+    assert summarize(poor) == f"SampleGPT is a model. It does not beat token frequencies yet: {advice}"
+    assert summarize(dataclasses.replace(poor, evaluation={})) == ""
+    assert '<p class="summary">' in render(tmp_path)
 
 
 def test_models_that_were_compared_stand_side_by_side(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -137,3 +137,14 @@ def compare_with_baselines(metrics: Mapping[str, float], baselines: Mapping[str,
             }
         )
     return comparisons
+
+
+def baselines_of(comparisons: Iterable[Mapping[str, Any]], *, is_beaten: bool) -> list[str]:
+    """Return what the baselines are that were beaten, or were not, each once.
+
+    Example:
+        >>> baselines_of(compare_with_baselines({"loss": 2.0}, {"bigram_loss": 2.5}), is_beaten=True)
+        ['a bigram model']
+    """
+    names = [str(item.get("baseline")) for item in comparisons if item.get("is_beaten") is is_beaten]
+    return list(dict.fromkeys(_BASELINES[name][1] for name in names if name in _BASELINES))

@@ -30,6 +30,7 @@ from transformer_foundry.core.reports.sections.training import (
     newest,
     samples_values,
 )
+from transformer_foundry.core.reports.summary import summarize
 
 __all__ = ["mark_outdated", "render_report", "write_report"]
 
@@ -122,6 +123,7 @@ def render_report(record: RunRecord, *, written_at: datetime) -> str | None:
         name=record.paths.name,
         subtitle=" · ".join(str(part) for part in subtitle if part),
         chips=_chips(record),
+        summary=summarize(record),
         tiles=_tiles(record),
         sections=sections,
         up_to_date_mark=Markup(_UP_TO_DATE_MARK),
