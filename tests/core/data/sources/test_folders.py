@@ -86,6 +86,74 @@ def test_a_text_of_many_is_not_held_out_for_a_word_in_its_name(tmp_path):
     assert read(tmp_path, "causal_lm").source.splits == ("train", "test")
 
 
+def write_tables(folder, names):
+    for name in names:
+        write(folder / name, "text,label\n" + "".join(f"{name} {text},{'ab'[n % 2]}\n" for n, text in enumerate(TEXTS)))
+
+
+SPLIT_NAMES = {  # names -> those of the files of each split: train, validation, test
+    "trn.csv tst.csv": "trn - tst",
+    "x_tr.csv x_va.csv x_te.csv": "x_tr x_va x_te",
+    "traindata.csv testdata.csv": "traindata - testdata",
+    "imdbtrain.csv imdbtest.csv": "imdbtrain - imdbtest",
+    "myTrainData.csv myTestData.csv": "myTrainData - myTestData",
+    "Trainingsdaten.csv Testdaten.csv": "Trainingsdaten - Testdaten",
+    "train_2019.csv test_2020.csv": "train_2019 - test_2020",
+    "train.csv drug_test.csv": "train - drug_test",
+    "data.csv data_test.csv": "data - data_test",
+    "data.csv test.csv": "data - test",
+}
+
+
+@pytest.mark.parametrize("names", SPLIT_NAMES)
+def test_names_of_files_give_the_splits_and_a_note_says_so(tmp_path, names):
+    write_tables(tmp_path, names.split())
+    corpus = read(tmp_path)
+    splits = dict(zip(("train", "validation", "test"), SPLIT_NAMES[names].split(), strict=True))
+    given = {split: name for split, name in splits.items() if name != "-"}
+    assert corpus.source.splits == tuple(given)
+    for split, name in given.items():
+        assert {document.text.split()[0] for document in corpus.source.documents(split)} == {f"{name}.csv"}
+    assert corpus.source.notes[-1].startswith(f"The names of files give the splits: train {given['train']}.csv")
+    assert corpus.columns.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("drug_survey.csv drug_test.csv", "no name beside says train: drug_test.csv"),
+        ("pre-test.csv post-test.csv", "no name beside says train: post-test.csv, pre-test.csv"),
+        ("valid.csv invalid.csv", "no name beside says train: valid.csv"),
+        ("contest.csv latest.csv", None),
+        ("strings_tr.csv strings_te.csv strings_de.csv", None),
+    ],
+)
+def test_a_part_of_a_name_holds_nothing_out_without_a_name_for_train(tmp_path, names, said):
+    write_tables(tmp_path, names.split())
+    corpus = read(tmp_path)
+    assert corpus.source.splits == ("train",)
+    assert (not corpus.columns.warnings) if said is None else said in corpus.columns.warnings[0]
+
+
+@pytest.mark.parametrize("beside", ["E.de-en.ids", "E.de-en.scores", "E.de-en.xml", "E.de-en.align"])
+def test_a_file_about_the_lines_of_two_languages_is_not_read(tmp_path, beside):
+    for side, lines in zip(("de", "en"), zip(*PAIRS, strict=True), strict=True):
+        write(tmp_path / f"E.de-en.{side}", "\n".join(lines) + "\n")
+    write(tmp_path / beside, "".join(f"de/{n}.xml.gz\ten/{n}.xml.gz\t{n}\n" for n in range(40)))
+    write(tmp_path / "README", "About the texts.")
+    corpus = read(tmp_path, "seq2seq_lm")
+    assert {(document.text, document.target) for _, document in corpus.all_documents()} == set(PAIRS)
+    assert corpus.columns.warnings == (f"Not read: 1 other file of the folder (1 with .{beside.rpartition('.')[2]}).",)
+
+
+def test_texts_about_the_data_are_named(tmp_path):
+    for name in ("README.txt", "book.txt"):
+        write(tmp_path / name, "\n".join(TEXTS))
+    corpus = read(tmp_path, "causal_lm")
+    assert "Files about the data are left out: README.txt." in corpus.source.notes
+    assert corpus.columns.warnings == ()
+
+
 @pytest.mark.parametrize(
     ("written", "given", "said"),
     [

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from transformer_foundry.core.data.columns.rows.split_words import SPLIT_WORDS
+from transformer_foundry.core.data.columns.rows.split_words import (
+    SPLIT_WORDS,
+    complements,
+    is_only_a_split,
+    split_in,
+    words_in,
+)
 
-__all__ = ["are_shards", "class_folders", "parallel_files", "skipped_folder", "split_files", "split_from_name"]
+__all__ = [
+    "NamedSplits",
+    "are_shards",
+    "class_folders",
+    "is_side_of_pair",
+    "parallel_files",
+    "skipped_folder",
+    "split_files",
+    "split_from_name",
+]
 
 _WITHOUT_CLASS = frozenset(("unsup", "unsupervised", "unlabeled", "unlabelled"))
 _SIDES = (("src", "source", "input"), ("tgt", "trg", "target", "output"))
@@ -69,8 +85,26 @@ def split_from_name(name: str, *, beside_train: bool = False) -> str | None:
     return next((split for split, known in _WORDS_BESIDE_TRAIN.items() if words.intersection(known)), None)
 
 
-def split_files(names: Sequence[Path], *, is_text: bool, has_classes: bool) -> tuple[dict[Path, str], list[Path]]:
-    """Return the split of each file, and those that are training data only for want of a name beside files named train.
+@dataclass(frozen=True)
+class NamedSplits:
+    """What names of files say about splits.
+
+    Attributes:
+        splits: The split of each file.
+        unnamed: Files that are training data only for want of a name beside files named train.
+        ignored: Files that are training data although a part of their name is a word for a split.
+    """
+
+    splits: Mapping[Path, str]
+    unnamed: Sequence[Path] = ()
+    ignored: Sequence[Path] = ()
+
+
+def split_files(names: Sequence[Path], *, is_text: bool, has_classes: bool) -> NamedSplits:
+    """Return what the names of files inside a folder say about splits.
+
+    A word for a split counts if it is a whole name (``test``, ``test-00001``), if other names have a word for train, or
+    if the name without it is that of another file. Else it is a word such as that in ``drug_test``.
 
     Args:
         names: Paths of the files inside the folder.
@@ -78,21 +112,62 @@ def split_files(names: Sequence[Path], *, is_text: bool, has_classes: bool) -> t
         has_classes: Whether folders are classes: then a name is none of a split.
 
     Example:
-        >>> split_files([Path("train.csv"), Path("blind.csv"), Path("more.csv")], is_text=False, has_classes=False)[1]
-        [PosixPath('more.csv')]
+        >>> split_files([Path("train.csv"), Path("blind.csv"), Path("more.csv")], is_text=False, has_classes=False)
+        ... # doctest: +ELLIPSIS
+        NamedSplits(splits={...}, unnamed=[PosixPath('more.csv')], ignored=[])
     """
-    has_train = any(split_from_name(str(name)) == "train" for name in names)
+    beside = {} if is_text and has_classes else complements(map(str, names))
+    has_train = "train" in beside.values() or any(_says_train(str(name)) for name in names)
     are_few = not is_text or len(names) <= _FEW_TEXTS
     is_named = (are_few or has_train) and not has_classes
-    paths = {name: str(name if is_named else name.parent) for name in names}
+    paths = {name: name if is_named else name.parent for name in names}
     found = {
-        name: split_from_name(path, beside_train=has_train and (are_few or has_classes)) for name, path in paths.items()
+        name: (beside.get(str(path)) if is_named else None)
+        or split_from_name(str(path), beside_train=has_train and (are_few or has_classes))
+        or (split_in(path.name) if has_train and are_few else None)
+        for name, path in paths.items()
     }
+    every = {_bare_path(name) for name in names}
+    ignored = [name for name in names if found[name] and not (has_train or _decides(paths[name], every))]
+    found |= dict.fromkeys(ignored)
     if "train" not in found.values() and None not in found.values():
-        return dict.fromkeys(names, "train"), []
+        return NamedSplits(dict.fromkeys(names, "train"))
     unnamed = [name for name, split in found.items() if split is None]
     is_odd = has_train and (are_few or len(unnamed) <= len(names) / 2)
-    return {name: split or "train" for name, split in found.items()}, unnamed if is_odd else []
+    splits = {name: split or "train" for name, split in found.items()}
+    return NamedSplits(splits, unnamed if is_odd else [], ignored)
+
+
+def _says_train(path: str) -> bool:
+    parts = Path(path).parts
+    return split_from_name(path) == "train" or any(is_only_a_split(p) and split_in(p) == "train" for p in parts)
+
+
+def _decides(path: Path, every: Collection[str]) -> bool:
+    """Return whether a path says a split where no other one says train; ``every`` has the paths without endings."""
+    stem = _bare_path(path)
+    if stem.endswith("valid") and stem.removesuffix("valid") + "invalid" in every:
+        return False
+    if any(is_only_a_split(part) for part in (*path.parent.parts, Path(stem).name)):
+        return True
+    words = words_in(Path(stem).name)
+    kept = [word for word in words if split_from_name(word) is None]
+    return len(kept) < len(words) and any(words_in(Path(other).name) == kept for other in every)
+
+
+def _bare_path(path: Path) -> str:
+    return str(path.with_name(path.name.split(".", 1)[0])) if path.name else ""
+
+
+def is_side_of_pair(name: str) -> bool:
+    """Return whether the ending of a name is a language or a side of a pair: ``news.de``, ``train.src``.
+
+    Example:
+        >>> is_side_of_pair("news.de"), is_side_of_pair("news.ids")
+        (True, False)
+    """
+    ending = _bare(name.rpartition(".")[2])
+    return "." in name and any(ending in known for known in (_LANGUAGES, *_SIDES))
 
 
 def skipped_folder(name: Path) -> str | None:
@@ -123,15 +198,17 @@ def class_folders(names: Sequence[Path]) -> dict[Path, str]:
     """
     folders = {name: name.parent.parts for name in names}
     has_train = any(split_from_name(part) == "train" for parts in folders.values() for part in parts)
-    parts = {
-        name: [part for part in found if split_from_name(part, beside_train=has_train) is None]
-        for name, found in folders.items()
-    }
+    parts = {name: [part for part in found if not _is_of_split(part, has_train)] for name, found in folders.items()}
     inside = {name: found for name, found in parts.items() if found}
     while inside and len({found[0] for found in inside.values()}) == 1:
         inside = {name: found[1:] for name, found in inside.items() if found[1:]}
     classes = {name: found[0] for name, found in inside.items() if found[0].lower() not in _WITHOUT_CLASS}
     return classes if len(set(classes.values())) > 1 else {}
+
+
+def _is_of_split(part: str, has_train: bool) -> bool:
+    split = split_from_name(part, beside_train=has_train)
+    return split is not None and (has_train or is_only_a_split(part))
 
 
 def parallel_files(names: Sequence[Path]) -> dict[Path, tuple[Path, str, str]]:

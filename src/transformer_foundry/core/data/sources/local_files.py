@@ -20,8 +20,10 @@ from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.signatures import is_translation, is_web_page, markup_of
 from transformer_foundry.core.data.sources.files.sniff import ending_of, sniff
 from transformer_foundry.core.data.sources.folders import (
+    NamedSplits,
     are_shards,
     class_folders,
+    is_side_of_pair,
     parallel_files,
     skipped_folder,
     split_files,
@@ -68,10 +70,12 @@ class FoundFiles:
     Attributes:
         splits: Files of each split; all have one format.
         warnings: What the user should know about files that are not read, or not as they should be, in sentences.
+        notes: What the names of files decided, in sentences.
     """
 
     splits: dict[str, list[DataFile]]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find_files(source: str, options: DataOptions, task: str = "", *, shown: str | None = None) -> FoundFiles:
@@ -107,7 +111,7 @@ def find_files(source: str, options: DataOptions, task: str = "", *, shown: str 
 
 
 def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -> FoundFiles:
-    chosen, unread = _choose_entries(folder)
+    chosen, unread, about = _choose_entries(folder)
     names = {entry: entry.relative_to(folder) for entry in chosen}
     files = {entry: _open_file(entry, f"{shown}/{name.as_posix()}", options) for entry, name in names.items()}
     _require_one_format(list(files.values()), shown)
@@ -136,22 +140,42 @@ def _find_in_folder(folder: Path, shown: str, options: DataOptions, task: str) -
         }
     groups: defaultdict[str, list[DataFile]] = defaultdict(list)
     may_be_pairs = task == "seq2seq_lm" and options.span_corruption is None and options.document in ("auto", "line")
-    found, unnamed = split_files([names[entry] for entry in files], is_text=is_text, has_classes=bool(classes))
+    named = split_files([names[entry] for entry in files], is_text=is_text, has_classes=bool(classes))
     for entry, file in files.items():
-        groups[found[names[entry]]].append(file)
-    if unnamed:
-        warnings.append(
-            f"Files whose names say no split are read as training data: {short_list(unnamed, 5)}."
-            " Name files after their split (train, valid, test), or move them away."
-        )
+        groups[named.splits[names[entry]]].append(file)
+    warnings += _split_warnings(named)
     splits = {name: groups[name] for name in SPLIT_NAMES if name in groups}
     if is_text and may_be_pairs and not pairs and all(1 < len(group) <= _MOST_SIDES for group in splits.values()):
         _refuse_equal_lengths(splits["train"])
-    return FoundFiles(splits, (*warnings, *_file_warnings(list(files.values()), options)))
+    notes = [] if not about else [f"Files about the data are left out: {short_list(about)}."]
+    if len(splits) > 1:
+        of_splits = "; ".join(f"{split} {_short_names(group, shown)}" for split, group in splits.items())
+        notes.append(f"The names of files give the splits: {of_splits}.")
+    return FoundFiles(splits, (*warnings, *_file_warnings(list(files.values()), options)), tuple(notes))
 
 
-def _choose_entries(folder: Path) -> tuple[list[Path], str]:
-    """Return the data files of a folder, and a sentence about the others, empty if there are none."""
+def _short_names(files: Sequence[DataFile], shown: str) -> str:
+    return short_list([file.shown.removeprefix(f"{shown}/") for file in files], 2)
+
+
+def _split_warnings(named: NamedSplits) -> list[str]:
+    """Return sentences about files that are training data although, or because, their names do not clearly say so."""
+    warnings = []
+    if named.unnamed:
+        warnings.append(
+            f"Files whose names say no split are read as training data: {short_list(named.unnamed, 5)}."
+            " Name files after their split (train, valid, test), or move them away."
+        )
+    if named.ignored:
+        warnings.append(
+            f"Read as training data, as no name beside says train: {short_list(named.ignored, 5)}. If a split is meant,"
+            " name the files after it (train, valid, test)."
+        )
+    return warnings
+
+
+def _choose_entries(folder: Path) -> tuple[list[Path], str, list[str]]:
+    """Return the data files of a folder, a sentence about the others (or none), and names such as README.txt."""
     present = sorted(folder.rglob("*"))
     broken = next((entry for entry in present if entry.is_symlink() and not entry.exists()), None)
     if broken is not None:
@@ -164,7 +188,7 @@ def _choose_entries(folder: Path) -> tuple[list[Path], str]:
     skipped = {entry: part for entry in every if (part := skipped_folder(entry.relative_to(folder))) is not None}
     entries = [entry for entry in every if entry not in skipped and ending_of(entry) not in _COMPILED]
     entries = [entry for entry in entries if entry.name.lower() not in _ABOUT_DATA] or entries
-    chosen = [entry for entry in entries if ending_of(entry) in DATA_ENDINGS] or entries
+    chosen = _sides_of_pairs(entries) or [entry for entry in entries if ending_of(entry) in DATA_ENDINGS] or entries
     lists = [entry for entry in chosen if entry.name.lower() in _LISTS]
     lists = lists if len(lists) < len(chosen) else []
     chosen = [entry for entry in chosen if entry not in lists]
@@ -173,13 +197,27 @@ def _choose_entries(folder: Path) -> tuple[list[Path], str]:
     # What systems hide, such as .git, is data to no one; hidden tables and texts may be missed.
     shown = {entry: part for entry, part in skipped.items() if part[0] != "." or _is_hidden_data(entry, part)}
     others = [entry for entry in every if entry not in skipped and entry.name.lower() not in _ABOUT_DATA]
-    left = Counter(f"with {ending_of(entry) or 'no ending'}" for entry in set(others) - {*chosen, *lists})
+    unread = sorted(set(others) - {*chosen, *lists})
+    left = Counter(f"with {ending_of(entry) or 'no ending'}" for entry in unread)
     left.update(f"called {entry.name}, a list of words or classes" for entry in lists)
     left.update(f"in {part}" for part in shown.values())
+    endings = {ending_of(entry) for entry in chosen}
+    about = [entry.name for entry in every if entry.name.lower() in _ABOUT_DATA and entry not in skipped]
+    about = [name for name in about if ending_of(name) in endings & DATA_ENDINGS and not name.endswith(".json")]
     if not left:
-        return chosen, ""
+        return chosen, "", about
     found = short_list([f"{count} {what}" for what, count in left.most_common()], 5)
-    return chosen, f"Not read: {counted(left.total(), 'other file')} of the folder ({found})."
+    return chosen, f"Not read: {counted(left.total(), 'other file')} of the folder ({found}).", about
+
+
+def _sides_of_pairs(entries: Sequence[Path]) -> list[Path]:
+    """Return texts in languages beside which all other files only describe their lines: ``a.de`` beside ``a.ids``."""
+    names = {entry: entry.with_name(entry.name.lower().removesuffix(".gz")) for entry in entries}
+    sides = [entry for entry, name in names.items() if is_side_of_pair(name.name)]
+    stems = {names[entry].with_suffix("") for entry in sides}
+    beside = [entry for entry in entries if entry not in sides and entry.name.lower() not in _LISTS]
+    describe = not DATA_ENDINGS.difference(FORMATS["token_ids"].endings).intersection(map(ending_of, beside))
+    return sides if beside and describe and all(names[entry].with_suffix("") in stems for entry in beside) else []
 
 
 def _is_hidden_data(entry: Path, part: str) -> bool:

@@ -97,7 +97,7 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
             digest=lambda: repr((digest_files(itertools.chain.from_iterable(files.values())), settings)),
             location=lambda split, number: tables[split].location(number),
             label_names=tables["train"].label_names,
-            notes=[*notes, *tables["train"].notes],
+            notes=[*notes, *tables["train"].notes, *found.notes],
             warnings=[*found.warnings, *tables["train"].warnings],
             num_labels=num_labels,
         )
