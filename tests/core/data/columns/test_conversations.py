@@ -67,6 +67,40 @@ def test_answers_nested_in_a_column_that_is_not_read_are_a_warning():
     assert "completions[].response holds text that is not read" in choose(rows).warnings[0]
 
 
+def test_a_text_two_levels_inside_a_column_that_is_not_read_is_a_warning():
+    rows = [{"question": text, "answers": [{"body": {"text": f"R {text[::-1]}"}, "score": 1}]} for text in TEXTS]
+    assert "answers[].body.text holds text that is not read" in choose(rows).warnings[0]
+
+
+REPLY = {"index": 0, "message": {"role": "assistant", "content": "SAY"}, "finish_reason": "stop"}
+RECORDS = {
+    "a content of a type": ({"messages": [{"role": "user", "content": {"type": "text", "text": "ASK"}},
+                                          {"role": "assistant", "content": {"type": "text", "text": "SAY"}}]},
+                            "user: ASK\nassistant: SAY"),
+    "a result of a tool": ({"messages": [{"role": "user", "content": "ASK"}, {"role": "tool", "content": {"r": 2}},
+                                         {"role": "assistant", "content": "SAY"}]},
+                           'user: ASK\ntool: {"r": 2}\nassistant: SAY'),
+    "a stored completion": ({"request": {"messages": [{"role": "user", "content": "ASK"}]},
+                             "response": {"choices": [REPLY]}}, "user: ASK\nSAY"),
+    "a completion beside its prompt": ({"prompt": "ASK", "response": {"choices": [REPLY]}}, "ASK\nSAY"),
+    "a list of records": ({"text": [{"lang": "en", "value": {"body": "SAY"}}]}, "SAY"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_records_are_never_read_as_python_writes_them(tmp_path, kind):
+    row, text = RECORDS[kind]
+    # Longer and different texts, as the columns are chosen by them.
+    rows = [
+        json.loads(json.dumps(row).replace("SAY", f"SAY {said}").replace("ASK", f"ASK {said[::-1]}")) for said in TEXTS
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = read_corpus(DataOptions(source=str(path)), "causal_lm")
+    first = next(iter(corpus.source.documents("train"))).text
+    assert first == text.replace("SAY", f"SAY {TEXTS[0]}").replace("ASK", f"ASK {TEXTS[0][::-1]}")
+
+
 @pytest.mark.parametrize("row", [
     {"text": "Ann was born in Rome in spring", "entities": [{"text": "Ann was born in Rome", "start": 0}]},
     {"question": "who is it?", "answers": [{"text": "a fox of the woods", "answer_start": 3}]},

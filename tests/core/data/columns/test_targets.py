@@ -192,3 +192,42 @@ def test_columns_without_a_name_that_hold_0_and_1_are_no_labels_unless_each_outp
     assert read(tmp_path, columns, 2).columns.flags == ("column_3", "column_4")
     with pytest.raises(DataError, match="No column"):
         read(tmp_path, columns, 3)
+
+
+CODES = ["1E4", "10E3"], ["12345678901234567890", "12345678901234567891"], ["9e0", "9e1"]
+
+
+@pytest.mark.parametrize("codes", CODES, ids=str)
+def test_codes_that_are_one_number_to_a_float_stay_two_classes(tmp_path, codes):
+    corpus = read(tmp_path, {"text": TEXTS, "label": repeat(*codes)}, 2, name="a.csv")
+    assert corpus.label_names == tuple(sorted(codes))
+
+
+SETS = {
+    "sets of Python": (repeat("{'b', 'a'}", "{'a'}", "{'b'}"), ["a", "b"]),
+    "choices of Label Studio": (repeat('{"choices": ["a", "b"]}', "a", "b"), ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_several_labels_in_a_cell_are_never_one_class(tmp_path, kind):
+    cells, names = SETS[kind]
+    corpus = read(tmp_path, {"text": TEXTS, "label": cells}, 3, name="a.csv")
+    assert (corpus.task, corpus.label_names) == (SEVERAL, tuple(names))
+    assert [len(document.present) for document in list(corpus.source.documents("train"))[:3]] == [2, 1, 1]
+
+
+def test_a_record_is_no_class(tmp_path):
+    corpus = read(tmp_path, {"text": TEXTS, "label": repeat('{"a": 1}', '{"a": 2}')}, 3, name="a.csv")
+    with pytest.raises(DataError, match=r"the label \(column label\) is a record"):
+        list(corpus.source.documents("train"))
+
+
+def test_whole_numbers_in_a_cell_are_labels_or_a_warning(tmp_path):
+    columns = {"text": TEXTS, "label": repeat("27", "0,27", "3", "3,5")}
+    several = read(tmp_path, columns, 28, SEVERAL, name="a.csv")
+    assert next(document for document in several.source.documents("train") if len(document.present) > 1)
+    one = read(tmp_path, columns, 40, name="a.csv")
+    assert "cells such as 0,27, each of which is read as one class" in " ".join(one.columns.warnings)
+    halves = read(tmp_path, {"text": TEXTS, "label": repeat("3,5", "4", "4,5")}, 5, name="a.csv")
+    assert "one class" not in " ".join(halves.columns.warnings)

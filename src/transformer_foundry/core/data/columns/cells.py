@@ -17,6 +17,7 @@ __all__ = [
     "decode_text",
     "has_weights",
     "is_missing",
+    "is_record",
     "item_text",
     "items_of",
     "parse_list",
@@ -27,7 +28,10 @@ __all__ = [
 
 _ROLE_KEYS = ("role", "from", "speaker")
 _CONTENT_KEYS = ("content", "value", "text", "message")
+_INNER_KEYS = (*_CONTENT_KEYS, "parts", "body")
+"""Keys of the text in a content that is a record itself; ``parts`` is that of ChatGPT's own export."""
 _CALL_KEYS = ("tool_calls", "function_call")
+_TOOL_ROLES = frozenset(("tool", "function", "tool_result", "observation"))
 # Whether a message is learned, as OpenAI (weight), axolotl (train, training) and others (loss) write it.
 _WEIGHT_KEYS = ("weight", "train", "training", "loss", "loss_weight")
 _NOT_LEARNED = (0, "0", "0.0", "false", "False")
@@ -41,7 +45,7 @@ _INLINE_TYPES = frozenset(
 )
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _LONGEST_LITERAL = 100_000  # characters; a longer cell is text
-_LISTS = re.compile(r"\s*[\[(].*[\])]\s*", re.DOTALL)
+_LISTS = re.compile(r"\s*[\[({].*[\])}]\s*", re.DOTALL)
 # numpy prints ['a' 'b'], which Python reads as the one string 'ab'.
 _NUMBERS = re.compile(r"\s*\[\s*-?\d[\d.\s-]*\]\s*")
 _WITHOUT_COMMA = re.compile(r"(['\"])\s+\1|\d\s+[-+.\d]")
@@ -161,6 +165,7 @@ def unread_items(value: object, *, weights_are_read: bool) -> Iterator[tuple[str
             used |= {_used(item, _ROLE_KEYS), *_CALL_KEYS, *(_WEIGHT_KEYS if weights_are_read else ())}
         yield from ((key, inner) for key, inner in item.items() if key not in used and not _is_empty(inner))
         content = _first(item, _CONTENT_KEYS)
+        content = [content] if isinstance(content, Mapping) and not _is_result(item) else content
         for part in content if are_messages and isinstance(content, list | tuple) else ():
             if isinstance(part, Mapping) and not _part(part):
                 kept = {key: inner for key, inner in part.items() if key != "type" and not _is_empty(inner)}
@@ -184,9 +189,13 @@ def _is_learned(item: Mapping[str, Any]) -> bool:
 def parse_list(value: object) -> list[Any] | None:
     """Return the items of a list, also of one that is written as text in the cell; None if it is none.
 
+    A set of Python is one too, in the order of its items, and so are several choices as Label Studio writes them.
+
     Example:
         >>> parse_list("['a', 'b']"), parse_list("[1, 0]"), parse_list("a word")
         (['a', 'b'], [1, 0], None)
+        >>> parse_list("{'b', 'a'}"), parse_list('{"choices": ["a", "b"]}')
+        (['a', 'b'], ['a', 'b'])
     """
     if isinstance(value, list | tuple):
         return list(value)
@@ -197,7 +206,24 @@ def parse_list(value: object) -> list[Any] | None:
     if _WITHOUT_COMMA.search(value[:_LONGEST_LITERAL]):
         return None
     found = _literal(value)
+    if isinstance(found, Mapping) and found.keys() == {"choices"}:
+        found = found["choices"]
+    if isinstance(found, set):
+        found = sorted(found, key=str)
     return list(found) if isinstance(found, list | tuple) else None
+
+
+def is_record(text: str) -> bool:
+    """Return whether a text is a record, or a list of records, of JSON or Python.
+
+    Example:
+        >>> is_record('{"a": 1}'), is_record("[{'a': 1}]"), is_record("{a}")
+        (True, True, False)
+    """
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    found = _literal(text)
+    return isinstance(found, Mapping) or bool(items_of(found))
 
 
 def average_length(rows: Sequence[Mapping[str, Any]], name: str) -> float:
@@ -230,6 +256,8 @@ def item_text(item: object) -> str:
 
 
 def _content(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return _part(content)
     if isinstance(content, list | tuple):  # parts, some of which may be images
         return ("" if _is_inline(content) else "\n").join(part for part in map(_part, content) if part)
     return "" if is_missing(content) else str(content)
@@ -245,14 +273,22 @@ def _part(part: Any) -> str:
         return part if isinstance(part, str) else ""
     if part.get("name") and "input" in part:  # of the type tool_use
         return _call(part)
-    text = part.get("text") or part.get("content")  # of the type tool_result
-    return _content(text) if isinstance(text, str | list | tuple) else ""
+    text = next((part[key] for key in _INNER_KEYS if part.get(key)), None)
+    return _content(text) if isinstance(text, str | list | tuple | Mapping) else ""
 
 
 def _said(item: Mapping[str, Any]) -> str:
     """Return the content of a message, then the tools that it calls."""
     calls = [call for key in _CALL_KEYS for call in _calls(item.get(key))]
-    return "\n".join(text for text in (_content(_first(item, _CONTENT_KEYS)), *map(_call, calls)) if text)
+    content = _first(item, _CONTENT_KEYS)
+    said = json.dumps(content, ensure_ascii=False) if _is_result(item) else _content(content)
+    return "\n".join(text for text in (said, *map(_call, calls)) if text)
+
+
+def _is_result(item: Mapping[str, Any]) -> bool:
+    """Return whether a message is the result of a tool, a record of values and no text."""
+    content = _first(item, _CONTENT_KEYS)
+    return isinstance(content, Mapping) and not _part(content) and _first(item, _ROLE_KEYS) in _TOOL_ROLES
 
 
 def _calls(value: Any) -> list[Any]:

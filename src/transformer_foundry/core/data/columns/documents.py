@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.columns.cells import bytes_in, is_missing, item_text, parse_list, read_turns, text_of
+from transformer_foundry.core.data.columns.cells import (
+    bytes_in,
+    is_missing,
+    is_record,
+    item_text,
+    parse_list,
+    read_turns,
+    text_of,
+)
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 from transformer_foundry.core.data.columns.roles import TOKEN_NAMES, role_of
 from transformer_foundry.core.data.columns.targets import read_flag, read_number
@@ -215,7 +223,9 @@ def _flags(row: Mapping[str, Any], columns: Columns, location: Callable[[], str]
 
 def _label(value: object, column: str, location: Callable[[], str]) -> int | str:
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        # 1E4 and 10E3 are two codes, 1.0 and 1 are one number.
+        written = str(value)
+        return written if "e" in written.lower() else int(value)
     if isinstance(value, bool | int):
         return int(value)
     if parse_list(value) is not None:
@@ -223,6 +233,12 @@ def _label(value: object, column: str, location: Callable[[], str]) -> int | str
             f"{location()}: the label (column {column}) is a list: {str(value)[:60]}.",
             "Expected one class a text, as in the first rows.",
             "Correct the row, or set model.task=multi_label_classification to learn several labels a text.",
+        )
+    if isinstance(value, Mapping) or (isinstance(value, str) and is_record(value)):
+        raise DataError(
+            f"{location()}: the label (column {column}) is a record: {str(value)[:60]}.",
+            "Expected a class: a name or a whole number.",
+            "Write the class into a column of its own, and name that in data.label_column.",
         )
     if isinstance(value, str) and value.strip():
         return value.strip()

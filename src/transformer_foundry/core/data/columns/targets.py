@@ -40,6 +40,7 @@ _RECURRING = 0.6  # share of the parts of joined names that occur in another cel
 _DECIMAL_COMMA, _THOUSANDS = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d{1,3},\d{3}")
 _GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")  # a number, or thousands with the point of German and Spanish
 _WHOLE = re.compile(r"[-+]?\d{16,30}")  # whole numbers of 15 digits are exact
+_JOINED_NUMBERS = re.compile(r"\d+(?:\s?[|;,/]\s?\d+)+")
 _HALVES = frozenset(("0", "5", "00", "25", "50", "75"))
 _BELOW_THOUSAND = re.compile(r"[-+]?\d{1,3}")
 _FEW_NUMBERS = 5
@@ -210,8 +211,10 @@ def _several(
     assert chosen.label is not None
     if all(read_flag(row.get(chosen.label)) is not None for row in rows):
         return _from_flags(with_texts, (chosen.label,))
-    reason = f"Each text has labels (column {chosen.label}), as model.task is multi_label_classification."
-    return replace(chosen, targets="names", separator=options.label_separator or None, reason=reason)
+    separator = options.label_separator or _joined_numbers(rows, chosen.label)[1] or None
+    how = f", joined by {separator!r}" if separator else ""
+    reason = f"Each text has labels (column {chosen.label}{how}), as model.task is multi_label_classification."
+    return replace(chosen, targets="names", separator=separator, reason=reason)
 
 
 def _find_several(
@@ -230,9 +233,11 @@ def _find_several(
         are_labels = len(flags) > 1 and not any((words_of(name) or [""])[-1] in LABEL_NAMES for name in flags)
         return _from_flags(with_texts, flags) if are_labels else None
     lists = [found for row in rows if (found := parse_list(row.get(label))) is not None]
-    filled = sum(not is_missing(row.get(label)) for row in rows)
-    if lists and len(lists) == filled and all(_is_label(item) for items in lists for item in items):
-        return _from_lists(label, lists, with_texts)
+    # Label Studio writes a list only where a text has several.
+    others = [value for row in rows if not is_missing(value := row.get(label)) and parse_list(value) is None]
+    are_single = all(isinstance(value, str) and len(value.split()) <= _LONGEST_LABEL_WORDS for value in others)
+    if lists and are_single and all(_is_label(item) for items in lists for item in items):
+        return _from_lists(label, lists + [[value] for value in others], with_texts)
     separator = (
         options.label_separator if options.label_separator is not None else _find_separator(rows, label, num_labels)
     )
@@ -283,6 +288,7 @@ def _one_class(rows: Rows, chosen: Columns, source: str, num_labels: int | None)
     """Return the columns of a text and its class; refuse numbers for which the model has too few outputs."""
     label = chosen.label
     assert label is not None
+    chosen = replace(chosen, warnings=(*chosen.warnings, *_warn_of_joined_numbers(rows, label)))
     numbers = [read_number(row.get(label)) for row in rows if not is_missing(row.get(label))]
     known = [number for number in numbers if number is not None]
     if num_labels == 1:
@@ -309,6 +315,26 @@ def _one_class(rows: Rows, chosen: Columns, source: str, num_labels: int | None)
         "output learns them as numbers."
     )
     return replace(chosen, reason=reason)
+
+
+def _warn_of_joined_numbers(rows: Rows, label: str) -> tuple[str, ...]:
+    """Return a sentence if cells hold several whole numbers, which may be several labels of a text."""
+    found, separator = _joined_numbers(rows, label)
+    if not found:
+        return ()
+    return (
+        f"Column {label} holds cells such as {found}, each of which is read as one class; if they are several labels, "
+        f"set data.label_separator='{separator}'.",
+    )
+
+
+def _joined_numbers(rows: Rows, label: str) -> tuple[str, str]:
+    """Return the first cell that holds several whole numbers and what joins them; two empty texts if there is none."""
+    cells = [str(value).strip() for row in rows if not is_missing(value := row.get(label))]
+    found = next((cell for cell in cells if _JOINED_NUMBERS.fullmatch(cell)), "")
+    if not found or _are_halves([cell.split(",") for cell in cells]):
+        return "", ""
+    return found, next(mark for mark in _SEPARATORS if mark in found)
 
 
 def _flag_columns(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:

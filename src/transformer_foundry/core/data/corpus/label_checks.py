@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -100,7 +101,7 @@ def _chance(own: int, of_class: int, found: int, texts: int) -> float:
 
 
 def find_look_alikes(names: Iterable[str]) -> str | None:
-    """Return a sentence that names classes that differ only in case, blanks, hyphens and underscores.
+    """Return a sentence that names classes that differ only in case, blanks, hyphens, underscores, or to no eye.
 
     Example:
         >>> find_look_alikes(["Positive", "negative", "positive"])
@@ -108,7 +109,9 @@ def find_look_alikes(names: Iterable[str]) -> str | None:
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        groups[_BETWEEN_WORDS.sub(" ", name).strip().casefold()].append(name)
+        # Composed and decomposed letters are one to the eye; marks of direction and width are none.
+        seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+        groups[_BETWEEN_WORDS.sub(" ", seen).strip().casefold()].append(name)
     alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
     if not alike:
         return None

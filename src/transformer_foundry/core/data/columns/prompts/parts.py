@@ -7,7 +7,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.base.text import short_list
-from transformer_foundry.core.data.columns.cells import average_length, is_missing, read_turns, text_of
+from transformer_foundry.core.data.columns.cells import average_length, is_missing, items_of, read_turns, text_of
 from transformer_foundry.core.data.columns.prompts.choices import Choices, find_choices
 from transformer_foundry.core.data.columns.prompts.template import join_lines_template, parse_template
 from transformer_foundry.core.data.columns.roles import (
@@ -33,6 +33,7 @@ _WEAK = frozenset(("source", "src", "user", "human", "post"))
 _PREFERRED = frozenset(("chosen", "preferred"))
 _BEST = frozenset(("best", "accepted", "golden", "gold", "winning"))
 _RIGHT = frozenset(("correct", "right", "true", "good", "final", "expected"))
+_ASKERS = frozenset(("user", "human", "prompter"))
 _ASKING = ("instruction", "context", "input", "question")
 _MOST_CONTAINED = 0.8  # share of the rows
 
@@ -92,6 +93,7 @@ def require_fields(template: str, names: Sequence[str], source: str) -> None:
 def _roles(rows: Rows, names: list[str], choices: Choices | None) -> Roles:
     """Return the role of each column; what is asked beside choices is a question, whatever its name."""
     roles = {name: role_of(name, tuple(names)) for name in names}
+    roles |= {name: "answer" for name in names if _holds_completions(rows, name)}
     if choices is None:
         return roles
     roles |= dict.fromkeys(choices.names, "choices") | ({} if choices.answer is None else {choices.answer: "answer"})
@@ -138,10 +140,25 @@ def _find_conversation(rows: Rows, names: list[str], options: DataOptions) -> st
 
 def _is_answered(rows: Rows, roles: Roles, conversation: str) -> bool:
     """Return whether a conversation is only the prompt of an answer in another column."""
-    if roles[conversation] in (None, "answer"):
+    if roles[conversation] == "answer" or (roles[conversation] is None and not _ends_asking(rows, conversation)):
         return False
     answer = _find_answer(rows, {name: role for name, role in roles.items() if name != conversation})
     return answer is not None and not _is_contained(rows, answer, conversation)
+
+
+def _ends_asking(rows: Rows, conversation: str) -> bool:
+    """Return whether the last message of the conversations is the user's."""
+    turns = [found for row in rows if (found := read_turns(row.get(conversation)))]
+    return bool(turns) and all(found[-1].role.lower() in _ASKERS for found in turns)
+
+
+def _holds_completions(rows: Rows, name: str) -> bool:
+    """Return whether a column holds answers of a model as the API of OpenAI returns them: choices, each a message."""
+    values = [row.get(name) for row in rows if not is_missing(row.get(name)) and row.get(name) != []]
+    return bool(values) and all(
+        (items := items_of(value)) and all(isinstance(item.get("message"), Mapping) for item in items)
+        for value in values
+    )
 
 
 def _holds_turns(rows: Rows, name: str) -> bool:

@@ -21,6 +21,8 @@ from transformer_foundry.core.data.document import Columns
 
 __all__ = ["Unread", "find_unread"]
 
+_DEEPEST = 8
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -53,7 +55,9 @@ def find_unread(rows: Rows, chosen: Columns, left: Sequence[str]) -> Unread:
             for key, value in unread_items(row.get(name), weights_are_read=weights_are_read):
                 if key.startswith("content[]."):
                     parts[key.removeprefix("content[].")] += not isinstance(value, str)
-                values.setdefault(f"{name}[].{key}", []).append(value)
+                is_part = key.startswith("content[].")
+                for path, inner in _leaves(f"{name}[].{key}", value, 0 if is_part else _DEEPEST):
+                    values.setdefault(path, []).append(inner)
         for path, value in _inside(row, left):
             if not any(text_of(value).strip() in text for text in known):
                 values.setdefault(path, []).append(value)
@@ -84,7 +88,19 @@ def _inside(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str,
     """Yield path and value of what the lists of records in columns hold: ``completions[].response``."""
     for name in names:
         for item in items_of(row.get(name)):
-            yield from ((f"{name}[].{key}", value) for key, value in item.items() if not is_missing(value))
+            yield from _leaves(f"{name}[]", item)
+
+
+def _leaves(path: str, value: Any, depth: int = _DEEPEST) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of what records hold that are in each other: ``answers[].body.text``."""
+    if isinstance(value, Mapping) and depth:
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}", inner, depth - 1)
+    elif depth and (items := items_of(value)):
+        for inner in items:
+            yield from _leaves(f"{path}[]", inner, depth - 1)
+    elif not is_missing(value):
+        yield path, value
 
 
 def _count_unread_references(rows: Rows, chosen: Columns) -> int:

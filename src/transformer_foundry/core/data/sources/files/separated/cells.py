@@ -71,7 +71,7 @@ def converters(rows: Sequence[Sequence[str]]) -> dict[int, Callable[[str], objec
             found[place] = _to_bool
         elif all(_is_whole(value) for value in values):
             found[place] = _to_int
-        elif all(_DECIMAL.fullmatch(value) and not _PADDED.match(value) for value in values):
+        elif all(_DECIMAL.fullmatch(value) and not _PADDED.match(value) and _is_kept(value) for value in values):
             found[place] = _to_float
         elif all(value[0] in "[(" and value[-1] in "])" and _parse_list(value) is not None for value in values):
             found[place] = _to_list
@@ -80,6 +80,11 @@ def converters(rows: Sequence[Sequence[str]]) -> dict[int, Callable[[str], objec
 
 def _is_whole(value: str) -> bool:
     return len(value) < 20 and value.lstrip("-").isdecimal() and str(int(value)) == value
+
+
+def _is_kept(value: str) -> bool:
+    """Return whether a float keeps a number, if it is whole: keys of 20 digits would become one."""
+    return not value.lstrip("+-").isdecimal() or int(float(value)) == int(value)
 
 
 def _to_int(value: str) -> object:
@@ -91,7 +96,7 @@ def _to_int(value: str) -> object:
 def _to_float(value: str) -> object:
     if not value:
         return None
-    return WrittenFloat(value) if _DECIMAL.fullmatch(value) else value
+    return WrittenFloat(value) if _DECIMAL.fullmatch(value) and _is_kept(value) else value
 
 
 def _to_bool(value: str) -> object:
