@@ -81,15 +81,17 @@ def checkpoint_of(adapter: Adapter, export: ModelSource) -> Any:
     )
 
 
-def make_package(export: ModelSource, *, state: Any = None, **options: Any) -> tuple[Adapter, Package]:
-    """Return the adapter, filled with the packaged weights, and the package."""
+def make_package(
+    export: ModelSource, *, state: Any = None, tokenizer: Tokenizer | None = None, **options: Any
+) -> tuple[Adapter, Package]:
+    """Return the adapter, filled with the packaged weights, and the package; words are its tokens by default."""
     torch.manual_seed(0)
     adapter = load_model(export)
     with command_server.verifications_forked():
         package = build_package(
             adapter,
             export,
-            word_tokenizer(SpecialIds(pad=0, bos=1, eos=2, unk=3, mask=4, decoder_start=0)),
+            tokenizer or word_tokenizer(SpecialIds(pad=0, bos=1, eos=2, unk=3, mask=4, decoder_start=0)),
             training_state=state or checkpoint_of(adapter, export),
             evaluation=EVALUATION,
             data_profile=PROFILE,

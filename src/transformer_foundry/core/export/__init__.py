@@ -1,4 +1,4 @@
-"""Export a model to files of other runtimes: ``.pt2``, TorchScript, ONNX, quantized ONNX, transformers.
+"""Export a model to files of other runtimes: ``.pt2``, TorchScript, ONNX, quantized ONNX, transformers, GGUF.
 
 ``core.export.formats`` says how to add a format.
 

@@ -12,7 +12,9 @@ __all__ = [
     "DATA_SUFFIX",
     "EXPORT_CONFIG_FILE",
     "FORMAT_VERSION",
+    "GGUF_FILE",
     "LOADER_FILE",
+    "MODELFILE",
     "NATIVE_FOLDER",
     "VERIFY_FILE",
     "delete_file",
@@ -32,6 +34,11 @@ CALL_FILE = "model_call.py"
 
 NATIVE_FOLDER = "native"
 """Folder of a package that holds the model in its native architecture, complete in itself."""
+
+GGUF_FILE = "model.gguf"
+
+MODELFILE = "Modelfile"
+"""What Ollama reads to make a model of ``model.gguf``."""
 
 VERIFY_FILE = "verify_files.py"
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.export.formats.table import FORMATS, TRANSFORMERS_FORMAT, format_module
+from transformer_foundry.core.export.formats.table import FORMATS, GGUF_FORMAT, TRANSFORMERS_FORMAT, format_module
 from transformer_foundry.core.export.verification.error_reasons import explain
 from transformer_foundry.core.export.verification.parity import Run, compare, place_of, read_cases
 from transformer_foundry.core.export.verification.quality import Score, difference, score_logits
@@ -98,6 +98,10 @@ def open_file(format_name: str, path: Path) -> Run:
         from transformer_foundry.core.export.transformers_code.open_model import open_transformers
 
         return open_transformers(str(path.parent))
+    if format_name == GGUF_FORMAT:
+        from transformer_foundry.core.export.gguf.reference import open_gguf
+
+        return open_gguf(path)
     return format_module(format_name).open_file(path)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.options import check_options, option
-from transformer_foundry.core.export.formats.table import FORMAT_FILES, TRANSFORMERS_FORMAT
+from transformer_foundry.core.export.formats.table import FORMAT_FILES, GGUF_FORMAT, TRANSFORMERS_FORMAT
 
 __all__ = ["DeploymentOptions", "is_repo_id"]
 
-_ALL_FORMATS = [*FORMAT_FILES, TRANSFORMERS_FORMAT]
+_DEFAULT_FORMATS = [*FORMAT_FILES, TRANSFORMERS_FORMAT]
+_ALL_FORMATS = [*_DEFAULT_FORMATS, GGUF_FORMAT]
 
 # The rule of huggingface_hub.utils.validate_repo_id; the Hub itself also requires the owner.
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
@@ -22,7 +24,10 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 class DeploymentOptions:
     """Which formats are made, where the package is published, and what the card says."""
 
-    formats: list[str] = option(_ALL_FORMATS, "Formats to make; pytorch (weights and code) is always made.")
+    formats: list[str] = option(
+        _DEFAULT_FORMATS,
+        "Formats to make; pytorch (weights and code) is always made, gguf (llama.cpp, Ollama) only if it is named.",
+    )
     hub_repo: str | None = option(None, "Hugging Face repository USER/NAME to publish to; null publishes nothing.")
     hub_private: bool = option(True, "Whether a repository made by publishing is private.")
     page: bool = option(True, "Whether the package has a page on which a visitor can try the model in a browser.")
@@ -47,6 +52,7 @@ class DeploymentOptions:
                     f"Known formats: {', '.join(_ALL_FORMATS)}.",
                     "Set deployment.formats in conf/ to a list of these.",
                 )
+        self._check_gguf()
         if self.hub_repo is not None and not is_repo_id(self.hub_repo):
             raise ParameterError(
                 f"deployment.hub_repo is {self.hub_repo!r}.",
@@ -58,6 +64,22 @@ class DeploymentOptions:
                 f"deployment.language is {self.language!r}.",
                 "Expected an ISO 639 code of two or three small letters, 'code' or 'multilingual'.",
                 "Set it, for example to en.",
+            )
+
+    def _check_gguf(self) -> None:
+        if GGUF_FORMAT not in self.formats:
+            return
+        if TRANSFORMERS_FORMAT not in self.formats:
+            raise ParameterError(
+                "deployment.formats names gguf without transformers.",
+                "Expected both: model.gguf is made from the model in its native architecture of transformers.",
+                "Add transformers to deployment.formats.",
+            )
+        if importlib.util.find_spec("gguf") is None:
+            raise ParameterError(
+                "deployment.formats names gguf, which needs the package gguf; it is not installed.",
+                "Expected a format whose package is installed.",
+                "Install it (pip install gguf), or leave gguf out of deployment.formats.",
             )
 
 

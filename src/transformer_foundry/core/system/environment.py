@@ -28,6 +28,7 @@ PACKAGES = (
     "optuna",
     "onnx",
     "onnxruntime",
+    "gguf",
     "wandb",
 )
 """Distributions whose versions may explain different results."""

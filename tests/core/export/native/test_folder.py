@@ -16,6 +16,7 @@ from tests.core.publishing.packaging import make_package
 from tests.loopback.hub_client import HubClient
 from tests.loopback.mini_hub import MiniHub
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
+from transformer_foundry.core.export.native.folder import _with_older_names
 from transformer_foundry.core.export.transformers_code.auto_map import prepare_tokenizer
 from transformer_foundry.core.models import Adapter, read_export
 from transformer_foundry.core.publishing import Package, read_package
@@ -114,6 +115,25 @@ def test_the_hub_gives_it_by_the_name_of_the_repository(made: tuple[Adapter, Pac
     assert published["difference"] < 1e-4
     assert {"config.json", "native/config.json", "native/model.safetensors"} <= names
     assert not any(name.endswith("foundry.py") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rope", "older"),
+    [
+        ("llama", {"rope_theta": 300.0}, {"rope_theta": 300.0}),
+        ("qwen2", {"rope_theta": 300.0}, {"rope_theta": 300.0}),
+        ("gpt_neox", {"rope_theta": 50.0, "partial_rotary_factor": 0.5}, {"rotary_emb_base": 50.0, "rotary_pct": 0.5}),
+    ],
+)
+def test_rotary_positions_have_the_names_that_other_programs_read_too(
+    kind: str, rope: dict[str, float], older: dict[str, float], tmp_path: Path
+) -> None:
+    config = transformers.AutoConfig.for_model(kind, rope_parameters=rope | {"rope_type": "default"})
+    config.save_pretrained(tmp_path)
+    written = _with_older_names(json.loads((tmp_path / "config.json").read_text()))
+    assert older.items() <= written.items()
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert transformers.AutoConfig.from_pretrained(tmp_path).rope_parameters == config.rope_parameters
 
 
 def test_a_mask_takes_the_space_before_it_as_in_the_programs(tmp_path: Path) -> None:

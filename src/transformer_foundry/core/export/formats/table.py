@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "FORMAT_FILES",
+    "GGUF_FORMAT",
     "TRANSFORMERS_FORMAT",
     "VARIANT_FORMATS",
     "Format",
@@ -60,6 +61,10 @@ VARIANT_FORMATS = tuple(name for name, item in FORMATS.items() if item.is_varian
 
 TRANSFORMERS_FORMAT = "transformers"
 """The package itself, as transformers loads it: it is no single file and is made last (``transformers_code``)."""
+
+GGUF_FORMAT = "gguf"
+"""``model.gguf``, which is made from the native model and the tokenizer, after the others, and only on request
+(``core.export.gguf``)."""
 
 
 @dataclass

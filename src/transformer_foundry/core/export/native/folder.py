@@ -36,7 +36,7 @@ from transformer_foundry.core.files.atomic import write_json
 if TYPE_CHECKING:
     from transformer_foundry.core.models.adapter import Adapter
 
-__all__ = ["add_native_model"]
+__all__ = ["add_native_model", "verified_entry"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -81,11 +81,12 @@ def add_native_model(
     for name in filter(lambda item: (folder / item).is_file(), _TOKENIZER_FILES):
         shutil.copyfile(folder / name, native / name)
     original = (folder / "config.json").read_bytes()
-    settings = json.loads((native / "config.json").read_text(encoding="utf-8"))
+    settings = _with_older_names(json.loads((native / "config.json").read_text(encoding="utf-8")))
+    write_json(native / "config.json", settings)
     write_json(folder / "config.json", settings | {"transformers_weights": f"{NATIVE_FOLDER}/model.safetensors"})
     if (native / _GENERATION_CONFIG).is_file():
         shutil.copyfile(native / _GENERATION_CONFIG, folder / _GENERATION_CONFIG)
-    entry = _verified_entry(folder, adapter, manifest, tolerance)
+    entry = verified_entry(TRANSFORMERS_FORMAT, folder / "config.json", adapter, manifest, tolerance)
     if reason := entry.pop("reason", ""):
         shutil.rmtree(native)
         (folder / _GENERATION_CONFIG).unlink(missing_ok=True)
@@ -109,7 +110,32 @@ def add_native_model(
     return entry, named
 
 
-def _verified_entry(folder: Path, adapter: Adapter, manifest: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+def _with_older_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the names of rotary positions that other programs read.
+
+    transformers 5 keeps them in one dictionary; without ``rope_theta``, MLX-LM 0.32 rotates by a base of its own.
+    """
+    rope = settings.get("rope_parameters") or {}
+    older: dict[str, Any] = {}
+    if "rope_theta" in rope:
+        older["rope_theta"] = rope["rope_theta"]
+    if settings["model_type"] == "gpt_neox" and rope:
+        older |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope.get("partial_rotary_factor", 1.0)}
+    return older | settings
+
+
+def verified_entry(
+    format_name: str, path: Path, adapter: Adapter, manifest: Mapping[str, Any], tolerance: float
+) -> dict[str, Any]:
+    """Compare a file with the model in a fresh process; return its entry of the manifest, and why it is wrong.
+
+    Args:
+        format_name: Format of the file. ``transformers`` is also compared at each step of a greedy generation.
+        path: The file.
+        adapter: The model.
+        manifest: The manifest so far.
+        tolerance: Largest difference allowed, times the largest logit if that is above 1.
+    """
     contract, pad = adapter.contract, manifest["special_token_ids"]["pad"]
     inputs = reference_inputs(contract, pad)
     names = list(inputs(1, 1))
@@ -120,13 +146,13 @@ def _verified_entry(folder: Path, adapter: Adapter, manifest: Mapping[str, Any],
     with tempfile.TemporaryDirectory(prefix="foundry-verify-") as scratch:
         cases = make_cases(model, inputs, shapes, compared_by(contract, pad))
         check = ParityCheck(cases, Path(scratch) / "cases.safetensors", tolerance)
-        if contract.task in ("causal_lm", "seq2seq_lm"):
+        if format_name == TRANSFORMERS_FORMAT and contract.task in ("causal_lm", "seq2seq_lm"):
             cases.append(_generation(adapter, manifest, check.bound))
         adapter.train(was_training)
         write_cases(cases, check.file)
-        rows, failure = Verification(TRANSFORMERS_FORMAT, folder / "config.json", check.file).wait()
+        rows, failure = Verification(format_name, path, check.file).wait()
     result = judge(rows, failure, check.bound)
-    entry = {"format": TRANSFORMERS_FORMAT, "status": "verified", "tolerance": check.bound, "shapes": result.rows}
+    entry = {"format": format_name, "status": "verified", "tolerance": check.bound, "shapes": result.rows}
     return entry | {"max_abs_error": result.max_abs_error, "reason": result.reason}
 
 

@@ -16,7 +16,7 @@ from transformer_foundry.core.export.files import (
     LOADER_FILE,
     VERIFY_FILE,
 )
-from transformer_foundry.core.export.formats.table import TRANSFORMERS_FORMAT
+from transformer_foundry.core.export.formats.table import GGUF_FORMAT, TRANSFORMERS_FORMAT
 from transformer_foundry.core.export.transformers_code.auto_map import add_transformers_code
 from transformer_foundry.core.files.atomic import sha256_of, write_json
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
@@ -32,6 +32,7 @@ from transformer_foundry.core.publishing.package.manifest import (
 )
 from transformer_foundry.core.publishing.package.package import CARD_FILE, Package, list_files
 from transformer_foundry.core.publishing.package.programs import add_programs
+from transformer_foundry.core.publishing.package.runtimes import describe_runtimes
 from transformer_foundry.core.system.environment import describe_environment
 from transformer_foundry.core.system.process import make_build_folder
 
@@ -49,6 +50,8 @@ __all__ = ["build_package", "package_origin"]
 
 _DATA_KEYS = ("source", "task", "fingerprint", "max_length", "tokenizer", "splits", "baselines", "findings")
 _PACKAGE_OPTIONS = ("formats", "page", "license", "language", "tolerance")
+# From the weights, the tokenizer and the manifest of the package.
+_MADE_LATER = (TRANSFORMERS_FORMAT, GGUF_FORMAT)
 # Any seed other than the one that models are built with.
 _OTHER_SEED = 987_654_321
 
@@ -156,6 +159,7 @@ def package_origin(
 
 def _complete(folder: Path, adapter: Adapter, manifest: dict[str, Any], options: DeploymentOptions) -> None:
     """Add the model for transformers, programs and card to a package with verified formats; the manifest comes last."""
+    from transformer_foundry.core.export.gguf.package import add_gguf
     from transformer_foundry.core.export.native.folder import add_native_model
     from transformer_foundry.core.publishing.package.model_card import make_card
 
@@ -163,6 +167,9 @@ def _complete(folder: Path, adapter: Adapter, manifest: dict[str, Any], options:
         entry, manifest["native"] = add_native_model(folder, adapter, manifest, options.tolerance)
         # Where transformers has no such architecture, code in the package stands for one.
         manifest["formats"].append(entry or add_transformers_code(folder, adapter, manifest, options.tolerance))
+        if GGUF_FORMAT in options.formats:
+            manifest["formats"].append(add_gguf(folder, adapter, manifest, options.tolerance, options.license))
+    manifest["runtimes"] = describe_runtimes(manifest)
     manifest["parts"] = add_programs(folder, manifest, page=options.page)
     (folder / CARD_FILE).write_text(make_card(manifest, list_files(folder), options), encoding="utf-8")
     manifest["files"] = list_files(folder)
@@ -209,7 +216,7 @@ def _export_formats(
         adapter,
         reference_inputs(contract, special["pad"], [number for number in special.values() if number is not None]),
         folder,
-        ["pytorch", *(name for name in options.formats if name != TRANSFORMERS_FORMAT)],
+        ["pytorch", *(name for name in options.formats if name not in _MADE_LATER)],
         max_length=contract.max_length,
         tolerance=options.tolerance,
         compared=compared_by(contract, special["pad"]),

@@ -80,6 +80,7 @@ def make_card(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]
         comparisons=shown["evaluation"].get("comparisons", []),
         problems=shown["validation"]["problems"],
         verified=_verified(shown),
+        runtimes=manifest.get("runtimes", []),
         call=_example_call(manifest),
         request=_example_request(manifest),
         files=files,
