@@ -174,6 +174,33 @@ def test_every_item_of_a_list_in_a_template_is_a_line(tmp_path, name):
     assert text.split("\n")[1:] == ["Paris", "Rome", "Old York", "Bonn"]
 
 
+NUMBERED = {
+    "letters, answers from 0": (("opa", "opb", "opc"), "cop", [0, 1, 2], "0. CC0"),
+    "numbers from 1, answers from 0": (("sol1", "sol2"), "label", [0, 1], "0. CC0"),
+    "letters, answers from 1": (("opa", "opb", "opc"), "cop", [1, 2, 3], "1. CC0"),
+    "letters, answers as letters": (("opa", "opb", "opc"), "cop", ["A", "C", "B"], "A. CC0"),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERED)
+def test_choices_are_marked_as_the_answers_call_them(tmp_path, kind):
+    names, key, answers, line = NUMBERED[kind]
+    rows = table(question="QQ", **dict.fromkeys(names, "CC"))
+    rows = [{**row, key: answers[number % len(answers)]} for number, row in enumerate(rows)]
+    assert line in first_document(read(tmp_path, rows)).text.split("\n")[1]
+
+
+@pytest.mark.parametrize("answers", [["A", "B"], [0, 1], ["1", "2"]])
+def test_answers_that_name_choices_without_marks_are_a_warning(tmp_path, answers):
+    rows = [
+        {**row, "choices": ["Rome", "Bonn"], "answer": answers[n % 2]} for n, row in enumerate(table(question="QQ"))
+    ]
+    (warning,) = read(tmp_path, rows).columns.warnings
+    assert "the choices in column choices have none" in warning
+    rows = [{**row, "answer": ["Rome", "Bonn"][number % 2]} for number, row in enumerate(rows)]
+    assert read(tmp_path, rows).columns.warnings == ()
+
+
 CALL = {"name": "get_weather", "arguments": '{"city": "Rome"}'}
 
 

@@ -16,6 +16,7 @@ from transformer_foundry.core.data.columns.cells import (
     text_of,
 )
 from transformer_foundry.core.data.columns.labels import choose_tags
+from transformer_foundry.core.data.columns.prompts.choices import warn_of_unmarked
 from transformer_foundry.core.data.columns.prompts.direction import direct_pair
 from transformer_foundry.core.data.columns.prompts.parts import choose_prompt
 from transformer_foundry.core.data.columns.prompts.unread import find_unread
@@ -286,6 +287,7 @@ def _note_left_out(rows: Rows, names: list[str], task: str, chosen: Columns) -> 
     inside = find_unread(rows, chosen, left)
     warnings += inside.warnings
     warnings += warn_of_verdict(rows, names, chosen) if task in _PROMPT_OPTIONS else []
+    warnings += warn_of_unmarked(rows, chosen.names(), chosen.target)
     equal = _equal_sides(rows, chosen)
     if equal:
         warnings.append(f"{equal[0]} and {equal[1]} are equal in most rows: is one of them the wrong column?")

@@ -10,7 +10,7 @@ from typing import Any
 from transformer_foundry.core.data.columns.cells import average_length, text_of
 from transformer_foundry.core.data.columns.roles import role_of, words_of
 
-__all__ = ["Choices", "find_choices"]
+__all__ = ["Choices", "find_choices", "warn_of_unmarked"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -78,9 +78,37 @@ def _consecutive(marks: Mapping[str, str]) -> list[str]:
 
 
 def _markers(rows: Rows, marks: Mapping[str, str], answer: str | None) -> dict[str, str]:
-    """Return what the answers call the choices: their letters or numbers, or the names of their columns."""
+    """Return what the answers call the choices: their letters or numbers, or the names of their columns.
+
+    Numbers may count from 0 beside letters, too; they do only if 0 occurs, and from 1 only if the last one does.
+    """
     said = {text_of(row.get(answer)).strip() for row in rows} - {""} if answer is not None else set()
-    for called in (marks, {name: mark.upper() for name, mark in marks.items()}, {name: name for name in marks}):
-        if said and said <= set(called.values()):
-            return dict(called)
-    return {}
+    from_0 = {name: str(place) for place, name in enumerate(marks)}
+    from_1 = {name: str(place) for place, name in enumerate(marks, start=1)}
+    ways = [marks, {name: mark.upper() for name, mark in marks.items()}, {name: name for name in marks}]
+    ways += [from_0] * ("0" in said) + [from_1] * (str(len(marks)) in said)
+    return next((dict(called) for called in ways if said and said <= set(called.values())), {})
+
+
+def warn_of_unmarked(rows: Rows, names: Sequence[str], answer: str | None) -> list[str]:
+    """Return a sentence if a column holds lists of choices, and the answers are their letters or numbers alone.
+
+    Args:
+        rows: The examined rows.
+        names: The columns that are joined to the prompt.
+        answer: The column of the answer.
+    """
+    said = {text_of(row.get(answer)).strip() for row in rows} - {""} if answer is not None else set()
+    for name in names:
+        lists = [value for row in rows if isinstance(value := row.get(name), list | tuple) and value]
+        if name == answer or role_of(name) != "choices" or not lists or len(lists) < len(rows):
+            continue
+        most = max(map(len, lists))
+        marks = {str(place) for place in range(most + 1)} | {chr(ord("A") + place) for place in range(min(most, 26))}
+        if said and {mark.upper() for mark in said} <= marks:
+            shown = min(said)
+            return [
+                f"The answers in column {answer} are letters or numbers such as {shown}, but the choices in column"
+                f" {name} have none: write them before the choices, or the text of the right one as the answer."
+            ]
+    return []
