@@ -74,7 +74,7 @@ TEMPLATES = {
     ),
     "answers as choices": (
         rows_of(context="C", question="Q", answerA="A", answerB="B", label=["1", "2"]),
-        "{context}\n{question}\n{answerA}\n{answerB}\n{label}",
+        "{context}\n{question}\n1. {answerA}\n2. {answerB}\n{label}",
     ),
     "question and answer as letters": (rows_of(Q="Q", A="A"), "{Q}\n{A}"),
 }  # fmt: skip
