@@ -71,6 +71,10 @@ def check_experts(subject: ModelUnderTest) -> Iterator[Finding]:
         if bool(used.any()) and not bool(used.all()):
             yield _idle(subject, mixture, used)
             return
+    unweighted = next((mixture for mixture in mixtures if _is_unweighted(subject, mixture)), None)
+    if unweighted is not None:
+        yield _without_gates(subject, unweighted)
+        return
     yield from _exchanged(subject, mixtures)
 
 
@@ -123,6 +127,29 @@ def _live(mixture: _Mixture, gradients: Mapping[str, Tensor | None]) -> Tensor:
             ]
         )
     return (sizes > SMALLEST_SHARE * sizes.max()) & (sizes > 0)
+
+
+def _is_unweighted(subject: ModelUnderTest, mixture: _Mixture) -> bool:
+    """Return whether the logits have no gradient for the router, although experts have one."""
+    rows = _router_rows(subject, mixture)
+    if rows is None or not rows[0].requires_grad:
+        return False
+    with generic_weights(subject.model), torch.enable_grad():
+        loss = loss_of_random_labels(subject, subject.inputs(batch=SAMPLES))
+        gradient = torch.autograd.grad(loss, [rows[0]], allow_unused=True)[0]
+    return gradient is None or not gradient.any()
+
+
+def _without_gates(subject: ModelUnderTest, mixture: _Mixture) -> Finding:
+    return finding_at(
+        "experts",
+        "warning",
+        f"The router of {mixture.path} gets no gradient from the logits: its probabilities are computed, but do not "
+        "multiply the outputs of the experts. It never learns which expert is good for which token; a loss that "
+        "balances the load, if there is one, teaches it nothing else.",
+        _place(subject, mixture.path),
+        "weight the experts: out = sum over the chosen e of gates[:, e, None] * experts[e](x).",
+    )
 
 
 def _exchanged(subject: ModelUnderTest, mixtures: list[_Mixture]) -> Iterator[Finding]:

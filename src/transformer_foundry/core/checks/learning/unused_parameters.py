@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from transformer_foundry.core.checks.probing.model_under_test import (
     loss_of_random_labels,
 )
 from transformer_foundry.core.checks.probing.trace import graph_tensors, record_calls
+from transformer_foundry.core.models.adapter import Adapter
 
 __all__ = ["check_unused_parameters"]
 
@@ -29,6 +32,9 @@ BATCHES = 4
 SAMPLES = 8
 SMALLEST_GRADIENT = 1e-12
 SHOWN = 3
+# Gradients below this share of the usual one may be rounding: float32 rounds to 6e-8, float64 to 1e-16.
+FAINT = 1e-4
+FAINT_IN_FLOAT64 = 1e-12
 # Optional ids of another kind: shapes, pronunciations. The model computes positions that it does not get.
 OTHER_IDS = re.compile(r"(?!position|token_type|decoder).*_ids")
 
@@ -39,9 +45,32 @@ def check_unused_parameters(subject: ModelUnderTest) -> Iterator[Finding]:
         return
     measured = _measure(subject)
     dead = [name for name, value in measured.largest.items() if not value > SMALLEST_GRADIENT]
+    dead += _rounded(subject, measured.largest)
     dead = [name for name in dead if not _is_bias_of_key(name, measured.largest)]
     if dead:
         yield from _dead(subject, dead, measured)
+
+
+def _rounded(subject: ModelUnderTest, largest: Mapping[str, float]) -> list[str]:
+    """Return the weights whose gradient is rounding alone: it nearly vanishes, and in float64 it vanishes more."""
+    usual = median(largest.values()) if largest else 0.0
+    faint = [name for name, value in largest.items() if SMALLEST_GRADIENT < value < FAINT * usual]
+    faint = [name for name in faint if not _is_bias_of_key(name, largest)]
+    if not faint:
+        return []
+    try:
+        model = copy.deepcopy(subject.model).double()
+        with generic_weights(model), torch.enable_grad():
+            exact = replace(subject, adapter=Adapter(model, subject.contract))
+            logits = exact.adapter(*vars(subject.inputs(batch=SAMPLES, seed=40)).values())
+            loss = (logits.double() * torch.sin(torch.arange(logits.numel()).reshape(logits.shape))).sum()
+            weights = dict(model.named_parameters())
+            found = torch.autograd.grad(loss, [weights[name] for name in largest], allow_unused=True)
+    except (RuntimeError, TypeError):
+        return []  # The model has float32 in its code, where float64 does not fit.
+    sizes = {name: 0.0 if item is None else float(item.abs().max()) for name, item in zip(largest, found, strict=True)}
+    smallest = FAINT_IN_FLOAT64 * median(sizes.values())
+    return [name for name in faint if sizes[name] < smallest]
 
 
 @dataclass
@@ -92,8 +121,10 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
     conditional = {path for path in groups if _runs_on_condition(subject, path, measured.called)}
     conditional |= {path for path in groups if "expert" in path and path not in measured.called}
     conditional |= {path for path in groups if _lacks_its_input(subject, path)}
-    groups = [path for path in groups if path not in conditional and not _is_returned(subject, path)]
-    groups = [path for path in groups if not _learns_from_other_calls(subject, path)]
+    groups = [path for path in groups if path not in conditional]
+    least = {path: _more_than_rounding(path, measured.largest) for path in groups}
+    groups = [path for path in groups if not _is_returned(subject, path, least[path])]
+    groups = [path for path in groups if not _learns_from_other_calls(subject, path, least[path])]
     if not groups:
         return
     weights = dict(subject.model.named_parameters())
@@ -112,8 +143,8 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
         why = " They are created but never called, so they have no effect."
         fix = "connect it, or delete it."
     else:
-        why = " Their result is not used: it does not reach the output."
-        fix = "connect its output (add it to the residual path), or delete the block."
+        why = " Their result does not reach the output, or cancels there: as weights that are divided by their sum."
+        fix = "connect its output (add it to the residual path, multiply by the weights), or delete the block."
     yield finding_at(
         "gradients",
         "error" if cut is not None else "warning",
@@ -122,6 +153,12 @@ def _dead(subject: ModelUnderTest, dead: list[str], measured: _Measured) -> Iter
         cut or location,
         fix,
     )
+
+
+def _more_than_rounding(path: str, largest: Mapping[str, float]) -> float:
+    """Return the gradient that a path to the loss gives at least, where ``largest`` was rounding."""
+    found = max(value for name, value in largest.items() if name == path or name.startswith(f"{path}."))
+    return found / FAINT if found > SMALLEST_GRADIENT else SMALLEST_GRADIENT
 
 
 def _lacks_its_input(subject: ModelUnderTest, path: str) -> bool:
@@ -162,14 +199,15 @@ def _dangling(subject: ModelUnderTest, groups: list[str]) -> str:
     return next(group for group in groups if last == group or last.startswith(f"{group}."))
 
 
-def _is_returned(subject: ModelUnderTest, path: str) -> bool:
+def _is_returned(subject: ModelUnderTest, path: str, least: float) -> bool:
     """Return whether the result of a module is another output of a module that contains it, as of a pooler."""
     parameter = _first_parameter(subject, path)
     above = [".".join(path.split(".")[:depth]) for depth in range(path.count(".") + 1)]
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _arguments: object, output: object) -> None:
-        outputs.extend(tensor for tensor in graph_tensors(output) if tensor.requires_grad)
+        found = [tensor for tensor in graph_tensors(output) if tensor.requires_grad]
+        outputs.extend(found if len(found) > 1 else ())  # The only output is the way to the logits.
 
     handles = [subject.locator.modules[name].register_forward_hook(keep) for name in above]
     try:
@@ -182,14 +220,14 @@ def _is_returned(subject: ModelUnderTest, path: str) -> bool:
     finally:
         for handle in handles:
             handle.remove()
-    return gradient is not None and bool(gradient.abs().max() > SMALLEST_GRADIENT)
+    return gradient is not None and bool(gradient.abs().max() > least)
 
 
-def _learns_from_other_calls(subject: ModelUnderTest, path: str) -> bool:
+def _learns_from_other_calls(subject: ModelUnderTest, path: str, least: float) -> bool:
     """Return whether a module learns if the model gets labels or other optional inputs, as a head of sentence pairs."""
     with generic_weights(subject.model):
         gradient = gradient_of_other_calls(subject, _first_parameter(subject, path), subject.inputs(batch=SAMPLES))
-    return gradient is not None and bool(gradient.max() > SMALLEST_GRADIENT)
+    return gradient is not None and bool(gradient.max() > least)
 
 
 def _first_parameter(subject: ModelUnderTest, path: str) -> nn.Parameter:

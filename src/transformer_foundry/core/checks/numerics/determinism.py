@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import torch
@@ -11,12 +12,20 @@ from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.localize import first_changed_operation
 from transformer_foundry.core.checks.probing.location import Location
 from transformer_foundry.core.checks.probing.model_under_test import Inputs, ModelUnderTest
+from transformer_foundry.core.checks.probing.reference.random_draws import ExtremeDraws
 from transformer_foundry.core.checks.probing.trace import tensors_in
 from transformer_foundry.core.models.side_effects import own_attributes
+from transformer_foundry.core.system.random_state import capture_random, preserve_random
 
 __all__ = ["check_determinism", "check_global_state", "check_statelessness"]
 
 TOLERANCE = 1e-5
+# A layer that is left out in one of 20 calls is seen with a probability of 98 %.
+REPEATS = 80
+CPU = torch.device("cpu")
+LONGEST_REPEATING_S = 4.0
+TORCH_CALLS = {"rand", "rand_like", "bernoulli", "bernoulli_", "randn", "randn_like", "randint", "randperm", "uniform_"}
+RANDOM_CALLS = TORCH_CALLS | {"random", "uniform", "randrange", "choice", "gauss", "normal", "binomial", "sample"}
 
 
 def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
@@ -24,6 +33,7 @@ def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
     inputs = subject.inputs(batch=2)
     first, second, third = (subject.logits(inputs, seed=seed) for seed in (1, 2, 1))
     if not _differ(first, second) and not _differ(first, third):
+        yield from _rare_choices(subject, inputs, first)
         return
     if _differ(first, third) and _state_changes(subject, inputs):
         return  # A call changes the next one: ``check_statelessness`` reports it.
@@ -40,6 +50,54 @@ def check_determinism(subject: ModelUnderTest) -> Iterator[Finding]:
         "disable dropout in evaluation: F.dropout(x, p, training=self.training) or an nn.Dropout module; create "
         "layers and noise in __init__, not in forward.",
     )
+
+
+def _rare_choices(subject: ModelUnderTest, inputs: Inputs, base: Tensor) -> Iterator[Finding]:
+    """Find a random choice that is active in evaluation but seldom changes the output, as a layer left out in 5 %."""
+    with torch.no_grad(), preserve_random(seed=0):
+        before = capture_random(CPU).to_json()
+        subject.call(inputs)
+        moved = {name for name, state in capture_random(CPU).to_json().items() if state != before[name]}
+    if not moved:
+        return
+    found = list(_extremes(subject, inputs, base)) or _other_draws(subject, inputs, base)
+    if found:
+        others = RANDOM_CALLS if moved != {"torch_cpu"} else TORCH_CALLS
+        difference, where = max(found, key=lambda item: item[0])
+        yield finding_at(
+            "determinism",
+            "error",
+            f"Evaluation is random: a call draws random numbers, and other draws change the logits by {difference:.2g} "
+            f"(their spread is {float(base.std()):.2g}), in evaluation mode and for the same input. Such a choice may "
+            "be rare: a few calls agree by chance. Metrics, generation and export become random.",
+            where or subject.locator.call_of(others),
+            "draw in training only: if self.training and torch.rand(()) < p: ...",
+        )
+
+
+def _extremes(subject: ModelUnderTest, inputs: Inputs, base: Tensor) -> Iterator[tuple[float, Location | None]]:
+    """Yield how far the smallest and the largest numbers that torch can draw move the logits, and where."""
+    for is_largest in (False, True):
+        with ExtremeDraws(is_largest):
+            moved = subject.logits(inputs)
+        if _differ(base, moved):
+            usual = subject.traced(inputs)
+            with ExtremeDraws(is_largest):
+                call = first_changed_operation(usual, subject.traced(inputs), _differ)
+            where = None if call is None else subject.locator.at(call.line, call.module)
+            yield _distance(base, moved), where
+
+
+def _other_draws(subject: ModelUnderTest, inputs: Inputs, base: Tensor) -> list[tuple[float, Location | None]]:
+    """Repeat the call, for generators of other libraries, until one differs; each call draws other numbers."""
+    end = time.perf_counter() + LONGEST_REPEATING_S
+    for seed in range(REPEATS):
+        moved = subject.logits(inputs, seed=10 + seed)
+        if _differ(base, moved):
+            return [(_distance(base, moved), None)]
+        if time.perf_counter() > end:
+            break
+    return []
 
 
 def check_statelessness(subject: ModelUnderTest) -> Iterator[Finding]:
@@ -206,6 +264,10 @@ def _differ(left: Tensor, right: Tensor) -> bool:
         return True
     scale = float(left.nan_to_num(0, 0, 0).abs().max()) if left.numel() else 0.0
     return not torch.allclose(left, right, rtol=0, atol=TOLERANCE * max(scale, 1e-3), equal_nan=True)
+
+
+def _distance(left: Tensor, right: Tensor) -> float:
+    return float((left - right).abs().max()) if left.shape == right.shape else float("nan")
 
 
 def _difference(left: Tensor, right: Tensor) -> str:

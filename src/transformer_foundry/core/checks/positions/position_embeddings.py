@@ -15,14 +15,16 @@ from transformer_foundry.core.checks.probing.model_under_test import (
     generic_weights,
     loss_of_random_labels,
 )
+from transformer_foundry.core.checks.probing.trace import TracedCall
 
-__all__ = ["SHORTEST_TABLE", "check_position_embeddings", "longest_probe"]
+__all__ = ["SHORTEST_TABLE", "check_output_table", "check_position_embeddings", "longest_probe"]
 
 # Tables of positions may have a few extra rows, for padding or an offset.
 EXTRA_ROWS = 8
 SHORTEST_TABLE = 8
 LONGEST = 1024
 LARGEST_DEAD_SHARE = 0.1
+HEADS = ("linear", "matmul", "__matmul__", "einsum", "addmm")
 
 
 def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
@@ -48,6 +50,42 @@ def check_position_embeddings(subject: ModelUnderTest) -> Iterator[Finding]:
         used = int(live.sum())
         if used < (1 - LARGEST_DEAD_SHARE) * length - 1:
             yield _dead_rows(subject, name, used, len(live), length)
+
+
+def check_output_table(subject: ModelUnderTest) -> Iterator[Finding]:
+    """Check that a table that the output layer shares is that of the tokens, not one of positions or segments."""
+    calls = subject.trace.operations
+    head = next((call for call in reversed(calls) if call.name in HEADS and len(call.inputs) >= 2), None)
+    if head is None or head.output.ndim != 3 or head.output.shape[-1] < subject.contract.output_size:
+        return
+    with generic_weights(subject.model):
+        others = subject.traced(subject.inputs(seed=3)).operations
+    weights = {_storage(item) for item in head.inputs if item.ndim == 2}
+    indices = [(_ids_of(call, weights), _ids_of(other, weights)) for call, other in zip(calls, others, strict=False)]
+    found = [(one, other) for one, other in indices if one is not None and other is not None]
+    if not found or any(not torch.equal(one, other) for one, other in found):
+        return
+    name = next(name for name, item in subject.model.named_parameters() if _storage(item) in weights)
+    yield finding_at(
+        "output table",
+        "error",
+        f"The output layer has the weights of {name}, a table that token ids never index: other tokens look up the "
+        "same rows of it. The score of token v then compares with the vector of position v, so tokens and positions "
+        "pull one table in different directions.",
+        subject.locator.at(head.line, head.module),
+        "tie the output layer to the table of the tokens: self.lm_head.weight = self.token_embedding.weight.",
+    )
+
+
+def _ids_of(call: TracedCall, weights: set[int]) -> Tensor | None:
+    """Return the indices of a look-up in a table whose storage is in ``weights``."""
+    if call.name != "embedding" or not any(_storage(item) in weights for item in call.inputs[1:]):
+        return None
+    return call.inputs[0]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def longest_probe(subject: ModelUnderTest, limit: int) -> int:

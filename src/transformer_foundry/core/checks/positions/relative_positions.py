@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 SAME = 1e-4
+PRODUCTS = ("matmul", "__matmul__", "bmm", "einsum", "baddbmm")
 LENGTH = 40
 # How much shorter the source is, to distinguish encoder and decoder.
 SHORTER = 3
@@ -47,6 +48,10 @@ def check_relative_positions(subject: ModelUnderTest) -> Iterator[Finding]:
         if not records or positions_in_stream(record, size):
             continue  # With absolute positions attention may depend on each position.
         if all(_is_even(item) for item in records):
+            one_sided = _one_sided(record, size)
+            if one_sided is not None:
+                yield _only_one(subject, *one_sided, size)
+                return
             declaration = declared or _declared_by_other_stack(record, lengths, size)
             if declaration is not None:
                 yield _no_effect(subject, records[0], declaration, size)
@@ -113,6 +118,52 @@ def _is_even(attention: AttentionRecord) -> bool:
     high = attention.weights.amax(dim=-1)
     low = attention.weights.masked_fill(~seen, torch.inf).amin(dim=-1)
     return bool((high - low <= SAME * high).all())
+
+
+def _one_sided(record: Trace, length: int) -> tuple[TracedCall, str] | None:
+    """Return an attention of which only queries or only keys are turned by their positions, and which."""
+    for index, call in enumerate(record.operations):
+        pair = _queries_and_keys(record.operations[:index], call)
+        turned = [_is_turned(item, length) for item in pair]
+        if None not in turned and sum(map(bool, turned)) == 1:
+            return call, "queries" if turned[0] else "keys"
+    return None
+
+
+def _queries_and_keys(before: list[TracedCall], call: TracedCall) -> tuple[Tensor, ...]:
+    """Return the factors of the scores of an attention; nothing if they are unknown."""
+    if call.name == "scaled_dot_product_attention":
+        return call.inputs[:2]
+    if call.name not in SOFTMAX or call.output.ndim < 3:
+        return ()
+    for earlier in reversed(before):
+        if earlier.module != call.module:
+            break
+        if earlier.name in PRODUCTS and earlier.output.shape == call.output.shape and len(earlier.inputs) == 2:
+            return earlier.inputs
+    return ()
+
+
+def _is_turned(vectors: Tensor, length: int) -> bool | None:
+    """Return whether vectors of equal tokens differ in direction; None if their axis of positions is not certain."""
+    axes = [axis for axis, size in enumerate(vectors.shape) if size == length]
+    if len(axes) != 1:
+        return None
+    rows = vectors.float().movedim(axes[0], 0).flatten(1)
+    return varies(rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12))
+
+
+def _only_one(subject: ModelUnderTest, attention: TracedCall, turned: str, length: int) -> Finding:
+    other = "keys" if turned == "queries" else "queries"
+    return finding_at(
+        "positions",
+        "warning",
+        f"Only the {turned} depend on positions, the {other} do not: with {length} equal tokens all {other} are equal "
+        f"vectors and the {turned} are not. Scores then depend on the position of one side, not on the distance of "
+        "the two, and attention cannot tell near tokens from distant ones.",
+        subject.locator.at(attention.line, attention.module),
+        "rotate queries and keys by the same angles: q = rotate(q, cos, sin); k = rotate(k, cos, sin).",
+    )
 
 
 def _no_effect(

@@ -23,6 +23,7 @@ from transformer_foundry.core.models.adapter import Adapter
 from transformer_foundry.core.models.contract import Contract
 from transformer_foundry.core.models.inference import config_hints
 from transformer_foundry.core.models.side_effects import restore_weights
+from transformer_foundry.core.system.random_state import preserve_random
 
 __all__ = ["Inputs", "ModelUnderTest", "declared_length", "generic_weights", "loss_of_random_labels"]
 
@@ -214,18 +215,17 @@ class ModelUnderTest:
         return logits.float()
 
     def logits(self, inputs: Inputs, *, seed: int = 0, training: bool = False) -> Tensor:
-        """Return the logits without gradients; the global random state is set to ``seed`` and restored.
+        """Return the logits without gradients; the random states are set to ``seed`` and restored.
 
         Args:
             inputs: The tensors of the call.
-            seed: Seed of dropout and other random operations.
+            seed: Seed of dropout and other random operations, of torch, Python and NumPy.
             training: Whether the model runs in training mode.
         """
         was_training = self.model.training
         self.model.train(training)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with torch.no_grad(), preserve_random(seed=seed):
                 return self.call(inputs).detach().clone()
         finally:
             self.model.train(was_training)

@@ -14,9 +14,9 @@ _ALL_MEASURED = frozenset({
     "gradient flow", "heads", "ignored input",
     "inputs changed", "labels",
     "length dependence", "logits",
-    "loss", "loss at initialization", "memorizing", "memory", "mode", "neighbors", "overflow", "padding", "positions",
-    "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits", "state", "target",
-    "token ids", "unused slice",
+    "loss", "loss at initialization", "memorizing", "memory", "mode", "neighbors", "output table", "overflow",
+    "padding", "positions", "precision", "probabilities", "residual", "sensitivity", "source", "squashed logits",
+    "state", "target", "token ids", "unused slice",
 })  # fmt: skip
 # Finding -> the findings that follow from it and are dropped.
 CONSEQUENCES: Mapping[str, frozenset[str]] = {
