@@ -167,6 +167,7 @@ CHECKS: tuple[Check, ...] = (
     Check("zero factors", 1, gradient_flow.check_zero_factors),
     Check("attention entropy", 1, heads.check_attention_entropy),
     Check("edge inputs", 1, edge_inputs.check_edge_inputs),
+    Check("edge inputs in half", 1, edge_inputs.check_edges_in_half),
     Check("whole numbers", 1, whole_numbers.check_whole_numbers),
     Check("growth", 1, growth.check_growth),
     Check("rounding", 1, rounding.check_rounding),

@@ -21,7 +21,7 @@ from transformer_foundry.core.checks.runner import Check
 
 FAULTS = {**faults.FAULTS, **TRAINING_FAULTS}
 SETTINGS = {**faults.SETTINGS, **TRAINING_SETTINGS}
-OWN = ("sizes", "whole numbers", "growth", "edge inputs", "rounding")
+OWN = ("sizes", "whole numbers", "growth", "edge inputs", "edge inputs in half", "rounding")
 QUICK = ("softmax by hand", "silu with a gradient of NaN", "mean of no tokens", "mask of -1e9 in half", "entropy bonus")
 
 

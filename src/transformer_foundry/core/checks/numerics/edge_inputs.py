@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from transformer_foundry.core.checks.numerics.remedies import remedy
+from transformer_foundry.core.checks.numerics.remedies import IN_FLOAT32, remedy
 from transformer_foundry.core.checks.probing.finding import Finding, finding_at
 from transformer_foundry.core.checks.probing.model_under_test import (
     Inputs,
@@ -22,12 +25,17 @@ from transformer_foundry.core.checks.probing.reference.training_pass import (
     has_own_loss,
     training_pass,
 )
+from transformer_foundry.core.models.adapter import Adapter
 
-__all__ = ["check_edge_inputs"]
+__all__ = ["check_edge_inputs", "check_edges_in_half"]
 
 # Numbers of the logits of one batch.
 LARGEST_BATCH = 2_000_000
 LENGTH = 24
+LARGEST_HALF_MODEL = 50_000_000
+# Operations that give NaN or infinity where a small number that keeps them from zero rounds to zero.
+DIVISIONS = frozenset({"div", "div_", "reciprocal", "rsqrt", "rsqrt_", "log", "log_", "log2", "pow"})
+SMALLEST_HALF = 6e-8
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,71 @@ def check_edge_inputs(subject: ModelUnderTest) -> Iterator[Finding]:
         else:
             yield _not_finite(subject, edge)
         return
+
+
+def check_edges_in_half(subject: ModelUnderTest) -> Iterator[Finding]:
+    """Check that rows of zeros, padding and texts of one token give no NaN in float16 where float32 gives none."""
+    if subject.parameter_count > LARGEST_HALF_MODEL:
+        return
+    try:
+        half = replace(subject, adapter=Adapter(copy.deepcopy(subject.model).half(), subject.contract))
+    except (RuntimeError, TypeError):
+        return
+    half.model.eval()
+    edges = [edge for edge in _edges(subject) if edge.inputs.target.shape[1] <= LENGTH]
+    zero = _Edge("texts whose embeddings are zero, as those of padding often are,", subject.inputs(batch=1))
+    for edge in (*edges, zero):
+        with _no_embeddings(subject.model) if edge is zero else contextlib.nullcontext():
+            exact = _logits_of(subject, edge)
+        with _no_embeddings(half.model) if edge is zero else contextlib.nullcontext():
+            found = _logits_of(half, edge)
+            if exact is None or found is None or not bool(exact.isfinite().all()) or bool(found.isfinite().all()):
+                continue
+            finding = _lost_epsilon(subject, half, edge)
+        if finding is not None:
+            yield finding
+            return
+
+
+@contextmanager
+def _no_embeddings(model: nn.Module) -> Iterator[None]:
+    """Make the results of all tables zero in this context."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    handles = [table.register_forward_hook(lambda _table, _ids, output: output * 0) for table in tables]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def _logits_of(subject: ModelUnderTest, edge: _Edge) -> Tensor | None:
+    try:
+        return subject.call(edge.inputs)
+    except Exception:  # Another check reports what fails in float16; the model's code may raise anything.
+        return None
+
+
+@torch.no_grad()
+def _lost_epsilon(subject: ModelUnderTest, half: ModelUnderTest, edge: _Edge) -> Finding | None:
+    """Return the division by zero behind NaN in float16; None if NaN has another cause, as a mask of -infinity."""
+    with shadow_run(half.model, subject.source, None) as shadow:
+        _logits_of(half, edge)
+    broken = (step for step in shadow.steps if step.overflows or step.is_singular)
+    step = next((step for step in broken if step.name in DIVISIONS), None)
+    # F.normalize has such a number of its own: 1e-12, which its caller did not choose.
+    if step is None or "normalize(" in subject.source.text(step.line):
+        return None
+    return finding_at(
+        "precision",
+        "warning",
+        f"In float16 (model.half()) the logits of {edge.what} are NaN, in float32 they are not. It begins with "
+        f"{step.name}{subject.source.quoted(step.line)}: a number that should keep it away from zero is below "
+        f"{SMALLEST_HALF:.0e}, the smallest of float16, so it rounds to zero and 0 / 0 is NaN.",
+        subject.locator.at(step.line, step.module),
+        f"use eps=1e-6 or larger, or {IN_FLOAT32}",
+    )
 
 
 def _edges(subject: ModelUnderTest) -> Iterator[_Edge]:
