@@ -92,7 +92,7 @@ def build_trainer(
     assert step_batch.batches_per_step is not None
     batches = training_batches(splits, batch_size=step_batch.rows_per_batch, seed=options.seed)
     batches_per_step = step_batch.batches_per_step
-    loop, window, statistics, decisions = _starting_states(resume_from, options, identity)
+    loop, window, statistics, decisions = _starting_states(resume_from, options, identity, processes.world_size)
     processes.require_same_step(loop.step)
     time_budget = _time_budget(options, batches, batches_per_step, processes, loop, resume_from)
     triggers = Triggers(options, len(splits.validation) > 0, len(batches), batches_per_step)
@@ -100,8 +100,6 @@ def build_trainer(
     if resume_from is not None:
         found = check_resume(resume_from, options, identity, time_budget.total_steps, precision)
         notes = [*resume_from.notes, *found, *processes_note(resume_from, step_batch), *notes]
-        if resume_from.step_batch.world_size not in (None, processes.world_size):
-            decisions.memory = None  # a process has another share of the rows
 
     objective = task_loss_for(splits.task, adapter, splits.target_scale)
     train_step = build_train_step(adapter, objective, options, precision, processes)
@@ -117,39 +115,19 @@ def build_trainer(
         )
         notes += chosen
 
-    run_manifest = describe_run(
-        options,
-        identity,
-        step=loop.step,
-        total_steps=time_budget.total_steps,
-        world_size=processes.world_size,
-        rows_per_step=step_batch.rows_per_step,
-        extra=manifest,
+    accumulation = GradientAccumulation(
+        train_step, batches, batches_per_step, memory, decisions, processes, options.seed
     )
-    run_manifest["checkpoint_bytes"] = expected_size_bytes(bare_model(adapter))
     return Trainer(
         adapter=adapter,
         options=options,
         identity=identity,
         precision=precision,
         train_step=train_step,
-        accumulation=GradientAccumulation(
-            train_step, batches, batches_per_step, memory, decisions, processes, options.seed
-        ),
+        accumulation=accumulation,
         time_budget=time_budget,
         triggers=triggers,
-        validator=Validator(
-            adapter,
-            splits,
-            precision,
-            memory.savings,
-            processes,
-            tokenizer,
-            batch_size=options.rows_per_evaluation_batch,
-            max_batches=options.eval_batches,
-            samples=options.samples,
-            seed=options.seed,
-        ),
+        validator=_validator(train_step, splits, options, memory.savings, tokenizer),
         metrics=TrainMetrics(window),
         throughput=ThroughputMonitor(bare_model(adapter), precision),
         staging=_warm_staging_buffers(bare_model(adapter)),
@@ -158,7 +136,7 @@ def build_trainer(
         batches_per_epoch=len(batches),
         step_batch=step_batch,
         random_at_start=random_at_start,
-        manifest=run_manifest,
+        manifest=_manifest(train_step, options, identity, loop.step, time_budget.total_steps, step_batch, manifest),
         notes=tuple(notes),
         last_state=resume_from,
         is_resumed=resume_from is not None,
@@ -176,13 +154,16 @@ def _require_fit(adapter: nn.Module, splits: TokenSplits, options: TrainingOptio
 
 
 def _starting_states(
-    resume_from: TrainingState | None, options: TrainingOptions, identity: Mapping[str, str]
+    resume_from: TrainingState | None, options: TrainingOptions, identity: Mapping[str, str], world_size: int
 ) -> tuple[LoopState, LossWindow, LossStatistics, RunDecisions]:
     """Return the states that a session starts with: new ones, or copies of those that it resumes from."""
     if resume_from is None:
         return LoopState(), LossWindow(), LossStatistics(), RunDecisions()
     loop = dataclasses.replace(resume_from.loop.copy(), position=starting_position(resume_from, options, identity))
-    return loop, resume_from.loss_window.copy(), resume_from.loss_statistics.copy(), resume_from.decisions.copy()
+    decisions = resume_from.decisions.copy()
+    if resume_from.step_batch.world_size not in (None, world_size):
+        decisions.memory = None  # a process has another share of the rows
+    return loop, resume_from.loss_window.copy(), resume_from.loss_statistics.copy(), decisions
 
 
 def _time_budget(
@@ -293,6 +274,48 @@ def _choose_savings(
     train_step.savings, train_step.compiled_loss = memory.savings, compilation.loss
     decisions.memory, decisions.is_compiled = memory.decision(), compilation.is_compiled
     return memory, [*memory.plan.lines, *compilation.notes]
+
+
+def _validator(
+    train_step: TrainStep,
+    splits: TokenSplits,
+    options: TrainingOptions,
+    savings: MemorySavings,
+    tokenizer: TextDecoder | None,
+) -> Validator:
+    return Validator(
+        train_step.adapter,
+        splits,
+        train_step.precision,
+        savings,
+        train_step.processes,
+        tokenizer,
+        batch_size=options.rows_per_evaluation_batch,
+        max_batches=options.eval_batches,
+        samples=options.samples,
+        seed=options.seed,
+    )
+
+
+def _manifest(
+    train_step: TrainStep,
+    options: TrainingOptions,
+    identity: Mapping[str, str],
+    step: int,
+    total_steps: int,
+    step_batch: StepBatch,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    described = describe_run(
+        options,
+        identity,
+        step=step,
+        total_steps=total_steps,
+        world_size=train_step.processes.world_size,
+        rows_per_step=step_batch.rows_per_step,
+        extra=extra,
+    )
+    return described | {"checkpoint_bytes": expected_size_bytes(bare_model(train_step.adapter))}
 
 
 def _warm_staging_buffers(model: nn.Module) -> StagingBuffers:
