@@ -168,6 +168,81 @@ def texts_of(tmp_path, rows, **options):
     return [document.text for document in source.documents("train")], source
 
 
+def pairs(first, second, column="messages"):
+    return [{column: [first | {"text": "ASK " + text}, second | {"text": "SAY " + text}]} for text in TEXTS]
+
+
+SPOKEN = {  # rows, and who speaks in each text
+    "sender": (pairs({"sender": "human", "uuid": "a"}, {"sender": "assistant", "uuid": "b"}), "human assistant"),
+    "type": (pairs({"type": "human"}, {"type": "ai"}), "human ai"),
+    "participant": (pairs({"participant": "agent"}, {"participant": "customer"}), "agent customer"),
+    "name by its values": (pairs({"name": "agent"}, {"name": "customer"}, "items"), "agent customer"),
+    "name in a conversation": (pairs({"name": "Ann"}, {"name": "Bob"}, "dialogue"), "Ann Bob"),
+    "user": (pairs({"user": "Ann"}, {"user": "Bob"}, "thread"), "Ann Bob"),
+    "an author with a role": (pairs({"author": {"role": "user"}}, {"author": {"role": "assistant"}}), "user assistant"),
+    "newest first": (
+        [
+            {"messages": [{"sender_name": "B", "timestamp_ms": 9, "content": f"SAY {text}"},
+                          {"sender_name": "A", "timestamp_ms": 8, "content": f"ASK {text}"}]}
+            for text in TEXTS
+        ],
+        "A B",
+    ),
+    "roles, newest first": (
+        [
+            {"messages": [{"role": "B", "created_at": "2024-01-02", "content": f"SAY {text}"},
+                          {"role": "A", "created_at": "2024-01-01", "content": f"ASK {text}"}]}
+            for text in TEXTS
+        ],
+        "A B",
+    ),
+    "inputs and outputs": (
+        [{"conversation": [{"input": f"ASK {text}", "output": f"SAY {text}"}]} for text in TEXTS], "user assistant"
+    ),
+    "questions and answers": (
+        [{"turns": [{"question": f"ASK {text}", "answer": f"SAY {text}"}]} for text in TEXTS], "user assistant"
+    ),
+    "user and bot": ([{"dialog": [{"user": f"ASK {text}", "bot": f"SAY {text}"}]} for text in TEXTS], "user assistant"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPOKEN)
+def test_who_speaks_is_read_whatever_its_key(tmp_path, kind):
+    rows, speakers = SPOKEN[kind]
+    one, other = speakers.split()
+    texts, source = texts_of(tmp_path, rows)
+    assert texts == [f"{one}: ASK {text}\n{other}: SAY {text}" for text in TEXTS]
+    assert source.columns.warnings == ()
+    assert any("messages" in note or "conversation" in note for note in source.notes)
+
+
+def test_turns_of_a_conversation_are_one_text_with_its_system_text(tmp_path):
+    rows = [
+        {"conversation": [{"system": "BE", "input": f"1 {t}", "output": "2"}, {"input": "3", "output": "4"}]}
+        for t in TEXTS
+    ]
+    texts, _ = texts_of(tmp_path, rows)
+    assert texts == [f"system: BE\nuser: 1 {t}\nassistant: 2\nuser: 3\nassistant: 4" for t in TEXTS]
+    assert len(texts_of(tmp_path, rows, text_column="input", target_column="output")[0]) == 40
+
+
+def test_paragraphs_beside_a_question_and_its_answer_are_one_prompt(tmp_path):
+    rows = [
+        {"question": f"Q {t}", "paragraphs": [{"paragraph_text": f"{n} {t}"} for n in (1, 2)], "answer": f"A {t}"}
+        for t in TEXTS
+    ]
+    texts, source = texts_of(tmp_path, rows)
+    assert texts == [f"Q {t}\n1 {t}\n2 {t}\nA {t}" for t in TEXTS]
+    assert "The items of paragraphs are one text (paragraph_text)." in source.notes
+
+
+def test_what_is_listed_and_is_no_speaker_is_left_alone(tmp_path):
+    rows = [{"text": t, "entities": [{"type": "PER", "name": "Ann", "text": "Ann"}]} for t in TEXTS]
+    assert texts_of(tmp_path, rows)[0] == TEXTS
+    rows = [{"question": t, "answers": [{"author": "Ann", "text": f"A {t}"}]} for t in TEXTS]
+    assert texts_of(tmp_path, rows)[0] == [f"{t}\nA {t}" for t in TEXTS]
+
+
 @pytest.mark.parametrize("kind", TURNS)
 def test_messages_in_rows_of_their_own_are_joined(tmp_path, kind):
     texts, source = texts_of(tmp_path, TURNS[kind])
@@ -182,11 +257,23 @@ def test_messages_in_rows_of_their_own_are_joined(tmp_path, kind):
     assert "Each row is a message" in source.notes[-1]
 
 
+CHATS = [{"conversation_id": n // 2, "role": "ab"[n % 2], "text": said} for n, said in enumerate(SAID)]
+
+
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
         (TURNS["a number of the dialogue"][::2] + TURNS["a number of the dialogue"][1::2], "dialogue_id 0 began"),
         (TURNS["a number of the dialogue"][::-1], "its turn is 0 after a later one"),
+        *(
+            ([row | {name: time(n)} for n, row in enumerate(CHATS)], f"line 2: its {name} is .* after a later one")
+            for name, time in (
+                ("created_at", lambda n: f"2024-01-01T10:{59 - n:02}:00"),
+                ("timestamp_ms", lambda n: 1700000000000 - n),
+                ("date", lambda n: f"01.02.2024 10:{59 - n:02}"),
+                ("message_id", lambda n: 1000 - n),
+            )
+        ),
         (sorted(TURNS["messages that name the one before"], key=lambda row: row["role"]), "is not the row before it"),
     ],
 )
@@ -195,6 +282,21 @@ def test_conversations_whose_rows_are_apart_are_refused_and_the_remedy_works(tmp
         texts_of(tmp_path, rows)
     column = caught.value.remedy.split("data.text_column=")[1].split()[0]
     assert len(texts_of(tmp_path, rows, text_column=column)[0]) == len(SAID)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("created_at", range(40), None),
+        ("updated_at", range(40, 0, -1), None),
+        ("message_id", [5, 9, 1, 4, 7, 2, 8], None),
+        ("sent", [1, 0, 3, 4, 5, 6, 7, 8, 9, 10], "Within conversations, sent falls in 4 of 20 examined rows"),
+    ],
+)
+def test_times_that_rise_are_no_warning(tmp_path, name, values, said):
+    texts, source = texts_of(tmp_path, [row | {name: values[n % len(values)]} for n, row in enumerate(CHATS)])
+    assert len(texts) == len(TEXTS)
+    assert source.columns.warnings == () if said is None else source.columns.warnings[0].startswith(said)
 
 
 @pytest.mark.parametrize(

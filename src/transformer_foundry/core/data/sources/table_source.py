@@ -20,7 +20,7 @@ from transformer_foundry.core.data.columns.documents import to_document
 from transformer_foundry.core.data.columns.prompts.turn_rows import TurnLayout, find_turn_layout
 from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
 from transformer_foundry.core.data.columns.rows.annotations import find_annotation, is_accepted, warn_of_annotation
-from transformer_foundry.core.data.columns.rows.nesting import find_nesting, unfold
+from transformer_foundry.core.data.columns.rows.nesting import Nesting, find_nesting, unfold
 from transformer_foundry.core.data.columns.split_column import SplitColumn, find_split_column
 from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_tag_layout
 from transformer_foundry.core.data.columns.targets import read_flag
@@ -87,7 +87,8 @@ class TableSource:
             sample = self._tables["train"].sample(_ROWS_TO_GUESS_FROM)
         raw, refused = self._examine(sample, split_column, task, options)
         warnings = [*warnings, *found_splits, *refused]
-        self._nesting = () if self._has_tags else find_nesting(raw)
+        chosen = (options.text_column, options.target_column, options.label_column, options.pair_column)
+        self._nesting = Nesting() if self._has_tags else find_nesting(raw, chosen)
         first = [item for row in raw[:_ROWS_TO_GUESS_FROM] for item in unfold(row, self._nesting)]
         examined = [*first, *(item for row in raw[_ROWS_TO_GUESS_FROM:] for item in unfold(row, self._nesting))]
         if not first:
@@ -97,6 +98,8 @@ class TableSource:
         if isinstance(self._layout, TagLayout):
             options = replace(options, text_column=self._layout.text, label_column=self._layout.tags)
             warnings = [*warnings, *self._layout.check_spans(map(flatten, self._tables["train"]), place)]
+        if isinstance(self._layout, TurnLayout):
+            warnings = [*warnings, *self._layout.warnings]
         if self._layout is not None:
             examined = [dict(row) for _, row in self._layout.convert(first, place)]  # only these are together
         chosen_columns = choose_columns(examined, task, options, name, num_labels)
@@ -114,7 +117,7 @@ class TableSource:
             chosen_from = counted(len(raw), "row")
             notes = [*notes, f"The columns are chosen from the first {chosen_from} of the stream, not from all."]
         self.task = _TASKS_OF_TARGETS[self.columns.targets] if task in TEXT_TASKS else task
-        found = [note for note in (*notes, splits, self.columns.reason) if note]
+        found = [note for note in (*notes, splits, self._nesting.note, self.columns.reason) if note]
         self.notes = tuple(map(one_line, map(redact, found)))  # they are published, and a URL may contain a password
         self.label_names = self._declared_names(label_names or {})
         self._drop_unlabelled_splits()
@@ -122,7 +125,7 @@ class TableSource:
         self._require_columns(_top_level(names, raw[0]))
         every = dict.fromkeys(name for row in raw for name in row)
         for rows in self._tables.values():
-            rows.select(list(dict.fromkeys((*_top_level(names, every), *self._nesting[:1]))))
+            rows.select(list(dict.fromkeys((*_top_level(names, every), *self._nesting.path[:1]))))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ class TableSource:
 
     def location(self, split: str, number: int) -> str:
         """Return the file, or split, and the row of a document."""
-        if self._layout is not None or self._nesting or self.columns.verdict is not None:
+        if self._layout is not None or self._nesting.path or self.columns.verdict is not None:
             number = next(itertools.islice(self._items(split), number, None))[0]
         return self._location(split, number)
 
@@ -168,7 +171,7 @@ class TableSource:
             chosen = {"text_column": options.text_column, "label_column": options.label_column}
             found = find_tag_layout(first, self.name, **chosen)
             return found or find_tag_layout(examined, self.name, **chosen)
-        return find_turn_layout(first) if _may_hold_turns(task, options) and not self._nesting else None
+        return find_turn_layout(first) if _may_hold_turns(task, options) and not self._nesting.path else None
 
     def _items(self, split: str) -> Iterator[tuple[int, Row]]:
         """Yield what documents are made of, each with the number of its first row."""

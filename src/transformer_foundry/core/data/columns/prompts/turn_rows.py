@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.columns.cells import average_length, is_missing, text_of
 from transformer_foundry.core.data.columns.prompts.parts import find_answer
 from transformer_foundry.core.data.columns.roles import named, words_of
+from transformer_foundry.core.data.columns.rows.row_order import falling, is_named_as_time, place_of
 
 __all__ = ["TurnLayout", "find_turn_layout"]
 
@@ -36,6 +38,7 @@ class TurnLayout:
         own: Column of the key of a message.
         parent: Column of the key of the message that it answers.
         left_out: The other columns.
+        warnings: What the user should know about the order of the rows, in sentences.
     """
 
     text: str
@@ -45,6 +48,7 @@ class TurnLayout:
     own: str = ""
     parent: str = ""
     left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,10 +99,8 @@ class TurnLayout:
     def _is_unordered(self, row: Row, before: Row) -> bool:
         if self.turn is None:
             return False
-        try:
-            return float(str(row.get(self.turn))) < float(str(before.get(self.turn)))
-        except ValueError:
-            return False
+        place, earlier = place_of(row.get(self.turn)), place_of(before.get(self.turn))
+        return place is not None and earlier is not None and place < earlier
 
     def _error(self, place: str, problem: str) -> DataError:
         key = "them" if self.conversation is None else f"by {self.conversation}"
@@ -133,10 +135,36 @@ def find_turn_layout(rows: Sequence[Row]) -> TurnLayout | None:
         layout = TurnLayout(text, speaker, None, None, own, parent)
     elif key is not None and (speaker is not None or turn is not None):
         layout = TurnLayout(text, speaker, key, turn)
+        layout = layout if turn is not None else _with_order(layout, rows, others)
     else:
         return None
     left = tuple(name for name in names if name not in layout.names)
-    return TurnLayout(text, speaker, layout.conversation, layout.turn, layout.own, layout.parent, left)
+    return replace(layout, left_out=left)
+
+
+def _with_order(layout: TurnLayout, rows: Sequence[Row], names: Sequence[str]) -> TurnLayout:
+    """Return the layout with a column that falls within conversations, by which the rows are refused.
+
+    A time that falls in a few places is a warning; a number falls from row to row, or means something else.
+    """
+    steps = [
+        pair
+        for pair in pairwise(rows)
+        if pair[0].get(str(layout.conversation)) == pair[1].get(str(layout.conversation))
+    ]
+    for name in names:
+        is_time, is_number = is_named_as_time(name), not _NUMBERS.isdisjoint(words_of(name)[-1:])
+        if name == layout.conversation or not (is_time or is_number):
+            continue
+        falls = falling((one.get(name), other.get(name)) for one, other in steps)
+        if falls and (all(falls) or (is_time and sum(falls) > len(falls) / 2)):
+            return replace(layout, turn=name)
+        if is_time and any(falls):
+            said = (
+                f"Within conversations, {name} falls in {sum(falls)} of {len(falls)} examined rows: check their order."
+            )
+            return replace(layout, warnings=(said,))
+    return layout
 
 
 def _is_key(name: str) -> bool:
