@@ -1,4 +1,4 @@
 """Prompts in tables: which columns are their ``parts`` and ``choices``, and the ``template`` that joins them.
 
-Begin with ``parts``; ``turn_rows`` joins conversations whose messages are rows of their own.
+Begin with ``parts``.
 """
