@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from kedro.framework.context import KedroContext
-from kedro.framework.hooks import hook_impl
-from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -20,8 +18,6 @@ from kedro.pipeline import pipeline as kedro_pipeline
 
 from transformer_foundry.config.context_hooks import ContextHooks, replace_training, use_token, what_runs
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.checks.options import ValidationOptions
-from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.pipelines import training
 
 PROJECT = Path(__file__).parents[2]
@@ -127,27 +123,3 @@ def test_the_token_in_the_credentials_is_used_by_its_session_alone(monkeypatch: 
     monkeypatch.setenv("HF_TOKEN", "hf_own")
     use_token({"credentials": {"huggingface": {"token": "hf_one"}}})
     assert os.environ["HF_TOKEN"] == "hf_own"
-
-
-class Seen:
-    """A hook of a user, once before ours and once after them."""
-
-    def __init__(self) -> None:
-        self.inputs: list[dict[str, Any]] = []
-
-    @hook_impl(tryfirst=True)
-    def before_node_run(self, inputs: dict[str, Any]) -> None:
-        self.inputs.append(dict(inputs))
-
-
-@pytest.mark.parametrize("is_first", [True, False])
-def test_hooks_see_plain_values_before_a_node_whatever_their_order(is_first: bool) -> None:
-    manager, seen = _create_hook_manager(), Seen()
-    for plugin in (seen, ContextHooks()) if is_first else (ContextHooks(), seen):
-        manager.register(plugin)
-    inputs: dict[str, Any] = {"params:training": TrainingOptions(max_steps=3), "token_splits": ValidationOptions()}
-    before = dict(inputs)
-    manager.hook.before_node_run(node=None, catalog=None, inputs=inputs, is_async=False, run_id="")
-    assert seen.inputs[0]["params:training"]["max_steps"] == 3
-    assert isinstance(seen.inputs[0]["token_splits"], ValidationOptions)
-    assert inputs == before

@@ -10,10 +10,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 
 from tests.integration import command_server
+from transformer_foundry.pipeline_registry import register_pipelines
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "howto" / "kedro.md").read_text(encoding="utf-8")
@@ -103,6 +107,21 @@ def test_a_node_with_parameters_is_added_without_a_change_of_our_lists(project: 
     assert "token_count" in said.splitlines()[0]
     counted = json.loads((project / "data" / "08_reporting" / "gpt" / "token_count.json").read_text())
     assert len(counted["longest"]) == 2
+
+
+@pytest.mark.parametrize("name", list(register_pipelines()))
+def test_a_hook_finds_complete_options_in_every_pipeline(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    bootstrap_project(PROJECT)
+    ((_, text),) = blocks("Add a hook")
+    module: dict[str, Any] = {"__name__": "learning_rate"}
+    exec(text, module)
+    session = KedroSession.create(project_path=PROJECT)
+    context = session.load_context()
+    context._pipelines_to_validate = None if name == "__default__" else [name]  # as a session does
+    context._hook_manager.register(module["LearningRateHook"]())
+    with caplog.at_level("INFO"):
+        assert context.catalog is not None
+    assert "0.002 for 400 steps" in caplog.text
 
 
 PLAIN = """

@@ -14,21 +14,23 @@ from typing import Any, cast
 import pytest
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
+from kedro.pipeline import pipeline
 
 from transformer_foundry.config.loader import FoundryConfigLoader
 from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.config.run_name import accept_run
 from transformer_foundry.console.params_text import parse_params
-from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.base.errors import DataError, ParameterError
 from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.files.run_paths import RunPaths
 from transformer_foundry.core.models.source.read import read_export
 from transformer_foundry.core.training.checkpointing.run_files import write_run_record
 from transformer_foundry.hooks import KedroHooks
-from transformer_foundry.hooks.preflight.chosen_run import remedy, run_line
+from transformer_foundry.hooks.preflight.chosen_run import remedy, require_run, run_line
 from transformer_foundry.hooks.preflight.inputs import require_inputs
 from transformer_foundry.hooks.preflight.start_from import ignored_weights
 from transformer_foundry.hooks.run_context import make_run_contexts
+from transformer_foundry.pipelines import training
 
 ROOT = Path(__file__).parents[2]
 
@@ -225,3 +227,23 @@ def test_a_run_that_is_continued_is_not_explained_as_another_one(tmp_path: Path)
         "Starts the run gpt-2; gpt is another one: training.weight_decay was 0.1 and is 0.07.",
         "Continues the run gpt-2, not gpt: training.weight_decay was 0.1 and is 0.07.",
     ]
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_the_run_of_that_name_is_not_made_with_sections_that_do_not_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_moved: bool
+) -> None:
+    pipelines.configure("transformer_foundry.pipeline_registry")
+    mine = pipeline(training.create_pipeline(), parameters={"params:training": "params:my_training"})
+    monkeypatch.setitem(pipelines, "mine", mine)
+    loader = load(tmp_path, {"my_training": {"max_steps": 3}})
+    entries = loader["catalog"]
+    if is_moved:
+        entries["training_run"]["filepath"] = entries["previous_run"]["filepath"] = str(tmp_path / "mine")
+    (context,) = make_run_contexts(loader, {}, mine, DataCatalog.from_config(entries))
+    if is_moved:
+        require_run(context)
+        return
+    with pytest.raises(ParameterError, match="run gpt with the parameters my_training, but training") as caught:
+        require_run(context)
+    assert len(str(caught.value).splitlines()) == 3

@@ -19,8 +19,10 @@ from pluggy import PluginManager
 from transformer_foundry.config.hook_options import DriveOptions
 from transformer_foundry.console.command_line import run_command
 from transformer_foundry.core.base.errors import ParameterError
+from transformer_foundry.core.data.options import DataOptions
+from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.run_context import RunContext, make_run_contexts
-from transformer_foundry.hooks.run_context.sections import name_parameters, node_of
+from transformer_foundry.hooks.run_context.sections import name_parameters, names_of_run, node_of
 from transformer_foundry.hooks.summary import continues
 from transformer_foundry.pipeline_registry import register_pipelines
 from transformer_foundry.pipelines import data_engineering, deployment, training, validation
@@ -291,6 +293,40 @@ def test_a_command_is_repeated_with_its_configuration(tmp_path: Path) -> None:
         assert run_command(["training"], None, {}, context.conf_source) == f"kedro run --pipelines training{said}"
 
 
+MINE = pipeline(
+    training.create_pipeline(),
+    namespace="mine",
+    inputs={"model_export", "model_approval", "token_splits", "tokenizer", "best_parameters"},
+    parameters={"params:training": "params:my_training", "params:model": "params:model", "params:data": "params:texts"},
+)
+RENAMED = PARAMETERS | {"my_training": {"max_steps": 7}, "texts": {"seed": 3}, "training": {"max_steps": 9}}
+
+
+def test_hooks_follow_the_sections_that_nodes_give_to_their_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipelines.configure("transformer_foundry.pipeline_registry")
+    upstream = pipelines["validation"] + pipelines["data_engineering"]
+    entries = {"training_run": run_at("models/gpt"), "mine.training_run": run_at("models/mine")}
+    monkeypatch.setitem(pipelines, "mine", upstream + MINE)
+    for running, steps, seed in ((pipelines["mine"], 7, 3), (MINE, 7, 3), (pipelines["training"], 9, 0)):
+        (context,) = contexts_of(entries, running, RENAMED)
+        assert (context.options(TrainingOptions).max_steps, context.options(DataOptions).seed) == (steps, seed)
+        assert not {"my_training", "texts"} & context.parameters.keys()
+
+
+@pytest.mark.parametrize("key", ["training", "my_training"])
+def test_two_pipelines_that_write_one_entry_have_the_sections_of_the_one_that_runs(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    pipelines.configure("transformer_foundry.pipeline_registry")
+    own = pipeline(training.create_pipeline(), parameters={"params:training": f"params:{key}"})
+    monkeypatch.setitem(pipelines, "other", own)
+    (context,) = contexts_of({"training_run": run_at("models/gpt")}, own, RENAMED)
+    assert context.options(TrainingOptions).max_steps == RENAMED[key]["max_steps"]
+    error = ParameterError("training.max_steps is 7.")
+    name_parameters(error, context.names)
+    assert str(error) == f"{key}.max_steps is 7."
+
+
 def _refuse(_training: Any) -> Iterator[Any]:
     yield from ()
     raise ParameterError("training.seed is 1.", "", "Set training.seed=0; see model.py.")
@@ -308,5 +344,5 @@ def test_an_error_of_a_node_that_yields_names_the_parameter_as_the_node_reads_it
         runner.run(both.filter(node_names=["second.train"]), DataCatalog(given), plugins)
     failed = node_of(caught.value)
     assert failed is not None
-    name_parameters(caught.value, [failed])
+    name_parameters(caught.value, names_of_run([failed]))
     assert str(caught.value) == "second.training.seed is 1.\nSet second.training.seed=0; see model.py."

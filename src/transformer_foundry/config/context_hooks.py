@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -16,10 +15,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from transformer_foundry.config.loader import FoundryConfigLoader
-from transformer_foundry.config.own_nodes import own_function
-from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import parse_options
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.system.process import is_main_process
 
@@ -58,7 +54,6 @@ class ContextHooks:
             context.env = loader.env  # None instead of "standard", a preset that was an environment once
         use_token(loader)
         parameters = loader["parameters"]
-        check_namespaces(parameters)
         benchmark = parameters.get("benchmark") or {}
         replace_training(by_comparison=bool(benchmark.get("models")))
 
@@ -78,18 +73,6 @@ class ContextHooks:
                 )
 
     @hook_impl(hookwrapper=True)
-    def before_node_run(self, inputs: dict[str, Any]) -> Iterator[None]:
-        """Show this hook of all others the sections as plain values: trackers split mappings into single keys.
-
-        ``inputs`` is a copy that Kedro makes for this call: the node and the other hooks get its typed options. A
-        wrapper comes before all hooks that are none, so their order does not matter.
-        """
-        typed = {name: value for name, value in inputs.items() if name.startswith("params:") and _is_options(value)}
-        inputs.update({name: dataclasses.asdict(value) for name, value in typed.items()})
-        yield
-        inputs.update(typed)
-
-    @hook_impl(hookwrapper=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> Iterator[None]:
         """Say what runs before other hooks check it: loading the libraries and the model takes seconds."""
         if is_main_process():
@@ -98,10 +81,6 @@ class ContextHooks:
         # Kedro has taken the pipelines of this session from its registry, which all sessions of a process share.
         replace_training(by_comparison=False)
         yield
-
-
-def _is_options(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def use_token(config: Mapping[str, Any]) -> None:
@@ -121,33 +100,6 @@ def use_token(config: Mapping[str, Any]) -> None:
     if token and not os.environ.get(_TOKEN):
         os.environ[_TOKEN] = str(token)
         _tokens.append(str(token))
-
-
-def check_namespaces(parameters: Mapping[str, Any]) -> None:
-    """Refuse wrong parameters of a pipeline that is registered with a namespace: those of ``second.training``.
-
-    Kedro would refuse them too, but under the name ``training``, and without the nearest name.
-
-    Raises:
-        ParameterError: Naming the parameter, its value and what was expected.
-    """
-    if not any(isinstance(value, Mapping) for name, value in parameters.items() if name not in SECTIONS):
-        return
-    nodes = {node for pipeline in pipelines.values() for node in pipeline.nodes}
-    read = {
-        name.removeprefix("params:")
-        for node in nodes
-        if own_function(node) is not None
-        for name in node.inputs
-        if name.startswith("params:")
-    }
-    for path in sorted(read):
-        namespace, _, section = path.rpartition(".")
-        value: Any = parameters
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if namespace and section in SECTIONS and value is not None:
-            parse_options(SECTIONS[section], value, path)
 
 
 def what_runs(pipeline: Pipeline, registered: Mapping[str, Pipeline]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 from transformer_foundry.core.files.local_path import is_local_path
 
 __all__ = ["DriveOptions", "TrackingOptions"]
 
 
 @dataclass(frozen=True)
-class TrackingOptions:
+class TrackingOptions(Options):
     """What is logged to Weights & Biases; another tracker has a section of its own.
 
     Raises:
@@ -37,7 +37,7 @@ class TrackingOptions:
 
 
 @dataclass(frozen=True)
-class DriveOptions:
+class DriveOptions(Options):
     """Where results are copied.
 
     Raises:

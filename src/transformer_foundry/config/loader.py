@@ -14,8 +14,17 @@ from kedro.utils import find_kedro_project, is_kedro_project
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from transformer_foundry.config.own_nodes import registered_sections
 from transformer_foundry.config.parameter_names import check_names, unfold_dotted
-from transformer_foundry.config.parameters import SECTIONS, check_parameters, complete_parameters, resolve_paths
+from transformer_foundry.config.parameters import (
+    SECTIONS,
+    TOP_LEVEL,
+    check_parameters,
+    complete_parameters,
+    resolve_paths,
+    typed_sections,
+    without_empty_sections,
+)
 from transformer_foundry.config.presets import (
     PRESET_FOLDER,
     PRESETS,
@@ -75,7 +84,7 @@ class FoundryConfigLoader(OmegaConfigLoader):
             _log.info("--env %s means --params preset=%s now; conf/local counts on top of it.", preset, preset)
             env, runtime_params = None, {"preset": preset} | dict(runtime_params or {})
         settings = _KEDROS_SETTINGS | settings
-        runtime_params = _without_empty_sections(unfold_dotted(runtime_params or {}))
+        runtime_params = without_empty_sections(unfold_dotted(runtime_params or {}))
         default = settings.get("default_run_env")
         if default and environments and default not in environments:
             settings["default_run_env"] = settings.get("base_env")  # an archive of conf/ may lack the empty conf/local
@@ -144,11 +153,14 @@ class FoundryConfigLoader(OmegaConfigLoader):
         return parent if is_kedro_project(parent) else find_kedro_project(Path.cwd()) or Path.cwd()
 
     def _complete(self) -> dict[str, Any]:
+        given = self.runtime_params or {}
+        self.runtime_params = without_empty_sections(given, _more_sections(given))
         config = self._merged()
-        check_names(config, given=self.runtime_params or {}, files=self._texts)
+        check_names(config, given=self.runtime_params, files=self._texts)
         completed = complete_parameters(resolve_paths(config, self._project))
         check_parameters(completed)
-        return self._named(resolve_paths(completed, self._project))  # run.reproduce brings recorded paths
+        named = self._named(resolve_paths(completed, self._project))  # run.reproduce brings recorded paths
+        return typed_sections(named, _more_sections(named))
 
     def _named(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return ``parameters`` with the name of the run that the command works on."""
@@ -167,8 +179,9 @@ class FoundryConfigLoader(OmegaConfigLoader):
         else:
             replaced = set()
         preset = self._preset((base | own | given).get("preset", QUICK), env)
+        others = _more_sections(base | preset | own | given)
         layers = (
-            {key: value for key, value in _without_empty_sections(layer).items() if key not in hidden}
+            {key: value for key, value in without_empty_sections(layer, others).items() if key not in hidden}
             for layer, hidden in ((base, replaced), (preset, replaced), (own, ()), (given, ()))
         )
         merged = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
@@ -197,7 +210,7 @@ class FoundryConfigLoader(OmegaConfigLoader):
         for pattern in self.config_patterns["parameters"]:
             for path in self._fs.glob(f"{self._get_conf_env_path(env)}/{pattern}"):
                 if path.endswith(SUFFIXES):
-                    found |= {*_without_empty_sections(OmegaConf.create(self._fs.cat_file(path).decode()))}
+                    found |= {*without_empty_sections(OmegaConf.create(self._fs.cat_file(path).decode()))}
         return found
 
     def _texts(self) -> dict[str, str]:
@@ -260,9 +273,10 @@ class FoundryConfigLoader(OmegaConfigLoader):
         return default[0] if value is None else value
 
 
-def _without_empty_sections(parameters: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the parameters without sections that have no value: they change nothing, as all keys commented out do."""
-    return {str(key): value for key, value in parameters.items() if value is not None or key not in SECTIONS}
+def _more_sections(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names under which registered pipelines read our sections; none if all parameters are ours."""
+    # Kedro imports the pipelines for it.
+    return registered_sections() if parameters.keys() - SECTIONS.keys() - {*TOP_LEVEL} else {}
 
 
 def place_of_entry(name: str, kind: str = "catalog") -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -28,6 +29,8 @@ __all__ = [
     "complete_parameters",
     "default_run_name",
     "resolve_paths",
+    "typed_sections",
+    "without_empty_sections",
 ]
 
 
@@ -105,6 +108,44 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         )
     parsed = {name: parse_options(kind, parameters.get(name), name) for name, kind in SECTIONS.items()}
     _require_equal_start(parsed)
+
+
+def typed_sections(parameters: Mapping[str, Any], others: Mapping[str, str]) -> dict[str, Any]:
+    """Return ``parameters`` with each section as its options, complete with defaults, whatever runs.
+
+    Args:
+        parameters: All parameters.
+        others: Names of more sections and what they stand for: ``{"second.training": "training"}``. One that is not
+            there is left out.
+
+    Raises:
+        ParameterError: Naming the parameter, its value and what was expected.
+    """
+    typed = {**parameters, **{name: parse_options(kind, parameters.get(name), name) for name, kind in SECTIONS.items()}}
+    for path, section in others.items():
+        typed = _replaced(typed, path.split("."), partial(parse_options, SECTIONS[section], section=path))
+    return typed
+
+
+def _replaced(values: dict[str, Any], keys: Sequence[str], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return ``values`` with another value under nested keys, if they are there."""
+    first, *inner = keys
+    if first not in values or (inner and type(values[first]) is not dict):
+        return values
+    return {**values, first: _replaced(values[first], inner, change) if inner else change(values[first])}
+
+
+def without_empty_sections(parameters: Mapping[Any, Any], others: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the parameters in which sections that have no value change nothing, as with all keys commented out.
+
+    Args:
+        parameters: Those of one source.
+        others: Names of more sections: ``second.training``.
+    """
+    kept = {str(key): value for key, value in parameters.items() if value is not None or key not in SECTIONS}
+    for path in others:
+        kept = _replaced(kept, path.split("."), lambda value: {} if value is None else value)
+    return kept
 
 
 def _require_equal_start(sections: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from transformer_foundry.config.drive_folder import find_folder
 from transformer_foundry.core.base.errors import CheckpointError
-from transformer_foundry.core.base.options import parse_options
+from transformer_foundry.core.base.options import as_options
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.files.atomic import make_folder
 from transformer_foundry.core.files.lock import is_locked, lock_file
@@ -36,7 +36,10 @@ from transformer_foundry.core.training.checkpointing.run_request import (
 )
 from transformer_foundry.core.training.options import TrainingOptions
 
-__all__ = ["RunChoice", "accept_run", "choose_run", "request_of", "require_free"]
+__all__ = ["NAMING", "RunChoice", "accept_run", "choose_run", "request_of", "require_free"]
+
+NAMING = (ModelOptions, DataOptions, TrainingOptions)
+"""Options that decide which run a command works on."""
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[1-9]\d*)")
 _BEST_PARAMETERS = Path("tuning", "best_parameters.json")
@@ -126,10 +129,10 @@ def accept_run(choice: RunChoice, parameters: Mapping[str, Any]) -> None:
 
 def request_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run with these parameters starts with; ``training.use_best`` only if it is true."""
-    model = parse_options(ModelOptions, parameters["model"], "model")
-    data = parse_options(DataOptions, parameters["data"], "data")
-    training = parse_options(TrainingOptions, parameters["training"], "training")
-    request = make_request(model, data, training, fork_from=parameters["run"].get("fork_from"))
+    model = as_options(ModelOptions, parameters.get("model"), "model")
+    data = as_options(DataOptions, parameters.get("data"), "data")
+    training = as_options(TrainingOptions, parameters.get("training"), "training")
+    request = make_request(model, data, training, fork_from=(parameters.get("run") or {}).get("fork_from"))
     return {**request, "training.use_best": True} if training.use_best else request
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 
 __all__ = ["RunOptions"]
 
@@ -15,7 +15,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Options):
     """Name of the run, and the runs that it builds on."""
 
     name: str | None = option(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_foundry.core.base.errors import FoundryError, ParameterError, find_foundry_error, suggestion
-from transformer_foundry.core.base.options import check_options, option, parse_options
+from transformer_foundry.core.base.options import Options, check_options, option, parse_options
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Options):
     rate: float = option(0.5, "A rate.", above=0, maximum=1)
     count: int = option(3, "A count.", minimum=1)
     name: str | None = option(None, "A name.")
@@ -84,3 +88,22 @@ def test_the_expected_error_is_found_under_what_wraps_it() -> None:
 
 def test_nothing_is_suggested_for_a_name_unlike_any_other() -> None:
     assert suggestion("zzz", ["learning_rate"]) == ""
+
+
+def test_options_are_also_a_mapping_that_keeps_its_values() -> None:
+    sizes = Sizes(rate=1, kind="large")
+    assert sizes["kind"] == sizes.kind == "large"
+    assert dict(sizes) == {**sizes} == asdict(sizes) == json.loads(json.dumps(sizes))
+    assert isinstance(sizes, Mapping)
+    assert replace(sizes, count=5)["count"] == 5
+    for change in (lambda: sizes.update(count=9), lambda: sizes.__setitem__("count", 9), lambda: sizes.pop("count")):
+        with pytest.raises(TypeError, match="Sizes cannot be changed"):
+            change()
+
+
+def test_copies_of_options_are_equal_and_share_nothing() -> None:
+    sizes = Sizes(parts=["x"])
+    for copied in (copy.deepcopy(sizes), pickle.loads(pickle.dumps(sizes))):
+        assert (copied, type(copied), copied["parts"]) == (sizes, Sizes, ["x"])
+        assert copied.parts is not sizes.parts
+    assert Sizes(count=4) != Sizes(count=5)

@@ -8,14 +8,35 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
 from transformer_foundry.core.base.text import short_list
 
-__all__ = ["as_options", "check_options", "describe_limits", "describe_type", "option", "parse_options"]
+__all__ = ["Options", "as_options", "check_options", "describe_limits", "describe_type", "option", "parse_options"]
 
 OptionsT = TypeVar("OptionsT")
+
+
+class Options(dict[str, Any]):
+    """Base of an options dataclass: also a mapping of its fields, for what takes parameters apart, as trackers do.
+
+    Example:
+        ``options.max_steps``, ``options["max_steps"]`` and ``{**options, "max_steps": 9}``.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a dictionary would be filled key by key
+        return _make, (type(self), dict(self))
+
+    def _refuse_change(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be changed; dataclasses.replace(options, KEY=VALUE) copies it.")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse_change
+    clear = pop = popitem = setdefault = update = _refuse_change
+
+
+def _make(options_class: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
+    return options_class(**values)
 
 
 def option(
@@ -102,8 +123,8 @@ def as_options(options_class: type[OptionsT], values: OptionsT | Mapping[str, An
     return parse_options(options_class, typing.cast("Mapping[str, Any] | None", values), section)
 
 
-def check_options(options: Any, section: str) -> None:
-    """Check type and range of every field; call it in ``__post_init__`` of an options dataclass.
+def check_options(options: Options, section: str) -> None:
+    """Check type and range of every field, and fill the mapping; call it in ``__post_init__`` of an options dataclass.
 
     An integer is accepted where a float is declared, and a list where a tuple is. YAML reads the choices ``on`` and
     ``off`` as booleans: the field gets the choice.
@@ -112,9 +133,10 @@ def check_options(options: Any, section: str) -> None:
         ParameterError: Naming the YAML key, the value and what was expected.
     """
     hints = typing.get_type_hints(type(options))
-    for field in dataclasses.fields(options):
+    for field in dataclasses.fields(typing.cast("Any", options)):
         value = _as_choice(getattr(options, field.name), field.metadata.get("choices"))
         object.__setattr__(options, field.name, value)
+        dict.__setitem__(options, field.name, value)
         if not _matches(value, hints[field.name]):
             raise _bad_value(section, field, value, describe_type(hints[field.name]))
         if value is not None:

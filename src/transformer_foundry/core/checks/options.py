@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 
 __all__ = ["ValidationOptions"]
 
 
 @dataclass(frozen=True)
-class ValidationOptions:
+class ValidationOptions(Options):
     """Thoroughness of the checks, and what training does with a model that has errors."""
 
     tier: int = option(1, "1: the checks of about a minute; 2: the thorough ones too.", choices=(1, 2))

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 
 __all__ = ["BUILT_IN", "BUILT_IN_COUNTRIES", "BUILT_IN_SOURCES", "DataOptions", "is_built_in"]
@@ -33,7 +33,7 @@ def is_built_in(source: str) -> bool:
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Options):
     """The data to train on, and how it is split and tokenized.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 
 __all__ = ["KINDS", "TASKS", "TEXT_TASKS", "TRIAL_RUN_SECONDS", "ModelOptions", "normalize_kind"]
 
@@ -19,7 +19,7 @@ TRIAL_RUN_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Options):
     """Source, approval and kind of the exported model."""
 
     source: str = option("data/01_raw/exports/gpt", "The export: a folder, a zip file, a gist id or a gist URL.")

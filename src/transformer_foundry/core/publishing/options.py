@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError, suggestion
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 from transformer_foundry.core.export.formats.table import FORMAT_FILES, GGUF_FORMAT, TRANSFORMERS_FORMAT
 
 __all__ = ["DeploymentOptions", "is_repo_id"]
@@ -21,7 +21,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 
 
 @dataclass(frozen=True)
-class DeploymentOptions:
+class DeploymentOptions(Options):
     """Which formats are made, where the package is published, and what the card says."""
 
     formats: list[str] = option(

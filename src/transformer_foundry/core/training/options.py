@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 from transformer_foundry.core.evaluation.options import SampleOptions
 from transformer_foundry.core.training.optim.schedules import SCHEDULES
 
@@ -54,7 +54,7 @@ def options_in_effect(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
+class TrainingOptions(Options):
     """How a model is trained, evaluated and saved; names follow Hugging Face where it has one.
 
     Raises:

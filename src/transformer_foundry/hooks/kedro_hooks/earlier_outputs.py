@@ -8,7 +8,8 @@ from typing import Any, overload
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
-from transformer_foundry.hooks.run_context.flow import EARLIER_ENTRIES, EARLIER_RESULTS, earlier_entry, entry_of
+from transformer_foundry.config.own_nodes import entry_of
+from transformer_foundry.hooks.run_context.flow import EARLIER_ENTRIES, EARLIER_RESULTS, earlier_entry
 
 __all__ = ["EarlierOutputs", "supplied_entries", "supply_earlier"]
 

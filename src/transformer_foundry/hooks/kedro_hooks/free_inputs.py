@@ -9,10 +9,11 @@ from kedro.io import AbstractDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from transformer_foundry.config.own_nodes import entry_of
 from transformer_foundry.core.base.errors import DataError, suggestion
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.hooks.kedro_hooks.earlier_outputs import supplied_entries
-from transformer_foundry.hooks.run_context.flow import entry_of, function_of
+from transformer_foundry.hooks.run_context.flow import function_of
 
 __all__ = ["complete_inputs"]
 

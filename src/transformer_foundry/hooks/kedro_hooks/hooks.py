@@ -34,7 +34,7 @@ from transformer_foundry.hooks.kedro_hooks.registered_package import follow_pack
 from transformer_foundry.hooks.kedro_hooks.run_callbacks import RunCallbacks
 from transformer_foundry.hooks.preflight.chosen_run import announce_catalog
 from transformer_foundry.hooks.run_context import RunContext, make_run_contexts
-from transformer_foundry.hooks.run_context.sections import name_parameters, node_of
+from transformer_foundry.hooks.run_context.sections import name_parameters, names_of_run, node_of
 
 __all__ = ["KedroHooks", "report_interrupted"]
 
@@ -166,7 +166,7 @@ class KedroHooks:
         """End the callbacks of a run that failed."""
         _running.clear()
         if (node := node_of(error)) is not None:
-            name_parameters(error, [node])
+            name_parameters(error, names_of_run([node]))
         advise_another_path(error, [run.context for run in self._runs])
         for run in reversed(self._runs):
             run.end(lambda callback: callback.on_run_error(error))

@@ -43,7 +43,7 @@ class PreflightCallback(Callback):
             DataError: If the result of an earlier pipeline, or the version asked for, is missing.
             DeploymentError: If a package is to be published without a token.
         """
-        with parameters_named(node for node in context.pipeline.nodes if node in context.nodes):
+        with parameters_named(context.names):
             require_alone(context.pipeline_names)
             _check_runner(context)
             require_outputs(context)

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformer_foundry.config.drive_folder import find_folder
 from transformer_foundry.config.hook_options import DriveOptions
-from transformer_foundry.config.run_name import RunChoice, accept_run, require_free
+from transformer_foundry.config.parameters import SECTIONS
+from transformer_foundry.config.run_name import NAMING, RunChoice, accept_run, require_free
 from transformer_foundry.core.base.errors import CheckpointError, ParameterError, suggestion
 from transformer_foundry.core.files.run_paths import runs_folder
 from transformer_foundry.core.training.options import TrainingOptions
@@ -46,13 +47,15 @@ def require_run(context: RunContext) -> None:
     Raises:
         CheckpointError: If it is unknown whether the run is the one of this command, or another process has taken its
             name since.
-        ParameterError: If another run of that name would have to change, or ``run.preparation`` does not exist.
+        ParameterError: If another run of that name would have to change, ``run.preparation`` does not exist, or the
+            name belongs to other sections of the parameters.
     """
     choice = context.run_choice
     if choice is not None:
         _require_preparation(context, choice)
     if choice is None or not _takes_name(context):
         return
+    _require_named_sections(context, choice)
     if choice.unreadable:
         raise CheckpointError(
             f"{runs_folder(context.data_dir) / choice.unreadable} has checkpoints, but neither request.json nor "
@@ -68,6 +71,19 @@ def require_run(context: RunContext) -> None:
             "Expected the data, the model and the values that it was started with.",
             _refusal_remedy(remedy(context, choice)),
         )
+
+
+def _require_named_sections(context: RunContext, choice: RunChoice) -> None:
+    """Refuse a run whose name was chosen by other sections than it is trained with: it would not be found again."""
+    for section, kind in SECTIONS.items():
+        read = context.names.get(section, section)
+        if kind in NAMING and read != section:
+            raise ParameterError(
+                f"This pipeline makes the run {choice.name} with the parameters {read}, but {section} names that run.",
+                f"Expected values in {section}, or a run at a place that only this pipeline writes.",
+                f"Leave out the other name of params:{section}, or rename training_run and previous_run too, with "
+                "entries of their own in conf/, as docs/howto/kedro.md does.",
+            )
 
 
 def _require_preparation(context: RunContext, choice: RunChoice) -> None:

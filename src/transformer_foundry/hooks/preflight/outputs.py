@@ -9,10 +9,11 @@ from typing import Any
 from kedro.pipeline.node import Node
 
 from transformer_foundry import datasets
+from transformer_foundry.config.own_nodes import entry_of
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.hooks.run_context import RunContext
 from transformer_foundry.hooks.run_context.entries import CatalogEntries, is_of_kedro
-from transformer_foundry.hooks.run_context.flow import entry_of, function_of, types_of_outputs
+from transformer_foundry.hooks.run_context.flow import function_of, types_of_outputs
 
 __all__ = ["require_outputs"]
 

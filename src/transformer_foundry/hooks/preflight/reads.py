@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from transformer_foundry.config.own_nodes import sections_of
 from transformer_foundry.hooks.run_context import RunContext
 from transformer_foundry.hooks.run_context.entries import CatalogEntries
 
@@ -13,7 +14,7 @@ __all__ = ["reads_dataset", "reads_section", "writes_dataset"]
 
 def reads_section(context: RunContext, section: str) -> bool:
     """Return whether a node reads a section of the parameters."""
-    return f"params:{section}" in context.pipeline.inputs()
+    return any(section in sections_of(node) for node in context.pipeline.nodes)
 
 
 def reads_dataset(context: RunContext, kind: type[Any]) -> bool:

@@ -7,6 +7,7 @@ import shutil
 
 from transformer_foundry.config.drive_folder import find_folder
 from transformer_foundry.config.hook_options import DriveOptions, TrackingOptions
+from transformer_foundry.config.own_nodes import entry_of
 from transformer_foundry.core.base.errors import ParameterError, TrainingError, TuningError
 from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
@@ -17,7 +18,7 @@ from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.preflight.reads import reads_section, writes_dataset
 from transformer_foundry.hooks.preflight.start import require_start
 from transformer_foundry.hooks.run_context import RunContext
-from transformer_foundry.hooks.run_context.flow import entry_of, function_of
+from transformer_foundry.hooks.run_context.flow import function_of
 
 __all__ = ["require_training"]
 

@@ -19,12 +19,12 @@ from kedro.pipeline.node import Node
 
 from transformer_foundry.config.parameters import SECTIONS
 from transformer_foundry.config.run_name import RunChoice
-from transformer_foundry.core.base.options import parse_options
+from transformer_foundry.core.base.options import as_options
 from transformer_foundry.core.files.run_paths import RunPaths, runs_folder
 from transformer_foundry.core.system.process import is_main_process
 from transformer_foundry.hooks.run_context.entries import CatalogEntries
 from transformer_foundry.hooks.run_context.flow import RunNodes, function_of, nodes_of_runs, types_of_outputs
-from transformer_foundry.hooks.run_context.sections import sections_of_run
+from transformer_foundry.hooks.run_context.sections import names_of_run, sections_of_run
 
 if TYPE_CHECKING:
     from transformer_foundry.datasets import PackageDataset, StudyDataset, TrainingRunDataset
@@ -44,7 +44,8 @@ class RunContext:
     What belongs to a run is found in the pipelines: nodes that write it, read it, or make what it is trained on.
 
     Attributes:
-        parameters: All sections of the parameters, as the nodes of the run read them: without a namespace.
+        parameters: All sections of the parameters, as the functions of the run's nodes get them.
+        names: The names under which these nodes read sections, by section: ``training`` -> ``second.training``.
         env: The environment of the configuration; None for conf/local.
         runtime_params: What was given with ``--params``, by section.
         pipeline_names: The pipelines that were asked for; empty for the default.
@@ -68,6 +69,7 @@ class RunContext:
     """
 
     parameters: Mapping[str, Any]
+    names: Mapping[str, str]
     env: str | None
     runtime_params: Mapping[str, Any]
     pipeline_names: tuple[str, ...]
@@ -97,7 +99,8 @@ class RunContext:
         """
         section = next((name for name, kind in SECTIONS.items() if kind is options_class), None)
         assert section is not None, f"{options_class.__name__} is no section in config.parameters.SECTIONS"
-        return parse_options(options_class, self.parameters.get(section), section)
+        options: OptionsT = as_options(options_class, self.parameters.get(section), section)
+        return options
 
     @property
     def paths(self) -> RunPaths:
@@ -232,8 +235,10 @@ def _make_context(
     files = {entry: path for entry in names if (path := entries.local_path(entry)) is not None}
     files = {entry: _shortened(path) for entry, path in files.items()}
     studies = entries.find(names & pipeline.all_outputs(), StudyDataset)
+    parameter_names = names_of_run(_in_order(nodes, pipeline) if runs else pipeline.nodes)
     return RunContext(
-        parameters=sections_of_run(command.parameters, nodes.all, command.known),
+        parameters=sections_of_run(command.parameters, parameter_names, command.known),
+        names=parameter_names,
         env=command.run_params.get("env"),
         runtime_params=command.runtime_params,
         pipeline_names=tuple(command.run_params.get("pipeline_names") or ()),
@@ -254,6 +259,13 @@ def _make_context(
         runner=str(command.run_params.get("runner") or ""),
         conf_source=command.conf_source,
     )
+
+
+def _in_order(nodes: RunNodes, pipeline: Pipeline) -> list[Node]:
+    """Return the nodes of a run, last those that decide what its parameters are: that run now, and that train."""
+    groups = [sorted(group) for group in (nodes.before, nodes.after, nodes.trainers)]
+    running = frozenset(pipeline.nodes)
+    return [node for runs in (False, True) for group in groups for node in group if (node in running) is runs]
 
 
 def _choice(

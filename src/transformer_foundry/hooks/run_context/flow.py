@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kedro.pipeline.node import Node
 
-from transformer_foundry.config.own_nodes import own_function
+from transformer_foundry.config.own_nodes import entry_of, own_function
 
 __all__ = [
     "EARLIER_ENTRIES",
@@ -18,7 +18,6 @@ __all__ = [
     "RunNodes",
     "earlier_entries",
     "earlier_entry",
-    "entry_of",
     "function_of",
     "nodes_of_runs",
     "types_of_outputs",
@@ -104,16 +103,6 @@ def types_of_outputs(node: Node) -> dict[str, str]:
     if isinstance(hint, ast.Subscript) and ast.unparse(hint.value) == "tuple" and isinstance(hint.slice, ast.Tuple):
         parts = hint.slice.elts
     return dict(zip(node.outputs, map(ast.unparse, parts), strict=False))
-
-
-def entry_of(node: Node, parameter: str) -> str | None:
-    """Return the entry that a node of this project gives to a parameter of its function: its name may be any."""
-    if function_of(node) is None:
-        return None
-    given = node._inputs
-    signature = inspect.signature(node.func)
-    bound = signature.bind(**given) if isinstance(given, dict) else signature.bind(*node.inputs)
-    return bound.arguments.get(parameter)
 
 
 def earlier_entries(node: Node) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 
 __all__ = ["BUDGETS", "BenchmarkOptions"]
 
@@ -13,7 +13,7 @@ BUDGETS = ("tokens", "flops", "minutes")
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(Options):
     """The models that are compared, and the budget of each.
 
     Raises:

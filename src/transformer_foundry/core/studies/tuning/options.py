@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformer_foundry.core.base.errors import ParameterError
-from transformer_foundry.core.base.options import check_options, option
+from transformer_foundry.core.base.options import Options, check_options, option
 from transformer_foundry.core.studies.tuning.default_spaces import training_space
 
 __all__ = ["PRUNERS", "SAMPLERS", "TuningOptions"]
@@ -27,7 +27,7 @@ PRUNERS = ("percentile", "median", "successive_halving", "hyperband", "patient",
 
 
 @dataclass(frozen=True)
-class TuningOptions:
+class TuningOptions(Options):
     """The budget, the strategy and the storage of a search.
 
     Raises:
