@@ -124,10 +124,65 @@ def test_sequences_of_fasta_are_joined_and_cut_without_a_loss(tmp_path, wrap):
     assert max(map(len, found)) < 1000
 
 
-def test_only_the_sequences_of_fastq_are_read(tmp_path):
-    sequences = [letters("ACGT", 50) for _ in range(20)]
-    content = "".join(f"@read{number}\n{part}\n+\n{'I' * 50}\n" for number, part in enumerate(sequences))
-    assert texts(read(write(tmp_path / "a.fastq", content))) == sequences
+READS = [letters("ACGT", 50) for _ in range(20)]
+
+
+def fastq(change=None, at=7, wrap=50):
+    """20 records as lines; ``change`` makes others of the lines of one."""
+    records = [
+        [
+            f"@r{n}",
+            *(part[i : i + wrap] for i in range(0, 50, wrap)),
+            "+",
+            *("@" * len(part[i : i + wrap]) for i in range(0, 50, wrap)),
+        ]
+        for n, part in enumerate(READS)
+    ]
+    if change is not None:
+        records[at] = change(records[at])
+    return "".join(line + "\n" for record in records for line in record)
+
+
+SOUND = {  # content, and which sequences are read
+    "plain": (fastq(), READS),
+    "wrapped": (fastq(wrap=20), READS),
+    "one is wrapped": (fastq(lambda r: [r[0], r[1][:20], r[1][20:], "+r7", r[3][:20], r[3][20:]]), READS),
+    "a blank line": (fastq(lambda r: [*r, ""]), READS),
+    "an empty sequence": (fastq(lambda r: [r[0], "", "+", ""]), READS[:7] + READS[8:]),
+    "the first is wrapped": (fastq(lambda r: [r[0], r[1][:20], r[1][20:], "+", r[3]], at=0), READS),
+}
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_only_the_sequences_of_fastq_are_read(tmp_path, kind):
+    content, sequences = SOUND[kind]
+    corpus = read(write(tmp_path / "a.fastq", content))
+    assert texts(corpus) == sequences
+    assert "fastq" in corpus.source.notes[0]
+
+
+DAMAGED = {
+    "qualities are short": (lambda r: [*r[:3], r[3][:-1]], 7, "line 29: .* has 50 letters and another number"),
+    "qualities are long": (lambda r: [*r[:3], r[3] + "@"], 7, "line 29: .* another number of qualities"),
+    "no name": (lambda r: r[1:], 7, "line 29: .* where a record begins"),
+    "no plus": (lambda r: [*r[:2], r[3]], 7, "line 31: .* in the sequence of @r7"),
+    "cut": (lambda r: r[:3], 19, "line 77: .* ends before there is a quality"),
+    "cut early": (lambda r: r[:2], 19, "line 77: .* has no line of +"),
+    "the first": (lambda r: [*r[:3], r[3][:-1]], 0, "line 1: .* another number of qualities"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("name", ["a.fastq", "a.txt"])
+def test_a_damaged_record_of_fastq_is_refused_with_its_line(tmp_path, kind, name):
+    change, at, said = DAMAGED[kind]
+    with pytest.raises(DataError, match=said):
+        read(write(tmp_path / name, fastq(change, at)))
+
+
+def test_a_text_that_begins_like_fastq_is_a_text(tmp_path):
+    content = "".join(f"@user{n}\n{text}\n+1\n" for n, text in enumerate(NAMES))
+    assert "fastq" not in read(write(tmp_path / "a.txt", content)).source.notes[0]
 
 
 def test_code_keeps_its_tabs_and_blank_lines(tmp_path):

@@ -17,6 +17,7 @@ from transformer_foundry.core.data.sources.files.sections import (
     cut_line,
     cut_text,
     ends_with_mark,
+    read_fastq,
     split_at_marks,
 )
 
@@ -119,10 +120,10 @@ class TextTable:
                 yield text
 
     def _records(self) -> Iterator[str]:
-        """Yield the sequences of a fasta file, long ones cut; of a fastq file each second of four lines."""
+        """Yield the sequences of a fasta file, or of a fastq file; long ones are cut."""
         if "fastq" in self._file.kind.evidence:
-            for line in itertools.islice(self._lines(longest=None), 1, None, 4):
-                yield from cut_line(line.strip(), self._size)
+            for sequence in read_fastq(self._lines(longest=None), self._file.shown):
+                yield from cut_line(sequence, self._size)
             return
         every = self._lines()
         first = next(every, "")
@@ -217,7 +218,8 @@ def choose_document(files: Sequence[DataFile]) -> tuple[str, str]:
     if files[0].label is not None:
         return "file", "each file is in the folder of its class"
     if all(file.kind.format == "fasta" for file in files):
-        return "record", "each sequence of a fasta file is a text"
+        kind = "fastq" if "fastq" in files[0].kind.evidence else "fasta"
+        return "record", f"each sequence of a {kind} file is a text"
     sizes = [file.path.stat().st_size for file in files]
     if len(files) >= _SEVERAL and sum(sizes) / len(files) <= _SMALL_FILE:
         return "file", f"{len(files)} files of {format_size(sum(sizes) / len(files))} on average"

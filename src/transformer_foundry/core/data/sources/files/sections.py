@@ -1,4 +1,4 @@
-"""Sections of long texts: documents of a useful size that end at paragraphs."""
+"""Sections of long texts: documents of a useful size that end at paragraphs; records of fastq."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from transformer_foundry.core.base.errors import DataError
+
 __all__ = [
     "MARK",
+    "RESIDUES",
     "cut_line",
     "cut_sections",
     "cut_text",
     "ends_with_mark",
+    "read_fastq",
     "section_size",
     "split_at_marks",
     "split_paragraphs",
@@ -25,6 +29,8 @@ _JOINER = "\u200d"  # joins the character before it and the one after it
 _JOINED = _JOINER + "\ufe0e\ufe0f\u20e3"
 MARK = re.compile(r"<\|(?:end_?of_?text|eos|eot_id)\|>|(?:</s>|<eos>)(?=\s*$)")
 """What programs write between the texts that they join to one file."""
+RESIDUES = re.compile(r"[A-Za-z*\-.]+\s*")
+"""A line of a sequence in fasta and fastq."""
 _LONGEST_MARKED = 2**20  # characters of a text between two marks
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)*")
 
@@ -168,3 +174,47 @@ def cut_line(line: str, size: int) -> Iterator[str]:
 def _tears(line: str, place: int) -> bool:
     """Return whether a cut before ``place`` parts characters that are shown as one."""
     return unicodedata.combining(line[place]) > 0 or line[place] in _JOINED or line[place - 1] == _JOINER
+
+
+def read_fastq(lines: Iterable[str], shown: str) -> Iterator[str]:
+    """Yield the sequences of fastq, wrapped or not; blank lines count for nothing, and empty sequences are left out.
+
+    Args:
+        lines: The lines of the file.
+        shown: Its name in messages.
+
+    Raises:
+        DataError: If a record is damaged, with its line.
+    """
+    name, at, sequence, qualities = "", 0, "", -1  # qualities: how many are read; -1 before the line of +
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line:
+            continue
+        if qualities >= len(sequence) or not name:
+            if not line.startswith("@"):
+                raise _fastq_error(shown, number, f"begins with {line[:20]!r}, where a record begins")
+            name, at, sequence, qualities = line, number, "", -1
+        elif qualities < 0 and line.startswith("+"):
+            qualities = 0
+        elif qualities < 0 and not RESIDUES.fullmatch(line):
+            raise _fastq_error(shown, number, f"has {line[:20]!r} in the sequence of {name[:40]}")
+        elif qualities < 0:
+            sequence += line
+        else:
+            qualities += len(line)
+            if qualities > len(sequence):
+                raise _fastq_error(shown, at, f"has {len(sequence)} letters and another number of qualities")
+            if qualities == len(sequence):
+                yield sequence
+    if name and qualities < 0:
+        raise _fastq_error(shown, at, "has no line of + and no qualities")
+    if name and qualities < len(sequence):
+        raise _fastq_error(shown, at, f"ends before there is a quality for each of its {len(sequence)} letters")
+
+
+def _fastq_error(shown: str, line: int, problem: str) -> DataError:
+    return DataError(
+        f"{shown}, line {line}: the record of fastq {problem}.",
+        "Expected records of a name (@), a sequence, + and as many qualities as the sequence has letters.",
+        "Correct or remove the record, or set data.document=line to learn all lines as texts.",
+    )

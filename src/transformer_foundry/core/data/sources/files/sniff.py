@@ -17,6 +17,7 @@ from transformer_foundry.core.data.sources.files.labelled_lines import (
     FASTTEXT_MARK,
     is_conll_mark,
 )
+from transformer_foundry.core.data.sources.files.sections import RESIDUES, read_fastq
 from transformer_foundry.core.data.sources.files.separated.separators import find_separator
 from transformer_foundry.core.data.sources.files.signatures import compression_of, refuse_known, stored_format
 
@@ -28,7 +29,7 @@ _CODE_ENDINGS = (
     *(".py", ".js", ".ts", ".c", ".h", ".cpp", ".hpp", ".java", ".go", ".rs", ".rb", ".php", ".sh", ".css", ".html"),
     *(".htm", ".xml", ".yaml", ".yml", ".toml", ".ini", ".tex", ".md", ".rst", ".sql", ".lua", ".r", ".swift"),
 )
-_RESIDUES = re.compile(r"[A-Za-z*\-.]+\s*")
+_FASTQ_ENDINGS = (".fastq", ".fq")
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _PART_OF_SPEECH = re.compile(r"[A-Z][A-Z$-]*|[.,:()'`\"#$-]+")
 _MOST_TAGS = 60
@@ -168,8 +169,8 @@ def _text_format(text: str, ending: str, *, is_whole: bool) -> tuple[str, str, s
     if not is_whole and len(lines) > 1:
         lines.pop()  # it is cut
     filled = [line for line in lines if line.strip()]
-    if _is_fastq(filled):
-        return "fasta", "groups of four lines: a name, a sequence, + and the qualities (fastq)", None
+    if _is_fastq(filled, ending):
+        return "fasta", "records of a name, a sequence, + and the qualities (fastq)", None
     if _is_fasta(filled):
         return "fasta", "lines that begin with > and lines of letters between them", None
     if filled and sum(line.startswith(FASTTEXT_MARK) for line in filled) >= _FULL_TRUTH * len(filled):
@@ -227,21 +228,27 @@ def _is_fasta(lines: list[str]) -> bool:
         return False
     uncommented = [line for line in lines if not line.startswith(";")]
     sequences = [line for line in lines if not line.startswith((">", ";"))]
-    fitting = sum(_RESIDUES.fullmatch(line) is not None for line in sequences)
+    fitting = sum(RESIDUES.fullmatch(line) is not None for line in sequences)
     is_old = lines[0].startswith(";") and any(line.rstrip().isupper() and line.rstrip().endswith("*") for line in lines)
     has_headers = bool(uncommented) and (uncommented[0].startswith(">") or is_old)
     return has_headers and bool(sequences) and fitting >= _FULL_TRUTH * len(sequences)
 
 
-def _is_fastq(lines: list[str]) -> bool:
-    groups = [lines[start : start + 4] for start in range(0, len(lines) - 3, 4)][:100]
-    return bool(groups) and all(
-        name.startswith("@")
-        and plus.startswith("+")
-        and len(sequence) == len(quality)
-        and _RESIDUES.fullmatch(sequence)
+def _is_fastq(lines: list[str], ending: str) -> bool:
+    """Return whether a file begins with a record of fastq, or has several; the reader checks each of them."""
+    if not lines or not lines[0].startswith("@"):
+        return False
+    groups = zip(lines, lines[1:], lines[2:], lines[3:], strict=False)
+    records = [
+        len(sequence) == len(quality)
         for name, sequence, plus, quality in groups
-    )
+        if name.startswith("@") and RESIDUES.fullmatch(sequence) and plus.startswith("+")
+    ]
+    try:
+        is_named = ending in _FASTQ_ENDINGS or (len(records) > 1 and 2 * sum(records) > len(records))
+        return is_named or next(read_fastq(lines, ""), None) is not None
+    except DataError:
+        return False
 
 
 def _is_in_blocks(lines: list[str]) -> bool:
