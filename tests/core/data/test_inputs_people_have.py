@@ -165,3 +165,81 @@ def test_what_cannot_be_read_exactly_is_refused_with_the_reason(tmp_path, name):
         _ = read_corpus(DataOptions(source=str(tmp_path / name)), "sequence_classification").assignment
     assert len(str(caught.value).splitlines()) <= 3
     assert len(str(caught.value)) < 1000
+
+
+OF_CLASSES = {
+    "two lists of one length": {"pos": TEXTS[:20], "neg": TEXTS[20:]},
+    "numbers": {"0": TEXTS[:20], "1": TEXTS[20:]},
+    "any names": {"sport": TEXTS[:15], "tech": TEXTS[15:], "arts": ["short", "texts"]},
+}
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_a_list_of_texts_for_each_class_is_read_as_classes(tmp_path, name):
+    (tmp_path / "a.json").write_text(json.dumps(OF_CLASSES[name]))
+    expected = {(text, label) for label, texts in OF_CLASSES[name].items() for text in texts}
+    corpus = read_corpus(DataOptions(source=str(tmp_path / "a.json")), "sequence_classification")
+    names = corpus.label_names
+    assert {(document.text, names[document.label]) for _, document in corpus.all_documents()} == expected
+    corpus = read_corpus(DataOptions(source=str(tmp_path / "a.json")), "causal_lm")
+    assert {document.text for _, document in corpus.all_documents()} == {text for text, _ in expected}
+    assert "The texts have classes (column label:" in corpus.columns.warnings[0]
+
+
+def test_lists_of_one_length_are_columns_unless_their_names_are_classes(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"sport": TEXTS[:20], "tech": TEXTS[20:]}))
+    with pytest.raises(DataError) as caught:
+        read_corpus(DataOptions(source=str(tmp_path / "a.json")), "causal_lm")
+    assert "if its keys are classes, write rows of text and label." in caught.value.remedy
+    (tmp_path / "a.json").write_text(json.dumps({"source": TEXTS[:20], "target": TEXTS[20:]}))
+    assert read_corpus(DataOptions(source=str(tmp_path / "a.json")), "seq2seq_lm").columns.target == "target"
+
+
+@pytest.mark.parametrize(
+    ("lists", "problem"),
+    [({"source": TEXTS, "target": TEXTS[1:]}, "columns have different lengths"),
+     ({"train": TEXTS, "test": TEXTS[1:]}, "columns have different lengths")],
+)  # fmt: skip
+def test_lists_that_are_columns_or_splits_are_no_classes(tmp_path, lists, problem):
+    (tmp_path / "a.json").write_text(json.dumps(lists))
+    with pytest.raises(DataError, match=problem):
+        read_corpus(DataOptions(source=str(tmp_path / "a.json")), "sequence_classification")
+
+
+def test_of_two_tables_in_a_document_the_longer_one_is_named(tmp_path):
+    messages = [{"sender_name": "A", "content": text} for text in TEXTS]
+    (tmp_path / "a.json").write_text(json.dumps({"participants": [{"name": "A"}], "messages": messages}))
+    with pytest.raises(DataError, match="holds 2 tables: participants, messages") as caught:
+        read_corpus(DataOptions(source=str(tmp_path / "a.json")), "causal_lm")
+    assert "jq -c '.messages[]'" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("header", "is_said"), [("Apple pie,Dessert", True), ("text,Dessert", False), ("Dish,Course number", False)]
+)
+def test_a_first_row_that_is_only_unlike_the_others_is_said_to_be_the_header(tmp_path, header, is_said):
+    second = "{number}" if "number" in header else "{label}"
+    rows = [f"soup of {word},{second.format(number=n % 2, label=['starter', 'main'][n % 2])}" for n, word in
+            enumerate(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"])]  # fmt: skip
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]) + "\n")
+    source = read_corpus(DataOptions(source=str(tmp_path / "a.csv")), "sequence_classification").source
+    assert any("is taken for the header" in note for note in source.notes) is is_said
+
+
+PRINTED = {
+    "psql": (table(" text | label \n------+-------\n", " {0} | {1}\n", end="(40 rows)\n"), "as psql prints it"),
+    "mysql": (table("+---+---+\n| text | label |\n+---+---+\n", "| {0} | {1} |\n"), "as MySQL prints it"),
+    "markdown": (table("| text | label |\n|---|:---:|\n", "| {0} | {1} |\n"), "in Markdown"),
+    "arff": (table("% made by x\n@relation r\n@attribute text string\n@data\n", "'{0}',{1}\n"), "an ARFF table"),
+    "r": (table('"text" "label"\n"1" "a" "ham"\n', '"{number}" "{0}" "{1}"\n'), "as write.table of R writes it"),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_table_as_programs_print_it_is_named_with_its_export(tmp_path, name):
+    content, problem = PRINTED[name]
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_corpus(DataOptions(source=str(tmp_path / "a.txt")), "sequence_classification")
+    assert problem in caught.value.problem
+    assert caught.value.remedy.startswith("Write it")

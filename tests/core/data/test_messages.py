@@ -118,3 +118,23 @@ def test_a_tsv_with_blank_lines_stays_a_table(tmp_path):
     path.write_text("".join(f"{text}\tABC\n\n" for text in TEXTS))
     corpus = read_corpus(DataOptions(source=str(path)), "causal_lm")
     assert {document.text for _, document in corpus.all_documents()} == set(TEXTS)
+
+
+@pytest.mark.parametrize("path", ["texts/{}.txt", "{}.wav", "C:\\my texts\\{}.TXT"])
+@pytest.mark.parametrize("task", ["sequence_classification", "causal_lm", "masked_lm"])
+def test_paths_of_files_are_no_texts(tmp_path, path, task):
+    columns = {"text": [path.format(n) for n in range(40)], "label": ["a", "b"] * 20}
+    with pytest.raises(DataError, match=r"Column text of .* holds paths of files, such as") as caught:
+        open_rows(tmp_path, task, columns=columns)
+    assert "data.text_column=text" in caught.value.remedy
+    assert open_rows(tmp_path, task, columns=columns, text_column="text").source.columns.text == "text"
+    if task != "sequence_classification":  # a list of names of files is what it is
+        assert open_rows(tmp_path, task, columns={"text": columns["text"]}).source.columns.text == "text"
+    beside = open_rows(tmp_path, task, columns={"file": columns["text"], "note": TEXTS, "label": columns["label"]})
+    assert beside.source.columns.text == "note"
+
+
+@pytest.mark.parametrize("text", ["https://a.org/{}.html", "see {}.txt", "version {}.0", "{}.txt and a/b"])
+def test_addresses_and_words_are_no_paths(tmp_path, text):
+    columns = {"text": [text.format(n) for n in range(40)], "label": ["a", "b"] * 20}
+    assert open_rows(tmp_path, "sequence_classification", columns=columns).source.columns.text == "text"

@@ -102,3 +102,28 @@ def test_of_a_stream_only_the_first_rows_are_read_for_the_answers():
     assert "Rows that annotators did not accept (column answer: ignore, reject)" in source.columns.warnings[0]
     assert len(list(source.documents("train"))) == 1000
     assert set(next(iter(table))) == {"text", "label", "answer"}
+
+
+def test_responses_of_argilla_are_the_classes_and_its_status_is_none(tmp_path):
+    rows = [
+        {
+            "text": text,
+            "status": ("completed", "discarded")[number % 2],
+            "topic.responses": [("bad", "good")[number % 3 % 2]],
+        }
+        for number, text in enumerate(TEXTS)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = read_corpus(DataOptions(source=str(tmp_path / "a.jsonl")), "sequence_classification", 2).source
+    assert source.columns.label == "topic.responses"
+    assert {document.label for document in source.documents("train")} == {"bad", "good"}
+    assert "20 rows that annotators did not accept (column status: discarded 20)" in source.columns.warnings[0]
+
+
+@pytest.mark.parametrize("task", ["sequence_classification", "token_classification"])
+def test_the_native_json_of_label_studio_is_named(tmp_path, task):
+    rows = [{"data": {"text": text}, "annotations": [{"id": 1, "result": [{"type": "choices"}]}]} for text in TEXTS]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match="JSON of Label Studio") as caught:
+        read_corpus(DataOptions(source=str(tmp_path / "a.json")), task, 2)
+    assert "JSON-MIN" in caught.value.remedy

@@ -418,3 +418,32 @@ def test_no_alternative_and_no_negative_is_in_the_template_that_is_suggested(tmp
     with pytest.raises(DataError) as error:
         read(tmp_path, table(**columns))
     assert error.value.remedy.endswith(f"a language model can join several{remedy}")
+
+
+def test_the_name_of_the_task_stands_before_the_text_of_t5(tmp_path):
+    rows = [
+        {"prefix": ("summarize", "translate")[n % 2], "input_text": f"a text {n}", "target_text": f"short {n}"}
+        for n in range(40)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = read_corpus(DataOptions(source=str(tmp_path / "a.jsonl")), "seq2seq_lm").source
+    first = next(source.documents("train"))
+    assert (first.text, first.target) == ("summarize: a text 0", "short 0")
+
+
+@pytest.mark.parametrize(("languages", "is_said"), [("de en", True), ("de de", False)])
+def test_targets_in_several_languages_are_a_warning(tmp_path, languages, is_said):
+    rows = [
+        {"target_lang": languages.split()[n % 2], "source": f"one long text {n}", "target": f"another long text {n}"}
+        for n in range(40)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = str(tmp_path / "a.jsonl")
+    warnings = read_corpus(DataOptions(source=path), "seq2seq_lm").source.columns.warnings
+    assert [w for w in warnings if "The targets are in several languages (column target_lang: de, en)" in w][:1] == (
+        list(warnings) if is_said else []
+    )
+    if is_said:
+        template = warnings[0].split("data.template='")[1].split("'")[0]
+        source = read_corpus(DataOptions(source=path, template=template), "seq2seq_lm").source
+        assert next(source.documents("train")).text == "to de: one long text 0"

@@ -231,3 +231,27 @@ def test_whole_numbers_in_a_cell_are_labels_or_a_warning(tmp_path):
     assert "cells such as 0,27, each of which is read as one class" in " ".join(one.columns.warnings)
     halves = read(tmp_path, {"text": TEXTS, "label": repeat("3,5", "4", "4,5")}, 5, name="a.csv")
     assert "one class" not in " ".join(halves.columns.warnings)
+
+
+MARKED = {
+    "percents": (["12%", "0%"], "'12%'", "such as 12."),
+    "prices": (["$1,203.50", "$2"], "'$1,203.50'", "such as 1203.50."),
+    "euros": (["0,50 \u20ac", "12 \u20ac"], "'0,50 ", "such as 0.50."),
+    "of five": (["4/5", "5/5"], "'4/5'", "such as 4."),
+    "thousands": (["1'200", "3'000"], '"1\'200"', "such as 1200."),
+    "debts": (["(1 200)", "30"], "'(1 200)'", "such as -1200."),
+}
+
+
+@pytest.mark.parametrize("kind", MARKED)
+def test_numbers_with_signs_and_marks_are_named(tmp_path, kind):
+    cells, shown, bare = MARKED[kind]
+    with pytest.raises(DataError, match=r"Column price of .* holds more than numbers") as caught:
+        read(tmp_path, {"text": TEXTS, "price": repeat(*cells, cells[0])}, 1, NUMBER)
+    assert shown in caught.value.problem
+    assert caught.value.expected.endswith(bare)
+
+
+def test_words_are_no_numbers_with_signs(tmp_path):
+    with pytest.raises(DataError, match="has no column of numbers"):
+        read(tmp_path, {"text": TEXTS, "when": repeat("May 5", "2024-01-05")}, 1, NUMBER)

@@ -171,3 +171,16 @@ def test_a_number_sign_with_a_tag_is_a_word_and_no_comment(tmp_path, separator):
     [*rows] = read_corpus(DataOptions(source=str(path)), "token_classification").source.documents("train")
     assert rows[0].words == ("#", "Zürich", "flat", "#", "4")
     assert rows[0].tags == ("O", "B-LOC", "O", "I-LOC", "O")
+
+
+SENTENCE = (("Ann", "B-PER"), ("lives", "O"), ("in", "O"), ("Oslo", "B-LOC"))
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", " \t"])
+@pytest.mark.parametrize("line", ["{0}\t{1}", "{0} {1}", "{1}\t{0}"])
+def test_blank_lines_may_hold_blanks_and_tags_stand_first(tmp_path, blank, line):
+    block = "".join(line.format(*pair) + "\n" for pair in SENTENCE)
+    (tmp_path / "a.txt").write_text(f"{block}{blank}\n" * 12)
+    source = read_corpus(DataOptions(source=str(tmp_path / "a.txt")), "token_classification").source
+    found = {(document.words, document.tags) for document in source.documents("train")}
+    assert found == {tuple(zip(*SENTENCE, strict=True))}

@@ -17,13 +17,14 @@ from transformer_foundry.core.data.columns.cells import (
 )
 from transformer_foundry.core.data.columns.labels import choose_tags
 from transformer_foundry.core.data.columns.prompts.choices import warn_of_unmarked
-from transformer_foundry.core.data.columns.prompts.direction import direct_pair
+from transformer_foundry.core.data.columns.prompts.direction import direct_pair, warn_of_languages
 from transformer_foundry.core.data.columns.prompts.parts import choose_prompt
 from transformer_foundry.core.data.columns.prompts.unread import find_unread
 from transformer_foundry.core.data.columns.prompts.verdicts import find_verdict, warn_of_verdict
 from transformer_foundry.core.data.columns.roles import (
     LABEL_NAMES,
     NAMELESS,
+    holds_paths,
     is_discrete,
     is_running_text,
     is_text_beside,
@@ -105,6 +106,7 @@ def choose_text(rows: Rows, names: list[str], source: str, *, is_labelled: bool 
     known = text_name(textual)
     if known is not None:
         return known
+    _refuse_paths(rows, names, source)
     ranked = sorted(textual, key=lambda name: -average_length(rows, name))
     if len(ranked) == 1:
         return ranked[0]
@@ -251,7 +253,27 @@ def _is_empty(rows: Rows, name: str) -> bool:
 
 
 def _textual(rows: Rows, names: Sequence[str]) -> list[str]:
-    return [name for name in names if average_length(rows, name) > 0 and not _is_empty(rows, name)]
+    filled = [name for name in names if average_length(rows, name) > 0 and not _is_empty(rows, name)]
+    paths = _paths(rows, filled)
+    return [name for name in filled if name not in paths]
+
+
+def _paths(rows: Rows, names: Sequence[str]) -> list[str]:
+    """Return the columns of paths of files; what is alone in a table is its text, whatever it looks like."""
+    is_alone = len({name for row in rows for name in row}) == 1
+    return [] if is_alone else [name for name in names if holds_paths(rows, name)]
+
+
+def _refuse_paths(rows: Rows, names: Sequence[str], source: str) -> None:
+    """Raise an error if the texts are in files of their own, whose paths are in the table."""
+    paths = _paths(rows, names)
+    if paths and all(is_discrete(rows, name) for name in _textual(rows, names)):
+        first = next(text for row in rows if (text := text_of(row.get(paths[0])).strip()))
+        raise DataError(
+            f"Column {paths[0]} of {source} holds paths of files, such as {first[:60]!r}, and no other column texts.",
+            "Expected the texts themselves.",
+            f"Write the text of each file into the table, or set data.text_column={paths[0]} to learn the paths.",
+        )
 
 
 def _no_answer(names: list[str], source: str) -> DataError:
@@ -287,6 +309,7 @@ def _note_left_out(rows: Rows, names: list[str], task: str, chosen: Columns) -> 
     inside = find_unread(rows, chosen, left)
     warnings += inside.warnings
     warnings += warn_of_verdict(rows, names, chosen) if task in _PROMPT_OPTIONS else []
+    warnings += warn_of_languages(rows, left, chosen) if task == "seq2seq_lm" else []
     warnings += warn_of_unmarked(rows, chosen.names(), chosen.target)
     equal = _equal_sides(rows, chosen)
     if equal:

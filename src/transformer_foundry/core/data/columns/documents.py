@@ -18,7 +18,8 @@ from transformer_foundry.core.data.columns.cells import (
 )
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 from transformer_foundry.core.data.columns.roles import TOKEN_NAMES, role_of
-from transformer_foundry.core.data.columns.targets import read_flag, read_number
+from transformer_foundry.core.data.columns.rows.annotations import RESPONSES
+from transformer_foundry.core.data.columns.rows.numbers import read_flag, read_number
 from transformer_foundry.core.data.columns.token_ids import to_id_document
 from transformer_foundry.core.data.document import Columns, Document
 
@@ -228,7 +229,10 @@ def _label(value: object, column: str, location: Callable[[], str]) -> int | str
         return written if "e" in written.lower() else int(value)
     if isinstance(value, bool | int):
         return int(value)
-    if parse_list(value) is not None:
+    items = parse_list(value)
+    if items is not None and len(items) == 1 and column.endswith(RESPONSES):
+        return _label(items[0], column, location)
+    if items is not None:
         raise DataError(
             f"{location()}: the label (column {column}) is a list: {str(value)[:60]}.",
             "Expected one class a text, as in the first rows.",

@@ -20,6 +20,7 @@ from transformer_foundry.core.data.columns.roles import (
     text_name,
     words_of,
 )
+from transformer_foundry.core.data.columns.rows.annotations import RESPONSES, refuse_native
 from transformer_foundry.core.data.columns.tag_layouts import TAG_NAMES, WORD_NAMES
 from transformer_foundry.core.data.document import Columns
 from transformer_foundry.core.data.options import DataOptions
@@ -124,6 +125,7 @@ def choose_tags(rows: Rows, names: list[str], options: DataOptions, source: str)
     label = options.label_column or named([name for name in names if name != options.text_column], TAG_NAMES)
     words = options.text_column or named([name for name in textual if name != label], WORD_NAMES)
     if words is None or label is None:
+        refuse_native(rows, source)
         missing = "words" if words is None else "tags"
         raise DataError(
             f"No column of {source} has the name of {missing}; columns: {short_list(names)}.",
@@ -142,9 +144,13 @@ def choose_label(rows: Rows, names: list[str], text: str | None, source: str) ->
     known = named([name for name in names if name != text], LABEL_NAMES)
     if known is not None:
         return known
+    refuse_native(rows, source)
     others = [name for name in names if name != (text or named(names, TEXT_NAMES))]
     if len(names) == 2 and len(others) == 1:
         return others[0]
+    responses = [name for name in others if name.endswith(RESPONSES)]
+    if len(responses) == 1:
+        return responses[0]
     classes = [name for name in others if is_discrete(rows, name)]
     compounds = [name for name in classes if _is_named_as_label(name)]
     if len(compounds) == 1:

@@ -15,6 +15,7 @@ __all__ = [
     "RATING_NAMES",
     "TEXT_NAMES",
     "TOKEN_NAMES",
+    "holds_paths",
     "is_discrete",
     "is_running_text",
     "is_text_beside",
@@ -98,6 +99,12 @@ _DATE_WORDS = frozenset(
 )
 _LETTERS_OF_DATE = re.compile(r"[^\W\d_]+")
 _MOST_DATES = 0.9  # share of the cells
+_PATH = re.compile(  # of a file; with blanks only if it is whole
+    r"(?!\w+://)(?:\S+|(?:\.{0,2}|\w:)[/\\][^\n]+)\.(?:txt|md|json|xml|html?|rtf|pdf|docx?|csv|tsv|wav|mp3|flac|ogg|m4a"
+    r"|jpe?g|png|gif|bmp|tiff?|webp|mp4|avi|mov|npy|pt)",
+    re.IGNORECASE,
+)
+_LONGEST_PATH = 300
 _FEW_WORDS = 5  # on average; names, titles, addresses and categories have fewer
 
 
@@ -189,6 +196,12 @@ def _is_date(text: str) -> bool:
     """Return whether a text consists of numbers and the words of dates and times."""
     words = _LETTERS_OF_DATE.findall(text.lower())
     return any(map(str.isdigit, text)) and all(word in _DATE_WORDS for word in words)
+
+
+def holds_paths(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Return whether all cells of a column are paths of files, such as ``texts/0.txt``, so no texts."""
+    filled = [text for row in rows if (text := text_of(row.get(name)).strip())]
+    return bool(filled) and all(len(text) < _LONGEST_PATH and _PATH.fullmatch(text) for text in filled)
 
 
 def is_text_beside(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

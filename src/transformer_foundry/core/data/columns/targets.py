@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +20,18 @@ from transformer_foundry.core.data.columns.roles import (
     named,
     words_of,
 )
+from transformer_foundry.core.data.columns.rows.annotations import RESPONSES
+from transformer_foundry.core.data.columns.rows.numbers import (
+    bare_number,
+    read_flag,
+    read_number,
+    warn_of_digits,
+    warn_of_thousands,
+)
 from transformer_foundry.core.data.document import Columns
 from transformer_foundry.core.data.options import DataOptions
 
-__all__ = ["choose_targets", "read_flag", "read_number"]
+__all__ = ["choose_targets"]
 
 Rows = Sequence[Mapping[str, Any]]
 ChooseText = Callable[[Rows, list[str], str], str]
@@ -33,20 +40,12 @@ _NUMBER_NAMES = (*RATING_NAMES, "similarity", "similarity_score", "relatedness",
 _SET_NAMES = ("tags", "genres", "genre", "categories", "topics", "classes", "emotions", "keywords", "codes", "subjects")
 _KEYS = frozenset(("id", "ids", "idx", "index", "key", "row", "number", "nr", "unnamed", "uuid"))
 _SEPARATORS = ("|", ";", ",", "/")
-_MINUS = "\N{MINUS SIGN}"  # as word processors write it
 _MOSTLY = 0.5  # share of the rows; the reader names the row with another value
 _LONGEST_LABEL_WORDS = 4
 _RECURRING = 0.6  # share of the parts of joined names that occur in another cell
-_DECIMAL_COMMA, _THOUSANDS = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d{1,3},\d{3}")
-_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")  # a number, or thousands with the point of German and Spanish
-_WHOLE = re.compile(r"[-+]?\d{16,30}")  # whole numbers of 15 digits are exact
 _JOINED_NUMBERS = re.compile(r"\d+(?:\s?[|;,/]\s?\d+)+")
 _HALVES = frozenset(("0", "5", "00", "25", "50", "75"))
-_BELOW_THOUSAND = re.compile(r"[-+]?\d{1,3}")
-_FEW_NUMBERS = 5
 _SINGLE_VALUES = 0.005  # share of the rows
-_TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
-_UNKNOWN = ("-1", "-1.0")  # in sets of which a part is not scored
 
 
 def choose_targets(
@@ -88,41 +87,10 @@ def choose_targets(
     if several is not None:
         return several
     chosen = with_texts(None)
-    if num_labels != 1:  # a column without the name of a label
+    is_list_of_annotators = options.label_column is None and str(chosen.label).endswith(RESPONSES)
+    if num_labels != 1 and not is_list_of_annotators:  # a column without the name of a label
         several = _find_several(rows, names, replace(options, label_column=chosen.label), with_texts, num_labels)
     return several or _one_class(rows, chosen, source, num_labels)
-
-
-def read_number(value: object) -> float | None:
-    """Return the finite number of a cell, also with a decimal comma or the sign for minus; None if it could be another.
-
-    Example:
-        >>> read_number("3.8"), read_number("3,8"), read_number("1,000"), read_number("nan")
-        (3.8, 3.8, None, None)
-    """
-    if isinstance(value, bool):
-        return None
-    text = str(value).replace(_MINUS, "-")
-    if _DECIMAL_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
-        text = text.replace(",", ".")
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def read_flag(value: object) -> int | None:
-    """Return 1 or 0 for a cell that says whether a label applies, -1 if that is not known; None for other cells.
-
-    Example:
-        >>> read_flag("1"), read_flag(False), read_flag(""), read_flag(-1), read_flag("2")
-        (1, 0, -1, -1, None)
-    """
-    text = "" if is_missing(value) else str(value).strip().lower()
-    if text in _TRUE or text in _FALSE:
-        return int(text in _TRUE)
-    return -1 if text == "" or text in _UNKNOWN else None
 
 
 def _number(
@@ -143,12 +111,7 @@ def _number(
     if label is None or not _is_numeric(rows, label):
         if task != "regression":
             return None
-        found = f"column {label} holds {_first(rows, label)!r}" if label else f"its columns: {short_list(names)}"
-        raise DataError(
-            f"{source} has no column of numbers for the task regression; {found}.",
-            "Expected a number for each text, such as 3.8.",
-            "Set data.label_column to the column of numbers.",
-        )
+        raise _no_numbers(rows, names, label, source)
     if task != "regression" and all(read_flag(row.get(label)) is not None for row in rows):
         reason = (
             f"The model has one output, and column {label} holds 0 and 1: whether the label applies, learned with a "
@@ -161,34 +124,29 @@ def _number(
         with_texts(label),
         targets="number",
         reason=reason,
-        warnings=(*_warn_of_thousands(rows, label), *_warn_of_digits(rows, label)),
+        warnings=(*warn_of_thousands(rows, label), *warn_of_digits(rows, label)),
     )
 
 
-def _warn_of_thousands(rows: Rows, label: str) -> tuple[str, ...]:
-    """Return a sentence if all numbers that have a point have three digits after it, and none begins with 0."""
-    written = [str(value) for row in rows if not isinstance(value := row.get(label), int) and not is_missing(value)]
-    grouped = [text for text in written if _GROUPED.fullmatch(text)]
-    others = [text for text in written if not _GROUPED.fullmatch(text)]
-    if len(grouped) < _FEW_NUMBERS or not all(_BELOW_THOUSAND.fullmatch(text) for text in others):
-        return ()
-    number = read_number(grouped[0])
-    return (
-        f"The numbers in column {label} have three digits after the point, such as {grouped[0]}, which is read as"
-        f" {number:g}: if the point separates thousands, remove it.",
-    )
-
-
-def _warn_of_digits(rows: Rows, label: str) -> tuple[str, ...]:
-    """Return a sentence if a whole number has more digits than a float keeps."""
-    for row in rows:
-        text = str(row.get(label)).strip()
-        if _WHOLE.fullmatch(text) and int(float(text)) != int(text):
-            return (
-                f"Column {label} holds whole numbers above 2^53, such as {text}, which is read as {int(float(text))}:"
-                " the last digits are lost; subtract what all have in common.",
+def _no_numbers(rows: Rows, names: list[str], label: str | None, source: str) -> DataError:
+    """Return the error of a table without a column of numbers; name a column whose cells hold more than numbers."""
+    for name in [label] if label else names:
+        filled = [value for row in rows if not is_missing(value := row.get(name)) and str(value).strip()]
+        bare = [bare_number(value) for value in filled]
+        if filled and sum(number is not None for number in bare) > _MOSTLY * len(filled):
+            place = next(place for place, number in enumerate(bare) if number is not None)
+            place = next((at for at, one in enumerate(bare) if one and one.strip("0.")), place)
+            return DataError(
+                f"Column {name} of {source} holds more than numbers, such as {str(filled[place])[:40]!r}.",
+                f"Expected bare numbers for the task regression, such as {bare[place]}.",
+                "Write them without signs, units and marks between thousands.",
             )
-    return ()
+    found = f"column {label} holds {_first(rows, label)!r}" if label else f"its columns: {short_list(names)}"
+    return DataError(
+        f"{source} has no column of numbers for the task regression; {found}.",
+        "Expected a number for each text, such as 3.8.",
+        "Set data.label_column to the column of numbers.",
+    )
 
 
 def _several(

@@ -17,7 +17,7 @@ from transformer_foundry.core.data.sources.files.archive import unpack
 from transformer_foundry.core.data.sources.files.decoding import count_lines, read_head
 from transformer_foundry.core.data.sources.files.formats import ARCHIVES, DATA_ENDINGS, FORMATS, GROUPS, TEXTS
 from transformer_foundry.core.data.sources.files.kind import DataFile
-from transformer_foundry.core.data.sources.files.signatures import is_translation, is_web_page, markup_of
+from transformer_foundry.core.data.sources.files.signatures import Markup, is_translation, is_web_page, markup_of
 from transformer_foundry.core.data.sources.files.sniff import ending_of, sniff
 from transformer_foundry.core.data.sources.folders import (
     NamedSplits,
@@ -34,6 +34,7 @@ __all__ = [
     "digest_files",
     "find_files",
     "looks_like_local_path",
+    "markup_in",
 ]
 
 _ABOUT_DATA = frozenset(  # files beside the data that are not data
@@ -267,6 +268,11 @@ def _is_page(file: DataFile) -> bool:
     return is_web_page(read_head(file.path, file.kind.compression, 2**10, file.shown))
 
 
+def markup_in(file: DataFile) -> Markup | None:
+    """Return what a file of text with markup is; None if it is plain."""
+    return markup_of(_text_head(file))
+
+
 def _text_head(file: DataFile) -> str:
     head = read_head(file.path, file.kind.compression, 2**10, file.shown)
     return head.decode(file.kind.encoding or "utf-8", "ignore").lstrip("\ufeff")
@@ -298,9 +304,11 @@ def _file_warnings(files: Sequence[DataFile], options: DataOptions) -> tuple[str
     for file in files[:_EXAMINED_FILES]:
         if file.kind.format != "text" or file.kind.encoding is None:
             continue
-        kind = markup_of(_text_head(file))
+        kind = markup_in(file)
         if kind is not None:
-            found.append(f"{file.shown} is {kind[0]}, read as plain text: its {kind[1]} are learned; export its texts.")
+            found.append(
+                f"{file.shown} is {kind.what}, read as plain text: its {kind.parts} are learned; {kind.remedy}."
+            )
             break
     return tuple(found)
 

@@ -11,7 +11,7 @@ from transformer_foundry.core.data.sources.files.formats import TEXTS
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.plain_text import choose_document
 from transformer_foundry.core.data.sources.files.sniff import ending_of
-from transformer_foundry.core.data.sources.local_files import digest_files, find_files, looks_like_local_path
+from transformer_foundry.core.data.sources.local_files import digest_files, find_files, looks_like_local_path, markup_in
 from transformer_foundry.core.data.sources.remote import (
     LINES,
     STREAMED,
@@ -71,6 +71,14 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
     has_labels = task == "sequence_classification" and files["train"][0].label is not None
     needs_pairs = needs_pairs and files["train"][0].partner is None
     if is_text and not has_labels and (task in _LABELLED_TASKS or needs_pairs):
+        kind = markup_in(files["train"][0]) if files["train"][0].kind.format == "text" else None
+        if kind is not None:
+            raise DataError(
+                f"{files['train'][0].shown} is {kind.what}, read as plain text, which has no"
+                f" {'targets' if needs_pairs else 'labels'}.",
+                f"Expected a table, such as csv or jsonl, for the task {task}.",
+                f"{kind.remedy[0].upper()}{kind.remedy[1:]}; model.task=causal_lm reads it as text.",
+            )
         raise DataError(
             f"{options.source} is plain text, which has no {'targets' if needs_pairs else 'labels'}.",
             f"Expected a table, such as csv or jsonl, for the task {task}.",

@@ -19,6 +19,7 @@ from transformer_foundry.core.data.limits import explain_memory, first_rows
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources import read_errors
 from transformer_foundry.core.data.sources.files.formats import Table, open_table
+from transformer_foundry.core.data.sources.files.json_tables.document import JsonTable
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.sections import section_size
 from transformer_foundry.core.data.sources.files.separated.table import DelimitedTable
@@ -108,7 +109,7 @@ class LocalRows:
     def hint(self) -> str:
         """What may explain that the rows cannot be used, in sentences; empty if nothing is known."""
         table = self._tables[0]
-        return table.hint if isinstance(table, SpreadsheetTable) else ""
+        return table.hint if isinstance(table, SpreadsheetTable | JsonTable) else ""
 
     @property
     def label_names(self) -> Mapping[str, tuple[str, ...]]:

@@ -20,10 +20,10 @@ from transformer_foundry.core.data.columns.documents import to_document
 from transformer_foundry.core.data.columns.prompts.verdicts import is_refused
 from transformer_foundry.core.data.columns.rows.annotations import find_annotation, is_accepted, warn_of_annotation
 from transformer_foundry.core.data.columns.rows.nesting import Nesting, find_nesting, unfold
+from transformer_foundry.core.data.columns.rows.numbers import read_flag
 from transformer_foundry.core.data.columns.rows.turn_rows import TurnLayout, find_turn_layout
 from transformer_foundry.core.data.columns.split_column import SplitColumn, find_split_column
 from transformer_foundry.core.data.columns.tag_layouts import TagLayout, find_tag_layout
-from transformer_foundry.core.data.columns.targets import read_flag
 from transformer_foundry.core.data.document import SPLIT_NAMES, Document
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.rows import FilteredRows, Row, Rows, StreamedRows

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
-from transformer_foundry.core.data.columns.roles import NAMELESS, role_of, words_of
+from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.cells import text_of
+from transformer_foundry.core.data.columns.roles import NAMELESS, is_discrete, role_of, words_of
+from transformer_foundry.core.data.document import Columns
 
-__all__ = ["direct_pair"]
+__all__ = ["direct_pair", "warn_of_languages"]
 
 _LONG = (
     "article",
@@ -54,6 +59,7 @@ _LANGUAGES = frozenset(
         ),
     )
 )
+_LANGUAGE_WORDS, _TARGET_WORDS = frozenset(("lang", "language", "locale")), frozenset(("target", "tgt", "trg", "to"))
 _SIDES = frozenset(("1", "2", "a", "b", "x", "y", "0", "first", "second", "left", "right"))
 _GIVEN = ("instruction", "context", "input", "question")
 
@@ -79,6 +85,22 @@ def direct_pair(one: str, other: str, source: str) -> tuple[str, str]:
         "Expected names such as source and target, or text and summary.",
         f"Set data.text_column={one},data.target_column={other}, or data.text_column={other},data.target_column={one}.",
     )
+
+
+def warn_of_languages(rows: Sequence[Mapping[str, Any]], left: Sequence[str], chosen: Columns) -> list[str]:
+    """Return a sentence if a column that is not read says in which of several languages the target is."""
+    if chosen.target is None or chosen.template is None:
+        return []
+    for name in left:
+        words = set(words_of(name))
+        is_named = bool(words & _LANGUAGE_WORDS) and bool(words & _TARGET_WORDS) and is_discrete(rows, name)
+        found = sorted({text_of(row.get(name)).strip() for row in rows} - {""})
+        if is_named and len(found) > 1:
+            return [
+                f"The targets are in several languages (column {name}: {short_list(found, 4)}), which the model is not"
+                f" told: data.template='to {{{name}}}: {chosen.template}' tells it.".replace("\n", "\\n")
+            ]
+    return []
 
 
 def _is_side(name: str) -> bool:

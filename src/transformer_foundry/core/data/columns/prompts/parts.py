@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformer_foundry.core.base.errors import DataError, suggestion
@@ -35,6 +36,7 @@ _BEST = frozenset(("best", "accepted", "golden", "gold", "winning"))
 _RIGHT = frozenset(("correct", "right", "true", "good", "final", "expected"))
 _ASKERS = frozenset(("user", "human", "prompter"))
 _ASKING = ("instruction", "context", "input", "question")
+_PREFIX, _PREFIXED = "prefix", frozenset(("prefix", "input_text", "target_text"))
 _MOST_CONTAINED = 0.8  # share of the rows
 
 
@@ -67,7 +69,15 @@ def choose_prompt(rows: Rows, names: list[str], options: DataOptions, source: st
         return None  # the text is the whole prompt already, or a class stands beside it
     if text is not None and "context" not in map(roles.get, parts):
         parts = tuple(name for name in names if name in (*parts, text))
-    return _joined(parts, answer, markers) if parts else None
+    return _with_prefix(rows, names, _joined(parts, answer, markers)) if parts else None
+
+
+def _with_prefix(rows: Rows, names: Sequence[str], chosen: Columns) -> Columns:
+    """Write the name of the task before the text, as simpletransformers does for T5: ``summarize: ...``."""
+    is_task = set(names) >= _PREFIXED and is_discrete(rows, _PREFIX) and all(text_of(row.get(_PREFIX)) for row in rows)
+    if not is_task or chosen.template is None:
+        return chosen
+    return replace(chosen, template=f"{{{_PREFIX}}}: {chosen.template}")
 
 
 def find_answer(rows: Rows, names: list[str]) -> str | None:

@@ -8,19 +8,21 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import counted
-from transformer_foundry.core.data.columns.cells import is_missing
+from transformer_foundry.core.data.columns.cells import is_missing, items_of
 from transformer_foundry.core.data.columns.prompts.template import parse_template
 from transformer_foundry.core.data.options import DataOptions
 
-__all__ = ["find_annotation", "is_accepted", "warn_of_annotation"]
+__all__ = ["RESPONSES", "find_annotation", "is_accepted", "refuse_native", "warn_of_annotation"]
 
 _VALUES = {
     "answer": frozenset(("accept", "reject", "ignore")),  # Prodigy
-    "status": frozenset(("submitted", "discarded", "draft", "pending")),  # Argilla
+    "status": frozenset(("submitted", "completed", "discarded", "draft", "pending")),  # Argilla
 }
 # A status alone may be that of a claim or an order.
 _ARGILLA = frozenset(("fields", "responses", "suggestions", "external_id", "_server_id", "annotation_agent"))
-_ACCEPTED = ("accept", "submitted")
+_ACCEPTED = ("accept", "submitted", "completed")
+RESPONSES = ".responses"
+"""What the name of the column of the answers to a question ends with in a table of Argilla."""
 _ANNOTATED = frozenset(("label", "labels", "spans", "accept", "options", "entities", "_task_hash", "_input_hash"))
 
 
@@ -37,7 +39,7 @@ def find_annotation(rows: Sequence[Mapping[str, Any]], options: DataOptions) -> 
     used = {options.text_column, options.target_column, options.label_column, options.pair_column}
     used.update(options.label_columns or ())
     used.update(() if options.template is None else parse_template(options.template).names)
-    if not _ANNOTATED.intersection(names):
+    if not _ANNOTATED.intersection(names) and not any(name.endswith(RESPONSES) for name in names):
         return None
     for name in sorted(names - used):
         if name.lower() == "status" and not any(_is_of_argilla(other) for other in names):
@@ -96,8 +98,18 @@ def warn_of_annotation(
     ]
 
 
+def refuse_native(rows: Sequence[Mapping[str, Any]], source: str) -> None:
+    """Raise an error if rows are tasks of Label Studio with all their annotations, of which none is a column."""
+    if any("result" in item for row in rows for item in items_of(row.get("annotations"))):
+        raise DataError(
+            f"{source} is the JSON of Label Studio with the annotations of each task inside it.",
+            "Expected a column of labels.",
+            "Export it from Label Studio as JSON-MIN or CSV.",
+        )
+
+
 def _is_of_argilla(name: str) -> bool:
-    return name in _ARGILLA or name.endswith((".responses", ".suggestion"))  # of a question, in a table
+    return name in _ARGILLA or name.endswith((RESPONSES, ".suggestion"))  # of a question, in a table
 
 
 def _cell(value: object) -> str:

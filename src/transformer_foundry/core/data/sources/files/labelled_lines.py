@@ -13,7 +13,7 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.decoding import read_lines
 from transformer_foundry.core.data.sources.files.kind import DataFile
 
-__all__ = ["CONLLU_COLUMNS", "FASTTEXT_MARK", "ConllTable", "FastTextTable", "is_conll_mark"]
+__all__ = ["CONLLU_COLUMNS", "FASTTEXT_MARK", "TAG_FIRST", "ConllTable", "FastTextTable", "is_conll_mark"]
 
 _SAMPLE_LINES = 1000
 CONLLU_COLUMNS = 10
@@ -21,6 +21,8 @@ _CONLLU_NAMES = ("id", "tokens", "lemmas", "upos", "xpos", "feats", "head", "dep
 _DOCUMENT_START = "-DOCSTART-"
 FASTTEXT_MARK = "__label__"
 """What a label begins with in a file of fastText."""
+TAG_FIRST = "a tag and its word"
+"""What the evidence of a CoNLL file contains whose tags stand before the words."""
 _COMMENT = "# "
 _OUTSIDE = "O"
 
@@ -68,6 +70,8 @@ class ConllTable:
 
     def _names(self, width: int) -> Sequence[str]:
         if self._columns is None:
+            if TAG_FIRST in self._file.kind.evidence:
+                return ["ner_tags", "tokens"]
             names = ["tokens", *(f"column_{place}" for place in range(2, width)), "ner_tags"]
             return _CONLLU_NAMES if width == CONLLU_COLUMNS else names
         if len(self._columns) != width:

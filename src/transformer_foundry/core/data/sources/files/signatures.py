@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.data.sources.files.formats import FORMATS
 
-__all__ = ["compression_of", "is_translation", "is_web_page", "markup_of", "refuse_known", "stored_format"]
+__all__ = ["Markup", "compression_of", "is_translation", "is_web_page", "markup_of", "refuse_known", "stored_format"]
+
+
+class Markup(NamedTuple):
+    """What a text with markup is, what of it is no text, and what to do."""
+
+    what: str
+    parts: str
+    remedy: str = "export its texts"
+
 
 _COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _TAR_MARK, _TAR_OFFSET = b"ustar", 257
@@ -41,6 +51,7 @@ _BEFORE_PAGE = b"\xef\xbb\xbf \t\r\n"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((?:dp|lp)\d*\n|c(?:__builtin__|builtins|copy_reg|numpy|pandas)[\w.]*\n")
 _SCRIPT = re.compile(rb"class\s+\w+\s*\(\s*(?:datasets\.)?(?:GeneratorBasedBuilder|ArrowBasedBuilder|BeamBasedBuilder)")
 
+_HEADERS = r"(?:[\w-]+: [^\n]*\n(?:[ \t][^\n]*\n)*)"
 _MARKUP = (
     (
         # Without a declaration: a tag with attributes, or one within another.
@@ -49,19 +60,50 @@ _MARKUP = (
             r"(?:\s+[\w.:-]+\s*=\s*[\"'][^<>]*>|\s*>\s*<[A-Za-z]))",
             re.DOTALL,
         ),
-        "XML",
-        "tags",
+        Markup("XML", "tags"),
     ),
-    (re.compile(r"WEBVTT|\s*\d+\s+\d\d:\d\d:\d\d[,.]\d+ -->"), "subtitles", "times"),
-    (re.compile(r"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE), "an ARFF table", "declarations"),
-    (re.compile(r"(?:#[^\n]*\n|\s)*msg(?:id|ctxt) \""), "a gettext catalogue", "keywords"),
-    (re.compile(r"From \S+ [^\n]*\d\d:\d\d:\d\d[^\n]*\r?\n[\w-]+: "), "a mailbox", "headers"),
+    (re.compile(r"WEBVTT|\s*\d+\s+\d\d:\d\d:\d\d[,.]\d+ -->"), Markup("subtitles", "times")),
+    (re.compile(r"\s*\[(?:Script Info|Events|V4\+? Styles)\]\s*\n"), Markup("subtitles", "times and styles")),
+    (re.compile(r"(?:#[^\n]*\n|\s)*msg(?:id|ctxt) \""), Markup("a gettext catalogue", "keywords")),
+    (re.compile(r"From \S+ [^\n]*\d\d:\d\d:\d\d[^\n]*\r?\n[\w-]+: "), Markup("a mailbox", "headers")),
     (
         re.compile(
-            r"(?:[\w-]+: [^\n]*\n(?:[ \t][^\n]*\n)*){1,40}?(?:MIME-Version|Content-Transfer-Encoding): ", re.IGNORECASE
+            rf"{_HEADERS}{{0,40}}?(?:MIME-Version|Content-Transfer-Encoding|Message-ID|Return-Path|Received): ",
+            re.IGNORECASE,
         ),
-        "mail",
-        "headers",
+        Markup("mail", "headers"),
+    ),
+    (
+        re.compile(
+            r"(?=.*?(?:\bINSERT\s+INTO\b|-- (?:MySQL|MariaDB) dump|-- PostgreSQL database dump|PRAGMA foreign_keys))"
+            r"(?:\s+|--[^\n]*\n|/\*.*?\*/;?|#[^\n]*\n)*(?:SET|PRAGMA|BEGIN|CREATE|DROP|INSERT|LOCK|USE)\b",
+            re.DOTALL | re.IGNORECASE,
+        ),
+        Markup("a dump of a database", "commands", "export the table as csv"),
+    ),
+    (
+        re.compile(r"\s*window\.YTD\.[\w.]+\s*=\s*\["),
+        Markup("JSON of X (Twitter)", "keys", "remove all before the first [, and name it .json"),
+    ),
+    (
+        re.compile(r"(?:\s*%[^\n]*\n)*\s*@relation", re.IGNORECASE),
+        Markup("an ARFF table", "declarations", "write it as csv: in Weka, or with scipy.io.arff.loadarff"),
+    ),
+    (
+        re.compile(r"[^\n|]+(?:\|[^\n|]*)+\n-{2,}(?:\+-{2,})+\s*\n"),
+        Markup("a table as psql prints it", "lines", "write it as csv: psql --csv"),
+    ),
+    (
+        re.compile(r"\s*\+-{2,}(?:\+-{2,})*\+\s*\n\|"),
+        Markup("a table as MySQL prints it", "lines", "write it with tabs: mysql --batch"),
+    ),
+    (
+        re.compile(r"\s*\|?[^\n|]+\|[^\n]*\n\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)+\|?\s*\n"),
+        Markup("a table in Markdown", "bars", "write it as csv"),
+    ),
+    (
+        re.compile(r'"[^"\n]*"(?: "[^"\n]*")+\r?\n"1" (?:"|-?\d|NA\b)'),
+        Markup("a table as write.table of R writes it", "quotes", "write it with write.csv"),
     ),
 )
 _TRANSLATIONS = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<(?:tmx|xliff|TS)[\s>]")  # pairs of texts in XML
@@ -84,9 +126,14 @@ def is_web_page(head: bytes) -> bool:
     return head.lstrip(_BEFORE_PAGE).lower().startswith(_WEB_PAGE)
 
 
-def markup_of(head: str) -> tuple[str, str] | None:
-    """Return what a text with markup is that begins with ``head``, and what of it is no text; None if it is plain."""
-    return next(((what, parts) for pattern, what, parts in _MARKUP if pattern.match(head)), None)
+def markup_of(head: str) -> Markup | None:
+    """Return what a text with markup is that begins with ``head``; None if it is plain.
+
+    Example:
+        >>> markup_of("+----+\\n| id |\\n").what, markup_of("plain | text")
+        ('a table as MySQL prints it', None)
+    """
+    return next((markup for pattern, markup in _MARKUP if pattern.match(head)), None)
 
 
 def is_translation(head: str) -> bool:

@@ -15,6 +15,7 @@ from transformer_foundry.core.data.sources.files.kind import FileKind
 from transformer_foundry.core.data.sources.files.labelled_lines import (
     CONLLU_COLUMNS,
     FASTTEXT_MARK,
+    TAG_FIRST,
     is_conll_mark,
 )
 from transformer_foundry.core.data.sources.files.sections import RESIDUES, read_fastq
@@ -177,6 +178,8 @@ def _text_format(text: str, ending: str, *, is_whole: bool) -> tuple[str, str, s
         return "fasttext", f"lines that begin with {FASTTEXT_MARK}", None
     if _is_conll(lines) and (ending not in FORMATS["delimited"].endings or _is_in_blocks(lines)):
         return "conll", "blocks of lines with one word and its tag", None
+    if ending not in FORMATS["delimited"].endings and _has_tags_first(lines):
+        return "conll", f"blocks of lines with {TAG_FIRST}", None
     if ending in _CODE_ENDINGS:
         return "text", f"text, and the ending {ending} of code or markup", None
     separator, evidence = find_separator(text, ending, is_whole=is_whole)
@@ -259,13 +262,27 @@ def _is_in_blocks(lines: list[str]) -> bool:
     return 1 < blocks < len(filled) / 2 and words >= _FULL_TRUTH * len(filled)
 
 
+def _words(lines: list[str]) -> list[list[str]]:
+    """Return the fields of the lines that may be words: not blank, and no comments."""
+    words = (line for line in lines if line.strip() and not is_conll_mark(line))
+    return [line.split("\t") if "\t" in line else line.split() for line in words]
+
+
+def _has_tags_first(lines: list[str]) -> bool:
+    """Return whether lines have a tag of spans (O, B-X, I-X) and its word, in blocks between blank lines."""
+    filled = _words(lines)
+    if len(filled) < 3 or all(line.strip() for line in lines[:-1]) or any(len(fields) != 2 for fields in filled):
+        return False
+    tags = [fields[0] for fields in filled]
+    return sum(_TAG.fullmatch(tag) is not None for tag in tags) >= _FULL_TRUTH * len(tags) and len(set(tags)) > 1
+
+
 def _is_conll(lines: list[str]) -> bool:
     """Return whether lines have a word and its tags, in blocks between blank lines; or ten columns, as in CoNLL-U.
 
     Tags are those of spans (O, B-X, I-X), or few different words in capitals, such as NOUN.
     """
-    filled = [line.split("\t") if "\t" in line else line.split() for line in lines if not is_conll_mark(line)]
-    filled = [fields for fields in filled if fields and fields != [""]]
+    filled = _words(lines)
     if len(filled) < 3 or all(line.strip() for line in lines[:-1]):
         return False
     [(width, count)] = Counter(map(len, filled)).most_common(1)

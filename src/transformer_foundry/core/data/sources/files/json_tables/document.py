@@ -12,7 +12,7 @@ from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.data.limits import LONGEST_LINE, MOST_OBJECTS, has_many_objects
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.decoding import encoding_error, open_text
-from transformer_foundry.core.data.sources.files.json_tables.layouts import rows_of_object, to_row
+from transformer_foundry.core.data.sources.files.json_tables.layouts import are_unnamed_texts, rows_of_object, to_row
 from transformer_foundry.core.data.sources.files.json_tables.lines import explain_json_error, is_id_list
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated.header import UNSURE, clean_names, is_header
@@ -34,6 +34,7 @@ class JsonTable:
         self._columns = options.columns
         self._holds_ids = options.vocab_size is not None
         self.notes: list[str] = []
+        self.hint = ""
         self._rows: list[Mapping[str, Any]] | None = None
         self._has_header = False
         if self._first_character() == "{":
@@ -178,6 +179,8 @@ class JsonTable:
         if len(values) > 1:  # objects one after another, each over several lines
             return [to_row(value, number, self._file.shown, None) for number, value in enumerate(values, start=1)]
         rows, form = rows_of_object(values[0], self._file.shown)
+        if isinstance(values[0], dict) and form == "a list for each column" and are_unnamed_texts(values[0]):
+            self.hint = f"{self._file.shown} is read as {form}; if its keys are classes, write rows of text and label."
         if form:
             self.notes.append(f"{self._file.shown} is read as {form}.")
         return [to_row(row, number, self._file.shown, self._columns) for number, row in enumerate(rows, start=1)]

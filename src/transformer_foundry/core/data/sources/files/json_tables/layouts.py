@@ -7,10 +7,18 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import DataError
 from transformer_foundry.core.base.text import short_list
+from transformer_foundry.core.data.columns.roles import LABEL_NAMES, TEXT_NAMES, named, role_of, text_name
 from transformer_foundry.core.data.sources.files.separated.header import default_names
 
-__all__ = ["rows_of_object", "to_row"]
+__all__ = ["are_unnamed_texts", "rows_of_object", "to_row"]
 
+_SPLITS = ("train", "training", "validation", "valid", "val", "dev", "eval", "test", "holdout")
+_CLASSES = frozenset(
+    (
+        *("pos", "neg", "positive", "negative", "neutral", "neu", "spam", "ham", "true", "false", "yes", "no"),
+        *("fake", "real", "toxic", "safe", "other", "none"),
+    )
+)
 _SHOWN = 40
 _MANY_NAMES = 20
 
@@ -28,15 +36,14 @@ def rows_of_object(value: Mapping[str, Any], shown: str) -> tuple[Sequence[Any],
     if viewed and all(isinstance(row, dict) and {"row_idx", "row"} <= row.keys() for row in viewed):
         return [row["row"] for row in viewed], "an answer of the dataset viewer of the Hub"
     if len(tables) > 1:
-        raise DataError(
-            f"{shown} holds {len(tables)} tables: {short_list(list(tables))}.",
-            "Expected one list of records.",
-            "Write each to a file of its own, such as train.jsonl and validation.jsonl, in one folder.",
-        )
+        raise _several_tables(tables, shown)
     if tables:
         [(name, rows)] = tables.items()
         return rows, "" if len(value) == 1 else f"the records of its field {name}"
     if lists and len(lists) == len(value):
+        if _are_classes(lists):
+            texts = [{"text": text, "label": name} for name, items in lists.items() for text in items]
+            return texts, f"a list of texts for each class ({short_list(list(lists), 4)})"
         if len({len(item) for item in lists.values()}) > 1:
             sizes = short_list([f"{name} {len(item)}" for name, item in lists.items()])
             raise DataError(f"{shown}: its columns have different lengths: {sizes}.", "Expected one.", "Correct it.")
@@ -74,6 +81,37 @@ def to_row(value: Any, number: int, shown: str, columns: Sequence[str] | None) -
         f"{shown}, record {number}: not an object in braces, but {str(value)[:_SHOWN]}.",
         "Expected a list of objects.",
         "Correct the record.",
+    )
+
+
+def are_unnamed_texts(lists: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether lists hold texts, and none is called like a column or a split: their names may be classes."""
+    names = list(lists)
+    roles = [role_of(name, tuple(names)) for name in names]
+    known = (*TEXT_NAMES, *LABEL_NAMES, *_SPLITS)
+    is_named = any(role not in (None, "rejected") for role in roles) or named(names, known) is not None
+    are_texts = all(isinstance(item, str) for items in lists.values() for item in items)
+    return (
+        len(lists) > 1 and min(map(len, lists.values())) > 1 and are_texts and not is_named and text_name(names) is None
+    )
+
+
+def _are_classes(lists: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether lists of texts are classes: columns have one length, and are not called pos and neg, or 0, 1."""
+    if not are_unnamed_texts(lists):
+        return False
+    are_columns = len({len(items) for items in lists.values()}) == 1
+    names = {name.strip().lower() for name in lists}
+    return not are_columns or names <= _CLASSES or all(name.isdecimal() for name in names)
+
+
+def _several_tables(tables: Mapping[str, Sequence[Any]], shown: str) -> DataError:
+    longest = max(tables, key=lambda name: len(tables[name]))
+    remedy = "Write each to a file of its own, such as train.jsonl and validation.jsonl, in one folder."
+    if not all(name.lower() in _SPLITS for name in tables):
+        remedy = f"Write the one with the texts to a file of its own: jq -c '.{longest}[]' A.json > A.jsonl"
+    return DataError(
+        f"{shown} holds {len(tables)} tables: {short_list(list(tables))}.", "Expected one list of records.", remedy
     )
 
 

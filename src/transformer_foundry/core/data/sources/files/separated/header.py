@@ -14,6 +14,7 @@ __all__ = [
     "default_names",
     "find_index_columns",
     "has_usual_name",
+    "is_guessed",
     "is_header",
     "is_numbered_row",
 ]
@@ -35,6 +36,11 @@ _USUAL_NAMES = frozenset(
 _INDEX_NAMES = re.compile(r"__index_level_\d+__|Unnamed: 0(\.\d+)*|unnamed: 0|")
 UNSURE = "its cells"
 """What the evidence begins with if only the convention says that the first row is a header."""
+_SHORTER, _OVER_NUMBERS = _CLEAR = "is much shorter than the texts below it", "stands over a column of numbers"
+_UNLIKE, _NOT_REPEATED = _GUESSED = (
+    "is written unlike the values below it",
+    "is none of the values that repeat below it",
+)
 _LONGEST_NAME = 40
 _KEYS = frozenset(("id", "idx", "index", "key", "no", "nr", "number", "row"))
 _MOSTLY_NUMBERS = 0.9
@@ -72,7 +78,7 @@ def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[bo
     for name, column in zip(names, columns, strict=True):
         vote, reason = _vote(name, column)
         votes += vote
-        if vote:
+        if vote and not (is_guessed(reason) and reasons[vote > 0].endswith(_CLEAR)):
             reasons[vote > 0] = reason
     if usual and (not repeats or list(first) in [list(row) for row in others]):
         is_sure = votes > 0 or len(usual) > 1 or len(usual) == len(names)
@@ -81,6 +87,14 @@ def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[bo
         # By convention a table has a header, unless its first row cannot be one.
         votes = 1 if len(set(names)) == len(names) and all(_could_be_name(name) for name in names if name) else -1
     return votes > 0, reasons[votes > 0]
+
+
+def is_guessed(evidence: str) -> bool:
+    """Return whether the first row was taken for the header by convention, or only because its cells are unlike others.
+
+    A first row of data may be unlike the others too.
+    """
+    return evidence.startswith(UNSURE) or evidence.endswith(_GUESSED)
 
 
 def has_usual_name(row: Sequence[str]) -> bool:
@@ -179,14 +193,14 @@ def _vote(name: str, column: Sequence[str]) -> tuple[int, str]:
     if numbers > 0.9 * len(values):
         if _NUMBER.fullmatch(name):
             return -2, f"it contains the number {name}, as other rows do"
-        return (2, f"{name[:_LONGEST_NAME]} stands over a column of numbers") if name else (1, "an unnamed column")
+        return (2, f"{name[:_LONGEST_NAME]} {_OVER_NUMBERS}") if name else (1, "an unnamed column")
     if _NUMBER.fullmatch(name):
         return -1, f"it contains the number {name}"
     if name in values:
         return -2, f"its value {name[:_LONGEST_NAME]!r} occurs in other rows too"
     average = sum(map(len, values)) / len(values)
     if name and average > _CLEARLY_LONGER * len(name) and _could_be_name(name):
-        return 1, f"{name} is much shorter than the texts below it"
+        return 1, f"{name} {_SHORTER}"
     if not _could_be_name(name) and len(name) > average / 2:
         return -1, "its texts are as long as those of other rows"
     traits = [_traits(value) for value in values]
@@ -196,7 +210,7 @@ def _vote(name: str, column: Sequence[str]) -> tuple[int, str]:
         and traits.count(_traits(name)) < (1 - _SAME_TRAITS) * len(values)
         and _could_be_name(name)
     ):
-        return 1, f"{name} is written unlike the values below it"
+        return 1, f"{name} {_UNLIKE}"
     if (
         len(values) >= _ENOUGH_VALUES
         and any(_traits(name))
@@ -204,7 +218,7 @@ def _vote(name: str, column: Sequence[str]) -> tuple[int, str]:
     ):
         return -1, f"{name[:_LONGEST_NAME]!r} is written like the values below it"
     if len(set(values)) <= _FEW_VALUES * len(values) and len(values) >= _ENOUGH_VALUES and name:
-        return 1, f"{name} is none of the values that repeat below it"
+        return 1, f"{name} {_NOT_REPEATED}"
     return 0, ""
 
 

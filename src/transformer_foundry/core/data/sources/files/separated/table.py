@@ -16,11 +16,11 @@ from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated.cells import converters
 from transformer_foundry.core.data.sources.files.separated.header import (
-    UNSURE,
     are_row_names,
     clean_names,
     default_names,
     find_index_columns,
+    is_guessed,
     is_header,
     is_numbered_row,
 )
@@ -181,7 +181,7 @@ class DelimitedTable:
             self.notes.append(
                 f"{self._file.shown} has no header ({evidence}): its columns are {short_list(self.names)}."
             )
-        elif evidence.startswith(UNSURE):
+        elif is_guessed(evidence):
             self.notes.append(
                 f"The first row of {self._file.shown} ({short_list(self.names)}) is taken for the header;"
                 " if it is data, set data.header=false."
