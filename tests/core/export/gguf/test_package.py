@@ -16,7 +16,7 @@ from tests.core.publishing.packaging import make_package
 from tests.loopback.hub_cards import card_errors
 from transformer_foundry.core.data.tokenizer.tokenizer import SpecialIds, Tokenizer
 from transformer_foundry.core.export.gguf.file import read_gguf
-from transformer_foundry.core.export.gguf.llama_cpp import TEXTS, has_llama_cpp
+from transformer_foundry.core.export.gguf.llama_cpp import has_llama_cpp
 from transformer_foundry.core.export.gguf.package import add_gguf
 from transformer_foundry.core.export.gguf.reference import GgufModel
 from transformer_foundry.core.models import Adapter, read_export
@@ -113,7 +113,3 @@ def test_a_tokenizer_that_llama_cpp_cannot_read_and_a_model_that_it_does_not_hav
     entry = add_gguf(folder, made[0], made[1].manifest | unknown, 1e-4, "mit")
     assert entry["reason"] == "it is made from the native model, and it would be a GPT-2 if its head had no bias"
     assert not (folder / "model.gguf").exists()
-
-
-def test_the_texts_on_which_llama_cpp_is_compared_are_twenty_different_ones() -> None:
-    assert len(set(TEXTS)) == len(TEXTS) == 20

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import tokenizers
 import torch
 import transformers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from safetensors.torch import load_file
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from transformer_foundry.core.data.tokenizer.byte_level import byte_alphabet
+from transformer_foundry.core.export.files import NATIVE_FOLDER
+from transformer_foundry.core.export.gguf.file import write_gguf
+from transformer_foundry.core.export.gguf.layout import Layout, lay_out
+from transformer_foundry.core.export.gguf.vocabulary import describe_vocabulary
 from transformer_foundry.core.export.native.proof import randomize
 
 VOCABULARY, LONGEST = 320, 48
@@ -65,3 +72,30 @@ def byte_tokenizer(specials: tuple[str, ...] = ("<|pad|>", "<|bos|>", "<|eos|>")
     )
     backend.train_from_iterator(TEXT * 4, trainer)
     return backend
+
+
+def native_folder(name: str, folder: Path, *, pre: str = "") -> Layout:
+    """Write what ``compare_with_native`` reads: ``native/``, the manifest and ``model.gguf``.
+
+    Args:
+        name: Key of ``DECODERS``.
+        folder: Where to.
+        pre: Another pre-tokenizer than the right one.
+    """
+    native = folder / NATIVE_FOLDER
+    decoder(name).save_pretrained(native)
+    backend = byte_tokenizer()
+    start = ("<|bos|>", 1)
+    backend.post_processor = processors.TemplateProcessing(single=[start[0], "$A"], special_tokens=[start])
+    backend.save(str(native / "tokenizer.json"))
+    manifest = {
+        "special_token_ids": {"pad": 0, "bos": 1, "eos": 2, "unk": None},
+        "encoding": {"prefix": [1], "longest_text": LONGEST},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    config = transformers.AutoConfig.from_pretrained(native)
+    layout = lay_out(config.model_type, config, load_file(native / "model.safetensors"))
+    metadata = layout.metadata | describe_vocabulary(native, manifest, VOCABULARY)
+    metadata |= {"tokenizer.ggml.pre": pre} if pre else {}
+    write_gguf(folder / "model.gguf", layout.architecture, metadata, layout.tensors)
+    return layout

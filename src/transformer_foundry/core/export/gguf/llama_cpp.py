@@ -5,7 +5,8 @@ A process of its own does it, since a file that llama.cpp does not like may end 
     python -m transformer_foundry.core.export.gguf.llama_cpp PACKAGE REPORT
 
 The REPORT is JSON: ``version``, ``texts``, ``prompts``, ``new_tokens``, ``max_abs_error`` of the logits, and
-``problem``, empty if tokens and greedy continuations are the native model's.
+``problem``, empty if tokens and greedy continuations are the native model's; or only ``unusable``, if the library
+itself cannot be loaded.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.export.files import GGUF_FILE, NATIVE_FOLDER
 from transformer_foundry.core.export.verify_file import TIMEOUT_S, lean_environment
+from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 
 __all__ = ["compare_with_native", "has_llama_cpp", "run_in_llama_cpp"]
 
@@ -81,13 +84,23 @@ def run_in_llama_cpp(folder: Path) -> dict[str, Any]:
 
 def compare_with_native(folder: Path) -> dict[str, Any]:
     """Compare tokens of texts, logits and greedy continuations of a package's GGUF file with its native model."""
-    import llama_cpp
+    try:
+        import llama_cpp
+    except (ImportError, OSError, RuntimeError) as err:
+        return {"unusable": one_line(err, 200)}
     import tokenizers
     import transformers
 
-    context = min(_CONTEXT, json.loads((folder / "manifest.json").read_text())["encoding"]["longest_text"])
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    context = min(_CONTEXT, manifest["encoding"]["longest_text"])
     llama: Any = llama_cpp.Llama(
-        str(folder / GGUF_FILE), n_ctx=context, logits_all=True, type_k=_FLOAT32, type_v=_FLOAT32, verbose=False
+        str(folder / GGUF_FILE),
+        n_ctx=context,
+        n_threads=torch.get_num_threads(),
+        logits_all=True,
+        type_k=_FLOAT32,
+        type_v=_FLOAT32,
+        verbose=False,
     )
     backend: Any = tokenizers.Tokenizer.from_file(str(folder / NATIVE_FOLDER / "tokenizer.json"))
     # The names of special tokens in a text are ordinary text, in training too.

@@ -66,7 +66,9 @@ def add_gguf(
     reason, ran = entry.pop("reason"), {}
     if not reason and has_llama_cpp():
         ran = run_in_llama_cpp(folder)
-        if problem := ran.pop("problem"):
+        if unusable := ran.pop("unusable", ""):
+            _LOGGER.warning("llama.cpp was not run: llama-cpp-python cannot be loaded (%s).", unusable)
+        elif problem := ran.pop("problem"):
             reason = f"is wrong in llama.cpp: {explain(problem)}"
     if reason:
         delete_file(path)
