@@ -25,6 +25,7 @@ __all__ = [
     "skipped_folder",
     "split_files",
     "split_from_name",
+    "splits_of_tables",
 ]
 
 _WITHOUT_CLASS = frozenset(("unsup", "unsupervised", "unlabeled", "unlabelled"))
@@ -136,6 +137,20 @@ def split_files(names: Sequence[Path], *, is_text: bool, has_classes: bool) -> N
     is_odd = has_train and (are_few or len(unnamed) <= len(names) / 2)
     splits = {name: split or "train" for name, split in found.items()}
     return NamedSplits(splits, unnamed if is_odd else [], ignored)
+
+
+def splits_of_tables(names: Sequence[str]) -> dict[str, str]:
+    """Return split -> table, if tables of a file are called after their splits, one of them train; else nothing.
+
+    Example:
+        >>> splits_of_tables(["Readme", "train data", "test data"]), splits_of_tables(["Jan", "Test"])
+        ({'train': 'train data', 'test': 'test data'}, {})
+    """
+    beside = complements(names)
+    splits = {name: split_in(name) if is_only_a_split(name) else beside.get(name) for name in names}
+    found = {split: name for name, split in splits.items() if split is not None}
+    is_clear = "train" in found and len(found) > 1 and len(found) == sum(map(bool, splits.values()))
+    return found if is_clear else {}
 
 
 def _says_train(path: str) -> bool:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.document import SPLIT_NAMES
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.formats import TEXTS
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.plain_text import choose_document
 from transformer_foundry.core.data.sources.files.sniff import ending_of
+from transformer_foundry.core.data.sources.files.stored.spreadsheet import visible_sheets
+from transformer_foundry.core.data.sources.folders import splits_of_tables
 from transformer_foundry.core.data.sources.local_files import digest_files, find_files, looks_like_local_path, markup_in
 from transformer_foundry.core.data.sources.remote import (
     LINES,
@@ -95,7 +99,12 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
     parts = _parts(files, options) if document == "file" else {}
     tables = {split: LocalRows(paths, options, document, parts.get(split, (0, 1))) for split, paths in files.items()}
     tables |= {split: LocalRows(files["train"], options, document, part) for split, part in parts.items()}
-    settings = (document, options.header, options.columns, options.table, options.encoding)
+    sheets = _sheets_of_splits(files, options)
+    if sheets:
+        tables = {split: LocalRows(files["train"], replace(options, table=name)) for split, name in sheets.items()}
+        given = ", ".join(f"{split} is sheet {name}" for split, name in sheets.items())
+        notes.append(f"The names of sheets give the splits: {given}.")
+    settings = (document, options.header, options.columns, sheets or options.table, options.encoding)
     try:
         return TableSource(
             options.source,
@@ -114,6 +123,15 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
         if not hint:
             raise
         raise DataError(err.problem, err.expected, f"{hint} {err.remedy}") from err
+
+
+def _sheets_of_splits(files: Mapping[str, list[DataFile]], options: DataOptions) -> dict[str, str]:
+    """Return split -> sheet of a single spreadsheet whose sheets are called after their splits; else nothing."""
+    first = files["train"][0]
+    if len(files) > 1 or len(files["train"]) > 1 or first.kind.format != "xlsx" or options.table is not None:
+        return {}
+    found = splits_of_tables(visible_sheets(first))
+    return {split: found[split] for split in SPLIT_NAMES if split in found and options.split in (None, split)}
 
 
 def _parts(files: Mapping[str, list[DataFile]], options: DataOptions) -> dict[str, tuple[float, float]]:

@@ -60,10 +60,10 @@ def stored(write):
     return file.getvalue()
 
 
-def spreadsheet(sheets=1, rows=None, *, active=0, hidden=(), merged=()):
+def spreadsheet(sheets=1, rows=None, *, active=0, hidden=(), merged=(), names=None, filtered=()):
     """A small xlsx file: shared strings, numbers, a date, an empty cell, errors (#N/A), formulas without results (=A1).
 
-    Hidden sheets have only the first row.
+    Hidden sheets have only the first row; ``filtered`` are the numbers of hidden rows.
     """
     rows = [("text", "label", "day"), *((text, label, 45000) for text, label in RECORD_PAIRS)] if rows is None else rows
     strings: dict[str, int] = {}
@@ -79,12 +79,14 @@ def spreadsheet(sheets=1, rows=None, *, active=0, hidden=(), merged=()):
                 cells += f'<c r="{letter}{number}" t="s"><v>{place}</v></c>'
             elif value is not None:
                 cells += f'<c r="{letter}{number}" s="{int(letter == "C")}"><v>{value}</v></c>'
-        lines.append(f'<row r="{number}">{cells}</row>')
+        lines.append(f'<row r="{number}" hidden="{int(number in filtered)}">{cells}</row>')
     space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
     link = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
     shared = "".join(f"<si><t>{text}</t></si>" for text in strings)
     state = {k: "hidden" if k in hidden else "visible" for k in range(1, sheets + 1)}
-    book = "".join(f'<sheet name="Sheet{k}" state="{state[k]}" r:id="rId{k}"/>' for k in state)
+    book = "".join(
+        f'<sheet name="{names[k - 1] if names else f"Sheet{k}"}" state="{state[k]}" r:id="rId{k}"/>' for k in state
+    )
     merges = "".join(f'<mergeCell ref="{cells}"/>' for cells in merged)
     links = "".join(f'<Relationship Id="rId{k}" Target="worksheets/sheet{k}.xml"/>' for k in range(1, sheets + 1))
     file = io.BytesIO()
@@ -221,6 +223,32 @@ def test_messages_about_a_spreadsheet_name_the_sheet_and_its_row(tmp_path):
     corpus = read(write(tmp_path / "a.xlsx", spreadsheet(sheets=2)))
     assert "has the sheets Sheet1, Sheet2; Sheet1 is read" in corpus.source.notes[0]
     assert corpus.source.location("train", 1).endswith("a.xlsx, sheet Sheet1, row 3")
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("data_train", "data_test"), ("trn", "tst")])
+def test_sheets_that_are_called_after_splits_are_splits(tmp_path, names):
+    source = read(write(tmp_path / "a.xlsx", spreadsheet(2, names=names))).source
+    assert source.splits == ("train", "test")
+    assert (
+        source.notes[0] == f"The names of sheets give the splits: train is sheet {names[0]}, test is sheet {names[1]}."
+    )
+    assert source.location("test", 1).endswith(f"sheet {names[1]}, row 3")
+    assert read(tmp_path / "a.xlsx", table=names[1]).source.splits == ("train",)
+
+
+def test_sheets_of_the_same_columns_that_are_not_read_are_a_warning(tmp_path):
+    corpus = read(write(tmp_path / "a.xlsx", spreadsheet(3, names=("Jan", "Feb", "Mar"))))
+    (warning,) = corpus.columns.warnings
+    assert "only sheet Jan is read; Feb, Mar have the same columns and are not" in warning
+    assert read(tmp_path / "a.xlsx", table="Feb").columns.warnings == ()
+    assert read(write(tmp_path / "b.xlsx", spreadsheet(2, hidden=(2,)))).columns.warnings == ()
+
+
+def test_hidden_rows_are_read_and_counted(tmp_path):
+    corpus = read(write(tmp_path / "a.xlsx", spreadsheet(filtered=(3, 5))))
+    assert [(document.text, document.label) for document in documents(corpus)] == RECORD_PAIRS
+    assert "2 rows of " in corpus.source.notes[0]
+    assert "sheet Sheet1 are hidden, as by a filter, and read too" in corpus.source.notes[0]
 
 
 @pytest.mark.parametrize(("active", "hidden", "name"), [(1, (1,), 2), (2, (1,), 3), (0, (1, 2), 3), (2, (2,), 1)])

@@ -21,21 +21,22 @@ _CHUNK_BYTES = 2**20
 _LONGEST_TAG = 512
 _MERGED = re.compile(rb"""<(?:\w+:)?mergeCell\s[^<>]*?ref=["']([A-Z]+)(\d+):([A-Z]+)(\d+)["']""")
 _SUSPECT = re.compile(rb"""\st=["']e["']|<(?:\w+:)?f[\s>/]""")
+_HIDDEN = re.compile(rb"""<(?:\w+:)?row\s[^<>]*?\bhidden=["'](?:1|true)["']""")
 _END_OF_ROW = re.compile(rb"</(?:\w+:)?row>")
 
 Merges = Mapping[int, list[tuple[int, int, str]]]
 """By column, from 0: first row, last row and first cell of merged cells, in their order."""
 
 
-def find_merges(sheet: IO[bytes], after: int) -> tuple[Merges, bool]:
-    """Return the merged cells of a sheet that reach below row ``after``, and whether it has an error or a formula.
+def find_merges(sheet: IO[bytes], after: int) -> tuple[Merges, bool, int]:
+    """Return merged cells of a sheet below row ``after``, whether it has errors or formulas, and its hidden rows.
 
     Raises:
         ValueError: If it has more than a sheet may have.
     """
     source = BoundedReader(sheet, LONGEST_LINE, MOST_TAGS)
     found: dict[int, list[tuple[int, int, str]]] = {}
-    rest, has_suspects, count, rows = b"", False, 0, 0
+    rest, has_suspects, count, rows, hidden = b"", False, 0, 0, 0
     while chunk := source.read(_CHUNK_BYTES):
         data = rest + chunk
         end = max(0, len(data) - _LONGEST_TAG)
@@ -46,6 +47,9 @@ def find_merges(sheet: IO[bytes], after: int) -> tuple[Merges, bool]:
         if rows > MOST_ROWS:
             raise ValueError(f"a sheet has more than {MOST_ROWS:,} rows")
         has_suspects = has_suspects or _SUSPECT.search(data) is not None
+        for match in _HIDDEN.finditer(data):
+            end = max(end, match.end())
+            hidden += 1
         for match in _MERGED.finditer(data):
             end = max(end, match.end())
             first, last = column_number(match[1].decode()), column_number(match[3].decode())
@@ -58,7 +62,7 @@ def find_merges(sheet: IO[bytes], after: int) -> tuple[Merges, bool]:
             for column in range(first, last + 1):
                 found.setdefault(column, []).append((int(match[2]), int(match[4]), cell))
         rest = data[end:]
-    return {column: sorted(ranges) for column, ranges in found.items()}, has_suspects
+    return {column: sorted(ranges) for column, ranges in found.items()}, has_suspects, hidden
 
 
 def gap_in(cell: ElementTree.Element | None, line: int, column: int, merges: Merges) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from transformer_foundry.core.data.sources.files.stored.sheet_gaps import (
 )
 from transformer_foundry.core.data.sources.files.stored.workbook import (
     MOST_TAGS,
+    Workbook,
     date_styles,
     read_workbook,
     shared_strings,
@@ -42,9 +43,10 @@ from transformer_foundry.core.data.sources.files.stored.workbook import (
 )
 from transformer_foundry.core.files.bounded_zip import BoundedReader, open_zip
 
-__all__ = ["SpreadsheetTable"]
+__all__ = ["SpreadsheetTable", "visible_sheets"]
 
 _SAMPLE_ROWS = 200
+_MOST_TITLES = 10  # rows of another sheet in which its header is looked for
 _MOST_MEMBERS = 10_000
 _UNREADABLE = (
     LookupError, ElementTree.ParseError, zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError,
@@ -94,13 +96,14 @@ class SpreadsheetTable:
                 f"Set data.table to another sheet: {short_list(others)}." if others else "Check data.source.",
             )
         self._name_columns(rows, options)
-        self.warnings = self._find_gaps()
+        self._gaps = self._find_gaps()
+        self.warnings = [*self._gaps, *self._find_alike(book)]
 
     @property
     def hint(self) -> str:
         """What may explain that the rows cannot be used, in sentences: another sheet was meant, cells are empty."""
         other = f"Sheet {self.sheet} was read; data.table reads another: {short_list(self._unread)}."
-        return " ".join([*([other] if self._unread else []), *self.warnings[:1]])
+        return " ".join([*([other] if self._unread else []), *self._gaps[:1]])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the rows.
@@ -129,13 +132,31 @@ class SpreadsheetTable:
         gaps = [describe_gap(line, *gap) for gap in self._gaps_of(line, row)]
         return f"{self.shown}, row {line}" + (f" ({short_list(gaps)})" if gaps else "")
 
+    def _find_alike(self, book: Workbook) -> list[str]:
+        """Return a warning if other sheets that are not hidden have the same columns: they may be parts of the data."""
+        alike = []
+        for name in self._unread if self.has_header else ():
+            rows = itertools.islice(self._rows(book.sheets[name]), _MOST_TITLES)
+            if name not in book.hidden and any([cell for cell in row if cell] == self.names for _, row in rows):
+                alike.append(name)
+        if not alike:
+            return []
+        are = "has the same columns and is" if len(alike) == 1 else "have the same columns and are"
+        return [
+            f"Of {self._file.shown}, only sheet {self.sheet} is read; {short_list(alike, 5)} {are} not: join the sheets"
+            " if they are parts of the data, or set data.table."
+        ]
+
     def _find_gaps(self) -> list[str]:
         """Return warnings for cells below the header that look filled but hold no value."""
         try:
             with open_zip(self._file.path, _MOST_MEMBERS) as archive, archive.open(self._sheet) as file:
-                self._merges, has_suspects = find_merges(file, after=self._start)
+                self._merges, has_suspects, hidden = find_merges(file, after=self._start)
         except _UNREADABLE as err:
             raise self._error(err) from err
+        if hidden:
+            verb = "is" if hidden == 1 else "are"
+            self.notes.append(f"{counted(hidden, 'row')} of {self.shown} {verb} hidden, as by a filter, and read too.")
         if not has_suspects and not self._merges:
             return []
         gaps = Gaps()
@@ -189,18 +210,18 @@ class SpreadsheetTable:
         if not self.has_header:
             self.notes.append(f"{self.shown} has no header ({evidence}): its columns are {short_list(self.names)}.")
 
-    def _rows(self) -> Iterator[tuple[int, list[Any]]]:
-        """Yield number and cells of the rows that have any."""
-        for number, element in self._elements():
+    def _rows(self, sheet: str = "") -> Iterator[tuple[int, list[Any]]]:
+        """Yield number and cells of the rows that have any, of this sheet or of another member of the file."""
+        for number, element in self._elements(sheet):
             row = self._cells(element)
             if any(cell not in (None, "") for cell in row):
                 yield number, row
 
-    def _elements(self) -> Iterator[tuple[int, ElementTree.Element]]:
+    def _elements(self, sheet: str = "") -> Iterator[tuple[int, ElementTree.Element]]:
         """Yield the rows of the sheet with their numbers, each valid until the next."""
         number = count = 0
         try:
-            with open_zip(self._file.path, _MOST_MEMBERS) as archive, archive.open(self._sheet) as file:
+            with open_zip(self._file.path, _MOST_MEMBERS) as archive, archive.open(sheet or self._sheet) as file:
                 source = BoundedReader(file, LONGEST_LINE, MOST_TAGS)
                 for _, element in ElementTree.iterparse(source, events=("end",)):
                     if tag(element) != "row":
@@ -262,6 +283,16 @@ class SpreadsheetTable:
             "Expected a complete xlsx file.",
             "Save the table again as .xlsx or .csv.",
         )
+
+
+def visible_sheets(file: DataFile) -> list[str]:
+    """Return the names of the sheets of a file that are not hidden; none if it cannot be read."""
+    try:
+        with open_zip(file.path, _MOST_MEMBERS) as archive:
+            book = read_workbook(archive)
+    except _UNREADABLE:
+        return []
+    return [name for name in book.sheets if name not in book.hidden]
 
 
 def _placed(row: ElementTree.Element) -> Iterator[tuple[int, ElementTree.Element]]:
