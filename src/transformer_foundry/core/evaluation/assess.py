@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def assess(
     samples: SampleOptions,
     seed: int,
     made_from: Origin | None = None,
+    savings: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure a trained model on the validation and test splits and generate samples.
 
@@ -62,6 +64,7 @@ def assess(
         samples: Number, length and randomness of the samples.
         seed: Seed of the samples.
         made_from: What the weights are (``TrainingState.made_from``).
+        savings: Returns the context of the evaluation, which saves memory (``core.training.MemorySavings.active``).
 
     Returns:
         The evaluation (``step``, ``validation``, ``test``, ``baselines``, ``comparisons``) and the samples (``step``,
@@ -71,12 +74,12 @@ def assess(
     from transformer_foundry.core.evaluation.samples import measure_texts, sample_split
 
     adapter.to(precision.device)
-    measured = {
-        name: evaluate(adapter, splits, name, batch_size=batch_size, precision=precision)
-        for name in ("validation", "test")
-    }
-    for name, metrics in measured.items():
-        metrics |= measure_texts(adapter, tokenizer, splits, name, max_texts=MAX_COMPARED_TEXTS, precision=precision)
+    measured: dict[str, dict[str, float]] = {}
+    for name in ("validation", "test"):
+        with savings():
+            metrics = evaluate(adapter, splits, name, batch_size=batch_size, precision=precision)
+            texts = measure_texts(adapter, tokenizer, splits, name, max_texts=MAX_COMPARED_TEXTS, precision=precision)
+        measured[name] = metrics | texts
     evaluation = {
         "step": step,
         **measured,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformer_foundry.core.training.events import Progress as Progress
     from transformer_foundry.core.training.events import Started as Started
     from transformer_foundry.core.training.loop import fit as fit
+    from transformer_foundry.core.training.memory.planning import evaluation_savings as evaluation_savings
     from transformer_foundry.core.training.monitoring.rehearsal_report import REHEARSAL as REHEARSAL
     from transformer_foundry.core.training.monitoring.rehearsal_report import add_rehearsal as add_rehearsal
     from transformer_foundry.core.training.optim.learning_rate import learning_rate_at as learning_rate_at

@@ -48,7 +48,7 @@ from transformer_foundry.core.training.monitoring.preflight import (
 from transformer_foundry.core.training.monitoring.step_timing import StepSizes, StepTimer
 from transformer_foundry.core.training.monitoring.time_budget import TimeBudget, starting_time_plan
 from transformer_foundry.core.training.monitoring.triggers import Triggers
-from transformer_foundry.core.training.monitoring.validator import Validator
+from transformer_foundry.core.training.monitoring.validator import Validator, closing_evaluations
 from transformer_foundry.core.training.optim.ema import EMA
 from transformer_foundry.core.training.optim.optimizers import build_optimizers
 from transformer_foundry.core.training.options import TrainingOptions
@@ -72,6 +72,7 @@ def build_trainer(
     resume_from: TrainingState | None = None,
     identity: Mapping[str, str] | None = None,
     manifest: Mapping[str, Any] | None = None,
+    is_evaluated: bool = False,
 ) -> Trainer:
     """Return a trainer that is ready for its first step; ``fit`` describes the arguments.
 
@@ -94,7 +95,8 @@ def build_trainer(
     batches_per_step = step_batch.batches_per_step
     loop, window, statistics, decisions = _starting_states(resume_from, options, identity, processes.world_size)
     processes.require_same_step(loop.step)
-    time_budget = _time_budget(options, batches, batches_per_step, processes, loop, resume_from)
+    closing = _closing_evaluations(splits, options, processes) if is_evaluated else 0.0
+    time_budget = _time_budget(options, batches, batches_per_step, processes, loop, resume_from, closing)
     triggers = Triggers(options, len(splits.validation) > 0, len(batches), batches_per_step)
     notes = starting_notes(triggers, loop, time_budget)
     if resume_from is not None:
@@ -173,6 +175,7 @@ def _time_budget(
     processes: ProcessGroup,
     loop: LoopState,
     resume_from: TrainingState | None,
+    closing: float,
 ) -> TimeBudget:
     return TimeBudget(
         options.max_hours,
@@ -180,8 +183,14 @@ def _time_budget(
         step=loop.step,
         planned_steps=plan_steps(options, len(batches), batches_per_step),
         timer=StepTimer(options.eval_steps, StepSizes(batches, batches_per_step, processes)),
+        closing_evaluations=closing,
         processes=processes,
     )
+
+
+def _closing_evaluations(splits: TokenSplits, options: TrainingOptions, processes: ProcessGroup) -> float:
+    rows, most = options.rows_per_evaluation_batch, options.eval_batches
+    return closing_evaluations(splits, batch_size=rows, max_batches=most, world_size=processes.world_size)
 
 
 def build_train_step(

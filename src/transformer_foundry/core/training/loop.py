@@ -38,6 +38,7 @@ def fit(
     identity: Mapping[str, str] | None = None,
     manifest: Mapping[str, Any] | None = None,
     rehearsal: bool = False,
+    is_evaluated: bool = False,
 ) -> Iterator[Event]:
     """Train ``adapter`` in place and yield events.
 
@@ -68,6 +69,8 @@ def fit(
             which the training options join.
         rehearsal: Whether everything that the run does with the model is tried before the first event; see
             ``monitoring.rehearsal``.
+        is_evaluated: Whether the caller evaluates the model after training, for which ``options.max_hours`` leaves
+            time.
 
     Yields:
         ``Started``, ``Progress`` and ``Checkpoint`` events.
@@ -79,7 +82,14 @@ def fit(
     """
     with kernels(deterministic=options.deterministic, tf32=options.tf32):
         trainer = build_trainer(
-            adapter, splits, options, tokenizer=tokenizer, resume_from=resume_from, identity=identity, manifest=manifest
+            adapter,
+            splits,
+            options,
+            tokenizer=tokenizer,
+            resume_from=resume_from,
+            identity=identity,
+            manifest=manifest,
+            is_evaluated=is_evaluated,
         )
         samples = rehearse(trainer) if rehearsal and not trainer.is_finished else ()
         del resume_from  # the trainer drops it when it has a newer state: there is one copy at a time

@@ -67,8 +67,8 @@ class TrainingOptions(Options):
     )
     max_hours: float | None = option(
         None,
-        "Hours that training may take, over all sessions of the run; if given, the number of steps and the schedule "
-        "are planned to end within them, and max_steps is ignored.",
+        "Hours that training and its final evaluation may take, over all sessions of the run; if given, the number of "
+        "steps and the schedule are planned to end within them, and max_steps is ignored.",
         above=0,
         unit="hours",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformer_foundry.core import models
 from transformer_foundry.core import training as core_training
@@ -31,7 +31,8 @@ from transformer_foundry.pipelines.reuse import EarlierResults, earlier_of, is_u
 from transformer_foundry.pipelines.types import Adapter, Figure
 
 if TYPE_CHECKING:
-    from transformer_foundry.core.training.checkpointing.state import TrainingState
+    from transformer_foundry.core.files.provenance import Origin
+    from transformer_foundry.core.training.checkpointing.state import MemoryDecision
 
 __all__ = ["analyze_errors", "draw_curves", "draw_errors", "evaluate_model", "train_model"]
 
@@ -84,6 +85,7 @@ def train_model(
                 **start,
             },
             rehearsal=True,
+            is_evaluated=True,
         )
         started = next(events)
         if isinstance(started, Started) and started.is_finished:
@@ -122,17 +124,18 @@ def evaluate_model(
         if is_made_from(samples, origin) and is_up_to_date(evaluation, origin, "evaluation", what):
             return evaluation, samples
     with RANDOM_LOCK.hold():
-        adapter, state = _load_best(training_run, model_export, model)
+        adapter, weights = _load_best(training_run, model_export, model)
         return assess(
             adapter,
             token_splits,
             tokenizer,
-            step=state.step,
+            step=weights.step,
             precision=precision,
             batch_size=rows,
             samples=training.samples,
             seed=seed,
-            made_from=state.made_from,
+            made_from=weights.made_from,
+            savings=core_training.evaluation_savings(adapter, token_splits, precision, weights.memory).active,
         )
 
 
@@ -156,9 +159,15 @@ def analyze_errors(
         assert earlier is not None
         return earlier
     with RANDOM_LOCK.hold():
-        adapter, state = _load_best(training_run, model_export, model)
+        adapter, weights = _load_best(training_run, model_export, model)
         return core_error_analysis.analyze_errors(
-            adapter, token_splits, tokenizer, batch_size=rows, precision=precision, made_from=state.made_from
+            adapter,
+            token_splits,
+            tokenizer,
+            batch_size=rows,
+            precision=precision,
+            made_from=weights.made_from,
+            savings=core_training.evaluation_savings(adapter, token_splits, precision, weights.memory).active,
         )
 
 
@@ -182,10 +191,17 @@ def draw_curves(training_run: TrainingRun, token_splits: TokenSplits) -> tuple[F
     )
 
 
-def _load_best(
-    training_run: TrainingRun, model_export: ModelSource, model: ModelOptions
-) -> tuple[Adapter, TrainingState]:
+class _Weights(NamedTuple):
+    """What is kept of a state whose weights are in a model: without its tensors, of which the optimizer has twice as
+    many."""
+
+    step: int
+    made_from: Origin
+    memory: MemoryDecision | None
+
+
+def _load_best(training_run: TrainingRun, model_export: ModelSource, model: ModelOptions) -> tuple[Adapter, _Weights]:
     state = training_run.require_best()
     adapter = models.load_model(model_export, kind=model.kind, task=model.task, seed=state.options["seed"])
     core_training.restore_model(adapter.model, state.evaluated_model)
-    return adapter, state
+    return adapter, _Weights(state.step, state.made_from, state.decisions.memory)

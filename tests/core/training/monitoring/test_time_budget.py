@@ -17,10 +17,12 @@ from torch import Tensor
 
 from tests.core.training.tiny import TinyTransformer, checkpoints, make_options, make_splits
 from transformer_foundry.core.base.errors import ParameterError, TrainingError
+from transformer_foundry.core.evaluation.evaluation_loop import evaluate
 from transformer_foundry.core.training import Checkpoint, Event, Progress, Started, TrainingOptions, TrainingState, fit
 from transformer_foundry.core.training.checkpointing.state import PlannedEnd
 from transformer_foundry.core.training.monitoring.step_timing import StepTiming, regression_estimate, steps_within
 from transformer_foundry.core.training.monitoring.time_budget import schedule_step
+from transformer_foundry.core.training.monitoring.validator import closing_evaluations
 
 BUDGET_S = 12.0
 
@@ -169,6 +171,28 @@ def test_a_budget_too_small_for_one_evaluation_is_refused(clock: Clock) -> None:
     with pytest.raises(TrainingError, match=r"0\.5 s.*one evaluation takes") as caught:
         train(TimedModel(clock, 0.2), max_hours=0.5 / 3600)
     assert "Set training.max_hours to" in caught.value.remedy
+
+
+def test_the_hours_leave_time_for_the_evaluation_after_training(clock: Clock) -> None:
+    model, splits = TimedModel(clock), make_splits(validation=200)  # a twelfth of the budget for all of them
+    list(fit(model, splits, budget_options(eval_batches=1), is_evaluated=True))
+    for split in ("validation", "test"):
+        evaluate(model, splits, split, batch_size=4)
+    assert clock.now - 1000.0 == pytest.approx(BUDGET_S, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("causal_lm", 2 + 2),  # rows of validation 7, test 5, in batches of 4
+        ("sequence_classification", 2 + 2 + 2),  # and the error analysis
+        ("seq2seq_lm", 2 + 2 + 2),
+    ],
+)
+def test_what_follows_training_is_counted_in_evaluations(task: str, expected: int) -> None:
+    assert closing_evaluations(make_splits(task), batch_size=4, max_batches=1) == expected
+    assert closing_evaluations(make_splits(task), batch_size=4, max_batches=None) == expected / 2
+    assert closing_evaluations(make_splits(task, validation=0), batch_size=4, max_batches=1) == 0
 
 
 def test_hours_and_epochs_cannot_both_be_given() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ _ANALYZED_TASKS = (*TEXT_TASKS, "token_classification", "seq2seq_lm")
 
 MAX_EXAMPLES = 4096
 """Number of examples that are analyzed, from the start of the split."""
+
+_CHUNK_BYTES = 64 * 2**20
+"""Memory of the float32 probabilities that exist at a time, as in a loss in chunks."""
 
 
 def is_analyzed(splits: TokenSplits, split: str = "validation") -> bool:
@@ -64,6 +68,7 @@ def predict_examples(
     batch_size: int,
     precision: Precision,
     max_examples: int = MAX_EXAMPLES,
+    savings: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Predictions:
     """Return the loss and the predictions of every example of a split; the model's mode is restored.
 
@@ -74,6 +79,7 @@ def predict_examples(
         batch_size: Rows of a forward pass.
         precision: Device and number format.
         max_examples: Number of examples at most.
+        savings: Returns the context of the passes, which saves memory.
     """
     import torch
 
@@ -90,7 +96,7 @@ def predict_examples(
         count = 0 if batches is None else -(-min(len(rows), max_examples) // batch_size)
         for position in range(count):
             assert batches is not None
-            with torch.no_grad(), precision.autocast():
+            with torch.no_grad(), savings(), precision.autocast():
                 moved = move_batch(batches.batch(position), precision.device)
                 parts.append(_predict_batch(adapter, objective, moved))
             found.append(batches.rows(position))
@@ -146,14 +152,19 @@ def _compare_classes(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     import torch
     import torch.nn.functional as F
 
-    flat_labels = labels.reshape(-1)
+    flat_labels, flat_logits = labels.reshape(-1), logits.reshape(-1, logits.size(-1))
     places = torch.nonzero(flat_labels != IGNORE_INDEX).squeeze(1)
-    logits, targets = logits.reshape(-1, logits.size(-1))[places], flat_labels[places]
-    confidences, predictions = logits.softmax(-1).max(-1)
+    scores: list[tuple[Tensor, Tensor, Tensor]] = []
+    for chunk in places.split(max(1, _CHUNK_BYTES // (4 * logits.size(-1)))):
+        row_logits = flat_logits[chunk]
+        confidence, prediction = row_logits.softmax(-1).max(-1)
+        scores.append((confidence, prediction, F.cross_entropy(row_logits, flat_labels[chunk], reduction="none")))
+    confidences, predictions, losses = (torch.cat(found) for found in zip(*scores, strict=True))
+    targets = flat_labels[places]
     width = labels.numel() // len(labels)
     return {
         "example": places // width,
-        "loss": F.cross_entropy(logits, targets, reduction="none"),
+        "loss": losses,
         "label": targets,
         "prediction": predictions,
         "confidence": confidences,

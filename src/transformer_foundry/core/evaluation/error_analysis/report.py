@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def analyze_errors(
     precision: Precision,
     split: str = "validation",
     made_from: Origin | None = None,
+    savings: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Any]:
     """Return where a trained model errs; wrong labels in the data are among its worst examples.
 
@@ -51,6 +53,7 @@ def analyze_errors(
         precision: Device and number format.
         split: "train", "validation" or "test".
         made_from: What the weights are (``TrainingState.made_from``).
+        savings: Returns the context of the passes, which saves memory (``core.training.MemorySavings.active``).
 
     Returns:
         ``task``, ``split``, ``examples``; for classes ``confusion`` (``labels``, ``matrix``: rows are true classes);
@@ -64,7 +67,7 @@ def analyze_errors(
     if not is_analyzed(splits, split):
         return empty
     adapter.to(precision.device)
-    found = predict_examples(adapter, splits, split, batch_size=batch_size, precision=precision)
+    found = predict_examples(adapter, splits, split, batch_size=batch_size, precision=precision, savings=savings)
     if not len(found.rows):
         return empty
     names = splits.label_names

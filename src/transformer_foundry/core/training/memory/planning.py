@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_foundry.core.base.errors import TrainingError
 from transformer_foundry.core.data.dataloading.batches import move_batch
+from transformer_foundry.core.models.losses import task_loss_for
 from transformer_foundry.core.system.memory import return_freed_memory
 from transformer_foundry.core.training.checkpointing.state import MemoryDecision
 from transformer_foundry.core.training.memory.batch_size import MemoryConstraints, MemoryPlan, fit_memory, memory_budget
@@ -16,11 +17,14 @@ from transformer_foundry.core.training.memory.forecast import TrainingWorkload, 
 from transformer_foundry.core.training.memory.savings import MemorySavings, verify_savings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
+    from transformer_foundry.core.system.precision import Precision
     from transformer_foundry.core.training.options import TrainingOptions
     from transformer_foundry.core.training.train_step import TrainStep
 
-__all__ = ["PlannedMemory", "plan_memory", "plan_run_memory"]
+__all__ = ["PlannedMemory", "evaluation_savings", "plan_memory", "plan_run_memory"]
 
 _VERIFIED_ROWS, _VERIFIED_LENGTH = 2, 12
 
@@ -150,14 +154,13 @@ def plan_run_memory(
     Raises:
         TrainingError: If training does not fit the memory.
     """
-    device, contract = train_step.precision.device, getattr(train_step.adapter, "contract", None)
-    vocab_size = splits.vocab_size if contract is None else contract.vocab_size
+    device = train_step.precision.device
     has_validation, is_automatic = len(splits.validation) > 0, options.per_device_train_batch_size == "auto"
     budget_bytes, origin = memory_budget(device, options.memory_budget_gb, is_wanted=is_automatic)
     work = TrainingWorkload(
         train_step.adapter,
         train_step.objective,
-        BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab")),
+        _shape(train_step.adapter, splits),
         train_step.precision,
         optimizer_bytes(train_step.adapter, train_step.groups, has_average=train_step.average is not None),
         update_bytes(train_step.groups),
@@ -175,3 +178,30 @@ def plan_run_memory(
     )
     limit_bytes = None if options.memory_budget_gb is None and device.type == "cpu" else budget_bytes
     return plan_memory(work, constraints, limit_bytes=limit_bytes, budget_origin=origin, saved=saved)
+
+
+def evaluation_savings(
+    adapter: nn.Module, splits: TokenSplits, precision: Precision, decision: MemoryDecision | None
+) -> MemorySavings:
+    """Return the savings with which a run has evaluated its model, verified for another copy of the model.
+
+    After training, the model is evaluated within the memory that its training took.
+
+    Args:
+        adapter: The model, in float32; moved to the device of ``precision``.
+        splits: The data that it was trained on.
+        precision: Device and number format.
+        decision: What the run has decided (``TrainingState.decisions``); None if it is not known.
+    """
+    if decision is None or not decision.chunked_loss:
+        return MemorySavings()
+    adapter.to(precision.device)
+    batch = move_batch(_shape(adapter, splits).batch(_VERIFIED_ROWS, _VERIFIED_LENGTH), precision.device)
+    objective = task_loss_for(splits.task, adapter, splits.target_scale)
+    return verify_savings(adapter, objective, batch, activation_checkpointing=False)
+
+
+def _shape(adapter: nn.Module, splits: TokenSplits) -> BatchShape:
+    contract = getattr(adapter, "contract", None)
+    vocab_size = splits.vocab_size if contract is None else contract.vocab_size
+    return BatchShape(splits.task, vocab_size, splits.max_length, num_labels=len(splits.label_names or "ab"))

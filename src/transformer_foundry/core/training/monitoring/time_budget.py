@@ -92,6 +92,7 @@ class TimeBudget:
         step: Step that the session starts from.
         planned_steps: Steps of a run without ``max_hours``.
         timer: Measures the steps.
+        closing_evaluations: What follows training, as a number of evaluations, whose time is set aside.
         processes: The processes that must agree.
 
     Attributes:
@@ -106,9 +107,10 @@ class TimeBudget:
         step: int,
         planned_steps: int,
         timer: StepTimer,
+        closing_evaluations: float = 0.0,
         processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.timer = timer
+        self.timer, self._closing_evaluations = timer, closing_evaluations
         self._plan, self._processes = plan, processes
         self._budget_s = None if max_hours is None else max_hours * 3600
         self._start, self._earlier_s = time.monotonic(), plan.trained_s
@@ -164,7 +166,7 @@ class TimeBudget:
         ):
             if not self._plan.points:
                 self._require_enough(self._budget_s, elapsed, timing)
-            last = step + steps_within(self._budget_s - elapsed, timing, step)
+            last = step + steps_within(self._budget_s - elapsed - self._closing_s(timing), timing, step)
             point = PlannedEnd(step, self._done_share(step), last, timing.per_step_s)
             self._plan.points = (*self._plan.points, point)
         return timing
@@ -180,7 +182,12 @@ class TimeBudget:
         within = "" if self._budget_s is None else f"in {format_duration(self._budget_s)} "
         model = f"{within}this {_amount(parameter_count)} model sees {_amount(tokens)} tokens"
         ratio = f"{tokens / max(1, parameter_count):.2g} for each parameter; {_COMPUTE_OPTIMAL}"
-        return f"Forecast: {when}; {model} in {self.total_steps:,} steps ({ratio})."
+        closing_s = self._closing_s(timing)
+        then = f" Then up to {format_duration(closing_s)} for the final evaluation." if closing_s else ""
+        return f"Forecast: {when}; {model} in {self.total_steps:,} steps ({ratio}).{then}"
+
+    def _closing_s(self, timing: StepTiming) -> float:
+        return self._closing_evaluations * timing.evaluation_s
 
     def _plan_is_due(self, step: int) -> bool:
         points = self._plan.points
@@ -202,7 +209,7 @@ class TimeBudget:
         if self._budget_s is None or not self._plan.points or self.timer.steps != _FIRST_PLAN_STEPS:
             return False
         planned = self._plan.points[-1]
-        end = elapsed + (planned.last_step - step) * planned.step_s + timing.evaluation_s
+        end = elapsed + (planned.last_step - step) * planned.step_s + timing.evaluation_s + self._closing_s(timing)
         return bool(abs(end - self._budget_s) > _LATE * self._budget_s)
 
     def _blend_with_prior(self, timing: StepTiming) -> StepTiming:
@@ -220,12 +227,14 @@ class TimeBudget:
         return self.schedule_step(step) / self.total_steps
 
     def _require_enough(self, budget_s: float, elapsed: float, timing: StepTiming) -> None:
-        needed = elapsed + timing.evaluation_s + timing.step_s
+        closing_s = self._closing_s(timing)
+        needed = elapsed + timing.evaluation_s + timing.step_s + closing_s
         if budget_s < needed:
             raise TrainingError(
                 f"training.max_hours is {budget_s / 3600:.3g} ({format_duration(budget_s)}); start and "
                 f"{self.timer.steps} steps took {format_duration(elapsed)}, one evaluation takes "
-                f"{format_duration(timing.evaluation_s)}.",
+                f"{format_duration(timing.evaluation_s)}"
+                + (f", the final one up to {format_duration(closing_s)}." if closing_s else "."),
                 f"A budget for at least one evaluation was expected: {format_duration(needed)}.",
                 f"Set training.max_hours to {2 * needed / 3600:.2g} or more, or evaluate less with "
                 "training.eval_batches and training.num_samples.",

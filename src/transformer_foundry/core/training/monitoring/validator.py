@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from transformer_foundry.core.data.dataloading.batches import evaluation_batches
+from transformer_foundry.core.evaluation.assess import MAX_COMPARED_TEXTS
+from transformer_foundry.core.evaluation.error_analysis.predictions import MAX_EXAMPLES, is_analyzed
 from transformer_foundry.core.evaluation.evaluation_loop import evaluate
 from transformer_foundry.core.evaluation.options import SampleOptions
 from transformer_foundry.core.evaluation.samples import TextDecoder, measure_texts, sample_split
@@ -20,13 +23,39 @@ from transformer_foundry.core.training.memory.savings import MemorySavings
 if TYPE_CHECKING:
     from transformer_foundry.core.data.tokenized.dataset import TokenSplits
 
-__all__ = ["Validator"]
+__all__ = ["Validator", "closing_evaluations"]
 
 _TIMED_BATCHES = 2
 """Batches of an evaluation from which its duration is estimated."""
 
 _COMPARED_TEXTS = 32
 """Texts that an evaluation while training generates; after training all of a test split are."""
+
+
+def closing_evaluations(splits: TokenSplits, *, batch_size: int, max_batches: int | None, world_size: int = 1) -> float:
+    """Return how many evaluations of a run the final one and the error analysis take; 0 without validation data.
+
+    One process evaluates both splits whole, and generates more texts. Where a batch and a text differ in time, the
+    larger ratio counts: the estimate is rather too high.
+
+    Args:
+        splits: The data.
+        batch_size: Rows of a forward pass.
+        max_batches: Batches of an evaluation of the run; None is the whole split.
+        world_size: Processes that share an evaluation of the run.
+    """
+    rows = len(splits.validation), len(splits.test)
+    if not rows[0]:
+        return 0.0
+    batches = sum(math.ceil(count / batch_size) for count in rows)
+    if is_analyzed(splits):
+        batches += math.ceil(min(rows[0], MAX_EXAMPLES) / batch_size)
+    whole = math.ceil(rows[0] / batch_size)
+    ratio = batches / math.ceil(min(whole, max_batches or whole) / world_size)
+    if splits.task != "seq2seq_lm":
+        return ratio
+    texts = sum(min(count, MAX_COMPARED_TEXTS) for count in rows)
+    return max(ratio, texts / min(rows[0], _COMPARED_TEXTS))
 
 
 @dataclass(frozen=True)
@@ -92,9 +121,10 @@ class Validator:
     def _measure_texts(self) -> dict[str, float]:
         if self.tokenizer is None or self.samples.num_samples == 0:
             return {}
-        return measure_texts(
-            self.adapter, self.tokenizer, self.splits, max_texts=_COMPARED_TEXTS, precision=self.precision
-        )
+        with self.savings.active():
+            return measure_texts(
+                self.adapter, self.tokenizer, self.splits, max_texts=_COMPARED_TEXTS, precision=self.precision
+            )
 
     def _sample(self, step: int) -> tuple[str, ...]:
         if self.tokenizer is None:
