@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from transformer_foundry.cli.runs import run_folder, storage_options
+from transformer_foundry.cli.runs import require_contained_run, run_folder, storage_options
 from transformer_foundry.cli.tables import show_line
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["checkpoints"]
 
+
+_MOST_STEPS = 10**12
 
 _step = click.option("--step", type=int, help="Step of the checkpoint; the newest intact one by default.")
 
@@ -112,8 +115,9 @@ def restore(run: str, step: int | None, source: Path | None, storage: Storage) -
     )
     from transformer_foundry.core.training.checkpointing.retention import quarantine_after
 
+    require_contained_run(run, storage)
     target_run = storage.run(run)
-    source = source or _find(run, step, storage)
+    source = _exported(source) if source else _find(run, step, storage)
     verify_checkpoint(source)
     lock = RunLock(target_run)
     lock.acquire()
@@ -143,6 +147,31 @@ def _find(run: str, step: int | None, storage: Storage) -> Path:
             f"Run 'kedro checkpoints list {run}' to see the checkpoints.",
         )
     return folder
+
+
+def _exported(folder: Path) -> Path:
+    """Return the folder of an exported checkpoint.
+
+    Raises:
+        CheckpointError: If it has another name than a checkpoint, from which its step is known, or no manifest.
+        DataError: If a link leads out of it.
+    """
+    from transformer_foundry.core.base.errors import CheckpointError
+    from transformer_foundry.core.files.folder_manifest import read_manifest
+    from transformer_foundry.core.files.plain_files import require_contained
+    from transformer_foundry.core.training.checkpointing.directory import checkpoint_name, is_checkpoint_name
+
+    require_contained(folder)
+    named = Path(os.path.abspath(folder))  # of "." too
+    if not is_checkpoint_name(named.name):
+        step = read_manifest(folder).get("step")
+        name = checkpoint_name(step if isinstance(step, int) and 0 <= step < _MOST_STEPS else 100)
+        raise CheckpointError(
+            f"{folder} is not the name of a checkpoint.",
+            f"Expected the folder as 'kedro checkpoints export' has called it, such as {name}.",
+            f"Rename the folder to {name}.",
+        )
+    return named
 
 
 def _require_absent(target: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformer_foundry.config.storage import Storage
     from transformer_foundry.core.training.checkpointing.run_manifest import RunSummary
 
-__all__ = ["run_folder", "runs", "storage_options"]
+__all__ = ["require_contained_run", "run_folder", "runs", "storage_options"]
 
 
 def _read_params(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -220,6 +220,7 @@ def run_folder(run: str, storage: Storage) -> Path:
 
     Raises:
         CheckpointError: If there is none; names the nearest one.
+        DataError: If a link leads out of it, or out of its reports.
     """
     from transformer_foundry.core.base.errors import CheckpointError, suggestion
 
@@ -231,7 +232,22 @@ def run_folder(run: str, storage: Storage) -> Path:
             f"Known: {', '.join(known) or 'none'}.",
             "Use one of these names, or set another root with --data-dir.",
         )
+    require_contained_run(run, storage)
     return folder
+
+
+def require_contained_run(run: str, storage: Storage) -> None:
+    """Refuse a run if a link leads out of its folder or its reports: they may come from someone else.
+
+    Raises:
+        DataError: Naming the link and its target.
+    """
+    from transformer_foundry.core.files.plain_files import require_contained
+    from transformer_foundry.core.files.run_paths import RunPaths
+
+    root = Path(storage.data_dir)
+    for folder in (storage.run(run), RunPaths.under(root, run).reports):
+        require_contained(folder, root)
 
 
 def _number(value: float | None) -> str:

@@ -23,6 +23,7 @@ from transformer_foundry.core.base.options import as_options
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.files.atomic import make_folder
 from transformer_foundry.core.files.lock import is_locked, lock_file
+from transformer_foundry.core.files.plain_files import plain_opener, read_plain_text
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER, REQUEST_FILE, RUN_MANIFEST_FILE, runs_folder
 from transformer_foundry.core.models.options import ModelOptions
 from transformer_foundry.core.training.checkpointing.run_request import (
@@ -222,7 +223,7 @@ class _Runs:
         """Return the values that the search of a run found, by dotted names; empty if there are none."""
         for path in self._best_files(name):
             with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-                found = json.loads(path.read_text(encoding="utf-8")).get("parameters") or {}
+                found = json.loads(read_plain_text(path)).get("parameters") or {}
                 return {f"training.{key}": value for key, value in found.items()}
         return {}
 
@@ -251,7 +252,7 @@ class _Runs:
 def _names_locked(runs: Path) -> Iterator[None]:
     """Let one process at a time take a name."""
     make_folder(runs)
-    with (runs / ".names.lock").open("a", encoding="utf-8") as file:
+    with open(runs / ".names.lock", "a", encoding="utf-8", opener=plain_opener) as file:
         lock_file(file, wait=True)
         yield
 

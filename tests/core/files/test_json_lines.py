@@ -47,13 +47,15 @@ def test_numbers_that_json_has_no_word_for_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_row_waits_for_space_and_leaves_no_part_of_a_line(tmp_path, monkeypatch, caplog):
-    path, waits = tmp_path / "metrics.jsonl", []
-    path.symlink_to("/dev/full")  # what the system itself says of a full disk
+    disk, waits = tmp_path / "disk", []
+    disk.symlink_to("/dev")  # what the system itself says of a full disk, in /dev/full
+    path = disk / "full"
 
     def free(_seconds):
         waits.append(1)
         if len(waits) == 3:
-            path.unlink()
+            disk.unlink()
+            disk.mkdir()
 
     monkeypatch.setattr("transformer_foundry.core.files.atomic.time.sleep", free)
     append_row(path, {"step": 1})
@@ -62,9 +64,8 @@ def test_a_row_waits_for_space_and_leaves_no_part_of_a_line(tmp_path, monkeypatc
     assert caplog.text.count("is full: waiting up to 30 s") == 1
 
 
-def test_a_disk_that_stays_full_is_an_error_after_half_a_minute(tmp_path, monkeypatch):
-    path, clock = tmp_path / "metrics.jsonl", [0.0]
-    path.symlink_to("/dev/full")
+def test_a_disk_that_stays_full_is_an_error_after_half_a_minute(monkeypatch):
+    path, clock = Path("/dev/full"), [0.0]
     monkeypatch.setattr("transformer_foundry.core.files.atomic.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(
         "transformer_foundry.core.files.atomic.time.sleep", lambda _: clock.__setitem__(0, clock[0] + 1)

@@ -38,6 +38,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def copy(tmp_path):
+    (tmp_path / "drive").mkdir()
     return tmp_path / "drive" / "gpt"
 
 

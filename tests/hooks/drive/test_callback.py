@@ -1,6 +1,5 @@
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from kedro.framework.project import pipelines
@@ -170,7 +169,7 @@ def test_a_copy_that_cannot_be_read_or_written_is_refused_before_training(tmp_pa
     def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
-    owner, name = (checkpoint_sync, "newest_checkpoint") if call == "list" else (Path, "write_bytes")
+    owner, name = checkpoint_sync, "newest_checkpoint" if call == "list" else "check_writable"
     real = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda path, *rest: (fail if copy in (path, path.parent) else real)(path, *rest))
     with pytest.raises(CheckpointError, match="Input/output error"):

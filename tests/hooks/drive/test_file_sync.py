@@ -1,9 +1,11 @@
 import contextlib
+import json
 import shutil
 import sqlite3
 
 import pytest
 
+from transformer_foundry.core.files.folder_manifest import _seal, read_manifest
 from transformer_foundry.hooks.drive.file_sync import FileSync
 
 
@@ -140,7 +142,7 @@ def test_a_copy_that_differs_from_its_original_is_made_again(kept, data_dir, tmp
 
     path = write(data_dir / "report.json", "{}")
     with monkeypatch.context() as patch:
-        patch.setattr(verified_copy, "copy_file", lambda source, target: write(target, "torn"))
+        patch.setattr(verified_copy, "copy_file", lambda source, target, *_: write(target, "torn"))
         with pytest.raises(CheckpointError):
             keep(kept, path)
     kept.update()
@@ -165,3 +167,47 @@ def test_a_damaged_database_does_not_take_the_place_of_a_whole_copy(kept, data_d
         keep(kept, path)
     assert len(copies(tmp_path, "study.db")) == 1
     assert "study.db is damaged: its earlier copies are kept" in caplog.text
+
+
+def edit_manifest(copy, **changes):
+    manifest = read_manifest(copy)
+    values = {name: value for name, value in (manifest | changes).items() if value is not None}
+    (copy / "manifest.json").write_text(json.dumps({**values, "seal": _seal(values)}) + "\n")
+
+
+ODD = [{"is_file": None}, {"is_file": "yes"}, {"content": "/etc"}, {"content": []}, {"content": "content"}]
+
+
+@pytest.mark.parametrize("changes", ODD, ids=str)
+def test_a_copy_whose_manifest_is_none_of_a_copy_is_skipped(kept, data_dir, tmp_path, caplog, changes):
+    path = write(data_dir / "report.json", "older")
+    keep(kept, path)
+    path.write_text("newer")
+    keep(kept, path)
+    edit_manifest(copies(tmp_path, "report.json")[-1], **changes)
+    path.unlink()
+    assert kept.restore(path)
+    assert path.read_text() == "older"
+    assert "is skipped: " in caplog.text
+
+
+def test_a_copy_of_a_file_under_another_name_is_skipped(kept, data_dir, tmp_path):
+    path = write(data_dir / "report.json", "mine")
+    keep(kept, path)
+    (copy,) = copies(tmp_path, "report.json")
+    (copy / "report.json").rename(copy / "other.json")
+    files = read_manifest(copy)["files"]
+    edit_manifest(copy, files={"other.json": files["report.json"]})
+    path.unlink()
+    assert not kept.restore(path)
+    assert list(data_dir.iterdir()) == []
+
+
+def test_a_folder_with_another_name_than_a_copy_is_none(kept, data_dir, tmp_path):
+    path = write(data_dir / "report.json", "mine")
+    keep(kept, path)
+    (copy,) = copies(tmp_path, "report.json")
+    copy.rename(copy.with_name("zzz-name"))
+    path.write_text("now")
+    keep(kept, path)
+    assert [copy.name[:7] for copy in copies(tmp_path, "report.json")] == ["000001-", "zzz-nam"]

@@ -120,3 +120,20 @@ def test_a_heartbeat_is_written_only_when_it_is_due(make, clock, tmp_path):
 def test_a_lease_that_cannot_be_read_is_none(make, tmp_path, text):
     (tmp_path / "lease.json").write_text(text)
     assert make().acquire() is None
+
+
+ODD = {"at": ["x", None, 10**400, float("nan"), True], "pid": ["1", -1, 10**30, 1.5], "host": [1, ["h"]],
+       "since": [None, {}], "token": [[], 5]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in ODD for value in ODD[name]], ids=str)
+def test_a_lease_that_no_session_has_written_is_no_lease(make, other, tmp_path, name, value):
+    move(tmp_path, **{name: value})
+    assert make().acquire() is None
+
+
+def test_the_name_of_a_holder_is_on_one_line(make, other, tmp_path):
+    move(tmp_path, host="h\n\x1b[31m", at=0)
+    taken_over = make().acquire()
+    assert taken_over is not None
+    assert taken_over.isprintable()

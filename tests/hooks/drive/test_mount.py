@@ -220,3 +220,14 @@ def test_an_unfinished_checkpoint_in_the_copy_of_the_run_is_removed(tmp_path, dr
     run.end()
     assert not part.exists()
     assert len(list_checkpoints(drive.point / "gpt")) == 2
+
+
+def test_a_marker_that_is_no_text_marks_the_folder_too(tmp_path):
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / MARKER_FILE).write_bytes(b"\xff\xfe")
+    root = DriveRoot(tmp_path / "drive")
+    root.check()
+    root.check()
+    (tmp_path / "drive" / MARKER_FILE).write_text("another")
+    with pytest.raises(OSError, match="not mounted any more"):
+        root.check()

@@ -11,9 +11,10 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformer_foundry.core.base.secrets import redact_texts
+from transformer_foundry.core.files.plain_files import file_opener, plain_opener
 
 __all__ = [
     "check_writable",
@@ -33,6 +34,7 @@ SPACE_PATIENCE_S = 30.0
 """How long a write waits for space: other programs' temporary files come and go."""
 
 _SPACE_POLL_S = 0.5
+_BUFFER_BYTES = 1 << 20
 
 
 def sync(path: Path) -> None:
@@ -63,8 +65,12 @@ def make_folder(folder: Path, root: Path | None = None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` durably."""
-    _write(path, text)
+    """Write ``text`` to ``path`` durably.
+
+    Raises:
+        OSError: If it cannot be written, or ``path`` is a link.
+    """
+    _write(path, text, "wb")
 
 
 def replace_file(path: Path, content: str | bytes, *, is_shared: bool = False) -> None:
@@ -77,7 +83,8 @@ def replace_file(path: Path, content: str | bytes, *, is_shared: bool = False) -
     """
     temporary = path.with_name(f"{path.name}.new{os.getpid() if is_shared else ''}")
     try:
-        _write(temporary, content)
+        temporary.unlink(missing_ok=True)  # left by a kill
+        _write(temporary, content, "xb")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -126,20 +133,31 @@ def check_writable(folder: Path, root: Path | None = None) -> None:
     """
     make_folder(folder, root)
     probe = folder / f".write-test-{os.getpid()}"
-    probe.write_bytes(b"x")
+    probe.unlink(missing_ok=True)
+    _write(probe, b"x", "xb")
     probe.unlink()
 
 
 def copy_file(source: Path, target: Path, root: Path | None = None) -> None:
-    """Copy one file durably; ``root`` as in ``make_folder``."""
+    """Copy one file durably; ``root`` as in ``make_folder``.
+
+    Raises:
+        OSError: If it cannot be read or written, or one of the two is a link.
+    """
     make_folder(target.parent, root)
-    shutil.copyfile(source, target)
-    sync(target)
+    with open(source, "rb", opener=plain_opener) as read, open(target, "wb", opener=plain_opener) as written:
+        shutil.copyfileobj(read, written, _BUFFER_BYTES)
+        written.flush()
+        os.fsync(written.fileno())
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the sha256 of a file in hexadecimal; a link is followed.
+
+    Raises:
+        OSError: If it cannot be read, or is no plain file.
+    """
+    with open(path, "rb", opener=file_opener) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -149,11 +167,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If a number is infinite or NaN.
     """
-    path.write_text(json.dumps(redact_texts(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(redact_texts(content), indent=2, allow_nan=False) + "\n"
+    with open(path, "w", encoding="utf-8", opener=plain_opener) as file:
+        file.write(text)
 
 
-def _write(path: Path, content: str | bytes) -> None:
-    with path.open("wb") as file:
+def _write(path: Path, content: str | bytes, mode: Literal["wb", "xb"]) -> None:
+    with open(path, mode, opener=plain_opener) as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import replace_file, sha256_of, sync
+from transformer_foundry.core.files.plain_files import read_plain_text
 
 __all__ = [
     "MANIFEST_FILE",
@@ -121,11 +122,11 @@ def _digest(folder: Path, name: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_plain_text(path)
     except FileNotFoundError:
         raise
     except OSError:
-        return path.read_text(encoding="utf-8")
+        return read_plain_text(path)
 
 
 def _is_listing(files: Any) -> bool:

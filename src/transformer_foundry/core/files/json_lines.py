@@ -16,6 +16,7 @@ from typing import Any
 
 from transformer_foundry.core.base.secrets import redact_texts
 from transformer_foundry.core.files.atomic import write_when_there_is_space
+from transformer_foundry.core.files.plain_files import plain_opener, read_plain_text
 
 __all__ = ["append_row", "last_value", "parse_rows", "read_rows", "row_text", "rows_up_to"]
 
@@ -69,7 +70,7 @@ def last_value(text: str, name: str) -> Any:
 
 
 def _append(path: Path, line: bytes) -> None:
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=plain_opener) as file:
         end = file.tell()
         try:
             if file.write(line) != len(line):
@@ -81,7 +82,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return read_plain_text(path, errors="replace") if path.is_file() and not path.is_symlink() else ""
 
 
 def _whole_lines(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.files.plain_files import plain_opener
 
 __all__ = ["RunLock", "held_error", "is_locked", "lock_file", "utc_now"]
 
@@ -55,7 +56,7 @@ class RunLock:
             CheckpointError: If another process holds it.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+", encoding="utf-8")
+        file = open(self._path, "a+", encoding="utf-8", opener=plain_opener)  # noqa: SIM115 - open while it is held
         try:
             is_locked = lock_file(file, wait=False)
         except BlockingIOError as err:
@@ -81,7 +82,7 @@ class RunLock:
 def is_locked(run_folder: Path) -> bool:
     """Return whether a process, this one included, holds the lock of a run; nothing is written."""
     try:
-        with (run_folder / _LOCK_FILE).open(encoding="utf-8") as file:
+        with open(run_folder / _LOCK_FILE, encoding="utf-8", opener=plain_opener) as file:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -16,6 +16,7 @@ __all__ = [
     "TRACKING_FILE",
     "RunPaths",
     "data_dir_of_package",
+    "downloads_folder",
     "registry_folder",
     "runs_folder",
 ]
@@ -126,6 +127,11 @@ def data_dir_of_package(folder: Path) -> Path | None:
         if len(parents) > at + 1 and parents[at].name == name:
             return parents[at + 1]
     return None
+
+
+def downloads_folder(data_dir: str | Path) -> Path:
+    """Return the folder of the model code that was downloaded."""
+    return Path(data_dir) / "01_raw" / "downloads"
 
 
 def registry_folder(data_dir: str | Path) -> Path:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from transformer_foundry.core.files.atomic import sync
+from transformer_foundry.core.files.plain_files import plain_opener
 
 __all__ = ["sort_metadata"]
 
@@ -23,7 +24,7 @@ def sort_metadata(path: Path) -> None:
     Raises:
         ValueError: If the header has another size afterwards: something else than ``safetensors`` wrote it.
     """
-    with path.open("r+b") as file:
+    with open(path, "r+b", opener=plain_opener) as file:
         size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         header = json.loads(file.read(size))
         if "__metadata__" not in header:

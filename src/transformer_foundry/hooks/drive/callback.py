@@ -111,6 +111,7 @@ class DriveCallback(Callback):
         self._files = files = FileSync(context.data_dir, folder / "files", root.check)
         self._background = background = BackgroundSync(folder, self._update, root.check)
         if context.run is not None:
+            root.use(folder / context.paths.name)
             self._start_run(folder / context.paths.name, options, context.run, context.trains, background)
         if context.study is not None:
             self._start_search(context.study.path, files, background)
@@ -126,6 +127,8 @@ class DriveCallback(Callback):
 
         paused = study.parent / PAUSED_FOLDER
         copies = files.copies_of(paused)
+        assert self._root is not None
+        self._root.use(copies)
         self._trials = TrialSync(paused, copies, files.check)
         try:
             restore_study(study)

@@ -26,11 +26,12 @@ from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import copy_file
 from transformer_foundry.core.files.folder_manifest import (
     MANIFEST_FILE,
+    damaged_checkpoint,
     is_finished,
     manifest_text,
-    read_manifest,
     verify_folder,
 )
+from transformer_foundry.core.files.plain_files import read_plain_text, require_contained
 from transformer_foundry.core.studies.tuning.storage.study_copies import find_damage
 from transformer_foundry.core.system.process import is_running
 from transformer_foundry.hooks.drive.verified_copy import copy_files
@@ -49,6 +50,8 @@ _CONTENT = "content"
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 _NAME = re.compile(r"\d{6,}-(?P<host>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{6}")
 """Number, machine and process, so that the unfinished copies of a process that has ended are known as such."""
+
+_NUMBERED = re.compile(r"\d{1,18}-")
 
 _ABANDONED_S = 3600.0
 """An unfinished copy of another machine that is older was given up: at 2 MB/s, 7 GB are copied in that time."""
@@ -69,6 +72,7 @@ class FileSync:
     def __init__(self, data_dir: Path, copy_folder: Path, check: Callable[[], None] = lambda: None) -> None:
         self.copy_folder, self.check = copy_folder, check
         self._roots = {Path(os.path.abspath(data_dir)): "", Path.cwd(): "_project", Path(Path.cwd().anchor): "_machine"}
+        self._contained: set[Path] = set()
         self._pending: dict[Path, None] = {}
         self._copied: dict[Path, None] = {}
 
@@ -101,33 +105,33 @@ class FileSync:
 
     def has_copy(self, path: Path) -> bool:
         """Return whether there is an intact copy of ``path``."""
-        return any(map(_is_intact, self._copies(path)))
+        return any(_is_intact(copy, path.name) for copy in self._copies(path))
 
     def restore(self, path: Path) -> bool:
         """Restore ``path`` if it is missing and has an intact copy; return whether it was restored.
 
         Raises:
             OSError: If the copy cannot be read.
+            DataError: If a link leads out of the folder of the copies.
         """
         if path.exists():
             return False
         for copy in reversed(self._copies(path)):
             try:
-                names = verify_folder(copy)["files"]
+                manifest = _verify_copy(copy, path.name)
             except CheckpointError as err:
                 _log.warning("%s is skipped: %s", copy, err.problem)
                 continue
-            self._restore_from(copy, names, path)
+            self._restore_from(copy, manifest, path)
             return True
         return False
 
-    def _restore_from(self, copy: Path, names: Mapping[str, Any], path: Path) -> None:
+    def _restore_from(self, copy: Path, manifest: Mapping[str, Any], path: Path) -> None:
         # In a folder beside it first: a kill leaves nothing or everything.
         beside = path.with_name(f"{path.name}.restored")
         shutil.rmtree(beside, ignore_errors=True)
-        manifest = read_manifest(copy)
-        content = manifest.get("content", "")
-        for name in names:
+        content = manifest.get(_CONTENT, "")
+        for name in manifest["files"]:
             copy_file(copy / name, beside / PurePosixPath(name).relative_to(content))
         is_file = manifest["is_file"]
         (beside / path.name if is_file else beside).replace(path)
@@ -145,7 +149,7 @@ class FileSync:
             copies = self._copies(path)
             values: dict[str, Any] = {"is_file": source.is_file()}
             if MANIFEST_FILE in files:  # of a package: the copy has a manifest of its own
-                values["content"] = _CONTENT
+                values[_CONTENT] = _CONTENT
                 files = {f"{_CONTENT}/{name}": path for name, path in files.items()}
             if copies and _is_same(copies[-1], files, values):
                 return
@@ -164,14 +168,27 @@ class FileSync:
 
     def _remove_unfinished(self, path: Path) -> None:
         """Remove what is left of copies of ``path`` that failed: a full disk may refuse even that for a while."""
-        folder = self.copies_of(path)
+        folder = self._folder(path)
         for copy in folder.iterdir() if folder.is_dir() else ():
             if not is_finished(copy) and _is_abandoned(copy):
                 shutil.rmtree(copy, ignore_errors=True)
 
     def _copies(self, path: Path) -> list[Path]:
+        folder = self._folder(path)
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(copy for copy in found if _NUMBERED.match(copy.name) and is_finished(copy))
+
+    def _folder(self, path: Path) -> Path:
+        """Return the folder of the copies of ``path``, after a look through it: it may come from someone else.
+
+        Raises:
+            DataError: If a link leads out of it.
+        """
         folder = self.copies_of(path)
-        return sorted(copy for copy in folder.iterdir() if is_finished(copy)) if folder.is_dir() else []
+        if folder not in self._contained:
+            require_contained(folder, self.copy_folder.parent)
+            self._contained.add(folder)
+        return folder
 
 
 def _is_abandoned(copy: Path) -> bool:
@@ -186,12 +203,27 @@ def _is_abandoned(copy: Path) -> bool:
         return False
 
 
-def _is_intact(copy: Path) -> bool:
+def _is_intact(copy: Path, name: str) -> bool:
     try:
-        verify_folder(copy)
+        _verify_copy(copy, name)
     except CheckpointError:
         return False
     return True
+
+
+def _verify_copy(copy: Path, name: str) -> dict[str, Any]:
+    """Return the manifest of a copy of a file or folder called ``name``, after a look at every file.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or the manifest is not that of such a copy.
+    """
+    manifest = verify_folder(copy)
+    is_file, content, files = manifest.get("is_file"), manifest.get(_CONTENT, ""), list(manifest["files"])
+    inside = f"{content}/" if content else ""
+    is_copy = files == [f"{inside}{name}"] if is_file else all(file.startswith(inside) for file in files)
+    if not (isinstance(is_file, bool) and content in ("", _CONTENT) and is_copy):
+        raise damaged_checkpoint(copy, f"{MANIFEST_FILE} is not that of a copy of {name}")
+    return manifest
 
 
 @contextlib.contextmanager
@@ -213,6 +245,6 @@ def _files_of(source: Path) -> dict[str, Path]:
 
 def _is_same(copy: Path, files: Mapping[str, Path], values: Mapping[str, Any]) -> bool:
     try:
-        return (copy / MANIFEST_FILE).read_text(encoding="utf-8") == manifest_text(files, values)
+        return read_plain_text(copy / MANIFEST_FILE) == manifest_text(files, values)
     except OSError:
         return False

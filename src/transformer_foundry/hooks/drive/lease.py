@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.files.atomic import write_text
 from transformer_foundry.core.files.lock import held_error, utc_now
+from transformer_foundry.core.files.plain_files import read_plain_text
 from transformer_foundry.core.system.process import is_running
 
 __all__ = ["Lease"]
@@ -28,6 +30,10 @@ DEAD_AFTER_S = 180.0
 """A holder without a heartbeat for this long is dead."""
 
 POLL_S = 5.0
+
+_MOST_PROCESSES = 2**31
+_LATEST_S = 1e12
+_LONGEST_NAME = 200
 
 
 class Lease:
@@ -137,10 +143,10 @@ class Lease:
 
     def _read(self) -> dict[str, Any]:
         try:
-            holder = json.loads(self._path.read_text(encoding="utf-8"))
-            return holder if {"token", "host", "pid", "at", "since"} <= holder.keys() else {}
-        except (FileNotFoundError, ValueError, AttributeError, RecursionError):
+            holder = json.loads(read_plain_text(self._path))
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
+        return holder if _is_lease(holder) else {}
 
     def _write(self, released: bool = False) -> None:
         self._heartbeats += 1
@@ -160,4 +166,19 @@ class Lease:
 
 
 def _name(holder: dict[str, Any]) -> str:
-    return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    return one_line(f"process {holder['pid']} on {holder['host']}, since {holder['since']}", _LONGEST_NAME)
+
+
+def _is_lease(values: Any) -> bool:
+    """Return whether these are the values that a session writes: the folder of the copy may be someone else's."""
+    if not isinstance(values, dict):
+        return False
+    pid, at = values.get("pid"), values.get("at")
+    return (
+        all(isinstance(values.get(name), str) for name in ("token", "host", "since"))
+        and isinstance(pid, int)
+        and 0 < pid < _MOST_PROCESSES
+        and isinstance(at, int | float)
+        and not isinstance(at, bool)
+        and abs(at) < _LATEST_S
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformer_foundry.config.drive_folder import COLAB_MOUNT
 from transformer_foundry.core.files.atomic import sync, write_text
+from transformer_foundry.core.files.plain_files import read_plain_text, require_contained
 
 __all__ = ["MARKER_FILE", "DriveRoot"]
 
@@ -30,15 +31,24 @@ class DriveRoot:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._id: str | None = None
+        self._foreign = [folder / MARKER_FILE]
+
+    def use(self, folder: Path) -> None:
+        """Have the next check look through ``folder``, which is below this one and may come from someone else."""
+        self._foreign.append(folder)
 
     def check(self) -> None:
         """Check that the folder is the one of the start; the first call that finds one makes and marks it.
 
         Raises:
             OSError: If it is not mounted, or cannot be made, read or written.
+            DataError: If a link leads out of a folder that is used.
         """
         if COLAB_MOUNT in self.folder.parents and not os.path.ismount(COLAB_MOUNT):
             raise OSError(errno.ENOTCONN, f"Google Drive is not mounted at {COLAB_MOUNT}")
+        while self._foreign:
+            require_contained(self._foreign[-1], self.folder)
+            self._foreign.pop()
         if self._id is None:
             self._id = self._mark()
         elif self._read() != self._id:
@@ -58,6 +68,6 @@ class DriveRoot:
 
     def _read(self) -> str:
         try:
-            return (self.folder / MARKER_FILE).read_text(encoding="utf-8").strip()
+            return read_plain_text(self.folder / MARKER_FILE, errors="replace").strip()
         except FileNotFoundError:
             return ""

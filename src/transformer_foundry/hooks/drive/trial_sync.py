@@ -40,8 +40,10 @@ class TrialSync:
 
         Raises:
             OSError: If a copy cannot be read.
+            DataError: If a link leads out of the folder of the copies.
         """
         count = 0
+        self._check()
         for name in _checkpoints_in(self._copy_folder):
             if not is_finished(self._folder / name) and is_intact(self._copy_folder / name):
                 copy_checkpoint(self._copy_folder / name, self._folder / name)

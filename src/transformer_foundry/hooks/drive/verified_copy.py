@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer_foundry.core.base.errors import CheckpointError
+from transformer_foundry.core.base.errors import FoundryError
 from transformer_foundry.core.files.atomic import copy_file, sync, write_text
 from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE, manifest_text, verify_folder
 
@@ -51,7 +51,7 @@ def copy_files(
 
 def problem_of(err: Exception) -> str:
     """Return the first sentence of an error."""
-    if isinstance(err, CheckpointError):
+    if isinstance(err, FoundryError):
         return err.problem
     if isinstance(err, OSError):
         return err.strerror or str(err)

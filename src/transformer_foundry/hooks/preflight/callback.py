@@ -16,6 +16,7 @@ from transformer_foundry.core.base.text import short_list
 from transformer_foundry.core.publishing.options import DeploymentOptions
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.preflight.chosen_run import announce_run, keep_name, require_run
+from transformer_foundry.hooks.preflight.folders import require_own_files
 from transformer_foundry.hooks.preflight.inputs import require_inputs, require_versions
 from transformer_foundry.hooks.preflight.outputs import require_outputs
 from transformer_foundry.hooks.preflight.processes import require_alone
@@ -40,12 +41,14 @@ class PreflightCallback(Callback):
         Raises:
             ParameterError: If ``data_dir`` cannot be written, ParallelRunner was chosen, torchrun started several
                 processes for what only one can run, or an entry of the catalog does not fit what it keeps.
-            DataError: If the result of an earlier pipeline, or the version asked for, is missing.
+            DataError: If the result of an earlier pipeline, or the version asked for, is missing; or a link leads out
+                of a folder of the run.
             DeploymentError: If a package is to be published without a token.
         """
         with parameters_named(context.names):
             require_alone(context.pipeline_names)
             _check_runner(context)
+            require_own_files(context)
             require_outputs(context)
             require_sources(context)
             require_training(context)

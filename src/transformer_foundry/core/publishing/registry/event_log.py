@@ -20,6 +20,7 @@ from transformer_foundry.core.base.secrets import redact_texts
 from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.files.atomic import sync
 from transformer_foundry.core.files.lock import lock_file
+from transformer_foundry.core.files.plain_files import plain_opener, read_plain, require_contained
 
 __all__ = ["RegistryLog"]
 
@@ -36,18 +37,20 @@ class RegistryLog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / _LOG
+        self._is_contained = False
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the registry's lock; the system releases it when the process ends, however that happens.
 
         Raises:
-            DeploymentError: If the folder cannot be written to.
+            DeploymentError: If the folder cannot be written to, or a link leads out of it.
         """
+        self._require_contained()
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context((self.folder / ".lock").open("w"))
+                file = stack.enter_context(open(self.folder / ".lock", "a", opener=plain_opener))
             except OSError as err:
                 raise self._not_written(err) from err
             if not lock_file(file, wait=True):
@@ -58,9 +61,10 @@ class RegistryLog:
         """Yield the events, the oldest first.
 
         Raises:
-            DeploymentError: If a line is damaged.
+            DeploymentError: If a line is damaged, or a link leads out of the folder.
         """
-        data = self.path.read_bytes() if self.path.exists() else b""
+        self._require_contained()
+        data = read_plain(self.path) if self.path.exists() else b""
         # A crash has cut off what follows the last line end: it was never acknowledged.
         for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
             yield self._checked(line, number)
@@ -73,7 +77,7 @@ class RegistryLog:
         """
         text = json.dumps(redact_texts(event), sort_keys=True)
         try:
-            with self.path.open("ab+", buffering=0) as file:
+            with open(self.path, "ab+", buffering=0, opener=plain_opener) as file:
                 file.seek(0)
                 end = file.readall().rfind(b"\n") + 1
                 file.truncate(end)
@@ -86,6 +90,12 @@ class RegistryLog:
             sync(self.folder)
         except OSError as err:
             raise self._not_written(err) from err
+
+    def _require_contained(self) -> None:
+        """Look through the folder once: it may come from someone else."""
+        if not self._is_contained:
+            require_contained(self.folder, error=DeploymentError)
+            self._is_contained = True
 
     def _checked(self, line: bytes, number: int) -> dict[str, Any]:
         text = line.decode("utf-8", errors="replace")

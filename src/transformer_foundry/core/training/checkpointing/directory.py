@@ -22,6 +22,7 @@ from transformer_foundry.core.files.folder_manifest import (
     read_manifest,
     verify_folder,
 )
+from transformer_foundry.core.files.plain_files import read_plain_text
 from transformer_foundry.core.files.provenance import digest_of, run_origin
 from transformer_foundry.core.files.run_paths import CHECKPOINTS_FOLDER
 
@@ -36,6 +37,7 @@ __all__ = [
     "copy_checkpoint",
     "find_checkpoint",
     "highest_fence",
+    "is_checkpoint_name",
     "is_intact",
     "list_checkpoints",
     "newest_checkpoint",
@@ -239,6 +241,16 @@ def checkpoint_name(step: int, token: str = "", revision: int = 0) -> str:
     return f"step-{'0' * revision}{step:08d}{'-' if token else ''}{token}"
 
 
+def is_checkpoint_name(name: str) -> bool:
+    """Return whether ``name`` is that of a checkpoint's folder.
+
+    Example:
+        >>> is_checkpoint_name("step-00000100-3f2a9c"), is_checkpoint_name("best-model")
+        (True, False)
+    """
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(folder: Path) -> int:
     """Return the step in the name of a checkpoint's folder."""
     return int(_parts(folder)[0])
@@ -257,6 +269,6 @@ def _parts(folder: Path) -> tuple[str, str]:
 
 def _fence_of(folder: Path) -> int:
     try:
-        return int(json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("fence", 0))
+        return int(json.loads(read_plain_text(folder / MANIFEST_FILE)).get("fence", 0))
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return 0

@@ -16,6 +16,7 @@ from typing import Any
 from transformer_foundry.core.base.errors import CheckpointError
 from transformer_foundry.core.files.atomic import replace_file
 from transformer_foundry.core.files.folder_manifest import read_manifest
+from transformer_foundry.core.files.plain_files import read_plain, read_plain_text
 from transformer_foundry.core.files.provenance import digest_of
 from transformer_foundry.core.files.run_paths import LOG_FILES, RUN_MANIFEST_FILE
 from transformer_foundry.core.training.checkpointing.directory import list_checkpoints
@@ -89,7 +90,7 @@ def result_of(checkpoint: Path) -> dict[str, Any]:
 def _restore_log(path: Path, checkpoint: Path) -> None:
     """Restore rows that the newest checkpoint has and the log has not; later rows stay."""
     kept = _verified(checkpoint, path.name)
-    found = path.read_bytes() if path.is_file() else b""
+    found = read_plain(path) if path.is_file() else b""
     if not kept or found.startswith(kept):
         return
     if not kept.startswith(found):  # that of Drive is of an earlier step: it is no damage
@@ -108,7 +109,7 @@ def _set_aside(path: Path) -> str:
 
 def _read_sealed(path: Path) -> dict[str, Any] | None:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_plain_text(path))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
@@ -146,7 +147,7 @@ def _copies(run_folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _verified(checkpoint: Path, name: str) -> bytes | None:
     try:
         expected = read_manifest(checkpoint)["files"].get(name, {}).get("sha256")
-        content = (checkpoint / name).read_bytes()
+        content = read_plain(checkpoint / name)
     except (OSError, CheckpointError):
         return None
     return content if hashlib.sha256(content).hexdigest() == expected else None

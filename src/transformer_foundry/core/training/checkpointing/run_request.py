@@ -22,6 +22,7 @@ from transformer_foundry.core.base.secrets import redact_values
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.source_digest import files_digest, source_digest
 from transformer_foundry.core.files.atomic import make_folder, replace_file
+from transformer_foundry.core.files.plain_files import read_plain_text
 from transformer_foundry.core.files.provenance import model_digest
 from transformer_foundry.core.files.run_paths import REQUEST_FILE
 from transformer_foundry.core.models.options import ModelOptions
@@ -226,7 +227,7 @@ def _from_manifest(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_plain_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -14,6 +14,7 @@ from transformer_foundry.core.base.errors import TuningError
 from transformer_foundry.core.base.text import counted
 from transformer_foundry.core.files.atomic import make_folder, sha256_of, sync
 from transformer_foundry.core.files.lock import lock_file
+from transformer_foundry.core.files.plain_files import plain_opener
 from transformer_foundry.core.studies.tuning.storage.study_schema import foreign_part, open_study
 
 __all__ = ["find_damage", "keep_copy", "restore_study", "set_aside"]
@@ -67,7 +68,7 @@ def restore_study(path: Path) -> None:
     """
     if not path.parent.is_dir():
         return
-    with (path.parent / ".study.lock").open("a") as lock:
+    with open(path.parent / ".study.lock", "a", opener=plain_opener) as lock:
         lock_file(lock, wait=True)  # the processes of a search may start together
         copy = next(filter(_is_whole, reversed(_copies(path))), None)
         if not path.exists():
