@@ -140,13 +140,13 @@ class FullDisk:
         self.left = 10**6
         real_copy, real_remove = verified_copy.copy_file, shutil.rmtree
 
-        def copy(source, target):
+        def copy(source, target, root=None):
             if self.left <= 0:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(b"half")
                 raise OSError(errno.ENOSPC, "No space left on device")
             self.left -= 1
-            real_copy(source, target)
+            real_copy(source, target, root)
 
         def remove(path, ignore_errors=False, **rest):
             if self.left > 0 or not refuses:
