@@ -237,6 +237,7 @@ MARKED = {
     "percents": (["12%", "0%"], "'12%'", "such as 12."),
     "prices": (["$1,203.50", "$2"], "'$1,203.50'", "such as 1203.50."),
     "euros": (["0,50 \u20ac", "12 \u20ac"], "'0,50 ", "such as 0.50."),
+    "commas": (["0,100", "0,250"], "'0,100'", "such as 0.100."),
     "of five": (["4/5", "5/5"], "'4/5'", "such as 4."),
     "thousands": (["1'200", "3'000"], '"1\'200"', "such as 1200."),
     "debts": (["(1 200)", "30"], "'(1 200)'", "such as -1200."),
@@ -255,3 +256,5 @@ def test_numbers_with_signs_and_marks_are_named(tmp_path, kind):
 def test_words_are_no_numbers_with_signs(tmp_path):
     with pytest.raises(DataError, match="has no column of numbers"):
         read(tmp_path, {"text": TEXTS, "when": repeat("May 5", "2024-01-05")}, 1, NUMBER)
+    with pytest.raises(DataError, match="has no column of numbers"):
+        read(tmp_path, {"text": TEXTS, "lat": repeat(0.5, 3.5), "lon": repeat(1.5, 7.5)}, 1, NUMBER)

@@ -33,6 +33,7 @@ from transformer_foundry.core.data.columns.roles import (
     text_name,
     words_of,
 )
+from transformer_foundry.core.data.columns.rows.odd_rows import warn_of_footer, warn_of_mixed_classes
 from transformer_foundry.core.data.columns.targets import choose_targets
 from transformer_foundry.core.data.columns.token_ids import choose_ids, find_ids
 from transformer_foundry.core.data.document import Columns
@@ -87,7 +88,7 @@ def choose_columns(rows: Rows, task: str, options: DataOptions, source: str, num
         chosen = replace(chosen, learned="weighted")
     if task in _PROMPT_OPTIONS and options.template is None and options.target_column is None:
         chosen = replace(chosen, verdict=find_verdict(rows, names, chosen))
-    return _note_left_out(rows, names, task, chosen)
+    return _note_left_out(rows, names, task, chosen, options, source)
 
 
 def choose_text(rows: Rows, names: list[str], source: str, *, is_labelled: bool = False) -> str:
@@ -284,7 +285,9 @@ def _no_answer(names: list[str], source: str) -> DataError:
     )
 
 
-def _note_left_out(rows: Rows, names: list[str], task: str, chosen: Columns) -> Columns:
+def _note_left_out(
+    rows: Rows, names: list[str], task: str, chosen: Columns, options: DataOptions, source: str
+) -> Columns:
     """Add the columns that are not read, and a warning for those that hold text or classes."""
     used = chosen.names()
     left = [name for name in names if name not in used and any(not is_missing(row.get(name)) for row in rows)]
@@ -310,6 +313,9 @@ def _note_left_out(rows: Rows, names: list[str], task: str, chosen: Columns) -> 
     warnings += inside.warnings
     warnings += warn_of_verdict(rows, names, chosen) if task in _PROMPT_OPTIONS else []
     warnings += warn_of_languages(rows, left, chosen) if task == "seq2seq_lm" else []
+    if task != "token_classification" and options.text_column is None:
+        warnings += warn_of_footer(rows, chosen.text, source)
+    warnings += warn_of_mixed_classes(rows, chosen.label) if chosen.label and chosen.targets == "class" else []
     warnings += warn_of_unmarked(rows, chosen.names(), chosen.target)
     equal = _equal_sides(rows, chosen)
     if equal:

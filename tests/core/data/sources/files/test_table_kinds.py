@@ -126,6 +126,18 @@ WARNED = {
         2,
         "Column reason holds text",
     ),
+    "sum": (lines("text,value\n", "{0},{n}", "Total,435\n"), 1, "looks like a sum or a note on the table ('Total')"),
+    "note": (lines("text,label\n", "{0},{1}", "Source: our office,\n"), 2, "on the table ('Source: our office')"),
+    "second": (
+        lines("text,label\n", "{0},{1}", "\nname,age\nAnn,1\nBob,2\n"),
+        4,
+        "line 33: after a blank line another table seems to begin (name, age)",
+    ),
+    "dates": (
+        lines("text,size\n", "{0},4-{1}", "one more,4-May\nyet another,2023-05-04\n"),
+        4,
+        "dates (2023-05-04, 4-May)",
+    ),
 }
 QUIET = {
     "long": (lines("text,value\n", "{0},{n}0000000000000"), 1),
@@ -133,6 +145,11 @@ QUIET = {
     "grades": (lines("text,score\n", "{0},{n}.25"), 1),
     "empty": (lines("v1,v2,,\n", "{1},{0},,"), 2),
     "filled": (lines("label,text,\n", "{1},{0},{n}"), 2),
+    "a word": (lines("text,label\n", "{0},{1}", "Total,a\nthe last one of all of them,a\n" + "a b c d e f,a\n" * 3), 2),
+    "blank lines": (lines("text,label\n", "{0},{1}\n"), 2),
+    "a gap": (lines("text,label\n", "{0},{1}", "\nAnn and Bob,a\nthe last one,b\n"), 2),
+    "lines in a cell": (lines("text,label\n", '"{0}\n\nand more",{1}', 'one,a\n"two, and",b\n'), 2),
+    "days": (lines("text,label\n", "{0},2023-05-1{1}").replace("-1a", "-10").replace("-1b", "-11"), 2),
 }
 
 
@@ -187,3 +204,19 @@ def test_lines_of_names_with_colons_are_no_table(tmp_path):
     content = "".join(f"std::chrono::seconds{number} is a type\n" for number in range(40))
     found = corpus_of(tmp_path, "names.txt", content, "causal_lm", None).all_documents()
     assert {document.text for _, document in found} == set(content.splitlines())
+
+
+def test_rows_in_which_qualtrics_describes_the_columns_are_left_out_with_a_note(tmp_path):
+    header = 'StartDate,Q1,Q2\nStart Date,"What do you think,\nand why?",How good?\n'
+    ids = ",".join(f'"{{""ImportId"":""{name}""}}"' for name in ("startDate", "QID1_TEXT", "QID2"))
+    content = lines(f"{header}{ids}\n", "2024-01-02,{0},{1}")
+    source = corpus_of(tmp_path, "a.csv", content, text_column="Q1", label_column="Q2").source
+    assert [(document.text, document.label) for document in source.documents("train")] == ROWS
+    assert any(note.startswith("2 rows below the header") for note in source.notes)
+    assert source.location("train", 1).endswith("line 6")
+
+
+def test_true_as_a_value_and_as_text_are_a_warning(tmp_path):
+    rows = [{"text": text, "label": (True, "TRUE", False, "FALSE")[number % 4]} for number, text in enumerate(TEXTS)]
+    corpus = corpus_of(tmp_path, "a.json", json.dumps(rows), num_labels=4)
+    assert "holds true and false both as values and as text ('TRUE')" in corpus.columns.warnings[0]

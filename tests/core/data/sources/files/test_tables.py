@@ -78,7 +78,7 @@ def spreadsheet(sheets=1, rows=None, *, active=0, hidden=(), merged=(), names=No
                 place = strings.setdefault(value, len(strings))
                 cells += f'<c r="{letter}{number}" t="s"><v>{place}</v></c>'
             elif value is not None:
-                cells += f'<c r="{letter}{number}" s="{int(letter == "C")}"><v>{value}</v></c>'
+                cells += f'<c r="{letter}{number}" s="{"CG".find(letter) + 1}"><v>{value}</v></c>'
         lines.append(f'<row r="{number}" hidden="{int(number in filtered)}">{cells}</row>')
     space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
     link = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
@@ -95,7 +95,8 @@ def spreadsheet(sheets=1, rows=None, *, active=0, hidden=(), merged=(), names=No
         archive.writestr("xl/workbook.xml", f"<workbook {space} {link}>{view}<sheets>{book}</sheets></workbook>")
         archive.writestr("xl/_rels/workbook.xml.rels", f"<Relationships>{links}</Relationships>")
         archive.writestr("xl/sharedStrings.xml", f"<sst {space}>{shared}</sst>")
-        style = '<cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs>'
+        style = '<numFmts><numFmt numFmtId="164" formatCode="00000"/></numFmts>'
+        style += '<cellXfs><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="164"/></cellXfs>'
         archive.writestr("xl/styles.xml", f"<styleSheet {space}>{style}</styleSheet>")
         for number in range(1, sheets + 1):
             content = "".join(lines[:1] if number in hidden else lines)
@@ -217,6 +218,18 @@ def test_dates_and_sheets_of_a_spreadsheet_are_read(tmp_path):
     assert documents(corpus)[0].text == "2023-03-15"
     with pytest.raises(DataError, match="has no sheet Sheet3"):
         read(tmp_path / "a.xlsx", table="Sheet3")
+
+
+def test_codes_of_a_spreadsheet_keep_the_zeros_that_are_shown(tmp_path):
+    rows = [("text", *"bcdef", "code"), *((text, *[None] * 5, 1067 + n % 2) for n, text in enumerate(TEXTS))]
+    corpus = read(write(tmp_path / "a.xlsx", spreadsheet(rows=rows)), label_column="code")
+    assert corpus.label_names == ("01067", "01068")
+
+
+def test_a_second_table_below_a_gap_of_a_sheet_is_a_warning(tmp_path):
+    rows = [("text", "label"), *RECORD_PAIRS, (), ("name", "age"), ("Ann is here", 3), ("Bob is here", 4)]
+    (found,) = read(write(tmp_path / "a.xlsx", spreadsheet(rows=rows))).columns.warnings
+    assert f"row {len(RECORD_PAIRS) + 3}: after a blank row another table seems to begin (name, age)" in found
 
 
 def test_messages_about_a_spreadsheet_name_the_sheet_and_its_row(tmp_path):

@@ -66,15 +66,16 @@ def bare_number(value: object) -> str | None:
     """Return the number in a cell that holds more than a number, such as a sign or marks between thousands, else None.
 
     Example:
-        >>> bare_number("12%"), bare_number("$1,203.50"), bare_number("4/5"), bare_number("1'200"), bare_number("May 5")
-        ('12', '1203.50', '4', '1200', None)
+        >>> bare_number("12%"), bare_number("$1,203.50"), bare_number("4/5"), bare_number("1'200"), bare_number("0,100")
+        ('12', '1203.50', '4', '1200', '0.100')
     """
     found = _BARE.fullmatch(str(value).strip())
-    if found is None:
+    if found is None or read_number(value) is not None:
         return None
     *groups, last = re.split(r"[^\d+-]", found.group("number"))
     mark = found.group("number")[-len(last) - 1] if groups else ""
-    is_fraction = mark in (".", ",") and (len(last) != 3 or (mark == "." and len(groups) > 1))
+    # 0,100 is a fraction, 1,100 a number of thousands.
+    is_fraction = mark in (".", ",") and (len(last) != 3 or groups == ["0"] or (mark == "." and len(groups) > 1))
     sign = "-" if found.group("open") else ""
     return sign + "".join(groups) + ("." * is_fraction) + last
 

@@ -28,9 +28,10 @@ _KIND = "type"  # of a part of a message
 
 
 def sample_rows(rows: Iterable[Row], first: Sequence[Row]) -> list[Row]:
-    """Return the first rows, then, in order, rows at equal distances and each row that brings something new; reads all.
+    """Return the first rows, then, in order, rows at equal distances, each that brings something new, and the last.
 
-    New is the first value of a column, another value of a column with few, or a key of the records in a cell.
+    All rows are read. New is the first value of a column, another value of a column with few, or a key of the records
+    in a cell.
 
     Args:
         rows: All rows.
@@ -41,7 +42,9 @@ def sample_rows(rows: Iterable[Row], first: Sequence[Row]) -> list[Row]:
         seen.is_new(row)
         left -= size_of(row)
     new, spread, distance = dict[int, Row](), dict[int, Row](), 1
+    last = dict[int, Row]()
     for number, row in enumerate(itertools.islice(rows, len(first), None)):
+        last = {number: row}
         if seen.is_new(row) and (seen.is_first_value or len(new) < _MOST_NEW_ROWS):
             size = size_of(row)
             new[number] = row if size < left else _cut(row)
@@ -51,7 +54,8 @@ def sample_rows(rows: Iterable[Row], first: Sequence[Row]) -> list[Row]:
             if len(spread) > 2 * _SPREAD_ROWS:
                 distance *= 2
                 spread = {number: row for number, row in spread.items() if number % distance == 0}
-    found = spread | new
+    last = {number: row if size_of(row) < LONGEST_LINE / _SPREAD_ROWS else _cut(row) for number, row in last.items()}
+    found = last | spread | new
     return [*first, *(found[number] for number in sorted(found))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ __all__ = [
     "clean_names",
     "default_names",
     "find_index_columns",
+    "find_second_table",
     "has_usual_name",
     "is_guessed",
     "is_header",
@@ -41,6 +43,7 @@ _UNLIKE, _NOT_REPEATED = _GUESSED = (
     "is written unlike the values below it",
     "is none of the values that repeat below it",
 )
+_MOST_GAPS = 3  # blank lines between all rows separate nothing
 _LONGEST_NAME = 40
 _KEYS = frozenset(("id", "idx", "index", "key", "no", "nr", "number", "row"))
 _MOSTLY_NUMBERS = 0.9
@@ -172,6 +175,36 @@ def find_index_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -
         if name.strip() or (place == 0 and is_numbered and len(set(cells)) == len(cells)) or (rows and not any(cells)):
             found.append(place)
     return found if len(found) < len(names) else []
+
+
+def find_second_table(rows: Sequence[Sequence[str]], lines: Sequence[int]) -> tuple[int, list[str]] | None:
+    """Return line and names of a row that names columns again after blank lines, as where two tables were joined.
+
+    Args:
+        rows: The rows, the header first.
+        lines: The line where each begins.
+
+    Example:
+        >>> find_second_table([["text", "label"], ["one dog", "a"], ["name", "age"], ["Ann", "9"]], [1, 2, 4, 5])
+        (4, ['name', 'age'])
+    """
+    gaps = []
+    for place in range(2, len(rows)):
+        between = lines[place] - lines[place - 1] - 1
+        if between and between > sum(len(cell.splitlines() or [""]) - 1 for cell in rows[place - 1]):
+            gaps.append(place)
+    if len(gaps) > _MOST_GAPS:
+        return None
+    for start, end in itertools.pairwise([*gaps, len(rows)]):
+        width = len([cell for cell in rows[start] if cell.strip()])
+        below = [list(row[:width]) for row in rows[start + 1 : end] if len(row) >= width]
+        names = [cell.strip() for cell in rows[start][:width]]
+        if width < 2 or not below or not all(_could_be_name(name) for name in names):
+            continue
+        found, evidence = is_header(names, below)
+        if found and not is_guessed(evidence) and list(rows[start]) != list(rows[0]):
+            return lines[start], names
+    return None
 
 
 def _numbers_columns(names: Sequence[str], others: Sequence[Sequence[str]]) -> bool:

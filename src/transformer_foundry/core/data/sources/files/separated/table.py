@@ -20,6 +20,7 @@ from transformer_foundry.core.data.sources.files.separated.header import (
     clean_names,
     default_names,
     find_index_columns,
+    find_second_table,
     is_guessed,
     is_header,
     is_numbered_row,
@@ -32,6 +33,7 @@ _SAMPLE_ROWS, _SAMPLE_CELLS = 1000, 2**20
 _NULL = "\\N"  # a missing value, as MySQL and PostgreSQL write it
 _ESCAPE = re.compile(r"\\([ntr0\\])")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "", "\\": "\\"}
+_DESCRIPTION = '{"ImportId"'
 _SELDOM = 0.5  # share of the rows
 
 
@@ -54,15 +56,28 @@ class DelimitedTable:
         self.notes = list(self._reader.notes)
         self.warnings: list[str] = []
         self._is_dump = self._reader.has_cell(self._reading, _NULL)
-        sample, cells = [], 0
-        for _, row in itertools.islice(self._records(), _SAMPLE_ROWS):
+        sample, lines, cells = [], [], 0
+        for line, row in itertools.islice(self._records(), _SAMPLE_ROWS):
             sample.append(row)
+            lines.append(line)
             cells += len(row)
             if cells > _SAMPLE_CELLS:
                 break
         if not sample:
             raise DataError(f"{file.shown} has no rows.", "Expected rows of data.", "Check data.source.")
+        self._described = 0 if options.header is False else _count_descriptions(sample)
+        del sample[1 : 1 + self._described], lines[1 : 1 + self._described]
         self._name_columns(sample, options)
+        if self._described:
+            rows = counted(self._described, "row")
+            self.notes.append(f"{rows} below the header of {file.shown}, in which Qualtrics describes it: not read.")
+        second = find_second_table(sample, lines) if self.has_header else None
+        if second is not None:
+            at, names = second
+            self.warnings.append(
+                f"{file.shown}, line {at}: after a blank line another table seems to begin ({short_list(names)}), whose"
+                " rows are read like the others: move it to a file of its own."
+            )
         if self._is_dump:
             escapes = ", and escapes are line breaks and tabs" if self._reading.quotes == "text" else ""
             self.notes.append(f"{_NULL} in {file.shown} is a missing value, as databases write it{escapes}.")
@@ -78,8 +93,8 @@ class DelimitedTable:
         plain = len(kept) == len(names) == width and not convert
         for line, row in self._records():
             count += 1
-            if count == 1 and self.has_header:
-                header = row
+            if count <= 1 + self._described and self.has_header:
+                header = header or row
                 continue
             if row == header and width > 1:  # a single word may occur again
                 raise DataError(
@@ -110,7 +125,7 @@ class DelimitedTable:
     def line_of(self, number: int) -> int:
         """Return the line where row ``number`` (from 0) begins."""
         records = self._records()
-        return next(itertools.islice(records, number + int(self.has_header), None))[0]
+        return next(itertools.islice(records, number + self._described + int(self.has_header), None))[0]
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         records = self._reader.records(self._reading)
@@ -198,6 +213,15 @@ class DelimitedTable:
                 "Correct data.columns, or set it to null.",
             )
         return list(columns)
+
+
+def _count_descriptions(sample: list[list[str]]) -> int:
+    """Return how many rows below the header describe the columns: to one with ids in JSON, as Qualtrics exports it."""
+    for count, row in enumerate(sample[1:3], start=1):
+        filled = [cell for cell in row if cell.strip()]
+        if filled and all(cell.lstrip().startswith(_DESCRIPTION) for cell in filled):
+            return count
+    return 0
 
 
 def _from_dump(cell: str, *, has_escapes: bool) -> str:

@@ -20,6 +20,7 @@ from transformer_foundry.core.data.sources.files.separated.header import (
     clean_names,
     default_names,
     find_index_columns,
+    find_second_table,
     is_header,
 )
 from transformer_foundry.core.data.sources.files.separated.separators import count_title_rows
@@ -34,9 +35,9 @@ from transformer_foundry.core.data.sources.files.stored.sheet_gaps import (
 from transformer_foundry.core.data.sources.files.stored.workbook import (
     MOST_TAGS,
     Workbook,
-    date_styles,
     read_workbook,
     shared_strings,
+    special_styles,
     tag,
     text_of,
     unescape,
@@ -74,7 +75,7 @@ class SpreadsheetTable:
             with open_zip(file.path, _MOST_MEMBERS) as archive:
                 book = read_workbook(archive)
                 self._strings = shared_strings(archive)
-                self._date_styles = date_styles(archive)
+                self._date_styles, self._padded_styles = special_styles(archive)
         except _UNREADABLE as err:
             raise self._error(err) from err
         self._day_zero = book.day_zero
@@ -97,7 +98,7 @@ class SpreadsheetTable:
             )
         self._name_columns(rows, options)
         self._gaps = self._find_gaps()
-        self.warnings = [*self._gaps, *self._find_alike(book)]
+        self.warnings = [*self._gaps, *self._find_second_table(rows), *self._find_alike(book)]
 
     @property
     def hint(self) -> str:
@@ -145,6 +146,18 @@ class SpreadsheetTable:
         return [
             f"Of {self._file.shown}, only sheet {self.sheet} is read; {short_list(alike, 5)} {are} not: join the sheets"
             " if they are parts of the data, or set data.table."
+        ]
+
+    def _find_second_table(self, numbered: list[tuple[int, list[Any]]]) -> list[str]:
+        """Return a warning if a second table stands below the first, after a blank row."""
+        kept = [(line, _as_text(row, self._width)) for line, row in numbered if line >= self._start]
+        found = find_second_table([row for _, row in kept], [line for line, _ in kept]) if self.has_header else None
+        if found is None:
+            return []
+        line, names = found
+        return [
+            f"{self.shown}, row {line}: after a blank row another table seems to begin ({short_list(names)}), whose"
+            " rows are read like the others: move it to a sheet of its own."
         ]
 
     def _find_gaps(self) -> list[str]:
@@ -266,7 +279,10 @@ class SpreadsheetTable:
         number = float(value)
         if int(cell.get("s", "0")) in self._date_styles:
             return _date(number, self._day_zero)
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        if not number.is_integer() or abs(number) >= 2**53:
+            return number
+        digits = self._padded_styles.get(int(cell.get("s", "0")))
+        return int(number) if digits is None else f"{int(number):0{digits}d}"
 
     def _member(self, sheets: dict[str, str], name: str) -> str:
         if name not in sheets:

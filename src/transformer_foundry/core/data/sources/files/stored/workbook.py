@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from transformer_foundry.core.data.limits import LONGEST_LINE
 from transformer_foundry.core.files.bounded_zip import BoundedReader
 
-__all__ = ["MOST_TAGS", "Workbook", "date_styles", "read_workbook", "shared_strings", "tag", "text_of", "unescape"]
+__all__ = ["MOST_TAGS", "Workbook", "read_workbook", "shared_strings", "special_styles", "tag", "text_of", "unescape"]
 
 MOST_TAGS = 2**19
 """Largest number of tags of a row, a string or a list: 16,384 cells with text in pieces."""
@@ -19,6 +19,7 @@ _LARGEST_PART = 64 * 2**20  # bytes of a list of sheets, links or styles
 _LARGEST_RATIO = 100  # of the list of strings, which Excel writes without repetitions
 _DATE_FORMATS = frozenset([*range(14, 23), *range(27, 37), 45, 46, 47, *range(50, 59)])  # numbers of built-in formats
 _DATE_CODE = re.compile(r"[ymdhs]", re.IGNORECASE)
+_ZEROS = re.compile(r"0{2,}")
 _NO_CODE = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.')  # quoted text and colors in the code of a format
 _DAY_ZERO = (datetime.datetime(1899, 12, 30), datetime.datetime(1904, 1, 1))
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -105,20 +106,28 @@ def shared_strings(archive: zipfile.ZipFile) -> list[str]:
     return strings
 
 
-def date_styles(archive: zipfile.ZipFile) -> set[int]:
-    """Return the numbers of the cell styles that show a number as a date."""
+def special_styles(archive: zipfile.ZipFile) -> tuple[set[int], dict[int, int]]:
+    """Return the numbers of the cell styles that show a number as a date, and those that show leading zeros.
+
+    The latter have the count of digits: 00000 shows 1067 as 01067, a code.
+    """
     if "xl/styles.xml" not in archive.namelist():
-        return set()
+        return set(), {}
     root = _parse(archive, "xl/styles.xml")
     formats = set(_DATE_FORMATS)
-    found = set()
+    found, digits, padded = set[int](), dict[int, int](), dict[int, int]()
     for element in root.iter():
-        if tag(element) == "numFmt" and _DATE_CODE.search(_NO_CODE.sub("", element.get("formatCode", ""))):
+        code = element.get("formatCode", "")
+        if tag(element) == "numFmt" and _ZEROS.fullmatch(code):
+            digits[int(element.get("numFmtId", "0"))] = len(code)
+        if tag(element) == "numFmt" and _DATE_CODE.search(_NO_CODE.sub("", code)):
             formats.add(int(element.get("numFmtId", "0")))
     for element in root.iter():
         if tag(element) == "cellXfs":
-            found = {place for place, style in enumerate(element) if int(style.get("numFmtId", "0")) in formats}
-    return found
+            numbers = [int(style.get("numFmtId", "0")) for style in element]
+            found = {place for place, number in enumerate(numbers) if number in formats}
+            padded = {place: digits[number] for place, number in enumerate(numbers) if number in digits}
+    return found, padded
 
 
 def text_of(element: ElementTree.Element) -> str:
