@@ -39,7 +39,12 @@ BAD = [
     (
         ("--nodes", "train_model", "--params", "benchmark.models=[a,b]"),
         "node_names",
-        "The registered pipeline training",
+        "no node named 'train_model' in a comparison, and benchmark.models is set",
+    ),
+    (
+        ("--pipelines", "training", "--namespaces", "training", "--params", "benchmark.models=[a,b]"),
+        "namespaces",
+        "--params benchmark.models=[].",
     ),
     (("--runner", "ThreadRuner"), "runner", "Did you mean 'ThreadRunner'?"),
     (("--runner", "no.such.Runner"), "runner", "no runner named"),

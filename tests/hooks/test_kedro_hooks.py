@@ -367,12 +367,14 @@ def test_kedros_runners_tell_a_kept_result_from_a_new_one(tmp_path: Path, runner
     assert results.seen == [("evaluation", False), ("evaluation", True)]
 
 
-@pytest.mark.parametrize(("folder", "is_fixed"), [("kept", True), ("gpt-second", False)])
+@pytest.mark.parametrize(("folder", "is_fixed"), [("kept", True), ("gpt-second", False), ("nameless", True)])
 def test_another_path_is_advised_where_the_name_of_the_run_changes_none(
     tmp_path: Path, folder: str, *, is_fixed: bool
 ) -> None:
     run = Run(tmp_path)
     run.catalog = DataCatalog({"training_run": TrainingRunDataset(filepath=str(tmp_path / folder))})
+    if folder == "nameless":
+        del run.parameters["run"]
     run.begin()
     error = CheckpointError("Seed 1 is 2.", "", "Set it, or start another run with run.name=NEW.")
     run.fail(error)

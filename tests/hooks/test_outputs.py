@@ -101,7 +101,6 @@ WRONG = [
     (deployment, "model_package", {"type": "pickle.PickleDataset"}),
     (validation, "validation_figure", {"type": OURS + "PlotlyFigureDataset"}),
     (validation, "validation_figure", {"type": "matplotlib.MatplotlibDataset"}),
-    (training, "loss_figure", {"type": "plotly.HTMLDataset"}),
     (data_engineering, "corpus", {"type": OURS + "AtomicJSONDataset"}),
     (data_engineering, "corpus", {"type": "pickle.PickleDataset"}),
     (data_engineering, "data_table", {"type": "json.JSONDataset"}),
@@ -114,7 +113,7 @@ WRONG = [
 def test_a_type_that_cannot_keep_the_result_is_refused(
     stage: Any, entry: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(ParameterError, match=f"{entry} is of the type {config['type']} .*cannot keep") as caught:
+    with pytest.raises(ParameterError, match=f"{entry} is of the type {config['type']} .*cannot (keep|load)") as caught:
         check(stage, tmp_path, **{entry: {**config, "filepath": str(tmp_path / "file")}})
     assert len(str(caught.value).splitlines()) == 3
 
@@ -126,6 +125,7 @@ def test_a_run_in_memory_would_be_lost_and_is_refused(tmp_path: Path) -> None:
 
 RIGHT = [
     (training, "loss_figure", {"type": "plotly.JSONDataset"}),
+    (training, "loss_figure", {"type": "plotly.HTMLDataset"}),
     (training, "evaluation", {"type": "yaml.YAMLDataset"}),
     (tuning, "trials", {"type": "pandas.ParquetDataset"}),
     (training, "evaluation", {"type": OURS + "AtomicJSONDataset"}),
@@ -138,6 +138,22 @@ def test_types_of_kedro_that_can_keep_the_result_go_ahead(
     stage: Any, entry: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
     check(stage, tmp_path, **{entry: {**config, "filepath": str(tmp_path / "file")}})
+
+
+def test_a_type_that_only_saves_is_refused_where_a_node_reads_the_entry(tmp_path: Path) -> None:
+    config = {"validation_figure": {"type": "matplotlib.MatplotlibDataset", "filepath": str(tmp_path / "figure.png")}}
+    with pytest.raises(ParameterError, match="check_model uses again what that type cannot load"):
+        check(validation, tmp_path, **config)
+
+
+@pytest.mark.parametrize("kind", ["json.JSONDataset", OURS + "AtomicJSONDataset"])
+def test_versions_below_a_file_without_a_version_are_refused(kind: str, tmp_path: Path) -> None:
+    config = {"type": kind, "filepath": str(tmp_path / "evaluation.json"), "versioned": True}
+    check(training, tmp_path, evaluation=config)
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(ParameterError, match=r"'versioned: true' in .* is a file without a version") as caught:
+        check(training, tmp_path, evaluation=config)
+    assert len(str(caught.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize("name", ["deployment", "tuning", "comparison"])

@@ -170,6 +170,15 @@ def names_of(context: RunContext) -> set[str]:
     return {node.name for node in context.nodes}
 
 
+def test_what_is_cached_in_memory_is_where_its_dataset_keeps_it() -> None:
+    splits = {"type": f"{OURS}.TokenSplitsDataset", "filepath": "elsewhere/tokens"}
+    entries = {"training_run": run_at("models/gpt"), "token_splits": {"type": "CachedDataset", "dataset": splits}}
+    whole = data_engineering.create_pipeline() + training.create_pipeline()
+    (context,) = contexts_of(entries, whole)
+    assert context.files["token_splits"] == Path("elsewhere/tokens")
+    assert context.paths.model_input == Path("elsewhere")
+
+
 def test_each_of_two_trainings_has_its_context() -> None:
     left, right = contexts_of(TWO_RUNS, two_trainings())
     assert (left.label, right.label) == ("left", "right")

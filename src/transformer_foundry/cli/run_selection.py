@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kedro.framework.project import pipelines
@@ -21,6 +22,7 @@ from transformer_foundry.pipelines.stages import StagedPipeline, bare_name
 __all__ = ["check_selection", "make_runner", "require_known"]
 
 _DEFAULT = "__default__"
+_COMPARISON = "comparison"
 _DEFAULT_RUNNER = "SequentialRunner"
 
 _NODE_OPTIONS = {"node_names": "--nodes", "from_nodes": "--from-nodes", "to_nodes": "--to-nodes"}
@@ -45,8 +47,10 @@ def check_selection(options: Mapping[str, Any]) -> None:
     require_alone(requested)
     known = sorted(name for name in pipelines if name != _DEFAULT)
     require_known("pipeline", requested, known, "Use one of these names, or leave --pipelines out to run the default.")
-    chosen = _pipelines_of(requested, options)
-    _check_names(options, chosen)
+    selects = any(options.get(key) for key in (*_OPTION_NAMES, "load_versions", "is_async", "runner_params"))
+    compares = selects and _compares_models(options)
+    chosen = _pipelines_of(requested, by_comparison=compares)
+    _check_names(options, chosen, compares=compares)
     make_runner(options)
     selected = _selected(options, chosen)
     if options.get("is_async") or (options.get("runner_params") or {}).get("is_async"):
@@ -68,10 +72,9 @@ def require_known(kind: str, names: Iterable[str], known: Sequence[str], remedy:
             )
 
 
-def _pipelines_of(requested: Sequence[str], options: Mapping[str, Any]) -> Pipeline:
+def _pipelines_of(requested: Sequence[str], *, by_comparison: bool) -> Pipeline:
     """Return what the run chooses from: the comparison in place of training, if there are models to compare."""
-    selects = any(options.get(key) for key in (*_OPTION_NAMES, "load_versions", "is_async", "runner_params"))
-    replace_training(by_comparison=selects and _compares_models(options))
+    replace_training(by_comparison=by_comparison)
     try:
         return sum((pipelines[name] for name in [*(requested or [_DEFAULT])]), Pipeline([]))
     finally:
@@ -87,27 +90,40 @@ def _compares_models(options: Mapping[str, Any]) -> bool:
     return bool((parameters.get("benchmark") or {}).get("models"))
 
 
-def _check_names(options: Mapping[str, Any], chosen: Pipeline) -> None:
+def _check_names(options: Mapping[str, Any], chosen: Pipeline, *, compares: bool) -> None:
+    require_in = partial(_require_in, chosen, compares=compares)
     for key, option in _NODE_OPTIONS.items():
         for name in options.get(key) or []:
             names_in = _full_names if "." in name else _node_names
-            _require_in(chosen, "node", [name], names_in, f"Use one of these names after {option}.")
+            require_in("node", [name], names_in, f"Use one of these names after {option}.")
     for key, option in _DATASET_OPTIONS.items():
         names_in = _outputs if key == "to_outputs" else _datasets
-        _require_in(chosen, "dataset", options.get(key) or [], names_in, f"Use one of these names after {option}.")
+        require_in("dataset", options.get(key) or [], names_in, f"Use one of these names after {option}.")
     versions = options.get("load_versions") or {}
-    _require_in(chosen, "dataset", versions, _datasets, "Use one of these names: --load-versions NAME:VERSION.")
-    _require_in(chosen, "tag", options.get("tags") or [], _tags, "Use one of these names, or leave --tags out.")
+    require_in("dataset", versions, _datasets, "Use one of these names: --load-versions NAME:VERSION.")
+    require_in("tag", options.get("tags") or [], _tags, "Use one of these names, or leave --tags out.")
     spaces = options.get("namespaces") or []
-    _require_in(chosen, "namespace", spaces, _namespaces, "Use one of these, or leave --namespaces out.")
+    require_in("namespace", spaces, _namespaces, "Use one of these, or leave --namespaces out.")
 
 
 def _require_in(
-    chosen: Pipeline, kind: str, names: Iterable[str], names_in: Callable[[Pipeline], set[str]], remedy: str
+    chosen: Pipeline,
+    kind: str,
+    names: Iterable[str],
+    names_in: Callable[[Pipeline], set[str]],
+    remedy: str,
+    *,
+    compares: bool,
 ) -> None:
     known = names_in(chosen)
     for name in names:
         homes = [home for home in pipelines if home != _DEFAULT and name in names_in(pipelines[home])]
+        if name not in known and compares and homes and name not in names_in(pipelines[_COMPARISON]):
+            raise ParameterError(
+                f"There is no {kind} named {name!r} in a comparison, and benchmark.models is set.",
+                "Expected what a comparison has: it replaces training, and evaluates, tunes and packages nothing.",
+                "Remove the models: --params benchmark.models=[].",
+            )
         if name not in known and homes:
             home = min(homes, key=lambda home: len(pipelines[home].nodes))
             raise ParameterError(

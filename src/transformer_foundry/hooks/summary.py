@@ -182,7 +182,12 @@ def _verdict_lines(context: RunContext, evaluation: Evaluation | None) -> Iterat
 
 
 def _has_length_of_preset(context: RunContext) -> bool:
-    """Return whether a longer preset makes the run longer: a length that is given would count on top of it."""
+    """Return whether a longer preset makes the run longer: a length that is given would count on top of it.
+
+    Another project has no presets, and they change no section under another name.
+    """
+    if "data_dir" not in context.parameters or context.names.get("training", "training") != "training":
+        return False
     options, usual = context.options(TrainingOptions), TrainingOptions()
     lengths = (options.max_steps, options.num_train_epochs, options.max_hours)
     is_usual = lengths == (usual.max_steps, usual.num_train_epochs, usual.max_hours)

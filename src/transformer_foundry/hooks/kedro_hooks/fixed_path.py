@@ -35,10 +35,10 @@ def _path(entries: str) -> str:
 
 def _is_fixed(context: RunContext) -> bool:
     """Return whether the folder of the run has not its name in it."""
-    name = str(context.parameters.get("run", {}).get("name", ""))
+    name = (context.parameters.get("run") or {}).get("name")
     if context.run is None or context.run_choice is not None:
         return False
-    return not any(name in part for part in context.run.folder.parts[-2:])
+    return not name or not any(name in part for part in context.run.folder.parts[-2:])
 
 
 def _entries_of(context: RunContext) -> list[str]:

@@ -13,7 +13,7 @@ from transformer_foundry.config.own_nodes import entry_of
 from transformer_foundry.core.base.errors import ParameterError
 from transformer_foundry.hooks.run_context import RunContext
 from transformer_foundry.hooks.run_context.entries import CatalogEntries, is_of_kedro
-from transformer_foundry.hooks.run_context.flow import function_of, types_of_outputs
+from transformer_foundry.hooks.run_context.flow import earlier_entries, function_of, types_of_outputs
 
 __all__ = ["require_outputs"]
 
@@ -29,11 +29,13 @@ class _Keeper:
     Attributes:
         ours: Datasets of this project.
         kedros: Types of kedro-datasets that load what they have saved.
+        save_only: Types of kedro-datasets that do not, for entries that no node reads.
         in_memory: Whether the result may have no file.
     """
 
     ours: tuple[str, ...]
     kedros: tuple[str, ...] = ("pickle.PickleDataset",)
+    save_only: tuple[str, ...] = ()
     in_memory: bool = True
 
 
@@ -55,9 +57,10 @@ _KEEPERS: Mapping[str, _Keeper] = {
     "TokenSplits": _Keeper(("TokenSplitsDataset",)),
     "Package": _Keeper(("PackageDataset", "HubPackageDataset"), ()),
     "Registration": _Keeper(("RegistryDataset",), (), in_memory=False),
-    "Figure": _Keeper(("PlotlyFigureDataset",), ("plotly.JSONDataset", "pickle.PickleDataset")),
-    # What is kept is used again: matplotlib.MatplotlibDataset saves a figure and cannot load it.
-    "MatplotlibFigure": _Keeper(("FigureDataset",)),
+    "Figure": _Keeper(
+        ("PlotlyFigureDataset",), ("plotly.JSONDataset", "pickle.PickleDataset"), ("plotly.HTMLDataset",)
+    ),
+    "MatplotlibFigure": _Keeper(("FigureDataset",), save_only=("matplotlib.MatplotlibDataset",)),
 }
 
 
@@ -71,16 +74,30 @@ def require_outputs(context: RunContext) -> None:
     """
     entries = CatalogEntries(context.catalog, context.pipeline.datasets())
     nodes = [node for node in context.pipeline.nodes if function_of(node) is not None]
+    read = {name for node in context.nodes for name in (*node.inputs, *earlier_entries(node))}
+    for name in sorted(context.pipeline.all_outputs()):
+        _require_versions(entries, name)
     for node in nodes:
         for name, hint in types_of_outputs(node).items():
             if hint in _KEEPERS and entries.kind(name):
-                _require_type(name, entries.kind(name), _KEEPERS[hint], node)
+                _require_type(name, entries.kind(name), _KEEPERS[hint], node, is_read=name in read)
     for node in nodes:
         _require_same_place(entries, node)
     _require_one_registry(entries, nodes)
 
 
-def _require_type(name: str, kind: str, keeper: _Keeper, node: Node) -> None:
+def _require_versions(entries: CatalogEntries, name: str) -> None:
+    """Refuse versions below a file: Kedro would do so after the node."""
+    path = entries.local_path(name)
+    if path is not None and entries.is_versioned(name) and path.is_file():
+        raise ParameterError(
+            f"{name} has 'versioned: true' in the catalog, but {path} is a file without a version.",
+            "Expected nothing there, or a folder of versions.",
+            f"Choose another filepath, or move the file to {path}/2026-01-31T12.00.00.000Z/{path.name}.",
+        )
+
+
+def _require_type(name: str, kind: str, keeper: _Keeper, node: Node, *, is_read: bool) -> None:
     package, _, dataset = kind.removeprefix("kedro_datasets.").rpartition(".")
     # An entry that is made already has the module of its class: json.json_dataset.JSONDataset.
     short = f"{package.partition('.')[0]}.{dataset}"
@@ -89,11 +106,12 @@ def _require_type(name: str, kind: str, keeper: _Keeper, node: Node) -> None:
     elif kind.startswith("kedro.") or not package:  # in memory, or cached there
         fits = keeper.in_memory
     else:
-        fits = not is_of_kedro(kind) or short in keeper.kedros
+        fits = not is_of_kedro(kind) or short in keeper.kedros or (short in keeper.save_only and not is_read)
     if not fits:
         types = [*(f"transformer_foundry.datasets.{kind}" for kind in keeper.ours[:1]), *keeper.kedros[:_MOST_NAMED]]
+        use = "uses again what that type cannot load" if short in keeper.save_only else "makes what that cannot keep"
         raise ParameterError(
-            f"{name} is of the type {kind} in the catalog, but {node.name} makes what that type cannot keep.",
+            f"{name} is of the type {kind} in the catalog, but {node.name} {use}.",
             f"Expected {' or '.join(types)}.",
             f"Set the type of {name} in conf/local/catalog.yml; docs/storage.md lists the types.",
         )

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kedro.io import AbstractDataset, DataCatalog, DatasetError
+from kedro.io import AbstractDataset, CachedDataset, DataCatalog, DatasetError
 
 __all__ = ["CatalogEntries", "is_of_kedro"]
 
@@ -42,8 +42,12 @@ class CatalogEntries:
 
     def local_path(self, name: str) -> Path | None:
         """Return the file or folder of an entry; None if it is in memory, in a database or on a server."""
-        path = str(self._config(name).get("filepath") or "").removeprefix("file://")
+        path = str(_cached_in(self._config(name)).get("filepath") or "").removeprefix("file://")
         return None if not path or "://" in path else Path(path)
+
+    def is_versioned(self, name: str) -> bool:
+        """Return whether each save of an entry is a version of its own."""
+        return bool(_cached_in(self._config(name)).get("versioned"))
 
     def is_json(self, name: str) -> bool:
         """Return whether an entry keeps plain values as text; a figure of plotly does not count."""
@@ -51,15 +55,15 @@ class CatalogEntries:
         return kind.endswith(("JSONDataset", "YAMLDataset")) and "plotly" not in kind.split(".")
 
     def _dataset(self, name: str) -> AbstractDataset[Any, Any] | None:
-        config = self._config(name)
+        config = _cached_in(self._config(name))
         kind = str(config.get("type", "MemoryDataset"))
         if name in self._used and not is_of_kedro(kind):
-            return self._catalog.get(name)
+            return _cached_by(self._catalog.get(name))
         if not kind.startswith(_OURS):
             return None
         with contextlib.suppress(DatasetError):  # an entry that is not used stops no run
             if self._is_made_by_program(name):
-                return self._catalog.get(name)
+                return _cached_by(self._catalog.get(name))
             # The catalog itself would keep it, and Kedro checks for ParallelRunner all that a catalog has built.
             made: AbstractDataset[Any, Any] = AbstractDataset.from_config(name, dict(config))
             return made
@@ -75,6 +79,17 @@ class CatalogEntries:
     def _is_made_by_program(self, name: str) -> bool:
         resolver = self._catalog.config_resolver
         return name not in resolver.config and name in self._catalog.keys()  # noqa: SIM118 - no patterns
+
+
+def _cached_in(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a CachedDataset keeps its content in; any other entry as it is."""
+    inner = config.get("dataset")
+    is_cached = str(config.get("type", "")).rpartition(".")[2] == CachedDataset.__name__
+    return inner if is_cached and isinstance(inner, Mapping) else config
+
+
+def _cached_by(dataset: AbstractDataset[Any, Any] | None) -> AbstractDataset[Any, Any] | None:
+    return dataset._dataset if isinstance(dataset, CachedDataset) else dataset
 
 
 def _config_of(dataset: AbstractDataset[Any, Any]) -> Mapping[str, Any]:
