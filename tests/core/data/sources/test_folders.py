@@ -415,3 +415,15 @@ def test_class_folders_stand_below_other_names_of_splits_beside_train(tmp_path):
     write_classes(tmp_path, ("train", "development"))
     corpus = read(tmp_path)
     assert (corpus.label_names, corpus.source.splits) == (("neg", "pos"), ("train", "validation"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_said"), [("News Articles/Summaries", True), ("pos/neg", False), ("text/summary/other", False)]
+)
+def test_folders_of_texts_and_their_targets_are_a_warning(tmp_path, folders, is_said):
+    for folder in folders.split("/"):
+        for number, text in enumerate(TEXTS):
+            write(tmp_path / folder / "sport" / f"{number}.txt", f"{folder} {text}")
+    warnings = read(tmp_path, "seq2seq_lm").columns.warnings
+    assert any("hold files of equal names, which may be texts and their targets" in one for one in warnings) is is_said
+    assert not any("equal names" in one for one in read(tmp_path, "seq2seq_lm", span_corruption=True).columns.warnings)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from transformer_foundry.core.base.errors import DataError
+from transformer_foundry.core.data.columns.prompts.direction import is_written_from
 from transformer_foundry.core.data.document import SPLIT_NAMES
 from transformer_foundry.core.data.options import DataOptions
 from transformer_foundry.core.data.sources.files.formats import TEXTS
@@ -30,6 +33,7 @@ from transformer_foundry.core.models.options import TEXT_TASKS
 
 __all__ = ["open_table_source"]
 
+_FEW_TWINS = 3
 _DOCUMENTS = {"marked": "the text between two marks", "stamped": "a message"}
 _LABELLED_TASKS = (*TEXT_TASKS, "token_classification")
 
@@ -75,20 +79,7 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
     has_labels = task == "sequence_classification" and files["train"][0].label is not None
     needs_pairs = needs_pairs and files["train"][0].partner is None
     if is_text and not has_labels and (task in _LABELLED_TASKS or needs_pairs):
-        kind = markup_in(files["train"][0]) if files["train"][0].kind.format == "text" else None
-        if kind is not None:
-            raise DataError(
-                f"{files['train'][0].shown} is {kind.what}, read as plain text, which has no"
-                f" {'targets' if needs_pairs else 'labels'}.",
-                f"Expected a table, such as csv or jsonl, for the task {task}.",
-                f"{kind.remedy[0].upper()}{kind.remedy[1:]}; model.task=causal_lm reads it as text.",
-            )
-        raise DataError(
-            f"{options.source} is plain text, which has no {'targets' if needs_pairs else 'labels'}.",
-            f"Expected a table, such as csv or jsonl, for the task {task}.",
-            "Set data.source to a table, or a folder with a folder of texts for each class; data.document=row reads"
-            " lines as a table, model.task=causal_lm as text.",
-        )
+        raise _plain_text_error(files["train"][0], options, task, "targets" if needs_pairs else "labels")
     notes = []
     document = "row"
     if is_text:
@@ -115,7 +106,7 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
             location=lambda split, number: tables[split].location(number),
             label_names=tables["train"].label_names,
             notes=[*notes, *tables["train"].notes, *found.notes],
-            warnings=[*found.warnings, *tables["train"].warnings],
+            warnings=[*found.warnings, *_warn_of_twins(files, task, options), *tables["train"].warnings],
             num_labels=num_labels,
         )
     except DataError as err:
@@ -123,6 +114,43 @@ def _open_local(options: DataOptions, task: str, num_labels: int | None, path: s
         if not hint:
             raise
         raise DataError(err.problem, err.expected, f"{hint} {err.remedy}") from err
+
+
+def _plain_text_error(first: DataFile, options: DataOptions, task: str, missing: str) -> DataError:
+    """Return the error of texts where a table is needed; of a table as a program prints it, with its export."""
+    kind = markup_in(first) if first.kind.format == "text" else None
+    if kind is not None:
+        return DataError(
+            f"{first.shown} is {kind.what}, read as plain text, which has no {missing}.",
+            f"Expected a table, such as csv or jsonl, for the task {task}.",
+            f"{kind.remedy[0].upper()}{kind.remedy[1:]}; model.task=causal_lm reads it as text.",
+        )
+    return DataError(
+        f"{options.source} is plain text, which has no {missing}.",
+        f"Expected a table, such as csv or jsonl, for the task {task}.",
+        "Set data.source to a table, or a folder with a folder of texts for each class; data.document=row reads"
+        " lines as a table, model.task=causal_lm as text.",
+    )
+
+
+def _warn_of_twins(files: Mapping[str, list[DataFile]], task: str, options: DataOptions) -> list[str]:
+    """Return a sentence if two folders hold texts of equal names, such as articles and their summaries."""
+    if task != "seq2seq_lm" or options.span_corruption is not None or files["train"][0].kind.format != "text":
+        return []
+    found = defaultdict[tuple[str, ...], defaultdict[str, set[tuple[str, ...]]]](lambda: defaultdict(set))
+    for file in itertools.chain.from_iterable(files.values()):
+        parts = Path(file.shown).parts
+        for place in range(len(parts) - 1):
+            found[parts[:place]][parts[place]].add(parts[place + 1 :])
+    for folders in found.values():
+        for one, other in itertools.permutations(folders, 2) if len(folders) == 2 else ():
+            if len(folders[one]) >= _FEW_TWINS and folders[one] == folders[other] and is_written_from(one, other):
+                return [
+                    f"The folders {one} and {other} of {options.source} hold files of equal names, which may be"
+                    " texts and their targets, and are read as texts alone: write a table with a row for each pair, or"
+                    " set data.span_corruption=true."
+                ]
+    return []
 
 
 def _sheets_of_splits(files: Mapping[str, list[DataFile]], options: DataOptions) -> dict[str, str]:

@@ -12,7 +12,7 @@ from transformer_foundry.core.data.columns.cells import text_of
 from transformer_foundry.core.data.columns.roles import NAMELESS, is_discrete, role_of, words_of
 from transformer_foundry.core.data.document import Columns
 
-__all__ = ["direct_pair", "warn_of_languages"]
+__all__ = ["direct_pair", "is_written_from", "warn_of_languages"]
 
 _LONG = (
     "article",
@@ -75,7 +75,7 @@ def direct_pair(one: str, other: str, source: str) -> tuple[str, str]:
     Raises:
         DataError: If their names do not say it: learned in the wrong direction, a model writes errors or long texts.
     """
-    found = [pair for pair in ((one, other), (other, one)) if _is_said(*pair)]
+    found = [pair for pair in ((one, other), (other, one)) if is_written_from(*pair)]
     if len(found) == 1:
         return found[0]
     if NAMELESS.fullmatch(one) or (_is_side(one) and _is_side(other)):
@@ -110,8 +110,13 @@ def _is_side(name: str) -> bool:
     return is_numbered or bool(_LANGUAGES.intersection(words)) or bool(_CODE.fullmatch(name.rsplit(".", 1)[-1]))
 
 
-def _is_said(source: str, target: str) -> bool:
-    """Return whether the names say that one is the source and the other its target."""
+def is_written_from(source: str, target: str) -> bool:
+    """Return whether the names say that one is the source and the other its target.
+
+    Example:
+        >>> is_written_from("News Articles", "Summaries"), is_written_from("pos", "neg")
+        (True, False)
+    """
     first, second = role_of(source), role_of(target)
     if (second == "answer") != (first == "answer"):
         return second == "answer"
