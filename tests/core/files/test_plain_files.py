@@ -80,6 +80,8 @@ def test_links_inside_and_the_folder_itself_may_be_links(tmp_path: Path, run: Pa
     (run / "wandb" / "run-1").mkdir(parents=True)
     (run / "wandb" / "latest-run").symlink_to("run-1")
     (run / "wandb" / "debug.log").symlink_to(run / "wandb" / "run-1" / "missing.log")
+    (run / "wandb" / "run-1" / "logs").mkdir()
+    (run / "wandb" / "run-1" / "logs" / "debug-core.log").symlink_to("/root/.cache/wandb/logs/core-debug.log")
     (run / "loop").symlink_to("loop")
     (tmp_path / "disk").symlink_to(tmp_path / "data")
     require_contained(run, tmp_path / "data")
@@ -95,6 +97,14 @@ def test_a_link_that_leads_out_is_named_with_its_target(run: Path, precious: Pat
     assert len(str(caught.value).splitlines()) == 3
     with pytest.raises(DeploymentError):
         require_contained(run, error=DeploymentError)
+
+
+@pytest.mark.parametrize("name", ["wandb/a/logs/debug.log", "wandb/debug-core.log", "logs/debug-core.log"])
+def test_only_the_link_of_wandb_to_its_own_log_leads_out(run: Path, precious: Path, name: str) -> None:
+    (run / name).parent.mkdir(parents=True)
+    (run / name).symlink_to(precious)
+    with pytest.raises(DataError, match=f"{name} is a link"):
+        require_contained(run)
 
 
 def test_a_link_to_another_run_of_the_data_folder_leads_out_of_the_run(run: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -20,6 +21,9 @@ __all__ = ["file_opener", "plain_opener", "read_plain", "read_plain_text", "requ
 # Windows has neither: there, making a link takes rights that an archive does not have.
 _NO_FOLLOW, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 _WRITES = os.O_WRONLY | os.O_RDWR
+
+_CORE_LOG = re.compile(r"/wandb/[^/]+/logs/debug-core\.log$")
+"""W&B itself links its log in the user's cache here, in a new folder for each session; nothing else opens it."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -107,8 +111,10 @@ def _look_through(place: str, folder: Path, inside: str, error: type[FoundryErro
     # Another process may delete what is being listed: an old checkpoint.
     with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
         for entry in entries:
-            if entry.is_symlink():
+            if entry.is_symlink() and not _CORE_LOG.search(entry.path):
                 _require_inside(_shown(entry.path, inside, folder), inside, folder, error)
+            elif entry.is_symlink():
+                continue
             elif entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)
             elif not entry.is_file(follow_symlinks=False):
