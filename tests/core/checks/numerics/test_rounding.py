@@ -67,6 +67,22 @@ def test_a_loss_that_is_wrong_for_confident_answers_is_found(
     assert [finding.check for finding in found] == ["loss"]
 
 
+@pytest.mark.parametrize("settings", [{"torch_dtype": "bfloat16"}, {"dtype": "torch.bfloat16"}])
+def test_a_mask_that_bfloat16_holds_is_sound_in_a_model_of_bfloat16(settings: dict[str, str], tmp_path: Path) -> None:
+    model, changes, *_ = FAULTS["mask of -1e9 in half"]
+    assert run_checks(write_model(tmp_path / "export", model, changes, **settings)).problems == ()
+
+
+def test_a_mask_that_only_half_refuses_is_no_fault_where_scores_are_float32_under_autocast(tmp_path: Path) -> None:
+    changes = {
+        'float("-inf")': "-1e9",
+        faults.SCORES: "        att = (q @ k.transpose(-2, -1)) * (self.tri[:, :, :T, :T] / math.sqrt(k.size(-1)))\n",
+    }
+    report = run_checks(write_model(tmp_path / "export", "gpt", changes))
+    assert report.problems == ()
+    assert any("-1e9 does not fit" in finding.message for finding in report.findings)
+
+
 def run_of(function: object, *inputs: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[Shadow, torch.Tensor]:
     with torch.no_grad(), shadow_run(nn.Identity(), SourceMap(None), dtype) as shadow:
         return shadow, function(*inputs)  # type: ignore[operator]

@@ -39,6 +39,8 @@ SHORT = 128
 LARGEST_RATIO = 24.0
 # Errors of the logits, as a share of their spread, that are worth reporting.
 SMALLEST_ERROR = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
+# Error of a result, as a share of it, that an infinite input causes. The tanh of infinity is exact, its inverse is not.
+LOST = 0.5
 # The same for the model's own loss, as a share of it. A rounding to float16 is 2.4e-4 on average, to bfloat16 2e-3.
 SMALLEST_LOSS_ERROR = {torch.float32: 3e-5, torch.float16: 0.02, torch.bfloat16: 0.05}
 
@@ -54,12 +56,19 @@ def check_rounding(subject: ModelUnderTest) -> Iterator[Finding]:
     short, long = (subject.inputs(batch=1, length=size) for size in (min(length, SHORT), length))
     own_loss = has_own_loss(spare) and length > 2
     reported: set[str] = set()
-    for run in RUNS:
+    runs = [run for run in RUNS if run.dtype is not torch.float16 or not _states_bfloat16(subject)]
+    for run in runs:
         for finding in _judge(spare, long if run.is_long else short, run, own_loss):
             if finding.check not in reported:
                 yield finding
             if finding.is_problem:
                 reported.add(finding.check)
+
+
+def _states_bfloat16(subject: ModelUnderTest) -> bool:
+    """Return whether the configuration says that the model runs in bfloat16, whose range is that of float32."""
+    stated = (subject.config.get(key) for key in ("torch_dtype", "dtype"))
+    return any(str(value).removeprefix("torch.") in ("bfloat16", "bf16") for value in stated)
 
 
 def _length(subject: ModelUnderTest) -> int:
@@ -90,6 +99,8 @@ def _judge(subject: ModelUnderTest, inputs: Inputs, run: Run, own_loss: bool) ->
 def _is_suspicious(subject: ModelUnderTest, spare: ModelUnderTest, inputs: Inputs, run: Run, own_loss: bool) -> bool:
     """Return whether a run needs the copies of all operations: a cheaper comparison shows something unusual."""
     if not run.judges_errors:
+        if run.dtype is torch.float16:
+            return True
         return not all(bool(item.isfinite().all()) for item in _compute(spare, inputs, run, own_loss))
     is_float32 = run.dtype is torch.float32
     with shadow_run(spare.model, subject.source, None, of_weights=is_float32) as shadow:
@@ -134,6 +145,9 @@ def _overflow(subject: ModelUnderTest, run: Run, shadow: Shadow, results: list[T
     """Report NaN in results, and infinity that float64 does not give."""
     lost = [item for item in results if bool((item.isnan() | item.isinf() & shadow.reference(item).isfinite()).any())]
     step = next((step for step in shadow.steps if step.overflows or step.is_singular), None)
+    hidden = next((step for step in shadow.steps if step.hides_overflow and step.error > LOST), None)
+    if step is not None and hidden is not None and not lost and step.name not in PRODUCTS:
+        yield _hidden_overflow(subject, run, step, hidden)
     if not lost or step is None or (run.dtype is torch.float16 and step.name in PRODUCTS):
         return  # A product overflows in float16 because of the size of the weights, not of the formula.
     what = "the logits" if lost[0] is results[0] else "the loss" if lost[0].ndim == 0 else "gradients of weights"
@@ -142,6 +156,18 @@ def _overflow(subject: ModelUnderTest, run: Run, shadow: Shadow, results: list[T
         "error" if run.dtype is torch.float32 else "warning",
         f"{_begin(run.where)} {what} become NaN or infinite. The first operation "
         f"that overflows is {step.name}{_backward(step)}, {_given(step)}{subject.source.quoted(step.line)}.",
+        subject.locator.at(step.line, step.module),
+        remedy(step.name),
+    )
+
+
+def _hidden_overflow(subject: ModelUnderTest, run: Run, step: Step, hidden: Step) -> Finding:
+    return finding_at(
+        "overflow",
+        "warning",
+        f"{_begin(run.where)} {step.name} overflows, {_given(step)}{subject.source.quoted(step.line)}: float16 ends at "
+        f"65504. The result of {hidden.name} behind it is finite, but wrong by {min(hidden.error, 1):.0%} of its size, "
+        "as the inverse of infinity is 0.",
         subject.locator.at(step.line, step.module),
         remedy(step.name),
     )
@@ -211,13 +237,16 @@ def _origin(shadow: Shadow, dtype: torch.dtype) -> Step | None:
 
 
 def _failure(subject: ModelUnderTest, run: Run, error: Exception) -> Iterator[Finding]:
-    """Report a run that fails: too large numbers are a fault, a kernel that only a CPU lacks is none."""
+    """Report a run that fails: a fault under autocast, unless only a CPU lacks the kernel.
+
+    A model that refuses ``model.half()`` as a whole says so at once: that is worth knowing, but no fault.
+    """
     cause = root_cause(error)
     is_overflow = bool(re.search(r"overflow", str(cause)))
     is_lacking = bool(re.search(r"not implemented|not support|could not create a primitive", str(cause)))
     line = subject.source.raised_at(error)
     is_fault = line is not None and "site-packages" not in line.path  # A line of a library is not the user's to change.
-    is_fault &= is_overflow or (run.is_autocast and not is_lacking)
+    is_fault &= run.is_autocast and (is_overflow or not is_lacking)
     yield finding_at(
         "precision",
         "warning" if is_fault else "info",

@@ -75,5 +75,7 @@ RUNS = (
     Run("under autocast in float16, with channels as in trained networks", _with_large_channel, torch.float16, True),
     Run("under autocast in bfloat16", _generic, torch.bfloat16, True, is_long=True),
     Run("in float16 (model.half())", _generic, torch.float16),
+    Run("in float16 (model.half()), with channels as in trained networks", _with_large_channel, torch.float16,
+        judges_errors=False),
     Run("in bfloat16 (model.bfloat16())", _generic, torch.bfloat16, is_long=True),
 )  # fmt: skip

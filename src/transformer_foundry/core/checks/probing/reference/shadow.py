@@ -63,6 +63,7 @@ class Step:
         yardstick: The same for the copy that is rounded carefully.
         growth: Error of the result by that of the least exact input.
         is_learned: Whether a weight has influence on the result; positions and angles have none.
+        hides_overflow: Whether an input has overflowed and the result is finite, as the inverse of infinity is.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Step:
     yardstick: float = 0.0
     growth: float = 0.0
     is_learned: bool = True
+    hides_overflow: bool = False
 
     @property
     def given(self) -> float:
@@ -230,6 +232,7 @@ class Shadow(DispatchMode):
         self._add(
             name, inputs, copies.error, overflows=overflows and not was_overflown, is_singular=singular,
             yardstick=yardstick, growth=growth, is_learned=copies.is_learned,
+            hides_overflow=was_overflown and not overflows,
         )  # fmt: skip
 
     def _record_whole(self, result: Tensor, values: Tensor) -> None:
