@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def byte_tokenizer(specials: tuple[str, ...] = ("<|pad|>", "<|bos|>", "<|eos|>")
 
 
 def native_folder(name: str, folder: Path, *, pre: str = "") -> Layout:
-    """Write what ``compare_with_native`` reads: ``native/``, the manifest and ``model.gguf``.
+    """Write what ``compare_with_native`` reads: ``native/`` and ``model.gguf``.
 
     Args:
         name: Key of ``DECODERS``.
@@ -90,9 +89,8 @@ def native_folder(name: str, folder: Path, *, pre: str = "") -> Layout:
     backend.save(str(native / "tokenizer.json"))
     manifest = {
         "special_token_ids": {"pad": 0, "bos": 1, "eos": 2, "unk": None},
-        "encoding": {"prefix": [1], "longest_text": LONGEST},
+        "encoding": {"prefix": [1]},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
     config = transformers.AutoConfig.from_pretrained(native)
     layout = lay_out(config.model_type, config, load_file(native / "model.safetensors"))
     metadata = layout.metadata | describe_vocabulary(native, manifest, VOCABULARY)

@@ -25,7 +25,6 @@ import torch
 from transformer_foundry.core.base.text import one_line
 from transformer_foundry.core.export.files import GGUF_FILE, NATIVE_FOLDER
 from transformer_foundry.core.export.verify_file import TIMEOUT_S, lean_environment
-from transformer_foundry.core.files.folder_manifest import MANIFEST_FILE
 
 __all__ = ["compare_with_native", "has_llama_cpp", "run_in_llama_cpp"]
 
@@ -91,8 +90,8 @@ def compare_with_native(folder: Path) -> dict[str, Any]:
     import tokenizers
     import transformers
 
-    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    context = min(_CONTEXT, manifest["encoding"]["longest_text"])
+    native: Any = transformers.AutoModelForCausalLM.from_pretrained(folder / NATIVE_FOLDER).eval()
+    context = min(_CONTEXT, native.config.max_position_embeddings)
     llama: Any = llama_cpp.Llama(
         str(folder / GGUF_FILE),
         n_ctx=context,
@@ -110,7 +109,6 @@ def compare_with_native(folder: Path) -> dict[str, Any]:
     for text, ids in zip(TEXTS, rows, strict=True):
         if llama.tokenize(text.encode(), add_bos=True, special=False) != ids:
             return found | {"problem": f"it has other tokens for {text!r}"}
-    native: Any = transformers.AutoModelForCausalLM.from_pretrained(folder / NATIVE_FOLDER).eval()
     errors, written = [0.0], 0
     for ids in rows[:_PROMPTS]:
         error, problem, count = _greedy(llama, native, ids[: max(1, context // 2)], context)
