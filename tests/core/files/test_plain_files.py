@@ -115,12 +115,17 @@ def test_a_link_to_another_run_of_the_data_folder_leads_out_of_the_run(run: Path
 
 
 @pytest.mark.parametrize("name", ["runs", "runs/gpt"])
-def test_a_link_above_the_folder_leads_out_of_the_root_too(tmp_path: Path, precious: Path, name: str) -> None:
+def test_a_link_above_the_folder_leads_out_of_the_root_too(
+    tmp_path: Path, precious: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = tmp_path / "foreign" / name
     link.parent.mkdir(parents=True)
     link.symlink_to(precious.parent)
     with pytest.raises(DataError, match=f"{name} is a link to {precious.parent}, outside of"):
         require_contained(tmp_path / "foreign" / "runs" / "gpt", tmp_path / "foreign")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"{name} is a link to"):
+        require_contained(Path("foreign", "runs", "gpt"), tmp_path / "foreign")
 
 
 def test_what_is_neither_file_nor_folder_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

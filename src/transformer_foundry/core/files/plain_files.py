@@ -81,9 +81,10 @@ def require_contained(folder: Path, root: Path | None = None, error: type[Foundr
     Raises:
         FoundryError: Naming the link and its target, or what is no file, or the folder that cannot be read.
     """
-    if root is not None and folder != root and root in folder.parents:
-        inside = os.path.realpath(root)
-        for part in (*reversed(folder.relative_to(root).parents), folder.relative_to(root)):
+    below = Path(os.path.abspath(folder))
+    if root is not None and below.is_relative_to(os.path.abspath(root)):
+        inside, below = os.path.realpath(root), below.relative_to(os.path.abspath(root))
+        for part in (*reversed(below.parents), below):
             _require_inside(root / part, inside, root, error)
     inside, pending = os.path.realpath(folder), [os.path.realpath(folder)]
     try:
