@@ -27,6 +27,7 @@ from transformer_foundry.core.data.sources.files import archive
 from transformer_foundry.core.data.sources.files.formats import open_table
 from transformer_foundry.core.data.sources.files.kind import DataFile
 from transformer_foundry.core.data.sources.files.separated import quoting
+from transformer_foundry.core.data.sources.files.signatures import markup_of
 from transformer_foundry.core.data.sources.files.sniff import sniff
 from transformer_foundry.core.data.sources.files.stored import arrow_sizes, sqlite
 
@@ -258,3 +259,12 @@ def test_an_archive_of_folders_without_end_is_refused(
     with pytest.raises(DataError, match="has more than 50 folders, or more than 32 in each other"):
         read(write_archive(tmp_path / name, members))
     read(write_archive(tmp_path / f"sound-{name}", [f"x/{number % 40}/{number}.txt" for number in range(80)]))
+
+
+@pytest.mark.parametrize("end", ["", "x", "x INSERT INTO t", "x PRAGMA foreign_keys"])
+@pytest.mark.parametrize(
+    "unit", [" ", "\t\n ", "<!-- -->", "/* */", "--\n", "#\n", "% \n", "a: b\n c\n", "| ", "|-", "+--"]
+)
+def test_a_text_that_nearly_looks_like_markup_is_told_at_once(unit: str, end: str) -> None:
+    with limited(seconds=2):
+        markup_of((unit * 2**10)[: 2**10] + end)

@@ -56,7 +56,7 @@ _MARKUP = (
     (
         # Without a declaration: a tag with attributes, or one within another.
         re.compile(
-            r"\s*(?:<!--.*?-->\s*)*(?:<\?xml|<!(?i:doctype)\s+(?!(?i:html))|<[A-Za-z][\w.:-]*"
+            r"\s*(?:<!--(?:(?!-->).)*-->\s*)*(?:<\?xml|<!(?i:doctype)\s+(?!(?i:html))|<[A-Za-z][\w.:-]*"
             r"(?:\s+[\w.:-]+\s*=\s*[\"'][^<>]*>|\s*>\s*<[A-Za-z]))",
             re.DOTALL,
         ),
@@ -76,7 +76,7 @@ _MARKUP = (
     (
         re.compile(
             r"(?=.*?(?:\bINSERT\s+INTO\b|-- (?:MySQL|MariaDB) dump|-- PostgreSQL database dump|PRAGMA foreign_keys))"
-            r"(?:\s+|--[^\n]*\n|/\*.*?\*/;?|#[^\n]*\n)*(?:SET|PRAGMA|BEGIN|CREATE|DROP|INSERT|LOCK|USE)\b",
+            r"(?:\s|--[^\n]*\n|/\*(?:(?!\*/).)*\*/;?|#[^\n]*\n)*(?:SET|PRAGMA|BEGIN|CREATE|DROP|INSERT|LOCK|USE)\b",
             re.DOTALL | re.IGNORECASE,
         ),
         Markup("a dump of a database", "commands", "export the table as csv"),
