@@ -32,6 +32,7 @@ BAD = [
     (("--nodes", "draw_curve"), "node_names", "Did you mean 'draw_curves'?"),
     (("--pipelines", "validation", "--nodes", "train_model"), "node_names", "no node named 'train_model'"),
     (("--namespaces", "validation", "--nodes", "train_model"), "node_names", "No node is in --nodes train_model"),
+    (("--nodes", "judge_model,judge_model"), "node_names", "has a name twice"),
     (("--nodes", "compare_models"), "node_names", "Use --pipelines comparison"),
     (("--to-outputs", "comparison_results"), "to_outputs", "Use --pipelines comparison"),
     (("--tags", "comparison"), "tags", "Use --pipelines comparison"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,15 @@ def test_the_newest_session_decides_which_parameters_the_catalog_reads() -> None
 def test_bad_runtime_parameters_are_refused_when_they_are_read(runtime: dict[str, Any], said: str) -> None:
     with pytest.raises(ParameterError, match=said):
         load(**runtime)["parameters"]
+
+
+def test_a_variable_of_the_environment_in_the_parameters_is_refused_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
+    (conf / "local" / "parameters.yml").write_text("training:\n  seed: ${oc.env:SEED}\n")
+    monkeypatch.setenv("SEED", "3")
+    with pytest.raises(ParameterError, match=r"Kedro reads the environment in credentials\.yml only") as caught:
+        FoundryConfigLoader(str(conf), base_env="base", default_run_env="local")["parameters"]
+    assert "training" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3

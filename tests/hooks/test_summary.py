@@ -97,6 +97,19 @@ def test_the_next_command_is_given_as_this_one_was(caplog: pytest.LogCaptureFixt
     )
 
 
+def test_after_a_search_one_model_is_trained_whatever_models_are_to_be_compared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = summarize(
+        caplog,
+        tuning.create_pipeline(),
+        {"verdict": "The winner beats the default configuration.", "is_better": True, "steps": 40},
+        entries={"study": StudyDataset(filepath="data/06_models/base/tuning/study.db")},
+        sections={"benchmark": {"models": ["gpt2", "llama"]}},
+    )
+    assert "--params 'training.use_best=true,benchmark.models=[]'" in text
+
+
 def test_a_search_shows_its_result_and_how_to_train_with_it(caplog: pytest.LogCaptureFixture) -> None:
     comparison = {"verdict": "The winner beats the default configuration.", "is_better": True, "steps": 40}
     text = summarize(

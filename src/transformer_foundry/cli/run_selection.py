@@ -171,6 +171,14 @@ def _selected(options: Mapping[str, Any], chosen: Pipeline) -> Pipeline:
     try:
         return chosen.filter(**filters, node_namespaces=options.get("namespaces"))
     except ValueError as err:
+        for key, option in _OPTION_NAMES.items():
+            names = list(options.get(key) or [])
+            if len(names) > len({*names}):
+                raise ParameterError(
+                    f"{option} {','.join(names)} has a name twice.",
+                    "Expected each name once.",
+                    f"Use {option} {','.join(dict.fromkeys(names))}.",
+                ) from err
         given = [f"{_OPTION_NAMES[key]} {','.join(options[key])}" for key in _OPTION_NAMES if options.get(key)]
         raise ParameterError(
             f"No node is in {' and in '.join(given)}.",

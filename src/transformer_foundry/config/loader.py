@@ -97,11 +97,11 @@ class FoundryConfigLoader(OmegaConfigLoader):
         OmegaConf.register_new_resolver(_RESOLVER, self._parameter, replace=True)
         if key in ("parameters", "catalog"):
             self._require_folders()
-        if key == "parameters":
-            # Once for each loader: the catalog asks a hundred times, and each read costs 25 ms.
-            self._completed = self._completed or self._complete()
-            return copy.deepcopy(self._completed)
         try:
+            if key == "parameters":
+                # Once for each loader: the catalog asks a hundred times, and each read costs 25 ms.
+                self._completed = self._completed or self._complete()
+                return copy.deepcopy(self._completed)
             config = super().__getitem__(key)
         except OmegaConfBaseException as err:
             raise _unresolved(err, key) from err

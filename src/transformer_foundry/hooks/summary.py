@@ -18,6 +18,7 @@ from transformer_foundry.core.base.secrets import redact
 from transformer_foundry.core.base.text import format_number, short_list, short_sample
 from transformer_foundry.core.evaluation.assess import baselines_of
 from transformer_foundry.core.files.provenance import digest_of, is_made_from
+from transformer_foundry.core.studies.comparison.options import BenchmarkOptions
 from transformer_foundry.core.training.options import TrainingOptions
 from transformer_foundry.hooks.callback import Callback
 from transformer_foundry.hooks.preflight.reads import reads_dataset, writes_dataset
@@ -359,4 +360,6 @@ def _command(context: RunContext, pipeline_name: str, training: Mapping[str, boo
     given = dict(context.runtime_params)
     if training:
         given["training"] = {**given.get("training", {}), **training}
+        if context.options(BenchmarkOptions).models:  # a comparison takes no result of a search
+            given["benchmark"] = {**given.get("benchmark", {}), "models": []}
     return run_command([pipeline_name], context.env, given, context.conf_source)

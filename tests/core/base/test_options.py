@@ -107,3 +107,9 @@ def test_copies_of_options_are_equal_and_share_nothing() -> None:
         assert (copied, type(copied), copied["parts"]) == (sizes, Sizes, ["x"])
         assert copied.parts is not sizes.parts
     assert Sizes(count=4) != Sizes(count=5)
+
+
+def test_a_number_where_text_is_expected_is_answered_with_quotes() -> None:
+    with pytest.raises(ParameterError) as caught:
+        Sizes(name=2024)  # type: ignore[arg-type]
+    assert caught.value.remedy == "Set sizes.name in conf/ in quotes, or with --params 'sizes.name=\"2024\"'."

@@ -202,6 +202,8 @@ def _bad_value(
     written = "[A,B]" if isinstance(default, list) else "VALUE"
     # A mapping cannot be set with --params, which splits at commas.
     alternative = "" if isinstance(default, dict) else f" or with --params {section}.{field.name}={written}"
+    if expected.startswith("text") and isinstance(value, int | float):  # YAML reads 2024 as a number
+        alternative = f" in quotes, or with --params '{section}.{field.name}=\"{value}\"'"
     return ParameterError(
         f"{section}.{field.name} is {value!r}.{hint}",
         f"Expected {expected}. {field.metadata.get('description', '')}",

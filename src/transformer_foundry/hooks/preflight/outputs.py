@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kedro.pipeline.node import Node
@@ -76,7 +77,8 @@ def require_outputs(context: RunContext) -> None:
     nodes = [node for node in context.pipeline.nodes if function_of(node) is not None]
     read = {name for node in context.nodes for name in (*node.inputs, *earlier_entries(node))}
     for name in sorted(context.pipeline.all_outputs()):
-        _require_versions(entries, name)
+        if entries.is_versioned(name):
+            _require_versions(name, context.files.get(name))
     for node in nodes:
         for name, hint in types_of_outputs(node).items():
             if hint in _KEEPERS and entries.kind(name):
@@ -86,10 +88,9 @@ def require_outputs(context: RunContext) -> None:
     _require_one_registry(entries, nodes)
 
 
-def _require_versions(entries: CatalogEntries, name: str) -> None:
+def _require_versions(name: str, path: Path | None) -> None:
     """Refuse versions below a file: Kedro would do so after the node."""
-    path = entries.local_path(name)
-    if path is not None and entries.is_versioned(name) and path.is_file():
+    if path is not None and path.is_file():
         raise ParameterError(
             f"{name} has 'versioned: true' in the catalog, but {path} is a file without a version.",
             "Expected nothing there, or a folder of versions.",
