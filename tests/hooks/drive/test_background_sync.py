@@ -178,7 +178,7 @@ def test_a_damaged_copy_is_made_again(run, copy):
 
 def test_an_outage_is_reported_once_and_the_copy_updated_when_it_ends(run, copy, caplog):
     caplog.set_level(logging.INFO)
-    copy.parent.parent.mkdir(exist_ok=True)
+    copy.parent.rmdir()
     copy.parent.write_text("a file where the folder should be")
     sync = RunSync(run.folder, copy)
     for step in (10, 20):
@@ -187,6 +187,7 @@ def test_an_outage_is_reported_once_and_the_copy_updated_when_it_ends(run, copy,
         assert sync.wait(60)
     assert caplog.text.count("can be copied") == 1
     copy.parent.unlink()
+    copy.parent.mkdir()
     run.checkpoint(30)
     sync.request()
     assert sync.finish(timeout_s=60)
@@ -211,6 +212,7 @@ def test_after_an_outage_the_copy_is_made_without_a_request(tmp_path, monkeypatc
 
 
 def test_an_outage_that_lasts_leaves_the_copy_incomplete(run, copy):
+    copy.parent.rmdir()
     copy.parent.write_text("a file where the folder should be")
     run.checkpoint(10)
     sync = RunSync(run.folder, copy)
