@@ -201,6 +201,20 @@ def test_answers_that_name_choices_without_marks_are_a_warning(tmp_path, answers
     assert read(tmp_path, rows).columns.warnings == ()
 
 
+ANSWERED = {
+    "a query beside its question": ({"query": "SELECT a FROM b", "question": "QQ"}, "QQ0", "SELECT a FROM b0"),
+    "spans of answers": (
+        {"passage": "PP", "question": "QQ", "answers_spans": "AA", "answers_type": "span"}, "PP0", "AA0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ANSWERED)
+def test_an_answer_without_the_name_of_one_is_written_last(tmp_path, kind):
+    columns, first, last = ANSWERED[kind]
+    text = first_document(read(tmp_path, table(**columns))).text.split("\n")
+    assert (text[0].split(" ")[0], text[-1][: len(last)]) == (first, last)
+
+
 CALL = {"name": "get_weather", "arguments": '{"city": "Rome"}'}
 
 

@@ -29,6 +29,14 @@ def sentence(number, *, repeats):
     ]
 
 
+def test_sentences_that_are_counted_anew_in_each_document_stay_apart(tmp_path):
+    rows = [f"d{number},0,{word},{tag}\n" for number in range(30) for word, tag in zip(WORDS, TAGS, strict=True)]
+    corpus = read(tmp_path / "a.csv", "doc_id,sent_id,token,tag\n" + "".join(rows))
+    documents = list(corpus.source.documents("train"))
+    assert len(documents) == 30
+    assert all(document.words == WORDS for document in documents)
+
+
 @pytest.mark.parametrize("repeats", [False, True])
 def test_one_word_a_row_is_grouped_by_the_column_of_sentences(tmp_path, repeats):
     rows = [row for number in range(30) for row in sentence(number, repeats=repeats)]

@@ -258,3 +258,30 @@ def test_words_are_no_numbers_with_signs(tmp_path):
         read(tmp_path, {"text": TEXTS, "when": repeat("May 5", "2024-01-05")}, 1, NUMBER)
     with pytest.raises(DataError, match="has no column of numbers"):
         read(tmp_path, {"text": TEXTS, "lat": repeat(0.5, 3.5), "lon": repeat(1.5, 7.5)}, 1, NUMBER)
+
+
+def test_a_column_of_0_and_1_is_a_label_whatever_its_name(tmp_path):
+    flags = {
+        name: repeat(*values) for name, values in {"NR-AhR": (1, 0, ""), "article": (0, 1), "key": (0, 1, 1)}.items()
+    }
+    corpus = read(tmp_path, {"id": range(60), "text": TEXTS} | flags, 3, SEVERAL, name="a.csv")
+    assert corpus.label_names == tuple(flags)
+
+
+JOINED = {
+    "angle brackets": ("<python><pandas>", "<java>", "<pandas><java>"),
+    "blanks": ("cs.LG stat.ML", "cs.LG", "stat.ML"),
+    "plus": ("a+b", "b", "a"),
+}
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_names_that_are_joined_in_other_ways_are_labels_of_a_task_that_is_set(tmp_path, kind):
+    corpus = read(tmp_path, {"text": TEXTS, "tags": repeat(*JOINED[kind])}, 3, SEVERAL, name="a.csv")
+    assert len(corpus.label_names) == (3 if kind == "angle brackets" else 2)
+    assert len(next(iter(corpus.source.documents("train"))).present) == 2
+
+
+def test_names_with_blanks_stay_whole(tmp_path):
+    corpus = read(tmp_path, {"text": TEXTS, "tags": repeat("New York", "New Jersey", "Utah")}, 3, SEVERAL, name="a.csv")
+    assert corpus.label_names == ("New Jersey", "New York", "Utah")

@@ -20,6 +20,7 @@ from transformer_foundry.core.data.columns.prompts.template import parse_templat
 from transformer_foundry.core.data.columns.roles import TOKEN_NAMES, role_of
 from transformer_foundry.core.data.columns.rows.annotations import RESPONSES
 from transformer_foundry.core.data.columns.rows.numbers import read_flag, read_number
+from transformer_foundry.core.data.columns.targets import IN_BRACKETS
 from transformer_foundry.core.data.columns.token_ids import to_id_document
 from transformer_foundry.core.data.document import Columns, Document
 
@@ -113,8 +114,14 @@ def _prompt_document(row: Mapping[str, Any], columns: Columns, template: str) ->
 def _part(name: str, value: object) -> str:
     """Return the text of a part of a prompt: the items of a list, such as choices, on a line each, words in one."""
     if isinstance(value, list | tuple) and read_turns(value) is None and name.lower() not in TOKEN_NAMES:
-        return "\n".join(text for text in (item_text(item) or text_of(item) for item in value) if text.strip())
+        texts = [text for text in (item_text(item) or text_of(item) for item in value) if text.strip()]
+        # Lines of a notebook have their ends.
+        return "".join(value) if _are_lines(value) else "\n".join(texts)
     return text_of(value)
+
+
+def _are_lines(value: Sequence[object]) -> bool:
+    return all(isinstance(item, str) for item in value) and any(str(item).endswith("\n") for item in value)
 
 
 def _answer(name: str, value: object) -> tuple[str, list[Span], list[Span]]:
@@ -199,7 +206,8 @@ def _label_names(value: object, columns: Columns, location: Callable[[], str]) -
         return ()
     items = parse_list(value)
     if items is None:
-        items = [value] if columns.separator is None else str(value).split(columns.separator)
+        text = str(value).strip("<>") if columns.separator == IN_BRACKETS else str(value)
+        items = [value] if columns.separator is None else text.split(columns.separator)
         items = [item for item in items if not isinstance(item, str) or item.strip()]
     return tuple(dict.fromkeys(_label(item, column, location) for item in items))
 

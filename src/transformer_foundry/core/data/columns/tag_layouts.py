@@ -21,6 +21,10 @@ TAG_NAMES = (
     *("ner_tags", "tags", "labels", "ner", "tag", "ner_tag", "pos_tags", "pos", "label", "upos", "chunk_tags", "bio"),
     "entity",
 )
+_DOCUMENT = re.compile(
+    r"(doc|document|file|article|book|chapter|page|paragraph|para|abstract)s?[\s_.-]?(id|no|nr|number|idx|name)?",
+    re.IGNORECASE,
+)
 _SENTENCE = re.compile(r"sent(ence)?s?\b|sent(ence)?_?(id|no|nr|number|idx)", re.IGNORECASE)
 _START, _END = ("start", "begin", "start_offset"), ("end", "stop", "end_offset")
 _OWN_TEXT = ("text", "surface", "surface_form", "mention", "word")
@@ -40,16 +44,18 @@ class TagLayout:
         text: Column of the words, or of the text.
         tags: Column of the tags, or of the spans.
         sentence: Column of the sentence of a word; None if each row is a text with spans.
+        document: Column of the document of a sentence, whose sentences may be counted anew; None without one.
     """
 
     text: str
     tags: str
     sentence: str | None
+    document: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return tuple(name for name in (self.sentence, self.text, self.tags) if name is not None)
+        return tuple(name for name in (self.document, self.sentence, self.text, self.tags) if name is not None)
 
     def convert(self, rows: Iterable[Row], place: Place) -> Iterator[tuple[int, Row]]:
         """Yield sentences, each with the number of its first row: lists of words and tags under the names here.
@@ -66,13 +72,17 @@ class TagLayout:
                 words, tags = _tag_words(text_of(row.get(self.text)), _spans(row.get(self.tags)) or [], number, place)
                 yield number, {self.text: words, self.tags: tags}
             return
-        first, key, found = 0, None, ([], [])  # type: tuple[int, Any, tuple[list[Any], list[Any]]]
+        first, found = 0, ([], [])  # type: tuple[int, tuple[list[Any], list[Any]]]
+        key: dict[str, Any] = {}
         for number, row in enumerate(rows):
-            begins = row.get(self.sentence)
-            if number and not is_missing(begins) and begins != key:
+            # An empty cell repeats the one above it.
+            begins = {
+                name: row[name] for name in (self.document, self.sentence) if name and not is_missing(row.get(name))
+            }
+            if number and any(key.get(name) != value for name, value in begins.items()):
                 yield first, {self.text: found[0], self.tags: found[1]}
                 first, found = number, ([], [])
-            key = key if is_missing(begins) else begins
+            key |= begins
             found[0].append(text_of(row.get(self.text)))
             found[1].append(row.get(self.tags))
         if found[0]:
@@ -138,7 +148,8 @@ def find_tag_layout(
             f"Expected such a column, named sentence; its columns: {short_list(names)}.",
             "Add it, or write one sentence a row: a list of words and a list of tags.",
         )
-    return TagLayout(words, label, sentence)
+    others = (name for name in names if name not in (words, label, sentence))
+    return TagLayout(words, label, sentence, next(filter(_DOCUMENT.fullmatch, others), None))
 
 
 def _is_word(word: object, tag: object) -> bool:

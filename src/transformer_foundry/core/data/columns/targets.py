@@ -31,7 +31,7 @@ from transformer_foundry.core.data.columns.rows.numbers import (
 from transformer_foundry.core.data.document import Columns
 from transformer_foundry.core.data.options import DataOptions
 
-__all__ = ["choose_targets"]
+__all__ = ["IN_BRACKETS", "choose_targets"]
 
 Rows = Sequence[Mapping[str, Any]]
 ChooseText = Callable[[Rows, list[str], str], str]
@@ -39,6 +39,9 @@ ChooseText = Callable[[Rows, list[str], str], str]
 _NUMBER_NAMES = (*RATING_NAMES, "similarity", "similarity_score", "relatedness", "value", "price", "gold", "mean")
 _SET_NAMES = ("tags", "genres", "genre", "categories", "topics", "classes", "emotions", "keywords", "codes", "subjects")
 _KEYS = frozenset(("id", "ids", "idx", "index", "key", "row", "number", "nr", "unnamed", "uuid"))
+IN_BRACKETS = "><"
+"""What joins names that stand in angle brackets: <python><pandas>."""
+_BRACKETED = re.compile(r"(?:<[^<>]+>)+")
 _SEPARATORS = ("|", ";", ",", "/")
 _MOSTLY = 0.5  # share of the rows; the reader names the row with another value
 _LONGEST_LABEL_WORDS = 4
@@ -169,10 +172,26 @@ def _several(
     assert chosen.label is not None
     if all(read_flag(row.get(chosen.label)) is not None for row in rows):
         return _from_flags(with_texts, (chosen.label,))
-    separator = options.label_separator or _joined_numbers(rows, chosen.label)[1] or None
+    separator = (
+        options.label_separator or _joined_numbers(rows, chosen.label)[1] or _shared_separator(rows, chosen.label)
+    )
     how = f", joined by {separator!r}" if separator else ""
     reason = f"Each text has labels (column {chosen.label}{how}), as model.task is multi_label_classification."
     return replace(chosen, targets="names", separator=separator, reason=reason)
+
+
+def _shared_separator(rows: Rows, label: str) -> str | None:
+    """Return what may join names of a task that is set: cells share parts that stand alone in others."""
+    cells = {str(value).strip() for row in rows if not is_missing(value := row.get(label))}
+    if cells and all(_BRACKETED.fullmatch(cell) for cell in cells):
+        return IN_BRACKETS
+    for separator in ("+", "&", ":", " "):
+        split = [cell.split(separator) for cell in cells]
+        alone = {parts[0].strip() for parts in split if len(parts) == 1}
+        joined = [part.strip() for parts in split if len(parts) > 1 for part in parts]
+        if joined and sum(part in alone for part in joined) > _RECURRING * len(joined):
+            return separator
+    return None
 
 
 def _find_several(
@@ -299,9 +318,10 @@ def _flag_columns(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
     """Return the columns that hold only 0 and 1, and are no keys; of a single other value the reader names the row."""
     found = []
     for name in names:
-        if name.lower() in TEXT_NAMES or _KEYS.intersection(words_of(name)):
-            continue
         flags = [read_flag(row.get(name)) for row in rows]
+        # What holds 0 and 1, both, is neither a key nor a text, whatever its name: NR-AhR, article.
+        if {0, 1} - set(flags) and (name.lower() in TEXT_NAMES or _KEYS.intersection(words_of(name))):
+            continue
         if flags.count(None) <= _SINGLE_VALUES * len(flags) and any(flag in (0, 1) for flag in flags):
             found.append(name)
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -239,3 +240,23 @@ def test_sections_begin_at_lines_that_are_not_indented():
     assert all(section.startswith("error") for section in sections)
     assert "\n".join(sections) + "\n" == "".join(lines)
     assert all(len(section) < 3 * 60 + 15 for section in cut_text(["a\n", *[" b\n"] * 200], size=60))
+
+
+def test_a_carriage_return_within_lines_ends_none(tmp_path):
+    lines = [f"line {number} of the text" for number in range(60)]
+    odd = [line.replace("of", "o\rf") if number == 5 else line for number, line in enumerate(lines)]
+    for end, wanted in (("\n", odd), ("\r\n", odd), ("\r", lines)):
+        path = tmp_path / "a.txt"
+        path.write_bytes("".join(line + end for line in wanted).encode())
+        corpus = read_corpus(DataOptions(source=str(path), document="line"), "causal_lm")
+        assert [document.text for document in corpus.source.documents("train")] == wanted
+
+
+def test_lines_of_a_notebook_are_not_doubled(tmp_path):
+    cells = [
+        {"cell_type": "code", "source": ["import os\n", f"x = {n}"], "outputs": [{"text": [f"{n}\n"]}]}
+        for n in range(40)
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells, "nbformat": 4}))
+    corpus = read_corpus(DataOptions(source=str(tmp_path / "a.ipynb")), "causal_lm")
+    assert "import os\nx = 0" in next(iter(corpus.source.documents("train"))).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,10 @@ _WEAK = frozenset(("source", "src", "user", "human", "post"))
 _PREFERRED = frozenset(("chosen", "preferred"))
 _BEST = frozenset(("best", "accepted", "golden", "gold", "winning"))
 _RIGHT = frozenset(("correct", "right", "true", "good", "final", "expected"))
+_SQL = re.compile(r"(select|with|insert|update|delete|create)\s", re.IGNORECASE)
+_ABOUT_ANSWERS = frozenset(
+    ("id", "ids", "type", "types", "start", "end", "index", "key", "lang", "score", "url", "count")
+)
 _ASKERS = frozenset(("user", "human", "prompter"))
 _ASKING = ("instruction", "context", "input", "question")
 _PREFIX, _PREFIXED = "prefix", frozenset(("prefix", "input_text", "target_text"))
@@ -104,6 +109,8 @@ def _roles(rows: Rows, names: list[str], choices: Choices | None) -> Roles:
     """Return the role of each column; what is asked beside choices is a question, whatever its name."""
     roles = {name: role_of(name, tuple(names)) for name in names}
     roles |= {name: "answer" for name in names if _holds_completions(rows, name)}
+    if "answer" not in roles.values() and any(role in _ASKING for role in roles.values()):
+        roles |= dict.fromkeys(_answers_by_content(rows, roles), "answer")
     if choices is None:
         return roles
     roles |= dict.fromkeys(choices.names, "choices") | ({} if choices.answer is None else {choices.answer: "answer"})
@@ -154,6 +161,30 @@ def _is_answered(rows: Rows, roles: Roles, conversation: str) -> bool:
         return False
     answer = _find_answer(rows, {name: role for name, role in roles.items() if name != conversation})
     return answer is not None and not _is_contained(rows, answer, conversation)
+
+
+def _answers_by_content(rows: Rows, roles: Roles) -> list[str]:
+    """Return columns that answer beside a question without the name of an answer: SQL, and texts of answers_spans."""
+    asked = [name for name, role in roles.items() if role in _ASKING]
+    queries = [name for name in asked if len(asked) > 1 and _holds_sql(rows, name)]
+    if queries:
+        return queries
+    found = [
+        name
+        for name, role in roles.items()
+        if role is None
+        and len(words := words_of(name)) > 1
+        and any(role_of(word) == "answer" for word in words)
+        and not _ABOUT_ANSWERS.intersection(words)
+        and average_length(rows, name) > 0
+        and (not is_discrete(rows, name) or isinstance(rows[0].get(name), list | tuple))
+    ]
+    return found if len(found) == 1 else []  # of answer_1 and answer_2, the user says which is right
+
+
+def _holds_sql(rows: Rows, name: str) -> bool:
+    texts = [text for row in rows if (text := text_of(row.get(name)).strip())]
+    return bool(texts) and sum(_SQL.match(text) is not None for text in texts) > _MOST_CONTAINED * len(texts)
 
 
 def _ends_asking(rows: Rows, conversation: str) -> bool:

@@ -29,6 +29,7 @@ _MARKS = (
 )
 _WIDE_SHARE = 0.3  # share of zero bytes at odd or at even places that suggests UTF-16
 _BINARY_SHARE = 0.05  # of control characters; random bytes have 0.1
+_HEAD_CHARACTERS = 65_536
 _FEW_BYTES = 64
 _SEPARATOR_CONTROLS = "\t\n\r\f\v\x1b\x01\x1c\x1d\x1e\x1f"  # Hive and others separate with the last ones
 _CONTROLS = [char for char in map(chr, range(1, 32)) if char not in _SEPARATOR_CONTROLS]
@@ -135,7 +136,8 @@ def read_lines(
         compression: How it is compressed.
         encoding: The encoding of its text.
         shown: Its name in messages.
-        newline: "" keeps the ends of lines, None makes line feeds of them.
+        newline: "" keeps the ends of lines, None makes line feeds of them. A carriage return alone ends a line only in
+            a file in which it does so mostly: in others it is a character, as one line must stay one.
         longest: Longer lines come in pieces of this many characters; None refuses lines of more than 16 Mi.
 
     Raises:
@@ -143,10 +145,13 @@ def read_lines(
     """
     number = 0
     try:
-        with open_text(path, compression, encoding, newline=newline) as file:
+        ends = "\n" if newline is None and _has_line_feeds(path, compression, encoding) else newline
+        with open_text(path, compression, encoding, newline=ends) as file:
             readline = file.readline
             while line := readline(longest or LONGEST_LINE):
                 number += 1
+                if ends == "\n" and line.endswith("\r\n"):
+                    line = line[:-2] + "\n"
                 if line.endswith(_END_OF_FILE):
                     line = line.removesuffix(_END_OF_FILE)
                     if not line:
@@ -170,6 +175,13 @@ def read_lines(
         if compression is None:
             raise
         raise damaged_error(f"{shown}, after line {number}", compression, err) from err
+
+
+def _has_line_feeds(path: Path, compression: str | None, encoding: str) -> bool:
+    """Return whether the lines at the beginning of a file mostly end in line feeds, with or without a return before."""
+    with open_text(path, compression, encoding) as file:
+        head = file.read(_HEAD_CHARACTERS)
+    return head.count("\n") >= head.count("\r") - head.count("\r\n")
 
 
 def encoding_error(path: Path, compression: str | None, encoding: str, shown: str) -> DataError:
