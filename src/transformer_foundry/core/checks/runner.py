@@ -148,10 +148,11 @@ CHECKS: tuple[Check, ...] = (
     Check("labels hidden", 1, labels.check_labels_hidden),
     Check("frozen parameters", 1, registration.check_frozen_parameters, calls_model=False),
     Check("experts", 1, experts.check_experts),
+    # Before the gradients: experts that are one object leave the router without any.
+    Check("shared modules", 1, shared_modules.check_shared_modules),
     Check("gradients", 1, unused_parameters.check_unused_parameters),
     Check("derivative", 1, derivative.check_derivative),
     Check("weight slices", 1, weight_slices.check_weight_slices),
-    Check("shared modules", 1, shared_modules.check_shared_modules),
     Check("training mode", 1, training_mode.check_training_mode),
     Check("optional inputs", 1, optional_inputs.check_optional_inputs),
     Check("cached path", 1, cached_path.check_cached_path),
