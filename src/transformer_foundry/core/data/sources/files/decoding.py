@@ -30,6 +30,8 @@ _MARKS = (
 _WIDE_SHARE = 0.3  # share of zero bytes at odd or at even places that suggests UTF-16
 _BINARY_SHARE = 0.05  # of control characters; random bytes have 0.1
 _HEAD_CHARACTERS = 65_536
+_LINES_A_RETURN = 10
+"""Line feeds to a carriage return alone, from which on it is a character: in joined files it ends lines."""
 _FEW_BYTES = 64
 _SEPARATOR_CONTROLS = "\t\n\r\f\v\x1b\x01\x1c\x1d\x1e\x1f"  # Hive and others separate with the last ones
 _CONTROLS = [char for char in map(chr, range(1, 32)) if char not in _SEPARATOR_CONTROLS]
@@ -136,8 +138,8 @@ def read_lines(
         compression: How it is compressed.
         encoding: The encoding of its text.
         shown: Its name in messages.
-        newline: "" keeps the ends of lines, None makes line feeds of them. A carriage return alone ends a line only in
-            a file in which it does so mostly: in others it is a character, as one line must stay one.
+        newline: "" keeps the ends of lines, None makes line feeds of them. A carriage return alone ends a line unless
+            it is rare in the file: then it is a character, as one line must stay one.
         longest: Longer lines come in pieces of this many characters; None refuses lines of more than 16 Mi.
 
     Raises:
@@ -178,10 +180,10 @@ def read_lines(
 
 
 def _has_line_feeds(path: Path, compression: str | None, encoding: str) -> bool:
-    """Return whether the lines at the beginning of a file mostly end in line feeds, with or without a return before."""
+    """Return whether lines at the beginning of a file end in line feeds, and returns alone are single characters."""
     with open_text(path, compression, encoding) as file:
         head = file.read(_HEAD_CHARACTERS)
-    return head.count("\n") >= head.count("\r") - head.count("\r\n")
+    return head.count("\n") >= _LINES_A_RETURN * (head.count("\r") - head.count("\r\n"))
 
 
 def encoding_error(path: Path, compression: str | None, encoding: str, shown: str) -> DataError:
