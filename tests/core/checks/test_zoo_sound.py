@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.checks.zoo import CONFIGS, write_model
-from transformer_foundry.core.checks import run_checks
+from transformer_foundry.core.checks import run_checks, runner
 
 # design: (sound model, changes of its code, changes of its configuration)
 DESIGNS = {
@@ -62,6 +62,50 @@ DESIGNS = {
     "masked: a head of sentence pairs": ("masked", {"        self.apply(self.reset)\n": "        self.pooler, self.pair = nn.Linear(d_model, d_model), nn.Linear(d_model, 2)\n        self.apply(self.reset)\n", "labels=None):": "labels=None, next_sentence_label=None):", "        if labels is not None:\n": "        pair = self.pair(torch.tanh(self.pooler(x[:, 0])))\n        if next_sentence_label is not None:\n            return F.cross_entropy(pair, next_sentence_label), logits\n        if labels is not None:\n"}, {}),
 }  # fmt: skip
 
+_STATE = """        u, gate = self.up(x).chunk(2, -1)
+        step = F.softplus(u)
+        h, found = x.new_zeros(len(x), u.size(-1), 4), []
+        for t in range(x.size(1)):
+            h = torch.exp(-step[:, t, :, None] * self.rate) * h + (step[:, t] * u[:, t])[..., None] * self.enter(x[:, t])[:, None]
+            found.append((h * self.leave(x[:, t])[:, None]).sum(-1))
+        y = torch.stack(found, 1) * torch.sigmoid(gate)
+"""
+_CACHED = {
+    "def forward(self, x):\n        B, T, C = x.size()": "def forward(self, x, cache):\n        B, T, C = x.size()",
+    "        att = (q @": "        if self in cache:\n            k, v = (torch.cat(pair, 2) for pair in zip(cache[self], (k, v)))\n        cache[self] = k, v\n        S = k.size(2)\n        att = (q @",
+    "self.tri[:, :, :T, :T]": "self.tri[:, :, S - T : S, :S]",
+    "    def forward(self, x):\n        x = x + self.attn(self.ln_1(x))": "    def forward(self, x, cache):\n        x = x + self.attn(self.ln_1(x), cache)",
+    "targets=None):": "targets=None, begin=0, cache=None):",
+    "pos = torch.arange(0, T, dtype=torch.long, device=idx.device)": "pos = torch.arange(begin, begin + T, device=idx.device)\n        cache = {} if cache is None else cache",
+    "x = block(x)": "x = block(x, cache)",
+}
+_PAIR = {
+    "def forward(self, input_ids, attention_mask=None, token_type_ids=None):\n        _B, T = input_ids.shape\n        if token_type_ids is None:\n            token_type_ids = torch.zeros_like(input_ids)\n        positions = torch.arange(T, device=input_ids.device).unsqueeze(0)\n": (
+        "def text(self, input_ids, chosen):\n        positions = (chosen.long().cumsum(1) - 1).clamp(min=0)\n"),
+    "\n            + self.token_type_embeddings(token_type_ids)": "",
+    "        self.token_type_embeddings = nn.Embedding(type_vocab_size, hidden_size)\n": "",
+    "        pad = None if attention_mask is None else attention_mask == 0\n": "        pad = ~chosen\n        pad[:, 0] = False\n",
+    "nn.Linear(hidden_size, num_labels)": "nn.Linear(2 * hidden_size, num_labels)",
+    "        pooled = torch.tanh(self.pooler(x[:, 0]))\n": "        part = chosen.unsqueeze(-1).to(x.dtype)\n        return torch.tanh(self.pooler((x * part).sum(1) / part.sum(1).clamp(min=1)))\n",
+    '        return {"logits": self.classifier(self.dropout(pooled))}': (
+        "\n    def forward(self, input_ids, attention_mask=None, token_type_ids=None):\n"
+        "        real = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()\n"
+        "        if token_type_ids is None:\n"
+        "            token_type_ids = (2 * real.cumsum(1) > real.sum(1, keepdim=True) + 1).long()\n"
+        "        both = [self.text(input_ids, real & (token_type_ids == side)) for side in (0, 1)]\n"
+        '        return {"logits": self.classifier(self.dropout(torch.cat(both, -1)))}'),
+}
+# design: (check that once took it for a fault, sound model, changes of its code, changes of its configuration)
+MISTAKEN = {
+    "norm that squares in its own format": ("rounding", "rotary", {"x.float() * torch.rsqrt(x.float()": "x * torch.rsqrt(x"}, {}),
+    "direction from the end of the text": ("origins of attention", "masked", {"            x = layer(x, bias)\n": "            x = layer(x, bias) + layer(x.flip(1), bias.flip(-1)).flip(1)\n"}, {}),
+    "lengths of packed texts": ("devices", "classifier", {"        x = self.dropout(self.norm(x))\n": "        x = self.dropout(self.norm(x))\n        sizes = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).sum(1).clamp(min=1)\n        packed = nn.utils.rnn.pack_padded_sequence(x, sizes.cpu(), batch_first=True, enforce_sorted=False)\n        x = x + nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=T)[0]\n", "        self.pooler =": "        self.rnn = nn.GRU(hidden_size, hidden_size, batch_first=True)\n        self.pooler ="}, {}),
+    "state as wide as the text is long": ("growth", "mixers", {"import torch.nn as nn": "import torch\nimport torch.nn as nn", "        y, _ = self.rnn(x)\n": _STATE, "        self.rnn = nn.GRU(d, d, batch_first=True)\n        self.out = nn.Linear(d, d)": "        self.up, self.enter, self.leave = nn.Linear(d, 4 * d), nn.Linear(d, 4), nn.Linear(d, 4)\n        self.rate = nn.Parameter(torch.arange(1.0, 5.0))\n        self.out = nn.Linear(2 * d, d)"}, {}),
+    "one expert for each token": ("growth", "experts", {"            if rows.numel():\n                out.index_add_(0, rows, expert(flat[rows]) * top[rows, slot].unsqueeze(-1))\n        return out.view(B, T, D)": "            hit = (index == e).any(-1, keepdim=True).view(B, T, 1)\n            out = out.view(B, T, D) + torch.where(hit, expert(x) * gates.amax(-1).view(B, T, 1), 0.0)\n        return out", "        top = top / top.sum(-1, keepdim=True)\n": ""}, {"top_k": 1, "num_experts": 8}),
+    "cache in a mapping, and where it begins": ("cached path", "gpt", _CACHED, {}),
+    "row of two texts": ("rows", "classifier", _PAIR, {}),
+}  # fmt: skip
+
 
 def assert_silent(report):
     assert [(finding.check, finding.message, finding.where) for finding in report.problems] == []
@@ -78,4 +122,18 @@ def test_a_sound_model_of_the_zoo_raises_no_alarm(name, tmp_path):
 @pytest.mark.parametrize("design", DESIGNS)
 def test_an_unusual_design_raises_no_alarm(design, tmp_path):
     name, changes, settings = DESIGNS[design]
+    assert_silent(run_checks(write_model(tmp_path / "export", name, changes, **settings)))
+
+
+@pytest.mark.parametrize("design", MISTAKEN)
+def test_a_check_is_not_mistaken_about_a_sound_design(design, tmp_path, monkeypatch):
+    check, name, changes, settings = MISTAKEN[design]
+    monkeypatch.setattr(runner, "CHECKS", tuple(item for item in runner.CHECKS if item.name in ("sizes", check)))
+    assert_silent(run_checks(write_model(tmp_path / "export", name, changes, **settings)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", MISTAKEN)
+def test_a_design_once_mistaken_raises_no_alarm(design, tmp_path):
+    _, name, changes, settings = MISTAKEN[design]
     assert_silent(run_checks(write_model(tmp_path / "export", name, changes, **settings)))

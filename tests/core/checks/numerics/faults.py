@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 SOFTMAX = "        att = F.softmax(att, dim=-1)\n"
 HEAD_NORM = "        x = self.ln_f(x)\n"
 GELU = "        h = F.gelu(h)\n"
@@ -57,7 +59,9 @@ FAULTS: dict[str, tuple[str, dict[str, str], str, dict[str, str]]] = {
     "eps of 1e-12 under the vectors of padding": ("classifier", {"            self.word_embeddings(input_ids)\n": "            self.word_embeddings(input_ids) / (self.word_embeddings(input_ids).norm(dim=-1, keepdim=True) + 1e-12)\n"}, "model.py:", {"            self.word_embeddings(input_ids)\n": "            self.word_embeddings(input_ids) / (self.word_embeddings(input_ids).norm(dim=-1, keepdim=True) + 1e-6)\n"}),
     "eps of 1e-9 under a mean of no tokens": ("classifier", {POOL: MASK + "        pooled = torch.tanh(self.pooler((x * m).sum(1) / (m.sum(1) + 1e-9)))\n"}, "model.py:", {POOL: MASK + "        pooled = torch.tanh(self.pooler((x * m).sum(1) / (m.sum(1) + 1e-6)))\n"}),
 }  # fmt: skip
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
+    "squares of a norm in half": {"torch_dtype": "float16"},
+    "root mean square of products in half": {"torch_dtype": "float16"},
     "sum over positions before it is divided": {"block_size": 300},
     "angles in the format of the activations": {"max_position_embeddings": 512},
     "sines in the format of the weights": {"block_size": 512},

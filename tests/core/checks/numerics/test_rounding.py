@@ -83,6 +83,13 @@ def test_a_mask_that_only_half_refuses_is_no_fault_where_scores_are_float32_unde
     assert any("-1e9 does not fit" in finding.message for finding in report.findings)
 
 
+def test_squares_that_only_half_refuses_are_a_note_unless_the_model_runs_in_half(tmp_path: Path) -> None:
+    model, changes, *_ = FAULTS["squares of a norm in half"]
+    report = run_checks(write_model(tmp_path / "export", model, changes))
+    assert report.problems == ()
+    assert any("pow overflows" in finding.message for finding in report.findings)
+
+
 def run_of(function: object, *inputs: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[Shadow, torch.Tensor]:
     with torch.no_grad(), shadow_run(nn.Identity(), SourceMap(None), dtype) as shadow:
         return shadow, function(*inputs)  # type: ignore[operator]

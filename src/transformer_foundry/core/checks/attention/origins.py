@@ -77,6 +77,8 @@ def _moved(
     subject: ModelUnderTest, trace: Trace, parts: AttentionParts, columns: dict[str, list[int]]
 ) -> Finding | None:
     """Find queries, keys or values whose positions are not those of the tokens in some heads or places."""
+    if _is_reversed(parts, columns):
+        return None
     for name, part in (("queries", parts.query), ("keys", parts.key), ("values", parts.value)):
         for side, seen in _origins(part, columns).items():
             if seen.shape[1] != seen.shape[2] or subject.equal_lengths:
@@ -100,6 +102,16 @@ def _moved(
                 "heads, T, width), or use repeat_interleave(n, dim=1) on (B, groups, T, width).",
             )
     return None
+
+
+def _is_reversed(parts: AttentionParts, columns: dict[str, list[int]]) -> bool:
+    """Return whether all heads read the text from its end: one direction of two, not a mixture of heads and time."""
+    origins = [_origins(part, columns) for part in (parts.query, parts.key, parts.value)]
+    sides = [seen for found in origins for seen in found.values() if seen.any()]
+    return bool(sides) and all(
+        seen.shape[1] == seen.shape[2] and torch.diagonal(seen.flip(1), dim1=1, dim2=2)[:, seen.any(dim=(0, 1))].all()
+        for seen in sides
+    )
 
 
 def _shared_crosswise(subject: ModelUnderTest, trace: Trace, parts: AttentionParts) -> Finding | None:

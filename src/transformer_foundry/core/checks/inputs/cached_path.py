@@ -26,7 +26,10 @@ __all__ = ["check_cached_path"]
 
 CACHES = re.compile(r"(past|cache|kv|mems|state|layer_past|memory)\w*", re.IGNORECASE)
 SWITCHES = re.compile(r"(use|return|with)_?(\w*)(cache|past|kv|state|mems)\w*", re.IGNORECASE)
-STARTS = re.compile(r"(start|cur|input|cache)_?(pos|position)|(pos|position)?_?offset|past_len(gth)?", re.IGNORECASE)
+STARTS = re.compile(
+    r"(start|cur|input|cache)_?(pos|position)|start(_?(index|idx|at))?|(pos|position)?_?offset|past_len(gth)?",
+    re.IGNORECASE,
+)
 MAKERS = re.compile(
     r"(init|new|make|create|empty|get|alloc\w*|setup)_?(kv_?)?(cache|caches|state|past)s?", re.IGNORECASE
 )
@@ -101,7 +104,7 @@ def _protocols(subject: ModelUnderTest, attends: bool) -> Iterator[_Protocol]:
     names = optional_arguments(subject)
     cache = next((name for name in names if CACHES.fullmatch(name)), None)
     switch = next((name for name in names if SWITCHES.fullmatch(name)), None)
-    start = next((name for name in _numbers(subject) if STARTS.fullmatch(name)), None)
+    start = next((name for name in _numbers(subject) if STARTS.fullmatch(name)), None) or _only_zero(subject)
     flag: dict[str, Any] = {switch: True} if switch is not None else {}
     single, chunk = (PREFIX, 1, 1), (PREFIX, subject.length - PREFIX)
     starts = (None,) if start is None else (None, start)
@@ -190,6 +193,14 @@ def _numbers(subject: ModelUnderTest) -> list[str]:
     """Return the arguments that take a number: optional ones, and those for which 0 is passed."""
     fixed = [name for name, value in subject.contract.fixed_arguments if value == "zero"]
     return [*optional_arguments(subject), *fixed]
+
+
+def _only_zero(subject: ModelUnderTest) -> str | None:
+    """Return the one optional argument that is the number 0 unless given: where a part begins, whatever its name."""
+    parameters = inspect.signature(subject.model.forward).parameters
+    zeros = [name for name in optional_arguments(subject) if type(parameters[name].default) is int]
+    zeros = [name for name in zeros if parameters[name].default == 0]
+    return zeros[0] if len(zeros) == 1 else None
 
 
 def _in_parts(

@@ -24,8 +24,11 @@ _MARK = "_foundry_on_gpu"
 _MADE_AT = "_foundry_made_at"
 _DEVICE_GETTER = Tensor.device.__get__
 _IS_CUDA_GETTER = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-# Operations that accept tensors of two devices: copies, and indices on the CPU.
-_TOLERANT = frozenset({"copy_", "__setitem__", "__getitem__", "__get__", "__set__", "to", "type_as", "set_", "size"})
+# Operations that accept tensors of two devices: copies, indices on the CPU, and lengths, which must be there.
+_TOLERANT = frozenset({
+    "copy_", "__setitem__", "__getitem__", "__get__", "__set__", "to", "type_as", "set_", "size",
+    "_pack_padded_sequence",
+})  # fmt: skip
 
 
 class _TwoDevicesError(RuntimeError):

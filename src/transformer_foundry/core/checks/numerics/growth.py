@@ -24,6 +24,9 @@ LENGTHENING = 8
 LARGEST_GROWTH = 4.0
 # Growth over the last doubling, near 1 for a recurrence whose state decays slowly and 2 for a sum of equal numbers.
 LARGEST_LATE_GROWTH = 1.7
+# A sum is larger at nearly all late positions than at early ones; of a part that few positions take only some are.
+SMALLEST_STEADY_GROWTH = 1.5
+NEARLY_ALL = 0.8
 
 
 def check_growth(subject: ModelUnderTest) -> Iterator[Finding]:
@@ -35,6 +38,9 @@ def check_growth(subject: ModelUnderTest) -> Iterator[Finding]:
         LONGEST,
         LARGEST_LOGITS // max(1, subject.contract.output_size),
     )
+    # No other axis, as the channels of a recurrent state, may be taken for that of positions.
+    widths = {size for parameter in subject.model.parameters() for size in parameter.shape}
+    length = next((size for size in range(length, SHORTEST - 1, -1) if size not in widths), 0)
     if length < SHORTEST:
         return
     inputs = subject.inputs(batch=2, length=length)
@@ -45,18 +51,29 @@ def check_growth(subject: ModelUnderTest) -> Iterator[Finding]:
     for index, call in enumerate(calls):
         if call.name in ADDITIONS and call.output.ndim == 3 and call.output.shape[1] == length:
             growth = _growth(call.output)
-            if growth > LARGEST_GROWTH and _growth(call.output, 2) > LARGEST_LATE_GROWTH:
+            is_late = _growth(call.output, 2) > LARGEST_LATE_GROWTH
+            if growth > LARGEST_GROWTH and is_late and _steady_growth(call.output) > SMALLEST_STEADY_GROWTH:
                 yield _finding(subject, calls[: index + 1], length, growth)
                 return
 
 
 def _growth(values: Tensor, factor: int = LENGTHENING) -> float:
     """Return the size at the end by that at the position where the text is ``factor`` times shorter: (B, T, D)."""
-    length = values.shape[1]
-    sizes = values.float().pow(2).mean(dim=(0, 2)).sqrt()
+    length, sizes = values.shape[1], _sizes(values)
     first, around = length // factor, max(1, length // 32)
     early, late = sizes[first - around : first + around].mean(), sizes[-around:].mean()
     return float(late / early.clamp(min=1e-12)) if bool(torch.isfinite(late)) else 0.0
+
+
+def _steady_growth(values: Tensor) -> float:
+    """Return the least size of nearly all late positions by the largest of nearly all early ones: (B, T, D)."""
+    length, sizes = values.shape[1], _sizes(values)
+    early = sizes[: length // LENGTHENING].quantile(NEARLY_ALL)
+    return float(sizes[length // 2 :].quantile(1 - NEARLY_ALL) / early.clamp(min=1e-12))
+
+
+def _sizes(values: Tensor) -> Tensor:
+    return values.float().pow(2).mean(dim=(0, 2)).sqrt()
 
 
 def _finding(subject: ModelUnderTest, calls: list[TracedCall], length: int, growth: float) -> Finding:

@@ -29,7 +29,11 @@ Weights = Callable[[ModelUnderTest, Inputs], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Run:
-    """One run: weights, number format, what is judged, how much larger errors may be, and whether texts are long."""
+    """One run: weights, number format, what is judged, how much larger errors may be, and whether texts are long.
+
+    A run that is ``only_in_half`` says something about models that run in float16 as a whole: training under autocast
+    squares and averages in float32.
+    """
 
     where: str
     weights: Weights
@@ -39,6 +43,7 @@ class Run:
     backward: bool = False
     tolerance: float = 1.0
     is_long: bool = False
+    only_in_half: bool = False
 
     @property
     def formats(self) -> AbstractContextManager[None]:
@@ -76,6 +81,6 @@ RUNS = (
     Run("under autocast in bfloat16", _generic, torch.bfloat16, True, is_long=True),
     Run("in float16 (model.half())", _generic, torch.float16),
     Run("in float16 (model.half()), with channels as in trained networks", _with_large_channel, torch.float16,
-        judges_errors=False),
+        judges_errors=False, only_in_half=True),
     Run("in bfloat16 (model.bfloat16())", _generic, torch.bfloat16, is_long=True),
 )  # fmt: skip

@@ -135,17 +135,27 @@ def _looked_up_by_token(subject: ModelUnderTest, path: str) -> bool:
     return True
 
 
+def _reads_texts_apart(subject: ModelUnderTest, name: str) -> bool:
+    """Return whether one call looks positions up for several texts: a row is split, and each text is shorter."""
+    path = name.rpartition(".")[0]
+    indices = [call.inputs[0] for call in subject.trace.modules if call.module == path and call.inputs]
+    return any(item.shape != indices[0].shape or not torch.equal(item, indices[0]) for item in indices[1:])
+
+
 def _dead_rows(subject: ModelUnderTest, name: str, used: int, rows: int, length: int) -> Finding:
     owner, _, attribute = name.rpartition(".")
     is_module = isinstance(subject.locator.modules.get(owner), nn.Embedding)
+    are_apart = _reads_texts_apart(subject, name)
     cause = (
-        "All position ids are the same, so the model cannot distinguish orders of tokens"
+        "A row holds several texts, which are read apart, each from position 0"
+        if are_apart
+        else "All position ids are the same, so the model cannot distinguish orders of tokens"
         if used == 1
         else "Position ids repeat or are clamped, so distant positions get the same embedding"
     )
     return finding_at(
         "dead rows",
-        "warning",
+        "info" if are_apart else "warning",
         f"Only {used} of the {rows} rows of the position table {name} are used by a sequence of {length} tokens; the "
         f"others never get a gradient. {cause}.",
         _lookup_place(subject, owner) if is_module else subject.locator.attribute(owner, attribute),
