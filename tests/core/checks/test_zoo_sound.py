@@ -66,7 +66,7 @@ _STATE = """        u, gate = self.up(x).chunk(2, -1)
         step = F.softplus(u)
         h, found = x.new_zeros(len(x), u.size(-1), 4), []
         for t in range(x.size(1)):
-            h = torch.exp(-step[:, t, :, None] * self.rate) * h + (step[:, t] * u[:, t])[..., None] * self.enter(x[:, t])[:, None]
+            h = torch.exp(-step[:, t, :, None] * self.rate) * h + (step[:, t] * u[:, t] * self.spread)[..., None] * self.enter(x[:, t])[:, None]
             found.append((h * self.leave(x[:, t])[:, None]).sum(-1))
         y = torch.stack(found, 1) * torch.sigmoid(gate)
 """
@@ -81,7 +81,8 @@ _CACHED = {
 }
 _PAIR = {
     "def forward(self, input_ids, attention_mask=None, token_type_ids=None):\n        _B, T = input_ids.shape\n        if token_type_ids is None:\n            token_type_ids = torch.zeros_like(input_ids)\n        positions = torch.arange(T, device=input_ids.device).unsqueeze(0)\n": (
-        "def text(self, input_ids, chosen):\n        positions = (chosen.long().cumsum(1) - 1).clamp(min=0)\n"),
+        "def text(self, input_ids, chosen):\n        positions = (chosen.long().cumsum(1) - 1).clamp(min=0)\n"
+    ),
     "\n            + self.token_type_embeddings(token_type_ids)": "",
     "        self.token_type_embeddings = nn.Embedding(type_vocab_size, hidden_size)\n": "",
     "        pad = None if attention_mask is None else attention_mask == 0\n": "        pad = ~chosen\n        pad[:, 0] = False\n",
@@ -93,15 +94,15 @@ _PAIR = {
         "        if token_type_ids is None:\n"
         "            token_type_ids = (2 * real.cumsum(1) > real.sum(1, keepdim=True) + 1).long()\n"
         "        both = [self.text(input_ids, real & (token_type_ids == side)) for side in (0, 1)]\n"
-        '        return {"logits": self.classifier(self.dropout(torch.cat(both, -1)))}'),
+        '        return {"logits": self.classifier(self.dropout(torch.cat(both, -1)))}'
+    ),
 }
 # design: (check that once took it for a fault, sound model, changes of its code, changes of its configuration)
 MISTAKEN = {
-    "norm that squares in its own format": ("rounding", "rotary", {"x.float() * torch.rsqrt(x.float()": "x * torch.rsqrt(x"}, {}),
-    "direction from the end of the text": ("origins of attention", "masked", {"            x = layer(x, bias)\n": "            x = layer(x, bias) + layer(x.flip(1), bias.flip(-1)).flip(1)\n"}, {}),
+    "direction from the end of the text": ("origins of attention", "masked", {"            x = layer(x, bias)\n": "            x = layer(x.flip(1), bias.flip(-1)).flip(1)\n"}, {}),
     "lengths of packed texts": ("devices", "classifier", {"        x = self.dropout(self.norm(x))\n": "        x = self.dropout(self.norm(x))\n        sizes = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).sum(1).clamp(min=1)\n        packed = nn.utils.rnn.pack_padded_sequence(x, sizes.cpu(), batch_first=True, enforce_sorted=False)\n        x = x + nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=T)[0]\n", "        self.pooler =": "        self.rnn = nn.GRU(hidden_size, hidden_size, batch_first=True)\n        self.pooler ="}, {}),
-    "state as wide as the text is long": ("growth", "mixers", {"import torch.nn as nn": "import torch\nimport torch.nn as nn", "        y, _ = self.rnn(x)\n": _STATE, "        self.rnn = nn.GRU(d, d, batch_first=True)\n        self.out = nn.Linear(d, d)": "        self.up, self.enter, self.leave = nn.Linear(d, 4 * d), nn.Linear(d, 4), nn.Linear(d, 4)\n        self.rate = nn.Parameter(torch.arange(1.0, 5.0))\n        self.out = nn.Linear(2 * d, d)"}, {}),
-    "one expert for each token": ("growth", "experts", {"            if rows.numel():\n                out.index_add_(0, rows, expert(flat[rows]) * top[rows, slot].unsqueeze(-1))\n        return out.view(B, T, D)": "            hit = (index == e).any(-1, keepdim=True).view(B, T, 1)\n            out = out.view(B, T, D) + torch.where(hit, expert(x) * gates.amax(-1).view(B, T, 1), 0.0)\n        return out", "        top = top / top.sum(-1, keepdim=True)\n": ""}, {"top_k": 1, "num_experts": 8}),
+    "state as wide as the text is long": ("growth", "mixers", {"import torch.nn as nn": "import torch\nimport torch.nn as nn", "        y, _ = self.rnn(x)\n": _STATE, "        self.rnn = nn.GRU(d, d, batch_first=True)\n        self.out = nn.Linear(d, d)": "        self.up, self.enter, self.leave = nn.Linear(d, 4 * d), nn.Linear(d, 4), nn.Linear(d, 4)\n        self.rate = nn.Parameter(torch.arange(1.0, 5.0))\n        self.register_buffer('spread', torch.linspace(0.01, 1.0, 2 * d))\n        self.out = nn.Linear(2 * d, d)"}, {}),
+    "one expert for each token": ("growth", "experts", {"            if rows.numel():\n                out.index_add_(0, rows, expert(flat[rows]) * top[rows, slot].unsqueeze(-1))\n        return out.view(B, T, D)": "            hit = (index == e).any(-1, keepdim=True).view(B, T, 1)\n            out = out.view(B, T, D) + torch.where(hit, expert(x) * gates.amax(-1).view(B, T, 1), 0.0)\n        return out", "        top = top / top.sum(-1, keepdim=True)\n": ""}, {"top_k": 1, "num_experts": 8, "n_layers": 4}),
     "cache in a mapping, and where it begins": ("cached path", "gpt", _CACHED, {}),
     "row of two texts": ("rows", "classifier", _PAIR, {}),
 }  # fmt: skip
