@@ -62,7 +62,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], str, dict[str, str]]] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "squares of a norm in half": {"torch_dtype": "float16"},
     "root mean square of products in half": {"torch_dtype": "float16"},
-    "sum over positions before it is divided": {"block_size": 300},
+    "sum over positions before it is divided": {"block_size": 300, "torch_dtype": "float16"},
     "angles in the format of the activations": {"max_position_embeddings": 512},
     "sines in the format of the weights": {"block_size": 512},
     "positions counted in half": {"max_seq_len": 500},
