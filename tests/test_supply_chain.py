@@ -62,8 +62,16 @@ BROUGHT_ALONG = {
 }
 """Imported package -> what installs it. A requirement of our own could replace the version that Colab has loaded."""
 
-OPTIONAL = {"lingua": "lingua-language-detector", "rouge-score": "rouge-score", "sacrebleu": "sacrebleu"}
-"""Imported package -> what installs it, of the extra "text"."""
+OPTIONAL = {
+    "lingua": "lingua-language-detector",
+    "rouge-score": "rouge-score",
+    "sacrebleu": "sacrebleu",
+    "gguf": "gguf",
+}
+"""Imported package -> what installs it, of the extras "text" and "gguf"."""
+
+USED_IF_THERE = ("llama-cpp",)
+"""Imported packages that no extra installs: llama-cpp-python compiles llama.cpp."""
 
 NOT_IMPORTED: dict[str, str] = {}
 """Requirement that no module imports -> its purpose."""
@@ -88,8 +96,9 @@ def test_the_requirements_are_the_imported_packages() -> None:
     lines = project["dependencies"]
     required = {re.split(r"[<>=]", line)[0].replace("_", "-") for line in lines}
     assert required - imported() == set(NOT_IMPORTED)
-    assert imported() - required == {*BROUGHT_ALONG, *OPTIONAL}
-    assert [re.split(r"[<>=]", line)[0] for line in project["optional-dependencies"]["text"]] == list(OPTIONAL.values())
+    assert imported() - required == {*BROUGHT_ALONG, *OPTIONAL, *USED_IF_THERE}
+    extras = [line for name in ("text", "gguf") for line in project["optional-dependencies"][name]]
+    assert [re.split(r"[<>=]", line)[0] for line in extras] == list(OPTIONAL.values())
 
 
 BACKEND = """
