@@ -46,7 +46,7 @@ def with_program(text: str) -> str:
 def _folder() -> str:
     """Return the folder of the script that runs, with a slash; empty if a shell finds it by its name."""
     script = Path(os.path.abspath(sys.argv[0]))
-    if script.name not in ("kedro", PACKAGED) or not script.is_file():
+    if script.name != "kedro" or not script.is_file():
         return ""
     found = shutil.which(script.name)
     if found is not None and os.path.abspath(found) == str(script):
