@@ -28,3 +28,10 @@ for name in ("HF_TOKEN", "WANDB_API_KEY", "FOUNDRY_DEBUG"):
 # The same examples everywhere, so that one run tells of the next; --hypothesis-profile=default tries others.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
+
+
+def pytest_collection_finish() -> None:
+    """Let forked commands begin in the environment that all modules of tests have left."""
+    from tests.integration import command_server
+
+    command_server.remember_environment()

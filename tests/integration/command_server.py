@@ -73,6 +73,12 @@ _environment = dict(os.environ)
 """The environment of the server: that of the tests before the first of them runs."""
 
 
+def remember_environment() -> None:
+    """Take the environment of now for that of the server; modules of tests set variables when they are imported."""
+    _environment.clear()
+    _environment.update(os.environ)
+
+
 class Command:
     """A command that was started; a subset of ``subprocess.Popen``."""
 
